@@ -1,0 +1,53 @@
+"""The error tree. Every message says what happened, which value, and what to do.
+
+    FleetfrontError
+    ├── UserError          the user can mend it: exit code 1
+    ├── BuildError         a candidate cannot be built; the campaign goes on without it
+    ├── DeviceError        a device or its agent did not do what was asked
+    ├── ProtocolError      a message on the wire is malformed, stale or of another version
+    └── LedgerError        the ledger cannot be opened, read or written
+
+Anything else that escapes is a defect of ours: exit code 2.
+"""
+
+import difflib
+from collections.abc import Iterable
+
+
+class FleetfrontError(Exception):
+    """Root of every error that fleetfront raises on purpose."""
+
+
+class UserError(FleetfrontError):
+    """The input is wrong in a way that the user can mend."""
+
+
+class BuildError(FleetfrontError):
+    """A recipe cannot be built; ``reason`` is a short stable word for the ledger."""
+
+    def __init__(self, message: str, reason: str = "build") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class DeviceError(FleetfrontError):
+    """A device or its agent failed."""
+
+
+class ProtocolError(FleetfrontError):
+    """A wire message that cannot be accepted; ``status`` is its HTTP answer."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class LedgerError(FleetfrontError):
+    """The ledger cannot be opened, read or written."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean 'x'?`` for the closest known word, or the list of all known ones."""
+    words = sorted(known)
+    close = difflib.get_close_matches(word, words, n=1)
+    return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(words) or 'none'}."

@@ -1,0 +1,98 @@
+"""A recipe: an ordered, canonical, hashable list of (strategy, layer group, parameters).
+
+The hash knows no device, no runtime option and no seed. Floats are rounded to six significant
+digits, so that a recipe read back from TOML or JSON hashes alike.
+"""
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from searcher.errors import UserError
+
+Value = bool | int | float | str
+
+
+def _canonical(value: Value) -> Value:
+    if isinstance(value, float):
+        return float(f"{value:.6g}")
+    return value
+
+
+@dataclass(frozen=True)
+class Step:
+    """One strategy on one layer group; ``parameters`` is sorted by name."""
+
+    strategy: str
+    layers: str
+    parameters: tuple[tuple[str, Value], ...] = ()
+
+    @classmethod
+    def of(cls, strategy: str, layers: str, parameters: Mapping[str, Value]) -> "Step":
+        return cls(
+            strategy, layers, tuple(sorted((k, _canonical(v)) for k, v in parameters.items()))
+        )
+
+    def as_dict(self) -> dict[str, Value]:
+        return {"strategy": self.strategy, "layers": self.layers, **dict(self.parameters)}
+
+    def __str__(self) -> str:
+        inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
+                           for k, v in self.parameters)
+        return f"{self.strategy}[{self.layers}]({inside})"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The steps in order; the empty recipe is the baseline."""
+
+    steps: tuple[Step, ...] = ()
+
+    @property
+    def hash(self) -> str:
+        text = json.dumps([s.as_dict() for s in self.steps], sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def as_list(self) -> list[dict[str, Value]]:
+        return [step.as_dict() for step in self.steps]
+
+    @classmethod
+    def from_list(cls, steps: list[dict[str, Any]]) -> "Recipe":
+        """Raises UserError when a step lacks ``strategy`` or holds a value that is no scalar."""
+        return cls(tuple(_step(index, dict(entry)) for index, entry in enumerate(steps)))
+
+    def as_toml(self) -> str:
+        return tomli_w.dumps({"step": self.as_list()})
+
+    @classmethod
+    def from_toml(cls, path: Path) -> "Recipe":
+        try:
+            document = tomllib.loads(path.read_text())
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"Recipe {path} cannot be read: {error}.") from error
+        unknown = set(document) - {"step"}
+        if unknown or not isinstance(document.get("step", []), list):
+            raise UserError(
+                f"Recipe {path} must hold [[step]] tables only, found {sorted(unknown) or 'step'}."
+            )
+        return cls.from_list(document.get("step", []))
+
+    def __str__(self) -> str:
+        return " > ".join(map(str, self.steps)) or "baseline"
+
+
+def _step(index: int, entry: dict[str, Any]) -> Step:
+    strategy = entry.pop("strategy", None)
+    layers = entry.pop("layers", "model")
+    if not isinstance(strategy, str) or not isinstance(layers, str):
+        raise UserError(f"Step {index + 1} of the recipe needs strategy = \"...\", got {entry!r}.")
+    for key, value in entry.items():
+        if not isinstance(value, bool | int | float | str):
+            raise UserError(f"Step {index + 1} ({strategy}): {key} = {value!r} is no plain value.")
+    return Step.of(strategy, layers, entry)
