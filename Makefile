@@ -1,0 +1,40 @@
+# Both targets do all their set-up: virtual environment, installation, data.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_DIR ?= fleetfront-data
+
+.PHONY: demo test lint reproduce benchmark clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --constraint constraints.txt torch
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/fleetfront run examples/lenet5_mnist.toml --dir $(DEMO_DIR)
+
+test: $(VENV)/.installed lint $(VENV)/.python36
+	$(BIN)/python -m pytest tests
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/vermin -q -t=3.6- --eval-annotations --violations agents
+
+# A real Python 3.6 for the agents: $(PYTHON36), or pyenv's; the tests say so when there is none.
+$(VENV)/.python36: $(VENV)/.installed
+	sh tests/python36.sh $(VENV)/python36
+	touch $@
+
+reproduce: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.demo --seeds 0 1 2
+	$(BIN)/python -m benchmarks.full
+
+benchmark: $(VENV)/.installed
+	$(BIN)/python -m benchmarks.demo
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info

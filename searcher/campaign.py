@@ -1,0 +1,193 @@
+"""``campaign.toml`` -> ``Campaign``: one table, one frozen dataclass; unknown keys are errors."""
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from searcher.errors import UserError, nearest
+from searcher.front import Objective
+from searcher.measurement import Plan, plan_of
+
+SAMPLERS = ("tpe", "nsga2", "random")
+CONSTRAINTS = {"accuracy_drop", "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}
+MEASURABLE = {"accuracy", "latency_s", "file_bytes"}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The search ends at whichever comes first; minutes count from the measured baseline."""
+
+    candidates: int = 60
+    wall_minutes: float = 10.0
+
+
+@dataclass(frozen=True)
+class Search:
+    """Who samples, from which strategies, within which ranges (``strategy.parameter``)."""
+
+    sampler: str = "tpe"
+    strategies: tuple[str, ...] = ()
+    limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """What to compress, for which devices, towards what and for how long."""
+
+    name: str
+    task: str
+    seed: int
+    budget: Budget
+    objectives: tuple[Objective, ...]
+    constraints: Mapping[str, float]
+    plan: Plan
+    devices: tuple[str, ...]
+    search: Search
+    builders: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
+        return {
+            "name": self.name, "task": self.task, "seed": self.seed, "builders": self.builders,
+            "budget": asdict(self.budget),
+            "objectives": {o.name: o.direction for o in self.objectives},
+            "constraints": dict(self.constraints),
+            "measurement": {"plan": self.plan.as_dict()},
+            "devices": [{"profile": d} for d in self.devices],
+            "search": {"sampler": self.search.sampler, "strategies": list(self.search.strategies),
+                       "limits": {k: list(v) for k, v in self.search.limits.items()}},
+        }
+
+
+def load(path: Path) -> Campaign:
+    """The campaign in a TOML file. Raises UserError naming the file and what to mend."""
+    try:
+        document = tomllib.loads(path.read_text())
+    except FileNotFoundError as error:
+        raise UserError(f"There is no campaign file {path}.") from error
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"{path} cannot be read as TOML: {error}.") from error
+    try:
+        return from_document(document)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def from_document(document: Mapping[str, Any]) -> Campaign:
+    """A campaign from the parsed document; every unknown key or wrong type raises UserError."""
+    _known(document, {"name", "task", "seed", "budget", "objectives", "constraints",
+                      "measurement", "devices", "search", "builders"}, "the campaign")
+    name = _text(document, "name")
+    if not all(c.isalnum() or c in "-_." for c in name) or not name[0].isalnum() or len(name) > 80:
+        raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
+    budget = _table(document, "budget", {"candidates", "wall_minutes"})
+    search = _table(document, "search", {"sampler", "strategies", "limits"})
+    return Campaign(
+        name=name,
+        task=_text(document, "task"),
+        seed=int(_number(document, "seed", 0, 0, 2**31 - 1, whole=True)),
+        budget=Budget(
+            int(_number(budget, "candidates", 60, 1, 1e6, whole=True)),
+            _number(budget, "wall_minutes", 10.0, 1e-3, 1e6),
+        ),
+        objectives=_objectives(_table(document, "objectives", None)),
+        constraints=_constraints(_table(document, "constraints", None)),
+        plan=_plan(_table(document, "measurement", {"plan"}).get("plan", "quick")),
+        devices=_devices(document.get("devices", [{"profile": "local_cpu"}])),
+        search=_search(search),
+        builders=int(_number(document, "builders", 0, 0, 256, whole=True)),
+    )
+
+
+def _known(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise UserError(f"Unknown key {key!r} in {where}. {nearest(key, known)}")
+
+
+def _table(document: Mapping[str, Any], key: str, known: Iterable[str] | None) -> dict[str, Any]:
+    table = document.get(key, {})
+    if not isinstance(table, dict):
+        raise UserError(f"[{key}] must be a table, got {table!r}.")
+    if known is not None:
+        _known(table, known, f"[{key}]")
+    return table
+
+
+def _text(document: Mapping[str, Any], key: str) -> str:
+    value = document.get(key)
+    if not isinstance(value, str) or not value:
+        raise UserError(f"{key} must be given as a text, got {value!r}.")
+    return value
+
+
+def _number(table: Mapping[str, Any], key: str, default: float, low: float, high: float,
+            whole: bool = False) -> float:
+    value = table.get(key, default)
+    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
+    if not right or not low <= value <= high:
+        kind = "whole number" if whole else "number"
+        raise UserError(f"{key} = {value!r} must be a {kind} from {low:g} to {high:g}.")
+    return float(value)
+
+
+def _plan(value: Any) -> Plan:
+    if not isinstance(value, str | dict):
+        raise UserError(f"plan = {value!r} must be a name or a table.")
+    return plan_of(value)
+
+
+def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
+    chosen = table or {"accuracy": "maximize", "latency_s": "minimize", "file_bytes": "minimize"}
+    objectives = tuple(Objective.of(name, str(direction)) for name, direction in chosen.items())
+    for objective in objectives:
+        if objective.name not in MEASURABLE:
+            raise UserError(
+                f"Objective {objective.name!r} needs a meter that no device of this campaign has "
+                f"(nothing is estimated in its place). Use: {', '.join(sorted(MEASURABLE))}."
+            )
+    if "accuracy" not in {o.name for o in objectives} or len(objectives) < 2:
+        raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes.")
+    return objectives
+
+
+def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
+    for key in table:
+        if key not in CONSTRAINTS & (MEASURABLE | {"accuracy_drop"}):
+            raise UserError(f"Unknown constraint {key!r}. {nearest(key, CONSTRAINTS)}")
+    return {key: _number(table, key, 0.0, 0.0, 1e15) for key in table}
+
+
+def _devices(entries: Any) -> tuple[str, ...]:
+    if not isinstance(entries, list) or not entries:
+        raise UserError(f"[[devices]] must be a list of tables, got {entries!r}.")
+    for entry in entries:
+        if not isinstance(entry, dict):
+            raise UserError(f"[[devices]] must hold tables, got {entry!r}.")
+        _known(entry, {"profile"}, "[[devices]]")
+    return tuple(_text(entry, "profile") for entry in entries)
+
+
+def _search(table: Mapping[str, Any]) -> Search:
+    sampler = table.get("sampler", "tpe")
+    if sampler not in SAMPLERS:
+        raise UserError(f"sampler = {sampler!r} is unknown. {nearest(str(sampler), SAMPLERS)}")
+    strategies = table.get("strategies", [])
+    if not isinstance(strategies, list) or not all(isinstance(s, str) for s in strategies):
+        raise UserError(f"strategies = {strategies!r} must be a list of names.")
+    if len(set(strategies)) != len(strategies):
+        raise UserError(f"strategies = {strategies!r} names one twice.")
+    limits = table.get("limits", {})
+    if not isinstance(limits, dict):
+        raise UserError(f"[search.limits] must be a table, got {limits!r}.")
+    return Search(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
+
+
+def _range(name: str, value: Any) -> tuple[float, float]:
+    numbers = isinstance(value, list) and len(value) == 2 and all(
+        isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+    if not numbers or value[0] > value[1]:
+        raise UserError(f"limits: {name} = {value!r} must be [low, high].")
+    return float(value[0]), float(value[1])

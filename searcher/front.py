@@ -1,0 +1,69 @@
+"""Pareto fronts: pure functions on tuples, by moocore."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import moocore
+import numpy as np
+
+from searcher.errors import UserError, nearest
+
+Direction = Literal["minimize", "maximize"]
+
+UNITS = {
+    "accuracy": "share", "accuracy_test": "share", "accuracy_drop": "share", "latency_s": "s",
+    "latency_p99_s": "s", "throughput_per_s": "1/s", "file_bytes": "byte",
+    "transfer_bytes": "byte", "memory_bytes": "byte", "energy_j": "J", "power_w": "W",
+}
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One axis of a front."""
+
+    name: str
+    direction: Direction
+
+    @property
+    def unit(self) -> str:
+        return UNITS[self.name]
+
+    @classmethod
+    def of(cls, name: str, direction: str) -> "Objective":
+        if name not in UNITS:
+            raise UserError(f"Unknown objective {name!r}. {nearest(name, UNITS)}")
+        if direction not in ("minimize", "maximize"):
+            raise UserError(f"Objective {name} = {direction!r}: write \"minimize\" or \"maximize\".")
+        return cls(name, "minimize" if direction == "minimize" else "maximize")
+
+
+def losses(values: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
+    """The objectives' values with the sign that makes smaller better."""
+    return tuple(values[o.name] if o.direction == "minimize" else -values[o.name]
+                 for o in objectives)
+
+
+def front_indices(points: Sequence[Sequence[float]]) -> list[int]:
+    """Indices of the non-dominated points (all minimised); of equal points the first stays."""
+    if not points:
+        return []
+    keep = moocore.is_nondominated(np.asarray(points, dtype=float), keep_weakly=False)
+    return [index for index, kept in enumerate(keep) if kept]
+
+
+def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Volume dominated by ``points`` up to ``reference``, every axis scaled by the reference's
+    magnitude, so that the unit of an axis does not matter. Points beyond it add nothing."""
+    scale = np.abs(np.asarray(reference, dtype=float))
+    scale[scale == 0] = 1.0
+    inside = [p for p in points if all(a < b for a, b in zip(p, reference, strict=True))]
+    if not inside:
+        return 0.0
+    return float(moocore.hypervolume(np.asarray(inside) / scale, ref=np.asarray(reference) / scale))
+
+
+def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
+    """No worse on every axis and better on one (all minimised)."""
+    pairs = list(zip(first, second, strict=True))
+    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

@@ -1,0 +1,121 @@
+"""Recipes, builds, the artifacts made from them, and how good those are."""
+
+import json
+from array import array
+from typing import Any
+
+from sqlite_utils import Database
+
+from searcher.ledger.rows import ArtifactRow, BuildRow, EvaluationRow, first, select, text
+
+
+def put_recipe(db: Database, recipe_hash: str, steps: list[dict[str, Any]]) -> None:
+    db.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", [recipe_hash, text(steps)])
+
+
+def recipe(db: Database, recipe_hash: str) -> list[dict[str, Any]] | None:
+    """The steps of a recipe."""
+    row = db.execute("SELECT steps FROM recipes WHERE hash = ?", [recipe_hash]).fetchone()
+    if row is None:
+        return None
+    steps: list[dict[str, Any]] = json.loads(row[0])
+    return steps
+
+
+def put(
+    db: Database, key: str, task: str, recipe_hash: str, seed: int, fidelity: str, sha256: str,
+    file_bytes: int, graph_key: str, report: dict[str, Any], job: int, now_s: float,
+) -> None:
+    """A build; built again (its cache was lost), the newest file counts."""
+    db.execute(
+        """INSERT INTO builds (key, task, recipe, seed, fidelity, sha256, file_bytes, graph_key,
+             report, job, created_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+           ON CONFLICT (key) DO UPDATE SET sha256 = excluded.sha256,
+             file_bytes = excluded.file_bytes, graph_key = excluded.graph_key,
+             report = excluded.report, job = excluded.job""",
+        [key, task, recipe_hash, seed, fidelity, sha256, file_bytes, graph_key, text(report), job,
+         now_s],
+    )
+
+
+def get(db: Database, key: str) -> BuildRow | None:
+    return first(db, BuildRow, "builds", "WHERE key = ?", [key])
+
+
+def of_recipe(db: Database, recipe_hash: str, limit: int = 100) -> list[BuildRow]:
+    return select(
+        db, BuildRow, "builds", "WHERE recipe = ? ORDER BY created_s LIMIT ?", [recipe_hash, limit]
+    )
+
+
+def of_file(db: Database, sha256: str) -> BuildRow | None:
+    return first(db, BuildRow, "builds", "WHERE sha256 = ? ORDER BY created_s", [sha256])
+
+
+def put_artifact(
+    db: Database, sha256: str, file_bytes: int, now_s: float, build_key: str | None = None,
+    target: dict[str, Any] | None = None, number_format: str = "float32",
+    probe_outputs: list[float] | None = None,
+) -> None:
+    """A file. What was unknown when it was first seen (a user's own file) is filled in later."""
+    outputs = None if probe_outputs is None else array("d", probe_outputs).tobytes()
+    db.execute(
+        """INSERT INTO artifacts (sha256, file_bytes, build_key, target, number_format,
+             probe_outputs, created_s) VALUES (?, ?, ?, ?, ?, ?, ?)
+           ON CONFLICT (sha256) DO UPDATE SET
+             number_format = CASE WHEN build_key IS NULL THEN excluded.number_format
+                                  ELSE number_format END,
+             build_key = coalesce(build_key, excluded.build_key),
+             target = coalesce(target, excluded.target),
+             probe_outputs = coalesce(probe_outputs, excluded.probe_outputs)""",
+        [sha256, file_bytes, build_key, None if target is None else text(target), number_format,
+         outputs, now_s],
+    )
+
+
+def artifact(db: Database, sha256: str) -> ArtifactRow | None:
+    return first(db, ArtifactRow, "artifacts", "WHERE sha256 = ?", [sha256])
+
+
+def probe_outputs(db: Database, sha256: str) -> list[float] | None:
+    """What the host computes on the probe input, for parity; None when it was never computed."""
+    row = db.execute("SELECT probe_outputs FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
+    if row is None or row[0] is None:
+        return None
+    values = array("d")
+    values.frombytes(row[0])
+    return values.tolist()
+
+
+def put_evaluation(
+    db: Database, sha256: str, split: str, place: str, metric: str, value: float, n: int,
+    correct: bytes, job: int, now_s: float,
+) -> int:
+    """The evaluation's id; an artifact is evaluated once per split and place, the first counts."""
+    db.execute(
+        """INSERT OR IGNORE INTO evaluations (sha256, split, place, metric, value, n, correct, job,
+             created_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+        [sha256, split, place, metric, value, n, correct, job, now_s],
+    )
+    row = db.execute(
+        "SELECT id FROM evaluations WHERE sha256 = ? AND split = ? AND place = ?",
+        [sha256, split, place],
+    ).fetchone()
+    return int(row[0])
+
+
+def evaluation(
+    db: Database, sha256: str, split: str, place: str = "host"
+) -> EvaluationRow | None:
+    return first(
+        db, EvaluationRow, "evaluations", "WHERE sha256 = ? AND split = ? AND place = ?",
+        [sha256, split, place],
+    )
+
+
+def evaluation_by_id(db: Database, evaluation_id: int) -> EvaluationRow | None:
+    return first(db, EvaluationRow, "evaluations", "WHERE id = ?", [evaluation_id])
+
+
+def evaluations(db: Database, sha256: str) -> list[EvaluationRow]:
+    return select(db, EvaluationRow, "evaluations", "WHERE sha256 = ? ORDER BY split", [sha256])

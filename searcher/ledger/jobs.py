@@ -1,0 +1,192 @@
+"""Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
+
+from typing import Any
+
+from sqlite_utils import Database
+
+from searcher.ledger.rows import JobRow, first, select, text
+from searcher.ledger.store import next_number
+
+_WANTED = """(t.unowned OR EXISTS (
+    SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
+    WHERE r.job = t.id AND c.state IN ('queued', 'running')))"""
+_NOT_ENDED = """(t.unowned OR EXISTS (
+    SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
+    WHERE r.job = t.id AND c.state NOT IN ('done', 'failed', 'cancelled')))"""
+
+
+def get(db: Database, job_id: int) -> JobRow | None:
+    return first(db, JobRow, "jobs", "WHERE id = ?", [job_id])
+
+
+def by_key(db: Database, key: str) -> JobRow | None:
+    return first(db, JobRow, "jobs", "WHERE key = ?", [key])
+
+
+def create(
+    db: Database, key: str, kind: str, pool: str, campaign: str | None, payload: dict[str, Any],
+    priority: int, now_s: float,
+) -> int:
+    cursor = db.execute(
+        """INSERT INTO jobs (key, kind, pool, campaign, payload, priority, state, unowned,
+             cancel_requested, attempt, strikes, created_s)
+           VALUES (?, ?, ?, ?, ?, ?, 'queued', 0, 0, 0, 0, ?)""",
+        [key, kind, pool, campaign, text(payload), priority, now_s],
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def want(db: Database, job_id: int, campaign: str | None, priority: int) -> None:
+    """One more who waits for the job: a campaign, or (None) someone at a command line."""
+    if campaign is None:
+        db.execute("UPDATE jobs SET unowned = 1 WHERE id = ?", [job_id])
+    else:
+        db.execute("INSERT OR IGNORE INTO job_requests VALUES (?, ?)", [campaign, job_id])
+    db.execute(
+        "UPDATE jobs SET priority = max(priority, ?), cancel_requested = 0 WHERE id = ?",
+        [priority, job_id],
+    )
+
+
+def start_over(db: Database, job_id: int) -> None:
+    """A failed or cancelled job is queued again, its strikes forgotten."""
+    db.execute(
+        """UPDATE jobs SET state = 'queued', strikes = 0, cancel_requested = 0, reason = NULL,
+             message = NULL, result = NULL, result_sha256 = NULL, finished_s = NULL,
+             finished_seq = NULL WHERE id = ? AND state IN ('failed', 'cancelled')""",
+        [job_id],
+    )
+
+
+def next_queued(db: Database, pool: str) -> JobRow | None:
+    """The job to lease next: highest priority, then oldest, wanted by a live campaign."""
+    return first(
+        db, JobRow, "jobs",
+        f"WHERE t.pool = ? AND t.state = 'queued' AND {_WANTED} ORDER BY t.priority DESC, t.id",
+        [pool],
+    )
+
+
+def queued(db: Database, pool: str, limit: int = 100) -> list[JobRow]:
+    """Leasable jobs of a pool, in the order of leasing."""
+    return select(
+        db, JobRow, "jobs",
+        f"WHERE t.pool = ? AND t.state = 'queued' AND {_WANTED} "
+        "ORDER BY t.priority DESC, t.id LIMIT ?",
+        [pool, limit],
+    )
+
+
+def leased(db: Database, pool: str | None = None, limit: int = 10_000) -> list[JobRow]:
+    if pool is None:
+        return select(db, JobRow, "jobs", "WHERE state = 'leased' ORDER BY id LIMIT ?", [limit])
+    return select(
+        db, JobRow, "jobs", "WHERE state = 'leased' AND pool = ? ORDER BY id LIMIT ?",
+        [pool, limit],
+    )
+
+
+def held_by(db: Database, pool: str, holder: str) -> list[JobRow]:
+    return select(
+        db, JobRow, "jobs", "WHERE state = 'leased' AND pool = ? AND holder = ?", [pool, holder]
+    )
+
+
+def grant(
+    db: Database, job_id: int, holder: str, expires_s: float, deadline_at_s: float, now_s: float
+) -> None:
+    """Lease a queued job under the next fence of the whole ledger."""
+    db.execute(
+        """UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = ?, holder = ?,
+             leased_s = ?, heartbeat_s = ?, lease_expires_s = ?, deadline_at_s = ?,
+             progress = NULL, started_s = coalesce(started_s, ?)
+           WHERE id = ? AND state = 'queued'""",
+        [next_number(db, "fence"), holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
+    )
+
+
+def heartbeat(
+    db: Database, job_id: int, expires_s: float, progress: dict[str, Any] | None, now_s: float
+) -> None:
+    db.execute(
+        """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
+             progress = coalesce(?, progress) WHERE id = ?""",
+        [now_s, expires_s, None if progress is None else text(progress), job_id],
+    )
+
+
+def extend(db: Database, pool: str, by_s: float) -> None:
+    """Leases of ``pool`` do not age while their holders are stopped."""
+    db.execute(
+        """UPDATE jobs SET lease_expires_s = lease_expires_s + ?,
+             deadline_at_s = deadline_at_s + ? WHERE state = 'leased' AND pool = ?""",
+        [by_s, by_s, pool],
+    )
+
+
+def keep_until(db: Database, job_id: int, expires_s: float) -> None:
+    db.execute(
+        "UPDATE jobs SET lease_expires_s = max(lease_expires_s, ?) WHERE id = ?",
+        [expires_s, job_id],
+    )
+
+
+def release(db: Database, job_id: int, strike: bool) -> None:
+    """A lease ends without a result: back to the queue, with or without a strike."""
+    db.execute(
+        """UPDATE jobs SET state = 'queued', holder = NULL, lease_expires_s = NULL,
+             deadline_at_s = NULL, progress = NULL, strikes = strikes + ?
+           WHERE id = ? AND state = 'leased'""",
+        [int(strike), job_id],
+    )
+
+
+def finish(
+    db: Database, job_id: int, state: str, now_s: float, *, result: dict[str, Any] | None = None,
+    result_sha256: str | None = None, reason: str | None = None, message: str | None = None,
+) -> None:
+    """``state``: done, failed or cancelled; numbered so that a reader misses none."""
+    db.execute(
+        """UPDATE jobs SET state = ?, result = ?, result_sha256 = ?, reason = ?, message = ?,
+             lease_expires_s = NULL, deadline_at_s = NULL, progress = NULL, finished_s = ?,
+             finished_seq = ? WHERE id = ?""",
+        [state, None if result is None else text(result), result_sha256, reason, message, now_s,
+         next_number(db, "finished"), job_id],
+    )
+
+
+def finished(db: Database, campaign: str, after: int, limit: int = 100) -> list[JobRow]:
+    """Jobs that ``campaign`` asked for and that ended after number ``after``, in that order."""
+    return select(
+        db, JobRow, "jobs",
+        """WHERE t.finished_seq > ? AND EXISTS (
+             SELECT 1 FROM job_requests r WHERE r.campaign = ? AND r.job = t.id)
+           ORDER BY t.finished_seq LIMIT ?""",
+        [after, campaign, limit],
+    )
+
+
+def campaigns_of(db: Database, job_id: int) -> list[str]:
+    """Who waits for the job."""
+    return [row[0] for row in db.execute(
+        "SELECT campaign FROM job_requests WHERE job = ? ORDER BY campaign", [job_id])]
+
+
+def unwanted(db: Database, campaign: str, limit: int = 100_000) -> list[JobRow]:
+    """Unfinished jobs of an ended campaign that nobody else waits for."""
+    return select(
+        db, JobRow, "jobs",
+        f"""WHERE t.id IN (SELECT job FROM job_requests WHERE campaign = ?)
+            AND t.state IN ('queued', 'leased') AND NOT {_NOT_ENDED} ORDER BY t.id LIMIT ?""",
+        [campaign, limit],
+    )
+
+
+def request_cancel(db: Database, job_id: int) -> None:
+    db.execute("UPDATE jobs SET cancel_requested = 1 WHERE id = ?", [job_id])
+
+
+def counts(db: Database, campaign: str) -> dict[str, int]:
+    """How many jobs the campaign submitted are in which state."""
+    return {row[0]: row[1] for row in db.execute(
+        "SELECT state, count(*) FROM jobs WHERE campaign = ? GROUP BY state", [campaign])}

@@ -1,0 +1,137 @@
+"""Measurements, their raw samples, the environments they ran in, and learnt quiet levels."""
+
+import json
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import zstandard
+from sqlite_utils import Database
+
+from searcher.ledger.rows import MeasurementRow, QuietLevelRow, first, select, text
+
+_LARGEST_BLOB_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Raw samples of one measurement. Per block: the candidate's median and the reference's
+    medians before and after it, in seconds; ``calls_ns`` holds every timed call of the
+    candidate, ``sample_blocks`` how many of them each block has."""
+
+    candidate_s: list[float]
+    before_s: list[float]
+    after_s: list[float]
+    sample_blocks: list[int]
+    calls_ns: Sequence[int]
+
+
+def put_environment(db: Database, environment_hash: str, document: Mapping[str, Any]) -> None:
+    db.execute(
+        "INSERT OR IGNORE INTO environments VALUES (?, ?)", [environment_hash, text(document)]
+    )
+
+
+def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
+    row = db.execute(
+        "SELECT document FROM environments WHERE hash = ?", [environment_hash]
+    ).fetchone()
+    if row is None:
+        return None
+    document: dict[str, Any] = json.loads(row[0])
+    return document
+
+
+def put(db: Database, columns: Mapping[str, Any]) -> int:
+    """Insert a measurement given by column; documents as objects. Its id is returned."""
+    documents = {"options", "plan", "reasons", "summary"}
+    values = [
+        text(value) if name in documents and value is not None else value
+        for name, value in columns.items()
+    ]
+    cursor = db.execute(
+        f"INSERT INTO measurements ({', '.join(columns)}) "
+        f"VALUES ({', '.join('?' * len(values))})",
+        values,
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def get(db: Database, measurement_id: int) -> MeasurementRow | None:
+    return first(db, MeasurementRow, "measurements", "WHERE id = ?", [measurement_id])
+
+
+def of_file(
+    db: Database, sha256: str, device: str | None = None, limit: int = 100
+) -> list[MeasurementRow]:
+    """Newest first."""
+    where, parameters = "WHERE sha256 = ?", [sha256]
+    if device is not None:
+        where, parameters = where + " AND device = ?", [sha256, device]
+    return select(
+        db, MeasurementRow, "measurements", where + " ORDER BY id DESC LIMIT ?",
+        [*parameters, limit],
+    )
+
+
+def of_job(db: Database, job: int) -> list[MeasurementRow]:
+    return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
+
+
+def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
+    compress = zstandard.ZstdCompressor(level=3).compress
+    blocks = {
+        "candidate_s": samples.candidate_s, "before_s": samples.before_s,
+        "after_s": samples.after_s, "sample_blocks": samples.sample_blocks,
+    }
+    db.execute(
+        "INSERT INTO samples VALUES (?, ?, ?)",
+        [measurement_id, compress(text(blocks).encode()),
+         compress(array("I", samples.calls_ns).tobytes())],
+    )
+
+
+def samples(db: Database, measurement_id: int) -> Samples | None:
+    row = db.execute(
+        "SELECT blocks, calls_ns FROM samples WHERE measurement = ?", [measurement_id]
+    ).fetchone()
+    if row is None:
+        return None
+    decompress = zstandard.ZstdDecompressor().decompress
+    calls = array("I")
+    calls.frombytes(decompress(row[1], max_output_size=_LARGEST_BLOB_BYTES))
+    return Samples(**json.loads(decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)),
+                   calls_ns=calls)
+
+
+def quiet_level(
+    db: Database, device: str, runtime: str, environment_hash: str, reference_sha256: str,
+    options: Mapping[str, Any],
+) -> QuietLevelRow | None:
+    return first(
+        db, QuietLevelRow, "quiet_levels",
+        """WHERE device = ? AND runtime = ? AND environment = ? AND reference_sha256 = ?
+             AND options = ?""",
+        [device, runtime, environment_hash, reference_sha256, text(options)],
+    )
+
+
+def put_quiet_level(db: Database, row: QuietLevelRow) -> None:
+    db.execute(
+        "INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [row.device, row.runtime, row.environment, row.reference_sha256, text(row.options),
+         row.level_s, row.busy_streak, row.busy_level_s, row.updated_s],
+    )
+
+
+def quiet_levels(
+    db: Database, device: str | None = None, reference_sha256: str | None = None, limit: int = 1000
+) -> list[QuietLevelRow]:
+    """Newest first."""
+    return select(
+        db, QuietLevelRow, "quiet_levels",
+        """WHERE (?1 IS NULL OR device = ?1) AND (?2 IS NULL OR reference_sha256 = ?2)
+           ORDER BY updated_s DESC LIMIT ?3""",
+        [device, reference_sha256, limit],
+    )

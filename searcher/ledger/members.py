@@ -1,0 +1,118 @@
+"""Who takes part: devices, the agents that hold secrets, and one-time enrolments."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlite_utils import Database
+
+from searcher.ledger.rows import AgentRow, DeviceRow, first, select, text
+
+
+@dataclass(frozen=True)
+class EnrolmentRow:
+    """A one-time token, kept as its hash; ``agent`` is who used it."""
+
+    token_hash: str
+    name: str
+    role: str
+    profile: str | None
+    created_s: float
+    expires_s: float
+    used_s: float | None
+    agent: str | None
+
+
+def device(db: Database, name: str) -> DeviceRow | None:
+    return first(db, DeviceRow, "devices", "WHERE name = ?", [name])
+
+
+def devices(db: Database, limit: int = 1000) -> list[DeviceRow]:
+    return select(db, DeviceRow, "devices", "ORDER BY name LIMIT ?", [limit])
+
+
+def put_device(
+    db: Database, name: str, profile: str | None, fingerprint: dict[str, Any],
+    capabilities: dict[str, Any], shares_host: bool, now_s: float,
+) -> None:
+    """A new device, or the newest description of a known one, which keeps its state."""
+    db.execute(
+        """INSERT INTO devices (name, profile, fingerprint, capabilities, shares_host, state,
+             created_s, last_seen_s) VALUES (?, ?, ?, ?, ?, 'active', ?, ?)
+           ON CONFLICT (name) DO UPDATE SET profile = coalesce(excluded.profile, profile),
+             fingerprint = excluded.fingerprint, capabilities = excluded.capabilities,
+             shares_host = excluded.shares_host, last_seen_s = excluded.last_seen_s""",
+        [name, profile, text(fingerprint), text(capabilities), int(shares_host), now_s, now_s],
+    )
+
+
+def device_seen(db: Database, name: str, now_s: float) -> None:
+    db.execute("UPDATE devices SET last_seen_s = ? WHERE name = ?", [now_s, name])
+
+
+def agent(db: Database, agent_id: str) -> AgentRow | None:
+    return first(db, AgentRow, "agents", "WHERE id = ?", [agent_id])
+
+
+def agent_by_secret(db: Database, secret_hash: str) -> tuple[AgentRow, str] | None:
+    """The unrevoked agent and its stored hash, which the caller compares in constant time."""
+    found = first(
+        db, AgentRow, "agents", "WHERE secret_hash = ? AND revoked_s IS NULL", [secret_hash]
+    )
+    if found is None:
+        return None
+    row = db.execute("SELECT secret_hash FROM agents WHERE id = ?", [found.id]).fetchone()
+    return found, str(row[0])
+
+
+def agents_of_device(db: Database, name: str) -> list[AgentRow]:
+    return select(db, AgentRow, "agents", "WHERE device = ? AND revoked_s IS NULL", [name])
+
+
+def create_agent(
+    db: Database, agent_id: str, name: str, role: str, pool: str, device_name: str | None,
+    secret_hash: str, now_s: float,
+) -> None:
+    db.execute(
+        """INSERT INTO agents (id, name, role, pool, device, secret_hash, created_s)
+           VALUES (?, ?, ?, ?, ?, ?, ?)""",
+        [agent_id, name, role, pool, device_name, secret_hash, now_s],
+    )
+
+
+def agent_used(db: Database, agent_id: str, now_s: float) -> None:
+    db.execute("UPDATE agents SET first_used_s = ? WHERE id = ?", [now_s, agent_id])
+
+
+def revoke_agent(db: Database, agent_id: str, now_s: float) -> None:
+    db.execute(
+        "UPDATE agents SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL", [now_s, agent_id]
+    )
+
+
+def revoke_builders(db: Database, now_s: float) -> None:
+    """Builders live and die with the coordinator process that started them."""
+    db.execute(
+        "UPDATE agents SET revoked_s = ? WHERE role = 'builder' AND revoked_s IS NULL", [now_s]
+    )
+
+
+def create_enrolment(
+    db: Database, token_hash: str, name: str, role: str, profile: str | None, expires_s: float,
+    now_s: float,
+) -> None:
+    db.execute(
+        """INSERT INTO enrolments (token_hash, name, role, profile, created_s, expires_s)
+           VALUES (?, ?, ?, ?, ?, ?)""",
+        [token_hash, name, role, profile, now_s, expires_s],
+    )
+
+
+def enrolment(db: Database, token_hash: str) -> EnrolmentRow | None:
+    return first(db, EnrolmentRow, "enrolments", "WHERE token_hash = ?", [token_hash])
+
+
+def use_enrolment(db: Database, token_hash: str, agent_id: str, now_s: float) -> None:
+    db.execute(
+        "UPDATE enrolments SET used_s = ?, agent = ? WHERE token_hash = ?",
+        [now_s, agent_id, token_hash],
+    )

@@ -1,0 +1,49 @@
+"""The ledger for those who only read it: commands, reports, exports."""
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+from sqlite_utils import Database
+
+from searcher.errors import LedgerError
+from searcher.ledger.migrations import refuse_newer, stored_version
+from searcher.ledger.store import BUSY_TIMEOUT_S
+
+
+@contextmanager
+def open_ledger(path: Path) -> Iterator[Database]:
+    """A read-only connection for the query functions of this package.
+
+    Sees every commit so far and none of a running transaction; works while a coordinator writes.
+    Raises LedgerError when there is no ledger, it is damaged, or a newer program wrote it.
+    """
+    if not path.is_file():
+        raise LedgerError(f"There is no ledger {path}. Run a campaign there, or name its --dir.")
+    # Without write access to the folder SQLite cannot make the shared-memory file of WAL.
+    mode = "mode=ro" if os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
+    if Path(f"{path}-wal").exists():
+        mode = "mode=ro"
+    try:
+        connection = sqlite3.connect(
+            f"file:{quote(str(path.absolute()))}?{mode}", uri=True,
+            timeout=BUSY_TIMEOUT_S, isolation_level=None,
+        )
+    except sqlite3.Error as error:
+        raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
+    db = Database(connection, execute_plugins=False)
+    try:
+        found = stored_version(db)
+        if found is None:
+            raise LedgerError("the file is empty")
+        refuse_newer(found)
+        yield db
+    except sqlite3.Error as error:
+        raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
+    except LedgerError as error:
+        raise LedgerError(f"{path}: {error}") from error
+    finally:
+        db.close()

@@ -1,0 +1,252 @@
+"""What the ledger returns: one frozen dataclass per table, JSON columns already decoded."""
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from functools import cache
+from typing import Any, TypeVar
+
+from sqlite_utils import Database
+
+Row = TypeVar("Row")
+
+
+DOCUMENTS = frozenset({
+    "spec", "baseline", "fingerprint", "capabilities", "payload", "progress", "result", "report",
+    "target", "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
+    "constraints", "evaluations",
+})
+"""Columns that hold JSON, in whichever table."""
+
+
+@dataclass(frozen=True)
+class CampaignRow:
+    """``state``: queued, running, paused, done, failed or cancelled."""
+
+    name: str
+    spec: dict[str, Any]
+    state: str
+    baseline: dict[str, Any] | None
+    created_s: float
+    started_s: float | None
+    ended_s: float | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class DeviceRow:
+    """``state``: active, draining, quarantined or removed."""
+
+    name: str
+    profile: str | None
+    fingerprint: dict[str, Any]
+    capabilities: dict[str, Any]
+    shares_host: int
+    state: str
+    created_s: float
+    last_seen_s: float | None
+
+
+@dataclass(frozen=True)
+class AgentRow:
+    """Who holds a secret. ``pool`` is ``builder`` or ``device:<name>``."""
+
+    id: str
+    name: str
+    role: str
+    pool: str
+    device: str | None
+    created_s: float
+    first_used_s: float | None
+    revoked_s: float | None
+
+
+@dataclass(frozen=True)
+class JobRow:
+    """``state``: queued, leased, done, failed or cancelled."""
+
+    id: int
+    key: str
+    kind: str
+    pool: str
+    campaign: str | None
+    payload: dict[str, Any]
+    priority: int
+    state: str
+    cancel_requested: int
+    attempt: int
+    strikes: int
+    fence: int | None
+    holder: str | None
+    leased_s: float | None
+    heartbeat_s: float | None
+    lease_expires_s: float | None
+    deadline_at_s: float | None
+    progress: dict[str, Any] | None
+    result: dict[str, Any] | None
+    result_sha256: str | None
+    reason: str | None
+    message: str | None
+    created_s: float
+    started_s: float | None
+    finished_s: float | None
+    finished_seq: int | None
+
+
+@dataclass(frozen=True)
+class BuildRow:
+    key: str
+    task: str
+    recipe: str
+    seed: int
+    fidelity: str
+    sha256: str
+    file_bytes: int
+    graph_key: str
+    report: dict[str, Any]
+    job: int
+    created_s: float
+
+
+@dataclass(frozen=True)
+class ArtifactRow:
+    sha256: str
+    file_bytes: int
+    build_key: str | None
+    target: dict[str, Any] | None
+    number_format: str
+    created_s: float
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """``correct``: one bit per sample, packed as ``numpy.packbits`` does."""
+
+    id: int
+    sha256: str
+    split: str
+    place: str
+    metric: str
+    value: float
+    n: int
+    correct: bytes
+    created_s: float
+
+
+@dataclass(frozen=True)
+class MeasurementRow:
+    """``verdict``: valid, invalid or failed; figures are None unless it is valid."""
+
+    id: int
+    sha256: str
+    reference_sha256: str
+    device: str
+    runtime: str
+    options: dict[str, Any]
+    environment: str
+    plan: dict[str, Any]
+    attempt: int
+    job: int
+    verdict: str
+    reasons: list[str]
+    ratio: float | None
+    ratio_low: float | None
+    ratio_high: float | None
+    quiet_level_s: float | None
+    latency_s: float | None
+    latency_low_s: float | None
+    latency_high_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    n: int | None
+    quiet_share: float | None
+    load_s: float | None
+    first_s: float | None
+    memory_bytes: int | None
+    provider: str
+    summary: dict[str, Any] | None
+    created_s: float
+
+
+@dataclass(frozen=True)
+class QuietLevelRow:
+    device: str
+    runtime: str
+    environment: str
+    reference_sha256: str
+    options: dict[str, Any]
+    level_s: float
+    busy_streak: int
+    busy_level_s: float | None
+    updated_s: float
+
+
+@dataclass(frozen=True)
+class TrialRow:
+    """``state``: running, complete, pruned or failed."""
+
+    id: int
+    campaign: str
+    device: str
+    number: int
+    recipe: str
+    options: dict[str, Any]
+    parameters: dict[str, Any]
+    state: str
+    values: dict[str, float] | None
+    intervals: dict[str, list[float]] | None
+    constraints: dict[str, float] | None
+    reason: str | None
+    message: str | None
+    sha256: str | None
+    evaluations: list[int] | None
+    measurement: int | None
+    started_s: float
+    finished_s: float | None
+
+
+@dataclass(frozen=True)
+class SpanRow:
+    """``kind``: build, evaluate or measure; ``end_s`` is None while it lasts."""
+
+    id: int
+    campaign: str | None
+    kind: str
+    pool: str
+    job: int
+    start_s: float
+    end_s: float | None
+
+
+@cache
+def _names(kind: type[Any]) -> tuple[str, ...]:
+    return tuple(f.name for f in fields(kind))
+
+
+def text(document: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, no NaN; equal documents give equal texts."""
+    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def _value(name: str, value: Any) -> Any:
+    return json.loads(value) if name in DOCUMENTS and value is not None else value
+
+
+def select(
+    db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
+) -> list[Row]:
+    """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
+    names = _names(kind)
+    columns = ", ".join(f't."{name}"' for name in names)
+    cursor = db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))
+    return [
+        kind(**{name: _value(name, value) for name, value in zip(names, values, strict=True)})
+        for values in cursor
+    ]
+
+
+def first(
+    db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
+) -> Row | None:
+    found = select(db, kind, table, rest + " LIMIT 1", parameters)
+    return found[0] if found else None

@@ -1,0 +1,81 @@
+"""Trials: one candidate of one campaign on one device."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from searcher.ledger.rows import TrialRow, first, select, text
+
+STATES = ("running", "complete", "pruned", "failed")
+
+_COLUMNS = {
+    "values": '"values"', "intervals": "intervals", "constraints": "constraints",
+    "reason": "reason", "message": "message", "sha256": "sha256", "evaluations": "evaluations",
+    "measurement": "measurement",
+}
+_DOCUMENTS = {"values", "intervals", "constraints", "evaluations"}
+
+
+def get(db: Database, trial_id: int) -> TrialRow | None:
+    return first(db, TrialRow, "trials", "WHERE id = ?", [trial_id])
+
+
+def find(
+    db: Database, campaign: str, device: str, recipe: str, options: Mapping[str, Any]
+) -> TrialRow | None:
+    return first(
+        db, TrialRow, "trials",
+        "WHERE campaign = ? AND device = ? AND recipe = ? AND options = ?",
+        [campaign, device, recipe, text(options)],
+    )
+
+
+def create(
+    db: Database, campaign: str, device: str, recipe: str, options: Mapping[str, Any],
+    parameters: Mapping[str, Any], now_s: float,
+) -> int:
+    """A running trial under the next number of its campaign and device, counted from 0."""
+    cursor = db.execute(
+        """INSERT INTO trials (campaign, device, number, recipe, options, parameters, state,
+             started_s)
+           SELECT ?1, ?2, coalesce(max(number) + 1, 0), ?3, ?4, ?5, 'running', ?6
+           FROM trials WHERE campaign = ?1 AND device = ?2""",
+        [campaign, device, recipe, text(options), text(parameters), now_s],
+    )
+    return int(cursor.lastrowid or 0)
+
+
+def tell(
+    db: Database, trial_id: int, state: str, changes: Mapping[str, Any], now_s: float
+) -> None:
+    """Set ``state`` and the given columns; the first end sets the time of finishing."""
+    assignments = ["state = ?"]
+    parameters: list[Any] = [state]
+    for name, value in changes.items():
+        assignments.append(f"{_COLUMNS[name]} = ?")
+        parameters.append(text(value) if name in _DOCUMENTS and value is not None else value)
+    if state != "running":
+        assignments.append("finished_s = coalesce(finished_s, ?)")
+        parameters.append(now_s)
+    db.execute(f"UPDATE trials SET {', '.join(assignments)} WHERE id = ?", [*parameters, trial_id])
+
+
+def history(
+    db: Database, campaign: str, device: str | None = None, states: Sequence[str] = STATES,
+    after: int = 0, limit: int = 10_000,
+) -> list[TrialRow]:
+    """Trials with an id above ``after``, oldest first."""
+    return select(
+        db, TrialRow, "trials",
+        f"""WHERE campaign = ? AND (? IS NULL OR device = ?)
+            AND state IN ({', '.join('?' * len(states))}) AND id > ? ORDER BY id LIMIT ?""",
+        [campaign, device, device, *states, after, limit],
+    )
+
+
+def counts(db: Database, campaign: str) -> dict[str, int]:
+    """How many trials are in which state; every state is named."""
+    found = {row[0]: row[1] for row in db.execute(
+        "SELECT state, count(*) FROM trials WHERE campaign = ? GROUP BY state", [campaign])}
+    return {state: found.get(state, 0) for state in STATES}

@@ -1,0 +1,224 @@
+"""Raw samples and units in, summaries out: plans, ratios to the reference, intervals, warnings.
+
+A candidate is timed in blocks of a few milliseconds between two blocks of the device's reference
+(see ``agents/runner.py`` for the timeline). A block counts when the reference beside it ran at
+its quiet level. Per counted block the ratio is ``candidate / mean(before, after)``; the summary is
+the median of these ratios with its distribution-free 95 % interval (order statistics).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom
+
+from searcher.errors import UserError, nearest
+
+GATE = 0.06
+EQUAL_WITHIN = 0.01
+"""Differences of latency below this share are called equal."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often to measure; seconds are device time per candidate."""
+
+    name: str
+    block_s: float = 0.004
+    min_blocks: int = 20
+    min_s: float = 0.0
+    max_s: float = 6.0
+    gate: float = GATE
+    fresh_session_every_s: float = 1.0
+    warmup_s: float = 0.05
+    memory: bool = False
+    processes: int = 1
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PLANS = {
+    "quick": Plan("quick", min_blocks=24, max_s=3.0, fresh_session_every_s=0.5),
+    "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2),
+    "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4),
+}
+
+
+def plan_of(value: str | Mapping[str, Any]) -> Plan:
+    """A plan by name, or a table of fields over ``quick``. Raises UserError."""
+    if isinstance(value, str):
+        if value not in PLANS:
+            raise UserError(f"Unknown measurement plan {value!r}. {nearest(value, PLANS)}")
+        return PLANS[value]
+    known = set(Plan.__dataclass_fields__)
+    for key in value:
+        if key not in known:
+            raise UserError(f"Unknown key {key!r} in the measurement plan. {nearest(key, known)}")
+    plan = Plan(**{**PLANS["quick"].as_dict(), "name": "custom", **value})
+    if plan.block_s <= 0 or plan.min_blocks < 6 or plan.max_s <= 0 or plan.processes < 1:
+        raise UserError("A measurement plan needs block_s > 0, min_blocks >= 6, max_s > 0 and "
+                        f"processes >= 1, got {plan.as_dict()}.")
+    return plan
+
+
+@dataclass(frozen=True)
+class Quantile:
+    """A quantile with its distribution-free interval; ``value`` is None when n does not carry it."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a measurement says. ``ratio`` is candidate over reference in quiet blocks; seconds are
+    one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside them."""
+
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    quiet_level_s: float
+    latency_s: float
+    latency_low_s: float
+    latency_high_s: float
+    p90_s: Quantile
+    p99_s: Quantile
+    ungated_p50_s: float
+    n: int
+    calls: int
+    quiet_share: float
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Order statistics that hold the median with at least ``confidence``; the range if n < 6."""
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = len(ordered)
+    rank = int(binom.ppf((1 - confidence) / 2, n, 0.5))
+    rank = rank if binom.cdf(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
+    low = max(rank, 1) - 1
+    return float(ordered[low]), float(ordered[n - 1 - low])
+
+
+def quantile(values: Sequence[float], share: float, confidence: float = 0.95) -> Quantile:
+    """The ``share`` quantile; refused when no order statistic bounds it from above.
+
+    An upper bound at ``confidence`` exists from n with ``share**n <= 1 - confidence``.
+    """
+    ordered = np.sort(np.asarray(values, dtype=float))
+    n = len(ordered)
+    if n == 0 or share**n > (1 - confidence) / 2:
+        return Quantile(None, None, None)
+    low = max(int(binom.ppf((1 - confidence) / 2, n, share)), 1) - 1
+    high = min(int(binom.ppf(1 - (1 - confidence) / 2, n, share)) + 1, n) - 1
+    middle = min(math.ceil(share * n), n) - 1
+    return Quantile(float(ordered[middle]), float(ordered[low]), float(ordered[high]))
+
+
+def quiet_blocks(blocks: Mapping[str, Sequence[float]], level_s: float, gate: float) -> np.ndarray:
+    """Which blocks count: both reference blocks beside them within ``gate`` of ``level_s``."""
+    before, after = np.asarray(blocks["before_s"]), np.asarray(blocks["after_s"])
+    limit = level_s * (1 + gate)
+    quiet: np.ndarray = (before <= limit) & (after <= limit)
+    return quiet
+
+
+def summarise(
+    blocks: Mapping[str, Sequence[float]],
+    calls_s: Sequence[Sequence[float]],
+    gate_level_s: float,
+    quiet_level_s: float | None = None,
+    gate: float = GATE,
+) -> Summary:
+    """Summary of one candidate.
+
+    ``gate_level_s`` is the reference level that the blocks were gated by, ``quiet_level_s`` the
+    level that the device is known by: ``latency_s`` is the ratio times the latter. ``calls_s``
+    holds the single calls of each block. Raises ValueError when no block was quiet.
+    """
+    candidate = np.asarray(blocks["candidate_s"], dtype=float)
+    beside = (np.asarray(blocks["before_s"]) + np.asarray(blocks["after_s"])) / 2
+    quiet = quiet_blocks(blocks, gate_level_s, gate)
+    if not quiet.any():
+        raise ValueError("no quiet block: nothing to summarise")
+    ratios = candidate[quiet] / beside[quiet]
+    ratio = float(np.median(ratios))
+    low, high = median_interval(ratios.tolist())
+    level = quiet_level_s or gate_level_s
+    singles = [call for block, counts in zip(calls_s, quiet, strict=True) if counts
+               for call in block]
+    return Summary(
+        ratio=ratio, ratio_low=low, ratio_high=high, quiet_level_s=level,
+        latency_s=ratio * level, latency_low_s=low * level, latency_high_s=high * level,
+        p90_s=quantile(singles, 0.90), p99_s=quantile(singles, 0.99),
+        ungated_p50_s=float(np.median(candidate)), n=int(quiet.sum()), calls=len(singles),
+        quiet_share=float(quiet.mean()), warnings=_warnings(ratios, quiet),
+    )
+
+
+def _warnings(ratios: np.ndarray, quiet: np.ndarray) -> tuple[str, ...]:
+    found = []
+    spread = float(np.subtract(*np.quantile(ratios, [0.75, 0.25])) / np.median(ratios))
+    if spread > 0.10:
+        found.append(f"block ratios spread by {spread:.0%} between the quartiles")
+    if len(ratios) < 20:
+        found.append(f"only {len(ratios)} quiet blocks")
+    if quiet.mean() < 0.2:
+        found.append(f"the machine was quiet in only {quiet.mean():.0%} of the blocks")
+    return tuple(found)
+
+
+TOLERANCE = {"float32": 1e-3, "int8": 2e-2}
+"""Largest allowed distance of device outputs from the host's, relative to the output range."""
+
+
+def parity(expected: Sequence[float], outputs: Sequence[float], number_format: str) -> str | None:
+    """None when the device computes what the host computes, otherwise the reason in words."""
+    if len(expected) != len(outputs):
+        return f"parity: {len(outputs)} output values where the host has {len(expected)}"
+    if not all(map(math.isfinite, outputs)):
+        return "parity: the device computed values that are not finite"
+    if not expected:
+        return None
+    host, device = np.asarray(expected), np.asarray(outputs)
+    scale = max(float(np.max(np.abs(host))), 1e-6)
+    distance = float(np.max(np.abs(host - device))) / scale
+    tolerance = TOLERANCE[number_format]
+    if distance > tolerance:
+        return f"parity: outputs differ by {distance:.2%} of their range, allowed {tolerance:.2%}"
+    return None
+
+
+def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default."""
+    if n <= 0:
+        raise ValueError(f"an accuracy needs n > 0, got {n}")
+    p, zz = hits / n, z * z
+    middle = (p + zz / (2 * n)) / (1 + zz / n)
+    half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_difference(
+    baseline: Sequence[bool] | np.ndarray, candidate: Sequence[bool] | np.ndarray, z: float = 1.959964
+) -> tuple[float, float, float]:
+    """Baseline minus candidate accuracy over the same samples, with its 95 % interval.
+
+    Agresti and Min (2005): Wald's interval after adding half an observation to each cell.
+    """
+    first, second = np.asarray(baseline, dtype=bool), np.asarray(candidate, dtype=bool)
+    if first.shape != second.shape:
+        raise ValueError(f"paired samples differ in number: {first.shape} and {second.shape}")
+    n = len(first)
+    lost, won = int((first & ~second).sum()), int((~first & second).sum())
+    adjusted, b, c = n + 2, lost + 0.5, won + 0.5
+    middle = (b - c) / adjusted
+    half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
+    return (lost - won) / n, middle - half, middle + half

@@ -1,0 +1,191 @@
+"""Ledger -> Optuna study -> next recipe. The only importer of optuna.
+
+The study lives in memory and is rebuilt from the ledger's trials at start, so it is a projection
+and never a second truth. Parameters are named ``<group>.<strategy>.on`` and
+``<group>.<strategy>.<parameter>``.
+"""
+
+import logging
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Protocol
+
+import optuna
+from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
+from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
+from optuna.trial import TrialState
+
+from searcher.campaign import Campaign
+from searcher.errors import UserError, nearest
+from searcher.front import losses
+from searcher.recipe import Recipe, Step, Value
+from strategies.base import Layer, Limits
+from strategies.catalog import all_strategies
+
+STAGES = ("structure", "weights", "training", "encoding")
+GROUPS = ("convolutions", "fully_connected", "model")
+STARTUP_TRIALS = 14
+STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
+
+
+class AskedTrial(Protocol):
+    """The part of ``optuna.Trial`` that is used here."""
+
+    number: int
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+
+
+class ScopedSuggester:
+    """A ``strategies.base.Suggester`` that prefixes every name."""
+
+    def __init__(self, trial: AskedTrial, prefix: str) -> None:
+        self._trial, self._prefix = trial, prefix
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        return self._trial.suggest_float(self._prefix + name, low, high, log=log)
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        return self._trial.suggest_int(self._prefix + name, low, high, log=log)
+
+
+@dataclass(frozen=True)
+class Space:
+    """What may be combined: (group, strategy class) in the order of a recipe's stages."""
+
+    choices: tuple[tuple[str, type[Any]], ...]
+    trainings: tuple[type[Any], ...]
+    layers: tuple[Layer, ...]
+    limits: Limits
+
+    @classmethod
+    def of(cls, campaign: Campaign, layers: tuple[Layer, ...], formats: frozenset[str]) -> "Space":
+        """The campaign's strategies that the device's number formats allow. Raises UserError."""
+        known = {s.name: s for s in all_strategies()}
+        names = campaign.search.strategies or tuple(known)
+        for name in names:
+            if name not in known:
+                raise UserError(f"Unknown strategy {name!r}. {nearest(name, known)}")
+        _check_limits(campaign.search.limits, known)
+        chosen = sorted((known[n] for n in names if known[n].requires <= formats),
+                        key=lambda s: STAGES.index(s.stage))
+        trainings = [s for s in chosen if s.stage == "training" and s.name != "finetune"]
+        present = {group for layer in layers for group in layer.groups}
+        return cls(
+            choices=tuple((group, s) for s in chosen if s.stage != "training"
+                          for group in GROUPS if group in s.groups and group in present),
+            trainings=(*trainings, known["finetune"]), layers=layers,
+            limits=Limits(dict(campaign.search.limits)),
+        )
+
+    def sample(self, trial: AskedTrial) -> Recipe:
+        """One recipe; a training step always ends its torch part: the first of ``trainings``
+        that is switched on, plain fine-tuning otherwise."""
+        steps = {stage: list[Step]() for stage in STAGES}
+        for group, strategy in self.choices:
+            if trial.suggest_categorical(f"{group}.{strategy.name}.on", [False, True]):
+                steps[strategy.stage].append(self._step(trial, group, strategy))
+        steps["training"].append(self._training(trial))
+        return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
+
+    def _training(self, trial: AskedTrial) -> Step:
+        for strategy in self.trainings[:-1]:
+            if trial.suggest_categorical(f"model.{strategy.name}.on", [False, True]):
+                return self._step(trial, "model", strategy)
+        return self._step(trial, "model", self.trainings[-1])
+
+    def _step(self, trial: AskedTrial, group: str, strategy: type[Any]) -> Step:
+        suggester = ScopedSuggester(trial, f"{group}.{strategy.name}.")
+        members = [layer for layer in self.layers if group in layer.groups]
+        instance = strategy.suggest(suggester, members, self.limits)
+        values: dict[str, Value] = {f.name: getattr(instance, f.name) for f in fields(instance)}
+        return Step.of(strategy.name, group, values)
+
+
+def _check_limits(limits: Mapping[str, Any], known: Mapping[str, type[Any]]) -> None:
+    names = {f"{s.name}.{f.name}" for s in known.values() for f in fields(s)}
+    for name in limits:
+        if name not in names:
+            raise UserError(f"Unknown parameter {name!r} in [search.limits]. "
+                            f"{nearest(name, names)}")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """One asked trial: ``parameters`` is what the ledger keeps to rebuild the study."""
+
+    number: int
+    recipe: Recipe
+    parameters: dict[str, Any]
+
+
+class Sampling:
+    """One study of one (campaign, device)."""
+
+    def __init__(self, campaign: Campaign, space: Space, told: int = 0) -> None:
+        optuna.logging.set_verbosity(logging.ERROR)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        self._campaign, self._space = campaign, space
+        self._study = optuna.create_study(
+            directions=[o.direction for o in campaign.objectives],
+            sampler=_sampler(campaign.search.sampler, campaign.seed + told))
+        self._asked: dict[int, optuna.Trial] = {}
+
+    def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
+        """Add the ledger's told trials (``parameters``, ``state``, ``values``, ``constraints``)
+        in order. Trials that were running are left out: they are asked anew by their recipe."""
+        for row in rows:
+            if row["state"] not in STATES:
+                continue
+            saved = row["parameters"]
+            state = STATES[row["state"]]
+            self._study.add_trial(optuna.trial.create_trial(
+                state=state, params=saved["values"],
+                distributions={k: json_to_distribution(v)
+                               for k, v in saved["distributions"].items()},
+                values=self._values(row["values"]) if state == TrialState.COMPLETE else None,
+                constraints=row.get("constraints") or None))
+
+    def ask(self) -> Proposal:
+        """The next recipe to look at."""
+        trial = self._study.ask()
+        recipe = self._space.sample(trial)
+        self._asked[trial.number] = trial
+        return Proposal(trial.number, recipe, {
+            "values": dict(trial.params),
+            "distributions": {k: _as_json(d) for k, d in trial.distributions.items()}})
+
+    def tell(self, number: int, state: str, values: Mapping[str, float] | None,
+             constraints: Mapping[str, float]) -> None:
+        """End an asked trial as ``complete``, ``pruned`` or ``failed``; violated constraints are
+        positive."""
+        trial = self._asked.pop(number)
+        for name, value in constraints.items():
+            trial.set_constraint(name, value)
+        if state == "complete" and values is not None:
+            self._study.tell(trial, self._values(values))
+        else:
+            self._study.tell(trial, state=STATES[state])
+
+    def _values(self, values: Mapping[str, float]) -> list[float]:
+        signed = losses(values, self._campaign.objectives)
+        return [-v if o.direction == "maximize" else v
+                for v, o in zip(signed, self._campaign.objectives, strict=True)]
+
+
+def _as_json(distribution: BaseDistribution) -> str:
+    return distribution_to_json(distribution)
+
+
+def _sampler(name: str, seed: int) -> BaseSampler:
+    if name == "random":
+        return RandomSampler(seed=seed)
+    if name == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=20)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, multivariate=True, group=True,
+                      constant_liar=True)

