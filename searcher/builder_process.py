@@ -8,8 +8,6 @@
 import argparse
 import base64
 import errno
-import hashlib
-import os
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -18,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from searcher.artifacts import place_artifact
 from searcher.builder import Build, Builder
 from searcher.errors import BuildError, FleetfrontError
 from searcher.evaluation import Evaluation
@@ -66,20 +65,6 @@ class Workshop:
             "reused_steps": build.reused_steps,
             "evaluation": _evaluation(build.evaluation) if build.evaluation else None,
         }
-
-
-def place_artifact(folder: Path, content: bytes) -> Path:
-    """``folder/<sha256>`` by write, fsync, rename; the same content twice is one file."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / hashlib.sha256(content).hexdigest()
-    if not path.exists():
-        partial = folder / f".{path.name}.{os.getpid()}"
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    return path
 
 
 def _evaluation(evaluation: Evaluation) -> dict[str, Any]:

@@ -136,20 +136,24 @@ class Sampling:
             sampler=_sampler(campaign.search.sampler, campaign.seed + told))
         self._asked: dict[int, optuna.Trial] = {}
 
-    def restore(self, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Add the ledger's told trials (``parameters``, ``state``, ``values``, ``constraints``)
-        in order. Trials that were running are left out: they are asked anew by their recipe."""
+    def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
+        """Add the ledger's trials (``id``, ``parameters``, ``state``, ``values``,
+        ``constraints``) in order; those still running may be told later. Study number by id."""
+        numbers = {}
         for row in rows:
-            if row["state"] not in STATES:
-                continue
             saved = row["parameters"]
-            state = STATES[row["state"]]
+            state = STATES.get(row["state"], TrialState.RUNNING)
             self._study.add_trial(optuna.trial.create_trial(
                 state=state, params=saved["values"],
                 distributions={k: json_to_distribution(v)
                                for k, v in saved["distributions"].items()},
                 values=self._values(row["values"]) if state == TrialState.COMPLETE else None,
                 constraints=row.get("constraints") or None))
+            trial = self._study.get_trials(deepcopy=False)[-1]
+            numbers[row["id"]] = trial.number
+            if state == TrialState.RUNNING:
+                self._asked[trial.number] = optuna.Trial(self._study, trial._trial_id)
+        return numbers
 
     def ask(self) -> Proposal:
         """The next recipe to look at."""

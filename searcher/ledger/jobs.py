@@ -106,12 +106,12 @@ def grant(
 
 
 def heartbeat(
-    db: Database, job_id: int, expires_s: float, progress: dict[str, Any] | None, now_s: float
+    db: Database, job_id: int, expires_s: float, progress: float | None, now_s: float
 ) -> None:
     db.execute(
         """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
              progress = coalesce(?, progress) WHERE id = ?""",
-        [now_s, expires_s, None if progress is None else text(progress), job_id],
+        [now_s, expires_s, progress, job_id],
     )
 
 

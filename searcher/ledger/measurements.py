@@ -45,7 +45,7 @@ def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
 
 def put(db: Database, columns: Mapping[str, Any]) -> int:
     """Insert a measurement given by column; documents as objects. Its id is returned."""
-    documents = {"options", "plan", "reasons", "summary"}
+    documents = {"options", "plan", "reasons", "summary", "conditions"}
     values = [
         text(value) if name in documents and value is not None else value
         for name, value in columns.items()
@@ -88,8 +88,14 @@ def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
     db.execute(
         "INSERT INTO samples VALUES (?, ?, ?)",
         [measurement_id, compress(text(blocks).encode()),
-         compress(array("I", samples.calls_ns).tobytes())],
+         compress(_packed(samples.calls_ns))],
     )
+
+
+def _packed(calls_ns: Sequence[int]) -> bytes:
+    """The array's type code (4 bytes a call unless one took over 4 s) and its machine values."""
+    code = "I" if max(calls_ns, default=0) < 2**32 else "Q"
+    return code.encode() + array(code, calls_ns).tobytes()
 
 
 def samples(db: Database, measurement_id: int) -> Samples | None:
@@ -99,8 +105,9 @@ def samples(db: Database, measurement_id: int) -> Samples | None:
     if row is None:
         return None
     decompress = zstandard.ZstdDecompressor().decompress
-    calls = array("I")
-    calls.frombytes(decompress(row[1], max_output_size=_LARGEST_BLOB_BYTES))
+    packed = decompress(row[1], max_output_size=_LARGEST_BLOB_BYTES)
+    calls: array[int] = array(packed[:1].decode())
+    calls.frombytes(packed[1:])
     return Samples(**json.loads(decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)),
                    calls_ns=calls)
 

@@ -30,6 +30,12 @@ def devices(db: Database, limit: int = 1000) -> list[DeviceRow]:
     return select(db, DeviceRow, "devices", "ORDER BY name LIMIT ?", [limit])
 
 
+def names_on_this_host(db: Database) -> list[str]:
+    """Devices that share the coordinator's cores."""
+    return [row[0] for row in db.execute(
+        "SELECT name FROM devices WHERE shares_host AND state <> 'removed' ORDER BY name")]
+
+
 def put_device(
     db: Database, name: str, profile: str | None, fingerprint: dict[str, Any],
     capabilities: dict[str, Any], shares_host: bool, now_s: float,

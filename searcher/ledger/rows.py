@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
-from functools import cache
 from typing import Any, TypeVar
 
 from sqlite_utils import Database
@@ -12,9 +11,9 @@ Row = TypeVar("Row")
 
 
 DOCUMENTS = frozenset({
-    "spec", "baseline", "fingerprint", "capabilities", "payload", "progress", "result", "report",
-    "target", "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
-    "constraints", "evaluations",
+    "spec", "baseline", "fingerprint", "capabilities", "payload", "result", "report", "target",
+    "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
+    "constraints", "evaluations", "conditions",
 })
 """Columns that hold JSON, in whichever table."""
 
@@ -82,7 +81,7 @@ class JobRow:
     heartbeat_s: float | None
     lease_expires_s: float | None
     deadline_at_s: float | None
-    progress: dict[str, Any] | None
+    progress: float | None
     result: dict[str, Any] | None
     result_sha256: str | None
     reason: str | None
@@ -135,7 +134,8 @@ class EvaluationRow:
 
 @dataclass(frozen=True)
 class MeasurementRow:
-    """``verdict``: valid, invalid or failed; figures are None unless it is valid."""
+    """``verdict``: valid, invalid or failed; figures are None unless it is valid.
+    ``conditions``: temperatures, clocks and load before and after."""
 
     id: int
     sha256: str
@@ -165,6 +165,7 @@ class MeasurementRow:
     memory_bytes: int | None
     provider: str
     summary: dict[str, Any] | None
+    conditions: dict[str, Any]
     created_s: float
 
 
@@ -218,8 +219,7 @@ class SpanRow:
     end_s: float | None
 
 
-@cache
-def _names(kind: type[Any]) -> tuple[str, ...]:
+def _names(kind: Any) -> tuple[str, ...]:
     return tuple(f.name for f in fields(kind))
 
 

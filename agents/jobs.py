@@ -1,0 +1,46 @@
+"""What an agent does with a lease, by kind. Jobs are data, never shell."""
+
+import time
+from typing import Any, Callable, Dict, List, Mapping
+
+from agents.children import StartChild
+from agents.environment import environment_of, identity, state, throttled
+from agents.protocol import Measured, MeasurePayload, MeasureResult, as_json
+from agents.runner import measure
+from agents.sysfs import Tree
+
+KINDS = ("measure",)
+
+
+def measure_in_environment(
+    payload: MeasurePayload,
+    paths: Mapping[str, str],
+    start_child: StartChild,
+    cancelled: Callable[[], bool],
+    progress: Callable[[float], None],
+    tree: Tree,
+    clock: Callable[[], float] = time.monotonic,
+) -> Dict[str, Any]:
+    """The result of one measurement with the device's state before and after it, as JSON.
+
+    Valid measurements become invalid for ``throttled`` when a throttle counter rose meanwhile.
+    Raises what ``runner.measure`` raises.
+    """
+    before = state(tree)
+    result = measure(payload, paths, start_child, clock, cancelled, progress)
+    after = state(tree)
+    environment = environment_of(identity(tree), result.environment["runtime"], before, after)
+    environment["options"] = payload.options
+    measurements = result.measurements
+    if throttled(before, after):
+        measurements = _invalid(measurements, "throttled")
+    content: Dict[str, Any] = as_json(MeasureResult(
+        result.quiet_level_s, result.reference_blocks, result.quiet_share, environment,
+        measurements))
+    return content
+
+
+def _invalid(measurements: List[Measured], reason: str) -> List[Measured]:
+    return [one if one.verdict == "failed" else
+            one._replace(verdict="invalid", reasons=[*one.reasons, reason])
+            for one in measurements]

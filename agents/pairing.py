@@ -1,0 +1,257 @@
+"""Latency in pairs: blocks of a candidate between blocks of the reference, gated by it.
+
+A shared machine drifts by tens of percent within seconds and slows different code differently.
+Candidates and reference therefore alternate within milliseconds, and a block of a candidate
+counts only while both reference blocks beside it ran at the reference's quiet level.
+
+    round 0:  R c1 R c2 R c3 R          "R": a block of the reference, at least one call,
+    round 1:  R c3 R c2 R c1 R               new calls are begun for block_s seconds
+
+Two candidates share the R between them, two rounds the R between them too, unless the sessions
+were opened afresh in between: placement in memory is a property of a session, so that a
+measurement in one session alone would measure that too.
+
+The functions here are pure: the clock (nanoseconds) and the sessions come from outside.
+"""
+
+import gc
+from bisect import insort
+from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
+
+from agents.protocol import Blocks, MeasurePlan
+
+LEVEL_SHARE = 0.05
+"""The quiet level is this quantile of the reference's block medians."""
+BUSY_FACTOR = 1.2
+"""A job whose own level is so many times the known one tells nothing about quiet blocks."""
+REOPENING_SHARE = 0.1
+"""Opening sessions afresh may take at most this share of the time."""
+NS = 1e9
+
+Run = Callable[[], object]
+
+
+class Level(NamedTuple):
+    """``gate_s`` gates the blocks; ``own_s`` is what this job alone would have used."""
+
+    gate_s: float
+    own_s: float
+    busy: bool
+
+
+class Verdict(NamedTuple):
+    verdict: str
+    reasons: List[str]
+    quiet_blocks: int
+
+
+class Series:
+    """The blocks of one candidate: medians in seconds, single calls in nanoseconds."""
+
+    def __init__(self) -> None:
+        self.candidate_s: List[float] = []
+        self.before_s: List[float] = []
+        self.after_s: List[float] = []
+        self.calls_ns: List[int] = []
+        self.calls_per_block: List[int] = []
+
+    def add(self, before_s: float, calls_ns: Sequence[int], after_s: float) -> None:
+        self.before_s.append(before_s)
+        self.candidate_s.append(median(calls_ns) / NS)
+        self.after_s.append(after_s)
+        self.calls_ns.extend(calls_ns)
+        self.calls_per_block.append(len(calls_ns))
+
+    def extend(self, other: "Series") -> None:
+        """Pools the blocks of another process."""
+        self.candidate_s.extend(other.candidate_s)
+        self.before_s.extend(other.before_s)
+        self.after_s.extend(other.after_s)
+        self.calls_ns.extend(other.calls_ns)
+        self.calls_per_block.extend(other.calls_per_block)
+
+    def blocks(self) -> Blocks:
+        return Blocks(self.candidate_s, self.before_s, self.after_s)
+
+
+class Rounds(NamedTuple):
+    """All blocks of one process; ``series[i]`` belongs to the session ``i + 1``."""
+
+    reference_s: List[float]
+    series: List[Series]
+    openings: int
+
+
+def median(values: Sequence[float]) -> float:
+    """Raises IndexError on an empty sequence."""
+    ordered = sorted(values)
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return float(ordered[middle])
+    return (ordered[middle - 1] + ordered[middle]) / 2.0
+
+
+def level_of(ordered_reference_s: Sequence[float], known_s: Optional[float]) -> Level:
+    """The level that gates; ``ordered_reference_s`` ascends and is not empty.
+
+    The known level of the device is used when it is the lower one, but not when this job's own is
+    more than ``BUSY_FACTOR`` times as high: then the whole job is busy.
+    """
+    own = ordered_reference_s[int(LEVEL_SHARE * (len(ordered_reference_s) - 1))]
+    if known_s is None or known_s >= own:
+        return Level(own, own, False)
+    if own > known_s * BUSY_FACTOR:
+        return Level(own, own, True)
+    return Level(known_s, own, False)
+
+
+def quiet(series: Series, level_s: float, gate: float) -> List[bool]:
+    """Which blocks count."""
+    limit = level_s * (1 + gate)
+    return [worse <= limit for worse in map(max, series.before_s, series.after_s)]
+
+
+def judge(series: Series, level: Level, plan: MeasurePlan) -> Verdict:
+    """Valid when enough blocks were quiet, else invalid for ``busy``."""
+    count = 0 if level.busy else sum(quiet(series, level.gate_s, plan.gate))
+    if count < plan.min_blocks:
+        return Verdict("invalid", ["busy"], count)
+    return Verdict("valid", [], count)
+
+
+def share(plan: MeasurePlan, processes: int) -> MeasurePlan:
+    """What one of ``processes`` has to do of a plan."""
+    return plan._replace(
+        min_blocks=-(-plan.min_blocks // processes), min_s=plan.min_s / processes,
+        max_s=plan.max_s / processes, processes=1)
+
+
+def time_block(run: Run, block_ns: int, clock_ns: Callable[[], int]) -> List[int]:
+    """Nanoseconds of each call; calls are begun until ``block_ns`` have passed, at least one."""
+    calls: List[int] = []
+    end = clock_ns() + block_ns
+    while True:
+        before = clock_ns()
+        run()
+        after = clock_ns()
+        calls.append(after - before)
+        if after >= end:
+            return calls
+
+
+def measure_rounds(
+    open_sessions: Callable[[], Sequence[Run]],
+    plan: MeasurePlan,
+    known_level_s: Optional[float],
+    clock_ns: Callable[[], int],
+    announce: Callable[[int], None],
+    first: Optional[Sequence[Run]] = None,
+) -> Rounds:
+    """Rounds until every candidate has its quiet blocks and its time, or the time is over.
+
+    ``open_sessions`` opens all anew, the reference first. ``announce(i)`` comes before session
+    ``i`` is run: should the process die, that is the one to blame. ``first`` are sessions that
+    are open already. Without candidates the reference alone is timed.
+    """
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        return _Pairing(open_sessions, plan, known_level_s, clock_ns, announce).rounds(first)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+class _Pairing:
+    """The state of one run of rounds."""
+
+    def __init__(self, open_sessions: Callable[[], Sequence[Run]], plan: MeasurePlan,
+                 known_level_s: Optional[float], clock_ns: Callable[[], int],
+                 announce: Callable[[int], None]) -> None:
+        self._open_sessions = open_sessions
+        self._plan = plan
+        self._known_level_s = known_level_s
+        self._clock_ns = clock_ns
+        self._announce = announce
+        self._reference_s: List[float] = []
+        self._ordered_s: List[float] = []
+        self._series: List[Series] = []
+        self._openings = 0
+
+    def rounds(self, first: Optional[Sequence[Run]]) -> Rounds:
+        runs, opening_s = self._open(first)
+        self._series = [Series() for _ in runs[1:]]
+        started = opened = self._now_s()
+        previous: Optional[float] = None
+        count = check_at = 0
+        while True:
+            if count and self._now_s() - opened >= max(
+                    self._plan.fresh_session_every_s, opening_s / REOPENING_SHARE):
+                runs = []  # the old sessions are closed before the new ones open
+                runs, opening_s = self._open(None)
+                opened, previous = self._now_s(), None
+            previous = self._round(runs, reverse=count % 2 == 1, previous=previous)
+            count += 1
+            elapsed = self._now_s() - started
+            if elapsed >= self._plan.max_s * max(len(self._series), 1):
+                break
+            if count >= check_at:
+                if self._enough(elapsed):
+                    break
+                # Counting costs time in proportion to the blocks, so it gets rarer.
+                check_at = max(count + 1 + count // 16, self._plan.min_blocks)
+        return Rounds(self._reference_s, self._series, self._openings)
+
+    def _open(self, first: Optional[Sequence[Run]]) -> Tuple[Sequence[Run], float]:
+        """Sessions, warm; and how long opening them took, in seconds."""
+        before = self._now_s()
+        if first is None:
+            gc.collect()
+        runs = self._open_sessions() if first is None else first
+        opening_s = self._now_s() - before
+        warm_s = self._plan.warmup_s if first is not None else min(
+            self._plan.warmup_s, self._plan.block_s)
+        for index, run in enumerate(runs):
+            self._announce(index)
+            time_block(run, int(warm_s * NS), self._clock_ns)
+        self._openings += 1
+        return runs, opening_s
+
+    def _round(self, runs: Sequence[Run], reverse: bool, previous: Optional[float]) -> float:
+        """One round; returns the median of its last reference block."""
+        order = list(range(1, len(runs)))
+        if reverse:
+            order.reverse()
+        before = self._reference(runs[0]) if previous is None or not order else previous
+        for index in order:
+            self._announce(index)
+            calls = time_block(runs[index], self._block_ns(), self._clock_ns)
+            after = self._reference(runs[0])
+            self._series[index - 1].add(before, calls, after)
+            before = after
+        return before
+
+    def _reference(self, run: Run) -> float:
+        self._announce(0)
+        value = median(time_block(run, self._block_ns(), self._clock_ns)) / NS
+        self._reference_s.append(value)
+        insort(self._ordered_s, value)
+        return value
+
+    def _enough(self, elapsed_s: float) -> bool:
+        if elapsed_s < self._plan.min_s * max(len(self._series), 1):
+            return False
+        level = level_of(self._ordered_s, self._known_level_s)
+        if level.busy:
+            return False
+        if not self._series:
+            limit = level.gate_s * (1 + self._plan.gate)
+            return sum(value <= limit for value in self._ordered_s) >= self._plan.min_blocks
+        return all(sum(quiet(one, level.gate_s, self._plan.gate)) >= self._plan.min_blocks
+                   for one in self._series)
+
+    def _block_ns(self) -> int:
+        return int(self._plan.block_s * NS)
+
+    def _now_s(self) -> float:
+        return self._clock_ns() / NS

@@ -1,0 +1,72 @@
+"""What a runtime is. It lives in a child process only: a crash there costs the child.
+
+``Runtime.open`` reads the file, prepares it and binds the timing input: for each model input,
+symbolic dimensions become ``batch`` and the values are ``random.Random(input_seed).random()`` in
+C order, as float32 (anew from the seed for each input).
+"""
+
+import random
+import time
+from typing import Any, Dict, List
+
+
+class RuntimeUnavailable(Exception):
+    """The runtime's library is not there; the text says how to install it."""
+
+
+class ModelRefused(Exception):
+    """The runtime cannot load or run this file; the text is the runtime's own."""
+
+
+class Session:
+    """One opened model with its input bound."""
+
+    provider = ""
+    """What really runs it, in the runtime's own words."""
+
+    def run(self) -> object:
+        """One call: nothing but the call is inside, since this is what is timed."""
+        raise NotImplementedError
+
+    def first_output(self) -> List[float]:
+        """One call; its first output flattened in C order, at most ``OUTPUT_LIMIT`` values."""
+        raise NotImplementedError
+
+
+class Runtime:
+    """Opens models. ``options`` are the trial's: threads, graph_level, batch."""
+
+    def versions(self) -> Dict[str, Any]:
+        """Name and version of the library and what it offers. Raises RuntimeUnavailable."""
+        raise NotImplementedError
+
+    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+        """A warm-up is the caller's. Raises ModelRefused."""
+        raise NotImplementedError
+
+    def clock_ns(self) -> int:
+        """Monotonic nanoseconds in which this runtime's calls take their time."""
+        return int(PERF_COUNTER_NS())
+
+
+def _perf_counter_ns() -> int:
+    return int(time.perf_counter() * 1e9)
+
+
+# Python 3.6 has no perf_counter_ns.
+PERF_COUNTER_NS = getattr(time, "perf_counter_ns", _perf_counter_ns)
+
+
+def input_values(count: int, input_seed: int) -> List[float]:
+    """The first ``count`` values of the timing input."""
+    source = random.Random(input_seed)
+    return [source.random() for _ in range(count)]
+
+
+def option(options: Dict[str, Any], name: str, default: int) -> int:
+    """A positive integer among the options. Raises ModelRefused."""
+    value = options.get(name, default)
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ModelRefused("The option {!r} must be a positive integer, got {!r}.".format(
+            name, value))
+    return value

@@ -1,0 +1,219 @@
+"""The program of a measuring child: one request on stdin, events as JSON lines on stdout.
+
+    {"event": "ready", "versions": {...}}
+    {"event": "opened", "index": i, "load_s", "first_s", "provider", "outputs"}    i = 0: reference
+    {"event": "refused", "index": i, "reason": "unloadable: ..."}                  the rest go on
+    {"event": "rounds", "reference_s": [...], "series": {i: [medians, ...]}, "openings": n}
+    {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
+    {"event": "broken", "reason": "..."}                                           the child ends
+    {"event": "end"}
+
+Whom to blame should the process die is told without a word: ``Position``, a few bytes of memory
+shared with the parent, costs no system call between two blocks of a few milliseconds.
+"""
+
+import json
+import math
+import mmap
+import os
+import signal
+import struct
+import sys
+from typing import Any, Dict, List, Optional, Sequence, Tuple
+
+from agents.lifeline import die_with_stdin, parent_gone, signal_on_parent_death
+from agents.meters.memory import MemoryMeter
+from agents.pairing import NS, Rounds, Run, measure_rounds
+from agents.protocol import MeasurePlan, as_json, decode, pack_samples
+from agents.runtimes import runtime_named
+from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable, Session
+
+NOBODY = -1
+OPENING, RUNNING = 0, 1
+MEMORY_CALLS = 5
+_LAYOUT = struct.Struct("<qqq")
+
+
+class Position:
+    """Who is at work: session index (``NOBODY`` while starting), opening or running, and a count
+    that changes whenever something went on. The child writes it, the parent reads it."""
+
+    def __init__(self, descriptor: int) -> None:
+        if os.fstat(descriptor).st_size < _LAYOUT.size:
+            os.write(descriptor, _LAYOUT.pack(NOBODY, OPENING, 0))
+        self._memory = mmap.mmap(descriptor, _LAYOUT.size)
+        self._count = 0
+
+    def write(self, index: int, doing: int) -> None:
+        self._count += 1
+        _LAYOUT.pack_into(self._memory, 0, index, doing, self._count)
+
+    def read(self) -> Tuple[int, int, int]:
+        index, doing, count = _LAYOUT.unpack_from(self._memory, 0)
+        return int(index), int(doing), int(count)
+
+    def close(self) -> None:
+        self._memory.close()
+
+
+class Request:
+    """What the parent asks: ``mode`` is pairs, memory or versions; ``indexes`` names the files as
+    the parent counts them, the reference (0) first."""
+
+    def __init__(self, content: Dict[str, Any]) -> None:
+        self.mode = str(content["mode"])
+        self.indexes: List[int] = list(content.get("indexes", []))
+        self.paths: List[str] = list(content.get("paths", []))
+        self.options: Dict[str, Any] = dict(content.get("options", {}))
+        self.input_seed = int(content.get("input_seed", 0))
+        self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
+        self.position_descriptor = int(content["position_descriptor"])
+        self.plan: Optional[MeasurePlan] = (
+            decode(MeasurePlan, content["plan"]) if content.get("plan") else None)
+
+
+def main(runtime_name: str, parent_pid: int) -> int:
+    """Serves one request. The exit code says nothing; the events do."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the agent, which decides
+    if hasattr(signal, "SIGKILL"):
+        signal_on_parent_death(signal.SIGKILL)
+    if parent_gone(parent_pid, direct=True):
+        return 0
+    events = _own_stdout()
+    request = Request(json.loads(_first_line().decode("utf-8")))
+    die_with_stdin()
+    try:
+        _Child(runtime_named(runtime_name), request, events).serve()
+    except RuntimeUnavailable as error:
+        _emit(events, {"event": "broken", "reason": str(error)})
+    except Exception as error:  # noqa: BLE001 - process boundary: the parent turns it into a result
+        _emit(events, {"event": "broken", "reason": "crashed: {}: {}".format(
+            type(error).__name__, " ".join(str(error).split())[:300])})
+    # Without the libraries' own teardown, which may crash after the result is out.
+    os._exit(0)
+
+
+class _Child:
+    def __init__(self, runtime: Runtime, request: Request, events: int) -> None:
+        self._runtime = runtime
+        self._request = request
+        self._events = events
+        self._position = Position(request.position_descriptor)
+        self._open: List[int] = []
+
+    def serve(self) -> None:
+        self._emit({"event": "ready", "versions": self._runtime.versions()})
+        if self._request.mode == "pairs":
+            self._pairs()
+        elif self._request.mode == "memory":
+            self._memory()
+        self._emit({"event": "end"})
+
+    def _pairs(self) -> None:
+        if self._request.plan is None:
+            raise ValueError("a request for pairs has no plan")
+        first = []
+        for place, index in enumerate(self._request.indexes):
+            session = self._first_opening(place, index)
+            if session is not None:
+                self._open.append(place)
+                first.append(session.run)
+            elif place == 0:
+                return
+        rounds = measure_rounds(self._reopen, self._request.plan, self._request.quiet_level_s,
+                                self._runtime.clock_ns, self._announce, first)
+        self._emit(self._as_event(rounds))
+
+    def _memory(self) -> None:
+        """The file alone in a fresh process: what it needs at its peak, the library included."""
+        meter = MemoryMeter()
+        if meter.problem() is not None:
+            return
+        baseline = {one.name: one.value for one in meter.read()}
+        index = self._request.indexes[0]
+        session = self._first_opening(0, index)
+        if session is None:
+            return
+        for _ in range(MEMORY_CALLS):
+            session.run()
+        after = {one.name: one.value for one in meter.read()}
+        self._emit({"event": "memory", "index": index, "baseline_bytes": int(baseline["rss_bytes"]),
+                    "peak_bytes": int(after["peak_bytes"])})
+
+    def _first_opening(self, place: int, index: int) -> Optional[Session]:
+        """Opens and calls once, and tells how that went; None when the file was refused."""
+        self._position.write(index, OPENING)
+        clock_ns = self._runtime.clock_ns
+        try:
+            before = clock_ns()
+            session = self._session(place)
+            opened = clock_ns()
+            session.run()
+            ran = clock_ns()
+            outputs = session.first_output()
+        except RuntimeUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - any exception refuses this file, not the others
+            text = str(error) if isinstance(error, ModelRefused) else "{}: {}".format(
+                type(error).__name__, " ".join(str(error).split())[:300])
+            self._emit({"event": "refused", "index": index, "reason": "unloadable: " + text})
+            return None
+        self._emit({"event": "opened", "index": index, "load_s": (opened - before) / NS,
+                    "first_s": (ran - opened) / NS, "provider": session.provider,
+                    "outputs": _finite(outputs)})
+        return session
+
+    def _reopen(self) -> Sequence[Run]:
+        runs = []
+        for place in self._open:
+            self._position.write(self._request.indexes[place], RUNNING)
+            runs.append(self._session(place).run)
+        return runs
+
+    def _session(self, place: int) -> Session:
+        return self._runtime.open(
+            self._request.paths[place], self._request.options, self._request.input_seed)
+
+    def _announce(self, session: int) -> None:
+        self._position.write(self._request.indexes[self._open[session]], RUNNING)
+
+    def _as_event(self, rounds: Rounds) -> Dict[str, Any]:
+        series = {}
+        for place, one in zip(self._open[1:], rounds.series):  # noqa: B905 - Python 3.6 has no strict
+            series[str(self._request.indexes[place])] = dict(
+                as_json(one.blocks()), samples=pack_samples(one.calls_ns),
+                sample_blocks=one.calls_per_block)
+        return {"event": "rounds", "reference_s": rounds.reference_s, "series": series,
+                "openings": rounds.openings}
+
+    def _emit(self, event: Dict[str, Any]) -> None:
+        _emit(self._events, event)
+
+
+def _finite(values: Sequence[float]) -> List[Optional[float]]:
+    """JSON has no NaN: what is not finite becomes null."""
+    return [value if math.isfinite(value) else None for value in values]
+
+
+def _emit(events: int, event: Dict[str, Any]) -> None:
+    rest = json.dumps(event, allow_nan=False).encode("ascii") + b"\n"
+    while rest:
+        rest = rest[os.write(events, rest):]
+
+
+def _own_stdout() -> int:
+    """Keeps stdout for events and sends what libraries print to stderr."""
+    events = os.dup(1)
+    os.dup2(2, 1)
+    sys.stdout = sys.stderr
+    return events
+
+
+def _first_line() -> bytes:
+    line = b""
+    while not line.endswith(b"\n"):
+        piece = os.read(0, 65536)
+        if not piece:
+            os._exit(0)
+        line += piece
+    return line

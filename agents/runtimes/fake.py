@@ -1,0 +1,133 @@
+"""A runtime without a library: its model files say how long a call takes and how it goes wrong.
+
+The clock is the runtime's own and is moved by the calls, so that a fake measurement takes almost
+no real time and comes out equal each time. A model file is a JSON object:
+
+    {"fake_model": 1,           must be there; any other file gets a latency from its size
+     "latency_s": 0.0001,       of one call on the quiet machine
+     "load_s": 0.002,           of opening
+     "outputs": [0.1, 0.9],     of the first output; a constant
+     "noise": 0.002,            each call takes up to this share longer
+     "memory_bytes": 0,         really allocated when opened
+     "provider": "FakeExecutionProvider",
+     "busy": {"share": 0.5, "period_s": 0.2, "factor": 1.4},    makes the *machine* busy, in turns
+     "slowed_by": 1.4,          this model's own factor while the machine is busy
+     "crash": {"at": "open", "how": "segv"},    at: "open" or the number of a call, from 1;
+                                                how: segv, abort, exit, refuse
+     "hang": {"at": 3}}
+"""
+
+import json
+import os
+import random
+import signal
+import time
+from typing import Any, Dict, List, Optional
+
+from agents.protocol import OUTPUT_LIMIT
+from agents.runtimes.base import ModelRefused, Runtime, Session, option
+
+KEYS = {"fake_model", "latency_s", "load_s", "outputs", "noise", "memory_bytes", "provider",
+        "busy", "slowed_by", "crash", "hang"}
+EXIT_CODE = 3
+SHORTEST_NS = 1000.0
+
+
+class FakeMachine:
+    """A clock in nanoseconds and a timetable of when the machine is busy."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self.timetable: Optional[Dict[str, float]] = None
+
+    def busy(self) -> bool:
+        if self.timetable is None:
+            return False
+        period_ns = int(self.timetable["period_s"] * 1e9)
+        return self.now_ns % period_ns < self.timetable["share"] * period_ns
+
+
+class FakeSession(Session):
+    def __init__(self, machine: FakeMachine, model: Dict[str, Any], batch: int, seed: int) -> None:
+        self.provider = str(model.get("provider", "FakeExecutionProvider"))
+        self._machine = machine
+        self._model = model
+        self._latency_ns = max(float(model.get("latency_s", 1e-4)) * 1e9, SHORTEST_NS) * batch
+        self._noise = float(model.get("noise", 0.002))
+        self._random = random.Random(seed)
+        self._calls = 0
+        self._ballast = b"\x01" * int(model.get("memory_bytes", 0))
+
+    def run(self) -> object:
+        self._calls += 1
+        _misbehave(self._model, self._calls)
+        latency_ns = self._latency_ns * (1 + self._noise * self._random.random())
+        if self._machine.busy():
+            factor = (self._machine.timetable or {}).get("factor", 1.0)
+            latency_ns *= float(self._model.get("slowed_by", factor))
+        self._machine.now_ns += int(latency_ns)
+        return None
+
+    def first_output(self) -> List[float]:
+        self.run()
+        return [float(value) for value in self._model.get("outputs", [])][:OUTPUT_LIMIT]
+
+
+class FakeRuntime(Runtime):
+    def __init__(self) -> None:
+        self._machine = FakeMachine()
+
+    def versions(self) -> Dict[str, Any]:
+        return {"fake": "1", "providers": ["FakeExecutionProvider"]}
+
+    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+        model = _read(path)
+        batch = option(options, "batch", 1)
+        _misbehave(model, "open")
+        if model.get("busy"):
+            self._machine.timetable = model["busy"]
+        self._machine.now_ns += int(float(model.get("load_s", 0.002)) * 1e9)
+        return FakeSession(self._machine, model, batch, input_seed)
+
+    def clock_ns(self) -> int:
+        return self._machine.now_ns
+
+
+RUNTIME = FakeRuntime
+
+
+def _read(path: str) -> Dict[str, Any]:
+    try:
+        with open(path, "rb") as stream:
+            content = stream.read()
+    except OSError as error:
+        raise ModelRefused("The file cannot be read: {}".format(error)) from error
+    if not content:
+        raise ModelRefused("The file {} is empty.".format(os.path.basename(path)))
+    try:
+        model = json.loads(content.decode("utf-8"))
+    except ValueError:
+        model = None
+    if not isinstance(model, dict) or "fake_model" not in model:
+        return {"latency_s": 2e-5 + 5e-11 * len(content)}
+    unknown = sorted(set(model) - KEYS)
+    if unknown:
+        raise ModelRefused("Unknown key {!r} in the fake model; known: {}.".format(
+            unknown[0], ", ".join(sorted(KEYS))))
+    return model
+
+
+def _misbehave(model: Dict[str, Any], moment: Any) -> None:
+    if (model.get("hang") or {}).get("at") == moment:
+        while True:
+            time.sleep(3600)
+    crash = model.get("crash") or {}
+    if crash.get("at") != moment:
+        return
+    if crash.get("how") == "refuse":
+        raise ModelRefused("this fake model refuses")
+    if crash.get("how") == "exit":
+        os._exit(EXIT_CODE)
+    if crash.get("how") == "abort":
+        os.abort()
+    os.kill(os.getpid(), signal.SIGSEGV)

@@ -1,0 +1,107 @@
+"""ONNX Runtime, 1.4 or newer. Its import, and numpy's, happen inside functions only."""
+
+import os
+from typing import Any, Dict, List
+
+from agents.protocol import OUTPUT_LIMIT
+from agents.runtimes.base import (
+    PERF_COUNTER_NS,
+    ModelRefused,
+    Runtime,
+    RuntimeUnavailable,
+    Session,
+    input_values,
+    option,
+)
+
+LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "disable": "ORT_DISABLE_ALL"}
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+SILENT_BELOW_ERROR = 3
+
+
+class OrtSession(Session):
+    def __init__(self, session: Any, feed: Dict[str, Any]) -> None:
+        self._run = session.run
+        self._names = [session.get_outputs()[0].name]
+        self._feed = feed
+        self.provider = str(session.get_providers()[0])
+
+    def run(self) -> object:
+        return self._run(self._names, self._feed)
+
+    def first_output(self) -> List[float]:
+        values = self._run(self._names, self._feed)[0]
+        return [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT]]
+
+
+class OrtRuntime(Runtime):
+    # Bound straight to the clock: every layer of Python would be timed too.
+    clock_ns = staticmethod(PERF_COUNTER_NS)
+
+    def versions(self) -> Dict[str, Any]:
+        module = _onnxruntime()
+        return {"onnxruntime": str(module.__version__),
+                "providers": [str(name) for name in module.get_available_providers()]}
+
+    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+        module = _onnxruntime()
+        settings = _settings(module, options)
+        providers = options.get("providers") or ["CPUExecutionProvider"]
+        try:
+            session = module.InferenceSession(path, settings, providers)
+            feed = _feed(session, option(options, "batch", 1), input_seed)
+            return OrtSession(session, feed)
+        except ModelRefused:
+            raise
+        except Exception as error:
+            # onnxruntime's own exception types are not exported in all its versions.
+            raise ModelRefused(_one_line(error)) from error
+
+
+RUNTIME = OrtRuntime
+
+
+def _onnxruntime() -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "onnxruntime cannot be imported ({}): install it for this Python, "
+            "`python3 -m pip install onnxruntime`.".format(error)) from error
+    return onnxruntime
+
+
+def _settings(module: Any, options: Dict[str, Any]) -> Any:
+    level = options.get("graph_level", "all")
+    if level not in LEVELS:
+        raise ModelRefused("The option 'graph_level' must be one of {}, got {!r}.".format(
+            ", ".join(sorted(LEVELS)), level))
+    settings = module.SessionOptions()
+    settings.intra_op_num_threads = option(options, "threads", 1)
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = getattr(module.GraphOptimizationLevel, LEVELS[level])
+    settings.log_severity_level = SILENT_BELOW_ERROR
+    return settings
+
+
+def _feed(session: Any, batch: int, input_seed: int) -> Dict[str, Any]:
+    import numpy
+
+    feed = {}
+    for one in session.get_inputs():
+        if one.type not in DTYPES:
+            raise ModelRefused("The input {!r} is a {}; only {} can be timed.".format(
+                one.name, one.type, ", ".join(sorted(DTYPES))))
+        shape = [size if isinstance(size, int) and size > 0 else batch for size in one.shape]
+        count = 1
+        for size in shape:
+            count *= size
+        values = numpy.array(input_values(count, input_seed), dtype="float32").reshape(shape)
+        feed[one.name] = values.astype(DTYPES[one.type])
+    return feed
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

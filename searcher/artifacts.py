@@ -1,0 +1,19 @@
+"""Files by content: ``folder/<sha256>``."""
+
+import hashlib
+import os
+from pathlib import Path
+
+
+def place_artifact(folder: Path, content: bytes) -> Path:
+    """``folder/<sha256>`` by write, fsync, rename; the same content twice is one file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / hashlib.sha256(content).hexdigest()
+    if not path.exists():
+        partial = folder / f".{path.name}.{os.getpid()}"
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(path)
+    return path

@@ -1,0 +1,84 @@
+"""One recipe without a search: the folder that ``fleetfront build`` writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from profiles import schema
+from searcher.builder import Build, Builder
+from searcher.errors import BuildError, UserError, nearest
+from searcher.ownership import owned
+from searcher.reading import Reading
+from searcher.recipe import Recipe
+from searcher.tasks.catalog import task as task_of
+from strategies.base import Target
+
+FIDELITIES = ("untrained", "short", "full")
+
+
+def target_of(profile: schema.DeviceProfile) -> Target:
+    """What is exported for a device."""
+    return Target(opset=profile.opset, ir_version=profile.ir_version,
+                  number_formats=profile.number_formats,
+                  int8_activations="int8" if profile.int8_activations == "int8" else "uint8")
+
+
+def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, seed: int,
+                 directory: Path) -> dict[str, Any]:
+    """Build and write model.onnx, checkpoint.pt, recipe.toml, figures.json into ``output``.
+
+    Builds are cached in ``directory/builds`` as a campaign's are. Raises UserError, BuildError.
+    """
+    if fidelity not in FIDELITIES:
+        raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
+    steps, task_name, seed = _what(recipe, task, seed, directory)
+    with owned(directory):
+        builder = Builder(task_of(task_name), seed, directory / "builds")
+        target = target_of(schema.profile("local_cpu"))
+        try:
+            build = (builder.compress(steps, target) if fidelity == "untrained"
+                     else builder.train(steps, fidelity, target))
+        except BuildError as error:
+            raise UserError(f"The recipe cannot be built ({error.reason}): {error}") from error
+        baseline = builder.train(Recipe(), "full", target)
+        figures = _figures(builder, build, baseline, steps, task_name, fidelity, seed)
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "model.onnx").write_bytes(build.content)
+        (output / "recipe.toml").write_text(steps.as_toml())
+        (output / "figures.json").write_text(json.dumps(figures, indent=2))
+        model = builder.model(steps, fidelity)
+        torch.save(model.state_dict(), output / "checkpoint.pt")
+    return figures
+
+
+def _what(recipe: str, task: str | None, seed: int, directory: Path) -> tuple[Recipe, str, int]:
+    if recipe.endswith(".toml") or Path(recipe).is_file():
+        if task is None:
+            raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
+        return Recipe.from_toml(Path(recipe)), task, seed
+    reading = Reading(directory)
+    candidate = reading.candidate(recipe)
+    _, campaign = reading.campaign(candidate.trial.campaign)
+    return Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed
+
+
+def _figures(builder: Builder, build: Build, baseline: Build, steps: Recipe, task: str,
+             fidelity: str, seed: int) -> dict[str, Any]:
+    evaluation = build.evaluation or builder.evaluate(build.content, "validation")
+    before = baseline.evaluation or builder.evaluate(baseline.content, "validation")
+    return {
+        "task": task, "fidelity": fidelity, "seed": seed, "recipe": steps.as_list(),
+        "sha256": build.sha256, "build_key": build.key,
+        "values": {"accuracy": evaluation.value, "file_bytes": len(build.content),
+                   "macs": build.report["macs"], "parameters": build.report["parameters"]},
+        "intervals": {"accuracy": list(evaluation.interval)},
+        "baseline": {"accuracy": before.value, "file_bytes": len(baseline.content),
+                     "macs": baseline.report["macs"], "sha256": baseline.sha256},
+        "file_ratio": len(baseline.content) / len(build.content),
+        "layers": build.report["layers"],
+        "steps": {"built": build.built_steps, "reused": build.reused_steps},
+    }
+
+

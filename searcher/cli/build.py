@@ -1,0 +1,28 @@
+"""``fleetfront build``: one recipe, no search."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from searcher.cli.options import HERE, Directory, bytes_text, share_text
+
+
+def command(
+    recipe: Annotated[str, typer.Argument(help="A recipe .toml, or a candidate campaign/number.")],
+    task: Annotated[str | None, typer.Option(help="Needed with a recipe file.")] = None,
+    fidelity: Annotated[str, typer.Option(help="untrained, short or full.")] = "full",
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path(
+        "build-output"),
+    seed: Annotated[int, typer.Option(min=0, help="Seed of baseline and training.")] = 0,
+    directory: Directory = HERE,
+) -> None:
+    """Build RECIPE for TASK: model.onnx, checkpoint.pt, recipe.toml and figures.json."""
+    from searcher.building import build_recipe
+
+    figures = build_recipe(recipe, task, fidelity, output, seed, directory)
+    values = figures["values"]
+    typer.echo(f"{output / 'model.onnx'}: {bytes_text(values['file_bytes'])}, "
+               f"{figures['file_ratio']:.1f}x smaller than the baseline, "
+               f"{values['macs'] / 1e6:.3f} M MACs, validation {share_text(values['accuracy'])} "
+               f"(baseline {share_text(figures['baseline']['accuracy'])})")

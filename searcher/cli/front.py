@@ -1,0 +1,89 @@
+"""``fleetfront front``: the Pareto front of a campaign, with the files."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from searcher.cli.options import (
+    HERE,
+    Directory,
+    Format,
+    OutputFormat,
+    bytes_text,
+    emit,
+    print_table,
+    share_text,
+    time_text,
+)
+
+
+def command(
+    campaign: Annotated[str | None, typer.Argument(help="Needed when there are several.")] = None,
+    directory: Directory = HERE,
+    device: Annotated[str | None, typer.Option(help="Device profile of the front.")] = None,
+    where: Annotated[str | None, typer.Option(
+        help='Conditions, such as "latency_s<0.002 and file_bytes<1e6".')] = None,
+    save: Annotated[Path | None, typer.Option(help="Copy the points' .onnx files here.")] = None,
+    format: OutputFormat = Format.table,
+) -> None:
+    """Print the Pareto front of CAMPAIGN: accuracy against speed and size, baseline on top."""
+    from searcher.reading import Reading
+
+    document = Reading(directory).front(campaign, where, device)
+    emit(document, front_rows(document), format, lambda: print_front(document))
+    if save is not None:
+        save_files(document, save)
+
+
+def front_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
+    """One flat row per point, the baseline first."""
+    return [{"candidate": p["candidate"], "recipe": recipe_text(p["recipe"]), **p["values"],
+             "sha256": p["sha256"]} for p in (document["baseline"], *document["points"])]
+
+
+def recipe_text(recipe: list[dict[str, Any]]) -> str:
+    """The recipe in one line."""
+    from searcher.recipe import Recipe
+
+    return str(Recipe.from_list(recipe))
+
+
+def print_front(document: dict[str, Any]) -> None:
+    """The front as a table, figures with their 95 % intervals and as multiples of the baseline."""
+    baseline = document["baseline"]
+    rows = [_row(point, baseline) for point in (baseline, *document["points"])]
+    print_table(
+        f"{document['campaign']} on {document['device']}: {len(document['points'])} points, "
+        f"hypervolume {document['hypervolume']:.4f} (95 % intervals in brackets)",
+        ("candidate", "validation", "test", "lost on test", "latency", "faster", "file",
+         "smaller", "recipe"), rows)
+
+
+def _row(point: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
+    values, intervals = point["values"], point["intervals"]
+    test, lost = "", ""
+    if "accuracy_test" in values:
+        low, high = intervals["accuracy_test"]
+        test = f"{share_text(values['accuracy_test'])} [{low:.1%}..{high:.1%}]"
+    if "accuracy_test_drop" in values:
+        low, high = intervals["accuracy_test_drop"]
+        lost = f"{values['accuracy_test_drop'] * 100:+.2f} [{low * 100:+.1f}..{high * 100:+.1f}]"
+    latency, low_high = values["latency_s"], intervals["latency_s"]
+    half = (low_high[1] - low_high[0]) / 2 / latency
+    return [
+        point["candidate"], share_text(values["accuracy"]), test, lost,
+        f"{time_text(latency)} ±{half:.1%}",
+        f"{baseline['values']['latency_s'] / latency:.2f}x", bytes_text(values["file_bytes"]),
+        f"{baseline['values']['file_bytes'] / values['file_bytes']:.1f}x",
+        recipe_text(point["recipe"]),
+    ]
+
+
+def save_files(document: dict[str, Any], folder: Path) -> None:
+    """Copy every point's file into ``folder``, named by campaign and number."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for point in (document["baseline"], *document["points"]):
+        name = point["candidate"].replace("/", "-")
+        shutil.copyfile(point["artifact"], folder / f"{name}.onnx")

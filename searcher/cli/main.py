@@ -1,0 +1,55 @@
+"""The console script: finds the command, turns errors into messages and exit codes."""
+
+import os
+import sys
+
+import click
+import typer
+
+from searcher.cli import (
+    build,
+    complexity,
+    doctor,
+    front,
+    measure,
+    report,
+    run,
+    show,
+    status,
+    strategies,
+)
+from searcher.errors import FleetfrontError
+
+app = typer.Typer(
+    name="fleetfront", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
+    help="Compress a vision model in every way the literature knows, measure every candidate on "
+         "the real device, and keep the front of accuracy against speed, power and size.",
+)
+for module in (run, front, show, status, measure, build, complexity, strategies, report, doctor):
+    app.command()(module.command)
+
+
+def main() -> None:
+    """Exit 0: done; 1: the user can mend it (wrong usage too); 2: a defect of ours."""
+    try:
+        app(standalone_mode=False)
+    except click.exceptions.Abort:
+        typer.echo("Stopped. The same command goes on from here.", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(1)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except (FleetfrontError, OSError) as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("Stopped. The same command goes on from here.", err=True)
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001  the outermost boundary
+        if os.environ.get("FLEETFRONT_DEBUG"):
+            raise
+        typer.echo(f"This is a defect of fleetfront: {type(error).__name__}: {error}\n"
+                   "Run again with FLEETFRONT_DEBUG=1 for the traceback and report it.", err=True)
+        sys.exit(2)

@@ -1,0 +1,76 @@
+"""Options that commands share, and how a document is printed."""
+
+import csv
+import io
+import json
+from collections.abc import Callable, Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+class Format(StrEnum):
+    """How a reading command prints."""
+
+    table = "table"
+    json = "json"
+    csv = "csv"
+
+
+Directory = Annotated[Path, typer.Option("--dir", help="Folder of the ledger and the files.")]
+OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
+HERE = Path("fleetfront-data")
+
+
+def emit(document: Any, rows: Sequence[Mapping[str, Any]], chosen: Format,
+         table: Callable[[], None]) -> None:
+    """Print ``document`` as JSON, ``rows`` as CSV, or call ``table``."""
+    if chosen is Format.json:
+        typer.echo(json.dumps(document, indent=2))
+    elif chosen is Format.csv:
+        text = io.StringIO()
+        columns = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(text, columns)
+        writer.writeheader()
+        writer.writerows(rows)
+        typer.echo(text.getvalue(), nl=False)
+    else:
+        table()
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A rich table; numbers stand right. A dumb pipe gets the full width."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=200)
+    table = Table(title=title, title_justify="left")
+    for index, column in enumerate(columns):
+        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+
+
+def time_text(seconds: float) -> str:
+    """``26.1 us``, ``1.23 ms``, ``2.00 s``."""
+    for scale, unit in ((1e-3, "us"), (1.0, "ms")):
+        if seconds < scale:
+            return f"{seconds / scale * 1e3:.3g} {unit}"
+    return f"{seconds:.3g} s"
+
+
+def bytes_text(size: float) -> str:
+    """``21.3 KB`` with 1 KB = 1000 bytes."""
+    for scale, unit in ((1e9, "GB"), (1e6, "MB"), (1e3, "KB")):
+        if size >= scale:
+            return f"{size / scale:.3g} {unit}"
+    return f"{size:.0f} B"
+
+
+def share_text(value: float) -> str:
+    return f"{value:.2%}"

@@ -1,0 +1,25 @@
+"""``fleetfront run``: a campaign from file to front, in one process tree."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from searcher.cli.options import HERE, Directory
+
+
+def command(
+    campaign: Annotated[Path, typer.Argument(help="A campaign .toml.")],
+    directory: Directory = HERE,
+) -> None:
+    """Run CAMPAIGN to its end, or go on where it was stopped: search, measure, front, report."""
+    from searcher.cli.front import print_front
+    from searcher.cli.progress import Progress
+    from searcher.running import run_campaign
+
+    with Progress(directory) as progress:
+        document = run_campaign(campaign, directory, progress.show)
+    print_front(document)
+    typer.echo(f"front   {directory / document['campaign'] / 'front.json'}\n"
+               f"report  {directory / document['campaign'] / 'report.html'}\n"
+               f"files   {directory / document['campaign'] / 'files'}")

@@ -1,0 +1,91 @@
+"""``fleetfront show``: everything about one candidate."""
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+
+from searcher.cli.front import recipe_text
+from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
+
+
+def command(
+    candidate: Annotated[str, typer.Argument(help="campaign/number, as `front` prints it.")],
+    directory: Directory = HERE,
+    format: OutputFormat = Format.table,
+) -> None:
+    """Print recipe, layers, measurements and why CANDIDATE is or is not on the front."""
+    from searcher.reading import Reading
+
+    document = describe(Reading(directory), candidate)
+    emit(document, document["layers"], format, lambda: _print(document))
+
+
+def describe(reading: Any, name: str) -> dict[str, Any]:
+    """The document of ``fleetfront show --format json``."""
+    from searcher.ledger import builds, measurements
+
+    found = reading.candidate(name)
+    front = reading.front(found.trial.campaign)
+    sha256 = found.trial.sha256
+    with reading.ledger() as db:
+        build = builds.of_file(db, sha256) if sha256 else None
+        measured = measurements.of_file(db, sha256) if sha256 else []
+    return {
+        "candidate": found.name, "state": found.trial.state, "recipe": found.recipe,
+        "values": found.values, "intervals": found.intervals, "sha256": sha256,
+        "artifact": str(reading.artifact(sha256)) if sha256 else None,
+        "fidelity": build.fidelity if build else None,
+        "layers": build.report["layers"] if build else [],
+        "macs": build.report["macs"] if build else None,
+        "parameters": build.report["parameters"] if build else None,
+        "measurements": [asdict(m) for m in measured],
+        "front": why(found, front),
+    }
+
+
+def why(found: Any, front: dict[str, Any]) -> str:
+    """Why a candidate is or is not on the front, in one sentence."""
+    if any(p["candidate"] == found.name for p in front["points"]):
+        return "on the front: no other candidate within the constraints is at least as good on " \
+               "every objective"
+    if found.trial.state != "complete" or found.trial.reason:
+        return f"not on the front: {found.trial.reason or found.trial.state}"
+    better = [p["candidate"] for p in front["points"] if _no_worse(p["values"], found.values,
+                                                                   front["objectives"])]
+    return f"not on the front: {', '.join(better)} is no worse on every objective and better on one"
+
+
+def _no_worse(first: dict[str, float], second: dict[str, float],
+              objectives: list[dict[str, str]]) -> bool:
+    return all(first[o["name"]] <= second[o["name"]] if o["direction"] == "minimize"
+               else first[o["name"]] >= second[o["name"]] for o in objectives)
+
+
+def _print(document: dict[str, Any]) -> None:
+    typer.echo(f"{document['candidate']} ({document['state']}, {document['fidelity']})")
+    typer.echo(f"  {recipe_text(document['recipe'])}")
+    typer.echo(f"  {document['front']}")
+    if document["artifact"]:
+        typer.echo(f"  {document['artifact']}")
+    for name, value in sorted(document["values"].items()):
+        interval = document["intervals"].get(name)
+        span = f"  [{interval[0]:.6g} .. {interval[1]:.6g}]" if interval else ""
+        typer.echo(f"  {name:20} {value:.6g}{span}")
+    print_layers(document["layers"])
+    for measured in document["measurements"]:
+        reasons = ", ".join(measured["reasons"])
+        ratio = f"ratio {measured['ratio']:.4f}" if measured["ratio"] else ""
+        typer.echo(f"  measured on {measured['device']}: {measured['verdict']} {reasons} {ratio} "
+                   f"quiet blocks {measured['n']}, plan {measured['plan'].get('name')}")
+
+
+def print_layers(layers: list[dict[str, Any]]) -> None:
+    """One row per weighted layer."""
+    if layers:
+        columns = tuple(layers[0])
+        print_table("layers", columns, [[_cell(layer[c]) for c in columns] for layer in layers])
+
+
+def _cell(value: Any) -> str:
+    return f"{value:.3f}" if isinstance(value, float) else f"{value}"

@@ -1,0 +1,263 @@
+"""What a model costs, counted on its ONNX graph: multiply-accumulates, parameters and bytes.
+
+A multiply-accumulate counts once, bias additions and activations count nothing, and the batch is
+one; on fp32 models this equals half of ``torch.utils.flop_counter``. Coded and quantized weights
+are decoded first, so every file of fleetfront can be counted.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
+
+from searcher.errors import UserError
+
+Array = NDArray[Any]
+Shape = tuple[int, ...]
+
+_NEVER_FOLDED = frozenset({"DequantizeLinear", "RandomNormal", "RandomUniform"})
+
+
+@dataclass(frozen=True)
+class LayerComplexity:
+    """One layer with weights at batch 1. ``weight_bytes`` is the size of its weights and bias once
+    loaded and decoded, ``activation_bytes`` that of its output. ``distinct_values`` and
+    ``nonzero_share`` (0..1) speak of the weight without the bias."""
+
+    name: str
+    op: str
+    macs: int
+    parameters: int
+    weight_bytes: int
+    activation_bytes: int
+    distinct_values: int
+    nonzero_share: float
+
+
+@dataclass(frozen=True)
+class Complexity:
+    parameters: int
+    macs: int
+    layers: tuple[LayerComplexity, ...]
+
+    @property
+    def nonzero_share(self) -> float:
+        """Share of all weights, biases apart, that are not zero; 1.0 for a model without any."""
+        return _share([(layer.nonzero_share, layer.parameters) for layer in self.layers])
+
+
+def _share(weighted: list[tuple[float, int]]) -> float:
+    total = sum(weight for _, weight in weighted)
+    return sum(value * weight for value, weight in weighted) / total if total else 1.0
+
+
+@dataclass(frozen=True)
+class _Graph:
+    """A graph with its decoders evaluated: what is constant, and the shape of what is not."""
+
+    nodes: list[NodeProto]
+    constants: Mapping[str, Array]
+    shapes: Mapping[str, Shape]
+    producers: Mapping[str, NodeProto]
+
+    def weight(self, name: str) -> tuple[str, Array] | None:
+        """(initializer, values minus zero point) behind ``name``; None for an activation."""
+        if name in self.constants:
+            return name, self.constants[name]
+        node = self.producers.get(name)
+        if node is None or node.op_type not in ("DequantizeLinear", "Identity", "Transpose"):
+            return None
+        found = self.weight(node.input[0])
+        if found is None or node.op_type != "DequantizeLinear" or len(node.input) < 3:
+            return found
+        zero = self.constants.get(node.input[2])
+        if zero is None or not zero.any():
+            return found
+        return found[0], found[1].astype(np.int32) - zero.astype(np.int32).ravel()[0]
+
+
+def complexity(model: ModelProto | Path | str) -> Complexity:
+    """Count ``model``, a path or a loaded model with a single batch axis.
+
+    Raises UserError when the file cannot be read or its shapes cannot be inferred.
+    """
+    loaded = model if isinstance(model, ModelProto) else _read(Path(model))
+    graph = _prepared(loaded)
+    layers = tuple(
+        layer for index, node in enumerate(graph.nodes)
+        if (layer := _layer(graph, node, index)) is not None
+    )
+    return Complexity(
+        parameters=_parameters(graph),
+        macs=sum(layer.macs for layer in layers),
+        layers=layers,
+    )
+
+
+def _read(path: Path) -> ModelProto:
+    try:
+        return onnx.load(path)
+    except Exception as error:
+        raise UserError(f"{path} cannot be read as an ONNX file: {error}") from error
+
+
+def _prepared(model: ModelProto) -> _Graph:
+    folded = ModelProto()
+    folded.CopyFrom(model)
+    _one_sample(folded.graph)
+    values = {t.name: numpy_helper.to_array(t) for t in folded.graph.initializer}
+    _fold(folded, values)
+    try:
+        inferred = onnx.shape_inference.infer_shapes(folded, data_prop=True)
+    except onnx.shape_inference.InferenceError as error:
+        raise UserError(f"The shapes of the model cannot be inferred: {error}") from error
+    shapes: dict[str, Shape] = {name: array.shape for name, array in values.items()}
+    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
+        dims = value.type.tensor_type.shape.dim
+        shapes.setdefault(value.name, tuple(dim.dim_value or 1 for dim in dims))
+    nodes = list(folded.graph.node)
+    return _Graph(nodes, values, shapes, {name: n for n in nodes for name in n.output})
+
+
+def _one_sample(graph: GraphProto) -> None:
+    for value in graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_value <= 0:
+                dim.dim_value = 1
+    for value in graph.output:
+        value.type.tensor_type.ClearField("shape")
+    del graph.value_info[:]
+
+
+def _fold(model: ModelProto, values: dict[str, Array]) -> None:
+    """In place: evaluate every node that depends on constants only, as a runtime does at load."""
+    graph = model.graph
+    known = {"", *values}
+    constant: list[NodeProto] = []
+    rest: list[NodeProto] = []
+    for node in graph.node:
+        simple = not any(a.HasField("g") or a.graphs for a in node.attribute)
+        if simple and node.op_type not in _NEVER_FOLDED and known.issuperset(node.input):
+            constant.append(node)
+            known.update(node.output)
+        else:
+            rest.append(node)
+    wanted = {name for node in rest for name in node.input}
+    wanted |= {value.name for value in graph.output}
+    made = {name for node in constant for name in node.output}
+    outputs = sorted(made & wanted)
+    if not outputs:
+        return
+    for name, array in zip(outputs, _run_constants(model, constant, outputs), strict=True):
+        values[name] = array
+        graph.initializer.append(numpy_helper.from_array(array, name))
+    del graph.node[:]
+    graph.node.extend(rest)
+
+
+def _run_constants(
+    model: ModelProto, nodes: list[NodeProto], outputs: list[str]
+) -> list[Array]:
+    read = {name for node in nodes for name in node.input}
+    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
+    part.graph.name = "constants"
+    part.graph.node.extend(nodes)
+    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
+    for name in outputs:
+        part.graph.output.add().name = name
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    options.intra_op_num_threads = 1
+    options.log_severity_level = 4
+    session = onnxruntime.InferenceSession(
+        part.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return list(session.run(outputs, {}))
+
+
+def _parameters(graph: _Graph) -> int:
+    """Elements of all distinct float tensors that are read, and of what DequantizeLinear reads;
+    scales, zero points and shapes are no parameters."""
+    counted: dict[str, int] = {}
+    for node in graph.nodes:
+        if node.op_type == "QuantizeLinear":
+            continue
+        inputs = node.input[:1] if node.op_type == "DequantizeLinear" else node.input
+        for name in inputs:
+            array = graph.constants.get(name)
+            if array is None:
+                continue
+            if node.op_type == "DequantizeLinear" or array.dtype.kind == "f":
+                counted[name] = array.size
+    return sum(counted.values())
+
+
+def _layer(graph: _Graph, node: NodeProto, index: int) -> LayerComplexity | None:
+    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+        return None
+    right = graph.weight(node.input[1])
+    found = right or graph.weight(node.input[0])
+    output = graph.shapes.get(node.output[0], ())
+    macs = _macs(graph, node, output)
+    activation_bytes = prod(output) * _element_bytes(graph, node)
+    if found is None:
+        return LayerComplexity(
+            node.name or f"{node.op_type}_{index}", node.op_type, macs, 0, 0, activation_bytes, 0,
+            1.0)
+    name, weight = found
+    bias = graph.weight(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    arrays = [weight] if bias is None else [weight, bias[1]]
+    stored = [graph.constants[name]] + ([] if bias is None else [graph.constants[bias[0]]])
+    return LayerComplexity(
+        name=_layer_name(node, name, index),
+        op=node.op_type,
+        macs=macs,
+        parameters=sum(array.size for array in arrays),
+        weight_bytes=sum(array.nbytes for array in stored),
+        activation_bytes=activation_bytes,
+        distinct_values=int(np.unique(weight).size),
+        nonzero_share=float(np.count_nonzero(weight) / weight.size) if weight.size else 1.0,
+    )
+
+
+def _layer_name(node: NodeProto, weight: str, index: int) -> str:
+    """The module that the weight belongs to where the file still says so."""
+    module, dot, rest = weight.rpartition(".weight")
+    if dot and rest in ("", "_quantized"):
+        return module
+    return node.name or f"{node.op_type}_{index}"
+
+
+def _element_bytes(graph: _Graph, node: NodeProto) -> int:
+    """1 when the output, perhaps after an activation, is quantized at once; else 4."""
+    names = set(node.output)
+    for reader in graph.nodes:
+        if names.intersection(reader.input):
+            if reader.op_type == "QuantizeLinear":
+                return 1
+            if reader.op_type in ("Relu", "Clip"):
+                names.update(reader.output)
+    return 4
+
+
+def _macs(graph: _Graph, node: NodeProto, output: Shape) -> int:
+    left, right = (graph.shapes.get(name) or _shape_behind(graph, name) for name in node.input[:2])
+    if node.op_type == "Conv":
+        return prod(output) * prod(right[1:])
+    if node.op_type == "ConvTranspose":
+        return prod(left) * prod(right[1:])
+    if node.op_type == "Gemm":
+        transposed = any(a.name == "transA" and a.i for a in node.attribute)
+        return prod(output) * (left[0] if transposed else left[-1])
+    return prod(output) * left[-1] if left else 0
+
+
+def _shape_behind(graph: _Graph, name: str) -> Shape:
+    found = graph.weight(name)
+    return found[1].shape if found is not None else ()

@@ -1,0 +1,338 @@
+"""What runs next, and where: builds on workers, measurements on devices, quiet windows.
+
+A device on this host shares its cores with the builders. It is given a measurement only while
+they are stopped::
+
+    builder   ====build====|                    |====build===
+                           stop ...... continue
+    device                   |measure| |measure|
+    spans     [   build   ]  [measure] [measure] [  build   ...
+
+Every change is one transaction of the ledger; memory holds what a restart may forget.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from searcher.devices import enrolment, payloads, queue, wire
+from searcher.devices.enrolment import Host
+from searcher.devices.queue import LeaseRules
+from searcher.devices.quiet import WindowRules
+from searcher.devices.window import Window
+from searcher.errors import LedgerError, ProtocolError
+from searcher.ledger import campaigns, jobs, members, spans
+from searcher.ledger.clock import Clock
+from searcher.ledger.rows import AgentRow, CampaignRow, JobRow
+from searcher.ledger.store import Store
+from searcher.workers.base import NoWorkers, Workers
+
+log = logging.getLogger(__name__)
+
+SEEN_EVERY_S = 10.0
+TICK_AT_MOST_S = 1.0
+
+
+@dataclass(frozen=True)
+class Rules:
+    """All that may be tuned."""
+
+    lease: LeaseRules = field(default_factory=LeaseRules)
+    window: WindowRules = field(default_factory=WindowRules)
+
+
+class Coordinator:
+    """Owns the ledger, the queue and the workers; use from one thread.
+
+    ``ring(topic)`` is called after every change that someone may wait for: topics are pools
+    (``builder``, ``device:<name>``) and ``campaign:<name>``.
+    """
+
+    def __init__(
+        self, store: Store, folder: Path, clock: Clock, *, host: Host,
+        rules: Rules | None = None, ring: Callable[[str], None] = lambda topic: None,
+    ) -> None:
+        self.store, self.folder, self.clock, self.host = store, folder, clock, host
+        self.rules = rules or Rules()
+        self.ring = ring
+        self.artifacts = folder / "artifacts"
+        self.workers: Workers = NoWorkers()
+        self.window = Window(store, self.rules.window, clock)
+        self._started_s = clock()
+        self._employed: set[str] = set()
+
+    def start(self, workers: Workers) -> None:
+        """Take up what a predecessor left and let ``workers`` begin.
+
+        Builders died with it, so their jobs are queued again. Agents may have lived on: their
+        leases stay, for one lease time at least; while one of them measures on this host, the
+        builders wait.
+        """
+        self.workers = self.window.workers = workers
+        now_s = self.clock()
+        with self.store.atomic() as db:
+            members.revoke_builders(db, now_s)
+            for job in jobs.leased(db):
+                if job.pool == payloads.BUILDER:
+                    queue.lose(
+                        db, job, False, "the coordinator was restarted", self.rules.lease, now_s
+                    )
+                else:
+                    jobs.keep_until(db, job.id, now_s + self.rules.lease.ttl_s(job.pool))
+            for span in spans.still_open(db):
+                ran = queue.job_of(db, span.job)
+                if ran.state != "leased":
+                    spans.end_of_job(db, ran.id, ran.heartbeat_s or span.start_s)
+        if self.window.measuring():
+            self.window.found_open(now_s)
+        else:
+            workers.start()
+
+    def stop(self) -> None:
+        self.workers.stop()
+
+    def tick(self) -> float:
+        """Whatever has come due; seconds until to call again."""
+        now_s = self.clock()
+        try:
+            for job in queue.expired(self.store.db, now_s, self.window.is_open):
+                log.warning("job %d: no sign of life, its lease ends", job.id)
+                self._lose(job, True, "no sign of life within the lease")
+            self._look_at_builders()
+            if self.window.tick():
+                self._builders_may_lease()
+        except LedgerError as error:
+            log.error("%s", error)
+            return TICK_AT_MOST_S
+        ends = [queue.ends_at_s(job) for job in jobs.leased(self.store.db)]
+        due_s = min([*ends, self.window.due_at_s() or now_s + TICK_AT_MOST_S])
+        return min(max(due_s - now_s, 0.01), TICK_AT_MOST_S)
+
+    def invite(self, name: str, role: str, profile: str | None, ttl_s: float) -> tuple[str, float]:
+        """A one-time enrolment token, and when it expires."""
+        now_s = self.clock()
+        with self.store.atomic() as db:
+            return enrolment.invite(db, name, role, profile, ttl_s, now_s), now_s + ttl_s
+
+    def enrol(
+        self, token: str, name: str, fingerprint: Mapping[str, Any],
+        capabilities: Mapping[str, Any],
+    ) -> tuple[AgentRow, str]:
+        """A new agent and its secret; whatever its predecessor on the device held is queued."""
+        now_s = self.clock()
+        with self.store.atomic() as db:
+            enrolled = enrolment.enrol(
+                db, token, name, fingerprint, capabilities, self.host, now_s
+            )
+        for gone in enrolled.replaced:
+            for job in jobs.held_by(self.store.db, gone.pool, gone.id):
+                strike = (job.leased_s or 0.0) >= self._started_s
+                self._lose(job, strike, "a new agent took the place of the one that held it")
+        return enrolled.agent, enrolled.secret
+
+    def add_builder(self, name: str) -> tuple[str, str]:
+        """Identity and secret of a builder that is about to start."""
+        with self.store.atomic() as db:
+            agent, secret = enrolment.admit(db, name, "builder", self.clock())
+        return agent.id, secret
+
+    def builder_ended(self, agent_id: str, why: str) -> bool:
+        """A builder process is gone. True if it had ever worked."""
+        with self.store.atomic() as db:
+            members.revoke_agent(db, agent_id, self.clock())
+        for job in jobs.held_by(self.store.db, payloads.BUILDER, agent_id):
+            log.warning("job %d: its builder ended (%s)", job.id, why)
+            self._lose(job, True, f"its builder ended ({why})")
+        employed = agent_id in self._employed
+        self._employed.discard(agent_id)
+        return employed
+
+    def recognised(self, secret: str) -> AgentRow | None:
+        """Who presents this secret; the first use of it closes the enrolment."""
+        agent = enrolment.recognised(self.store.db, secret)
+        if agent is not None and agent.first_used_s is None:
+            with self.store.atomic() as db:
+                members.agent_used(db, agent.id, self.clock())
+        return agent
+
+    def submit(
+        self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
+        priority: int = 0, retry: bool = False,
+    ) -> JobRow:
+        """The job for a request, new or known. Raises ProtocolError (400, 404)."""
+        payloads.check(kind, pool, payload)
+        for sha256 in payloads.files_of(kind, payload):
+            self.artifact_path(sha256)
+        with self.store.atomic() as db:
+            job = queue.submit(
+                db, kind, pool, payload, campaign, priority, retry, self.clock()
+            )
+        if job.state == "queued":
+            self._look_at_builders()
+            self.ring(pool)
+        return queue.job_of(self.store.db, job.id)
+
+    def artifact_path(self, sha256: str) -> Path:
+        """Where the file lies. Raises ProtocolError (400, 404)."""
+        path = self.artifacts / payloads.sha256_of(sha256, "sha256")
+        if not path.is_file():
+            raise ProtocolError(f"There is no artifact {sha256}.", 404)
+        return path
+
+    def set_campaign_state(
+        self, name: str, state: str, reason: str | None = None,
+        baseline: dict[str, Any] | None = None,
+    ) -> CampaignRow:
+        """Raises ProtocolError (404). An ended campaign's remaining jobs are cancelled."""
+        now_s = self.clock()
+        with self.store.atomic() as db:
+            self.campaign(name)
+            campaigns.set_state(db, name, state, reason, baseline, now_s)
+            cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
+        if self.window.settle():
+            self._builders_may_lease()
+        self.ring(f"campaign:{name}")
+        for job in cancelled:
+            self._finished(job)
+        if state in campaigns.LIVE:
+            for pool in {payloads.BUILDER, *self.window.shared_pools()}:
+                self.ring(pool)
+        return self.campaign(name)
+
+    def campaign(self, name: str) -> CampaignRow:
+        """Raises ProtocolError (404)."""
+        row = campaigns.get(self.store.db, name)
+        if row is None:
+            raise ProtocolError(f"There is no campaign {name[:100]!r}.", 404)
+        return row
+
+    def lease(self, agent: AgentRow) -> JobRow | None:
+        """The agent's next job, leased; None when there is nothing for it now.
+
+        Whatever it held before is lost: it would not ask if it still worked on it.
+        """
+        for job in jobs.held_by(self.store.db, agent.pool, agent.id):
+            self._lose(job, True, "its holder asked for other work")
+        now_s = self.clock()
+        if agent.device is not None:
+            device = members.device(self.store.db, agent.device)
+            if device is None or device.state != "active":
+                return None
+            if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
+                with self.store.atomic() as db:
+                    members.device_seen(db, device.name, now_s)
+            if device.shares_host:
+                return self._lease_quietly(agent)
+        elif self.window.holds_builders:
+            return None
+        job = jobs.next_queued(self.store.db, agent.pool)
+        return None if job is None else self._grant(job, agent)
+
+    def retry_s(self, agent: AgentRow) -> float | None:
+        """Seconds after which ``lease`` may answer differently although nothing rings."""
+        return self.window.opens_in_s(agent.pool) if agent.device is not None else None
+
+    def _lease_quietly(self, agent: AgentRow) -> JobRow | None:
+        job = jobs.next_queued(self.store.db, agent.pool)
+        if job is None or not self.window.admits(agent.pool):
+            if self.window.settle():
+                self._builders_may_lease()
+            return None
+        stopped_s = self.window.try_open(agent.pool)
+        if stopped_s is None:
+            return None
+        try:
+            return self._grant(job, agent, stopped_s)
+        except BaseException:
+            self.window.give_up()
+            raise
+
+    def _grant(self, job: JobRow, agent: AgentRow, stopped_s: float | None = None) -> JobRow:
+        with self.store.atomic() as db:
+            if stopped_s is not None:
+                self.window.close_builder_spans(db, stopped_s)
+            now_s = self.clock()
+            leased = queue.grant(db, job, agent, self.rules.lease, now_s)
+            spans.start(db, job.campaign, job.kind, job.pool, job.id, now_s)
+        if agent.device is None:
+            self._employed.add(agent.id)
+            self.window.build_began()
+        elif stopped_s is not None:
+            self.window.lease_began(agent.pool, stopped_s)
+        return leased
+
+    def heartbeat(
+        self, agent: AgentRow, job_id: int, fence: int, progress: float | None
+    ) -> Literal["continue", "cancel"]:
+        """Raises ProtocolError (404, 409)."""
+        with self.store.atomic() as db:
+            return queue.heartbeat(
+                db, job_id, fence, agent, progress, self.rules.lease, self.clock()
+            )
+
+    def put_result(
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
+    ) -> None:
+        """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
+        stored, after which the same result may come again."""
+        with self.store.atomic() as db:
+            job = queue.job_of(db, job_id)
+            if queue.already_accepted(job, attempt, fence, agent, sha256):
+                return
+            now_s = self.clock()
+            outcome = wire.outcome_of(db, job, content, self.artifacts, now_s)
+            ended_s = self.clock()
+            jobs.finish(
+                db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
+                reason=outcome.reason, message=outcome.message,
+            )
+            spans.end_of_job(db, job.id, ended_s)
+        if outcome.reason is not None:
+            log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message)
+        self._lease_over(job)
+        self._finished(job)
+
+    def _lose(self, job: JobRow, strike: bool, why: str) -> None:
+        now_s = self.clock()
+        with self.store.atomic() as db:
+            state = queue.lose(db, job, strike, why, self.rules.lease, now_s)
+            spans.end_of_job(db, job.id, now_s)
+        self._lease_over(job)
+        if state == "queued":
+            self.ring(job.pool)
+        else:
+            self._finished(job)
+
+    def _lease_over(self, job: JobRow) -> None:
+        if job.pool == payloads.BUILDER:
+            self.window.build_ended()
+            self._measurers_may_lease()
+        elif self.window.lease_ended(job.pool):
+            self._builders_may_lease()
+
+    def _finished(self, job: JobRow) -> None:
+        for campaign in jobs.campaigns_of(self.store.db, job.id):
+            self.ring(f"campaign:{campaign}")
+        self.ring(f"job:{job.id}")
+
+    def _measurers_may_lease(self) -> None:
+        for pool in self.window.shared_pools():
+            self.ring(pool)
+
+    def _builders_may_lease(self) -> None:
+        self.ring(payloads.BUILDER)
+        self._measurers_may_lease()
+
+    def _look_at_builders(self) -> None:
+        """When no builder will ever run again, its queue would wait for ever."""
+        why = self.workers.broken
+        if why is None:
+            return
+        for job in jobs.queued(self.store.db, payloads.BUILDER):
+            with self.store.atomic() as db:
+                jobs.finish(
+                    db, job.id, "failed", self.clock(), reason="no_builder", message=why
+                )
+            self._finished(job)

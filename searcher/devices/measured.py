@@ -1,0 +1,215 @@
+"""The result of a ``measure`` job -> measurements, samples and the device's quiet level."""
+
+import base64
+import binascii
+import sys
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from agents import protocol
+from searcher.devices import payloads, quiet
+from searcher.errors import ProtocolError
+from searcher.ledger import builds, measurements
+from searcher.ledger.measurements import Samples
+from searcher.ledger.rows import JobRow, QuietLevelRow
+
+MOST_SAMPLE_BYTES = 128 * 2**20
+_VOLATILE = ("before", "after", "steal_share", "throttled")
+
+
+def store_measurements(
+    db: Database, job: JobRow, document: Mapping[str, Any], now_s: float
+) -> dict[str, Any]:
+    """Store all candidates of one job; what the search gets to know is returned.
+
+    Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
+    is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
+    """
+    request = payloads.measure_request(job.payload)
+    result = protocol.decode(protocol.MeasureResult, dict(document))
+    wanted = [file.sha256 for file in request.candidates]
+    if sorted(m.sha256 for m in result.measurements) != sorted(wanted):
+        raise ProtocolError(
+            f"The result is about {[m.sha256[:12] for m in result.measurements]}, the job about "
+            f"{[sha256[:12] for sha256 in wanted]}."
+        )
+    if result.quiet_level_s is not None and result.quiet_level_s <= 0:
+        raise ProtocolError(f"quiet_level_s = {result.quiet_level_s} must be above 0.")
+    for file in request.candidates:
+        builds.put_artifact(db, file.sha256, file.size_bytes, now_s)
+    environment_hash = _store_environment(db, result.environment)
+    valid = any(m.verdict == "valid" for m in result.measurements)
+    level_s = _learn_level(db, job, request, environment_hash, result.quiet_level_s, valid, now_s)
+    common = {
+        "reference_sha256": request.reference.sha256, "device": device_of(job),
+        "runtime": request.runtime, "options": request.options, "environment": environment_hash,
+        "plan": request.plan._asdict(), "attempt": request.attempt, "job": job.id,
+        "conditions": {k: v for k, v in result.environment.items() if k in _VOLATILE},
+        "created_s": now_s,
+    }
+    return {
+        "quiet_level_s": level_s, "environment": environment_hash,
+        "quiet_share": result.quiet_share,
+        "measurements": [
+            _store(db, common, measured, result.quiet_level_s, level_s, request.plan.gate)
+            for measured in result.measurements
+        ],
+    }
+
+
+def device_of(job: JobRow) -> str:
+    return job.pool.removeprefix("device:")
+
+
+def _store_environment(db: Database, environment: Mapping[str, Any]) -> str:
+    """The environment's key; what changes from job to job is no part of it."""
+    kept = {k: v for k, v in environment.items() if k not in (*_VOLATILE, "key")}
+    key = environment.get("key")
+    if not isinstance(key, str) or not payloads.SHA256.fullmatch(key):
+        key = protocol.content_sha256(protocol.canonical_json(kept))
+    measurements.put_environment(db, key, kept)
+    return key
+
+
+def _learn_level(
+    db: Database, job: JobRow, request: protocol.MeasurePayload, environment: str,
+    found_s: float | None, valid: bool, now_s: float,
+) -> float | None:
+    """The quiet level by which the device is known after this job; None while it has none."""
+    device, reference = device_of(job), request.reference.sha256
+    known = measurements.quiet_level(
+        db, device, request.runtime, environment, reference, request.options
+    )
+    if found_s is None:
+        return None if known is None else known.level_s
+    if known is None:
+        if not valid:
+            return None
+        known = QuietLevelRow(
+            device, request.runtime, environment, reference, request.options, found_s, 0, None,
+            now_s,
+        )
+    learnt = quiet.learn(known, found_s, valid, now_s)
+    measurements.put_quiet_level(db, learnt)
+    return learnt.level_s
+
+
+def _store(
+    db: Database, common: Mapping[str, Any], measured: protocol.Measured,
+    gate_level_s: float | None, level_s: float | None, gate: float,
+) -> dict[str, Any]:
+    samples = _samples(measured)
+    verdict, reasons = measured.verdict, [reason[:1000] for reason in measured.reasons[:20]]
+    summary: dict[str, Any] | None = None
+    if verdict == "valid":
+        verdict, reasons, summary = _judged(
+            db, measured, samples, gate_level_s, level_s, gate, reasons)
+    columns = {
+        **common, "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
+        "load_s": measured.load_s, "first_s": measured.first_s,
+        "memory_bytes": _memory_bytes(measured), "provider": measured.provider[:200],
+        "summary": summary, **_figures(summary),
+    }
+    measurement_id = measurements.put(db, columns)
+    if samples.candidate_s:
+        measurements.put_samples(db, measurement_id, samples)
+    return {
+        "id": measurement_id, "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
+        "summary": summary, "load_s": measured.load_s, "first_s": measured.first_s,
+        "memory_bytes": columns["memory_bytes"], "provider": columns["provider"],
+    }
+
+
+def _judged(
+    db: Database, measured: protocol.Measured, samples: Samples, gate_level_s: float | None,
+    level_s: float | None, gate: float, reasons: list[str],
+) -> tuple[str, list[str], dict[str, Any] | None]:
+    """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
+    from searcher.measurement import parity, summarise  # numpy and scipy: half a second
+
+    if gate_level_s is None or not samples.candidate_s:
+        raise ProtocolError(f"{measured.sha256} is called valid but has no blocks or no level.")
+    expected = builds.probe_outputs(db, measured.sha256)
+    row = builds.artifact(db, measured.sha256)
+    if expected is not None and row is not None:
+        # Agents send the first OUTPUT_LIMIT values only.
+        head = expected[: protocol.OUTPUT_LIMIT]
+        difference = parity(head, measured.outputs, row.number_format)
+        if difference is not None:
+            return "invalid", [*reasons, difference], None
+    blocks = {"candidate_s": samples.candidate_s, "before_s": samples.before_s,
+              "after_s": samples.after_s}
+    try:
+        summary = summarise(blocks, _calls_s(samples), gate_level_s, level_s, gate)
+    except ValueError:
+        return "invalid", [*reasons, "busy"], None
+    return "valid", reasons, summary.as_dict()
+
+
+def _figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+    if summary is None:
+        return {}
+    names = ("ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s", "latency_low_s",
+             "latency_high_s", "n", "quiet_share")
+    return {
+        **{name: summary[name] for name in names},
+        "p90_s": summary["p90_s"]["value"], "p99_s": summary["p99_s"]["value"],
+    }
+
+
+def _memory_bytes(measured: protocol.Measured) -> int | None:
+    if measured.memory_bytes is None:
+        return None
+    return payloads.whole_of(measured.memory_bytes, "memory_bytes")
+
+
+def _samples(measured: protocol.Measured) -> Samples:
+    """Raises ProtocolError unless blocks and calls agree and all durations are above 0."""
+    blocks, per_block = measured.blocks, measured.sample_blocks
+    lengths = {len(blocks.candidate_s), len(blocks.before_s), len(blocks.after_s), len(per_block)}
+    if len(lengths) > 1:
+        raise ProtocolError(
+            f"The blocks of {measured.sha256} differ in number: {sorted(lengths)}."
+        )
+    for seconds in blocks:
+        if any(value <= 0 for value in seconds):
+            raise ProtocolError(f"A block of {measured.sha256} took no time or less.")
+    calls = unpacked(measured.samples)
+    if any(count < 1 for count in per_block) or sum(per_block) != len(calls):
+        raise ProtocolError(
+            f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."
+        )
+    return Samples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
+
+
+def unpacked(samples: str) -> Sequence[int]:
+    """Nanoseconds out of ``protocol.pack_samples``, of bounded size. Raises ProtocolError."""
+    if not samples:
+        return array("I")
+    wide = samples.startswith("Q:")
+    unpacker = zlib.decompressobj()
+    try:
+        packed = base64.b64decode(samples[2:] if wide else samples, validate=True)
+        content = unpacker.decompress(packed, MOST_SAMPLE_BYTES)
+        if not unpacker.eof:
+            raise ProtocolError(f"Samples unpack to over {MOST_SAMPLE_BYTES} bytes or end early.")
+        values: array[int] = array("Q" if wide else "I")
+        values.frombytes(content)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ProtocolError(f"Samples cannot be unpacked: {error}.") from error
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+
+
+def _calls_s(samples: Samples) -> list[list[float]]:
+    """The single calls of each block, in seconds."""
+    found, position = [], 0
+    for count in samples.sample_blocks:
+        found.append([ns * 1e-9 for ns in samples.calls_ns[position:position + count]])
+        position += count
+    return found

@@ -1,0 +1,179 @@
+"""What a job may ask for: pools, kinds, and the shape of their payloads."""
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from agents import protocol
+from searcher.errors import ProtocolError, UserError
+from searcher.ledger.rows import text
+from searcher.recipe import Recipe
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+BUILDER = "builder"
+KINDS = {"builder": ("compress", "train", "evaluate"), "device": ("measure",)}
+MOST_CANDIDATES = 64
+BUILD_DEADLINE_S = 86_400.0
+
+
+def key_of(kind: str, pool: str, payload: Mapping[str, Any]) -> str:
+    """The identity of a job: equal requests have equal keys. Raises ProtocolError for NaN."""
+    try:
+        document = text([kind, pool, payload])
+    except ValueError as error:
+        raise ProtocolError(f"The payload is no plain JSON: {error}.") from error
+    return hashlib.sha256(document.encode()).hexdigest()
+
+
+def check(kind: str, pool: str, payload: Mapping[str, Any]) -> None:
+    """Raises ProtocolError (400) unless this is a job that a builder or device can understand."""
+    if not POOL.fullmatch(pool):
+        raise ProtocolError(f"pool = {pool[:120]!r} must be \"builder\" or \"device:<name>\".")
+    kinds = KINDS["builder" if pool == BUILDER else "device"]
+    if kind not in kinds:
+        raise ProtocolError(
+            f"kind = {kind[:40]!r} does not run in pool {pool!r}. Use: {', '.join(kinds)}."
+        )
+    if kind == "measure":
+        measure_request(payload)
+    elif kind == "evaluate":
+        EvaluateRequest.of(payload)
+    else:
+        BuildRequest.of(kind, payload)
+
+
+def sha256_of(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not SHA256.fullmatch(value):
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be 64 hexadecimal digits.")
+    return value
+
+
+def whole_of(value: Any, where: str, low: int = 0, high: int = 2**53) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a whole number >= {low}.")
+    return value
+
+
+def number_of(value: Any, where: str, low: float = -math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a number.")
+    if not abs(value) <= 1e300 or value < low:
+        raise ProtocolError(f"{where} = {str(value)[:80]} must be finite and at least {low:g}.")
+    return float(value)
+
+
+def text_of(value: Any, where: str, most: int = 4000) -> str:
+    if not isinstance(value, str) or not value or len(value) > most:
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a text of 1 to {most} letters.")
+    return value.encode("utf-8", "replace").decode()
+
+
+def table_of(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{where} must be an object, got {str(value)[:80]!r}.")
+    return value
+
+
+def list_of(value: Any, where: str, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ProtocolError(f"{where} must be a list of at most {most} entries.")
+    return value
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """The payload of ``compress`` and ``train``."""
+
+    task: str
+    recipe: Recipe
+    seed: int
+    fidelity: str
+    target: dict[str, Any]
+
+    @classmethod
+    def of(cls, kind: str, payload: Mapping[str, Any]) -> "BuildRequest":
+        fidelity = "untrained"
+        if kind == "train":
+            fidelity = text_of(payload.get("fidelity"), "fidelity", 20)
+            if fidelity not in ("short", "full"):
+                raise ProtocolError(f"fidelity = {fidelity!r} must be \"short\" or \"full\".")
+        steps = list_of(payload.get("recipe"), "recipe", 64)
+        try:
+            recipe = Recipe.from_list([table_of(step, "recipe step") for step in steps])
+        except UserError as error:
+            raise ProtocolError(str(error)) from error
+        return cls(
+            text_of(payload.get("task"), "task"), recipe,
+            whole_of(payload.get("seed"), "seed"), fidelity,
+            table_of(payload.get("target"), "target"),
+        )
+
+    @property
+    def number_format(self) -> str:
+        """What the built file computes with, for the tolerance of parity."""
+        integers = any(step.strategy == "int8" for step in self.recipe.steps)
+        return "int8" if integers else "float32"
+
+
+@dataclass(frozen=True)
+class EvaluateRequest:
+    """The payload of ``evaluate``."""
+
+    task: str
+    sha256: str
+    split: str
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> "EvaluateRequest":
+        split = text_of(payload.get("split"), "split", 20)
+        if split not in ("validation", "test"):
+            raise ProtocolError(f"split = {split!r} must be \"validation\" or \"test\".")
+        return cls(
+            text_of(payload.get("task"), "task"), sha256_of(payload.get("sha256"), "sha256"), split
+        )
+
+
+def measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
+    """The payload of ``measure`` as the agent will read it. Raises ProtocolError (400)."""
+    try:
+        request = protocol.decode(protocol.MeasurePayload, dict(payload))
+    except protocol.ProtocolError as error:
+        raise ProtocolError(str(error)) from error
+    if not 1 <= len(request.candidates) <= MOST_CANDIDATES:
+        raise ProtocolError(
+            f"candidates must name 1 to {MOST_CANDIDATES} files, got {len(request.candidates)}."
+        )
+    for file in (request.reference, *request.candidates):
+        sha256_of(file.sha256, "sha256")
+        whole_of(file.size_bytes, "size_bytes", 1)
+    number_of(request.plan.max_s, "plan.max_s", 0.0)
+    number_of(request.plan.gate, "plan.gate", 0.0)
+    text_of(request.runtime, "runtime", 40)
+    whole_of(request.attempt, "attempt")
+    return request
+
+
+def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """The artifacts that whoever gets the job will read, by sha256."""
+    if kind == "evaluate":
+        return (EvaluateRequest.of(payload).sha256,)
+    if kind == "measure":
+        request = measure_request(payload)
+        return tuple(file.sha256 for file in (request.reference, *request.candidates))
+    return ()
+
+
+def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
+    """How long a lease of this job may last, heartbeats or not.
+
+    For a measurement: the plan's longest, and a wide margin for downloads, loading and children
+    that crash and are started anew.
+    """
+    if kind != "measure":
+        return BUILD_DEADLINE_S
+    request = measure_request(payload)
+    return 120.0 + len(request.candidates) * (3.0 * request.plan.max_s + 30.0)

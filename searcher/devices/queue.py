@@ -1,0 +1,170 @@
+"""The rules of the queue: who gets a job, how a lease ends, what is accepted.
+
+Execution is at least once, acceptance at most once: a lease carries a fence from one counter that
+only grows, and a result counts only under the fence of the lease that is in force.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from sqlite_utils import Database
+
+from searcher.devices import payloads
+from searcher.errors import ProtocolError
+from searcher.ledger import campaigns, jobs
+from searcher.ledger.rows import AgentRow, JobRow
+
+NOT_THE_JOBS_FAULT = ("no_builder",)
+"""Reasons of failures that a new request for the same job overrules."""
+
+
+@dataclass(frozen=True)
+class LeaseRules:
+    """Seconds a lease lives without a heartbeat; lost leases after which a job is given up."""
+
+    builder_ttl_s: float = 60.0
+    device_ttl_s: float = 30.0
+    most_strikes: int = 3
+
+    def ttl_s(self, pool: str) -> float:
+        return self.builder_ttl_s if pool == payloads.BUILDER else self.device_ttl_s
+
+
+def job_of(db: Database, job_id: int) -> JobRow:
+    """Raises ProtocolError (404)."""
+    job = jobs.get(db, job_id)
+    if job is None:
+        raise ProtocolError(f"There is no job {job_id}.", 404)
+    return job
+
+
+def submit(
+    db: Database, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None,
+    priority: int, retry: bool, now_s: float,
+) -> JobRow:
+    """The job for this request: the existing one where the same was asked before.
+
+    A cancelled job starts over, a failed one only with ``retry`` (or when nothing was wrong with
+    the job itself). Raises ProtocolError (400, or 404 for an unknown campaign).
+    """
+    payloads.check(kind, pool, payload)
+    if campaign is not None and campaigns.get(db, campaign) is None:
+        raise ProtocolError(f"There is no campaign {campaign[:100]!r}.", 404)
+    key = payloads.key_of(kind, pool, payload)
+    known = jobs.by_key(db, key)
+    if known is None:
+        job_id = jobs.create(db, key, kind, pool, campaign, dict(payload), priority, now_s)
+    else:
+        job_id = known.id
+        overruled = known.state == "failed" and (retry or known.reason in NOT_THE_JOBS_FAULT)
+        if overruled or known.state == "cancelled":
+            jobs.start_over(db, job_id)
+    jobs.want(db, job_id, campaign, priority)
+    return job_of(db, job_id)
+
+
+def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: float) -> JobRow:
+    """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
+    ttl_s = rules.ttl_s(job.pool)
+    deadline_at_s = now_s + payloads.deadline_s(job.kind, job.payload) + ttl_s
+    jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
+    return job_of(db, job.id)
+
+
+def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> JobRow:
+    """The job, if this agent's lease under this fence is in force. ProtocolError 404 or 409."""
+    job = job_of(db, job_id)
+    _check_lease(job, fence, agent)
+    return job
+
+
+def _check_lease(job: JobRow, fence: int, agent: AgentRow) -> None:
+    if job.state != "leased" or job.fence != fence or job.holder != agent.id:
+        raise ProtocolError(
+            f"The lease of job {job.id} under fence {fence} is not in force: the job is "
+            f"{job.state}, its last fence is {job.fence}. Drop this work and ask for a lease.", 409
+        )
+
+
+def heartbeat(
+    db: Database, job_id: int, fence: int, agent: AgentRow, progress: float | None,
+    rules: LeaseRules, now_s: float,
+) -> Literal["continue", "cancel"]:
+    """Prolong a lease. Raises ProtocolError (404, 409)."""
+    job = leased_job(db, job_id, fence, agent)
+    if job.deadline_at_s is not None and now_s >= job.deadline_at_s:
+        return "cancel"
+    jobs.heartbeat(db, job_id, now_s + rules.ttl_s(job.pool), progress, now_s)
+    return "cancel" if job.cancel_requested else "continue"
+
+
+def already_accepted(
+    job: JobRow, attempt: int, fence: int, agent: AgentRow, sha256: str
+) -> bool:
+    """True for a result that was stored before. Raises ProtocolError (409) unless the lease is in
+    force."""
+    same = (job.fence, job.attempt, job.holder) == (fence, attempt, agent.id)
+    if same and job.state in ("done", "failed", "cancelled") and job.result_sha256 is not None:
+        if job.result_sha256 == sha256:
+            return True
+        raise ProtocolError(
+            f"Another result of job {job.id}, attempt {attempt}, was accepted already "
+            f"(sha256 {job.result_sha256}).", 409
+        )
+    if job.attempt != attempt:
+        raise ProtocolError(
+            f"Job {job.id} is at attempt {job.attempt}, the result is of attempt {attempt}.", 409
+        )
+    _check_lease(job, fence, agent)
+    return False
+
+
+def expired(db: Database, now_s: float, builders_stopped: bool) -> list[JobRow]:
+    """Leases whose time is over. A stopped builder's lease does not age."""
+    return [
+        job for job in jobs.leased(db)
+        if not (builders_stopped and job.pool == payloads.BUILDER)
+        and now_s >= ends_at_s(job)
+    ]
+
+
+def ends_at_s(job: JobRow) -> float:
+    """When the lease ends unless something comes in."""
+    return min(job.lease_expires_s or 0.0, job.deadline_at_s or 0.0)
+
+
+def lose(
+    db: Database, job: JobRow, strike: bool, why: str, rules: LeaseRules, now_s: float
+) -> str:
+    """A lease ended without a result; the job's new state.
+
+    ``strike`` says that the job may be to blame: after ``most_strikes`` of them it has failed.
+    """
+    if job.cancel_requested:
+        jobs.finish(db, job.id, "cancelled", now_s, reason="cancelled", message=why)
+        return "cancelled"
+    if strike and job.strikes + 1 >= rules.most_strikes:
+        jobs.finish(
+            db, job.id, "failed", now_s, reason="quarantined",
+            message=f"Given up after {job.strikes + 1} attempts without a result; the last: {why}.",
+        )
+        return "failed"
+    jobs.release(db, job.id, strike)
+    return "queued"
+
+
+def cancel_unwanted(db: Database, campaign: str, now_s: float) -> list[JobRow]:
+    """After a campaign ended: its queued jobs are cancelled, its leased ones asked to stop,
+    except those that others wait for. The cancelled ones are returned."""
+    cancelled = []
+    for job in jobs.unwanted(db, campaign):
+        if job.state == "queued":
+            jobs.finish(
+                db, job.id, "cancelled", now_s, reason="cancelled",
+                message=f"Campaign {campaign} ended before the job began.",
+            )
+            cancelled.append(job)
+        else:
+            jobs.request_cancel(db, job.id)
+    return cancelled

@@ -1,0 +1,204 @@
+"""The quiet window: builders on this host are stopped while a device on it measures."""
+
+import logging
+from collections.abc import Callable
+
+from sqlite_utils import Database
+
+from searcher.devices import payloads
+from searcher.devices.quiet import BuildMeter, WindowRules
+from searcher.errors import LedgerError
+from searcher.ledger import jobs, members, spans
+from searcher.ledger.rows import JobRow
+from searcher.ledger.store import Store
+from searcher.workers.base import NoWorkers, Workers
+
+log = logging.getLogger(__name__)
+
+
+class Window:
+    """Opens (builders stop), holds one measurement after another, closes (builders continue).
+
+    ``is_open`` is true from the moment builders are known to have stopped until they continue.
+    """
+
+    def __init__(self, store: Store, rules: WindowRules, clock: Callable[[], float]) -> None:
+        self.workers: Workers = NoWorkers()
+        self._store, self._rules, self._clock = store, rules, clock
+        self._meter = BuildMeter()
+        self._opened_s: float | None = None
+        self._measuring_pool: str | None = None
+        self._fetch_until_s: float | None = None
+        self._stopping_until_s: float | None = None
+        self._start_on_close = False
+        self._owed: tuple[float, float] | None = None
+
+    @property
+    def is_open(self) -> bool:
+        return self._opened_s is not None
+
+    @property
+    def holds_builders(self) -> bool:
+        """Whether builders are stopped, or asked to: none of them gets a job."""
+        return self.is_open or self._stopping_until_s is not None
+
+    def shared_pools(self) -> list[str]:
+        """Pools of the devices on this host."""
+        return [f"device:{name}" for name in members.names_on_this_host(self._store.db)]
+
+    def measuring(self) -> list[JobRow]:
+        """Leased jobs of devices on this host; never more than one at a time."""
+        return [
+            job for pool in self.shared_pools() for job in jobs.leased(self._store.db, pool)
+        ]
+
+    def _waiting(self) -> bool:
+        return any(jobs.next_queued(self._store.db, pool) for pool in self.shared_pools())
+
+    def _building(self) -> bool:
+        """Whether a builder works, or is about to fetch work that is queued."""
+        if jobs.leased(self._store.db, payloads.BUILDER, limit=1):
+            return True
+        return (self.workers.alive_count() > 0
+                and jobs.next_queued(self._store.db, payloads.BUILDER) is not None)
+
+    def admits(self, pool: str) -> bool:
+        """Whether a device may measure now, as far as the rules go."""
+        if self.measuring():
+            return False
+        now_s = self._clock()
+        if self._opened_s is not None:
+            return now_s - self._opened_s < self._rules.longest_s
+        return self._stopping_until_s is not None or self._due(pool, now_s)
+
+    def _due(self, pool: str, now_s: float) -> bool:
+        queued = jobs.queued(self._store.db, pool, self._rules.most_waiting)
+        if not queued:
+            return False
+        return self._rules.due(
+            self._building(), self._meter.built_s(now_s),
+            sum(len(job.payload.get("candidates", ())) for job in queued),
+            now_s - min(job.created_s for job in queued),
+        )
+
+    def opens_in_s(self, pool: str) -> float | None:
+        """Seconds after which time alone may have opened the window; None when only an event
+        can help."""
+        if self._stopping_until_s is not None:
+            return self._rules.retry_s
+        job = jobs.next_queued(self._store.db, pool)
+        if self.is_open or job is None or self.measuring():
+            return None
+        now_s = self._clock()
+        left_s = min(self._rules.window_every_s - self._meter.built_s(now_s),
+                     self._rules.longest_wait_s - (now_s - job.created_s))
+        return max(left_s, self._rules.retry_s)
+
+    def try_open(self, pool: str) -> float | None:
+        """Stop the builders; when they stopped, or None if they have yet to."""
+        if self._opened_s is not None:
+            return self._opened_s
+        if not self.workers.pause():
+            self._stopping_until_s = self._clock() + self._rules.grace_s
+            return None
+        self._stopping_until_s = None
+        return self._clock()
+
+    def close_builder_spans(self, db: Database, stopped_s: float) -> None:
+        if self._opened_s is None:
+            spans.end_of_pool(db, payloads.BUILDER, stopped_s)
+
+    def lease_began(self, pool: str, stopped_s: float) -> None:
+        self._opened_s = stopped_s if self._opened_s is None else self._opened_s
+        self._meter.end(stopped_s)
+        self._meter.reset()
+        self._measuring_pool, self._fetch_until_s = pool, None
+
+    def found_open(self, now_s: float) -> None:
+        """At start: an agent on this host still measures, so the builders do not start yet."""
+        self._opened_s, self._start_on_close = now_s, True
+        self._measuring_pool = self.measuring()[0].pool
+
+    def give_up(self) -> None:
+        """The lease for which builders were stopped could not be stored."""
+        if self._opened_s is None:
+            self.workers.resume()
+
+    def lease_ended(self, pool: str) -> bool:
+        """A device's lease is over; True if the builders continue now."""
+        if pool != self._measuring_pool:
+            return False
+        self._measuring_pool = None
+        if self._waiting():
+            self._fetch_until_s = self._clock() + self._rules.grace_s
+        return self.settle()
+
+    def settle(self) -> bool:
+        """Close if nothing is left to measure; True if the builders continue now."""
+        if self._stopping_until_s is not None and not self._waiting():
+            self._stopping_until_s = None
+            self.workers.resume()
+            return True
+        if self._opened_s is None or self._measuring_pool is not None:
+            return False
+        now_s = self._clock()
+        fetching = (
+            self._fetch_until_s is not None and now_s < self._fetch_until_s
+            and now_s - self._opened_s < self._rules.longest_s
+        )
+        if fetching and self._waiting():
+            return False
+        self._close()
+        return True
+
+    def _close(self) -> None:
+        if self._opened_s is None:
+            return
+        opened_s, now_s = self._opened_s, self._clock()
+        self._opened_s = self._fetch_until_s = None
+        if self._start_on_close:
+            self._start_on_close = False
+            self.workers.start()
+        self.workers.resume()
+        self._owed = (opened_s, now_s)
+        self._pay()
+        if jobs.leased(self._store.db, payloads.BUILDER, limit=1):
+            self._meter.begin(now_s)
+
+    def _pay(self) -> None:
+        """Account for the builders that continued; kept for later if the ledger refuses."""
+        if self._owed is None:
+            return
+        opened_s, resumed_s = self._owed
+        try:
+            with self._store.atomic() as db:
+                jobs.extend(db, payloads.BUILDER, resumed_s - opened_s)
+                running = {span.job for span in spans.still_open(db)}
+                for job in jobs.leased(db, payloads.BUILDER):
+                    if job.id not in running:
+                        spans.start(db, job.campaign, job.kind, job.pool, job.id, resumed_s)
+        except LedgerError as error:
+            log.error("%s", error)
+            return
+        self._owed = None
+
+    def build_began(self) -> None:
+        self._meter.begin(self._clock())
+
+    def build_ended(self) -> None:
+        if not self.is_open and not jobs.leased(self._store.db, payloads.BUILDER, limit=1):
+            self._meter.end(self._clock())
+
+    def tick(self) -> bool:
+        """Whatever has come due; True if the builders continue now."""
+        self._pay()
+        if self._stopping_until_s is not None and self._clock() >= self._stopping_until_s:
+            self._stopping_until_s = None
+            self.workers.resume()
+            return True
+        return self.settle()
+
+    def due_at_s(self) -> float | None:
+        """When ``tick`` has something to do unless something comes in."""
+        times = [t for t in (self._stopping_until_s, self._fetch_until_s) if t is not None]
+        return min(times) if times else None

@@ -1,0 +1,211 @@
+"""What a folder's ledger says: campaigns, candidates, fronts. Read-only; for commands and reports."""
+
+import re
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sqlite_utils import Database
+
+from searcher.campaign import Campaign, from_document
+from searcher.deciding import Point, front_of
+from searcher.errors import UserError, nearest
+from searcher.front import UNITS, hypervolume, losses
+from searcher.ledger import builds, campaigns, measurements, trials
+from searcher.ledger.reading import open_ledger
+from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
+from searcher.measurement import paired_difference, wilson
+
+REFERENCE_DROP = 0.05
+"""The hypervolume's reference point: this much accuracy below the baseline, at its costs."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A finished or running trial with everything attached to it."""
+
+    name: str
+    trial: TrialRow
+    recipe: list[dict[str, Any]]
+    measurement: MeasurementRow | None
+    values: dict[str, float]
+    intervals: dict[str, list[float]]
+
+    @property
+    def feasible(self) -> bool:
+        """Complete, within every constraint, and measured itself (not only its graph)."""
+        return (self.trial.state == "complete" and self.measurement is not None
+                and self.measurement.sha256 == self.trial.sha256
+                and all(v <= 0 for v in (self.trial.constraints or {}).values()))
+
+    @property
+    def point(self) -> Point:
+        return Point(self.trial.id, self.values, self.feasible)
+
+
+class Reading:
+    """A view of ``directory/ledger.db``; every call opens, reads and closes it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+
+    def ledger(self) -> AbstractContextManager[Database]:
+        return open_ledger(self.directory / "ledger.db")
+
+    def artifact(self, sha256: str) -> Path:
+        return (self.directory / "artifacts" / sha256).absolute()
+
+    def campaigns(self) -> list[CampaignRow]:
+        """Newest first."""
+        with self.ledger() as db:
+            return campaigns.history(db)
+
+    def campaign(self, name: str | None) -> tuple[CampaignRow, Campaign]:
+        """By name; without one, the only campaign there is. Raises UserError."""
+        rows = {row.name: row for row in self.campaigns()}
+        if name is None and len(rows) == 1:
+            name = next(iter(rows))
+        if name not in rows:
+            raise UserError(f"No campaign {name!r} in {self.directory}. "
+                            f"{nearest(name or '', rows)}")
+        return rows[name], from_document(rows[name].spec)
+
+    def candidates(self, campaign: str) -> list[Candidate]:
+        """Every trial of a campaign, by number."""
+        with self.ledger() as db:
+            baseline = _correct(db, (campaigns.get(db, campaign)), "test")
+            return [_candidate(db, row, baseline) for row in trials.history(db, campaign)]
+
+    def candidate(self, name: str) -> Candidate:
+        """``campaign/number``. Raises UserError."""
+        campaign, _, number = name.rpartition("/")
+        row, _ = self.campaign(campaign or None)
+        found = {str(c.trial.number): c for c in self.candidates(row.name)}
+        if number not in found:
+            raise UserError(f"No candidate {name!r}: write campaign/number, with a number from 0 "
+                            f"to {len(found) - 1}.")
+        return found[number]
+
+    def front(self, name: str | None, where: str | None = None,
+              device: str | None = None) -> dict[str, Any]:
+        """The front document of ``fleetfront front --format json``."""
+        row, campaign = self.campaign(name)
+        if device is not None and device not in campaign.devices:
+            raise UserError(f"Campaign {row.name} has no device {device!r}. "
+                            f"{nearest(device, campaign.devices)}")
+        keep = condition(where)
+        everyone = {c.trial.id: c for c in self.candidates(row.name)}
+        chosen = front_of([c.point for c in everyone.values()], campaign.objectives)
+        baseline = _baseline_point(self, row)
+        reference = reference_point(baseline["values"], campaign)
+        points = [self._point(everyone[p.trial]) for p in chosen]
+        points = [p for p in points if keep(p["values"])]
+        return {
+            "campaign": row.name, "device": campaign.devices[0],
+            "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit}
+                           for o in campaign.objectives],
+            "baseline": baseline, "points": points,
+            "hypervolume": hypervolume(
+                [losses(p["values"], campaign.objectives) for p in points], reference),
+            "reference_point": [-v if o.direction == "maximize" else v
+                                for v, o in zip(reference, campaign.objectives, strict=True)],
+        }
+
+    def status(self, name: str | None, now_s: float) -> dict[str, Any]:
+        """The document of ``fleetfront status --format json``."""
+        row, campaign = self.campaign(name)
+        with self.ledger() as db:
+            counted = trials.counts(db, row.name)
+        began = (row.baseline or {}).get("search_started_s")
+        end_s = row.ended_s or now_s
+        remaining = campaign.budget.wall_minutes * 60 - (end_s - began) if began else None
+        return {
+            "campaign": row.name, "state": row.state, "trials": counted,
+            "elapsed_s": end_s - (row.started_s or row.created_s),
+            "remaining_s": 0.0 if row.ended_s else None if remaining is None else max(remaining, 0),
+        }
+
+    def _point(self, candidate: Candidate) -> dict[str, Any]:
+        sha256 = candidate.trial.sha256 or ""
+        return {"candidate": candidate.name, "recipe": candidate.recipe,
+                "values": candidate.values, "intervals": candidate.intervals,
+                "artifact": str(self.artifact(sha256)), "sha256": sha256}
+
+
+def reference_point(baseline: Mapping[str, float], campaign: Campaign) -> list[float]:
+    """The hypervolume's reference as losses: baseline costs, ``REFERENCE_DROP`` less accurate."""
+    lowered = {**baseline, "accuracy": baseline["accuracy"] - REFERENCE_DROP}
+    return list(losses(lowered, campaign.objectives))
+
+
+def _baseline_point(reading: Reading, row: CampaignRow) -> dict[str, Any]:
+    if not row.baseline or "sha256" not in row.baseline:
+        raise UserError(f"Campaign {row.name} has no measured baseline yet; "
+                        "see `fleetfront status`.")
+    sha256 = row.baseline["sha256"]
+    with reading.ledger() as db:
+        test = builds.evaluation(db, sha256, "test")
+    values, intervals = dict(row.baseline["values"]), dict(row.baseline["intervals"])
+    if test is not None:
+        values["accuracy_test"] = test.value
+        intervals["accuracy_test"] = list(wilson(round(test.value * test.n), test.n))
+    return {"candidate": "baseline", "recipe": [], "values": values, "intervals": intervals,
+            "artifact": str(reading.artifact(sha256)), "sha256": sha256}
+
+
+def _correct(db: Database, row: CampaignRow | None, split: str) -> np.ndarray | None:
+    if row is None or not row.baseline or "sha256" not in row.baseline:
+        return None
+    found = builds.evaluation(db, row.baseline["sha256"], split)
+    return None if found is None else unpack(found.correct, found.n)
+
+
+def unpack(correct: bytes, n: int) -> np.ndarray:
+    """Booleans of an evaluation's packed bits."""
+    return np.unpackbits(np.frombuffer(correct, np.uint8), count=n).astype(bool)
+
+
+def _candidate(db: Database, row: TrialRow, baseline_test: np.ndarray | None) -> Candidate:
+    values, intervals = dict(row.values or {}), dict(row.intervals or {})
+    test = builds.evaluation(db, row.sha256, "test") if row.sha256 else None
+    if test is not None:
+        correct = unpack(test.correct, test.n)
+        values["accuracy_test"] = test.value
+        intervals["accuracy_test"] = list(wilson(int(correct.sum()), test.n))
+        if baseline_test is not None:
+            drop, low, high = paired_difference(baseline_test, correct)
+            values["accuracy_test_drop"] = drop
+            intervals["accuracy_test_drop"] = [low, high]
+    measured = measurements.get(db, row.measurement) if row.measurement else None
+    return Candidate(f"{row.campaign}/{row.number}", row, builds.recipe(db, row.recipe) or [],
+                     measured, values, intervals)
+
+
+_TERM = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>)\s*([0-9.eE+-]+)\s*")
+
+
+def condition(text: str | None) -> Any:
+    """A predicate on values from ``"latency_s<0.002 and file_bytes<1e6"``. Raises UserError."""
+    terms: list[tuple[str, str, float]] = []
+    for part in re.split(r"\band\b", text) if text else ():
+        match = _TERM.fullmatch(part)
+        known = {*UNITS, "accuracy_test_drop", "latency_ratio"}
+        if match is None:
+            raise UserError(f"--where {part.strip()!r} must read like latency_s<0.002, joined by "
+                            "`and`.")
+        if match[1] not in known:
+            raise UserError(f"--where: unknown figure {match[1]!r}. {nearest(match[1], known)}")
+        try:
+            terms.append((match[1], match[2], float(match[3])))
+        except ValueError as error:
+            raise UserError(f"--where: {match[3]!r} is no number.") from error
+    return lambda values: _holds(values, terms)
+
+
+def _holds(values: Mapping[str, float], terms: Iterable[tuple[str, str, float]]) -> bool:
+    compare = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal}
+    return all(name in values and bool(compare[sign](values[name], bound))
+               for name, sign, bound in terms)

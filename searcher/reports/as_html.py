@@ -1,0 +1,168 @@
+"""One self-contained page: the front in two and three objectives, a table, how it was measured."""
+
+import html
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from searcher.cli.front import front_rows, recipe_text
+from searcher.cli.options import bytes_text, share_text, time_text
+from searcher.reading import Candidate, Reading
+
+COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#1c2126}
+h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.15rem;margin-top:2.2rem}
+table{border-collapse:collapse;width:100%;font-size:13px}
+th,td{border-bottom:1px solid #dde1e5;padding:.35rem .5rem;text-align:right;vertical-align:top}
+th:first-child,td:first-child,td:last-child,th:last-child{text-align:left}
+tr.baseline td{background:#fdf1ea}code{font-size:12px}p.note{color:#58616a}
+.scroll{overflow-x:auto}
+"""
+
+
+def write_report(reading: Reading, campaign: str | None, output: Path) -> None:
+    """Write the page of ``campaign`` to ``output``; it loads nothing from anywhere."""
+    front = reading.front(campaign)
+    everyone = reading.candidates(front["campaign"])
+    status = reading.status(front["campaign"], 0.0)
+    charts = "\n".join(_chart(figure) for figure in figures(front, everyone))
+    title = html.escape(f"{front['campaign']} on {front['device']}")
+    output.parent.mkdir(parents=True, exist_ok=True)
+    output.write_text(
+        f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
+        f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
+        f"<script>{get_plotlyjs()}</script></head><body><h1>{title}</h1>"
+        f"<p class='note'>{_counts(status, front)}</p>{charts}"
+        f"<h2>The front</h2><div class='scroll'>{_table(front)}</div>"
+        f"<h2>How each figure was measured</h2>{_method(reading, front, everyone)}"
+        "</body></html>", encoding="utf-8")
+
+
+def figures(front: dict[str, Any], everyone: Sequence[Candidate]) -> list[go.Figure]:
+    """Accuracy against each cost, then all three together when there are two costs."""
+    costs = [o["name"] for o in front["objectives"] if o["name"] != "accuracy"]
+    members = {p["candidate"] for p in front["points"]}
+    others = [{"candidate": c.name, "recipe": c.recipe, "values": c.values,
+               "intervals": c.intervals}
+              for c in everyone
+              if c.trial.state == "complete" and c.name not in members
+              and all(cost in c.values for cost in costs)]
+    series = (("other", others), ("front", front["points"]), ("baseline", [front["baseline"]]))
+    flat = [_flat(series, cost) for cost in costs]
+    return [*flat, _solid(series, costs)] if len(costs) == 2 else flat
+
+
+def _flat(series: Any, cost: str) -> go.Figure:
+    figure = go.Figure()
+    for name, points in series:
+        if not points:
+            continue
+        figure.add_trace(go.Scatter(
+            x=[p["values"][cost] for p in points], y=[p["values"]["accuracy"] for p in points],
+            error_x=_bars(points, cost), error_y=_bars(points, "accuracy", name != "other"),
+            mode="markers", name=name, text=[_hover(p) for p in points], hoverinfo="text",
+            marker={"color": COLOURS[name], "size": 7 if name == "other" else 11,
+                    "symbol": "star" if name == "baseline" else "circle"}))
+    figure.update_layout(title=f"validation accuracy against {cost}", xaxis_title=cost,
+                         yaxis_title="accuracy (validation)", xaxis_type="log",
+                         template="plotly_white", height=430)
+    return figure
+
+
+def _solid(series: Any, costs: list[str]) -> go.Figure:
+    figure = go.Figure()
+    for name, points in series:
+        figure.add_trace(go.Scatter3d(
+            x=[p["values"][costs[0]] for p in points], y=[p["values"][costs[1]] for p in points],
+            z=[p["values"]["accuracy"] for p in points], mode="markers", name=name,
+            text=[_hover(p) for p in points], hoverinfo="text",
+            marker={"color": COLOURS[name], "size": 3 if name == "other" else 6}))
+    figure.update_layout(
+        title="three objectives", template="plotly_white", height=600,
+        scene={"xaxis": {"title": {"text": costs[0]}, "type": "log"},
+               "yaxis": {"title": {"text": costs[1]}, "type": "log"},
+               "zaxis": {"title": {"text": "accuracy"}}})
+    return figure
+
+
+def _bars(points: Sequence[dict[str, Any]], name: str, shown: bool = True) -> dict[str, Any]:
+    if not shown or any(name not in p["intervals"] for p in points):
+        return {"visible": False}
+    return {"type": "data", "symmetric": False, "thickness": 1, "width": 2,
+            "array": [max(p["intervals"][name][1] - p["values"][name], 0) for p in points],
+            "arrayminus": [max(p["values"][name] - p["intervals"][name][0], 0) for p in points]}
+
+
+def _hover(point: dict[str, Any]) -> str:
+    steps = "<br>".join(html.escape(s) for s in recipe_text(point["recipe"]).split(" > "))
+    values = point["values"]
+    return (f"<b>{html.escape(point['candidate'])}</b><br>{steps}<br>"
+            f"accuracy {share_text(values['accuracy'])}<br>"
+            f"latency {time_text(values['latency_s'])}<br>"
+            f"file {bytes_text(values['file_bytes'])}")
+
+
+def _chart(figure: go.Figure) -> str:
+    text: str = figure.to_html(full_html=False, include_plotlyjs=False)
+    return text
+
+
+def _counts(status: dict[str, Any], front: dict[str, Any]) -> str:
+    trials = ", ".join(f"{n} {state}" for state, n in status["trials"].items())
+    return (f"{status['state']}; candidates: {trials}; {len(front['points'])} on the front; "
+            f"hypervolume {front['hypervolume']:.4f}. Bars and brackets are 95 % intervals.")
+
+
+def _table(front: dict[str, Any]) -> str:
+    base = front["baseline"]["values"]
+    rows = []
+    for point, row in zip((front["baseline"], *front["points"]), front_rows(front), strict=True):
+        values = point["values"]
+        cells = [
+            point["candidate"], _with_interval(point, "accuracy"),
+            _with_interval(point, "accuracy_test"), _with_interval(point, "accuracy_test_drop"),
+            time_text(values["latency_s"]), f"{base['latency_s'] / values['latency_s']:.2f}x",
+            f"{values['file_bytes']:,}", f"{base['file_bytes'] / values['file_bytes']:.1f}x",
+            row["recipe"]]
+        kind = " class='baseline'" if point is front["baseline"] else ""
+        rows.append(f"<tr{kind}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
+    heads = ("candidate", "validation", "test", "lost on test", "latency", "faster", "bytes",
+             "smaller", "recipe")
+    return ("<table><tr>" + "".join(f"<th>{h}</th>" for h in heads) + "</tr>"
+            + "".join(rows) + "</table>")
+
+
+def _with_interval(point: dict[str, Any], name: str) -> str:
+    if name not in point["values"]:
+        return ""
+    low, high = point["intervals"][name]
+    return f"{share_text(point['values'][name])} [{share_text(low)}, {share_text(high)}]"
+
+
+def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidate]) -> str:
+    rows = []
+    members = {p["candidate"] for p in front["points"]}
+    for candidate in everyone:
+        measured = candidate.measurement
+        if candidate.name not in members or measured is None:
+            continue
+        notes = "; ".join([*measured.reasons, *(measured.summary or {}).get("warnings", [])])
+        rows.append(
+            f"<tr><td>{html.escape(candidate.name)}</td><td>{measured.ratio:.4f} "
+            f"[{measured.ratio_low:.4f}, {measured.ratio_high:.4f}]</td><td>{measured.n}</td>"
+            f"<td>{measured.quiet_share:.0%}</td><td>{measured.plan.get('name')}</td>"
+            f"<td>{html.escape(measured.provider)}</td><td>{measured.verdict} "
+            f"{html.escape(notes)}</td></tr>")
+    return (
+        "<p>Latency: blocks of a few milliseconds of the candidate between blocks of the baseline "
+        "in one process; only blocks beside which the baseline ran at its quiet level count. The "
+        "figure is the median ratio times that level. Accuracy: ONNX Runtime on the exported "
+        "file; validation chose the points, the test split was not seen by the search. Intervals: "
+        "order statistics for ratios, Wilson for accuracies, paired differences for losses. "
+        "Size: bytes of the one .onnx file.</p><div class='scroll'><table><tr><th>candidate</th>"
+        "<th>ratio to the baseline</th><th>quiet blocks</th><th>quiet share</th><th>plan</th>"
+        "<th>provider</th><th>verdict</th></tr>" + "".join(rows) + "</table></div>")

@@ -1,0 +1,299 @@
+"""The process tree of ``run``: coordinator (with its builders), one local agent, one search.
+
+    fleetfront run ─┬─ searcher.api.server ── searcher.builder_process × n
+                    ├─ agents (agent.pyz)  ── one child per measurement
+                    └─ searcher.search_process
+
+Everything a child knows that must not be lost is in the ledger; the tree may die at any moment.
+"""
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zipapp
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from searcher.artifacts import place_artifact
+from searcher.campaign import Campaign, load
+from searcher.client import CoordinatorClient
+from searcher.errors import FleetfrontError, UserError, nearest
+from searcher.measurement import Plan
+from searcher.ownership import owned
+from searcher.reading import Reading
+
+LOCAL_DEVICE = "local_cpu"
+STARTUP_S = 60.0
+STOP_S = 10.0
+Show = Callable[[dict[str, Any], dict[str, Any] | None], None]
+
+
+@dataclass
+class Tree:
+    """Running child processes by name; ``client`` speaks to the coordinator among them."""
+
+    directory: Path
+    client: CoordinatorClient
+    children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    def spawn(self, name: str, command: list[str], token: str | None = None) -> None:
+        """Start a child that logs to ``logs/<name>.log`` and reads ``token`` on stdin."""
+        self.children[name] = _spawn(self.directory, name, command, token)
+
+    def check(self) -> None:
+        """Raises FleetfrontError when the coordinator or the agent has died."""
+        for name in ("coordinator", "agent"):
+            child = self.children.get(name)
+            if child is not None and child.poll() is not None:
+                raise FleetfrontError(f"The {name} process ended with {child.returncode}:\n"
+                                      f"{last_words(self.directory, name)}")
+
+    def stop(self) -> None:
+        """Ask every child to end, last started first; kill what does not."""
+        for child in reversed(self.children.values()):
+            child.terminate()
+        deadline = time.monotonic() + STOP_S
+        for child in reversed(self.children.values()):
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(max(deadline - time.monotonic(), 0.1))
+            if child.poll() is None:
+                child.kill()
+                child.wait()
+
+
+def _spawn(directory: Path, name: str, command: list[str],
+           token: str | None) -> subprocess.Popen[bytes]:
+    folder = directory / "logs"
+    folder.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
+    with (folder / f"{name}.log").open("ab") as log:
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log,
+                                 start_new_session=True, env=environment)
+    assert child.stdin is not None  # noqa: S101  Popen was given a pipe
+    with contextlib.suppress(BrokenPipeError):
+        child.stdin.write(f"{token or ''}\n".encode())
+        child.stdin.flush()
+    return child
+
+
+def last_words(directory: Path, name: str, lines: int = 12) -> str:
+    """The end of a child's log."""
+    log = directory / "logs" / f"{name}.log"
+    text = log.read_text(errors="replace") if log.exists() else ""
+    return "\n".join(text.splitlines()[-lines:]) or f"(nothing in {log})"
+
+
+def coordinates(directory: Path) -> tuple[str, str]:
+    """Address and operator token of the coordinator that serves ``directory``."""
+    try:
+        document = json.loads((directory / "coordinator.json").read_text())
+    except (OSError, ValueError) as error:
+        raise UserError(f"No coordinator serves {directory} ({error}).") from error
+    return document["url"], document["token"]
+
+
+@contextlib.contextmanager
+def tree(directory: Path, builders: int, agent: bool) -> Iterator[Tree]:
+    """Coordinator with ``builders`` builder processes, and an agent for this machine if asked.
+
+    Raises UserError when ``directory`` has another owner, FleetfrontError when a child does not
+    come up.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with owned(directory):
+        (directory / "coordinator.json").unlink(missing_ok=True)
+    command = [sys.executable, "-m", "searcher.api.server", "--dir", str(directory), "--port", "0",
+               "--builders", str(builders), "--parent-pid", str(os.getpid())]
+    coordinator = _spawn(directory, "coordinator", command, None)
+    grown = Tree(directory, _connect(directory, coordinator), {"coordinator": coordinator})
+    try:
+        if agent:
+            _start_agent(grown)
+        yield grown
+    finally:
+        grown.client.close()
+        grown.stop()
+
+
+def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> CoordinatorClient:
+    deadline = time.monotonic() + STARTUP_S
+    while time.monotonic() < deadline:
+        if coordinator.poll() is not None:
+            raise FleetfrontError("The coordinator did not start:\n"
+                                  f"{last_words(directory, 'coordinator')}")
+        with contextlib.suppress(UserError):
+            return CoordinatorClient(*coordinates(directory))
+        time.sleep(0.02)
+    coordinator.kill()
+    raise FleetfrontError(f"The coordinator did not answer within {STARTUP_S:g} s.")
+
+
+def _start_agent(grown: Tree) -> None:
+    """Enrol this machine as ``local_cpu`` with a one-time token and start its agent."""
+    archive = grown.directory / "agent.pyz"
+    build_agent(archive)
+    enrolment = grown.client.create_enrolment(name=LOCAL_DEVICE, role="agent",
+                                              profile=LOCAL_DEVICE)
+    spool = grown.directory / "agent"
+    token_file = _token_file(spool, enrolment["token"])
+    url, _ = coordinates(grown.directory)
+    grown.spawn("agent", [
+        sys.executable, str(archive), "--coordinator", url, "--token-file", str(token_file),
+        "--name", LOCAL_DEVICE, "--spool", str(spool), "--parent-pid", str(os.getpid())])
+
+
+def _token_file(folder: Path, token: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"token-{secrets.token_hex(4)}"
+    with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as stream:
+        stream.write(token)
+    return path
+
+
+def build_agent(archive: Path) -> None:
+    """The ``agents`` package as one file that any Python from 3.6 on runs."""
+    found = find_spec("agents")
+    source = Path((found and found.origin) or "").parent
+    with tempfile.TemporaryDirectory() as scratch:
+        shutil.copytree(source, Path(scratch) / "agents",
+                        ignore=shutil.ignore_patterns("__pycache__", "page"))
+        zipapp.create_archive(scratch, archive, main="agents.__main__:main", compressed=True)
+
+
+def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None
+                 ) -> dict[str, Any]:
+    """Run or resume the campaign in ``file``; ends with front.json, report and files.
+
+    ``show`` is called about once a second. Returns the front document. Raises UserError.
+    """
+    campaign = load(file)
+    check_before_start(campaign)
+    reading = Reading(directory)
+    if not _has_ended(reading, campaign):
+        builders = campaign.builders or max(cores(), 1)
+        with tree(directory, builders, agent=True) as grown:
+            grown.client.create_campaign(campaign.as_dict())
+            grown.spawn("search", [
+                sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
+                "--campaign", campaign.name, "--parent-pid", str(os.getpid())])
+            _watch(grown, reading, campaign.name, show)
+    return write_results(reading, campaign.name)
+
+
+def check_before_start(campaign: Campaign) -> None:
+    """What can be refused at once: devices that are not here, unknown strategies."""
+    for device in campaign.devices:
+        if device != LOCAL_DEVICE:
+            raise UserError(f"Device {device!r}: `fleetfront run` measures on this machine only. "
+                            f'Write [[devices]] profile = "{LOCAL_DEVICE}".')
+    if len(campaign.devices) > 1:
+        raise UserError("A campaign of `fleetfront run` has one device.")
+    from strategies.catalog import names
+
+    for strategy in campaign.search.strategies:
+        if strategy not in names():
+            raise UserError(f"Unknown strategy {strategy!r} in [search]. "
+                            f"{nearest(strategy, names())}")
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_ended(reading: Reading, campaign: Campaign) -> bool:
+    """Whether the ledger holds this campaign, finished. Raises UserError if its file changed."""
+    if not (reading.directory / "ledger.db").exists():
+        return False
+    for row in reading.campaigns():
+        if row.name == campaign.name:
+            if row.spec != campaign.as_dict():
+                raise UserError(
+                    f"{reading.directory} holds a campaign {campaign.name!r} with other settings. "
+                    "Give this one another name, or name another --dir.")
+            return row.state == "done"
+    return False
+
+
+def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
+    search = grown.children["search"]
+    while search.poll() is None:
+        grown.check()
+        status = reading.status(name, time.time())
+        row, _ = reading.campaign(name)
+        ready = bool(row.baseline and "values" in row.baseline)
+        show(status, reading.front(name) if ready else None)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            search.wait(1.0)
+    if search.returncode != 0:
+        row, _ = reading.campaign(name)
+        reason = row.reason or last_words(grown.directory, "search")
+        kind = UserError if search.returncode == 1 else FleetfrontError
+        raise kind(f"The campaign {name} failed: {reason}")
+
+
+def write_results(reading: Reading, name: str) -> dict[str, Any]:
+    """``DIR/<campaign>/``: front.json, report.html and the files of the front."""
+    from searcher.cli.front import save_files
+    from searcher.reports.as_html import write_report
+
+    folder = reading.directory / name
+    folder.mkdir(parents=True, exist_ok=True)
+    document = reading.front(name)
+    (folder / "front.json").write_text(json.dumps(document, indent=2))
+    save_files(document, folder / "files")
+    write_report(reading, name, folder / "report.html")
+    return document
+
+
+def measure_file(model: Path, directory: Path, plan: Plan) -> dict[str, Any]:
+    """Benchmark one ONNX file on this machine: the document of ``fleetfront measure``.
+
+    The file is its own reference, so that drift of the machine shows. Raises UserError.
+    """
+    if not model.is_file():
+        raise UserError(f"There is no file {model}.")
+    content = model.read_bytes()
+    path = place_artifact(directory / "artifacts", content)
+    file = {"sha256": path.name, "size_bytes": len(content)}
+    with tree(directory, builders=0, agent=True) as grown:
+        job = grown.client.submit_job(
+            "measure", f"device:{LOCAL_DEVICE}",
+            {"reference": file, "candidates": [file], "runtime": "onnxruntime",
+             "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
+             "quiet_level_s": None, "input_seed": 0, "attempt": 1, "asked": secrets.token_hex(4)})
+        while job["state"] not in ("done", "failed", "cancelled"):
+            grown.check()
+            job = grown.client.wait_job(job["job"], wait_s=2.0)
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
+    return measured_document(job["result"])
+
+
+def measured_document(result: dict[str, Any]) -> dict[str, Any]:
+    """``values, intervals, n, verdict, warnings, environment`` of a one-file measurement."""
+    entry = result["measurements"][0]
+    if entry["verdict"] == "failed":
+        raise UserError(f"The file cannot be measured: {', '.join(entry['reasons'])}.")
+    summary = entry.get("summary") or {}
+    values = {"latency_s": summary.get("latency_s"),
+              "latency_p99_s": (summary.get("p99_s") or {}).get("value"),
+              "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
+              "memory_bytes": entry.get("memory_bytes")}
+    intervals = {}
+    if summary:
+        intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
+        if values["latency_p99_s"] is not None:
+            intervals["latency_p99_s"] = [summary["p99_s"]["low"], summary["p99_s"]["high"]]
+    return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
+            "verdict": entry["verdict"],
+            "warnings": [*entry["reasons"], *summary.get("warnings", [])],
+            "environment": result["environment"]}

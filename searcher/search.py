@@ -1,0 +1,436 @@
+"""The search loop of one campaign on one device; it only decides, and everything it knows is in
+the ledger.
+
+    ask -> compress -> measure -> worth it? -> train short -> worth it? -> train full -> measure -> tell
+                                     |                           |              |
+                                   pruned                      pruned    complete, off the front
+
+Candidates flow independently: while some train, others are compressed, so that the builders never
+wait, and those that wait for the device share one quiet window.
+"""
+
+import base64
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from searcher.campaign import Campaign
+from searcher.client import CoordinatorClient
+from searcher.deciding import (
+    HEADROOM,
+    Point,
+    excess,
+    front_of,
+    shortfall,
+    why_not_train,
+    worth_continuing,
+)
+from searcher.errors import BuildError
+from searcher.measurement import paired_difference, wilson
+from searcher.recipe import Recipe
+from searcher.sampling import Sampling
+
+PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10, "measure": 10}
+AHEAD = 8
+"""Candidates between asking and training, so that measurements share windows."""
+TRAINING_AHEAD = 4
+WINDOW = 6
+"""Candidates measured in one job at most."""
+ATTEMPTS = 3
+LATENCY_SLACK = 0.03
+
+Job = Mapping[str, Any]
+
+
+@dataclass
+class Candidate:
+    """One recipe on its way; ``stage`` says what it waits for."""
+
+    trial: int
+    number: int
+    recipe: Recipe
+    stage: str = "compressing"
+    build: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    evaluation: int | None = None
+    attempt: int = 1
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The reference of every comparison, trained, measured and evaluated on validation."""
+
+    sha256: str
+    file_bytes: int
+    accuracy: float
+    correct: np.ndarray
+    quiet_level_s: float
+
+
+class Search:
+    """Drives one campaign to its end; call ``run`` once."""
+
+    def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
+                 sampling: Sampling, target: Mapping[str, Any], threads: int,
+                 now_s: Callable[[], float] = time.monotonic) -> None:
+        self.client, self.campaign, self.device = client, campaign, device
+        self.sampling, self.target, self.threads, self.now_s = sampling, target, threads, now_s
+        self._sequence = 0
+        self._waiting: dict[int, list[Callable[[Job], None]]] = {}
+        self._ended: deque[tuple[Callable[[Job], None], Job]] = deque()
+        self._flow: dict[int, Candidate] = {}
+        self._to_measure: deque[Candidate] = deque()
+        self._points: list[Point] = []
+        self._seen: set[str] = set()
+        self._baseline: Baseline
+        self._document: dict[str, Any] = {}
+        self._asked = 0
+        self._began_s = self._searched_s = 0.0
+
+    def run(self) -> None:
+        """From wherever the ledger stands to the campaign's end."""
+        self._began_s = self.now_s()
+        self._establish_baseline()
+        self._resume()
+        self._began_s = self.now_s()
+        while self._step():
+            pass
+        self._finish()
+
+    # -- jobs ------------------------------------------------------------------------------
+
+    def _submit(self, kind: str, payload: Mapping[str, Any], priority: int,
+                then: Callable[[Job], None]) -> None:
+        pool = f"device:{self.device}" if kind == "measure" else "builder"
+        job = self.client.submit_job(kind, pool, payload, campaign=self.campaign.name,
+                                     priority=priority)
+        if job["state"] in ("done", "failed", "cancelled"):
+            self._ended.append((then, job))
+        else:
+            self._waiting.setdefault(job["job"], []).append(then)
+
+    def _listen(self, wait_s: float) -> None:
+        """Hand every job that ended to whoever waits for it; waits at most ``wait_s`` for one."""
+        answer = self.client.finished(self.campaign.name, self._sequence,
+                                      0.0 if self._ended else wait_s)
+        self._sequence = answer["seq"]
+        for job in answer["jobs"]:
+            for then in self._waiting.pop(job["job"], ()):
+                self._ended.append((then, job))
+        while self._ended:
+            then, job = self._ended.popleft()
+            then(job)
+
+    def _wait_for(self, kind: str, payload: Mapping[str, Any], priority: int = 50) -> Job:
+        """Submit and wait: for the few jobs that nothing can go beside."""
+        found: list[Job] = []
+        self._submit(kind, payload, priority, found.append)
+        while not found:
+            self._listen(20.0)
+        return found[0]
+
+    def _build_payload(self, recipe: Recipe) -> dict[str, Any]:
+        return {"task": self.campaign.task, "recipe": recipe.as_list(),
+                "seed": self.campaign.seed, "target": dict(self.target)}
+
+    def _measure_payload(self, candidates: list[Mapping[str, Any]], attempt: int,
+                         plan: Mapping[str, Any]) -> dict[str, Any]:
+        files = [{"sha256": c["sha256"], "size_bytes": c["file_bytes"]} for c in candidates]
+        reference = self._document
+        return {
+            "reference": {"sha256": reference["sha256"], "size_bytes": reference["file_bytes"]},
+            "candidates": files, "runtime": "onnxruntime", "plan": dict(plan),
+            "options": {"threads": 1, "graph_level": "all", "batch": 1},
+            "quiet_level_s": None, "input_seed": 0, "attempt": attempt,
+        }
+
+    # -- baseline --------------------------------------------------------------------------
+
+    def _establish_baseline(self) -> None:
+        payload = {**self._build_payload(Recipe()), "fidelity": "full", "threads": self.threads}
+        built = self._wait_for("train", payload)
+        if built["state"] != "done":
+            raise BuildError(f"The baseline could not be built: {built.get('message')}",
+                             built.get("reason") or "build")
+        build = built["result"]
+        known = self.client.campaign(self.campaign.name).get("baseline") or {}
+        self._document = {**known, "sha256": build["sha256"], "file_bytes": build["file_bytes"]}
+        evaluation = build["evaluation"]
+        correct = unpack_bits(evaluation["correct"], evaluation["n"])
+        if "values" not in known:
+            entry = self._measure_baseline(build)
+            self._document |= _baseline_document(build, evaluation, entry)
+        self._searched_s = float(self._document.get("searched_s", 0.0))
+        self._save()
+        self._baseline = Baseline(build["sha256"], build["file_bytes"], evaluation["value"],
+                                  correct, self._document["quiet_level_s"])
+
+    def _measure_baseline(self, build: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The baseline against itself, longer than a candidate: it learns the quiet level."""
+        plan = self.campaign.plan.as_dict()
+        plan["min_blocks"] = max(plan["min_blocks"], 120)
+        for attempt in range(1, ATTEMPTS + 1):
+            job = self._wait_for("measure", self._measure_payload([build], attempt, plan))
+            entry = _entry(job, build["sha256"])
+            if entry["verdict"] == "valid":
+                return entry
+        raise BuildError(f"The baseline could not be measured on {self.device}: "
+                         f"{', '.join(entry['reasons'])}.", "baseline_not_measured")
+
+    def _save(self) -> None:
+        self._document["searched_s"] = self._elapsed_s()
+        self.client.set_state(self.campaign.name, "running", baseline=self._document)
+
+    # -- the flow --------------------------------------------------------------------------
+
+    def _elapsed_s(self) -> float:
+        return self._searched_s + self.now_s() - self._began_s
+
+    @property
+    def _time_is_up(self) -> bool:
+        return self._elapsed_s() >= self.campaign.budget.wall_minutes * 60
+
+    def _resume(self) -> None:
+        """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
+        rows = self.client.trials(self.campaign.name)
+        for row in rows:
+            self._seen.add(row["recipe"])
+            if row["state"] == "complete":
+                feasible = row["measured"] and all(v <= 0 for v in row["constraints"].values())
+                self._points.append(Point(row["id"], row["values"], feasible))
+        numbers = self.sampling.restore(rows)
+        self._asked = len(rows)
+        for row in rows:
+            if row["state"] == "running":
+                candidate = Candidate(row["id"], numbers[row["id"]],
+                                      Recipe.from_list(row["steps"]))
+                self._start(candidate)
+
+    def _step(self) -> bool:
+        """One turn of the loop; False when nothing is left to do."""
+        if self._time_is_up:
+            self._give_up_early_stages()
+        else:
+            self._ask_ahead()
+        self._send_measurements()
+        if not self._flow and not self._ended:
+            return False
+        self._listen(max(0.05, min(5.0, self.campaign.budget.wall_minutes * 60
+                                   - self._elapsed_s())))
+        return True
+
+    def _count(self, *stages: str) -> int:
+        return sum(c.stage in stages for c in self._flow.values())
+
+    def _ask_ahead(self) -> None:
+        failures = 0
+        while (self._asked < self.campaign.budget.candidates and failures < 100
+               and self._count("compressing", "measuring") < AHEAD
+               and self._count("short", "full") < TRAINING_AHEAD + AHEAD):
+            proposal = self.sampling.ask()
+            if proposal.recipe.hash in self._seen:
+                self.sampling.tell(proposal.number, "failed", None, {})
+                failures += 1
+                continue
+            self._seen.add(proposal.recipe.hash)
+            self._asked += 1
+            trial = self.client.create_trial(
+                self.campaign.name, device=self.device, recipe=proposal.recipe.hash,
+                steps=proposal.recipe.as_list(), options={}, parameters=proposal.parameters)
+            self._start(Candidate(trial["id"], proposal.number, proposal.recipe))
+
+    def _start(self, candidate: Candidate) -> None:
+        self._flow[candidate.trial] = candidate
+        self._submit("compress", self._build_payload(candidate.recipe), PRIORITY["compress"],
+                     lambda job: self._compressed(candidate, job))
+
+    def _compressed(self, candidate: Candidate, job: Job) -> None:
+        if not self._succeeded(candidate, job):
+            return
+        candidate.build = job["result"]
+        candidate.values["file_bytes"] = candidate.build["file_bytes"]
+        self._queue_measurement(candidate, "measuring")
+
+    def _queue_measurement(self, candidate: Candidate, stage: str) -> None:
+        candidate.stage, candidate.attempt = stage, 1
+        self._to_measure.append(candidate)
+
+    def _send_measurements(self) -> None:
+        """One job for those that wait: when they fill a window, or no build would bring more."""
+        while self._to_measure:
+            coming = self._count("compressing")
+            if len(self._to_measure) < WINDOW and (coming or self._count("full") > 2):
+                return
+            window = [self._to_measure.popleft()
+                      for _ in range(min(WINDOW, len(self._to_measure)))]
+            payload = self._measure_payload(
+                [c.build for c in window], max(c.attempt for c in window),
+                self.campaign.plan.as_dict())
+            self._submit("measure", payload, PRIORITY["measure"],
+                         lambda job, window=window: self._measured(window, job))
+
+    def _measured(self, window: list[Candidate], job: Job) -> None:
+        for candidate in window:
+            if candidate.trial not in self._flow:
+                continue
+            entry = _entry(job, candidate.build["sha256"])
+            if entry["verdict"] == "valid":
+                self._take_measurement(candidate, entry)
+            elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS:
+                candidate.attempt += 1
+                self._to_measure.append(candidate)
+            else:
+                reason = ", ".join(entry["reasons"]) or "not measured"
+                self._tell(candidate, "failed", reason=reason)
+
+    def _take_measurement(self, candidate: Candidate, entry: Mapping[str, Any]) -> None:
+        level = self._baseline.quiet_level_s
+        candidate.measured = entry
+        candidate.values |= {"latency_ratio": entry["ratio"], "latency_s": entry["ratio"] * level}
+        candidate.intervals["latency_s"] = [entry["ratio_low"] * level, entry["ratio_high"] * level]
+        if candidate.stage == "measuring again":
+            self._complete(candidate, measured=True)
+            return
+        optimistic = max([self._baseline.accuracy,
+                          *(p.values["accuracy"] for p in self._points if p.feasible)])
+        refused = why_not_train(candidate.values, self.campaign.constraints, optimistic,
+                                self._points, self.campaign.objectives)
+        if refused is not None:
+            self._tell(candidate, "pruned", reason=refused[0], constraints=refused[1])
+        else:
+            self._train(candidate, "short")
+
+    def _train(self, candidate: Candidate, fidelity: str) -> None:
+        candidate.stage = fidelity
+        payload = {**self._build_payload(candidate.recipe), "fidelity": fidelity, "threads": 1}
+        self._submit("train", payload, PRIORITY[fidelity],
+                     lambda job: self._trained(candidate, job))
+
+    def _trained(self, candidate: Candidate, job: Job) -> None:
+        if candidate.trial not in self._flow or not self._succeeded(candidate, job):
+            return
+        candidate.build = job["result"]
+        self._take_accuracy(candidate)
+        drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
+            "accuracy_drop")
+        if candidate.stage == "short":
+            self._after_short(candidate, drop, allowed)
+            return
+        broken = any(v > 0 for v in excess(candidate.values, self.campaign.constraints).values())
+        hopeful = {**candidate.values,
+                   "latency_s": candidate.values["latency_s"] * (1 - LATENCY_SLACK)}
+        off_front = shortfall(hopeful, candidate.values["accuracy"], self._points,
+                              self.campaign.objectives) > 0
+        if broken or off_front:
+            self._complete(candidate, measured=False)
+        else:
+            self._queue_measurement(candidate, "measuring again")
+
+    def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
+        hoped = candidate.values["accuracy"] + HEADROOM
+        short = shortfall(candidate.values, hoped, self._points, self.campaign.objectives)
+        if not worth_continuing(drop, allowed):
+            self._tell(candidate, "pruned", constraints={"accuracy_drop": drop - (allowed or 0.0)},
+                       reason=f"short training lost {drop:.2%}, more than full training wins back")
+        elif short > 0:
+            self._tell(candidate, "pruned", constraints={"reach": short},
+                       reason="cannot reach the front with what short training gave")
+        else:
+            self._train(candidate, "full")
+
+    def _take_accuracy(self, candidate: Candidate) -> None:
+        evaluation = candidate.build["evaluation"]
+        correct = unpack_bits(evaluation["correct"], evaluation["n"])
+        drop, low, high = paired_difference(self._baseline.correct, correct)
+        candidate.values |= {"accuracy": evaluation["value"], "accuracy_drop": drop,
+                             "file_bytes": candidate.build["file_bytes"]}
+        candidate.intervals |= {
+            "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
+            "accuracy_drop": [low, high]}
+
+    # -- ends ------------------------------------------------------------------------------
+
+    def _succeeded(self, candidate: Candidate, job: Job) -> bool:
+        if candidate.trial not in self._flow:
+            return False
+        if job["state"] != "done":
+            self._tell(candidate, "failed", reason=job.get("reason") or job["state"],
+                       message=job.get("message"))
+        return bool(job["state"] == "done")
+
+    def _complete(self, candidate: Candidate, measured: bool) -> None:
+        constraints = excess(candidate.values, self.campaign.constraints)
+        feasible = measured and all(v <= 0 for v in constraints.values())
+        self._points.append(Point(candidate.trial, dict(candidate.values), feasible))
+        reason = None if measured else (
+            "breaks a constraint after training" if any(v > 0 for v in constraints.values())
+            else "another candidate is better on every objective; latency is that of its "
+                 "untrained graph")
+        self._tell(candidate, "complete", reason=reason, constraints=constraints)
+
+    def _tell(self, candidate: Candidate, state: str, reason: str | None = None,
+              message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:
+        self._flow.pop(candidate.trial, None)
+        self.client.tell_trial(
+            candidate.trial, state=state, values=candidate.values, intervals=candidate.intervals,
+            constraints=dict(constraints or {}), reason=reason, message=message,
+            sha256=candidate.build.get("sha256"), measurement=candidate.measured.get("measurement"))
+        self.sampling.tell(candidate.number, state, candidate.values, constraints or {})
+        self._save()
+
+    def _give_up_early_stages(self) -> None:
+        """The time is up: only what is nearly done is finished."""
+        for candidate in list(self._flow.values()):
+            if candidate.stage in ("compressing", "measuring", "short"):
+                if candidate in self._to_measure:
+                    self._to_measure.remove(candidate)
+                self._tell(candidate, "pruned", reason="the budget ended before it was trained")
+        self.client.cancel_queued(self.campaign.name, ["compress"])
+
+    def _finish(self) -> None:
+        """Test accuracy of the baseline and of the points chosen on validation, then the end."""
+        self._document["searched_s"] = self._elapsed_s()
+        chosen = {p.trial for p in front_of(self._points, self.campaign.objectives)}
+        files = [row["sha256"] for row in self.client.trials(self.campaign.name)
+                 if row["id"] in chosen]
+        waiting: list[Job] = []
+        for sha256 in [self._baseline.sha256, *files]:
+            self._submit("evaluate", {"task": self.campaign.task, "sha256": sha256,
+                                      "split": "test"}, PRIORITY["evaluate"], waiting.append)
+        while len(waiting) < len(files) + 1:
+            self._listen(20.0)
+        self.client.set_state(self.campaign.name, "done", baseline=self._document)
+
+
+def unpack_bits(correct: str, n: int) -> np.ndarray:
+    """Booleans of an evaluation as it travels."""
+    return np.unpackbits(np.frombuffer(base64.b64decode(correct), np.uint8), count=n).astype(bool)
+
+
+def _entry(job: Job, sha256: str) -> Mapping[str, Any]:
+    """What a measurement job says of one file; a failed job fails each of its files."""
+    if job["state"] == "done":
+        for entry in job["result"]["measurements"]:
+            if entry["sha256"] == sha256:
+                return dict(entry)
+    return {"verdict": "failed", "reasons": [job.get("message") or job.get("reason")
+                                             or "the measurement failed"]}
+
+
+def _baseline_document(build: Mapping[str, Any], evaluation: Mapping[str, Any],
+                       entry: Mapping[str, Any]) -> dict[str, Any]:
+    level = entry["quiet_level_s"]
+    hits = round(evaluation["value"] * evaluation["n"])
+    return {
+        "quiet_level_s": level, "measurement": entry.get("measurement"),
+        "values": {"accuracy": evaluation["value"], "accuracy_drop": 0.0, "latency_ratio": 1.0,
+                   "latency_s": level, "file_bytes": build["file_bytes"]},
+        "intervals": {"accuracy": list(wilson(hits, evaluation["n"])),
+                      "latency_s": [level * entry["ratio_low"], level * entry["ratio_high"]]},
+    }

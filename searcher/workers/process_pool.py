@@ -1,0 +1,193 @@
+"""Builders as child processes, stopped by SIGSTOP and replaced when they die."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+log = logging.getLogger(__name__)
+
+MOST_FRUITLESS = 3
+"""Builders that may end in a row without ever having worked, before the crew gives up."""
+
+_STOP_WITHIN_S = 2.0
+_END_WITHIN_S = 3.0
+_NOT_RUNNING = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+_TAIL_BYTES = 2000
+
+
+@dataclass(frozen=True)
+class _Child:
+    name: str
+    agent: str
+    process: subprocess.Popen[bytes]
+
+
+class ProcessPool:
+    """``count`` processes of ``command``, each the leader of its own group.
+
+    A child reads its secret from the first line of its standard input; what it writes goes to
+    ``logs/<name>.log``. ``admit(name)`` gives identity and secret of a new builder,
+    ``ended(identity, why)`` is told of every end and answers whether that builder had ever
+    worked. ``post`` runs a function in the owner's thread, soon, from any thread.
+
+    Children are started from the owner's thread only: it must live as long as the process.
+    """
+
+    def __init__(
+        self, command: Sequence[str], count: int, logs: Path, *,
+        admit: Callable[[str], tuple[str, str]], ended: Callable[[str, str], bool],
+        post: Callable[[Callable[[], None]], None],
+    ) -> None:
+        self.broken: str | None = None
+        self._command, self._count, self._logs = tuple(command), count, logs
+        self._admit, self._ended, self._post = admit, ended, post
+        self._children: dict[str, _Child] = {}
+        self._watchers: list[threading.Thread] = []
+        self._paused = self._stopping = False
+        self._fruitless = 0
+
+    def start(self) -> None:
+        self._logs.mkdir(parents=True, exist_ok=True)
+        for number in range(self._count):
+            self._spawn(f"builder-{number}")
+
+    def _spawn(self, name: str) -> None:
+        agent, secret = self._admit(name)
+        with open(self._logs / f"{name}.log", "ab") as sink:
+            try:
+                process = subprocess.Popen(
+                    self._command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
+                    start_new_session=True,
+                )
+            except OSError as error:
+                self._ended(agent, "it could not be started")
+                self.broken = f"Builders cannot be started ({self._command[0]}): {error}."
+                return
+        child = _Child(name, agent, process)
+        self._children[name] = child
+        if process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.write(secret.encode() + b"\n")
+                process.stdin.close()
+        if self._paused:
+            self._signal(child, signal.SIGSTOP)
+        watcher = threading.Thread(target=self._watch, args=(child,), daemon=True)
+        self._watchers.append(watcher)
+        watcher.start()
+
+    def _watch(self, child: _Child) -> None:
+        child.process.wait()
+        self._post(lambda: self._gone(child))
+
+    def _gone(self, child: _Child) -> None:
+        if self._children.get(child.name) is not child:
+            return
+        del self._children[child.name]
+        self._watchers = [watcher for watcher in self._watchers if watcher.is_alive()]
+        self._signal(child, signal.SIGKILL)
+        if self._stopping:
+            return
+        why = _cause(child.process.returncode)
+        log.warning("%s ended: %s", child.name, why)
+        self._fruitless = 0 if self._ended(child.agent, why) else self._fruitless + 1
+        if self._fruitless >= MOST_FRUITLESS:
+            self.broken = (
+                f"{self._fruitless} builders in a row ended before they could work, the last by "
+                f"{why}. Its log {self._log_of(child)} ends with: {self._tail(child)}"
+            )
+            log.error("%s", self.broken)
+        elif self.broken is None:
+            self._spawn(child.name)
+
+    def _log_of(self, child: _Child) -> Path:
+        return self._logs / f"{child.name}.log"
+
+    def _tail(self, child: _Child) -> str:
+        try:
+            content = self._log_of(child).read_bytes()[-_TAIL_BYTES:]
+        except OSError:
+            return "(unreadable)"
+        return content.decode("utf-8", "replace").strip()[-1000:] or "(nothing)"
+
+    def _signal(self, child: _Child, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(child.process.pid, number)
+
+    def pause(self) -> bool:
+        self._paused = True
+        for child in self._children.values():
+            self._signal(child, signal.SIGSTOP)
+        deadline_s = time.monotonic() + _STOP_WITHIN_S
+        while not all(_stopped(child.process.pid) for child in self._children.values()):
+            if time.monotonic() > deadline_s:
+                return False
+            # A signal cannot be waited for; it takes effect within microseconds to milliseconds.
+            time.sleep(0.0005)
+        return True
+
+    def resume(self) -> None:
+        self._paused = False
+        for child in self._children.values():
+            self._signal(child, signal.SIGCONT)
+
+    def stop(self) -> None:
+        self._stopping = True
+        for child in self._children.values():
+            self._signal(child, signal.SIGTERM)
+            self._signal(child, signal.SIGCONT)
+        deadline_s = time.monotonic() + _END_WITHIN_S
+        for child in self._children.values():
+            with suppress(subprocess.TimeoutExpired):
+                child.process.wait(max(deadline_s - time.monotonic(), 0.01))
+            self._signal(child, signal.SIGKILL)
+            child.process.wait()
+        for watcher in self._watchers:
+            watcher.join()
+        self._children.clear()
+        self._watchers.clear()
+
+    def alive_count(self) -> int:
+        return sum(child.process.poll() is None for child in self._children.values())
+
+
+def _cause(code: int) -> str:
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {-code} ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"signal {-code}"
+
+
+def _stopped(pid: int) -> bool:
+    """Whether the process and all it started compute nothing any more, thread by thread."""
+    try:
+        process = psutil.Process(pid)
+        family = [process, *process.children(recursive=True)]
+        return all(
+            member.status() in _NOT_RUNNING and _threads_stopped(member.pid) for member in family
+        )
+    except psutil.NoSuchProcess:
+        return not psutil.pid_exists(pid)
+
+
+def _threads_stopped(pid: int) -> bool:
+    """psutil knows the state of the first thread only; Linux tells of all."""
+    tasks = Path(f"/proc/{pid}/task")
+    for task in tasks.glob("*/stat"):
+        try:
+            state = task.read_text().rpartition(") ")[2][:1]
+        except OSError:
+            continue
+        if state not in ("T", "t", "Z", "X"):
+            return False
+    return True
