@@ -146,17 +146,21 @@ def measure_rounds(
     clock_ns: Callable[[], int],
     announce: Callable[[int], None],
     first: Optional[Sequence[Run]] = None,
+    first_opening_s: float = 0.0,
 ) -> Rounds:
     """Rounds until every candidate has its quiet blocks and its time, or the time is over.
 
     ``open_sessions`` opens all anew, the reference first. ``announce(i)`` comes before session
     ``i`` is run: should the process die, that is the one to blame. ``first`` are sessions that
-    are open already. Without candidates the reference alone is timed.
+    are open already, which took ``first_opening_s``. Without candidates the reference alone is
+    timed. Without a known level the rounds last ``max_s`` at least: the machine may be in its
+    slow state just now, and would teach that.
     """
     collecting = gc.isenabled()
     gc.disable()
     try:
-        return _Pairing(open_sessions, plan, known_level_s, clock_ns, announce).rounds(first)
+        return _Pairing(open_sessions, plan, known_level_s, clock_ns, announce).rounds(
+            first, first_opening_s)
     finally:
         if collecting:
             gc.enable()
@@ -178,8 +182,12 @@ class _Pairing:
         self._series: List[Series] = []
         self._openings = 0
 
-    def rounds(self, first: Optional[Sequence[Run]]) -> Rounds:
-        runs, opening_s = self._open(first)
+    def rounds(self, first: Optional[Sequence[Run]], opening_s: float) -> Rounds:
+        if first is None:
+            runs, opening_s = self._open()
+        else:
+            runs = first
+            self._warm(runs, self._plan.warmup_s)
         self._series = [Series() for _ in runs[1:]]
         started = opened = self._now_s()
         previous: Optional[float] = None
@@ -188,7 +196,7 @@ class _Pairing:
             if count and self._now_s() - opened >= max(
                     self._plan.fresh_session_every_s, opening_s / REOPENING_SHARE):
                 runs = []  # the old sessions are closed before the new ones open
-                runs, opening_s = self._open(None)
+                runs, opening_s = self._open()
                 opened, previous = self._now_s(), None
             previous = self._round(runs, reverse=count % 2 == 1, previous=previous)
             count += 1
@@ -202,20 +210,22 @@ class _Pairing:
                 check_at = max(count + 1 + count // 16, self._plan.min_blocks)
         return Rounds(self._reference_s, self._series, self._openings)
 
-    def _open(self, first: Optional[Sequence[Run]]) -> Tuple[Sequence[Run], float]:
+    def _open(self) -> Tuple[Sequence[Run], float]:
         """Sessions, warm; and how long opening them took, in seconds."""
         before = self._now_s()
-        if first is None:
-            gc.collect()
-        runs = self._open_sessions() if first is None else first
+        gc.collect()
+        runs = self._open_sessions()
         opening_s = self._now_s() - before
-        warm_s = self._plan.warmup_s if first is not None else min(
-            self._plan.warmup_s, self._plan.block_s)
+        # The machine is warm from the second opening on, only the sessions are cold.
+        self._warm(runs, min(self._plan.warmup_s, self._plan.block_s) if self._openings
+                   else self._plan.warmup_s)
+        return runs, opening_s
+
+    def _warm(self, runs: Sequence[Run], warm_s: float) -> None:
         for index, run in enumerate(runs):
             self._announce(index)
             time_block(run, int(warm_s * NS), self._clock_ns)
         self._openings += 1
-        return runs, opening_s
 
     def _round(self, runs: Sequence[Run], reverse: bool, previous: Optional[float]) -> float:
         """One round; returns the median of its last reference block."""
@@ -239,7 +249,10 @@ class _Pairing:
         return value
 
     def _enough(self, elapsed_s: float) -> bool:
-        if elapsed_s < self._plan.min_s * max(len(self._series), 1):
+        least_s = self._plan.min_s * max(len(self._series), 1)
+        if self._known_level_s is None:
+            least_s = max(least_s, self._plan.max_s)
+        if elapsed_s < least_s:
             return False
         level = level_of(self._ordered_s, self._known_level_s)
         if level.busy:

@@ -22,6 +22,8 @@ from searcher.errors import UserError
 Array = NDArray[Any]
 Shape = tuple[int, ...]
 
+LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+
 _NEVER_FOLDED = frozenset({"DequantizeLinear", "RandomNormal", "RandomUniform"})
 
 
@@ -86,7 +88,7 @@ class _Graph:
 def complexity(model: ModelProto | Path | str) -> Complexity:
     """Count ``model``, a path or a loaded model with a single batch axis.
 
-    Raises UserError when the file cannot be read or its shapes cannot be inferred.
+    Raises UserError when the file cannot be read or does not run.
     """
     loaded = model if isinstance(model, ModelProto) else _read(Path(model))
     graph = _prepared(loaded)
@@ -109,37 +111,30 @@ def _read(path: Path) -> ModelProto:
 
 
 def _prepared(model: ModelProto) -> _Graph:
-    folded = ModelProto()
-    folded.CopyFrom(model)
-    _one_sample(folded.graph)
-    values = {t.name: numpy_helper.to_array(t) for t in folded.graph.initializer}
-    _fold(folded, values)
-    try:
-        inferred = onnx.shape_inference.infer_shapes(folded, data_prop=True)
-    except onnx.shape_inference.InferenceError as error:
-        raise UserError(f"The shapes of the model cannot be inferred: {error}") from error
+    """Run ``model`` once on one sample of zeros: decoders give weights, layers give shapes."""
+    values = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    decoders, nodes = _split_constant(model.graph, set(values))
+    layers = [node for node in nodes if node.op_type in LAYERS]
+    asked = {name for node in nodes for name in node.input}
+    asked &= {name for node in decoders for name in node.output}
+    asked |= {name for node in layers for name in (*node.input[:2], node.output[0])}
+    asked -= {*values, *(value.name for value in model.graph.input)}
     shapes: dict[str, Shape] = {name: array.shape for name, array in values.items()}
-    for value in (*inferred.graph.input, *inferred.graph.value_info, *inferred.graph.output):
-        dims = value.type.tensor_type.shape.dim
-        shapes.setdefault(value.name, tuple(dim.dim_value or 1 for dim in dims))
-    nodes = list(folded.graph.node)
+    feeds = _one_sample(model.graph, set(values))
+    shapes.update((name, array.shape) for name, array in feeds.items())
+    decoded = {name for node in decoders for name in node.output}
+    for name, array in _run(model, feeds, sorted(asked)).items():
+        shapes[name] = array.shape
+        if name in decoded:
+            values[name] = array
     return _Graph(nodes, values, shapes, {name: n for n in nodes for name in n.output})
 
 
-def _one_sample(graph: GraphProto) -> None:
-    for value in graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_value <= 0:
-                dim.dim_value = 1
-    for value in graph.output:
-        value.type.tensor_type.ClearField("shape")
-    del graph.value_info[:]
-
-
-def _fold(model: ModelProto, values: dict[str, Array]) -> None:
-    """In place: evaluate every node that depends on constants only, as a runtime does at load."""
-    graph = model.graph
-    known = {"", *values}
+def _split_constant(
+    graph: GraphProto, known: set[str]
+) -> tuple[list[NodeProto], list[NodeProto]]:
+    """(nodes that a runtime folds at load because they depend on constants only, the rest)."""
+    known = {"", *known}
     constant: list[NodeProto] = []
     rest: list[NodeProto] = []
     for node in graph.node:
@@ -149,36 +144,38 @@ def _fold(model: ModelProto, values: dict[str, Array]) -> None:
             known.update(node.output)
         else:
             rest.append(node)
-    wanted = {name for node in rest for name in node.input}
-    wanted |= {value.name for value in graph.output}
-    made = {name for node in constant for name in node.output}
-    outputs = sorted(made & wanted)
+    return constant, rest
+
+
+def _one_sample(graph: GraphProto, held: set[str]) -> dict[str, Array]:
+    feeds = {}
+    for value in graph.input:
+        if value.name in held:
+            continue
+        shape = [dim.dim_value or 1 for dim in value.type.tensor_type.shape.dim]
+        kind = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+        feeds[value.name] = np.zeros(shape, dtype=kind)
+    return feeds
+
+
+def _run(model: ModelProto, feeds: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+    """The values named ``outputs``, inner ones of the graph included."""
     if not outputs:
-        return
-    for name, array in zip(outputs, _run_constants(model, constant, outputs), strict=True):
-        values[name] = array
-        graph.initializer.append(numpy_helper.from_array(array, name))
-    del graph.node[:]
-    graph.node.extend(rest)
-
-
-def _run_constants(
-    model: ModelProto, nodes: list[NodeProto], outputs: list[str]
-) -> list[Array]:
-    read = {name for node in nodes for name in node.input}
-    part = ModelProto(ir_version=model.ir_version, opset_import=model.opset_import)
-    part.graph.name = "constants"
-    part.graph.node.extend(nodes)
-    part.graph.initializer.extend(t for t in model.graph.initializer if t.name in read)
-    for name in outputs:
-        part.graph.output.add().name = name
+        return {}
+    opened = ModelProto()
+    opened.CopyFrom(model)
+    del opened.graph.output[:]
+    opened.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = 1
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(
-        part.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return list(session.run(outputs, {}))
+    try:
+        session = onnxruntime.InferenceSession(
+            opened.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return dict(zip(outputs, session.run(outputs, feeds), strict=True))
+    except Exception as error:
+        raise UserError(f"The model does not run in ONNX Runtime on one sample: {error}") from error
 
 
 def _parameters(graph: _Graph) -> int:
@@ -199,11 +196,10 @@ def _parameters(graph: _Graph) -> int:
 
 
 def _layer(graph: _Graph, node: NodeProto, index: int) -> LayerComplexity | None:
-    if node.op_type not in ("Conv", "ConvTranspose", "Gemm", "MatMul"):
+    if node.op_type not in LAYERS:
         return None
-    right = graph.weight(node.input[1])
-    found = right or graph.weight(node.input[0])
-    output = graph.shapes.get(node.output[0], ())
+    found = graph.weight(node.input[1]) or graph.weight(node.input[0])
+    output = graph.shapes[node.output[0]]
     macs = _macs(graph, node, output)
     activation_bytes = prod(output) * _element_bytes(graph, node)
     if found is None:
@@ -247,17 +243,10 @@ def _element_bytes(graph: _Graph, node: NodeProto) -> int:
 
 
 def _macs(graph: _Graph, node: NodeProto, output: Shape) -> int:
-    left, right = (graph.shapes.get(name) or _shape_behind(graph, name) for name in node.input[:2])
+    left, right = (graph.shapes[name] for name in node.input[:2])
     if node.op_type == "Conv":
         return prod(output) * prod(right[1:])
     if node.op_type == "ConvTranspose":
         return prod(left) * prod(right[1:])
-    if node.op_type == "Gemm":
-        transposed = any(a.name == "transA" and a.i for a in node.attribute)
-        return prod(output) * (left[0] if transposed else left[-1])
-    return prod(output) * left[-1] if left else 0
-
-
-def _shape_behind(graph: _Graph, name: str) -> Shape:
-    found = graph.weight(name)
-    return found[1].shape if found is not None else ()
+    transposed = any(a.name == "transA" and a.i for a in node.attribute)
+    return prod(output) * (left[0] if transposed else left[-1])

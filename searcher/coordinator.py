@@ -213,8 +213,10 @@ class Coordinator:
 
         Whatever it held before is lost: it would not ask if it still worked on it.
         """
-        for job in jobs.held_by(self.store.db, agent.pool, agent.id):
-            self._lose(job, True, "its holder asked for other work")
+        if enrolment.is_revoked(self.store.db, agent):
+            return None
+        for held in jobs.held_by(self.store.db, agent.pool, agent.id):
+            self._lose(held, True, "its holder asked for other work")
         now_s = self.clock()
         if agent.device is not None:
             device = members.device(self.store.db, agent.device)

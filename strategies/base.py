@@ -165,3 +165,10 @@ class EncodingStrategy(Strategy, Protocol):
         """The graph rewritten for ``target``; ``calibration`` is (n, *input shape) of training
         inputs, ``folder`` a scratch folder."""
         ...
+
+
+def within(name: str, parameter: str, value: float, low: float, high: float) -> None:
+    """Raises StrategyError(``bad_parameters``) unless ``low <= value <= high``."""
+    if not low <= value <= high:
+        raise StrategyError(f"{name}: {parameter} = {value!r} must be from {low:g} to {high:g}.",
+                            "bad_parameters")

@@ -100,6 +100,8 @@ class _Child:
         self._events = events
         self._position = Position(request.position_descriptor)
         self._open: List[int] = []
+        self._first: List[Run] = []
+        self._opening_s = 0.0
 
     def serve(self) -> None:
         self._emit({"event": "ready", "versions": self._runtime.versions()})
@@ -112,16 +114,17 @@ class _Child:
     def _pairs(self) -> None:
         if self._request.plan is None:
             raise ValueError("a request for pairs has no plan")
-        first = []
         for place, index in enumerate(self._request.indexes):
             session = self._first_opening(place, index)
             if session is not None:
                 self._open.append(place)
-                first.append(session.run)
+                self._first.append(session.run)
             elif place == 0:
                 return
+        session = None
         rounds = measure_rounds(self._reopen, self._request.plan, self._request.quiet_level_s,
-                                self._runtime.clock_ns, self._announce, first)
+                                self._runtime.clock_ns, self._announce, self._first,
+                                self._opening_s)
         self._emit(self._as_event(rounds))
 
     def _memory(self) -> None:
@@ -158,12 +161,14 @@ class _Child:
                 type(error).__name__, " ".join(str(error).split())[:300])
             self._emit({"event": "refused", "index": index, "reason": "unloadable: " + text})
             return None
+        self._opening_s += (opened - before) / NS
         self._emit({"event": "opened", "index": index, "load_s": (opened - before) / NS,
                     "first_s": (ran - opened) / NS, "provider": session.provider,
                     "outputs": _finite(outputs)})
         return session
 
     def _reopen(self) -> Sequence[Run]:
+        self._first.clear()  # or these sessions would stay in memory beside the new ones
         runs = []
         for place in self._open:
             self._position.write(self._request.indexes[place], RUNNING)

@@ -151,3 +151,9 @@ def recognised(db: Database, secret: str) -> AgentRow | None:
     if found is None or not same_secret(secret, found[1]):
         return None
     return found[0]
+
+
+def is_revoked(db: Database, agent: AgentRow) -> bool:
+    """Whether another took its place since ``agent`` was recognised."""
+    current = members.agent(db, agent.id)
+    return current is None or current.revoked_s is not None

@@ -16,8 +16,9 @@ class WindowRules:
     """When a device that shares the builders' host gets a quiet window.
 
     At once while nothing is built; otherwise after ``window_every_s`` of building since the last
-    window, when ``most_waiting`` candidates wait, or when one waits for ``longest_wait_s``. An open window stays for ``grace_s`` while
-    its device fetches the next job, and takes no further job after ``longest_s``.
+    window, when ``most_waiting`` candidates wait, or when one waits for ``longest_wait_s``.
+    An open window stays for ``grace_s`` while its device fetches the next job, and takes no
+    further job after ``longest_s``.
     """
 
     window_every_s: float = 2.0

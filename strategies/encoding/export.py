@@ -5,6 +5,7 @@ import io
 import json
 import warnings
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -59,9 +60,22 @@ def baked(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model).eval()
     for module in list(plain.modules()):
         if parametrize.is_parametrized(module):
-            for name in list(module.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+            _bake(module)
     return plain
+
+
+def _bake(module: nn.Module) -> None:
+    """torch's ``remove_parametrizations`` would delete the property from the class, which a deep
+    copy shares with its original."""
+    constrained = cast(Any, module).parametrizations
+    values = {name: getattr(module, name).detach().clone() for name in constrained}
+    module.__class__ = type(module).__bases__[0]
+    del module._modules["parametrizations"]
+    for name, value in values.items():
+        if isinstance(constrained[name].original, nn.Parameter):
+            module.register_parameter(name, nn.Parameter(value, requires_grad=False))
+        else:
+            module.register_buffer(name, value)
 
 
 def _legacy_export(model: nn.Module, example_input: Tensor, opset: int) -> ModelProto:

@@ -38,7 +38,7 @@ _KEEPS_SCALE = ("MaxPool", "Reshape")
 """Operators over which ONNX Runtime carries a quantization by itself."""
 
 
-class _Batches(CalibrationDataReader):  # type: ignore[misc]
+class _Batches(CalibrationDataReader):
     def __init__(self, name: str, calibration: Array) -> None:
         self._feeds: Iterator[dict[str, Array]] = (
             {name: calibration[start : start + _CALIBRATION_BATCH]}

@@ -8,7 +8,6 @@ take 3.05 in an int64 word. Tensors with radices that fit share one decoder and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -23,8 +22,8 @@ from strategies.encoding.expression import (
     cast,
     integers,
     reshape,
-    shape_of,
 )
+from strategies.encoding.graph import tensor_proto
 
 POOL_LIMIT = 1 << 24
 """Digits in a shared stream at most: the decoder's buffers stay small while a file loads."""
@@ -33,7 +32,7 @@ MANY = 1_000_000
 BYTE_TOLERANCE = 1.03
 """Above MANY digits a byte may cost this much more than a longer word, for it loads faster."""
 
-_CAST, _DIVIDE, _FLATTEN, _SPLIT, _PIECE, _RESHAPE = 35, 55, 31, 30, 6, 36
+_CAST, _DIVIDE, _FLATTEN, _SPLIT, _PIECE, _RESHAPE = 26, 44, 31, 30, 6, 36
 
 
 @dataclass(frozen=True)
@@ -93,11 +92,20 @@ class Layout:
     cost_bytes: int
 
 
-def _layout(word: Word, per_word: int, counts: Sequence[int], direct: bool) -> Layout:
+@cache
+def _powers(radix: int, per_word: int, dtype: Any) -> Constant:
+    return integers([radix**k for k in range(per_word)], dtype)
+
+
+def _layout(
+    word: Word, per_word: int, radix: int, counts: Sequence[int], direct: bool
+) -> Layout:
     aligned = all(count % per_word == 0 for count in counts)
     words = -(-sum(counts) // per_word)
     cost = words * word.bytes + 12 + word.overhead_bytes
-    cost += _DIVIDE if per_word > 1 else 0
+    if per_word > 1:
+        powers = _powers(radix, per_word, word.computed).array
+        cost += _DIVIDE + int(tensor_proto(powers, "p").ByteSize())
     cost += 0 if aligned else _FLATTEN
     cost += _SPLIT + _PIECE * len(counts) if len(counts) > 1 or not aligned else 0
     return Layout(word, per_word, aligned, cost - (_RESHAPE if direct else 0))
@@ -112,10 +120,10 @@ def best_layout(members: Sequence[Codes]) -> Layout:
         most = digits_per_word(radix, word.bits)
         if not most:
             continue
-        layouts.append(_layout(word, most, counts, False))
+        layouts.append(_layout(word, most, radix, counts, False))
         shape = members[0].digits.shape
         if len(members) == 1 and len(shape) > 1 and 0 < shape[-1] <= most:
-            layouts.append(_layout(word, shape[-1], counts, True))
+            layouts.append(_layout(word, shape[-1], radix, counts, True))
     best = min(layouts, key=lambda layout: layout.cost_bytes)
     byte = layouts[0]
     if sum(counts) > MANY and byte.word.bytes == 1:
@@ -188,11 +196,5 @@ def _unpacked(words: Expression, radix: int, layout: Layout) -> Expression:
         words = cast(words, layout.word.computed)
     if layout.per_word == 1:
         return words
-    powers = list(accumulate([1] + [radix] * (layout.per_word - 1), lambda a, b: a * b))
-    divided = Apply("Div", (words, integers(powers, layout.word.computed)))
+    divided = Apply("Div", (words, _powers(radix, layout.per_word, layout.word.computed)))
     return Apply("Mod", (divided, integers(radix, layout.word.computed)))
-
-
-def flat(expression: Expression) -> Expression:
-    shape = shape_of(expression)
-    return expression if len(shape) == 1 else reshape(expression, (int(np.prod(shape)),))

@@ -1,0 +1,136 @@
+"""Campaigns and trials, for the search and for operators."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query
+
+from searcher.api.access import OPERATOR, TheBells, TheCoordinator
+from searcher.api.jobs import LONGEST_POLL_S, described
+from searcher.api.schemas import CampaignState, Document, Number, TrialCreation, TrialTelling
+from searcher.coordinator import Coordinator
+from searcher.errors import ProtocolError
+from searcher.ledger import builds, campaigns, jobs, trials
+from searcher.ledger.rows import CampaignRow
+from searcher.recipe import Recipe
+
+router = APIRouter(prefix="/v1", tags=["campaigns"], dependencies=[OPERATOR])
+
+
+def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
+    db = coordinator.store.db
+    return {**asdict(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name)}
+
+
+@router.post("/campaigns")
+async def submit(coordinator: TheCoordinator, spec: Annotated[Document, Body()]) -> dict[str, Any]:
+    """A new campaign; the same document again is the same campaign."""
+    from searcher.campaign import from_document  # numpy and moocore, at submission only
+
+    name = from_document(spec).name
+    with coordinator.store.atomic() as db:
+        known = campaigns.get(db, name)
+        if known is None:
+            campaigns.create(db, name, spec, coordinator.clock())
+        elif known.spec != spec:
+            differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
+            raise ProtocolError(
+                f"There is another campaign {name!r} already; it differs in "
+                f"{', '.join(differing)}. Give this one another name, or use another --dir.", 409
+            )
+    return _with_counts(coordinator, coordinator.campaign(name))
+
+
+@router.get("/campaigns")
+async def history(coordinator: TheCoordinator) -> list[dict[str, Any]]:
+    """Newest first, at most 200."""
+    return [_with_counts(coordinator, row) for row in campaigns.history(coordinator.store.db)]
+
+
+@router.get("/campaigns/{name}")
+async def campaign(coordinator: TheCoordinator, name: str) -> dict[str, Any]:
+    return _with_counts(coordinator, coordinator.campaign(name))
+
+
+@router.put("/campaigns/{name}/state")
+async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState) -> dict[str, Any]:
+    """Ending a campaign cancels its jobs that have not begun; pausing holds them back."""
+    row = coordinator.set_campaign_state(name, body.state, body.reason, body.baseline)
+    return _with_counts(coordinator, row)
+
+
+@router.get("/campaigns/{name}/finished")
+async def finished(
+    coordinator: TheCoordinator, bells: TheBells, name: str, after: Number = 0,
+    wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 20.0,
+) -> dict[str, Any]:
+    """Jobs of the campaign that ended after number ``after``, waiting for one if there is none.
+
+    At most 100 at a time; ask again with the returned ``seq``.
+    """
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + wait_s
+    while True:
+        coordinator.campaign(name)
+        rows = jobs.finished(coordinator.store.db, name, after)
+        left_s = ends_s - loop.time()
+        if rows or left_s <= 0 or bells.closing:
+            return {
+                "jobs": [described(row) for row in rows],
+                "seq": (rows[-1].finished_seq or after) if rows else after,
+            }
+        await bells.wait(f"campaign:{name}", left_s)
+
+
+@router.post("/campaigns/{name}/trials")
+async def create_trial(
+    coordinator: TheCoordinator, name: str, body: TrialCreation
+) -> dict[str, Any]:
+    """A running trial, or the one that this recipe already has on this device."""
+    recipe = Recipe.from_list(body.recipe)
+    coordinator.campaign(name)
+    with coordinator.store.atomic() as db:
+        row = trials.find(db, name, body.device, recipe.hash, body.options)
+        created = row is None
+        if row is None:
+            builds.put_recipe(db, recipe.hash, recipe.as_list())
+            row = trials.get(db, trials.create(
+                db, name, body.device, recipe.hash, body.options, body.parameters,
+                coordinator.clock()))
+    if row is None:
+        raise ProtocolError("The trial was not stored.", 503)
+    return {**asdict(row), "created": created}
+
+
+@router.put("/trials/{trial}")
+async def tell_trial(
+    coordinator: TheCoordinator, trial: Number, body: TrialTelling
+) -> dict[str, Any]:
+    """Set the state and whatever else is given; an ended trial never runs again."""
+    changes = body.model_dump(exclude_unset=True, exclude={"state"})
+    with coordinator.store.atomic() as db:
+        known = trials.get(db, trial)
+        if known is None:
+            raise ProtocolError(f"There is no trial {trial}.", 404)
+        if known.state != "running" and body.state == "running":
+            raise ProtocolError(f"Trial {trial} has ended ({known.state}).", 409)
+        trials.tell(db, trial, body.state, changes, coordinator.clock())
+        row = trials.get(db, trial)
+    coordinator.ring(f"trials:{known.campaign}")
+    return asdict(row or known)
+
+
+@router.get("/campaigns/{name}/trials")
+async def trial_history(
+    coordinator: TheCoordinator, name: str, device: str | None = None, state: str | None = None,
+    after: Number = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+) -> dict[str, Any]:
+    """Oldest first, each with the steps of its recipe; ask again with ``after`` = last id."""
+    coordinator.campaign(name)
+    db = coordinator.store.db
+    states = trials.STATES if state is None else (state,)
+    return {"trials": [
+        {**asdict(row), "steps": builds.recipe(db, row.recipe)}
+        for row in trials.history(db, name, device, states, after, limit)
+    ]}

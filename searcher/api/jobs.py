@@ -1,0 +1,74 @@
+"""Jobs, devices, quiet levels and enrolments, for the search and for operators."""
+
+import asyncio
+from dataclasses import asdict
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+
+from searcher.api.access import OPERATOR, TheBells, TheCoordinator
+from searcher.api.schemas import Invitation, JobRequest, Number
+from searcher.devices import queue
+from searcher.ledger import measurements, members
+from searcher.ledger.rows import JobRow
+
+LONGEST_POLL_S = 50.0
+ENDED = ("done", "failed", "cancelled")
+
+router = APIRouter(prefix="/v1", tags=["jobs"], dependencies=[OPERATOR])
+
+
+def described(job: JobRow) -> dict[str, Any]:
+    """A job as it is shown to those who asked for it."""
+    return {
+        "job": job.id, "key": job.key, "kind": job.kind, "pool": job.pool, "state": job.state,
+        "attempt": job.attempt, "progress": job.progress, "result": job.result,
+        "reason": job.reason, "message": job.message, "seq": job.finished_seq,
+    }
+
+
+@router.post("/jobs")
+async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any]:
+    """The job for this request; the same request again is the same job.
+
+    A failed one is tried again only with ``retry``, a cancelled one always.
+    """
+    return described(coordinator.submit(
+        body.kind, body.pool, body.payload, body.campaign, body.priority, body.retry))
+
+
+@router.get("/jobs/{job}")
+async def job(
+    coordinator: TheCoordinator, bells: TheBells, job: Number,
+    wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 0.0,
+) -> dict[str, Any]:
+    """The job, once it has ended or after ``wait_s``."""
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + wait_s
+    while True:
+        row = queue.job_of(coordinator.store.db, job)
+        left_s = ends_s - loop.time()
+        if row.state in ENDED or left_s <= 0 or bells.closing:
+            return described(row)
+        await bells.wait(f"job:{job}", left_s)
+
+
+@router.get("/devices")
+async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
+    return [asdict(row) for row in members.devices(coordinator.store.db)]
+
+
+@router.get("/quiet-levels")
+async def quiet_levels(
+    coordinator: TheCoordinator, device: str | None = None, reference: str | None = None
+) -> list[dict[str, Any]]:
+    """What the reference takes on each device while it is quiet, newest first."""
+    rows = measurements.quiet_levels(coordinator.store.db, device, reference)
+    return [asdict(row) for row in rows]
+
+
+@router.post("/enrolments")
+async def invite(coordinator: TheCoordinator, body: Invitation) -> dict[str, Any]:
+    """A one-time token, shown this once."""
+    token, expires_s = coordinator.invite(body.name, body.role, body.profile, body.ttl_s)
+    return {"name": body.name, "role": body.role, "token": token, "expires_s": expires_s}

@@ -1,0 +1,91 @@
+"""What comes over HTTP from operators, checked; the only place that knows pydantic."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    StringConstraints,
+    TypeAdapter,
+)
+
+from searcher.ledger.rows import text
+
+LARGEST = 2**53
+Number = Annotated[int, Field(ge=0, le=LARGEST)]
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+
+
+def _storable(value: str) -> str:
+    return value.encode("utf-8", "replace").decode()
+
+
+def _plain(value: Any) -> Any:
+    """Python's JSON reader lets NaN pass; the ledger does not."""
+    try:
+        text(value)
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+    return value
+
+
+Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_storable)]
+Document = Annotated[dict[str, Any], AfterValidator(_plain)]
+Documents = Annotated[list[dict[str, Any]], AfterValidator(_plain), Field(max_length=64)]
+
+
+class _Request(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class CampaignState(_Request):
+    state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
+    reason: Text | None = None
+    baseline: Document | None = None
+
+
+class JobRequest(_Request):
+    kind: Annotated[str, StringConstraints(max_length=40)]
+    pool: Annotated[str, StringConstraints(max_length=120)]
+    payload: Document
+    campaign: Name | None = None
+    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    retry: bool = False
+
+
+class TrialCreation(_Request):
+    device: Name
+    recipe: Documents
+    options: Document = Field(default_factory=dict)
+    parameters: Document = Field(default_factory=dict)
+
+
+class TrialTelling(_Request):
+    """Fields that are left out stay as they are."""
+
+    state: Literal["running", "complete", "pruned", "failed"]
+    values: dict[str, FiniteFloat] | None = None
+    intervals: dict[str, tuple[FiniteFloat, FiniteFloat]] | None = None
+    constraints: dict[str, FiniteFloat] | None = None
+    reason: Text | None = None
+    message: Text | None = None
+    sha256: Sha256 | None = None
+    evaluations: Annotated[list[Number], Field(max_length=16)] | None = None
+    measurement: Number | None = None
+
+
+class Invitation(_Request):
+    name: Name
+    role: Literal["agent", "builder"] = "agent"
+    profile: Name | None = None
+    ttl_s: Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
+
+
+def body_of(message: type) -> dict[str, Any]:
+    """OpenAPI's description of a request whose body is a message of the agents' protocol."""
+    schema = TypeAdapter(message).json_schema()
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

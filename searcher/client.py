@@ -1,0 +1,294 @@
+"""The coordinator's HTTP API as functions, for the search, the builders and the command line."""
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Literal
+
+import httpx
+
+from agents import protocol
+from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
+
+Kind = Literal["compress", "train", "evaluate", "measure"]
+TrialState = Literal["running", "complete", "pruned", "failed"]
+
+_FIRST_PAUSE_S = 0.05
+_LONGEST_PAUSE_S = 2.0
+
+
+class Unreachable(FleetfrontError):
+    """No coordinator answered within the time for retries."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as the coordinator shows it. ``state``: queued, leased, done, failed or cancelled;
+    ``result`` is there when done, ``reason`` and ``message`` when failed."""
+
+    job: int
+    key: str
+    kind: str
+    pool: str
+    state: str
+    attempt: int
+    progress: float | None
+    result: dict[str, Any] | None
+    reason: str | None
+    message: str | None
+    seq: int | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in ("done", "failed", "cancelled")
+
+
+class CoordinatorClient:
+    """Speaks to one coordinator under one secret; use from one thread at a time.
+
+    Requests that get no answer, or 503 and 507 (a ledger that cannot be written), are sent again
+    with growing pauses for ``retry_for_s``: all of them may arrive twice without harm. Raises
+    Unreachable after that, UserError for what the caller got wrong (400, 401, 403, 404),
+    ProtocolError for conflicts (409, 413, 426), LedgerError for 503 and 507.
+    """
+
+    def __init__(
+        self, url: str, token: str, *, retry_for_s: float = 30.0, timeout_s: float = 30.0,
+        transport: httpx.BaseTransport | None = None,
+        sleep: Callable[[float], None] = time.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.url = url
+        self._retry_for_s, self._sleep, self._clock = retry_for_s, sleep, clock
+        self._timeout_s = timeout_s
+        # The coordinator is addressed directly: a proxy of the environment must not see secrets.
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, transport=transport,
+            trust_env=False,
+        )
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> "CoordinatorClient":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def healthy(self) -> bool:
+        """Whether a coordinator answers right now."""
+        try:
+            return self._http.get("/healthz", timeout=5.0).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def enrol(
+        self, name: str, role: Literal["agent", "builder"] = "agent", profile: str | None = None,
+        ttl_s: float = 3600.0,
+    ) -> str:
+        """A one-time token with which the agent called ``name`` enrols."""
+        answer = self._json("POST", "/v1/enrolments", {
+            "name": name, "role": role, "profile": profile, "ttl_s": ttl_s})
+        return str(answer["token"])
+
+    def devices(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/devices"))
+
+    def lease(self, wait_s: float = 20.0) -> protocol.Lease | None:
+        """The next job for the holder of this secret (builders and agents)."""
+        message = protocol.LeaseRequest(protocol.PROTOCOL_VERSION, wait_s)
+        answer = self._send("POST", "/v1/lease", protocol.encode(message), wait_s=wait_s)
+        return None if answer.status_code == 204 else protocol.decode(
+            protocol.Lease, answer.content)
+
+    def heartbeat(
+        self, lease: protocol.Lease, progress: float = 0.0
+    ) -> Literal["continue", "cancel"]:
+        """Raises ProtocolError (status 409) when the lease is not in force any more."""
+        message = protocol.Heartbeat(lease.job, lease.fence, progress)
+        answer = self._send("POST", "/v1/heartbeat", protocol.encode(message))
+        verdict = protocol.decode(protocol.HeartbeatAnswer, answer.content).verdict
+        return "cancel" if verdict == "cancel" else "continue"
+
+    def put_done(self, lease: protocol.Lease, result: Mapping[str, Any]) -> None:
+        """Raises ProtocolError: 409 when the lease is not in force, 400 for NaN in ``result``."""
+        self._put_result(lease, protocol.ResultEnvelope("done", dict(result)))
+
+    def put_failed(self, lease: protocol.Lease, reason: str, message: str) -> None:
+        """``reason`` is one short stable word. Raises ProtocolError (409)."""
+        failure = protocol.Failure(reason, message)._asdict()
+        self._put_result(lease, protocol.ResultEnvelope("failed", failure))
+
+    def _put_result(self, lease: protocol.Lease, envelope: protocol.ResultEnvelope) -> None:
+        try:
+            content = protocol.encode(envelope)
+        except protocol.ProtocolError as error:
+            raise ProtocolError(f"The result cannot be sent: {error}") from error
+        self._send(
+            "PUT", f"/v1/results/{lease.job}/{lease.attempt}", content,
+            query={"fence": lease.fence},
+            headers={"X-Content-Sha256": protocol.content_sha256(content)},
+        )
+
+    def submit_campaign(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+        """The campaign, new or known. ProtocolError (409) if the name means another one."""
+        return dict(self._json("POST", "/v1/campaigns", spec))
+
+    def campaign(self, name: str) -> dict[str, Any]:
+        return dict(self._json("GET", f"/v1/campaigns/{name}"))
+
+    def campaigns(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/campaigns"))
+
+    def set_state(
+        self, name: str, state: str, reason: str | None = None,
+        baseline: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """``state``: queued, running, paused, done, failed or cancelled; a ``baseline`` of None
+        leaves the stored one."""
+        return dict(self._json("PUT", f"/v1/campaigns/{name}/state", {
+            "state": state, "reason": reason, "baseline": baseline}))
+
+    def submit_job(
+        self, kind: Kind, pool: str, payload: Mapping[str, Any], *, campaign: str | None = None,
+        priority: int = 0, retry: bool = False,
+    ) -> Job:
+        """The job for this request, new or known; ``retry`` tries a failed one again."""
+        return Job(**self._json("POST", "/v1/jobs", {
+            "kind": kind, "pool": pool, "payload": payload, "campaign": campaign,
+            "priority": priority, "retry": retry}))
+
+    def job(self, job: int, wait_s: float = 0.0) -> Job:
+        """The job, waiting up to ``wait_s`` for its end."""
+        return Job(**self._json("GET", f"/v1/jobs/{job}", query={"wait_s": wait_s}, wait_s=wait_s))
+
+    def finished(
+        self, campaign: str, after: int = 0, wait_s: float = 20.0
+    ) -> tuple[list[Job], int]:
+        """Jobs of ``campaign`` that ended after number ``after``, and the number to ask with
+        next; an empty list when none ended within ``wait_s``."""
+        answer = self._json(
+            "GET", f"/v1/campaigns/{campaign}/finished", query={"after": after, "wait_s": wait_s},
+            wait_s=wait_s,
+        )
+        return [Job(**job) for job in answer["jobs"]], int(answer["seq"])
+
+    def create_trial(
+        self, campaign: str, device: str, recipe: Sequence[Mapping[str, Any]],
+        options: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
+        """The trial of this recipe, device and options: its columns, and ``created``."""
+        return dict(self._json("POST", f"/v1/campaigns/{campaign}/trials", {
+            "device": device, "recipe": [dict(step) for step in recipe],
+            "options": dict(options or {}), "parameters": dict(parameters or {})}))
+
+    def tell_trial(self, trial: int, state: TrialState, **changes: Any) -> dict[str, Any]:
+        """``changes``: values, intervals, constraints, reason, message, sha256, evaluations,
+        measurement; what is left out stays as it is."""
+        return dict(self._json("PUT", f"/v1/trials/{trial}", {"state": state, **changes}))
+
+    def trials(
+        self, campaign: str, device: str | None = None, state: str | None = None
+    ) -> list[dict[str, Any]]:
+        """All trials, oldest first, each with the ``steps`` of its recipe."""
+        found: list[dict[str, Any]] = []
+        chosen = {k: v for k, v in {"device": device, "state": state}.items() if v is not None}
+        while True:
+            after = found[-1]["id"] if found else 0
+            page = self._json("GET", f"/v1/campaigns/{campaign}/trials", query={
+                **chosen, "after": after, "limit": 1000})["trials"]
+            found += page
+            if len(page) < 1000:
+                return found
+
+    def quiet_levels(
+        self, device: str | None = None, reference: str | None = None
+    ) -> list[dict[str, Any]]:
+        """What the reference takes on each device while it is quiet, newest first."""
+        chosen = {"device": device, "reference": reference}
+        return list(self._json("GET", "/v1/quiet-levels", query={
+            k: v for k, v in chosen.items() if v is not None}))
+
+    def artifact(self, sha256: str) -> bytes:
+        return self._send("GET", f"/v1/artifacts/{sha256}").content
+
+    def _json(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None, *,
+        query: Mapping[str, Any] | None = None, wait_s: float = 0.0,
+    ) -> Any:
+        content = None if body is None else _encoded(body)
+        return json.loads(
+            self._send(method, path, content, query=query, wait_s=wait_s).content)
+
+    def _send(
+        self, method: str, path: str, content: bytes | None = None, *,
+        query: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None,
+        wait_s: float = 0.0,
+    ) -> httpx.Response:
+        """The answer, 2xx; retried as the class says."""
+        give_up_s = self._clock() + self._retry_for_s
+        pause_s = _FIRST_PAUSE_S
+        kind = {"Content-Type": "application/json"} if content is not None else {}
+        while True:
+            try:
+                answer = self._http.request(
+                    method, path, content=content, params=dict(query or {}),
+                    headers={**kind, **(headers or {})}, timeout=self._timeout_s + wait_s,
+                )
+            except httpx.TransportError as error:
+                if self._clock() + pause_s > give_up_s:
+                    raise Unreachable(
+                        f"The coordinator at {self.url} does not answer "
+                        f"({type(error).__name__}: {error}). Is it running?"
+                    ) from error
+            else:
+                if answer.status_code not in (503, 507) or self._clock() + pause_s > give_up_s:
+                    return _checked(answer)
+            self._sleep(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _encoded(body: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(body, allow_nan=False).encode()
+    except ValueError as error:
+        raise ProtocolError(f"The request cannot be sent as JSON: {error}.") from error
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    try:
+        message = str(answer.json()["error"])
+    except (ValueError, KeyError, TypeError):
+        message = f"The coordinator answered {answer.status_code} without saying why."
+    if answer.status_code in (503, 507):
+        raise LedgerError(message)
+    if answer.status_code in (400, 401, 403, 404):
+        raise UserError(message)
+    raise ProtocolError(message, answer.status_code)
+
+
+def connect(folder: Path, *, retry_for_s: float = 30.0) -> CoordinatorClient:
+    """The operator's client of the coordinator that owns ``folder``.
+
+    Raises UserError when there is none; one that died may have left its address behind, which
+    the first request then finds out.
+    """
+    path = folder / "coordinator.json"
+    try:
+        address = json.loads(path.read_text())
+        return CoordinatorClient(
+            str(address["url"]), str(address["token"]), retry_for_s=retry_for_s)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"No coordinator runs for {folder} ({path.name}: {error}). Start one, or name its "
+            "--dir."
+        ) from error

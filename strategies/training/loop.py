@@ -1,0 +1,98 @@
+"""The one training loop: cosine schedules, parametrizations advanced at each step, resumable.
+
+    fidelity short: |peak ....cosine.... 0|            progress 0 -> 1
+    fidelity full:                         |peak/2 ....cosine.... 0|   progress stays 1
+"""
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from strategies.base import Batch, Fidelity, StrategyError, TrainingData, TrainingState
+from strategies.weights.parametrizing import advance, parametrizations
+
+WEIGHT_DECAY = 1e-4
+RESTART = 0.5
+"""Peak of a warm restart relative to the first peak (Loshchilov and Hutter 2017)."""
+
+LossOf = Callable[[Batch, Tensor], Tensor]
+
+
+def train_to(model: nn.Module, data: TrainingData, fidelity: Fidelity,
+             state: TrainingState | None, learning_rate: float,
+             loss_of: LossOf) -> tuple[nn.Module, TrainingState]:
+    """Train ``model`` until ``fidelity.epochs``; the same from the same ``state``, bit for bit.
+
+    Raises StrategyError(``nan_loss``) at the end of an epoch whose loss was not finite.
+    """
+    done = int(state["epoch"]) if state else 0
+    optimizer = _optimizer(model, learning_rate)
+    if state:
+        optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))
+        torch.set_rng_state(state["rng"])
+    peak = learning_rate * (RESTART if state else 1.0)
+    _cycle(model, data, range(done, fidelity.epochs), optimizer, peak, loss_of, fresh=not state)
+    return model, {"epoch": max(done, fidelity.epochs), "optimizer": optimizer.state_dict(),
+                   "rng": torch.get_rng_state()}
+
+
+def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: float,
+                      cycle_epochs: int, max_epochs: int, tolerance: float
+                      ) -> tuple[nn.Module, TrainingState]:
+    """Cosine cycles with warm restarts until the validation metric has not risen by more than
+    ``tolerance`` over a cycle; the weights of the best cycle's end."""
+    optimizer = _optimizer(model, learning_rate)
+
+    def loss_of(batch: Batch, outputs: Tensor) -> Tensor:
+        return data.loss(outputs, batch.targets)
+
+    best, kept, epoch = -math.inf, copy.deepcopy(model.state_dict()), 0
+    while epoch < max_epochs:
+        end = min(epoch + cycle_epochs, max_epochs)
+        peak = learning_rate * (RESTART if epoch else 1.0)
+        _cycle(model, data, range(epoch, end), optimizer, peak, loss_of, fresh=False)
+        epoch, metric = end, data.validation_metric(model)
+        risen = metric > best + tolerance
+        if metric > best:
+            best, kept = metric, copy.deepcopy(model.state_dict())
+        if not risen:
+            break
+    model.load_state_dict(kept)
+    return model, {"epoch": epoch, "optimizer": optimizer.state_dict(),
+                   "rng": torch.get_rng_state()}
+
+
+def _optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    trained = [p for p in model.parameters() if p.requires_grad]
+    return torch.optim.AdamW(trained, learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+
+
+def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, peak: float,
+           loss_of: LossOf, fresh: bool) -> None:
+    model.train()
+    constrained = any(True for _ in parametrizations(model))
+    steps = max(len(epochs) * data.batches_per_epoch, 1)
+    step = 0
+    for epoch in epochs:
+        total = torch.zeros(())
+        for batch in data.batches(epoch):
+            for group in optimizer.param_groups:
+                group["lr"] = peak * (1 + math.cos(math.pi * step / steps)) / 2
+            if constrained:
+                advance(model, step / steps if fresh else 1.0)
+            optimizer.zero_grad(set_to_none=True)
+            loss = loss_of(batch, model(batch.inputs))
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += loss.detach()
+            step += 1
+        if not math.isfinite(float(total)):
+            raise StrategyError(f"The loss is {float(total)} in epoch {epoch + 1}: training "
+                                "diverged, try a lower learning_rate.", "nan_loss")
+    if constrained:
+        advance(model, 1.0)
+    model.eval()

@@ -1,0 +1,101 @@
+"""Magnitude pruning: the smallest weights are zero and stay zero through any training."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from strategies.base import Layer, Limits, Suggester, within
+from strategies.weights.clustering import Codebook
+
+ANNEALED_UNTIL = 0.5
+REFRESH_STEPS = 8
+
+
+class MagnitudeMask(nn.Module):
+    """Zeroes all but the ``keep_ratio`` weights of largest magnitude of one tensor.
+
+    ``advance`` anneals the kept share from 1 by the cubic schedule of Zhu and Gupta 2017 until
+    half of the training, choosing anew from the latent weights, then holds the mask.
+    """
+
+    def __init__(self, keep_ratio: float, weight: Tensor) -> None:
+        super().__init__()
+        self.keep_ratio = keep_ratio
+        self.mask: Tensor
+        self.register_buffer("mask", self._largest(weight, keep_ratio))
+        self._wanted: float | None = None
+        self._calls = 0
+
+    def advance(self, progress: float) -> None:
+        """Called at each training step with progress 0..1."""
+        self._calls += 1
+        if progress < ANNEALED_UNTIL:
+            self._wanted = self.keep_ratio + (1 - self.keep_ratio) * (
+                1 - progress / ANNEALED_UNTIL) ** 3
+            if (self._calls - 1) % REFRESH_STEPS:
+                self._wanted = None
+        elif int(self.mask.sum()) > self._count(self.mask.numel(), self.keep_ratio):
+            self._wanted = self.keep_ratio
+
+    def forward(self, weight: Tensor) -> Tensor:
+        if self._wanted is not None:
+            self.mask = self._largest(weight.detach(), self._wanted)
+            self._wanted = None
+        return weight * self.mask
+
+    @staticmethod
+    def _count(size: int, keep_ratio: float) -> int:
+        return max(1, int(size * keep_ratio))
+
+    @classmethod
+    def _largest(cls, weight: Tensor, keep_ratio: float) -> Tensor:
+        flat = weight.detach().abs().flatten()
+        mask = torch.zeros_like(flat, dtype=torch.bool)
+        mask[flat.topk(cls._count(flat.numel(), keep_ratio)).indices] = True
+        return mask.view_as(weight)
+
+
+@dataclass(frozen=True)
+class MagnitudePruning:
+    """Keep the ``keep_ratio`` weights of largest magnitude in each tensor."""
+
+    name: ClassVar[str] = "magnitude_pruning"
+    stage: ClassVar[str] = "weights"
+    version: ClassVar[int] = 1
+    summary: ClassVar[str] = "zeroes the smallest weights; the file stores the others"
+    paper: ClassVar[str] = (
+        "Han et al. 2015, Learning both Weights and Connections; Zhu and Gupta 2017, To Prune")
+    limits_text: ClassVar[str] = "makes files smaller, not inference faster"
+    requires: ClassVar[frozenset[str]] = frozenset()
+    groups: ClassVar[tuple[str, ...]] = ("convolutions", "fully_connected")
+
+    keep_ratio: float
+
+    def __post_init__(self) -> None:
+        within(self.name, "keep_ratio", self.keep_ratio, 1e-5, 1.0)
+
+    @classmethod
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
+                limits: Limits) -> "MagnitudePruning":
+        low, high = limits.range(f"{cls.name}.keep_ratio", 0.03, 0.5)
+        return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
+
+    def attach(self, model: nn.Module, layers: Sequence[str], int8_follows: bool) -> None:
+        """See ``strategies.base.WeightsStrategy``; goes below a codebook that is already there,
+        so that masked weights stay exactly zero among its values."""
+        for path in layers:
+            module = model.get_submodule(path)
+            if not parametrize.is_parametrized(module, "weight"):
+                mask = MagnitudeMask(self.keep_ratio, cast(Tensor, module.weight))
+                parametrize.register_parametrization(module, "weight", mask)
+                continue
+            chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
+            latent = cast(Tensor, chain.original)
+            cast(nn.ModuleList, chain).insert(0, MagnitudeMask(self.keep_ratio, latent))
+            for part in cast(nn.ModuleList, chain):
+                if isinstance(part, Codebook):
+                    part.reserve_zero()

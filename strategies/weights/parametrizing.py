@@ -1,0 +1,51 @@
+"""Parametrizations of ``weight``: finding, advancing and baking them in."""
+
+import copy
+from collections.abc import Iterator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+
+class StraightThrough(torch.autograd.Function):
+    """Forward the constrained value bit for bit, backward to the latent one unchanged."""
+
+    @staticmethod
+    def forward(context: Any, latent: Tensor, constrained: Tensor) -> Tensor:
+        return constrained
+
+    @staticmethod
+    def backward(context: Any, *gradients: Any) -> Any:
+        return gradients[0], None
+
+
+def straight_through(latent: Tensor, constrained: Tensor) -> Tensor:
+    """``constrained`` with the gradient of ``latent`` (Bengio et al. 2013)."""
+    return cast(Tensor, StraightThrough.apply(latent, constrained))
+
+
+def parametrizations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """(module path, parametrization) of every parametrized weight, in order of application."""
+    for name, module in model.named_modules():
+        if parametrize.is_parametrized(module, "weight"):
+            chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
+            for part in cast(nn.ModuleList, chain):
+                yield name, part
+
+
+def advance(model: nn.Module, progress: float) -> None:
+    """Tell every parametrization that has ``advance`` how far training is, 0..1."""
+    for _, part in parametrizations(model):
+        if hasattr(part, "advance"):
+            part.advance(progress)
+
+
+def materialise(model: nn.Module) -> nn.Module:
+    """A copy without parametrizations that holds their values."""
+    plain = copy.deepcopy(model)
+    for module in plain.modules():
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
+    return plain

@@ -1,0 +1,103 @@
+import logging
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from strategies.base import EncodingStrategy, StrategyError, Target
+from strategies.encoding import gates
+from strategies.encoding.export import export_onnx
+from strategies.encoding.graph import constants
+from strategies.encoding.int8 import Int8, channel_scales
+from tests.strategies_tests.encoding.nets import Residual, lenet5, on_int8_grid, thin
+
+INPUT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
+CALIBRATION = torch.rand(70, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+
+
+def encode(model, tmp_path, target=None, scales=None):
+    target = target or Target()
+    graph = export_onnx(model, INPUT, target, scales)
+    return Int8().encode(graph, CALIBRATION, target, tmp_path)
+
+
+def test_it_is_an_encoding_strategy():
+    assert isinstance(Int8.suggest({}, [], {}), EncodingStrategy)
+    assert Int8.groups == ("model",)
+
+
+@pytest.mark.parametrize("make", [lenet5, thin, Residual])
+def test_every_convolution_runs_in_int8(make, tmp_path, caplog):
+    model = make().eval()
+    with caplog.at_level(logging.WARNING):
+        graph = encode(model, tmp_path)
+    assert not caplog.records
+    assert list(tmp_path.iterdir()) == []
+    content = graph.SerializeToString()
+    assert gates.unquantized_convolutions(content) == []
+    inputs = CALIBRATION[:8]
+    (coded,) = gates.load(content).run({"input": inputs.numpy()})
+    with torch.no_grad():
+        plain = model(inputs).numpy()
+    assert np.abs(coded - plain).max() < 0.05 * np.abs(plain).max() + 0.02
+
+
+def test_a_float_convolution_is_seen():
+    content = export_onnx(thin(), INPUT, Target()).SerializeToString()
+    assert len(gates.unquantized_convolutions(content)) == 2
+
+
+def test_few_quantization_pairs_are_left(tmp_path):
+    graph = encode(lenet5(), tmp_path)
+    operators = gates.load(graph.SerializeToString()).operators
+    assert operators["QLinearConv"] == 2
+    assert operators["QGemm"] == 2
+    assert operators["DequantizeLinear"] == 0
+    assert sum(node.op_type == "QuantizeLinear" for node in graph.graph.node) == 4
+
+
+@pytest.mark.parametrize("count", [8, 16])
+def test_a_clustered_table_survives(count, tmp_path):
+    model = lenet5()
+    scales = on_int8_grid(model, count)
+    graph = encode(model, tmp_path, scales=scales)
+    weights = [a for a in constants(graph.graph).values() if a.dtype == np.int8 and a.ndim > 1]
+    assert len(weights) == 4
+    assert all(np.unique(weight).size <= count for weight in weights)
+    assert not graph.metadata_props
+
+
+def test_wrong_number_of_scales_is_refused(tmp_path):
+    with pytest.raises(StrategyError, match="4 output channels but 3"):
+        encode(thin(), tmp_path, scales={"0.weight": torch.ones(3)})
+
+
+def test_old_targets_are_refused(tmp_path):
+    with pytest.raises(StrategyError, match="opset 13") as caught:
+        encode(thin(), tmp_path, Target(opset=11, ir_version=6))
+    assert caught.value.reason == "unsupported_target"
+
+
+def test_signed_activations(tmp_path):
+    graph = encode(thin(), tmp_path, Target(int8_activations="int8"))
+    assert np.uint8 not in {array.dtype.type for array in constants(graph.graph).values()}
+
+
+def test_the_graph_fits_the_target(tmp_path):
+    graph = encode(thin(), tmp_path)
+    assert [(entry.domain, entry.version) for entry in graph.opset_import] == [("", 13)]
+    assert graph.ir_version <= 7
+    onnx.checker.check_model(graph)
+
+
+def test_channel_scales_cover_the_channel_and_are_short():
+    weight = np.random.default_rng(0).standard_normal((6, 5, 3, 3)).astype(np.float32)
+    weight[2] = 0
+    weight[3] *= 1e-12
+    scales = channel_scales(weight, 0)
+    largest = np.abs(weight).max(axis=(1, 2, 3))
+    assert (np.round(largest / scales) <= 127).all()
+    assert (np.round(largest / scales)[[0, 1, 3, 4, 5]] >= 126).all()
+    short = np.delete(scales, 3)
+    assert np.array_equal(short.astype(np.float16).astype(np.float32), short)
