@@ -81,6 +81,14 @@ class Agent:
 
     def run(self) -> int:
         """Until ``finish``, or one job with ``once``. Returns jobs done. Raises AgentError."""
+        try:
+            done = self._serve()
+            self._send_last()
+        finally:
+            self._link.close()
+        return done
+
+    def _serve(self) -> int:
         done = 0
         while not self.finish.is_set():
             try:
@@ -99,8 +107,6 @@ class Agent:
             if lease is not None:
                 self._work(lease, results)
                 done += 1
-        self._send_last()
-        self._link.close()
         return done
 
     def wake(self) -> None:

@@ -8,18 +8,24 @@
 import argparse
 import base64
 import errno
+import logging
+import os
+import sys
+import threading
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from agents.protocol import Lease
 from searcher.artifacts import place_artifact
 from searcher.builder import Build, Builder
-from searcher.errors import BuildError, FleetfrontError
+from searcher.client import CoordinatorClient
+from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
+from searcher.lifeline import die_with_parent
 from searcher.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from strategies.base import Target
@@ -73,31 +79,68 @@ def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
             "correct": bits}
 
 
-def outcome(do: Callable[[str, dict[str, Any]], dict[str, Any]], kind: str,
-            payload: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """("done", result) or ("failed", {reason, message}): one candidate never ends a builder."""
+def work(client: CoordinatorClient, workshop: Workshop, lease: Lease) -> None:
+    """One leased job to its result: a candidate that fails never ends the builder."""
     try:
-        return "done", do(kind, payload)
+        result = workshop.do(lease.kind, dict(lease.payload))
     except BuildError as error:
-        return "failed", {"reason": error.reason, "message": str(error)}
+        client.put_failed(lease, error.reason, str(error))
     except FleetfrontError as error:
-        return "failed", {"reason": "user", "message": str(error)}
+        client.put_failed(lease, "user", str(error))
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        mend = " Free space on this disk, then run the same command again." if full else ""
-        return "failed", {"reason": "disk_full" if full else "io", "message": f"{error}.{mend}"}
+        client.put_failed(lease, *_disk(error))
     except Exception as error:  # noqa: BLE001  process boundary: the campaign goes on without it
-        return "failed", {"reason": "build", "message": f"{type(error).__name__}: {error}"}
+        client.put_failed(lease, "build", f"{type(error).__name__}: {error}")
+    else:
+        client.put_done(lease, result)
+
+
+def _disk(error: OSError) -> tuple[str, str]:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "disk_full", f"{error}. Free space on this disk, then run the same command again."
+    return "io", f"{error}."
+
+
+def beat(client: CoordinatorClient, lease: Lease, ended: threading.Event) -> None:
+    """Keep the lease alive until ``ended``; losing it ends the process: its job is another's."""
+    while not ended.wait(lease.ttl_s / 4):
+        try:
+            client.heartbeat(lease)
+        except ProtocolError:
+            os._exit(3)
+        except FleetfrontError as error:
+            logging.getLogger(__name__).warning("no heartbeat: %s", error)
+
+
+def serve(url: str, token: str, folder: Path) -> None:
+    """Lease and work until killed."""
+    workshop = Workshop(folder)
+    with CoordinatorClient(url, token) as client, CoordinatorClient(url, token) as pulse:
+        while True:
+            lease = client.lease(wait_s=20.0)
+            if lease is None:
+                continue
+            ended = threading.Event()
+            beats = threading.Thread(target=beat, args=(pulse, lease, ended), daemon=True)
+            beats.start()
+            try:
+                work(client, workshop, lease)
+            except ProtocolError as error:
+                logging.getLogger(__name__).warning("result refused: %s", error)
+            finally:
+                ended.set()
+                beats.join()
 
 
 def main() -> None:
-    """``python -m searcher.builder_process --url URL --dir DIR`` with the token on stdin."""
+    """``python -m searcher.builder_process --url URL --dir DIR``, its secret on stdin."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--dir", type=Path, required=True)
-    parser.add_argument("--parent-pid", type=int, default=0)
+    parser.add_argument("--parent-pid", type=int, required=True)
     arguments = parser.parse_args()
-    print(arguments)
+    die_with_parent(arguments.parent_pid)
+    serve(arguments.url, sys.stdin.readline().strip(), arguments.dir)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,6 @@
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -24,30 +22,12 @@ class Unreachable(FleetfrontError):
     """No coordinator answered within the time for retries."""
 
 
-@dataclass(frozen=True)
-class Job:
-    """A job as the coordinator shows it. ``state``: queued, leased, done, failed or cancelled;
-    ``result`` is there when done, ``reason`` and ``message`` when failed."""
-
-    job: int
-    key: str
-    kind: str
-    pool: str
-    state: str
-    attempt: int
-    progress: float | None
-    result: dict[str, Any] | None
-    reason: str | None
-    message: str | None
-    seq: int | None
-
-    @property
-    def ended(self) -> bool:
-        return self.state in ("done", "failed", "cancelled")
-
-
 class CoordinatorClient:
     """Speaks to one coordinator under one secret; use from one thread at a time.
+
+    Answers are the documents of the API. A job is ``{job, key, kind, pool, state, attempt,
+    progress, result, reason, message, seq}`` with the states queued, leased, done, failed and
+    cancelled; ``result`` is there when done, ``reason`` and ``message`` when not.
 
     Requests that get no answer, or 503 and 507 (a ledger that cannot be written), are sent again
     with growing pauses for ``retry_for_s``: all of them may arrive twice without harm. Raises
@@ -89,14 +69,13 @@ class CoordinatorClient:
         except httpx.TransportError:
             return False
 
-    def enrol(
+    def create_enrolment(
         self, name: str, role: Literal["agent", "builder"] = "agent", profile: str | None = None,
         ttl_s: float = 3600.0,
-    ) -> str:
-        """A one-time token with which the agent called ``name`` enrols."""
-        answer = self._json("POST", "/v1/enrolments", {
-            "name": name, "role": role, "profile": profile, "ttl_s": ttl_s})
-        return str(answer["token"])
+    ) -> dict[str, Any]:
+        """``{name, role, token, expires_s}``: a one-time token with which ``name`` enrols."""
+        return dict(self._json("POST", "/v1/enrolments", {
+            "name": name, "role": role, "profile": profile, "ttl_s": ttl_s}))
 
     def devices(self) -> list[dict[str, Any]]:
         return list(self._json("GET", "/v1/devices"))
@@ -137,7 +116,7 @@ class CoordinatorClient:
             headers={"X-Content-Sha256": protocol.content_sha256(content)},
         )
 
-    def submit_campaign(self, spec: Mapping[str, Any]) -> dict[str, Any]:
+    def create_campaign(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The campaign, new or known. ProtocolError (409) if the name means another one."""
         return dict(self._json("POST", "/v1/campaigns", spec))
 
@@ -159,34 +138,39 @@ class CoordinatorClient:
     def submit_job(
         self, kind: Kind, pool: str, payload: Mapping[str, Any], *, campaign: str | None = None,
         priority: int = 0, retry: bool = False,
-    ) -> Job:
+    ) -> dict[str, Any]:
         """The job for this request, new or known; ``retry`` tries a failed one again."""
-        return Job(**self._json("POST", "/v1/jobs", {
+        return dict(self._json("POST", "/v1/jobs", {
             "kind": kind, "pool": pool, "payload": payload, "campaign": campaign,
             "priority": priority, "retry": retry}))
 
-    def job(self, job: int, wait_s: float = 0.0) -> Job:
-        """The job, waiting up to ``wait_s`` for its end."""
-        return Job(**self._json("GET", f"/v1/jobs/{job}", query={"wait_s": wait_s}, wait_s=wait_s))
+    def wait_job(self, job: int, wait_s: float = 0.0) -> dict[str, Any]:
+        """The job once it has ended, or as it is after ``wait_s``."""
+        return dict(self._json(
+            "GET", f"/v1/jobs/{job}", query={"wait_s": wait_s}, wait_s=wait_s))
 
-    def finished(
-        self, campaign: str, after: int = 0, wait_s: float = 20.0
-    ) -> tuple[list[Job], int]:
-        """Jobs of ``campaign`` that ended after number ``after``, and the number to ask with
-        next; an empty list when none ended within ``wait_s``."""
+    def cancel_queued(self, campaign: str, kinds: Sequence[str] = ()) -> int:
+        """Withdraw jobs of these kinds (none: of all) that have not begun; how many."""
         answer = self._json(
+            "POST", f"/v1/campaigns/{campaign}/cancellations", {"kinds": list(kinds)})
+        return int(answer["cancelled"])
+
+    def finished(self, campaign: str, after: int = 0, wait_s: float = 20.0) -> dict[str, Any]:
+        """``{jobs, seq}``: jobs of ``campaign`` that ended after number ``after``, and the number
+        to ask with next; no jobs when none ended within ``wait_s``."""
+        return dict(self._json(
             "GET", f"/v1/campaigns/{campaign}/finished", query={"after": after, "wait_s": wait_s},
             wait_s=wait_s,
-        )
-        return [Job(**job) for job in answer["jobs"]], int(answer["seq"])
+        ))
 
     def create_trial(
-        self, campaign: str, device: str, recipe: Sequence[Mapping[str, Any]],
+        self, campaign: str, device: str, recipe: str, steps: Sequence[Mapping[str, Any]],
         options: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """The trial of this recipe, device and options: its columns, and ``created``."""
+        """The trial of this recipe (its hash and its steps), device and options: its columns,
+        and ``created``."""
         return dict(self._json("POST", f"/v1/campaigns/{campaign}/trials", {
-            "device": device, "recipe": [dict(step) for step in recipe],
+            "device": device, "recipe": recipe, "steps": [dict(step) for step in steps],
             "options": dict(options or {}), "parameters": dict(parameters or {})}))
 
     def tell_trial(self, trial: int, state: TrialState, **changes: Any) -> dict[str, Any]:
@@ -197,7 +181,8 @@ class CoordinatorClient:
     def trials(
         self, campaign: str, device: str | None = None, state: str | None = None
     ) -> list[dict[str, Any]]:
-        """All trials, oldest first, each with the ``steps`` of its recipe."""
+        """All trials, oldest first: their columns, the ``steps`` of the recipe, and ``measured``,
+        whether the measurement is of the trial's own file."""
         found: list[dict[str, Any]] = []
         chosen = {k: v for k, v in {"device": device, "state": state}.items() if v is not None}
         while True:
@@ -274,21 +259,3 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     if answer.status_code in (400, 401, 403, 404):
         raise UserError(message)
     raise ProtocolError(message, answer.status_code)
-
-
-def connect(folder: Path, *, retry_for_s: float = 30.0) -> CoordinatorClient:
-    """The operator's client of the coordinator that owns ``folder``.
-
-    Raises UserError when there is none; one that died may have left its address behind, which
-    the first request then finds out.
-    """
-    path = folder / "coordinator.json"
-    try:
-        address = json.loads(path.read_text())
-        return CoordinatorClient(
-            str(address["url"]), str(address["token"]), retry_for_s=retry_for_s)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"No coordinator runs for {folder} ({path.name}: {error}). Start one, or name its "
-            "--dir."
-        ) from error

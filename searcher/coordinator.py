@@ -12,7 +12,7 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 """
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -193,6 +193,8 @@ class Coordinator:
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():
             self._builders_may_lease()
+        elif cancelled:
+            self._measurers_may_lease()
         self.ring(f"campaign:{name}")
         for job in cancelled:
             self._finished(job)
@@ -207,6 +209,19 @@ class Coordinator:
         if row is None:
             raise ProtocolError(f"There is no campaign {name[:100]!r}.", 404)
         return row
+
+    def cancel_queued(self, campaign: str, kinds: Sequence[str]) -> int:
+        """Withdraw jobs that have not begun; how many. Raises ProtocolError (404)."""
+        self.campaign(campaign)
+        with self.store.atomic() as db:
+            cancelled = queue.cancel_queued(db, campaign, kinds, self.clock())
+        if self.window.settle():
+            self._builders_may_lease()
+        elif cancelled:
+            self._measurers_may_lease()
+        for job in cancelled:
+            self._finished(job)
+        return len(cancelled)
 
     def lease(self, agent: AgentRow) -> JobRow | None:
         """The agent's next job, leased; None when there is nothing for it now.

@@ -25,7 +25,7 @@ from typing import Any
 
 from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
-from searcher.client import CoordinatorClient
+from searcher.client import CoordinatorClient, connect
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.measurement import Plan
 from searcher.ownership import owned
@@ -78,7 +78,7 @@ def _spawn(directory: Path, name: str, command: list[str],
     with (folder / f"{name}.log").open("ab") as log:
         child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log,
                                  start_new_session=True, env=environment)
-    assert child.stdin is not None  # noqa: S101  Popen was given a pipe
+    assert child.stdin is not None
     with contextlib.suppress(BrokenPipeError):
         child.stdin.write(f"{token or ''}\n".encode())
         child.stdin.flush()
@@ -90,15 +90,6 @@ def last_words(directory: Path, name: str, lines: int = 12) -> str:
     log = directory / "logs" / f"{name}.log"
     text = log.read_text(errors="replace") if log.exists() else ""
     return "\n".join(text.splitlines()[-lines:]) or f"(nothing in {log})"
-
-
-def coordinates(directory: Path) -> tuple[str, str]:
-    """Address and operator token of the coordinator that serves ``directory``."""
-    try:
-        document = json.loads((directory / "coordinator.json").read_text())
-    except (OSError, ValueError) as error:
-        raise UserError(f"No coordinator serves {directory} ({error}).") from error
-    return document["url"], document["token"]
 
 
 @contextlib.contextmanager
@@ -131,7 +122,7 @@ def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> Coordinat
             raise FleetfrontError("The coordinator did not start:\n"
                                   f"{last_words(directory, 'coordinator')}")
         with contextlib.suppress(UserError):
-            return CoordinatorClient(*coordinates(directory))
+            return connect(directory)
         time.sleep(0.02)
     coordinator.kill()
     raise FleetfrontError(f"The coordinator did not answer within {STARTUP_S:g} s.")
@@ -141,13 +132,11 @@ def _start_agent(grown: Tree) -> None:
     """Enrol this machine as ``local_cpu`` with a one-time token and start its agent."""
     archive = grown.directory / "agent.pyz"
     build_agent(archive)
-    enrolment = grown.client.create_enrolment(name=LOCAL_DEVICE, role="agent",
-                                              profile=LOCAL_DEVICE)
+    token = grown.client.enrol(LOCAL_DEVICE, "agent", LOCAL_DEVICE)
     spool = grown.directory / "agent"
-    token_file = _token_file(spool, enrolment["token"])
-    url, _ = coordinates(grown.directory)
+    token_file = _token_file(spool, token)
     grown.spawn("agent", [
-        sys.executable, str(archive), "--coordinator", url, "--token-file", str(token_file),
+        sys.executable, str(archive), "--coordinator", grown.client.url, "--token-file", str(token_file),
         "--name", LOCAL_DEVICE, "--spool", str(spool), "--parent-pid", str(os.getpid())])
 
 
@@ -181,7 +170,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     if not _has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
         with tree(directory, builders, agent=True) as grown:
-            grown.client.create_campaign(campaign.as_dict())
+            grown.client.submit_campaign(campaign.as_dict())
             grown.spawn("search", [
                 sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
                 "--campaign", campaign.name, "--parent-pid", str(os.getpid())])
@@ -269,13 +258,13 @@ def measure_file(model: Path, directory: Path, plan: Plan) -> dict[str, Any]:
             "measure", f"device:{LOCAL_DEVICE}",
             {"reference": file, "candidates": [file], "runtime": "onnxruntime",
              "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
-             "quiet_level_s": None, "input_seed": 0, "attempt": 1, "asked": secrets.token_hex(4)})
-        while job["state"] not in ("done", "failed", "cancelled"):
+             "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)})
+        while not job.ended:
             grown.check()
-            job = grown.client.wait_job(job["job"], wait_s=2.0)
-    if job["state"] != "done":
-        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
-    return measured_document(job["result"])
+            job = grown.client.job(job.job, wait_s=2.0)
+    if job.result is None:
+        raise UserError(f"{model} could not be measured: {job.message or job.reason}.")
+    return measured_document(job.result)
 
 
 def measured_document(result: dict[str, Any]) -> dict[str, Any]:

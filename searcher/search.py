@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from searcher.campaign import Campaign
-from searcher.client import CoordinatorClient
+from searcher.client import CoordinatorClient, Job, Kind, TrialState
 from searcher.deciding import (
     HEADROOM,
     Point,
@@ -42,8 +42,6 @@ WINDOW = 6
 """Candidates measured in one job at most."""
 ATTEMPTS = 3
 LATENCY_SLACK = 0.03
-
-Job = Mapping[str, Any]
 
 
 @dataclass
@@ -105,29 +103,28 @@ class Search:
 
     # -- jobs ------------------------------------------------------------------------------
 
-    def _submit(self, kind: str, payload: Mapping[str, Any], priority: int,
+    def _submit(self, kind: Kind, payload: Mapping[str, Any], priority: int,
                 then: Callable[[Job], None]) -> None:
         pool = f"device:{self.device}" if kind == "measure" else "builder"
         job = self.client.submit_job(kind, pool, payload, campaign=self.campaign.name,
                                      priority=priority)
-        if job["state"] in ("done", "failed", "cancelled"):
+        if job.ended:
             self._ended.append((then, job))
         else:
-            self._waiting.setdefault(job["job"], []).append(then)
+            self._waiting.setdefault(job.job, []).append(then)
 
     def _listen(self, wait_s: float) -> None:
         """Hand every job that ended to whoever waits for it; waits at most ``wait_s`` for one."""
-        answer = self.client.finished(self.campaign.name, self._sequence,
-                                      0.0 if self._ended else wait_s)
-        self._sequence = answer["seq"]
-        for job in answer["jobs"]:
-            for then in self._waiting.pop(job["job"], ()):
+        jobs, self._sequence = self.client.finished(
+            self.campaign.name, self._sequence, 0.0 if self._ended else wait_s)
+        for job in jobs:
+            for then in self._waiting.pop(job.job, ()):
                 self._ended.append((then, job))
         while self._ended:
             then, job = self._ended.popleft()
             then(job)
 
-    def _wait_for(self, kind: str, payload: Mapping[str, Any], priority: int = 50) -> Job:
+    def _wait_for(self, kind: Kind, payload: Mapping[str, Any], priority: int = 50) -> Job:
         """Submit and wait: for the few jobs that nothing can go beside."""
         found: list[Job] = []
         self._submit(kind, payload, priority, found.append)
@@ -141,13 +138,16 @@ class Search:
 
     def _measure_payload(self, candidates: list[Mapping[str, Any]], attempt: int,
                          plan: Mapping[str, Any]) -> dict[str, Any]:
-        files = [{"sha256": c["sha256"], "size_bytes": c["file_bytes"]} for c in candidates]
+        # Two recipes may give the same file; it is measured once.
+        sizes = {c["sha256"]: c["file_bytes"] for c in candidates}
+        files = [{"sha256": sha256, "size_bytes": size} for sha256, size in sizes.items()]
         reference = self._document
         return {
             "reference": {"sha256": reference["sha256"], "size_bytes": reference["file_bytes"]},
             "candidates": files, "runtime": "onnxruntime", "plan": dict(plan),
             "options": {"threads": 1, "graph_level": "all", "batch": 1},
-            "quiet_level_s": None, "input_seed": 0, "attempt": attempt,
+            "quiet_level_s": reference.get("quiet_level_s"), "input_seed": 0,
+            "attempt": attempt,
         }
 
     # -- baseline --------------------------------------------------------------------------
@@ -155,10 +155,10 @@ class Search:
     def _establish_baseline(self) -> None:
         payload = {**self._build_payload(Recipe()), "fidelity": "full", "threads": self.threads}
         built = self._wait_for("train", payload)
-        if built["state"] != "done":
-            raise BuildError(f"The baseline could not be built: {built.get('message')}",
-                             built.get("reason") or "build")
-        build = built["result"]
+        if built.result is None:
+            raise BuildError(f"The baseline could not be built: {built.message}",
+                             built.reason or "build")
+        build = built.result
         known = self.client.campaign(self.campaign.name).get("baseline") or {}
         self._document = {**known, "sha256": build["sha256"], "file_bytes": build["file_bytes"]}
         evaluation = build["evaluation"]
@@ -202,7 +202,9 @@ class Search:
         for row in rows:
             self._seen.add(row["recipe"])
             if row["state"] == "complete":
-                feasible = row["measured"] and all(v <= 0 for v in row["constraints"].values())
+                # Only what was measured itself carries no reason.
+                feasible = row["reason"] is None and all(
+                    v <= 0 for v in (row["constraints"] or {}).values())
                 self._points.append(Point(row["id"], row["values"], feasible))
         numbers = self.sampling.restore(rows)
         self._asked = len(rows)
@@ -241,8 +243,8 @@ class Search:
             self._seen.add(proposal.recipe.hash)
             self._asked += 1
             trial = self.client.create_trial(
-                self.campaign.name, device=self.device, recipe=proposal.recipe.hash,
-                steps=proposal.recipe.as_list(), options={}, parameters=proposal.parameters)
+                self.campaign.name, self.device, proposal.recipe.as_list(),
+                parameters=proposal.parameters)
             self._start(Candidate(trial["id"], proposal.number, proposal.recipe))
 
     def _start(self, candidate: Candidate) -> None:
@@ -253,7 +255,7 @@ class Search:
     def _compressed(self, candidate: Candidate, job: Job) -> None:
         if not self._succeeded(candidate, job):
             return
-        candidate.build = job["result"]
+        candidate.build = job.result or {}
         candidate.values["file_bytes"] = candidate.build["file_bytes"]
         self._queue_measurement(candidate, "measuring")
 
@@ -315,7 +317,7 @@ class Search:
     def _trained(self, candidate: Candidate, job: Job) -> None:
         if candidate.trial not in self._flow or not self._succeeded(candidate, job):
             return
-        candidate.build = job["result"]
+        candidate.build = job.result or {}
         self._take_accuracy(candidate)
         drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
             "accuracy_drop")
@@ -359,10 +361,9 @@ class Search:
     def _succeeded(self, candidate: Candidate, job: Job) -> bool:
         if candidate.trial not in self._flow:
             return False
-        if job["state"] != "done":
-            self._tell(candidate, "failed", reason=job.get("reason") or job["state"],
-                       message=job.get("message"))
-        return bool(job["state"] == "done")
+        if job.result is None:
+            self._tell(candidate, "failed", reason=job.reason or job.state, message=job.message)
+        return job.result is not None
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
         constraints = excess(candidate.values, self.campaign.constraints)
@@ -374,11 +375,11 @@ class Search:
                  "untrained graph")
         self._tell(candidate, "complete", reason=reason, constraints=constraints)
 
-    def _tell(self, candidate: Candidate, state: str, reason: str | None = None,
+    def _tell(self, candidate: Candidate, state: TrialState, reason: str | None = None,
               message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:
         self._flow.pop(candidate.trial, None)
         self.client.tell_trial(
-            candidate.trial, state=state, values=candidate.values, intervals=candidate.intervals,
+            candidate.trial, state, values=candidate.values, intervals=candidate.intervals,
             constraints=dict(constraints or {}), reason=reason, message=message,
             sha256=candidate.build.get("sha256"), measurement=candidate.measured.get("measurement"))
         self.sampling.tell(candidate.number, state, candidate.values, constraints or {})
@@ -391,7 +392,6 @@ class Search:
                 if candidate in self._to_measure:
                     self._to_measure.remove(candidate)
                 self._tell(candidate, "pruned", reason="the budget ended before it was trained")
-        self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
         """Test accuracy of the baseline and of the points chosen on validation, then the end."""
@@ -415,11 +415,11 @@ def unpack_bits(correct: str, n: int) -> np.ndarray:
 
 def _entry(job: Job, sha256: str) -> Mapping[str, Any]:
     """What a measurement job says of one file; a failed job fails each of its files."""
-    if job["state"] == "done":
-        for entry in job["result"]["measurements"]:
+    if job.result is not None:
+        for entry in job.result["measurements"]:
             if entry["sha256"] == sha256:
                 return dict(entry)
-    return {"verdict": "failed", "reasons": [job.get("message") or job.get("reason")
+    return {"verdict": "failed", "reasons": [job.message or job.reason
                                              or "the measurement failed"]}
 
 

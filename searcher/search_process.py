@@ -7,10 +7,10 @@ from pathlib import Path
 from profiles.schema import profile
 from searcher.building import target_of
 from searcher.campaign import from_document
-from searcher.client import CoordinatorClient
+from searcher.client import connect
 from searcher.errors import FleetfrontError, UserError
 from searcher.lifeline import die_with_parent
-from searcher.running import coordinates, cores
+from searcher.running import cores
 from searcher.sampling import Sampling, Space
 from searcher.search import Search
 from searcher.tasks.catalog import task as task_of
@@ -19,7 +19,7 @@ from strategies.layers import layers_of
 
 def search(directory: Path, name: str) -> None:
     """Drive campaign ``name`` to its end; a failure of the whole campaign is recorded as such."""
-    with CoordinatorClient(*coordinates(directory)) as client:
+    with connect(directory) as client:
         try:
             campaign = from_document(client.campaign(name)["spec"])
             task = task_of(campaign.task)

@@ -79,6 +79,7 @@ def main(runtime_name: str, parent_pid: int) -> int:
         signal_on_parent_death(signal.SIGKILL)
     if parent_gone(parent_pid, direct=True):
         return 0
+    _leave_no_core()
     events = _own_stdout()
     request = Request(json.loads(_first_line().decode("utf-8")))
     die_with_stdin()
@@ -204,6 +205,15 @@ def _emit(events: int, event: Dict[str, Any]) -> None:
     rest = json.dumps(event, allow_nan=False).encode("ascii") + b"\n"
     while rest:
         rest = rest[os.write(events, rest):]
+
+
+def _leave_no_core() -> None:
+    """A crash is a result here; its memory image would fill the device's disk."""
+    try:
+        import resource
+        resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    except (ImportError, ValueError, OSError):
+        pass  # a system without such limits
 
 
 def _own_stdout() -> int:

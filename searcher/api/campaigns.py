@@ -5,14 +5,22 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query
+from sqlite_utils import Database
 
 from searcher.api.access import OPERATOR, TheBells, TheCoordinator
 from searcher.api.jobs import LONGEST_POLL_S, described
-from searcher.api.schemas import CampaignState, Document, Number, TrialCreation, TrialTelling
+from searcher.api.schemas import (
+    CampaignState,
+    Cancellation,
+    Document,
+    Number,
+    TrialCreation,
+    TrialTelling,
+)
 from searcher.coordinator import Coordinator
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, campaigns, jobs, trials
-from searcher.ledger.rows import CampaignRow
+from searcher.ledger import builds, campaigns, jobs, measurements, trials
+from searcher.ledger.rows import CampaignRow, TrialRow
 from searcher.recipe import Recipe
 
 router = APIRouter(prefix="/v1", tags=["campaigns"], dependencies=[OPERATOR])
@@ -60,6 +68,14 @@ async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState)
     return _with_counts(coordinator, row)
 
 
+@router.post("/campaigns/{name}/cancellations")
+async def cancel_queued(
+    coordinator: TheCoordinator, name: str, body: Cancellation
+) -> dict[str, Any]:
+    """Cancel the campaign's jobs of these kinds that have not begun and that only it wants."""
+    return {"cancelled": coordinator.cancel_queued(name, body.kinds)}
+
+
 @router.get("/campaigns/{name}/finished")
 async def finished(
     coordinator: TheCoordinator, bells: TheBells, name: str, after: Number = 0,
@@ -88,7 +104,9 @@ async def create_trial(
     coordinator: TheCoordinator, name: str, body: TrialCreation
 ) -> dict[str, Any]:
     """A running trial, or the one that this recipe already has on this device."""
-    recipe = Recipe.from_list(body.recipe)
+    recipe = Recipe.from_list(body.steps)
+    if recipe.hash != body.recipe:
+        raise ProtocolError(f"The steps hash to {recipe.hash}, not to {body.recipe}.")
     coordinator.campaign(name)
     with coordinator.store.atomic() as db:
         row = trials.find(db, name, body.device, recipe.hash, body.options)
@@ -126,11 +144,18 @@ async def trial_history(
     coordinator: TheCoordinator, name: str, device: str | None = None, state: str | None = None,
     after: Number = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> dict[str, Any]:
-    """Oldest first, each with the steps of its recipe; ask again with ``after`` = last id."""
+    """Oldest first; ask again with ``after`` = last id. Each comes with the steps of its recipe,
+    and whether its own file was ``measured`` (rather than the graph before training)."""
     coordinator.campaign(name)
     db = coordinator.store.db
     states = trials.STATES if state is None else (state,)
     return {"trials": [
-        {**asdict(row), "steps": builds.recipe(db, row.recipe)}
+        {**asdict(row), "steps": builds.recipe(db, row.recipe),
+         "measured": _own_file_measured(db, row)}
         for row in trials.history(db, name, device, states, after, limit)
     ]}
+
+
+def _own_file_measured(db: Database, row: TrialRow) -> bool:
+    found = None if row.measurement is None else measurements.file_of(db, row.measurement)
+    return found is not None and found == row.sha256

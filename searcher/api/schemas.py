@@ -57,9 +57,18 @@ class JobRequest(_Request):
     retry: bool = False
 
 
+class Cancellation(_Request):
+    """Which kinds of jobs; empty: all."""
+
+    kinds: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
+
+
 class TrialCreation(_Request):
+    """``recipe`` is the hash of ``steps``: a search and its coordinator agree on identities."""
+
     device: Name
-    recipe: Documents
+    recipe: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+    steps: Documents
     options: Document = Field(default_factory=dict)
     parameters: Document = Field(default_factory=dict)
 

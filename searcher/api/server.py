@@ -1,12 +1,12 @@
 """The coordinator's process: ``python -m searcher.api.server --dir DIR``.
 
 It takes DIR's lock, opens the ledger, binds, writes ``DIR/coordinator.json`` (address, operator
-token, pid; mode 0600) and serves until SIGTERM or SIGINT. Imports neither torch nor optuna.
+token, pid; mode 0600) and serves until SIGTERM or SIGINT: whoever finds the file may connect.
+Imports neither torch nor optuna.
 """
 
 import argparse
 import asyncio
-import fcntl
 import importlib
 import json
 import logging
@@ -27,13 +27,13 @@ from searcher.devices.enrolment import Host
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
+from searcher.lifeline import die_with_parent
+from searcher.ownership import owned
 from searcher.workers.base import NoWorkers, Workers
-from searcher.workers.lifetime import end_with_parent
 from searcher.workers.process_pool import ProcessPool
 
 LEDGER = "ledger.db"
 ADDRESS = "coordinator.json"
-LOCK = "coordinator.lock"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builder_process")
 _KEEP_ALIVE_S = 120
 
@@ -50,29 +50,6 @@ class _Server(uvicorn.Server):
         self.force_exit = self.should_exit and sig == signal.SIGINT
         self.should_exit = True
         self._on_exit()
-
-
-def take_lock(folder: Path) -> int:
-    """Own ``folder`` as long as the returned descriptor is open. Raises UserError when another
-    process does, naming its pid."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise UserError(f"The folder {folder} cannot be used: {error}. Choose another --dir.") \
-            from error
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        owner = os.read(descriptor, 32).decode(errors="replace").strip() or "unknown"
-        os.close(descriptor)
-        raise UserError(
-            f"The folder {folder} belongs to a running coordinator (pid {owner}). Use that one, "
-            "stop it, or choose another --dir."
-        ) from error
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()}\n".encode(), 0)
-    return descriptor
 
 
 def write_address(folder: Path, url: str, token: str) -> None:
@@ -124,45 +101,41 @@ def serve(options: argparse.Namespace) -> None:
         raise UserError(
             f"--host {options.host}: without TLS the coordinator listens on loopback only."
         )
-    lock = take_lock(options.dir)
-    (options.dir / ADDRESS).unlink(missing_ok=True)
-    (options.dir / "artifacts").mkdir(exist_ok=True)
-    store = Store(options.dir / LEDGER)
-    try:
-        listener = _bound(options.host, options.port)
-        url = _url(options.host, listener)
-        coordinator = Coordinator(store, options.dir, steady_clock(), host=Host.here())
-        token = secrets.token_urlsafe(32)
+    folder: Path = options.dir
+    with owned(folder):
+        (folder / ADDRESS).unlink(missing_ok=True)
+        (folder / "artifacts").mkdir(exist_ok=True)
+        store = Store(folder / LEDGER)
+        try:
+            _serve(options, store, _bound(options.host, options.port))
+        finally:
+            (folder / ADDRESS).unlink(missing_ok=True)
+            store.close()
 
-        async def started() -> None:
-            coordinator.start(_crew(options, coordinator, url))
-            write_address(options.dir, url, token)
-            _tell_ready(options.ready_fd, url)
-            # The first result would otherwise wait for numpy and scipy.
-            warm = asyncio.to_thread(importlib.import_module, "searcher.measurement")
-            app.state.warming = asyncio.create_task(warm)
 
-        app = create_app(coordinator, token, started)
-        config = uvicorn.Config(
-            app, access_log=False, log_config=None, lifespan="on",
-            timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=5,
-        )
-        _Server(config, app.state.bells.close).run(sockets=[listener])
-    finally:
-        (options.dir / ADDRESS).unlink(missing_ok=True)
-        store.close()
-        os.close(lock)
+def _serve(options: argparse.Namespace, store: Store, listener: socket.socket) -> None:
+    url = _url(options.host, listener)
+    coordinator = Coordinator(store, options.dir, steady_clock(), host=Host.here())
+    token = secrets.token_urlsafe(32)
+
+    async def started() -> None:
+        coordinator.start(_crew(options, coordinator, url))
+        write_address(options.dir, url, token)
+        # The first result would otherwise wait for numpy and scipy.
+        warm = asyncio.to_thread(importlib.import_module, "searcher.measurement")
+        app.state.warming = asyncio.create_task(warm)
+
+    app = create_app(coordinator, token, started)
+    config = uvicorn.Config(
+        app, access_log=False, log_config=None, lifespan="on",
+        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=5,
+    )
+    _Server(config, app.state.bells.close).run(sockets=[listener])
 
 
 def _url(host: str, listener: socket.socket) -> str:
     shown = f"[{host}]" if ":" in host else host
     return f"http://{shown}:{listener.getsockname()[1]}"
-
-
-def _tell_ready(descriptor: int | None, url: str) -> None:
-    if descriptor is not None:
-        os.write(descriptor, url.encode() + b"\n")
-        os.close(descriptor)
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -174,7 +147,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--builder-command", action="append", metavar="WORD",
                         help="the builder's command, word by word, instead of the shipped one")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
-    parser.add_argument("--ready-fd", type=int, help="write the address there once serving")
     options = parser.parse_args(arguments)
     options.dir = options.dir.absolute()
     if options.builders < 0:
@@ -188,7 +160,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
     if options.parent_pid is not None:
-        end_with_parent(options.parent_pid)
+        die_with_parent(options.parent_pid)
     try:
         serve(options)
     except FleetfrontError as error:

@@ -47,7 +47,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("Stopped. The same command goes on from here.", err=True)
         sys.exit(130)
-    except Exception as error:  # noqa: BLE001  the outermost boundary
+    except Exception as error:
         if os.environ.get("FLEETFRONT_DEBUG"):
             raise
         typer.echo(f"This is a defect of fleetfront: {type(error).__name__}: {error}\n"

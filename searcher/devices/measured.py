@@ -52,7 +52,7 @@ def store_measurements(
         "created_s": now_s,
     }
     return {
-        "quiet_level_s": level_s, "environment": environment_hash,
+        "quiet_level_s": level_s, "environment": {**result.environment, "key": environment_hash},
         "quiet_share": result.quiet_share,
         "measurements": [
             _store(db, common, measured, result.quiet_level_s, level_s, request.plan.gate)
@@ -117,10 +117,11 @@ def _store(
     measurement_id = measurements.put(db, columns)
     if samples.candidate_s:
         measurements.put_samples(db, measurement_id, samples)
+    shown = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
+             "summary")
     return {
-        "id": measurement_id, "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
-        "summary": summary, "load_s": measured.load_s, "first_s": measured.first_s,
-        "memory_bytes": columns["memory_bytes"], "provider": columns["provider"],
+        "measurement": measurement_id, **{name: columns[name] for name in shown},
+        **_figures(summary),
     }
 
 

@@ -4,7 +4,7 @@ Execution is at least once, acceptance at most once: a lease carries a fence fro
 only grows, and a result counts only under the fence of the lease that is in force.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from searcher.errors import ProtocolError
 from searcher.ledger import campaigns, jobs
 from searcher.ledger.rows import AgentRow, JobRow
 
-NOT_THE_JOBS_FAULT = ("no_builder",)
+NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io")
 """Reasons of failures that a new request for the same job overrules."""
 
 
@@ -167,4 +167,17 @@ def cancel_unwanted(db: Database, campaign: str, now_s: float) -> list[JobRow]:
             cancelled.append(job)
         else:
             jobs.request_cancel(db, job.id)
+    return cancelled
+
+
+def cancel_queued(
+    db: Database, campaign: str, kinds: Sequence[str], now_s: float
+) -> list[JobRow]:
+    """Jobs of a campaign that it does not need any more and nobody else waits for."""
+    cancelled = jobs.only_wanted_by(db, campaign, kinds)
+    for job in cancelled:
+        jobs.finish(
+            db, job.id, "cancelled", now_s, reason="cancelled",
+            message=f"Campaign {campaign} withdrew the job before it began.",
+        )
     return cancelled

@@ -128,7 +128,9 @@ def _store_evaluation_job(
         except OSError as error:
             raise MalformedResult(f"The artifact {request.sha256} is gone.") from error
         builds.put_artifact(db, request.sha256, file_bytes, now_s)
-    return _store_evaluation(db, job, result, request.sha256, request.split, now_s)
+    evaluation = payloads.table_of(result.get("evaluation"), "evaluation")
+    return {"evaluation": _store_evaluation(
+        db, job, evaluation, request.sha256, request.split, now_s)}
 
 
 def _store_evaluation(

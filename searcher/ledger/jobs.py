@@ -1,5 +1,6 @@
 """Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -125,8 +126,10 @@ def extend(db: Database, pool: str, by_s: float) -> None:
 
 
 def keep_until(db: Database, job_id: int, expires_s: float) -> None:
+    """A lease that outlived the coordinator does not end before ``expires_s``."""
     db.execute(
-        "UPDATE jobs SET lease_expires_s = max(lease_expires_s, ?) WHERE id = ?",
+        """UPDATE jobs SET lease_expires_s = max(lease_expires_s, ?1),
+             deadline_at_s = max(deadline_at_s, ?1) WHERE id = ?2""",
         [expires_s, job_id],
     )
 
@@ -179,6 +182,21 @@ def unwanted(db: Database, campaign: str, limit: int = 100_000) -> list[JobRow]:
         f"""WHERE t.id IN (SELECT job FROM job_requests WHERE campaign = ?)
             AND t.state IN ('queued', 'leased') AND NOT {_NOT_ENDED} ORDER BY t.id LIMIT ?""",
         [campaign, limit],
+    )
+
+
+def only_wanted_by(
+    db: Database, campaign: str, kinds: Sequence[str], limit: int = 100_000
+) -> list[JobRow]:
+    """Queued jobs of these kinds (none given: of any) that nobody but ``campaign`` waits for."""
+    of_kind = f"AND t.kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
+    return select(
+        db, JobRow, "jobs",
+        f"""WHERE t.id IN (SELECT job FROM job_requests WHERE campaign = ?)
+            AND t.state = 'queued' AND NOT t.unowned {of_kind} AND NOT EXISTS (
+              SELECT 1 FROM job_requests r WHERE r.job = t.id AND r.campaign <> ?)
+            ORDER BY t.id LIMIT ?""",
+        [campaign, *kinds, campaign, limit],
     )
 
 

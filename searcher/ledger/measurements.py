@@ -62,6 +62,12 @@ def get(db: Database, measurement_id: int) -> MeasurementRow | None:
     return first(db, MeasurementRow, "measurements", "WHERE id = ?", [measurement_id])
 
 
+def file_of(db: Database, measurement_id: int) -> str | None:
+    """The sha256 of what was measured."""
+    row = db.execute("SELECT sha256 FROM measurements WHERE id = ?", [measurement_id]).fetchone()
+    return None if row is None else str(row[0])
+
+
 def of_file(
     db: Database, sha256: str, device: str | None = None, limit: int = 100
 ) -> list[MeasurementRow]:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from strategies.base import Layer, Limits, Suggester, within
 from strategies.structure.replacing import replace_layers, weights_of
 
+NARROW = 16
+
 
 @dataclass(frozen=True)
 class Svd:
@@ -21,7 +23,7 @@ class Svd:
     summary: ClassVar[str] = "splits a fully connected layer into two of low rank"
     paper: ClassVar[str] = (
         "Denton et al. 2014, Exploiting Linear Structure Within Convolutional Networks")
-    limits_text: ClassVar[str] = "leaves layers that would not get smaller"
+    limits_text: ClassVar[str] = "leaves layers that would not get smaller and those narrower than 16"
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("fully_connected",)
 
@@ -40,7 +42,7 @@ class Svd:
         return replace_layers(model, layers, self._factor, self.name)
 
     def _factor(self, layer: nn.Module) -> nn.Module | None:
-        if not isinstance(layer, nn.Linear):
+        if not isinstance(layer, nn.Linear) or min(layer.weight.shape) < NARROW:
             return None
         rank = max(1, round(min(layer.in_features, layer.out_features) * self.rank_ratio))
         with torch.no_grad():

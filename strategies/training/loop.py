@@ -73,6 +73,8 @@ def _optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, peak: float,
            loss_of: LossOf, fresh: bool) -> None:
+    # Channels last: convolutions of a few channels train a quarter to a third faster on CPUs.
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     constrained = any(True for _ in parametrizations(model))
     steps = max(len(epochs) * data.batches_per_epoch, 1)
@@ -85,7 +87,7 @@ def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, 
             if constrained:
                 advance(model, step / steps if fresh else 1.0)
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(batch, model(batch.inputs))
+            loss = loss_of(batch, model(_channels_last(batch.inputs)))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach()
@@ -95,4 +97,9 @@ def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, 
                                 "diverged, try a lower learning_rate.", "nan_loss")
     if constrained:
         advance(model, 1.0)
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
+
+
+def _channels_last(inputs: Tensor) -> Tensor:
+    return inputs.to(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs

@@ -1,6 +1,5 @@
 """Parametrizations of ``weight``: finding, advancing and baking them in."""
 
-import copy
 from collections.abc import Iterator
 from typing import Any, cast
 
@@ -41,11 +40,3 @@ def advance(model: nn.Module, progress: float) -> None:
         if hasattr(part, "advance"):
             part.advance(progress)
 
-
-def materialise(model: nn.Module) -> nn.Module:
-    """A copy without parametrizations that holds their values."""
-    plain = copy.deepcopy(model)
-    for module in plain.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            parametrize.remove_parametrizations(module, "weight", leave_parametrized=True)
-    return plain

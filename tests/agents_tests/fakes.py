@@ -6,6 +6,7 @@ import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
+from typing import Any
 
 PLAN = {"name": "test", "block_s": 0.004, "min_blocks": 8, "min_s": 0.0, "max_s": 0.2,
         "gate": 0.06, "fresh_session_every_s": 0.1, "warmup_s": 0.005}
@@ -41,16 +42,16 @@ class Coordinator:
     """The coordinator's side of the wire, with knobs to be a bad one."""
 
     def __init__(self):
-        self.leases = []
-        self.artifacts = {}
-        self.results = {}
-        self.requests = []
-        self.heartbeats = []
+        self.leases: Any = []
+        self.artifacts: Any = {}
+        self.results: Any = {}
+        self.requests: Any = []
+        self.heartbeats: Any = []
         self.verdict = "continue"
         self.tokens = {"token-1", "token-2"}
         self.secret = None
         self.drop = 0
-        self.statuses = []
+        self.statuses: Any = []
         self.cut_after = None
         self.wrong_version = False
         self.changed = threading.Condition()
@@ -84,6 +85,10 @@ class Coordinator:
 
 class _Server(ThreadingMixIn, HTTPServer):
     daemon_threads = True
+    coordinator: Any = None
+
+    def handle_error(self, request, client_address):
+        pass  # an agent that is killed leaves a broken connection
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -98,7 +103,8 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET
 
     def _serve(self):
-        owner = self.server.coordinator
+        server: Any = self.server
+        owner = server.coordinator
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         with owner.changed:
             owner.requests.append((self.command, self.path, dict(self.headers)))

@@ -4,6 +4,7 @@ import os
 import signal
 import time
 import zipapp
+from typing import Any
 
 import pytest
 
@@ -107,9 +108,9 @@ def test_a_child_ends_when_nobody_listens(tmp_path):
                                   "plan": payload_of([REFERENCE])["plan"]})
     while child.next_event(1.0) is None:
         assert child.ended() is None
-    child._process.stdin.close()
-    assert child._process.wait(30) == 0
-    child._process.stdin = None
+    process: Any = child._process
+    process.stdin.close()
+    assert process.wait(30) == 0
     child.close()
 
 

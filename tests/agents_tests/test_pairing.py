@@ -1,6 +1,7 @@
 """The gating on a machine whose clock, sessions and drift are made up."""
 
 import gc
+from itertools import compress
 
 import pytest
 
@@ -54,9 +55,8 @@ class Machine:
 
 def gated_ratio(rounds, index, level, gate=PLAN.gate):
     series = rounds.series[index]
-    ratios = [candidate * 2 / (before + after) for candidate, before, after, counts in zip(
-        series.candidate_s, series.before_s, series.after_s, quiet(series, level, gate)) if counts]
-    return median(ratios)
+    ratios = map(lambda own, before, after: own * 2 / (before + after), *series.blocks())
+    return median(list(compress(ratios, quiet(series, level, gate))))
 
 
 def test_a_block_is_calls_begun_within_its_time():
@@ -72,7 +72,8 @@ def test_a_slow_model_gets_one_call_a_block():
 
 def test_the_order_alternates_and_neighbours_share_a_reference_block():
     machine = Machine([0.004, 0.004, 0.004, 0.004])
-    rounds = machine.measure(PLAN._replace(min_blocks=2, warmup_s=0.0, fresh_session_every_s=9.0), 0.004)
+    plan = PLAN._replace(min_blocks=2, warmup_s=0.0, fresh_session_every_s=9.0)
+    rounds = machine.measure(plan, known_s=0.004)
     after_warm_up = machine.called[4:]
     assert after_warm_up == [0, 1, 0, 2, 0, 3, 0] + [3, 0, 2, 0, 1, 0]
     assert len(rounds.reference_s) == 7

@@ -256,7 +256,7 @@ def test_cancelling_kills_the_child():
 def test_a_payload_that_is_none_is_refused():
     with pytest.raises(ProtocolError, match="MeasurePayload.plan is missing"):
         measure({"reference": {"sha256": "a", "size_bytes": 1}, "candidates": [],
-                 "runtime": "fake", "options": {}}, {}, lambda *_: None, Clock())
+                 "runtime": "fake", "options": {}}, {}, lambda *_: ScriptedChild([], None), Clock())
 
 
 def test_the_limit_grows_with_plan_and_file():

@@ -11,7 +11,7 @@ _PR_SET_PDEATHSIG = 1
 _POLL_S = 1.0
 
 
-def end_with_parent(parent_pid: int) -> None:
+def die_with_parent(parent_pid: int) -> None:
     """From now on this process is killed when ``parent_pid``, its parent, ends.
 
     Call early, from the main thread. On Linux the kernel does it (at the end of the parent's

@@ -1,0 +1,105 @@
+import os
+import stat
+
+import pytest
+
+from agents.files import SpoolInUse, lock_folder, write_durably
+from agents.link import Link, LinkError, Refused
+from agents.protocol import Lease, ResultEnvelope
+from agents.spool import ResultSpool, Secret, read_secret, write_secret
+
+LEASE = Lease(12, "measure", 2, 7, 10.0, 60.0, {})
+SMALL = ResultEnvelope("failed", {"reason": "busy", "message": "m"})
+LARGE = ResultEnvelope("done", {"text": "x" * 5000})
+
+
+@pytest.fixture
+def link(coordinator):
+    coordinator.secret = "s"
+    link = Link(coordinator.url, "s")
+    yield link
+    link.close()
+
+
+def test_a_result_waits_until_it_is_accepted(tmp_path, coordinator, link):
+    ResultSpool(str(tmp_path), "s").put(LEASE, SMALL)
+    spool = ResultSpool(str(tmp_path), "s")
+    assert spool.waiting() == [(12, 2, 7)]
+    coordinator.statuses = [503]
+    with pytest.raises(LinkError):
+        spool.send_all(link)
+    assert spool.waiting() == [(12, 2, 7)]
+    assert spool.send_all(link) == []
+    assert spool.waiting() == []
+    assert coordinator.results == {"/v1/results/12/2?fence=7": {
+        "state": "failed", "result": {"reason": "busy", "message": "m"}}}
+
+
+def test_a_large_result_is_compressed(tmp_path, coordinator, link):
+    spool = ResultSpool(str(tmp_path), "s")
+    spool.put(LEASE, LARGE)
+    spool.send_all(link)
+    headers = coordinator.requests[0][2]
+    assert headers["Content-Encoding"] == "gzip" and int(headers["Content-Length"]) < 500
+    assert coordinator.results["/v1/results/12/2?fence=7"]["result"] == {"text": "x" * 5000}
+
+
+def test_a_stale_result_is_dropped_and_the_next_one_goes(tmp_path, coordinator, link):
+    spool = ResultSpool(str(tmp_path), "s")
+    spool.put(LEASE, SMALL)
+    spool.put(LEASE._replace(job=13), SMALL)
+    coordinator.statuses = [409]
+    assert spool.send_all(link) == ["result of job 12: scripted"]
+    assert spool.waiting() == [] and list(coordinator.results) == ["/v1/results/13/2?fence=7"]
+
+
+def test_a_secret_not_known_any_more_keeps_the_results(tmp_path, coordinator, link):
+    spool = ResultSpool(str(tmp_path), "s")
+    spool.put(LEASE, SMALL)
+    coordinator.secret = "another"
+    with pytest.raises(Refused):
+        spool.send_all(link)
+    assert spool.waiting() == [(12, 2, 7)]
+
+
+def test_results_of_another_enrolment_are_not_sent(tmp_path):
+    ResultSpool(str(tmp_path), "one").put(LEASE, SMALL)
+    assert ResultSpool(str(tmp_path), "other").waiting() == []
+
+
+def test_what_was_not_finished_is_not_sent(tmp_path):
+    spool = ResultSpool(str(tmp_path), "s")
+    folder = os.path.join(str(tmp_path), "results")
+    folder = os.path.join(folder, os.listdir(folder)[0])
+    for name in ("1-1-1.json.new", "x-1-1.json", "1-1.json"):
+        with open(os.path.join(folder, name), "w") as stream:
+            stream.write("{")
+    assert spool.waiting() == []
+
+
+def test_the_secret_is_kept_for_its_owner_only(tmp_path):
+    assert read_secret(str(tmp_path)) is None
+    secret = Secret("http://x:1", "desk", "desk", "hush")
+    write_secret(str(tmp_path), secret)
+    assert read_secret(str(tmp_path)) == secret
+    assert stat.S_IMODE(os.stat(str(tmp_path / "agent.json")).st_mode) == 0o600
+    (tmp_path / "agent.json").write_text("{")
+    assert read_secret(str(tmp_path)) is None
+
+
+def test_writing_leaves_no_partial_file(tmp_path, monkeypatch):
+    path = str(tmp_path / "x")
+    write_durably(path, b"old")
+    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(OSError):
+        write_durably(path, b"new")
+    assert os.listdir(str(tmp_path)) == ["x"]
+    assert (tmp_path / "x").read_bytes() == b"old"
+
+
+def test_a_folder_has_one_agent(tmp_path):
+    unlock = lock_folder(str(tmp_path))
+    with pytest.raises(SpoolInUse, match="--spool"):
+        lock_folder(str(tmp_path))
+    unlock()
+    lock_folder(str(tmp_path))()

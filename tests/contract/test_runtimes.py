@@ -1,0 +1,161 @@
+"""What every runtime keeps, the fake included: in this process, and through a measuring child."""
+
+import hashlib
+import json
+import math
+import random
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.children import CHILD_NAMES, ProcessChild
+from agents.protocol import OUTPUT_LIMIT, MeasureResult
+from agents.runner import measure
+from agents.runtimes import RUNTIMES, runtime_named
+from agents.runtimes.base import ModelRefused, RuntimeUnavailable, input_values
+
+OPTIONS: dict[str, Any] = {"threads": 1, "graph_level": "all", "batch": 1}
+PLAN = {"name": "test", "block_s": 0.002, "min_blocks": 2, "min_s": 0.0, "max_s": 0.1, "gate": 9.0,
+        "fresh_session_every_s": 0.05, "warmup_s": 0.002, "memory": True}
+
+
+def onnx_model(outputs: int = 3, kind: str = "FLOAT", scale: float = 2.0) -> bytes:
+    """``y = scale * x`` of shape (batch, outputs); opset 11, so that old runtimes load it."""
+    onnx = pytest.importorskip("onnx")
+    tensor = getattr(onnx.TensorProto, kind)
+    x = onnx.helper.make_tensor_value_info("x", tensor, ["n", outputs])
+    y = onnx.helper.make_tensor_value_info("y", tensor, ["n", outputs])
+    factor = onnx.helper.make_tensor("k", tensor, [1], [scale])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Mul", ["x", "k"], ["y"])], "g", [x], [y],
+                                   [factor])
+    model = onnx.helper.make_model(
+        graph, opset_imports=[onnx.helper.make_opsetid("", 11)], ir_version=6)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def fake_model(outputs: int = 3) -> bytes:
+    return json.dumps({"fake_model": 1, "outputs": [0.5] * outputs}).encode()
+
+
+MODELS: dict[str, Callable[[int], bytes]] = {"onnxruntime": onnx_model, "fake": fake_model}
+
+
+def put(folder: Path, content: bytes) -> str:
+    path = folder / hashlib.sha256(content).hexdigest()
+    path.write_bytes(content)
+    return str(path)
+
+
+def test_every_runtime_is_under_contract() -> None:
+    assert set(MODELS) == set(RUNTIMES) == set(CHILD_NAMES)
+
+
+def test_an_unknown_runtime_names_the_known_ones() -> None:
+    with pytest.raises(RuntimeUnavailable, match="'torch'.*fake, onnxruntime"):
+        runtime_named("torch")
+
+
+@pytest.fixture(params=sorted(MODELS))
+def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "onnxruntime":
+        pytest.importorskip("onnxruntime")
+    return str(request.param)
+
+
+class TestRuntime:
+    def test_it_tells_its_version_and_providers(self, name: str) -> None:
+        versions = runtime_named(name).versions()
+        assert isinstance(versions[name], str) and versions["providers"]
+        json.dumps(versions)
+
+    def test_a_session_runs_and_its_clock_moves(self, name: str, tmp_path: Path) -> None:
+        runtime = runtime_named(name)
+        session = runtime.open(put(tmp_path, MODELS[name](3)), OPTIONS, 0)
+        before = runtime.clock_ns()
+        session.run()
+        assert isinstance(before, int) and runtime.clock_ns() > before
+        assert session.provider.endswith("ExecutionProvider")
+
+    def test_outputs_are_finite_floats_repeatable_and_bounded(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        runtime = runtime_named(name)
+        path = put(tmp_path, MODELS[name](3000))
+        first = runtime.open(path, OPTIONS, 7).first_output()
+        assert len(first) == OUTPUT_LIMIT
+        assert all(isinstance(value, float) and math.isfinite(value) for value in first)
+        assert runtime.open(path, OPTIONS, 7).first_output() == first
+
+    def test_a_file_that_cannot_be_loaded_is_refused(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(ModelRefused) as caught:
+            runtime_named(name).open(put(tmp_path, b""), OPTIONS, 0)
+        assert len(str(caught.value)) > 10 and "\n" not in str(caught.value)
+        with pytest.raises(ModelRefused):
+            runtime_named(name).open(str(tmp_path / "absent"), OPTIONS, 0)
+
+    @pytest.mark.parametrize("batch", [0, -1, "1", 1.5, True])
+    def test_a_batch_that_is_none_is_refused(self, name: str, tmp_path: Path, batch: Any) -> None:
+        with pytest.raises(ModelRefused, match="'batch'"):
+            runtime_named(name).open(put(tmp_path, MODELS[name](3)), {"batch": batch}, 0)
+
+    def test_it_is_measured_through_a_child(self, name: str, tmp_path: Path) -> None:
+        good, bad = MODELS[name](3), b"\x00 no model" if name == "onnxruntime" else b""
+        result = measured(tmp_path, name, [good, bad, MODELS[name](4)])
+        refused, valid = result.measurements
+        assert refused.verdict == "failed" and refused.reasons[0].startswith("unloadable: ")
+        assert valid.verdict == "valid" and len(valid.outputs) == 4
+        assert valid.memory_bytes is not None and valid.memory_baseline_bytes is not None
+        assert valid.memory_bytes >= valid.memory_baseline_bytes > 1e6
+        assert valid.load_s is not None and valid.first_s is not None and valid.first_s > 0
+        assert sum(valid.sample_blocks) > 0
+        assert result.environment["runtime"][name]
+
+
+def measured(folder: Path, name: str, contents: list[bytes]) -> MeasureResult:
+    refs = [{"sha256": hashlib.sha256(one).hexdigest(), "size_bytes": len(one)} for one in contents]
+    paths = {Path(path).name: path for path in (put(folder, one) for one in contents)}
+    payload = {"reference": refs[0], "candidates": refs[1:], "runtime": name, "options": OPTIONS,
+               "plan": PLAN}
+    return measure(payload, paths, ProcessChild, time.monotonic)
+
+
+class TestOnnxRuntime:
+    """The input rule, which the searcher's evaluation shares."""
+
+    @pytest.mark.parametrize("batch", [1, 4])
+    def test_the_input_is_seeded_in_c_order_as_float32(self, tmp_path: Path, batch: int) -> None:
+        pytest.importorskip("onnxruntime")
+        session = runtime_named("onnxruntime").open(
+            put(tmp_path, onnx_model(5)), {"batch": batch}, 3)
+        source = random.Random(3)
+        values = np.array([source.random() for _ in range(5 * batch)], dtype=np.float32)
+        assert session.first_output() == pytest.approx((values * 2).tolist(), rel=1e-7)
+        assert input_values(2, 3) == [random.Random(3).random(), input_values(2, 3)[1]]
+
+    @pytest.mark.parametrize("level", ["all", "basic", "disable"])
+    def test_graph_levels(self, tmp_path: Path, level: str) -> None:
+        pytest.importorskip("onnxruntime")
+        options = dict(OPTIONS, graph_level=level)
+        session = runtime_named("onnxruntime").open(put(tmp_path, onnx_model()), options, 0)
+        assert session.provider == "CPUExecutionProvider"
+
+    def test_unknown_levels_and_inputs_that_are_no_floats_are_refused(self, tmp_path: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        runtime = runtime_named("onnxruntime")
+        with pytest.raises(ModelRefused, match="all, basic, disable, got 'max'"):
+            runtime.open(put(tmp_path, onnx_model()), {"graph_level": "max"}, 0)
+        with pytest.raises(ModelRefused, match="int64"):
+            runtime.open(put(tmp_path, onnx_model(kind="INT64", scale=2)), OPTIONS, 0)
+        half = runtime.open(put(tmp_path, onnx_model(kind="FLOAT16")), OPTIONS, 0)
+        assert len(half.first_output()) == 3
+
+    def test_values_that_are_not_finite_fail_the_candidate(self, tmp_path: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        result = measured(tmp_path, "onnxruntime", [onnx_model(), onnx_model(scale=math.inf)])
+        assert result.measurements[0].verdict == "failed"
+        assert result.measurements[0].reasons == ["not finite: the value 0 of the first output"]

@@ -1,0 +1,266 @@
+"""Loose result JSON becomes strict rows, or the job fails with the reason."""
+
+import gzip
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from agents import protocol
+from searcher.devices.measured import unpacked
+from searcher.devices.wire import content_of
+from searcher.errors import ProtocolError
+from searcher.ledger import builds, jobs, measurements
+from searcher.ledger.rows import AgentRow, JobRow
+from tests.searcher_tests.devices.laboratory import (
+    Laboratory,
+    build_result,
+    envelope,
+    evaluation,
+    measure_payload,
+    measure_result,
+    measured,
+)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Laboratory]:
+    laboratory = Laboratory.open(tmp_path)
+    yield laboratory
+    laboratory.store.close()
+
+
+def ended(lab: Laboratory, job: JobRow) -> JobRow:
+    found = jobs.get(lab.store.db, job.id)
+    assert found is not None
+    return found
+
+
+def measuring(lab: Laboratory, candidates: int = 1, attempt: int = 1) -> tuple[AgentRow, JobRow]:
+    agent = lab.device()
+    files = [lab.artifact(f"candidate {i}".encode()) for i in range(candidates)]
+    payload = {**measure_payload(lab.artifact(b"reference"), *files), "attempt": attempt}
+    lab.coordinator.submit("measure", "device:local_cpu", payload)
+    return agent, lab.leased(agent)
+
+
+def test_a_build_is_stored_whole(lab: Laboratory) -> None:
+    builder = lab.builder()
+    lab.compress()
+    job = lab.leased(builder)
+    lab.done(builder, job)
+    result = ended(lab, job).result
+    assert result is not None
+    build = builds.get(lab.store.db, result["build_key"])
+    assert build is not None and build.fidelity == "untrained" and build.job == job.id
+    artifact = builds.artifact(lab.store.db, result["sha256"])
+    assert artifact is not None and artifact.build_key == build.key
+    assert artifact.target == job.payload["target"]
+    assert builds.probe_outputs(lab.store.db, result["sha256"]) == [0.25, 0.75]
+    assert builds.recipe(lab.store.db, build.recipe) == job.payload["recipe"]
+    row = builds.evaluation(lab.store.db, result["sha256"], "validation")
+    assert row is not None and (row.value, row.n, row.correct) == (0.75, 8, b"\xfc")
+    assert result["evaluation"]["id"] == row.id
+    assert result["evaluation"]["correct"] == evaluation()["correct"]
+    assert "probe_outputs" not in result
+
+
+def test_an_evaluation_counts_once(lab: Laboratory) -> None:
+    builder = lab.builder()
+    file = lab.artifact(b"model")
+    payload = {"task": "lenet5-mnist", "sha256": file["sha256"], "split": "test"}
+    for value in (0.75, 0.5):
+        lab.coordinator.submit("evaluate", "builder", payload)
+        job = lab.leased(builder)
+        lab.put(builder, job, envelope({"evaluation": evaluation(value)}))
+        result = ended(lab, job).result
+        assert result is not None and result["evaluation"]["value"] == 0.75
+        payload = {**payload, "task": "another name of it"}
+
+
+def test_a_measurement_is_stored_with_its_samples(lab: Laboratory) -> None:
+    agent, job = measuring(lab, candidates=2)
+    lab.done(agent, job)
+    result = ended(lab, job).result
+    assert result is not None and len(result["measurements"]) == 2
+    shown = result["measurements"][0]
+    row = measurements.get(lab.store.db, shown["measurement"])
+    assert row is not None and row.verdict == "valid" == shown["verdict"]
+    assert shown["ratio"] == row.ratio == pytest.approx(0.5, rel=0.01)
+    assert row.latency_s == pytest.approx((row.ratio or 0) * 1e-4)
+    assert row.n == 12 and row.conditions["after"] == {"load_1min": 0.2}
+    assert measurements.environment(lab.store.db, row.environment) == {
+        "identity": {"hostname": "workbench"}, "runtime": {"onnxruntime": "1.32.0"},
+        "governor": None}
+    samples = measurements.samples(lab.store.db, row.id)
+    assert samples is not None and len(samples.calls_ns) == 36
+    assert samples.before_s == [1e-4] * 12 and samples.sample_blocks == [3] * 12
+    levels = measurements.quiet_levels(lab.store.db, "local_cpu")
+    assert [level.level_s for level in levels] == [1e-4]
+
+
+def test_latency_is_the_ratio_times_the_lowest_level_known(lab: Laboratory) -> None:
+    agent, job = measuring(lab)
+    lab.done(agent, job)
+    agent, again = measuring(lab, attempt=2)
+    lab.put(agent, again, envelope(measure_result(again.payload, level_s=1.1e-4)))
+    result = ended(lab, again).result
+    assert result is not None and result["quiet_level_s"] == 1e-4
+    shown = result["measurements"][0]
+    assert shown["latency_s"] == pytest.approx(shown["ratio"] * 1e-4)
+
+
+def test_wrong_outputs_are_invalid(lab: Laboratory) -> None:
+    builder, agent = lab.builder(), lab.device()
+    lab.compress()
+    build = lab.leased(builder)
+    lab.done(builder, build)
+    built = ended(lab, build).result
+    assert built is not None
+    file = {"sha256": built["sha256"], "size_bytes": built["file_bytes"]}
+    payload = measure_payload(lab.artifact(b"reference"), file)
+    lab.coordinator.submit("measure", "device:local_cpu", payload)
+    job = lab.leased(agent)
+    result = measure_result(job.payload)
+    result["measurements"][0]["outputs"] = [0.25, 0.5]
+    lab.put(agent, job, envelope(result))
+    shown = (ended(lab, job).result or {})["measurements"][0]
+    assert shown["verdict"] == "invalid" and shown["reasons"][0].startswith("parity: ")
+    assert shown["summary"] is None and "ratio" not in shown
+
+
+def test_no_quiet_block_is_busy(lab: Laboratory) -> None:
+    agent, job = measuring(lab)
+    result = measure_result(job.payload)
+    result["measurements"][0]["blocks"]["before_s"] = [2e-4] * 12
+    lab.put(agent, job, envelope(result))
+    shown = (ended(lab, job).result or {})["measurements"][0]
+    assert (shown["verdict"], shown["reasons"]) == ("invalid", ["busy"])
+
+
+def test_a_crashed_candidate_beside_a_valid_one(lab: Laboratory) -> None:
+    agent, job = measuring(lab, candidates=2)
+    result = measure_result(job.payload)
+    result["measurements"][1] = {
+        **measured(job.payload["candidates"][1]["sha256"], blocks=0), "verdict": "failed",
+        "reasons": ["crashed: signal 11"], "load_s": None, "first_s": None, "outputs": []}
+    lab.put(agent, job, envelope(result))
+    verdicts = [m["verdict"] for m in (ended(lab, job).result or {})["measurements"]]
+    assert verdicts == ["valid", "failed"]
+
+
+def test_a_failed_job_says_why(lab: Laboratory) -> None:
+    builder = lab.builder()
+    lab.compress()
+    job = lab.leased(builder)
+    lab.put(builder, job, envelope(
+        {"reason": "nan_loss", "message": "the loss is NaN \ud800"}, "failed"))
+    found = ended(lab, job)
+    assert (found.state, found.reason) == ("failed", "nan_loss")
+    assert (found.message or "").startswith("the loss is NaN")
+
+
+Change = dict[str, Any]
+
+
+@pytest.mark.parametrize("change", [
+    {"sha256": "../../etc/passwd"}, {"sha256": "0" * 64}, {"file_bytes": 7}, {"file_bytes": -1},
+    {"file_bytes": 2**70}, {"build_key": ""}, {"build_key": None}, {"report": []},
+    {"probe_outputs": ["x"]}, {"graph_key": 5}, {"built_steps": 1.5},
+    {"evaluation": {**evaluation(), "n": 0}}, {"evaluation": {**evaluation(), "n": 9}},
+    {"evaluation": {**evaluation(), "correct": "%"}}, {"evaluation": {**evaluation(), "value": "1"}},
+    {"evaluation": 5},
+])
+def test_malformed_builds_fail_their_job(lab: Laboratory, change: Change) -> None:
+    builder = lab.builder()
+    lab.compress()
+    job = lab.leased(builder)
+    lab.put(builder, job, envelope({**build_result(lab.artifact(b"model")), **change}))
+    found = ended(lab, job)
+    assert (found.state, found.reason) == ("failed", "malformed_result")
+    assert found.message
+    assert list(lab.store.db.query("SELECT key FROM builds")) == []
+    assert list(lab.store.db.query("SELECT sha256 FROM artifacts")) == []
+
+
+def wrong_blocks(**blocks: Any) -> Change:
+    entry = measured("SHA")
+    return {"measurements": [{**entry, "blocks": {**entry["blocks"], **blocks}}]}
+
+
+@pytest.mark.parametrize("change", [
+    {"measurements": []}, {"quiet_level_s": 0.0}, {"quiet_level_s": None}, {"environment": 3},
+    {"quiet_share": "much"}, {"measurements": [measured("0" * 64)]},
+    wrong_blocks(candidate_s=[1e-4]), wrong_blocks(before_s=[-1e-4] * 12),
+    {"measurements": [{**measured("SHA"), "samples": "AAAA"}]},
+    {"measurements": [{**measured("SHA"), "sample_blocks": [2] * 12}]},
+    {"measurements": [{**measured("SHA"), "verdict": "splendid"}]},
+    {"measurements": [{**measured("SHA"), "memory_bytes": 2**70}]},
+])
+def test_malformed_measurements_fail_their_job(lab: Laboratory, change: Change) -> None:
+    agent, job = measuring(lab)
+    sha256 = job.payload["candidates"][0]["sha256"]
+    text = json.dumps({**measure_result(job.payload), **change}).replace("SHA", sha256)
+    lab.put(agent, job, envelope(json.loads(text)))
+    found = ended(lab, job)
+    assert (found.state, found.reason) == ("failed", "malformed_result")
+    assert measurements.of_job(lab.store.db, job.id) == []
+    assert not lab.workers.paused
+
+
+@pytest.mark.parametrize("content", [
+    b"", b"\xff", b"{", b"[]", b"null", b'{"state": "done"}', b'{"state": 1, "result": {}}',
+    b'{"state": "done", "result": {"x": NaN}}', b"[" * 100_000,
+    b'{"state": "failed", "result": {"reason": 5, "message": "x"}}', b"9" * 5000,
+])
+def test_malformed_bodies_fail_their_job(lab: Laboratory, content: bytes) -> None:
+    builder = lab.builder()
+    lab.compress()
+    job = lab.leased(builder)
+    lab.put(builder, job, content)
+    assert ended(lab, job).reason == "malformed_result"
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture],
+          deadline=None)
+@given(st.sampled_from(sorted(build_result({"sha256": "0" * 64, "size_bytes": 1}))), json_values)
+def test_whatever_a_builder_sends_ends_its_job(
+        tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
+    lab = Laboratory.open(tmp_path_factory.mktemp("lab"))
+    builder = lab.builder()
+    lab.compress()
+    job = lab.leased(builder)
+    lab.put(builder, job, envelope({**build_result(lab.artifact(b"model")), key: value}))
+    assert ended(lab, job).state in ("done", "failed")
+    lab.store.close()
+
+
+def test_gzip_is_unpacked_within_bounds() -> None:
+    packed = gzip.compress(b"x" * 1000)
+    assert content_of(packed, "gzip", 1000) == b"x" * 1000
+    with pytest.raises(ProtocolError) as refused:
+        content_of(packed, "gzip", 999)
+    assert refused.value.status == 413
+    for broken in (b"", b"not gzip", packed[:-9]):
+        with pytest.raises(ProtocolError):
+            content_of(broken, "gzip", 1000)
+    with pytest.raises(ProtocolError) as refused:
+        content_of(b"", "br", 1000)
+    assert refused.value.status == 415
+
+
+@given(st.lists(st.integers(1, 2**32 - 1), max_size=50), st.booleans())
+def test_samples_unpack_as_agents_pack_them(calls: list[int], slow: bool) -> None:
+    calls = [*calls, 2**33] if slow else calls
+    assert list(unpacked(protocol.pack_samples(calls))) == calls
