@@ -15,8 +15,17 @@ GRACE_S = 10.0
 
 
 def main(argv: Optional[List[str]] = None) -> int:
-    """Exit codes: 0 done; 1 the user can mend it, and is told how; 2 a defect of ours."""
-    words = sys.argv[1:] if argv is None else argv
+    """Returns 0, or raises SystemExit: 1 the user can mend it, and is told how; 2 a defect of ours.
+
+    The exception, not the value, because a zipapp drops what its entry point returns.
+    """
+    code = _main(sys.argv[1:] if argv is None else argv)
+    if code:
+        sys.exit(code)
+    return 0
+
+
+def _main(words: List[str]) -> int:
     options = _parser().parse_args(words)
     if options.child:
         from agents.runtimes.child import main as child_main

@@ -226,7 +226,7 @@ class Agent:
         finally:
             heart.stop()
             self._working = False
-        if envelope is None or heart.stopped is not None:
+        if envelope is None or heart.stopped == "stale":
             LOG.info("job %d: nothing to send (%s)", lease.job, heart.stopped or "abandoned")
             return
         LOG.info("job %d: %s", lease.job, envelope.state)
@@ -287,6 +287,8 @@ class _Work:
         try:
             return ResultEnvelope("done", self._result())
         except Cancelled:
+            if self._heart.stopped == "cancel":
+                return _failed("cancelled", "The coordinator cancelled the job.")
             if self._heart.stopped is not None or not self._late():
                 return None
             return _failed("deadline", "The job took longer than its {:g} s.".format(

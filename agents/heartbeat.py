@@ -12,7 +12,7 @@ TIMEOUT_S = 10.0
 
 class Heart:
     """Beats for one lease over a link of its own. ``stopped`` is None, ``cancel`` (the coordinator
-    wants the job no more) or ``stale`` (somebody else has it): both mean, stop and send nothing."""
+    wants the job no more) or ``stale`` (the lease is not ours any more): both mean, stop."""
 
     def __init__(self, link: Link, lease: Lease) -> None:
         self._link = link

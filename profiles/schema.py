@@ -1,4 +1,4 @@
-"""``DeviceProfile``: what a device loads and computes with. One device, one TOML beside this file."""
+"""``DeviceProfile``: what a device loads and computes with. One device, one TOML."""
 
 import tomllib
 from collections.abc import Mapping

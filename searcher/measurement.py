@@ -207,7 +207,7 @@ def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
 
 
 def paired_difference(
-    baseline: Sequence[bool] | np.ndarray, candidate: Sequence[bool] | np.ndarray, z: float = 1.959964
+    baseline: np.ndarray, candidate: np.ndarray, z: float = 1.959964
 ) -> tuple[float, float, float]:
     """Baseline minus candidate accuracy over the same samples, with its 95 % interval.
 

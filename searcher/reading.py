@@ -1,4 +1,4 @@
-"""What a folder's ledger says: campaigns, candidates, fronts. Read-only; for commands and reports."""
+"""What a ledger says: campaigns, candidates, fronts. Read-only; for commands and reports."""
 
 import re
 from collections.abc import Iterable, Mapping

@@ -25,7 +25,7 @@ from typing import Any
 
 from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
-from searcher.client import CoordinatorClient, connect
+from searcher.client import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.measurement import Plan
 from searcher.ownership import owned
@@ -92,6 +92,16 @@ def last_words(directory: Path, name: str, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:]) or f"(nothing in {log})"
 
 
+def connect(directory: Path) -> CoordinatorClient:
+    """The operator's client of the coordinator that owns ``directory``. Raises UserError."""
+    path = directory / "coordinator.json"
+    try:
+        address = json.loads(path.read_text())
+        return CoordinatorClient(address["url"], address["token"])
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"No coordinator serves {directory} ({path.name}: {error}).") from error
+
+
 @contextlib.contextmanager
 def tree(directory: Path, builders: int, agent: bool) -> Iterator[Tree]:
     """Coordinator with ``builders`` builder processes, and an agent for this machine if asked.
@@ -132,12 +142,13 @@ def _start_agent(grown: Tree) -> None:
     """Enrol this machine as ``local_cpu`` with a one-time token and start its agent."""
     archive = grown.directory / "agent.pyz"
     build_agent(archive)
-    token = grown.client.enrol(LOCAL_DEVICE, "agent", LOCAL_DEVICE)
+    token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE)["token"]
     spool = grown.directory / "agent"
     token_file = _token_file(spool, token)
     grown.spawn("agent", [
-        sys.executable, str(archive), "--coordinator", grown.client.url, "--token-file", str(token_file),
-        "--name", LOCAL_DEVICE, "--spool", str(spool), "--parent-pid", str(os.getpid())])
+        sys.executable, str(archive), "--coordinator", grown.client.url,
+        "--token-file", str(token_file), "--name", LOCAL_DEVICE,
+        "--spool", str(spool), "--parent-pid", str(os.getpid())])
 
 
 def _token_file(folder: Path, token: str) -> Path:
@@ -170,7 +181,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     if not _has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
         with tree(directory, builders, agent=True) as grown:
-            grown.client.submit_campaign(campaign.as_dict())
+            grown.client.create_campaign(campaign.as_dict())
             grown.spawn("search", [
                 sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
                 "--campaign", campaign.name, "--parent-pid", str(os.getpid())])
@@ -259,12 +270,12 @@ def measure_file(model: Path, directory: Path, plan: Plan) -> dict[str, Any]:
             {"reference": file, "candidates": [file], "runtime": "onnxruntime",
              "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
              "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)})
-        while not job.ended:
+        while job["state"] not in ("done", "failed", "cancelled"):
             grown.check()
-            job = grown.client.job(job.job, wait_s=2.0)
-    if job.result is None:
-        raise UserError(f"{model} could not be measured: {job.message or job.reason}.")
-    return measured_document(job.result)
+            job = grown.client.wait_job(job["job"], wait_s=2.0)
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
+    return measured_document(job["result"])
 
 
 def measured_document(result: dict[str, Any]) -> dict[str, Any]:

@@ -1,9 +1,9 @@
 """The search loop of one campaign on one device; it only decides, and everything it knows is in
 the ledger.
 
-    ask -> compress -> measure -> worth it? -> train short -> worth it? -> train full -> measure -> tell
-                                     |                           |              |
-                                   pruned                      pruned    complete, off the front
+    ask > compress > measure > worth it? > train short > worth it? > train full > measure > tell
+                               |                         |             |
+                            pruned                    pruned   complete, off the front
 
 Candidates flow independently: while some train, others are compressed, so that the builders never
 wait, and those that wait for the device share one quiet window.
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from searcher.campaign import Campaign
-from searcher.client import CoordinatorClient, Job, Kind, TrialState
+from searcher.client import CoordinatorClient, Kind, TrialState
 from searcher.deciding import (
     HEADROOM,
     Point,
@@ -42,6 +42,8 @@ WINDOW = 6
 """Candidates measured in one job at most."""
 ATTEMPTS = 3
 LATENCY_SLACK = 0.03
+
+Job = Mapping[str, Any]
 
 
 @dataclass
@@ -108,17 +110,18 @@ class Search:
         pool = f"device:{self.device}" if kind == "measure" else "builder"
         job = self.client.submit_job(kind, pool, payload, campaign=self.campaign.name,
                                      priority=priority)
-        if job.ended:
+        if job["state"] in ("done", "failed", "cancelled"):
             self._ended.append((then, job))
         else:
-            self._waiting.setdefault(job.job, []).append(then)
+            self._waiting.setdefault(job["job"], []).append(then)
 
     def _listen(self, wait_s: float) -> None:
         """Hand every job that ended to whoever waits for it; waits at most ``wait_s`` for one."""
-        jobs, self._sequence = self.client.finished(
-            self.campaign.name, self._sequence, 0.0 if self._ended else wait_s)
-        for job in jobs:
-            for then in self._waiting.pop(job.job, ()):
+        answer = self.client.finished(self.campaign.name, self._sequence,
+                                      0.0 if self._ended else wait_s)
+        self._sequence = answer["seq"]
+        for job in answer["jobs"]:
+            for then in self._waiting.pop(job["job"], ()):
                 self._ended.append((then, job))
         while self._ended:
             then, job = self._ended.popleft()
@@ -155,10 +158,10 @@ class Search:
     def _establish_baseline(self) -> None:
         payload = {**self._build_payload(Recipe()), "fidelity": "full", "threads": self.threads}
         built = self._wait_for("train", payload)
-        if built.result is None:
-            raise BuildError(f"The baseline could not be built: {built.message}",
-                             built.reason or "build")
-        build = built.result
+        if built["state"] != "done":
+            raise BuildError(f"The baseline could not be built: {built.get('message')}",
+                             built.get("reason") or "build")
+        build = built["result"]
         known = self.client.campaign(self.campaign.name).get("baseline") or {}
         self._document = {**known, "sha256": build["sha256"], "file_bytes": build["file_bytes"]}
         evaluation = build["evaluation"]
@@ -243,7 +246,7 @@ class Search:
             self._seen.add(proposal.recipe.hash)
             self._asked += 1
             trial = self.client.create_trial(
-                self.campaign.name, self.device, proposal.recipe.as_list(),
+                self.campaign.name, self.device, proposal.recipe.hash, proposal.recipe.as_list(),
                 parameters=proposal.parameters)
             self._start(Candidate(trial["id"], proposal.number, proposal.recipe))
 
@@ -255,7 +258,7 @@ class Search:
     def _compressed(self, candidate: Candidate, job: Job) -> None:
         if not self._succeeded(candidate, job):
             return
-        candidate.build = job.result or {}
+        candidate.build = job["result"]
         candidate.values["file_bytes"] = candidate.build["file_bytes"]
         self._queue_measurement(candidate, "measuring")
 
@@ -317,7 +320,7 @@ class Search:
     def _trained(self, candidate: Candidate, job: Job) -> None:
         if candidate.trial not in self._flow or not self._succeeded(candidate, job):
             return
-        candidate.build = job.result or {}
+        candidate.build = job["result"]
         self._take_accuracy(candidate)
         drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
             "accuracy_drop")
@@ -361,9 +364,10 @@ class Search:
     def _succeeded(self, candidate: Candidate, job: Job) -> bool:
         if candidate.trial not in self._flow:
             return False
-        if job.result is None:
-            self._tell(candidate, "failed", reason=job.reason or job.state, message=job.message)
-        return job.result is not None
+        if job["state"] != "done":
+            self._tell(candidate, "failed", reason=job.get("reason") or job["state"],
+                       message=job.get("message"))
+        return bool(job["state"] == "done")
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
         constraints = excess(candidate.values, self.campaign.constraints)
@@ -392,6 +396,7 @@ class Search:
                 if candidate in self._to_measure:
                     self._to_measure.remove(candidate)
                 self._tell(candidate, "pruned", reason="the budget ended before it was trained")
+        self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
         """Test accuracy of the baseline and of the points chosen on validation, then the end."""
@@ -415,11 +420,11 @@ def unpack_bits(correct: str, n: int) -> np.ndarray:
 
 def _entry(job: Job, sha256: str) -> Mapping[str, Any]:
     """What a measurement job says of one file; a failed job fails each of its files."""
-    if job.result is not None:
-        for entry in job.result["measurements"]:
+    if job["state"] == "done":
+        for entry in job["result"]["measurements"]:
             if entry["sha256"] == sha256:
                 return dict(entry)
-    return {"verdict": "failed", "reasons": [job.message or job.reason
+    return {"verdict": "failed", "reasons": [job.get("message") or job.get("reason")
                                              or "the measurement failed"]}
 
 

@@ -7,10 +7,9 @@ from pathlib import Path
 from profiles.schema import profile
 from searcher.building import target_of
 from searcher.campaign import from_document
-from searcher.client import connect
 from searcher.errors import FleetfrontError, UserError
 from searcher.lifeline import die_with_parent
-from searcher.running import cores
+from searcher.running import connect, cores
 from searcher.sampling import Sampling, Space
 from searcher.search import Search
 from searcher.tasks.catalog import task as task_of

@@ -3,8 +3,8 @@
 import os
 import sys
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from searcher.cli import (
     build,
@@ -26,27 +26,26 @@ app = typer.Typer(
          "the real device, and keep the front of accuracy against speed, power and size.",
 )
 for module in (run, front, show, status, measure, build, complexity, strategies, report, doctor):
-    app.command()(module.command)
+    app.command(name=module.__name__.rpartition(".")[2])(module.command)
 
 
 def main() -> None:
     """Exit 0: done; 1: the user can mend it (wrong usage too); 2: a defect of ours."""
     try:
-        app(standalone_mode=False)
-    except click.exceptions.Abort:
+        # Typer returns the code of a typer.Exit and prints wrong usage itself.
+        code = app(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
+    except (typer.Abort, KeyboardInterrupt):
         typer.echo("Stopped. The same command goes on from here.", err=True)
         sys.exit(130)
-    except click.ClickException as error:
-        error.show()
+    except TyperException as error:
+        typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except click.exceptions.Exit as end:
-        sys.exit(end.exit_code)
     except (FleetfrontError, OSError) as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("Stopped. The same command goes on from here.", err=True)
-        sys.exit(130)
     except Exception as error:
         if os.environ.get("FLEETFRONT_DEBUG"):
             raise

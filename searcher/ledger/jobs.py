@@ -80,7 +80,7 @@ def queued(db: Database, pool: str, limit: int = 100) -> list[JobRow]:
 
 def leased(db: Database, pool: str | None = None, limit: int = 10_000) -> list[JobRow]:
     if pool is None:
-        return select(db, JobRow, "jobs", "WHERE state = 'leased' ORDER BY id LIMIT ?", [limit])
+        return select(db, JobRow, "jobs", "WHERE state = 'leased' ORDER BY pool LIMIT ?", [limit])
     return select(
         db, JobRow, "jobs", "WHERE state = 'leased' AND pool = ? ORDER BY id LIMIT ?",
         [pool, limit],

@@ -33,7 +33,7 @@ def end_of_pool(db: Database, pool: str, now_s: float) -> None:
 
 
 def still_open(db: Database, limit: int = 10_000) -> list[SpanRow]:
-    return select(db, SpanRow, "spans", "WHERE end_s IS NULL ORDER BY id LIMIT ?", [limit])
+    return select(db, SpanRow, "spans", "WHERE end_s IS NULL ORDER BY job LIMIT ?", [limit])
 
 
 def history(db: Database, campaign: str | None = None, limit: int = 100_000) -> list[SpanRow]:

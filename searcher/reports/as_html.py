@@ -14,7 +14,8 @@ from searcher.reading import Candidate, Reading
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
 STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px;padding:0 1rem;color:#1c2126}
+body{font:15px/1.5 system-ui,sans-serif;margin:2rem auto;max-width:1100px}
+body{padding:0 1rem;color:#1c2126}
 h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse;width:100%;font-size:13px}
 th,td{border-bottom:1px solid #dde1e5;padding:.35rem .5rem;text-align:right;vertical-align:top}

@@ -23,7 +23,7 @@ class Svd:
     summary: ClassVar[str] = "splits a fully connected layer into two of low rank"
     paper: ClassVar[str] = (
         "Denton et al. 2014, Exploiting Linear Structure Within Convolutional Networks")
-    limits_text: ClassVar[str] = "leaves layers that would not get smaller and those narrower than 16"
+    limits_text: ClassVar[str] = "leaves layers narrower than 16 or that would not get smaller"
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("fully_connected",)
 

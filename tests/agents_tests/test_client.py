@@ -149,9 +149,15 @@ def test_a_defect_of_ours_does_not_stop_the_device(coordinator, tmp_path):
                                                   "message": "KeyError: 'defect'"}
 
 
-@pytest.mark.parametrize("verdict", ["cancel", "stale"])
-def test_a_cancelled_job_ends_at_once_and_sends_nothing(coordinator, tmp_path, verdict):
-    coordinator.verdict = verdict
+def test_a_cancelled_job_ends_at_once_and_says_so(coordinator, tmp_path):
+    coordinator.verdict = "cancel"
+    coordinator.add([REFERENCE, fake_model(hang={"at": "open"})], ttl_s=0.2, max_s=100.0)
+    agent_of(coordinator, tmp_path).run()
+    assert only_result(coordinator)["result"]["reason"] == "cancelled"
+
+
+def test_a_job_that_somebody_else_has_ends_at_once_and_sends_nothing(coordinator, tmp_path):
+    coordinator.verdict = "stale"
     coordinator.add([REFERENCE, fake_model(hang={"at": "open"})], ttl_s=0.2, max_s=100.0)
     agent_of(coordinator, tmp_path).run()
     assert coordinator.heartbeats and coordinator.results == {}

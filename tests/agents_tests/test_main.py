@@ -57,9 +57,7 @@ def test_the_folder_does_one_job(coordinator, tmp_path, started):
 def test_one_file_does_one_job_anywhere(coordinator, tmp_path, started):
     folder = tmp_path / "build"
     shutil.copytree(os.path.join(ROOT, "agents"), str(folder / "agents"))
-    (folder / "__main__.py").write_text(
-        "import sys\nfrom agents.__main__ import main\nsys.exit(main())\n")
-    zipapp.create_archive(str(folder), str(tmp_path / "agent.pyz"))
+    zipapp.create_archive(str(folder), str(tmp_path / "agent.pyz"), main="agents.__main__:main")
     shutil.rmtree(str(folder))
     coordinator.add([REFERENCE, GOOD, fake_model(crash={"at": 3, "how": "segv"})])
     process = started(str(tmp_path / "agent.pyz"),
@@ -68,6 +66,7 @@ def test_one_file_does_one_job_anywhere(coordinator, tmp_path, started):
     assert process.returncode == 0, output
     measurements = coordinator.results["/v1/results/1/1?fence=1"]["result"]["measurements"]
     assert [one["verdict"] for one in measurements] == ["valid", "failed"]
+    assert started(str(tmp_path / "agent.pyz"), "--runtime", "fake").wait(WAIT_S) == 1
 
 
 def test_a_token_file_is_read(coordinator, tmp_path, started):
@@ -155,6 +154,8 @@ def test_the_doctor_names_the_mend(capsys, monkeypatch):
                         lambda *_: {"problem": "install it, `pip install onnxruntime`"})
     out = io.StringIO()
     assert doctor.report(sys.executable, out) == 1
+    with pytest.raises(SystemExit):
+        main(["--doctor"])
     assert "MISSING: install it" in out.getvalue() and "memory meter   ok" in out.getvalue()
     monkeypatch.setattr(doctor, "runtime_versions", lambda *_: {
         "onnxruntime": "1.0", "providers": ["CPUExecutionProvider"]})

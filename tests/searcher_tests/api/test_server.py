@@ -1,0 +1,203 @@
+"""The coordinator as a process: lock, address, builders, crashes."""
+
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from searcher.client import CoordinatorClient
+from searcher.ledger import spans
+from searcher.ledger.reading import open_ledger
+from tests.searcher_tests.devices.laboratory import SPEC, build_payload
+
+PATIENCE_S = 60.0
+
+BUILDER = """
+import argparse, hashlib, json, os, sys, time
+from pathlib import Path
+from searcher.client import CoordinatorClient
+from searcher.lifeline import die_with_parent
+
+secret = sys.stdin.readline().strip()
+parser = argparse.ArgumentParser()
+for name in ("--url", "--dir", "--parent-pid"):
+    parser.add_argument(name)
+options = parser.parse_args()
+die_with_parent(int(options.parent_pid))
+client = CoordinatorClient(options.url, secret)
+while True:
+    lease = client.lease(20.0)
+    if lease is None:
+        continue
+    rank = lease.payload["recipe"][0]["rank"]
+    if rank == 66:
+        os.kill(os.getpid(), 9)
+    if rank == 77:
+        open(Path(options.dir) / "hanging", "w").write(str(os.getpid()))
+        time.sleep(1000)
+    content = json.dumps(lease.payload).encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    (Path(options.dir) / "artifacts" / sha256).write_bytes(content)
+    client.put_done(lease, {
+        "build_key": sha256[:8], "sha256": sha256, "file_bytes": len(content), "graph_key": "g",
+        "probe_outputs": [1.0], "report": {"parameters": 1}, "evaluation": None,
+        "built_steps": 1, "reused_steps": 0})
+"""
+
+
+class Server:
+    """A coordinator process on ``folder``, ready to serve."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        script = folder.parent / "builder.py"
+        script.write_text(BUILDER)
+        words = [sys.executable, str(script)]
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "searcher.api.server", "--dir", str(folder),
+             "--parent-pid", str(os.getpid()),
+             *(part for word in words for part in ("--builder-command", word)), *arguments],
+            stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+        )
+        said = []
+        for line in self.process.stderr or ():
+            said.append(line)
+            if "startup complete" in line:
+                break
+        else:
+            raise AssertionError("".join(said))
+        self.address: dict[str, Any] = json.loads((folder / "coordinator.json").read_text())
+        self.client = CoordinatorClient(self.address["url"], self.address["token"])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.close()
+
+    def stop(self) -> int:
+        self.process.terminate()
+        self.close()
+        return self.process.returncode
+
+    def close(self) -> None:
+        self.client.close()
+        if self.process.stderr:
+            self.process.stderr.close()
+        self.process.wait(PATIENCE_S)
+
+    def ended(self, number: int) -> dict[str, Any]:
+        """A compress job that has ended."""
+        job = self.client.submit_job(
+            "compress", "builder", build_payload(number), campaign="digits")
+        while job["state"] not in ("done", "failed", "cancelled"):
+            job = self.client.wait_job(job["job"], 20.0)
+        return job
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    started = Server(tmp_path / "lab")
+    started.client.create_campaign(SPEC)
+    yield started
+    if started.process.poll() is None:
+        started.kill()
+
+
+def test_a_coordinator_from_start_to_stop(server: Server) -> None:
+    path = server.folder / "coordinator.json"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert server.address["pid"] == server.process.pid
+    assert server.address["url"].startswith("http://127.0.0.1:")
+    assert server.client.healthy()
+    job = server.ended(0)
+    assert job["state"] == "done" and job["result"]["file_bytes"] > 0
+
+    second = subprocess.run(
+        [sys.executable, "-m", "searcher.api.server", "--dir", str(server.folder)],
+        capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert second.returncode == 1
+    assert str(server.process.pid) in second.stderr and "Traceback" not in second.stderr
+
+    builders = psutil.Process(server.process.pid).children()
+    assert len(builders) == 1
+    assert server.stop() == 0
+    assert not path.exists()
+    psutil.wait_procs(builders, PATIENCE_S)
+    assert not any(builder.is_running() for builder in builders)
+
+
+def test_kill_9_loses_nothing_and_takes_the_builders_along(server: Server) -> None:
+    job = server.ended(0)
+    server.client.submit_job("compress", "builder", build_payload(76), campaign="digits")
+    builders = psutil.Process(server.process.pid).children()
+    while not (server.folder / "hanging").exists():
+        server.client.wait_job(job["job"] + 1, 0.05)
+    server.kill()
+    gone, alive = psutil.wait_procs(builders, PATIENCE_S)
+    assert alive == [] and gone
+
+    again = Server(server.folder, "--builders", "0")
+    assert again.ended(0) == job
+    hanging = again.client.wait_job(job["job"] + 1)
+    assert (hanging["state"], hanging["attempt"]) == ("queued", 1)
+    with open_ledger(server.folder / "ledger.db") as db:
+        assert spans.still_open(db) == []
+        assert len(spans.history(db, "digits")) == 2
+    again.kill()
+
+
+def test_a_recipe_that_kills_its_builder_is_given_up(server: Server) -> None:
+    job = server.ended(65)
+    assert (job["state"], job["reason"], job["attempt"]) == ("failed", "quarantined", 3)
+    assert "SIGKILL" in job["message"]
+    assert server.ended(1)["state"] == "done"
+
+
+def test_it_ends_with_its_parent(tmp_path: Path) -> None:
+    script = (
+        "import subprocess, sys, os\n"
+        "child = subprocess.Popen([sys.executable, '-m', 'searcher.api.server', '--builders', '0',"
+        " '--dir', sys.argv[1], '--parent-pid', str(os.getpid())], stderr=subprocess.PIPE)\n"
+        "while b'startup complete' not in child.stderr.readline(): pass\n"
+        "sys.stdout.write(str(child.pid)); sys.stdout.flush(); os.kill(os.getpid(), 9)\n"
+    )
+    parent = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True,
+        timeout=PATIENCE_S, check=False)
+    assert parent.returncode == -signal.SIGKILL
+    try:
+        psutil.Process(int(parent.stdout)).wait(PATIENCE_S)
+    except psutil.NoSuchProcess:
+        pass
+
+
+def test_it_imports_neither_torch_nor_optuna() -> None:
+    script = (
+        "import sys, searcher.api.server, searcher.measurement, searcher.campaign\n"
+        "sys.exit(' '.join({'torch', 'optuna', 'strategies', 'onnxruntime'} & set(sys.modules)))\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                           timeout=PATIENCE_S, check=False)
+    assert ended.stderr.strip() == ""
+
+
+def test_refusals_before_serving(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = {
+            "loopback only": ["--host", "0.0.0.0"],
+            "Choose another --port": ["--port", str(taken.getsockname()[1])],
+        }
+        for complaint, arguments in refused.items():
+            ended = subprocess.run(
+                [sys.executable, "-m", "searcher.api.server", "--dir", str(tmp_path), *arguments],
+                capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+            assert ended.returncode == 1 and complaint in ended.stderr
+            assert not (tmp_path / "coordinator.json").exists()

@@ -1,0 +1,142 @@
+"""Opening, writing and reading the ledger."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from sqlite_utils import Database
+
+from searcher.errors import LedgerError
+from searcher.ledger import schema
+from searcher.ledger.clock import steady_clock
+from searcher.ledger.migrations import bring_up_to_date
+from searcher.ledger.reading import open_ledger
+from searcher.ledger.store import LedgerUnavailable, Store, next_number
+
+
+def test_every_commit_is_durable(tmp_path: Path) -> None:
+    store = Store(tmp_path / "deep" / "ledger.db")
+    pragmas = {name: store.db.execute(f"PRAGMA {name}").fetchone()[0] for name in (
+        "journal_mode", "synchronous", "foreign_keys", "busy_timeout")}
+    assert pragmas == {
+        "journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 5000}
+    assert os.stat(store.path).st_mode & 0o077 == 0
+    store.close()
+
+
+def test_all_or_nothing(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    with pytest.raises(RuntimeError), store.atomic() as db:
+        next_number(db, "fence")
+        raise RuntimeError("the power fails")
+    with store.atomic() as db:
+        assert next_number(db, "fence") == 1
+        with pytest.raises(sqlite3.IntegrityError), db.atomic():
+            next_number(db, "fence")
+            db.execute("INSERT INTO job_requests VALUES ('nobody', 5)")
+        assert next_number(db, "fence") == 2
+    store.close()
+
+
+def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    script = (
+        "import os, sys; from pathlib import Path; from searcher.ledger.store import *\n"
+        "store = Store(Path(sys.argv[1]))\n"
+        "with store.atomic() as db: next_number(db, 'fence')\n"
+        "db.execute('BEGIN'); next_number(db, 'fence'); os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, str(path)], check=False)
+    assert ended.returncode == -9
+    with open_ledger(path) as db:
+        assert db.execute("SELECT value FROM counters WHERE name = 'fence'").fetchone()[0] == 1
+
+
+def test_a_read_only_ledger_says_so(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.db.execute("PRAGMA query_only = ON").fetchall()
+    with pytest.raises(LedgerUnavailable, match="cannot be written"), store.atomic() as db:
+        next_number(db, "fence")
+    store.close()
+
+
+@pytest.mark.parametrize("content", [b"no database at all, but long enough to look at" * 20])
+def test_damaged_files_are_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "ledger.db"
+    path.write_bytes(content)
+    with pytest.raises(LedgerError, match=str(path)):
+        Store(path)
+    with pytest.raises(LedgerError, match=str(path)), open_ledger(path):
+        pass
+
+
+def test_another_programs_database_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    other = Database(path)
+    other["birds"].insert({"name": "wren"})
+    other.close()
+    with pytest.raises(LedgerError, match="birds"):
+        Store(path)
+
+
+def test_a_newer_ledger_is_refused_with_both_versions(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    store = Store(path)
+    store.db.execute("UPDATE meta SET value = '99' WHERE key = 'schema_version'")
+    store.close()
+    for opened in (Store, lambda p: open_ledger(p).__enter__()):
+        with pytest.raises(LedgerError, match=f"version 99.* up to {schema.VERSION}"):
+            opened(path)
+
+
+def test_an_older_ledger_is_migrated_step_by_step(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    Store(path).close()
+    db = Database(sqlite3.connect(path, isolation_level=None), execute_plugins=False)
+    steps = {
+        1: lambda db: db.execute("ALTER TABLE devices ADD COLUMN colour TEXT"),
+        2: lambda db: db.execute("CREATE TABLE birds (name TEXT)"),
+    }
+    bring_up_to_date(db, steps, known=3)
+    assert "colour" in db["devices"].columns_dict and "birds" in db.table_names()
+    bring_up_to_date(db, steps, known=3)
+
+    def fails(db: Database) -> None:
+        db.execute("DROP TABLE birds")
+        raise LedgerError("the step fails")
+
+    with pytest.raises(LedgerError):
+        bring_up_to_date(db, {3: fails}, known=4)
+    assert "birds" in db.table_names()
+    with pytest.raises(LedgerError, match="No migration leads from ledger version 3 to 4"):
+        bring_up_to_date(db, {}, known=4)
+    db.close()
+
+
+def test_readers_cannot_write_and_see_commits_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.db"
+    store = Store(path)
+    with open_ledger(path) as db:
+        with store.atomic() as writer:
+            next_number(writer, "fence")
+            assert db.execute("SELECT value FROM counters").fetchone()[0] == 0
+        assert db.execute("SELECT value FROM counters").fetchone()[0] == 1
+        with pytest.raises(sqlite3.OperationalError, match="readonly"):
+            db.execute("DELETE FROM counters")
+    store.close()
+
+
+def test_there_must_be_a_ledger_to_read(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="There is no ledger"), open_ledger(tmp_path / "no.db"):
+        pass
+    assert not (tmp_path / "no.db").exists()
+
+
+def test_the_clock_never_runs_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = steady_clock()
+    before_s = clock()
+    monkeypatch.setattr("time.time", lambda: 0.0)
+    assert clock() >= before_s
