@@ -1,10 +1,13 @@
 """Rules of the search on plain values: what is infeasible, what is worth training."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from searcher.front import Objective, front_indices, losses
+from searcher.front import Objective, front_indices, losses, volume
 
+REACH = 0.05
+"""Accuracy below the baseline (absolute) at which a point adds nothing."""
 HEADROOM = 0.02
 """Accuracy (absolute) that further training may still win back; short training gets no less."""
 
@@ -77,3 +80,18 @@ def why_not_train(values: Mapping[str, float], constraints: Mapping[str, float],
 def worth_continuing(accuracy_drop: float, allowed_drop: float | None) -> bool:
     """Whether full training may still bring a shortly trained candidate within the constraint."""
     return allowed_drop is None or accuracy_drop <= allowed_drop + HEADROOM
+
+
+def promise(values: Mapping[str, float], front: Sequence[Point], baseline: Mapping[str, float],
+            objectives: Sequence[Objective]) -> float:
+    """Hypervolume that ``values`` would add to ``front``, costs on a log scale against the
+    baseline's, so that halving counts alike whether it is the first or the fifth time."""
+    reference = [0.0 if o.name != "accuracy" else REACH - baseline["accuracy"]
+                 for o in objectives]
+
+    def place(found: Mapping[str, float]) -> list[float]:
+        return [-found["accuracy"] if o.name == "accuracy"
+                else math.log(found[o.name] / baseline[o.name]) for o in objectives]
+
+    points = [place(p.values) for p in front]
+    return volume([*points, place(values)], reference) - volume(points, reference)

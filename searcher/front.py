@@ -57,10 +57,13 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
     magnitude, so that the unit of an axis does not matter. Points beyond it add nothing."""
     scale = np.abs(np.asarray(reference, dtype=float))
     scale[scale == 0] = 1.0
+    return volume([np.asarray(p) / scale for p in points], np.asarray(reference) / scale)
+
+
+def volume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
+    """Volume dominated by ``points`` up to ``reference`` as it is (all minimised)."""
     inside = [p for p in points if all(a < b for a, b in zip(p, reference, strict=True))]
-    if not inside:
-        return 0.0
-    return float(moocore.hypervolume(np.asarray(inside) / scale, ref=np.asarray(reference) / scale))
+    return float(moocore.hypervolume(np.asarray(inside), ref=reference)) if inside else 0.0
 
 
 def dominates(first: Sequence[float], second: Sequence[float]) -> bool:

@@ -41,7 +41,7 @@ class Plan:
 
 
 PLANS = {
-    "quick": Plan("quick", min_blocks=24, max_s=3.0, fresh_session_every_s=0.5),
+    "quick": Plan("quick", min_blocks=24, max_s=1.5, fresh_session_every_s=0.5),
     "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2),
     "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4),
 }

@@ -6,6 +6,7 @@ and never a second truth. Parameters are named ``<group>.<strategy>.on`` and
 """
 
 import logging
+import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -18,7 +19,6 @@ from optuna.trial import TrialState
 
 from searcher.campaign import Campaign
 from searcher.errors import UserError, nearest
-from searcher.front import losses
 from searcher.recipe import Recipe, Step, Value
 from strategies.base import Layer, Limits
 from strategies.catalog import all_strategies
@@ -177,9 +177,9 @@ class Sampling:
             self._study.tell(trial, state=STATES[state])
 
     def _values(self, values: Mapping[str, float]) -> list[float]:
-        signed = losses(values, self._campaign.objectives)
-        return [-v if o.direction == "maximize" else v
-                for v, o in zip(signed, self._campaign.objectives, strict=True)]
+        """Costs on a log scale: to the sampler a factor is a factor, wherever it starts."""
+        return [values[o.name] if o.name.startswith("accuracy") else math.log(values[o.name])
+                for o in self._campaign.objectives]
 
 
 def _as_json(distribution: BaseDistribution) -> str:

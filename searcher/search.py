@@ -25,6 +25,7 @@ from searcher.deciding import (
     Point,
     excess,
     front_of,
+    promise,
     shortfall,
     why_not_train,
     worth_continuing,
@@ -36,10 +37,12 @@ from searcher.sampling import Sampling
 
 PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10, "measure": 10}
 AHEAD = 8
-"""Candidates between asking and training, so that measurements share windows."""
-TRAINING_AHEAD = 4
+"""Candidates between asking and being measured, so that measurements share windows."""
+POOL = 12
+"""Measured candidates from which the most promising is trained next."""
 WINDOW = 6
-"""Candidates measured in one job at most."""
+"""Candidates measured in one job at most, and ``FEWEST`` that are worth a window of their own."""
+FEWEST = 3
 ATTEMPTS = 3
 LATENCY_SLACK = 0.03
 
@@ -224,6 +227,7 @@ class Search:
         else:
             self._ask_ahead()
         self._send_measurements()
+        self._train_best()
         if not self._flow and not self._ended:
             return False
         self._listen(max(0.05, min(5.0, self.campaign.budget.wall_minutes * 60
@@ -237,7 +241,7 @@ class Search:
         failures = 0
         while (self._asked < self.campaign.budget.candidates and failures < 100
                and self._count("compressing", "measuring") < AHEAD
-               and self._count("short", "full") < TRAINING_AHEAD + AHEAD):
+               and self._count("waiting") < POOL):
             proposal = self.sampling.ask()
             if proposal.recipe.hash in self._seen:
                 self.sampling.tell(proposal.number, "failed", None, {})
@@ -269,8 +273,9 @@ class Search:
     def _send_measurements(self) -> None:
         """One job for those that wait: when they fill a window, or no build would bring more."""
         while self._to_measure:
-            coming = self._count("compressing")
-            if len(self._to_measure) < WINDOW and (coming or self._count("full") > 2):
+            waiting, coming = len(self._to_measure), self._count("compressing")
+            idle = not self._count("compressing", "waiting", "short", "full")
+            if not (waiting >= WINDOW or idle or (waiting >= FEWEST and not coming)):
                 return
             window = [self._to_measure.popleft()
                       for _ in range(min(WINDOW, len(self._to_measure)))]
@@ -302,14 +307,37 @@ class Search:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
-        optimistic = max([self._baseline.accuracy,
-                          *(p.values["accuracy"] for p in self._points if p.feasible)])
-        refused = why_not_train(candidate.values, self.campaign.constraints, optimistic,
+        candidate.stage = "waiting"
+        self._reconsider(candidate)
+
+    def _reconsider(self, candidate: Candidate) -> None:
+        """Prune a measured candidate that training cannot bring onto the front any more."""
+        refused = why_not_train(candidate.values, self.campaign.constraints, self._optimistic,
                                 self._points, self.campaign.objectives)
         if refused is not None:
             self._tell(candidate, "pruned", reason=refused[0], constraints=refused[1])
-        else:
-            self._train(candidate, "short")
+
+    @property
+    def _optimistic(self) -> float:
+        """The accuracy that an untrained candidate may hope for."""
+        return max([self._baseline.accuracy,
+                    *(p.values["accuracy"] for p in self._points if p.feasible)])
+
+    def _train_best(self) -> None:
+        """Keep every builder busy with the most promising of the measured candidates."""
+        if self._time_is_up:
+            return
+        for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
+            self._reconsider(candidate)
+        while self._count("short", "full") < self.threads + 1:
+            waiting = [c for c in self._flow.values() if c.stage == "waiting"]
+            if not waiting:
+                return
+            front = front_of(self._points, self.campaign.objectives)
+            hopes = [{**c.values, "accuracy": self._optimistic} for c in waiting]
+            gains = [promise(hope, front, self._document["values"], self.campaign.objectives)
+                     for hope in hopes]
+            self._train(waiting[gains.index(max(gains))], "short")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         candidate.stage = fidelity
@@ -392,7 +420,7 @@ class Search:
     def _give_up_early_stages(self) -> None:
         """The time is up: only what is nearly done is finished."""
         for candidate in list(self._flow.values()):
-            if candidate.stage in ("compressing", "measuring", "short"):
+            if candidate.stage in ("compressing", "measuring", "waiting", "short"):
                 if candidate in self._to_measure:
                     self._to_measure.remove(candidate)
                 self._tell(candidate, "pruned", reason="the budget ended before it was trained")

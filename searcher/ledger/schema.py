@@ -11,6 +11,7 @@ STATEMENTS = (
     """CREATE TABLE campaigns (
         name TEXT PRIMARY KEY, spec TEXT NOT NULL, state TEXT NOT NULL, baseline TEXT,
         created_s REAL NOT NULL, started_s REAL, ended_s REAL, reason TEXT) STRICT""",
+    "CREATE INDEX campaigns_by_age ON campaigns (created_s DESC, name)",
     """CREATE TABLE devices (
         name TEXT PRIMARY KEY, profile TEXT, fingerprint TEXT NOT NULL, capabilities TEXT NOT NULL,
         shares_host INTEGER NOT NULL, state TEXT NOT NULL, created_s REAL NOT NULL,

@@ -1,7 +1,8 @@
-"""The one training loop: cosine schedules, parametrizations advanced at each step, resumable.
+"""The one training loop: one-cycle schedules, parametrizations advanced each step, resumable.
 
-    fidelity short: |peak ....cosine.... 0|            progress 0 -> 1
-    fidelity full:                         |peak/2 ....cosine.... 0|   progress stays 1
+    learning rate:  warm-up to the peak, then a cosine to zero, within each fidelity
+    fidelity short: |0 .. peak ........ 0|                progress 0 -> 1
+    fidelity full:                       |0 .. peak/2 ..... 0|   progress stays 1
 """
 
 import copy
@@ -15,7 +16,8 @@ from torch import Tensor, nn
 from strategies.base import Batch, Fidelity, StrategyError, TrainingData, TrainingState
 from strategies.weights.parametrizing import advance, parametrizations
 
-WEIGHT_DECAY = 1e-4
+WEIGHT_DECAY = 1e-2
+WARM_UP = 0.25
 RESTART = 0.5
 """Peak of a warm restart relative to the first peak (Loshchilov and Hutter 2017)."""
 
@@ -43,8 +45,9 @@ def train_to(model: nn.Module, data: TrainingData, fidelity: Fidelity,
 def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: float,
                       cycle_epochs: int, max_epochs: int, tolerance: float
                       ) -> tuple[nn.Module, TrainingState]:
-    """Cosine cycles with warm restarts until the validation metric has not risen by more than
-    ``tolerance`` over a cycle; the weights of the best cycle's end."""
+    """Cycles with warm restarts, the first of ``cycle_epochs``, the others half as long, until
+    the validation metric has not risen by more than ``tolerance`` over one; the weights of the
+    best cycle's end."""
     optimizer = _optimizer(model, learning_rate)
 
     def loss_of(batch: Batch, outputs: Tensor) -> Tensor:
@@ -52,7 +55,7 @@ def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: fl
 
     best, kept, epoch = -math.inf, copy.deepcopy(model.state_dict()), 0
     while epoch < max_epochs:
-        end = min(epoch + cycle_epochs, max_epochs)
+        end = min(epoch + (cycle_epochs // 2 if epoch else cycle_epochs), max_epochs)
         peak = learning_rate * (RESTART if epoch else 1.0)
         _cycle(model, data, range(epoch, end), optimizer, peak, loss_of, fresh=False)
         epoch, metric = end, data.validation_metric(model)
@@ -64,6 +67,13 @@ def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: fl
     model.load_state_dict(kept)
     return model, {"epoch": epoch, "optimizer": optimizer.state_dict(),
                    "rng": torch.get_rng_state()}
+
+
+def one_cycle(progress: float) -> float:
+    """Share of the peak learning rate at ``progress`` 0..1 (Smith and Topin 2018)."""
+    if progress < WARM_UP:
+        return 0.04 + 0.96 * progress / WARM_UP
+    return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
 def _optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
@@ -83,7 +93,7 @@ def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, 
         total = torch.zeros(())
         for batch in data.batches(epoch):
             for group in optimizer.param_groups:
-                group["lr"] = peak * (1 + math.cos(math.pi * step / steps)) / 2
+                group["lr"] = peak * one_cycle(step / steps)
             if constrained:
                 advance(model, step / steps if fresh else 1.0)
             optimizer.zero_grad(set_to_none=True)

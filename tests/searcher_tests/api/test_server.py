@@ -1,5 +1,6 @@
 """The coordinator as a process: lock, address, builders, crashes."""
 
+import hashlib
 import json
 import os
 import signal
@@ -11,13 +12,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psutil
 import pytest
 
 from searcher.client import CoordinatorClient
 from searcher.ledger import spans
 from searcher.ledger.reading import open_ledger
-from tests.searcher_tests.devices.laboratory import SPEC, build_payload
+from tests.searcher_tests.devices.laboratory import (
+    SPEC,
+    build_payload,
+    measure_payload,
+    measure_result,
+)
 
 PATIENCE_S = 60.0
 
@@ -152,6 +159,36 @@ def test_kill_9_loses_nothing_and_takes_the_builders_along(server: Server) -> No
         assert spans.still_open(db) == []
         assert len(spans.history(db, "digits")) == 2
     again.kill()
+
+
+def test_a_measurement_on_this_host_stops_the_builder(server: Server) -> None:
+    build = server.client.submit_job("compress", "builder", build_payload(76), campaign="digits")
+    while not (server.folder / "hanging").exists():
+        server.client.wait_job(build["job"], 0.05)
+    [builder] = psutil.Process(server.process.pid).children()
+    token = server.client.create_enrolment("local_cpu")["token"]
+    enrolled = httpx.post(f"{server.address['url']}/v1/agents", json={
+        "protocol": 1, "token": token, "name": "local_cpu", "capabilities": {},
+        "fingerprint": {"hostname": socket.gethostname()}})
+    files = []
+    for number in range(4):
+        content = f"candidate {number}".encode()
+        sha256 = hashlib.sha256(content).hexdigest()
+        (server.folder / "artifacts" / sha256).write_bytes(content)
+        files.append({"sha256": sha256, "size_bytes": len(content)})
+    server.client.submit_job(
+        "measure", "device:local_cpu", measure_payload(*files, files[0]), campaign="digits")
+    with CoordinatorClient(server.address["url"], enrolled.json()["secret"]) as agent:
+        lease = agent.lease(30.0)
+        assert lease is not None and lease.kind == "measure"
+        assert builder.status() == psutil.STATUS_STOPPED
+        agent.put_done(lease, measure_result(lease.payload))
+    assert builder.status() != psutil.STATUS_STOPPED
+    with open_ledger(server.folder / "ledger.db") as db:
+        first, measure, second = spans.history(db, "digits")
+        assert [s.kind for s in (first, measure, second)] == ["build", "measure", "build"]
+        assert first.end_s and measure.end_s
+        assert first.end_s <= measure.start_s < measure.end_s <= second.start_s
 
 
 def test_a_recipe_that_kills_its_builder_is_given_up(server: Server) -> None:
