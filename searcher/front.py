@@ -34,7 +34,7 @@ class Objective:
         if name not in UNITS:
             raise UserError(f"Unknown objective {name!r}. {nearest(name, UNITS)}")
         if direction not in ("minimize", "maximize"):
-            raise UserError(f"Objective {name} = {direction!r}: write \"minimize\" or \"maximize\".")
+            raise UserError(f"Objective {name} = {direction!r} must be minimize or maximize.")
         return cls(name, "minimize" if direction == "minimize" else "maximize")
 
 

@@ -8,7 +8,7 @@ the median of these ratios with its distribution-free 95 % interval (order stati
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -47,6 +47,12 @@ PLANS = {
 }
 
 
+def screening(plan: Plan) -> Plan:
+    """The plan for untrained candidates: enough blocks to decide about training, no more."""
+    return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
+                   min_s=plan.min_s / 3, max_s=plan.max_s / 2, memory=False, processes=1)
+
+
 def plan_of(value: str | Mapping[str, Any]) -> Plan:
     """A plan by name, or a table of fields over ``quick``. Raises UserError."""
     if isinstance(value, str):
@@ -66,7 +72,7 @@ def plan_of(value: str | Mapping[str, Any]) -> Plan:
 
 @dataclass(frozen=True)
 class Quantile:
-    """A quantile with its distribution-free interval; ``value`` is None when n does not carry it."""
+    """A quantile with its distribution-free interval; None where n does not carry it."""
 
     value: float | None
     low: float | None

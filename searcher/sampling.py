@@ -7,6 +7,7 @@ and never a second truth. Parameters are named ``<group>.<strategy>.on`` and
 
 import logging
 import math
+import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -25,7 +26,9 @@ from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
 GROUPS = ("convolutions", "fully_connected", "model")
-STARTUP_TRIALS = 14
+STARTUP_TRIALS = 16
+FEW = (2, 5)
+"""How many steps a startup recipe switches on: half of all at once would destroy any model."""
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -93,6 +96,13 @@ class Space:
         steps["training"].append(self._training(trial))
         return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
 
+    def few_switches(self, draw: random.Random) -> dict[str, bool]:
+        """Which of the choices a startup recipe switches on, drawn evenly over their number."""
+        wanted = min(draw.randint(*FEW), len(self.choices))
+        on = set(draw.sample(range(len(self.choices)), wanted))
+        return {f"{group}.{strategy.name}.on": index in on
+                for index, (group, strategy) in enumerate(self.choices)}
+
     def _training(self, trial: AskedTrial) -> Step:
         for strategy in self.trainings[:-1]:
             if trial.suggest_categorical(f"model.{strategy.name}.on", [False, True]):
@@ -135,6 +145,7 @@ class Sampling:
             directions=[o.direction for o in campaign.objectives],
             sampler=_sampler(campaign.search.sampler, campaign.seed + told))
         self._asked: dict[int, optuna.Trial] = {}
+        self._draw = random.Random(campaign.seed + told)
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
         """Add the ledger's trials (``id``, ``parameters``, ``state``, ``values``,
@@ -157,6 +168,8 @@ class Sampling:
 
     def ask(self) -> Proposal:
         """The next recipe to look at."""
+        if len(self._study.get_trials(deepcopy=False)) < STARTUP_TRIALS:
+            self._study.enqueue_trial(self._space.few_switches(self._draw))
         trial = self._study.ask()
         recipe = self._space.sample(trial)
         self._asked[trial.number] = trial

@@ -31,7 +31,7 @@ from searcher.deciding import (
     worth_continuing,
 )
 from searcher.errors import BuildError
-from searcher.measurement import paired_difference, wilson
+from searcher.measurement import paired_difference, screening, wilson
 from searcher.recipe import Recipe
 from searcher.sampling import Sampling
 
@@ -43,6 +43,8 @@ POOL = 12
 WINDOW = 6
 """Candidates measured in one job at most, and ``FEWEST`` that are worth a window of their own."""
 FEWEST = 3
+FIXED_COST = 0.2
+"""Training time that does not depend on MACs, as a share of the baseline's."""
 ATTEMPTS = 3
 LATENCY_SLACK = 0.03
 
@@ -166,7 +168,8 @@ class Search:
                              built.get("reason") or "build")
         build = built["result"]
         known = self.client.campaign(self.campaign.name).get("baseline") or {}
-        self._document = {**known, "sha256": build["sha256"], "file_bytes": build["file_bytes"]}
+        self._document = {**known, "sha256": build["sha256"], "file_bytes": build["file_bytes"],
+                          "macs": build["report"]["macs"]}
         evaluation = build["evaluation"]
         correct = unpack_bits(evaluation["correct"], evaluation["n"])
         if "values" not in known:
@@ -277,11 +280,11 @@ class Search:
             idle = not self._count("compressing", "waiting", "short", "full")
             if not (waiting >= WINDOW or idle or (waiting >= FEWEST and not coming)):
                 return
-            window = [self._to_measure.popleft()
-                      for _ in range(min(WINDOW, len(self._to_measure)))]
+            window = [self._to_measure.popleft() for _ in range(min(WINDOW, waiting))]
+            screened = all(c.stage == "measuring" for c in window)
+            plan = screening(self.campaign.plan) if screened else self.campaign.plan
             payload = self._measure_payload(
-                [c.build for c in window], max(c.attempt for c in window),
-                self.campaign.plan.as_dict())
+                [c.build for c in window], max(c.attempt for c in window), plan.as_dict())
             self._submit("measure", payload, PRIORITY["measure"],
                          lambda job, window=window: self._measured(window, job))
 
@@ -323,6 +326,11 @@ class Search:
         return max([self._baseline.accuracy,
                     *(p.values["accuracy"] for p in self._points if p.feasible)])
 
+    def _training_cost(self, candidate: Candidate) -> float:
+        """Roughly proportional to the seconds that its training takes."""
+        macs: float = candidate.build["report"]["macs"] / self._document["macs"]
+        return FIXED_COST + macs
+
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
         if self._time_is_up:
@@ -336,7 +344,7 @@ class Search:
             front = front_of(self._points, self.campaign.objectives)
             hopes = [{**c.values, "accuracy": self._optimistic} for c in waiting]
             gains = [promise(hope, front, self._document["values"], self.campaign.objectives)
-                     for hope in hopes]
+                     / self._training_cost(c) for hope, c in zip(hopes, waiting, strict=True)]
             self._train(waiting[gains.index(max(gains))], "short")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
