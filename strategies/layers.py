@@ -2,12 +2,13 @@
 
 import difflib
 from collections.abc import Sequence
+from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from strategies.base import Layer, StrategyError
 
-KINDS = {nn.Conv2d: "convolution", nn.Linear: "fully_connected"}
+KINDS: dict[type[nn.Module], str] = {nn.Conv2d: "convolution", nn.Linear: "fully_connected"}
 GROUP_OF_KIND = {"convolution": "convolutions", "fully_connected": "fully_connected"}
 
 
@@ -24,7 +25,7 @@ def layers_of(model: nn.Module) -> tuple[Layer, ...]:
         groups = {"model", GROUP_OF_KIND[kind], name}
         groups |= {"first"} if index == 0 else set()
         groups |= {"last"} if index == len(found) - 1 else set()
-        shape = tuple(module.weight.shape)
+        shape = tuple(cast(Tensor, module.weight).shape)
         layers.append(Layer(name, "convolution" if kind == "convolution" else "fully_connected",
                             shape, frozenset(groups)))
     return tuple(layers)

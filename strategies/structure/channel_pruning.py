@@ -1,5 +1,6 @@
 """Channel pruning: whole output channels go, with everything that depended on them."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -25,7 +26,7 @@ class ChannelPruning:
     paper: ClassVar[str] = (
         "Li et al. 2017, Pruning Filters for Efficient ConvNets; Fang et al. 2023, DepGraph")
     limits_text: ClassVar[str] = (
-        "never the outputs of the last layer; refuses graphs that split or slice channels")
+        "never the outputs of the last layer; refuses graphs that split, slice or reorder channels")
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("convolutions", "fully_connected")
 
@@ -45,6 +46,8 @@ class ChannelPruning:
     def kept(self, channels: int) -> int:
         """How many of ``channels`` outputs stay."""
         grain = self.round_to if channels >= 2 * self.round_to else 1
+        if self.keep_ratio == 1.0:
+            return channels
         wanted = round(channels * self.keep_ratio / grain) * grain
         return min(max(wanted, grain), channels)
 
@@ -55,12 +58,11 @@ class ChannelPruning:
         chosen = [modules[name] for name in layers if modules[name] is not weighted[-1]]
         wanted = {module: self.kept(_outputs(module)) for module in chosen}
         if all(count == _outputs(module) for module, count in wanted.items()):
-            raise StrategyError(f"channel_pruning with keep_ratio {self.keep_ratio:g} removes no "
-                                f"channel of {', '.join(layers)}.", "nothing_to_do")
+            raise self._nothing(layers)
         model.eval()
         try:
             before = model(example_input).shape
-            self._prune(model, weighted[-1], wanted, example_input)
+            pruned = self._prune(model, weighted[-1], wanted, example_input)
             after = model(example_input).shape
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
                 AssertionError, TypeError) as error:
@@ -69,12 +71,20 @@ class ChannelPruning:
         if after != before:
             raise StrategyError(f"channel_pruning changed the output from {tuple(before)} to "
                                 f"{tuple(after)}.", "unsupported_graph")
+        if not pruned:
+            raise self._nothing(layers)
         return model
 
+    def _nothing(self, layers: Sequence[str]) -> StrategyError:
+        return StrategyError(f"channel_pruning with keep_ratio {self.keep_ratio:g} removes no "
+                             f"channel of {', '.join(layers)}.", "nothing_to_do")
+
     def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[Any, int],
-               example_input: Tensor) -> None:
+               example_input: Tensor) -> int:
+        """Number of groups that lost channels."""
         graph = torch_pruning.DependencyGraph().build_dependency(model, example_input)
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
+        pruned = 0
         for module, keep in wanted.items():
             surplus = _outputs(module) - keep
             if surplus <= 0:
@@ -91,9 +101,55 @@ class ChannelPruning:
             final = graph.get_pruning_group(module, prune, sorted(fewest))
             if not graph.check_pruning_group(final):
                 raise ValueError(f"{surplus} channels of {module} cannot be removed")
+            reference = _silenced(model, final)
             final.prune()
+            pruned += 1
+            if not _agree(model, reference, example_input):
+                raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
+                                 "that removing some would feed others to the wrong weights")
+        return pruned
 
 
 def _outputs(module: Any) -> int:
     count = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
     return int(count)
+
+
+INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
+ACROSS_CHANNELS = (nn.GroupNorm, nn.LayerNorm)
+
+
+def _silenced(model: nn.Module, group: Any) -> nn.Module:
+    """A copy of ``model`` in float64 whose channels of ``group`` are zero and are read by nobody:
+    what removing them must be equal to."""
+    names = {module: name for name, module in model.named_modules()}
+    silenced = copy.deepcopy(model).double()
+    with torch.no_grad():
+        for item in group:
+            module = item.dep.target.module
+            if module not in names or not isinstance(getattr(module, "weight", None), Tensor):
+                continue
+            twin: Any = silenced.get_submodule(names[module])
+            reads = item.dep.handler in INPUT_HANDLERS
+            if not reads or getattr(twin, "groups", 1) == 1:
+                axis = int(reads) ^ int(getattr(twin, "transposed", False))
+                twin.weight.index_fill_(axis, torch.tensor(item.idxs), 0)
+            if reads:
+                continue
+            if twin.bias is not None:
+                twin.bias[item.idxs] = 0
+    return silenced
+
+
+def _agree(model: nn.Module, reference: nn.Module, example_input: Tensor) -> bool:
+    """Whether both compute the same; not asked where a norm spans channels, for its statistics
+    change with the number of channels."""
+    if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
+        return True
+    noise = torch.rand(example_input.shape, generator=torch.Generator().manual_seed(0),
+                       dtype=torch.float64)
+    with torch.no_grad():
+        wanted = reference(noise)
+        found = copy.deepcopy(model).double()(noise)
+    close = 1e-9 * max(float(wanted.abs().max()), 1e-30)
+    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= close

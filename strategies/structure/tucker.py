@@ -1,5 +1,6 @@
 """Low rank of convolutions: Tucker-2 over input and output channels."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -49,9 +50,11 @@ class Tucker:
     def _factor(self, layer: nn.Module) -> nn.Module | None:
         if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
             return None
-        outputs = max(1, round(layer.out_channels * self.rank_ratio))
-        inputs = max(1, round(layer.in_channels * self.rank_ratio))
         whole = layer.in_channels < FEWEST_INPUTS
+        taps = math.prod(layer.kernel_size)
+        inputs = _rank(layer.in_channels, self.rank_ratio, layer.out_channels * taps)
+        outputs = _rank(layer.out_channels, self.rank_ratio,
+                        (layer.in_channels if whole else inputs) * taps)
         weight = layer.weight.detach().double().numpy()
         modes, ranks = ([0], [outputs]) if whole else ([0, 1], [outputs, inputs])
         with tensorly.backend_context("numpy"):
@@ -72,3 +75,8 @@ class Tucker:
                 parts.insert(0, first)
         split = nn.Sequential(*parts)
         return split if weights_of(split) < weights_of(layer) else None
+
+
+def _rank(channels: int, ratio: float, others: int) -> int:
+    """The wanted rank of a mode; a matrix with ``others`` columns has no higher one."""
+    return min(max(1, round(channels * ratio)), others)

@@ -14,6 +14,8 @@ from strategies.weights.parametrizing import parametrizations, straight_through
 DENSE_UNTIL = 0.5
 LLOYD_STEPS = 25
 MEAN_EVERY = 4
+REFIT = -1
+"""``calls`` when the centroids are to be found anew."""
 
 
 class Codebook(nn.Module):
@@ -26,13 +28,17 @@ class Codebook(nn.Module):
 
     def __init__(self, values: int, weight: Tensor, int8: bool) -> None:
         super().__init__()
-        self.values, self._int8, self._calls = values, int8, 0
+        self.values, self.int8 = values, int8
         shape = (-1, *[1] * (weight.dim() - 1))
         peak = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-12)
         self.centroids: Tensor
         self.active: Tensor
         self.with_zero: Tensor
         self.scale: Tensor
+        self.calls: Tensor
+        self.settled: Tensor
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("settled", torch.tensor(False))
         self.register_buffer("scale", (peak / 127).view(shape) if int8 else torch.ones(1))
         self.register_buffer("centroids", torch.zeros(values))
         self.register_buffer("active", torch.tensor(True))
@@ -40,46 +46,49 @@ class Codebook(nn.Module):
         self._fit(weight.detach())
 
     def advance(self, progress: float) -> None:
-        """Dense until half of the training, then in force."""
-        wanted = progress >= DENSE_UNTIL
-        if bool(self.active) and not wanted:
+        """Dense until half of the first training, then in force through every later one."""
+        if bool(self.settled):
+            return
+        if progress < DENSE_UNTIL:
             self.active.fill_(False)
-        elif wanted and not bool(self.active):
+            return
+        if not bool(self.active):
             self.active.fill_(True)
-            self._calls = -1
+            self.calls.fill_(REFIT)
+        self.settled.fill_(True)
 
     def reserve_zero(self) -> None:
         """One of the values is zero from now on: a mask was put below."""
         self.with_zero.fill_(True)
-        self._calls = -1
+        self.calls.fill_(REFIT)
 
     def forward(self, weight: Tensor) -> Tensor:
         if not bool(self.active):
             return weight
         latent = weight.detach()
-        if self._calls < 0:
+        if int(self.calls) == REFIT:
             self._fit(latent)
-            self._calls = 0
+            self.calls.fill_(0)
         elif self.training and torch.is_grad_enabled():
-            self._calls += 1
-            if self._calls % MEAN_EVERY == 0:
+            self.calls.add_(1)
+            if int(self.calls) % MEAN_EVERY == 0:
                 self._follow(latent / self.scale)
         return straight_through(weight, self._nearest(latent))
 
     def _nearest(self, latent: Tensor) -> Tensor:
         table = self._table()
-        codes = torch.bucketize(latent / self.scale, (table[1:] + table[:-1]) / 2)
+        codes = torch.bucketize((latent / self.scale).contiguous(), (table[1:] + table[:-1]) / 2)
         shared = table[codes] * self.scale
         return torch.where(latent == 0, latent, shared) if bool(self.with_zero) else shared
 
     def _table(self) -> Tensor:
         used = self.centroids[: self.values - 1] if bool(self.with_zero) else self.centroids
-        if self._int8:
+        if self.int8:
             used = used.round().clamp(-127, 127)
         return used.sort().values
 
     def _fit(self, latent: Tensor) -> None:
-        if self._int8:
+        if self.int8:
             peak = latent.abs().flatten(1).amax(1).clamp_min(1e-12)
             self.scale = (peak / 127).view_as(self.scale)
         members = self._members(latent / self.scale)
@@ -114,7 +123,7 @@ def int8_weight_scales(model: nn.Module) -> dict[str, Tensor]:
     """``{"<module path>.weight": (output channels,) scales}`` of the layers whose codebook was
     made for int8."""
     return {f"{name}.weight": part.scale.flatten() for name, part in parametrizations(model)
-            if isinstance(part, Codebook) and part.scale.numel() > 1 and part.values}
+            if isinstance(part, Codebook) and part.int8}
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,7 @@ class Clustering:
 
     name: ClassVar[str] = "clustering"
     stage: ClassVar[str] = "weights"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "shares weights: a table of a few values per tensor, codes in the file"
     paper: ClassVar[str] = "Han et al. 2016, Deep Compression"
     limits_text: ClassVar[str] = "makes files smaller, not inference faster"

@@ -13,13 +13,16 @@ from strategies.weights.clustering import Codebook
 
 ANNEALED_UNTIL = 0.5
 REFRESH_STEPS = 8
+HOLD = -1.0
+"""``wanted`` while the mask stays as it is."""
 
 
 class MagnitudeMask(nn.Module):
     """Zeroes all but the ``keep_ratio`` weights of largest magnitude of one tensor.
 
     ``advance`` anneals the kept share from 1 by the cubic schedule of Zhu and Gupta 2017 until
-    half of the training, choosing anew from the latent weights, then holds the mask.
+    half of the first training, choosing anew from the latent weights, then holds the mask through
+    that and every later training. All of that is state, so that a resumed training is the same.
     """
 
     def __init__(self, keep_ratio: float, weight: Tensor) -> None:
@@ -27,24 +30,31 @@ class MagnitudeMask(nn.Module):
         self.keep_ratio = keep_ratio
         self.mask: Tensor
         self.register_buffer("mask", self._largest(weight, keep_ratio))
-        self._wanted: float | None = None
-        self._calls = 0
+        self.wanted: Tensor
+        self.calls: Tensor
+        self.settled: Tensor
+        self.register_buffer("wanted", torch.tensor(HOLD, dtype=torch.float64))
+        self.register_buffer("calls", torch.tensor(0))
+        self.register_buffer("settled", torch.tensor(False))
 
     def advance(self, progress: float) -> None:
         """Called at each training step with progress 0..1."""
-        self._calls += 1
-        if progress < ANNEALED_UNTIL:
-            self._wanted = self.keep_ratio + (1 - self.keep_ratio) * (
-                1 - progress / ANNEALED_UNTIL) ** 3
-            if (self._calls - 1) % REFRESH_STEPS:
-                self._wanted = None
-        elif int(self.mask.sum()) > self._count(self.mask.numel(), self.keep_ratio):
-            self._wanted = self.keep_ratio
+        if bool(self.settled):
+            return
+        if progress >= ANNEALED_UNTIL:
+            self.settled.fill_(True)
+            self.wanted.fill_(self.keep_ratio)
+            return
+        if int(self.calls) % REFRESH_STEPS == 0:
+            self.wanted.fill_(self.keep_ratio + (1 - self.keep_ratio) * (
+                1 - progress / ANNEALED_UNTIL) ** 3)
+        self.calls.add_(1)
 
     def forward(self, weight: Tensor) -> Tensor:
-        if self._wanted is not None:
-            self.mask = self._largest(weight.detach(), self._wanted)
-            self._wanted = None
+        wanted = float(self.wanted)
+        if wanted != HOLD:
+            self.mask = self._largest(weight.detach(), wanted)
+            self.wanted.fill_(HOLD)
         return weight * self.mask
 
     @staticmethod
@@ -65,7 +75,7 @@ class MagnitudePruning:
 
     name: ClassVar[str] = "magnitude_pruning"
     stage: ClassVar[str] = "weights"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "zeroes the smallest weights; the file stores the others"
     paper: ClassVar[str] = (
         "Han et al. 2015, Learning both Weights and Connections; Zhu and Gupta 2017, To Prune")

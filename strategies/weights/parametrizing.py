@@ -22,7 +22,7 @@ class StraightThrough(torch.autograd.Function):
 
 def straight_through(latent: Tensor, constrained: Tensor) -> Tensor:
     """``constrained`` with the gradient of ``latent`` (Bengio et al. 2013)."""
-    return cast(Tensor, StraightThrough.apply(latent, constrained))
+    return cast(Tensor, StraightThrough.apply(latent, constrained))  # type: ignore[no-untyped-call]
 
 
 def parametrizations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -37,6 +37,6 @@ def parametrizations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
 def advance(model: nn.Module, progress: float) -> None:
     """Tell every parametrization that has ``advance`` how far training is, 0..1."""
     for _, part in parametrizations(model):
-        if hasattr(part, "advance"):
-            part.advance(progress)
-
+        step = getattr(part, "advance", None)
+        if callable(step):
+            step(progress)
