@@ -158,7 +158,8 @@ class Builder:
             self._built += 1
             _write(file, kept)
         self._remember(key, kept)
-        return copy.deepcopy(kept)
+        fresh: nn.Module = copy.deepcopy(kept)
+        return fresh
 
     def _remember(self, key: str, model: nn.Module) -> None:
         self._prefixes[key] = model
@@ -176,10 +177,15 @@ class Builder:
             return model
         short = self.build_key(steps, "short", constrained)
         first = "training" not in _stages(steps[:-1])
+        if first and fidelity == "full":
+            # Full continues short, whether or not short was asked for: one key, one result.
+            self._trained(strategy, steps, "short", int8)
         state = _restore(model, self.folder / short) if first and fidelity == "full" else None
         torch.manual_seed(int(short[:8], 16))
         reached = Fidelity("full" if fidelity == "full" else "short", self.task.epochs[fidelity])
-        model, state = strategy.train(model, self._teach(), self.split, reached, state)
+        trained: tuple[nn.Module, TrainingState] = strategy.train(
+            model, self._teach(), self.split, reached, state)
+        model, state = trained
         _write(folder / "state.pt", {"weights": model.state_dict(), "training": state})
         self._built += 1
         return model

@@ -8,6 +8,8 @@ from searcher.front import Objective, front_indices, losses, volume
 
 REACH = 0.05
 """Accuracy below the baseline (absolute) at which a point adds nothing."""
+NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.35, 0.3, 0.01, 0.2
+"""Of ``hope``: kernel width in log units, weight of optimism, softness and cap in accuracy."""
 HEADROOM = 0.02
 """Accuracy (absolute) that further training may still win back; short training gets no less."""
 
@@ -95,3 +97,25 @@ def promise(values: Mapping[str, float], front: Sequence[Point], baseline: Mappi
 
     points = [place(p.values) for p in front]
     return volume([*points, place(values)], reference) - volume(points, reference)
+
+
+def hope(values: Mapping[str, float], baseline: Mapping[str, float],
+         trained: Sequence[Mapping[str, float]], allowed_drop: float) -> float:
+    """Chance 0..1 that a candidate keeps ``allowed_drop`` once trained, judged by its neighbours.
+
+    Neighbours are trained candidates of like MACs, bytes and latency (Gaussian kernel on logs);
+    where there are none, the candidate is believed in.
+    """
+    place = _place(values, baseline)
+    weights, drops = 0.0, 0.0
+    for other in trained:
+        distance = sum((a - b) ** 2 for a, b in zip(place, _place(other, baseline), strict=True))
+        weight = math.exp(-distance / (2 * NEAR**2))
+        weights += weight
+        drops += weight * min(other["accuracy_drop"], WORST_DROP)
+    expected = drops / (weights + BELIEF)
+    return 1 / (1 + math.exp(min((expected - allowed_drop) / SOFTNESS, 50.0)))
+
+
+def _place(values: Mapping[str, float], baseline: Mapping[str, float]) -> list[float]:
+    return [math.log(values[name] / baseline[name]) for name in ("macs", "file_bytes", "latency_s")]

@@ -119,9 +119,9 @@ class Reading:
         row, campaign = self.campaign(name)
         with self.ledger() as db:
             counted = trials.counts(db, row.name)
-        began = (row.baseline or {}).get("search_started_s")
+        searched_s = (row.baseline or {}).get("searched_s")
         end_s = row.ended_s or now_s
-        remaining = campaign.budget.wall_minutes * 60 - (end_s - began) if began else None
+        remaining = None if searched_s is None else campaign.budget.wall_minutes * 60 - searched_s
         return {
             "campaign": row.name, "state": row.state, "trials": counted,
             "elapsed_s": end_s - (row.started_s or row.created_s),

@@ -26,16 +26,12 @@ from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
 GROUPS = ("convolutions", "fully_connected", "model")
-STARTUP_TRIALS = 16
-FEW = (2, 5)
-"""How many steps a startup recipe switches on: half of all at once would destroy any model."""
+STARTUP_TRIALS = 24
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
 class AskedTrial(Protocol):
     """The part of ``optuna.Trial`` that is used here."""
-
-    number: int
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
 
@@ -97,11 +93,13 @@ class Space:
         return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
 
     def few_switches(self, draw: random.Random) -> dict[str, bool]:
-        """Which of the choices a startup recipe switches on, drawn evenly over their number."""
-        wanted = min(draw.randint(*FEW), len(self.choices))
-        on = set(draw.sample(range(len(self.choices)), wanted))
-        return {f"{group}.{strategy.name}.on": index in on
-                for index, (group, strategy) in enumerate(self.choices)}
+        """What a startup recipe switches on: of each group and stage one strategy at most, or
+        with one chance in ``len + 1`` none; stacked at random they would destroy any model."""
+        rivals: dict[tuple[str, str], list[str]] = {}
+        for group, strategy in self.choices:
+            rivals.setdefault((group, strategy.stage), []).append(f"{group}.{strategy.name}.on")
+        chosen = {draw.choice([*names, ""]) for names in rivals.values()}
+        return {name: name in chosen for names in rivals.values() for name in names}
 
     def _training(self, trial: AskedTrial) -> Step:
         for strategy in self.trainings[:-1]:

@@ -9,36 +9,37 @@ Candidates flow independently: while some train, others are compressed, so that 
 wait, and those that wait for the device share one quiet window.
 """
 
-import base64
+import functools
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
+from searcher.baseline import Baseline, establish, unpack_bits
 from searcher.campaign import Campaign
-from searcher.client import CoordinatorClient, Kind, TrialState
+from searcher.client import CoordinatorClient, TrialState
 from searcher.deciding import (
     HEADROOM,
     Point,
     excess,
     front_of,
+    hope,
     promise,
     shortfall,
     why_not_train,
     worth_continuing,
 )
-from searcher.errors import BuildError
+from searcher.job_flow import Job, JobFlow, entry_of
 from searcher.measurement import paired_difference, screening, wilson
 from searcher.recipe import Recipe
+from searcher.requests import Requests
 from searcher.sampling import Sampling
 
 PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10, "measure": 10}
 AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
-POOL = 12
+POOL = 16
 """Measured candidates from which the most promising is trained next."""
 WINDOW = 6
 """Candidates measured in one job at most, and ``FEWEST`` that are worth a window of their own."""
@@ -47,8 +48,6 @@ FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
 ATTEMPTS = 3
 LATENCY_SLACK = 0.03
-
-Job = Mapping[str, Any]
 
 
 @dataclass
@@ -67,136 +66,41 @@ class Candidate:
     attempt: int = 1
 
 
-@dataclass(frozen=True)
-class Baseline:
-    """The reference of every comparison, trained, measured and evaluated on validation."""
-
-    sha256: str
-    file_bytes: int
-    accuracy: float
-    correct: np.ndarray
-    quiet_level_s: float
-
-
 class Search:
     """Drives one campaign to its end; call ``run`` once."""
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
-                 sampling: Sampling, target: Mapping[str, Any], threads: int,
+                 sampling: Sampling, target: Mapping[str, Any], builders: int,
                  now_s: Callable[[], float] = time.monotonic) -> None:
         self.client, self.campaign, self.device = client, campaign, device
-        self.sampling, self.target, self.threads, self.now_s = sampling, target, threads, now_s
-        self._sequence = 0
-        self._waiting: dict[int, list[Callable[[Job], None]]] = {}
-        self._ended: deque[tuple[Callable[[Job], None], Job]] = deque()
+        self.sampling, self.builders, self.now_s = sampling, builders, now_s
+        self._requests = Requests(campaign, target)
+        self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
         self._to_measure: deque[Candidate] = deque()
         self._points: list[Point] = []
+        self._trained_values: list[Mapping[str, float]] = []
         self._seen: set[str] = set()
         self._baseline: Baseline
-        self._document: dict[str, Any] = {}
         self._asked = 0
         self._began_s = self._searched_s = 0.0
 
     def run(self) -> None:
         """From wherever the ledger stands to the campaign's end."""
         self._began_s = self.now_s()
-        self._establish_baseline()
+        known = self.client.campaign(self.campaign.name).get("baseline") or {}
+        self._baseline = establish(self._jobs, self._requests, known)
+        self._searched_s = float(known.get("searched_s", 0.0))
         self._resume()
         self._began_s = self.now_s()
+        self._save()
         while self._step():
             pass
         self._finish()
 
-    # -- jobs ------------------------------------------------------------------------------
-
-    def _submit(self, kind: Kind, payload: Mapping[str, Any], priority: int,
-                then: Callable[[Job], None]) -> None:
-        pool = f"device:{self.device}" if kind == "measure" else "builder"
-        job = self.client.submit_job(kind, pool, payload, campaign=self.campaign.name,
-                                     priority=priority)
-        if job["state"] in ("done", "failed", "cancelled"):
-            self._ended.append((then, job))
-        else:
-            self._waiting.setdefault(job["job"], []).append(then)
-
-    def _listen(self, wait_s: float) -> None:
-        """Hand every job that ended to whoever waits for it; waits at most ``wait_s`` for one."""
-        answer = self.client.finished(self.campaign.name, self._sequence,
-                                      0.0 if self._ended else wait_s)
-        self._sequence = answer["seq"]
-        for job in answer["jobs"]:
-            for then in self._waiting.pop(job["job"], ()):
-                self._ended.append((then, job))
-        while self._ended:
-            then, job = self._ended.popleft()
-            then(job)
-
-    def _wait_for(self, kind: Kind, payload: Mapping[str, Any], priority: int = 50) -> Job:
-        """Submit and wait: for the few jobs that nothing can go beside."""
-        found: list[Job] = []
-        self._submit(kind, payload, priority, found.append)
-        while not found:
-            self._listen(20.0)
-        return found[0]
-
-    def _build_payload(self, recipe: Recipe) -> dict[str, Any]:
-        return {"task": self.campaign.task, "recipe": recipe.as_list(),
-                "seed": self.campaign.seed, "target": dict(self.target)}
-
-    def _measure_payload(self, candidates: list[Mapping[str, Any]], attempt: int,
-                         plan: Mapping[str, Any]) -> dict[str, Any]:
-        # Two recipes may give the same file; it is measured once.
-        sizes = {c["sha256"]: c["file_bytes"] for c in candidates}
-        files = [{"sha256": sha256, "size_bytes": size} for sha256, size in sizes.items()]
-        reference = self._document
-        return {
-            "reference": {"sha256": reference["sha256"], "size_bytes": reference["file_bytes"]},
-            "candidates": files, "runtime": "onnxruntime", "plan": dict(plan),
-            "options": {"threads": 1, "graph_level": "all", "batch": 1},
-            "quiet_level_s": reference.get("quiet_level_s"), "input_seed": 0,
-            "attempt": attempt,
-        }
-
-    # -- baseline --------------------------------------------------------------------------
-
-    def _establish_baseline(self) -> None:
-        payload = {**self._build_payload(Recipe()), "fidelity": "full", "threads": self.threads}
-        built = self._wait_for("train", payload)
-        if built["state"] != "done":
-            raise BuildError(f"The baseline could not be built: {built.get('message')}",
-                             built.get("reason") or "build")
-        build = built["result"]
-        known = self.client.campaign(self.campaign.name).get("baseline") or {}
-        self._document = {**known, "sha256": build["sha256"], "file_bytes": build["file_bytes"],
-                          "macs": build["report"]["macs"]}
-        evaluation = build["evaluation"]
-        correct = unpack_bits(evaluation["correct"], evaluation["n"])
-        if "values" not in known:
-            entry = self._measure_baseline(build)
-            self._document |= _baseline_document(build, evaluation, entry)
-        self._searched_s = float(self._document.get("searched_s", 0.0))
-        self._save()
-        self._baseline = Baseline(build["sha256"], build["file_bytes"], evaluation["value"],
-                                  correct, self._document["quiet_level_s"])
-
-    def _measure_baseline(self, build: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The baseline against itself, longer than a candidate: it learns the quiet level."""
-        plan = self.campaign.plan.as_dict()
-        plan["min_blocks"] = max(plan["min_blocks"], 120)
-        for attempt in range(1, ATTEMPTS + 1):
-            job = self._wait_for("measure", self._measure_payload([build], attempt, plan))
-            entry = _entry(job, build["sha256"])
-            if entry["verdict"] == "valid":
-                return entry
-        raise BuildError(f"The baseline could not be measured on {self.device}: "
-                         f"{', '.join(entry['reasons'])}.", "baseline_not_measured")
-
-    def _save(self) -> None:
-        self._document["searched_s"] = self._elapsed_s()
-        self.client.set_state(self.campaign.name, "running", baseline=self._document)
-
-    # -- the flow --------------------------------------------------------------------------
+    def _save(self, state: str = "running") -> None:
+        document = {**self._baseline.document, "searched_s": self._elapsed_s()}
+        self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
@@ -210,6 +114,8 @@ class Search:
         rows = self.client.trials(self.campaign.name)
         for row in rows:
             self._seen.add(row["recipe"])
+            if "accuracy" in (row["values"] or {}):
+                self._trained_values.append(row["values"])
             if row["state"] == "complete":
                 # Only what was measured itself carries no reason.
                 feasible = row["reason"] is None and all(
@@ -231,9 +137,9 @@ class Search:
             self._ask_ahead()
         self._send_measurements()
         self._train_best()
-        if not self._flow and not self._ended:
+        if not self._flow and not self._jobs.has_news:
             return False
-        self._listen(max(0.05, min(5.0, self.campaign.budget.wall_minutes * 60
+        self._jobs.listen(max(0.05, min(5.0, self.campaign.budget.wall_minutes * 60
                                    - self._elapsed_s())))
         return True
 
@@ -259,14 +165,16 @@ class Search:
 
     def _start(self, candidate: Candidate) -> None:
         self._flow[candidate.trial] = candidate
-        self._submit("compress", self._build_payload(candidate.recipe), PRIORITY["compress"],
-                     lambda job: self._compressed(candidate, job))
+        self._jobs.submit("compress", self._requests.compress(candidate.recipe),
+                          PRIORITY["compress"],
+                          lambda job: self._compressed(candidate, job))
 
     def _compressed(self, candidate: Candidate, job: Job) -> None:
         if not self._succeeded(candidate, job):
             return
         candidate.build = job["result"]
-        candidate.values["file_bytes"] = candidate.build["file_bytes"]
+        candidate.values |= {"file_bytes": candidate.build["file_bytes"],
+                             "macs": candidate.build["report"]["macs"]}
         self._queue_measurement(candidate, "measuring")
 
     def _queue_measurement(self, candidate: Candidate, stage: str) -> None:
@@ -283,16 +191,17 @@ class Search:
             window = [self._to_measure.popleft() for _ in range(min(WINDOW, waiting))]
             screened = all(c.stage == "measuring" for c in window)
             plan = screening(self.campaign.plan) if screened else self.campaign.plan
-            payload = self._measure_payload(
-                [c.build for c in window], max(c.attempt for c in window), plan.as_dict())
-            self._submit("measure", payload, PRIORITY["measure"],
-                         lambda job, window=window: self._measured(window, job))
+            payload = self._requests.measure(
+                self._baseline.document, [c.build for c in window], plan,
+                max(c.attempt for c in window))
+            self._jobs.submit("measure", payload, PRIORITY["measure"],
+                              functools.partial(self._measured, window))
 
     def _measured(self, window: list[Candidate], job: Job) -> None:
         for candidate in window:
             if candidate.trial not in self._flow:
                 continue
-            entry = _entry(job, candidate.build["sha256"])
+            entry = entry_of(job, candidate.build["sha256"])
             if entry["verdict"] == "valid":
                 self._take_measurement(candidate, entry)
             elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS:
@@ -323,13 +232,19 @@ class Search:
     @property
     def _optimistic(self) -> float:
         """The accuracy that an untrained candidate may hope for."""
-        return max([self._baseline.accuracy,
+        return max([self._baseline.values["accuracy"],
                     *(p.values["accuracy"] for p in self._points if p.feasible)])
 
     def _training_cost(self, candidate: Candidate) -> float:
         """Roughly proportional to the seconds that its training takes."""
-        macs: float = candidate.build["report"]["macs"] / self._document["macs"]
-        return FIXED_COST + macs
+        share: float = candidate.values["macs"] / self._baseline.values["macs"]
+        return FIXED_COST + share
+
+    def _hope(self, candidate: Candidate) -> float:
+        allowed = self.campaign.constraints.get("accuracy_drop")
+        if allowed is None:
+            return 1.0
+        return hope(candidate.values, self._baseline.values, self._trained_values, allowed)
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
@@ -337,27 +252,28 @@ class Search:
             return
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
-        while self._count("short", "full") < self.threads + 1:
+        while self._count("short", "full") < self.builders + 1:
             waiting = [c for c in self._flow.values() if c.stage == "waiting"]
             if not waiting:
                 return
             front = front_of(self._points, self.campaign.objectives)
-            hopes = [{**c.values, "accuracy": self._optimistic} for c in waiting]
-            gains = [promise(hope, front, self._document["values"], self.campaign.objectives)
-                     / self._training_cost(c) for hope, c in zip(hopes, waiting, strict=True)]
+            best = [{**c.values, "accuracy": self._optimistic} for c in waiting]
+            gains = [promise(values, front, self._baseline.values, self.campaign.objectives)
+                     * self._hope(c) / self._training_cost(c)
+                     for values, c in zip(best, waiting, strict=True)]
             self._train(waiting[gains.index(max(gains))], "short")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         candidate.stage = fidelity
-        payload = {**self._build_payload(candidate.recipe), "fidelity": fidelity, "threads": 1}
-        self._submit("train", payload, PRIORITY[fidelity],
-                     lambda job: self._trained(candidate, job))
+        self._jobs.submit("train", self._requests.train(candidate.recipe, fidelity),
+                          PRIORITY[fidelity], lambda job: self._trained(candidate, job))
 
     def _trained(self, candidate: Candidate, job: Job) -> None:
         if candidate.trial not in self._flow or not self._succeeded(candidate, job):
             return
         candidate.build = job["result"]
         self._take_accuracy(candidate)
+        self._trained_values.append(dict(candidate.values))
         drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
             "accuracy_drop")
         if candidate.stage == "short":
@@ -394,8 +310,6 @@ class Search:
         candidate.intervals |= {
             "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
             "accuracy_drop": [low, high]}
-
-    # -- ends ------------------------------------------------------------------------------
 
     def _succeeded(self, candidate: Candidate, job: Job) -> bool:
         if candidate.trial not in self._flow:
@@ -436,42 +350,14 @@ class Search:
 
     def _finish(self) -> None:
         """Test accuracy of the baseline and of the points chosen on validation, then the end."""
-        self._document["searched_s"] = self._elapsed_s()
         chosen = {p.trial for p in front_of(self._points, self.campaign.objectives)}
         files = [row["sha256"] for row in self.client.trials(self.campaign.name)
                  if row["id"] in chosen]
         waiting: list[Job] = []
         for sha256 in [self._baseline.sha256, *files]:
-            self._submit("evaluate", {"task": self.campaign.task, "sha256": sha256,
-                                      "split": "test"}, PRIORITY["evaluate"], waiting.append)
+            self._jobs.submit("evaluate", self._requests.evaluate(sha256, "test"),
+                              PRIORITY["evaluate"], waiting.append)
         while len(waiting) < len(files) + 1:
-            self._listen(20.0)
-        self.client.set_state(self.campaign.name, "done", baseline=self._document)
+            self._jobs.listen(20.0)
+        self._save("done")
 
-
-def unpack_bits(correct: str, n: int) -> np.ndarray:
-    """Booleans of an evaluation as it travels."""
-    return np.unpackbits(np.frombuffer(base64.b64decode(correct), np.uint8), count=n).astype(bool)
-
-
-def _entry(job: Job, sha256: str) -> Mapping[str, Any]:
-    """What a measurement job says of one file; a failed job fails each of its files."""
-    if job["state"] == "done":
-        for entry in job["result"]["measurements"]:
-            if entry["sha256"] == sha256:
-                return dict(entry)
-    return {"verdict": "failed", "reasons": [job.get("message") or job.get("reason")
-                                             or "the measurement failed"]}
-
-
-def _baseline_document(build: Mapping[str, Any], evaluation: Mapping[str, Any],
-                       entry: Mapping[str, Any]) -> dict[str, Any]:
-    level = entry["quiet_level_s"]
-    hits = round(evaluation["value"] * evaluation["n"])
-    return {
-        "quiet_level_s": level, "measurement": entry.get("measurement"),
-        "values": {"accuracy": evaluation["value"], "accuracy_drop": 0.0, "latency_ratio": 1.0,
-                   "latency_s": level, "file_bytes": build["file_bytes"]},
-        "intervals": {"accuracy": list(wilson(hits, evaluation["n"])),
-                      "latency_s": [level * entry["ratio_low"], level * entry["ratio_high"]]},
-    }

@@ -20,6 +20,7 @@ def search(directory: Path, name: str) -> None:
     """Drive campaign ``name`` to its end; a failure of the whole campaign is recorded as such."""
     with connect(directory) as client:
         try:
+            client.set_state(name, "running")
             campaign = from_document(client.campaign(name)["spec"])
             task = task_of(campaign.task)
             device = profile(campaign.devices[0])
@@ -29,7 +30,8 @@ def search(directory: Path, name: str) -> None:
             Search(client, campaign, device.name, Sampling(campaign, space, told), {
                 "opset": target.opset, "ir_version": target.ir_version,
                 "number_formats": sorted(target.number_formats),
-                "int8_activations": target.int8_activations}, cores()).run()
+                "int8_activations": target.int8_activations},
+                campaign.builders or cores()).run()
         except FleetfrontError as error:
             client.set_state(name, "failed", reason=str(error))
             raise

@@ -40,7 +40,7 @@ class ChannelPruning:
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
                 limits: Limits) -> "ChannelPruning":
-        low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.8)
+        low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.7)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 
     def kept(self, channels: int) -> int:

@@ -40,7 +40,7 @@ class Tucker:
 
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Tucker":
-        low, high = limits.range(f"{cls.name}.rank_ratio", 0.1, 0.8)
+        low, high = limits.range(f"{cls.name}.rank_ratio", 0.15, 0.6)
         return cls(suggester.suggest_float("rank_ratio", low, high, log=True))
 
     def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:

@@ -1,11 +1,19 @@
-"""A task that trains in a second: four kinds of stripes in 12x12 pictures."""
+"""Tasks that train in a second: four kinds of stripes in 12x12 pictures, and what may go wrong.
+
+The module is named in campaigns, such as ``task = "tests.system.tiny_task:task"``.
+"""
 
 import functools
+import os
+import signal
 from collections.abc import Mapping
 
 import numpy as np
+import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from searcher.datasets.sources import HttpsAddress, LocalFile, PinnedFile
 from searcher.tasks.base import BaselineTraining, Split, Task
 
 SIZES = {"training": 480, "validation": 200, "test": 200}
@@ -13,7 +21,7 @@ SIDE = 12
 
 
 def net() -> nn.Module:
-    """Two convolutions and two fully connected layers, about 14,000 parameters."""
+    """Two convolutions and two fully connected layers, about 10,000 parameters."""
     return nn.Sequential(
         nn.Conv2d(1, 8, 3), nn.ReLU(), nn.MaxPool2d(2),
         nn.Conv2d(8, 16, 3), nn.ReLU(), nn.Flatten(),
@@ -38,11 +46,9 @@ def stripes() -> Mapping[str, Split]:
     return splits
 
 
-def make(name: str, model: functools.partial[nn.Module] | type[nn.Module] | object = net,
-         load: object = stripes, loss: object = nn.functional.cross_entropy) -> Task:
-    """The tiny task with some of it replaced."""
+def _task(name, model=net, load=stripes) -> Task:
     return Task(
-        name=name, model=model, load=load, loss=loss, augment=None,  # type: ignore[arg-type]
+        name=name, model=model, load=load, loss=nn.functional.cross_entropy, augment=None,
         identity={"pictures": "stripes 12x12, seed 7"}, epochs={"short": 1, "full": 2},
         batch_size=32, epoch_samples=480, augmented_epochs=2,
         baseline=BaselineTraining(learning_rate=5e-3, cycle_epochs=4, max_epochs=8,
@@ -50,9 +56,64 @@ def make(name: str, model: functools.partial[nn.Module] | type[nn.Module] | obje
 
 
 def task() -> Task:
-    """``task = "tests.system.tiny_task:task"``."""
-    return make("tiny-stripes")
+    """All is well."""
+    return _task("tiny-stripes")
 
 
-def loss_of_float(outputs: Tensor, targets: Tensor) -> Tensor:
-    return nn.functional.cross_entropy(outputs, targets)
+class Hostile(nn.Module):
+    """Its channels cannot be followed; a split convolution kills the process; masked convolutions
+    give a loss that is no number."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(1, 8, 3)
+        self.conv2 = nn.Conv2d(8, 16, 3)
+        self.fc1 = nn.Linear(16 * 3 * 3, 64)
+        self.fc2 = nn.Linear(64, 4)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        if isinstance(self.conv2, nn.Sequential):
+            os.kill(os.getpid(), signal.SIGKILL)
+        x = nn.functional.max_pool2d(self.conv1(pictures).relu(), 2)
+        x = torch.cat([x[:, 4:8], x[:, 0:4]], 1)
+        x = self.fc2(self.fc1(self.conv2(x).relu().flatten(1)).relu())
+        masked = parametrize.is_parametrized(self.conv2, "weight") and any(
+            type(part).__name__ == "MagnitudeMask" for part in self.conv2.parametrizations.weight)
+        return x * float("nan") if masked and self.training else x
+
+
+def hostile() -> Task:
+    return _task("tiny-hostile", Hostile)
+
+
+class NoGraph(nn.Module):
+    """Trains, but an operator of it is in no ONNX opset."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fc = nn.Linear(SIDE * SIDE, 4)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return torch.special.bessel_j0(self.fc(pictures.flatten(1)).detach()) + self.fc(
+            pictures.flatten(1))
+
+
+def no_graph() -> Task:
+    return _task("tiny-no-graph", NoGraph)
+
+
+def _pinned(sha256: str, source: HttpsAddress | LocalFile) -> Mapping[str, Split]:
+    PinnedFile("stripes.npz", sha256, (source,)).obtain()
+    return stripes()
+
+
+def wrong_digest() -> Task:
+    """The data file is there, and is another one than the task names."""
+    return _task("tiny-wrong-digest", load=functools.partial(
+        _pinned, "0" * 64, LocalFile(__file__)))
+
+
+def unreachable() -> Task:
+    """Nobody listens at the address of the data."""
+    return _task("tiny-unreachable", load=functools.partial(
+        _pinned, "1" * 64, HttpsAddress("https://127.0.0.1:9/stripes.npz")))

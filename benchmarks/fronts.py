@@ -1,0 +1,54 @@
+"""What a front is worth: its smallest and fastest point, pairs in order, hypervolume."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from searcher.front import hypervolume
+
+WITHIN = 0.01
+"""Accuracy on test (absolute) that a point may lose against the baseline."""
+REFERENCE_DROP = 0.05
+DIFFERENT = 0.03
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One file: test accuracy (0..1), bytes, and p50 relative to the baseline's."""
+
+    name: str
+    accuracy_test: float
+    file_bytes: int
+    ratio: float
+
+
+def best(points: Sequence[Figures], baseline_accuracy: float,
+         cost: Callable[[Figures], float]) -> Figures | None:
+    """The cheapest point that loses at most one point of accuracy on test."""
+    allowed = [p for p in points if baseline_accuracy - p.accuracy_test <= WITHIN + 1e-9]
+    return min(allowed, key=cost, default=None)
+
+
+def reversed_pairs(first: Mapping[str, float], second: Mapping[str, float],
+                   different: float = DIFFERENT) -> tuple[int, list[tuple[str, str]]]:
+    """(pairs whose latencies differ by more than ``different`` in ``first``, those among them
+    that stand the other way round in ``second``)."""
+    clear, turned = 0, []
+    for a, b in combinations(sorted(first.keys() & second.keys(), key=first.__getitem__), 2):
+        if first[b] / first[a] - 1 > different:
+            clear += 1
+            if second[b] < second[a]:
+                turned.append((a, b))
+    return clear, turned
+
+
+def volume_of(points: Sequence[Figures], baseline: Figures) -> tuple[float, float]:
+    """(hypervolume of accuracy on test, latency ratio and bytes against the baseline's costs and
+    ``REFERENCE_DROP`` below its accuracy, its share of what a free and tiny model as accurate as
+    the baseline would have)."""
+    reference = (REFERENCE_DROP - baseline.accuracy_test, baseline.ratio,
+                 float(baseline.file_bytes))
+    ideal = hypervolume([(-baseline.accuracy_test, 0.0, 0.0)], reference)
+    found = hypervolume([(-p.accuracy_test, p.ratio, float(p.file_bytes)) for p in points],
+                        reference)
+    return found, found / ideal

@@ -1,0 +1,155 @@
+"""Ten minutes on full MNIST: our campaign beside the plain Optuna script, measured together.
+
+    python -m benchmarks.full [--dir DIR] [--reuse] [--skip-ours] [--skip-plain]
+
+The baseline is trained first. Then each search runs alone; then all points of both validation
+fronts and the baseline are measured in one interleaved pass, and judged on the 10,000 test digits.
+``--reuse`` keeps searches that are finished; ``--skip-...`` leaves one out. Exit code 1 when a
+check fails.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from benchmarks import commands
+from benchmarks.checks import Check, against, conclude, holds
+from benchmarks.fronts import Figures, best, volume_of
+from benchmarks.interleaved import measure_together
+from searcher.cli.options import bytes_text, print_table
+from searcher.front import front_indices
+from searcher.reading import Reading
+
+DROP = 0.01
+OURS, PLAIN = "fleetfront", "plain optuna"
+
+
+def train_baseline(task: str, directory: Path, seed: int) -> Path:
+    """``fleetfront build`` of the empty recipe; both searches start from what it leaves."""
+    output = directory / "baseline"
+    if not (output / "figures.json").exists():
+        commands.build([], task, directory / "campaign", output, seed=seed)
+    return output / "model.onnx"
+
+
+def our_points(file: Path, directory: Path, reuse: bool) -> dict[str, Path]:
+    """The campaign's front: chosen on validation, within its constraint."""
+    kept = directory / "campaign"
+    wall_s = commands.run_timed(file, kept, None, reuse, fresh=False)
+    document = Reading(kept).front(commands.campaign_name(file))
+    status = Reading(kept).status(document["campaign"], time.time())
+    print(f"{OURS}: {wall_s:.0f} s, trials {status['trials']}, {len(document['points'])} points")
+    return {f"{OURS} {p['candidate']}": Path(p["artifact"]) for p in document["points"]}
+
+
+def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed: int,
+                 reuse: bool) -> dict[str, Path]:
+    """The plain script's front by its own figures, within the same constraint on validation."""
+    out = directory / f"plain-{sampler}"
+    if not (reuse and (out / "done.json").exists()):
+        command = [sys.executable, "-m", "benchmarks.plain_optuna", "--minutes", str(minutes),
+                   "--out", str(out), "--builds", str(directory / "campaign" / "builds"),
+                   "--task", task, "--sampler", sampler, "--seed", str(seed)]
+        print(f"$ {' '.join(command)}", flush=True)
+        began = time.monotonic()
+        done = subprocess.run(command, check=False, capture_output=True, text=True,
+                              cwd=Path(__file__).parent.parent)
+        if done.returncode != 0:
+            raise SystemExit(f"benchmarks.plain_optuna failed:\n{done.stderr[-2000:]}")
+        (out / "done.json").write_text(json.dumps({"wall_s": time.monotonic() - began,
+                                                   "said": done.stdout.splitlines()[-1]}))
+    found = json.loads((out / "points.json").read_text())
+    said = json.loads((out / "done.json").read_text())
+    allowed = [p for p in found["points"]
+               if p["accuracy"] >= found["baseline"]["accuracy"] - DROP]
+    chosen = front_indices([(-p["accuracy"], p["latency_s"], p["file_bytes"]) for p in allowed])
+    print(f"{PLAIN} ({sampler}): {said['wall_s']:.0f} s, {said['said']}, {len(chosen)} points")
+    return {f"{PLAIN} {allowed[i]['file'].removesuffix('.onnx')}": out / allowed[i]["file"]
+            for i in chosen}
+
+
+def judged(files: dict[str, Path], baseline: Path, task: str, folder: Path, plan: str
+           ) -> tuple[Figures, list[Figures], list[Check]]:
+    """Test accuracy and interleaved latency of everything; the baseline's ratio is 1."""
+    tested = commands.accuracies(task, [baseline, *files.values()])
+    ratios = measure_together({**files, "baseline": baseline}, baseline, folder, plan)
+    itself = ratios.get("baseline")
+    checks = [holds("points measured together", len(ratios) == len(files) + 1,
+                    f"{len(ratios)} of {len(files) + 1}", "all"),
+              against("baseline against itself", itself and abs(itself.value - 1) * 100, "<=", 1,
+                      " %", 2)]
+    points = [Figures(name, tested[file], file.stat().st_size, ratios[name].value)
+              for name, file in files.items() if name in ratios]
+    return Figures("baseline", tested[baseline], baseline.stat().st_size, 1.0), points, checks
+
+
+def show(origin: str, points: list[Figures], baseline: Figures) -> None:
+    rows = [(p.name, f"{p.accuracy_test:.2%}",
+             f"{(baseline.accuracy_test - p.accuracy_test) * 100:+.2f} points",
+             bytes_text(p.file_bytes), f"{baseline.file_bytes / p.file_bytes:.1f}",
+             f"{1 / p.ratio:.2f}") for p in sorted(points, key=lambda p: p.file_bytes)]
+    print_table(f"{origin}: points chosen on validation", (
+        "point", "test", "lost", "file", "x smaller", "x faster"), rows)
+
+
+def compare(ours: list[Figures], plain: list[Figures], baseline: Figures) -> list[Check]:
+    """The figures of both and what they must reach. Empty lists were left out."""
+    checks, volumes, rows = [], {}, []
+    # The plain script "must reach about 55x and 5x", or it is no fair opponent.
+    for origin, points, smaller, faster in ((OURS, ours, 150, 6), (PLAIN, plain, 50, 4.5)):
+        if not points:
+            continue
+        show(origin, points, baseline)
+        smallest = best(points, baseline.accuracy_test, lambda p: p.file_bytes)
+        fastest = best(points, baseline.accuracy_test, lambda p: p.ratio)
+        volume, share = volume_of(points, baseline)
+        volumes[origin] = volume
+        size = smallest and baseline.file_bytes / smallest.file_bytes
+        speed = fastest and 1 / fastest.ratio
+        rows.append((origin, str(len(points)), f"{size or 0:.1f}", f"{speed or 0:.2f}",
+                     f"{volume:.5f}", f"{share:.3f}"))
+        checks += [
+            against(f"{origin}: smallest within one point on test", size, ">=", smaller,
+                    "x smaller", 1),
+            against(f"{origin}: fastest within one point on test", speed, ">=", faster,
+                    "x faster", 2)]
+    print_table("within one point on test", (
+        "search", "points", "x smaller", "x faster", "hypervolume", "share of the ideal"), rows)
+    if OURS in volumes and PLAIN in volumes:
+        checks.append(holds("our hypervolume is the larger", volumes[OURS] > volumes[PLAIN],
+                            f"{volumes[OURS]:.5f}", f"> {volumes[PLAIN]:.5f}"))
+    return checks
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--dir", type=Path, default=Path(".cache/benchmarks/full"))
+    parser.add_argument("--campaign", type=Path, default=Path("examples/lenet5_mnist_full.toml"))
+    parser.add_argument("--minutes", type=float, default=10.0, help="of the plain script")
+    parser.add_argument("--sampler", default="tpe", choices=("tpe", "nsga2", "random"))
+    parser.add_argument("--seed", type=int, default=0, help="of the plain script; the baseline's "
+                        "must be the campaign's")
+    parser.add_argument("--plan", default="standard", help="of the interleaved pass")
+    parser.add_argument("--reuse", action="store_true")
+    parser.add_argument("--skip-ours", action="store_true")
+    parser.add_argument("--skip-plain", action="store_true")
+    arguments = parser.parse_args()
+    task = commands.campaign_task(arguments.campaign)
+    baseline = train_baseline(task, arguments.dir, arguments.seed)
+    ours = {} if arguments.skip_ours else our_points(
+        arguments.campaign, arguments.dir, arguments.reuse)
+    plain = {} if arguments.skip_plain else plain_points(
+        task, arguments.dir, arguments.minutes, arguments.sampler, arguments.seed,
+        arguments.reuse)
+    base, points, checks = judged({**ours, **plain}, baseline, task, arguments.dir / "together",
+                                  arguments.plan)
+    checks += compare([p for p in points if p.name in ours],
+                      [p for p in points if p.name in plain], base)
+    return conclude(checks)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

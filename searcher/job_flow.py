@@ -1,0 +1,66 @@
+"""Jobs of one campaign from the search's side: submit, and be called when they end."""
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from searcher.client import CoordinatorClient, Kind
+
+Job = Mapping[str, Any]
+Then = Callable[[Job], None]
+ENDED = ("done", "failed", "cancelled")
+
+
+class JobFlow:
+    """Submits jobs and hands each to its callback when it ends; single-threaded."""
+
+    def __init__(self, client: CoordinatorClient, campaign: str, device: str) -> None:
+        self._client, self._campaign, self._device = client, campaign, device
+        self._sequence = 0
+        self._waiting: dict[int, list[Then]] = {}
+        self._ended: deque[tuple[Then, Job]] = deque()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether a job has ended whose callback has not run yet."""
+        return bool(self._ended)
+
+    def submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
+        """The same request again is the same job, done or not; ``then`` runs in ``listen``."""
+        pool = f"device:{self._device}" if kind == "measure" else "builder"
+        job = self._client.submit_job(kind, pool, payload, campaign=self._campaign,
+                                      priority=priority)
+        if job["state"] in ENDED:
+            self._ended.append((then, job))
+        else:
+            self._waiting.setdefault(job["job"], []).append(then)
+
+    def listen(self, wait_s: float) -> None:
+        """Hand every job that ended to whoever waits for it; waits at most ``wait_s`` for one."""
+        answer = self._client.finished(self._campaign, self._sequence,
+                                       0.0 if self._ended else wait_s)
+        self._sequence = answer["seq"]
+        for job in answer["jobs"]:
+            for then in self._waiting.pop(job["job"], ()):
+                self._ended.append((then, job))
+        while self._ended:
+            then, job = self._ended.popleft()
+            then(job)
+
+    def wait_for(self, kind: Kind, payload: Mapping[str, Any], priority: int) -> Job:
+        """Submit and wait: for the few jobs beside which nothing can go on."""
+        found: list[Job] = []
+        self.submit(kind, payload, priority, found.append)
+        while not found:
+            self.listen(20.0)
+        return found[0]
+
+
+def entry_of(job: Job, sha256: str) -> Mapping[str, Any]:
+    """What a measurement job says of one file; a failed job fails each of its files."""
+    if job["state"] == "done":
+        for entry in job["result"]["measurements"]:
+            if entry["sha256"] == sha256:
+                return dict(entry)
+    return {"verdict": "failed", "reasons": [job.get("message") or job.get("reason")
+                                             or "the measurement failed"]}

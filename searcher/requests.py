@@ -1,0 +1,42 @@
+"""What the search asks builders and devices for, as payloads of jobs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from searcher.campaign import Campaign
+from searcher.measurement import Plan
+from searcher.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Requests:
+    """Payloads of one campaign; equal requests are equal documents, so that jobs are shared."""
+
+    campaign: Campaign
+    target: Mapping[str, Any]
+
+    def compress(self, recipe: Recipe) -> dict[str, Any]:
+        return {"task": self.campaign.task, "recipe": recipe.as_list(),
+                "seed": self.campaign.seed, "target": dict(self.target)}
+
+    def train(self, recipe: Recipe, fidelity: str) -> dict[str, Any]:
+        """One thread: several would wait for each other whenever anything else runs."""
+        return {**self.compress(recipe), "fidelity": fidelity, "threads": 1}
+
+    def evaluate(self, sha256: str, split: str) -> dict[str, Any]:
+        return {"task": self.campaign.task, "sha256": sha256, "split": split}
+
+    def measure(self, baseline: Mapping[str, Any], builds: Sequence[Mapping[str, Any]],
+                plan: Plan, attempt: int) -> dict[str, Any]:
+        """``baseline`` and ``builds`` hold sha256 and file_bytes; the baseline's quiet level is
+        sent along once it is known."""
+        # Two recipes may give the same file; it is measured once.
+        sizes = {build["sha256"]: build["file_bytes"] for build in builds}
+        return {
+            "reference": {"sha256": baseline["sha256"], "size_bytes": baseline["file_bytes"]},
+            "candidates": [{"sha256": s, "size_bytes": size} for s, size in sizes.items()],
+            "runtime": "onnxruntime", "plan": plan.as_dict(),
+            "options": {"threads": 1, "graph_level": "all", "batch": 1},
+            "quiet_level_s": baseline.get("quiet_level_s"), "input_seed": 0, "attempt": attempt,
+        }

@@ -1,0 +1,38 @@
+"""Fixtures of builder, search and system tests: the tiny task and a baseline trained once."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+TINY = "tests.tasks_for_tests:tiny"
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Any:
+    """The task ``TINY``; its builds take hundredths of a second on one thread."""
+    import torch
+
+    from searcher.tasks.catalog import task
+
+    torch.set_num_threads(1)
+    return task(TINY)
+
+
+@pytest.fixture(scope="session")
+def trained_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A builder's folder that holds the trained baseline of ``tiny`` with seed 0; do not write."""
+    from searcher.builder import Builder
+    from searcher.recipe import Recipe
+    from strategies.base import Target
+
+    folder = tmp_path_factory.mktemp("trained")
+    Builder(tiny, 0, folder).train(Recipe(), "full", Target())
+    return folder
+
+
+@pytest.fixture
+def builds(trained_folder: Path, tmp_path: Path) -> Path:
+    """A builder's folder of the test's own, the baseline in it."""
+    return Path(shutil.copytree(trained_folder, tmp_path / "builds"))

@@ -1,0 +1,149 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tomli_w
+
+from searcher.campaign import Campaign, from_document, load
+from searcher.errors import UserError
+from searcher.measurement import PLANS
+
+MINIMAL = {"name": "digits", "task": "lenet5-mnist"}
+FULL: dict[str, Any] = {
+    "name": "digits-2.b_1", "task": "pkg.module:factory", "seed": 3, "builders": 2,
+    "budget": {"candidates": 7, "wall_minutes": 0.5},
+    "objectives": {"accuracy": "maximize", "file_bytes": "minimize"},
+    "constraints": {"accuracy_drop": 0.01, "file_bytes": 50_000},
+    "measurement": {"plan": {"min_blocks": 12}},
+    "devices": [{"profile": "local_cpu"}],
+    "search": {"sampler": "random", "strategies": ["svd", "int8"],
+               "limits": {"svd.rank_ratio": [0.1, 0.2]}},
+}
+
+
+def refused(document: dict[str, Any]) -> str:
+    with pytest.raises(UserError) as caught:
+        from_document(document)
+    return str(caught.value)
+
+
+def test_defaults() -> None:
+    campaign = from_document(MINIMAL)
+    assert (campaign.seed, campaign.builders, campaign.devices) == (0, 0, ("local_cpu",))
+    assert (campaign.budget.candidates, campaign.budget.wall_minutes) == (60, 10.0)
+    assert [(o.name, o.direction) for o in campaign.objectives] == [
+        ("accuracy", "maximize"), ("latency_s", "minimize"), ("file_bytes", "minimize")]
+    assert campaign.plan == PLANS["quick"] and campaign.constraints == {}
+    assert (campaign.search.sampler, campaign.search.strategies) == ("tpe", ())
+
+
+def test_everything_given() -> None:
+    campaign = from_document(FULL)
+    assert campaign.name == "digits-2.b_1" and campaign.plan.min_blocks == 12
+    assert campaign.search.limits == {"svd.rank_ratio": (0.1, 0.2)}
+    assert campaign.constraints == {"accuracy_drop": 0.01, "file_bytes": 50_000}
+
+
+@pytest.mark.parametrize("document", [MINIMAL, FULL])
+def test_the_ledgers_document_reads_back(document: dict[str, Any]) -> None:
+    campaign = from_document(document)
+    again: Campaign = from_document(json.loads(json.dumps(campaign.as_dict())))
+    assert again == campaign and again.as_dict() == campaign.as_dict()
+
+
+@pytest.mark.parametrize(("place", "key", "nearest"), [
+    ((), "sed", "Unknown key 'sed' in the campaign. Did you mean 'seed'?"),
+    (("budget",), "candidate", "in [budget]. Did you mean 'candidates'?"),
+    (("measurement",), "plans", "in [measurement]. Did you mean 'plan'?"),
+    (("measurement", "plan"), "min_bloks", "Did you mean 'min_blocks'?"),
+    (("search",), "samplers", "in [search]. Did you mean 'sampler'?"),
+    (("devices", 0), "profil", "in [[devices]]. Did you mean 'profile'?"),
+    (("objectives",), "latency", "Unknown objective 'latency'. Did you mean 'latency_s'?"),
+    (("constraints",), "acuracy_drop", "Did you mean 'accuracy_drop'?"),
+])
+def test_an_unknown_key_names_the_nearest(place: tuple[Any, ...], key: str, nearest: str) -> None:
+    document = json.loads(json.dumps(FULL))
+    table = document
+    for step in place:
+        table = table[step]
+    table[key] = "minimize"
+    message = refused(document)
+    assert repr(key) in message and nearest in message
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"name": ""}, "name must be given as a text"),
+    ({"name": 3}, "name must be given as a text, got 3"),
+    ({"name": "a/b"}, "name = 'a/b'"),
+    ({"name": ".."}, "name = '..'"),
+    ({"name": "x" * 81}, "at most 80"),
+    ({"task": None}, "task must be given"),
+    ({"seed": -1}, "seed = -1 must be a whole number from 0"),
+    ({"seed": 1.5}, "seed = 1.5 must be a whole number"),
+    ({"seed": True}, "seed = True"),
+    ({"builders": 1000}, "builders = 1000"),
+    ({"budget": 60}, "[budget] must be a table, got 60"),
+    ({"budget": {"candidates": 0}}, "candidates = 0 must be a whole number from 1"),
+    ({"budget": {"candidates": "many"}}, "candidates = 'many'"),
+    ({"budget": {"wall_minutes": float("nan")}}, "wall_minutes = nan"),
+    ({"objectives": {"accuracy": "maximize"}}, "at least one of latency_s, file_bytes"),
+    ({"objectives": {"latency_s": "minimize", "file_bytes": "minimize"}}, "needs accuracy"),
+    ({"objectives": {"accuracy": "maximize", "latency_s": 1}}, "latency_s = '1' must be minimize"),
+    ({"objectives": {"accuracy": "maximize", "energy_j": "minimize"}},
+     "'energy_j' needs a meter"),
+    ({"constraints": {"accuracy_drop": "1 %"}}, "accuracy_drop = '1 %' must be a number"),
+    ({"constraints": {"latency_s": -1}}, "latency_s = -1"),
+    ({"constraints": []}, "[constraints] must be a table"),
+    ({"measurement": {"plan": 3}}, "plan = 3 must be a name or a table"),
+    ({"measurement": {"plan": "slow"}}, "Unknown measurement plan 'slow'"),
+    ({"devices": []}, "[[devices]] must be a list of tables"),
+    ({"devices": "local_cpu"}, "got 'local_cpu'"),
+    ({"devices": ["local_cpu"]}, "[[devices]] must hold tables"),
+    ({"devices": [{}]}, "profile must be given"),
+    ({"search": {"sampler": "tpf"}}, "Did you mean 'tpe'?"),
+    ({"search": {"sampler": 3}}, "sampler = 3"),
+    ({"search": {"strategies": "svd"}}, "strategies = 'svd' must be a list"),
+    ({"search": {"strategies": ["svd", 3]}}, "must be a list of names"),
+    ({"search": {"strategies": ["svd", "svd"]}}, "names one twice"),
+    ({"search": {"limits": []}}, "[search.limits] must be a table"),
+    ({"search": {"limits": {"svd.rank_ratio": 0.1}}}, "svd.rank_ratio = 0.1 must be [low, high]"),
+    ({"search": {"limits": {"svd.rank_ratio": [0.3, 0.1]}}}, "[0.3, 0.1]"),
+    ({"search": {"limits": {"svd.rank_ratio": [True, 1]}}}, "must be [low, high]"),
+])
+def test_a_wrong_value_is_named(change: dict[str, Any], said: str) -> None:
+    assert said in refused({**MINIMAL, **change})
+
+
+def test_what_cannot_be_measured_here_is_not_offered_again() -> None:
+    message = refused({**MINIMAL, "constraints": {"memory_bytes": 1e6}})
+    assert "memory_bytes" in message and "Did you mean 'memory_bytes'" not in message
+
+
+def test_accuracy_cannot_be_minimized() -> None:
+    document = {**MINIMAL, "objectives": {"accuracy": "minimize", "latency_s": "minimize"}}
+    assert "accuracy" in refused(document)
+
+
+def test_a_file_is_named_in_the_message(tmp_path: Path) -> None:
+    file = tmp_path / "campaign.toml"
+    file.write_text(tomli_w.dumps(FULL))
+    assert load(file) == from_document(FULL)
+    for content in (tomli_w.dumps({**MINIMAL, "sed": 1}), "name = ", "\udcff"):
+        file.write_bytes(content.encode(errors="surrogateescape"))
+        with pytest.raises(UserError, match="campaign.toml"):
+            load(file)
+    with pytest.raises(UserError, match=r"no campaign file .*absent\.toml"):
+        load(tmp_path / "absent.toml")
+    with pytest.raises(UserError, match="cannot be read"):
+        load(tmp_path)
+
+
+@pytest.mark.parametrize("file", sorted(Path("examples").glob("*.toml")), ids=lambda f: f.stem)
+def test_the_examples_are_right(file: Path) -> None:
+    from searcher.running import check_before_start
+    from searcher.tasks.catalog import TASKS
+
+    campaign = load(file)
+    check_before_start(campaign)
+    assert campaign.task in TASKS

@@ -1,0 +1,112 @@
+import pytest
+
+from searcher.deciding import (
+    HEADROOM,
+    Point,
+    excess,
+    front_of,
+    hope,
+    promise,
+    shortfall,
+    why_not_train,
+    worth_continuing,
+)
+from searcher.front import Objective
+
+OBJECTIVES = (Objective("accuracy", "maximize"), Objective("latency_s", "minimize"),
+              Objective("file_bytes", "minimize"))
+BASE = {"accuracy": 0.99, "latency_s": 1.0, "file_bytes": 1000.0}
+
+
+def point(trial: int, accuracy: float, latency_s: float, file_bytes: float,
+          feasible: bool = True) -> Point:
+    return Point(trial, {"accuracy": accuracy, "latency_s": latency_s, "file_bytes": file_bytes},
+                 feasible)
+
+
+def test_excess_is_relative_and_of_what_is_known() -> None:
+    bounds = {"accuracy_drop": 0.01, "latency_s": 2.0, "file_bytes": 100.0}
+    found = excess({"accuracy_drop": 0.03, "latency_s": 1.0}, bounds)
+    assert found == pytest.approx({"accuracy_drop": 0.02, "latency_s": -0.5})
+    assert excess({"file_bytes": 100.0}, bounds) == {"file_bytes": 0.0}
+    assert excess({"latency_s": 1.0}, {"latency_s": 0.0})["latency_s"] > 1
+
+
+def test_the_front_holds_the_feasible_by_latency() -> None:
+    points = [point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400), point(3, 0.99, 0.1, 10, False),
+              point(4, 0.97, 0.6, 450), point(5, 0.90, 0.9, 50)]
+    assert [p.trial for p in front_of(points, OBJECTIVES)] == [2, 5, 1]
+    assert front_of([], OBJECTIVES) == []
+
+
+def test_shortfall_is_the_smallest_cut_that_helps() -> None:
+    beaten = {"latency_s": 1.2, "file_bytes": 1100.0}
+    others = [point(1, 0.99, 1.0, 1000)]
+    assert shortfall(beaten, 0.99, others, OBJECTIVES) == pytest.approx(0.1)
+    assert shortfall(beaten, 0.995, others, OBJECTIVES) == 0, "it may be more accurate"
+    assert shortfall({**beaten, "latency_s": 0.9}, 0.99, others, OBJECTIVES) == 0
+    assert shortfall(beaten, 0.99, [point(1, 0.99, 1.0, 1000, False)], OBJECTIVES) == 0
+    equal = {"latency_s": 1.0, "file_bytes": 1000.0}
+    assert shortfall(equal, 0.99, others, OBJECTIVES) > 0
+    assert shortfall(beaten, 0.99, [*others, point(2, 0.99, 0.5, 500)],
+                     OBJECTIVES) == pytest.approx(1.2)
+
+
+def test_a_constraint_that_is_broken_untrained_forbids_training() -> None:
+    reason, violated = why_not_train({"latency_s": 3.0, "file_bytes": 10.0}, {"latency_s": 2.0},
+                                     0.99, [], OBJECTIVES) or ("", {})
+    assert "latency_s is 3, allowed 2" in reason and violated == {"latency_s": 0.5}
+
+
+def test_what_cannot_reach_the_front_is_not_trained() -> None:
+    values = {"latency_s": 1.5, "file_bytes": 1500.0}
+    reason, violated = why_not_train(values, {}, 0.99, [point(1, 0.99, 1.0, 1000)],
+                                     OBJECTIVES) or ("", {})
+    assert "cannot reach the front" in reason and "0.9900" in reason
+    assert violated == {"reach": pytest.approx(0.5)}
+    assert why_not_train(values, {"latency_s": 1.5}, 0.99, [], OBJECTIVES) is None
+
+
+def test_full_training_may_win_back_the_headroom() -> None:
+    assert worth_continuing(0.5, None)
+    assert worth_continuing(0.01 + HEADROOM, 0.01)
+    assert not worth_continuing(0.0101 + HEADROOM, 0.01)
+
+
+def test_halving_a_cost_promises_the_same_wherever_it_starts() -> None:
+    def gain(front: list[Point], file_bytes: float) -> float:
+        return promise({**BASE, "latency_s": 0.5, "file_bytes": file_bytes}, front, BASE,
+                       OBJECTIVES)
+
+    first = gain([point(1, 0.99, 0.5, 1000 / 4)], 1000 / 8)
+    second = gain([point(1, 0.99, 0.5, 1000 / 16)], 1000 / 32)
+    assert first == pytest.approx(second) and first > 0
+
+
+def test_what_is_dominated_promises_nothing() -> None:
+    front = [point(1, 0.99, 0.5, 100)]
+    assert promise({**BASE, "latency_s": 0.6, "file_bytes": 200.0}, front, BASE, OBJECTIVES) == 0
+    assert promise(BASE, [], BASE, OBJECTIVES) == 0, "the baseline adds nothing to itself"
+    worthless = {**BASE, "accuracy": 0.93, "latency_s": 0.1, "file_bytes": 1.0}
+    assert promise(worthless, [], BASE, OBJECTIVES) == 0
+
+
+ALLOWED = 0.01
+
+
+def trained(drop: float, scale: float) -> dict[str, float]:
+    return {"macs": 500.0 * scale, "file_bytes": 100.0 * scale, "latency_s": 0.5 * scale,
+            "accuracy_drop": drop}
+
+
+def test_hope_is_learnt_from_neighbours() -> None:
+    base = {**BASE, "macs": 1000.0}
+    here = trained(0.0, 1.0)
+
+    def chance(*others: dict[str, float]) -> float:
+        return hope(here, base, others, ALLOWED)
+
+    assert 0 < chance(trained(0.2, 1.0)) < 0.5 < chance() < 1, "who has no neighbour is believed in"
+    assert chance(trained(0.05, 1.0)) < chance(trained(0.05, 4.0)) <= chance()
+    assert chance(trained(-0.01, 1.0)) > chance()
+    assert chance(*[trained(1.0, 1.0)] * 9) == chance(*[trained(0.2, 1.0)] * 9), "a cap"

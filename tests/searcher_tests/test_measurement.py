@@ -1,0 +1,210 @@
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import binom
+
+from searcher.errors import UserError
+from searcher.measurement import (
+    PLANS,
+    Plan,
+    median_interval,
+    paired_difference,
+    parity,
+    plan_of,
+    quantile,
+    quiet_blocks,
+    screening,
+    summarise,
+    wilson,
+)
+
+
+@pytest.mark.parametrize(("hits", "n", "low", "high"), [
+    # Newcombe 1998, Statistics in Medicine 17, table I, method 3.
+    (81, 263, 0.2553, 0.3662), (15, 148, 0.0624, 0.1605), (0, 20, 0.0, 0.1611),
+    (1, 29, 0.0061, 0.1718),
+])
+def test_wilson_as_published(hits: int, n: int, low: float, high: float) -> None:
+    assert wilson(hits, n) == pytest.approx((low, high), abs=5e-5)
+
+
+def test_wilson_stays_within_0_and_1_and_is_symmetric() -> None:
+    low, high = wilson(500, 500)
+    assert high == pytest.approx(1.0) and high <= 1.0
+    assert (1 - high, 1 - low) == pytest.approx(wilson(0, 500))
+    with pytest.raises(ValueError, match="n > 0, got 0"):
+        wilson(0, 0)
+
+
+def samples(both: int, lost: int, won: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
+    first = np.repeat([True, True, False, False], [both, lost, won, neither])
+    second = np.repeat([True, False, True, False], [both, lost, won, neither])
+    return first, second
+
+
+def test_paired_difference_by_hand() -> None:
+    drop, low, high = paired_difference(*samples(36, 12, 2, 0))
+    # (12.5 - 2.5) / 52 -+ 1.96 * sqrt(15 - 100 / 52) / 52
+    assert drop == pytest.approx(0.2)
+    assert (low, high) == pytest.approx((0.0560, 0.3286), abs=1e-4)
+
+
+def test_paired_difference_of_equal_answers_is_not_certain() -> None:
+    drop, low, high = paired_difference(*samples(90, 0, 0, 10))
+    assert drop == 0 and low == pytest.approx(-high) and 0 < high < 0.05
+
+
+def test_paired_difference_swaps_sign_and_pairs_only() -> None:
+    first, second = samples(50, 7, 3, 40)
+    drop, low, high = paired_difference(first, second)
+    assert paired_difference(second, first) == pytest.approx((-drop, -high, -low))
+    with pytest.raises(ValueError, match="differ in number"):
+        paired_difference(first, second[1:])
+
+
+@pytest.mark.parametrize("n", [*range(6, 60), 120, 1000])
+def test_median_interval_covers_and_is_tight(n: int) -> None:
+    low, high = median_interval(list(range(n)))
+    rank = int(low) + 1
+    assert high == n - rank
+    assert 1 - 2 * binom.cdf(rank - 1, n, 0.5) >= 0.95
+    if rank < n // 2:
+        assert 1 - 2 * binom.cdf(rank, n, 0.5) < 0.95, "one rank further in holds it too"
+
+
+def test_median_interval_of_few_values_is_their_range() -> None:
+    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
+    assert median_interval([2.0]) == (2.0, 2.0)
+
+
+@pytest.mark.parametrize(("share", "needed"), [(0.5, 6), (0.9, 36), (0.99, 368)])
+def test_quantile_is_refused_until_n_bounds_it(share: float, needed: int) -> None:
+    values = [float(v) for v in range(needed)]
+    assert quantile(values[1:], share).value is None
+    found = quantile(values, share)
+    assert found.value is not None and found.low is not None
+    assert found.low <= found.value <= (found.high or 0) == values[-1]
+    assert quantile([], share).high is None
+
+
+@pytest.mark.parametrize(("share", "n"), [(0.9, 40), (0.9, 333), (0.99, 400), (0.99, 5000)])
+def test_quantile_interval_covers(share: float, n: int) -> None:
+    found = quantile([float(v) for v in range(1, n + 1)], share)
+    assert found.value == math.ceil(share * n)
+    covered = binom.cdf((found.high or 0) - 1, n, share) - binom.cdf((found.low or 0) - 1, n, share)
+    assert covered >= 0.95
+
+
+BLOCKS = {
+    "before_s": [1.00, 1.05, 1.00, 1.30, 1.00, 1.02],
+    "candidate_s": [0.50, 0.525, 0.90, 0.65, 0.60, 0.51],
+    "after_s": [1.00, 1.05, 1.20, 1.00, 1.00, 1.02],
+}
+CALLS = [[0.5], [0.525], [0.9], [0.65], [0.6], [0.51]]
+
+
+def test_a_block_counts_while_the_reference_on_both_sides_is_quiet() -> None:
+    assert quiet_blocks(BLOCKS, 1.0, 0.06).tolist() == [True, True, False, False, True, True]
+    assert quiet_blocks(BLOCKS, 1.0, 0.25).tolist() == [True, True, True, False, True, True]
+    assert not quiet_blocks(BLOCKS, 0.9, 0.06).any()
+
+
+def test_summary_of_the_quiet_blocks() -> None:
+    found = summarise(BLOCKS, CALLS, gate_level_s=1.0, quiet_level_s=2.0)
+    assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((0.5, 0.5, 0.6))
+    assert (found.latency_s, found.latency_high_s) == pytest.approx((1.0, 1.2))
+    assert (found.n, found.calls, found.quiet_share) == (4, 4, pytest.approx(4 / 6))
+    assert found.ungated_p50_s == pytest.approx(0.5625)
+    assert found.p99_s.value is None
+    assert found.warnings == ("only 4 quiet blocks",)
+    assert json.loads(json.dumps(found.as_dict()))["p99_s"] == {
+        "value": None, "low": None, "high": None}
+
+
+def test_without_a_known_level_the_gate_is_the_level() -> None:
+    assert summarise(BLOCKS, CALLS, gate_level_s=1.0).latency_s == pytest.approx(0.5)
+
+
+def test_the_ratio_does_not_drift_with_the_machine() -> None:
+    drift = np.linspace(1.0, 1.05, 40)
+    blocks = {"before_s": drift, "after_s": drift, "candidate_s": drift * 0.25}
+    found = summarise(blocks, [[0.25]] * 40, gate_level_s=1.0)
+    assert found.ratio == pytest.approx(0.25) and found.warnings == ()
+
+
+def test_no_quiet_block_is_no_figure() -> None:
+    with pytest.raises(ValueError, match="no quiet block"):
+        summarise(BLOCKS, CALLS, gate_level_s=0.5)
+
+
+def test_a_summary_criticises_itself() -> None:
+    before = np.where(np.arange(50) < 8, 1.0, 2.0)
+    blocks = {"before_s": before, "after_s": before, "candidate_s": np.tile([0.5, 0.8], 25)}
+    found = summarise(blocks, [[0.5]] * 50, gate_level_s=1.0).warnings
+    assert [w.split(" ")[0] for w in found] == ["block", "only", "the"]
+    assert "16%" in found[2]
+
+
+@pytest.mark.parametrize(("outputs", "number_format", "said"), [
+    ([1.0, -4.0], "float32", None),
+    ([1.003, -4.0], "float32", None),
+    ([1.1, -4.0], "float32", "2.50%"),
+    ([1.07, -4.0], "int8", None),
+    ([1.1, -4.0], "int8", "allowed 2.00%"),
+    ([1.0], "float32", "1 output values where the host has 2"),
+    ([1.0, math.nan], "float32", "not finite"),
+    ([math.inf, -4.0], "int8", "not finite"),
+])
+def test_parity(outputs: list[float], number_format: str, said: str | None) -> None:
+    found = parity([1.0, -4.0], outputs, number_format)
+    assert found is None if said is None else said in (found or "")
+
+
+def test_parity_of_nothing_and_of_zeros() -> None:
+    assert parity([], [], "float32") is None
+    assert parity([0.0], [0.0], "float32") is None
+    assert parity([0.0], [1e-3], "float32") is not None
+
+
+def test_parity_is_refused_when_the_host_has_no_numbers() -> None:
+    assert parity([math.nan, 1.0], [0.5, 1.0], "float32") is not None
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_named_plans(name: str) -> None:
+    plan = plan_of(name)
+    assert plan.name == name and plan_of(plan.as_dict()) == plan
+    short = screening(plan)
+    assert short.name == f"{name}-screening" and short.processes == 1 and not short.memory
+    assert 8 <= short.min_blocks < plan.min_blocks and short.max_s < plan.max_s
+
+
+def test_a_table_changes_quick() -> None:
+    plan = plan_of({"min_blocks": 50, "memory": True})
+    assert plan == Plan(**{**PLANS["quick"].as_dict(), "name": "custom", "min_blocks": 50,
+                           "memory": True})
+
+
+@pytest.mark.parametrize(("value", "said"), [
+    ("quik", "'quik'. Did you mean 'quick'"),
+    ({"min_block": 3}, "'min_block' in the measurement plan. Did you mean 'min_blocks'"),
+    ({"min_blocks": 5}, "min_blocks >= 6"),
+    ({"block_s": 0}, "block_s > 0"),
+    ({"max_s": -1.0}, "max_s > 0"),
+    ({"processes": 0}, "processes >= 1"),
+])
+def test_wrong_plans(value: object, said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        plan_of(value)  # type: ignore[arg-type]
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize("table", [
+    {"block_s": "long"}, {"min_blocks": 12.5}, {"gate": "wide"}, {"memory": "yes"},
+    {"block_s": math.nan}, {"max_s": True}, {"name": 3}, {"gate": -1.0}, {"min_s": -1.0},
+])
+def test_plan_values_of_a_wrong_type_are_the_users_to_mend(table: dict[str, object]) -> None:
+    with pytest.raises(UserError, match=next(iter(table))):
+        plan_of(table)

@@ -1,0 +1,260 @@
+import json
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from searcher.campaign import Campaign, from_document
+from searcher.errors import UserError
+from searcher.recipe import Recipe
+from searcher.sampling import STARTUP_TRIALS, Sampling, Space
+from strategies.base import Layer
+from strategies.catalog import all_strategies
+from strategies.layers import layers_of
+from tests.tasks_for_tests import network
+
+LAYERS = layers_of(network())
+FLOAT = frozenset({"float32"})
+BOTH = frozenset({"float32", "int8"})
+VALUES = {"accuracy": 0.9, "latency_s": 1e-3, "file_bytes": 900.0}
+
+
+@pytest.fixture(autouse=True)
+def _warnings_as_before() -> Iterator[None]:
+    with warnings.catch_warnings():
+        yield
+
+
+def campaign(sampler: str = "random", **search: Any) -> Campaign:
+    return from_document({"name": "c", "task": "t", "search": {"sampler": sampler, **search}})
+
+
+def sampling(told: int = 0, **changes: Any) -> Sampling:
+    spec = campaign(**changes)
+    return Sampling(spec, Space.of(spec, LAYERS, BOTH), told)
+
+
+def row(number: int, proposal: Any, state: str, **changes: Any) -> dict[str, Any]:
+    values = VALUES if state == "complete" else None
+    return {"id": number, "parameters": json.loads(json.dumps(proposal.parameters)),
+            "state": state, "values": values, "constraints": {}, **changes}
+
+
+# -- the space -----------------------------------------------------------------------------------
+
+
+def test_int8_needs_a_device_that_computes_with_it() -> None:
+    def names(formats: frozenset[str]) -> set[str]:
+        return {s.name for _, s in Space.of(campaign(), LAYERS, formats).choices}
+
+    assert names(BOTH) - names(FLOAT) == {"int8"}
+
+
+def test_groups_that_the_model_lacks_are_no_choice() -> None:
+    dense = [layer for layer in LAYERS if layer.kind == "fully_connected"]
+    groups = {g for g, _ in Space.of(campaign(), tuple(dense), FLOAT).choices}
+    assert "convolutions" not in groups and "fully_connected" in groups
+
+
+def test_finetuning_is_there_without_being_asked_for() -> None:
+    space = Space.of(campaign(strategies=["svd"]), LAYERS, BOTH)
+    assert [s.name for _, s in space.choices] == ["svd"]
+    assert [s.name for s in space.trainings] == ["finetune"]
+
+
+@pytest.mark.parametrize(("search", "said"), [
+    ({"strategies": ["svd", "tuker"]}, "Unknown strategy 'tuker'. Did you mean 'tucker'?"),
+    ({"limits": {"svd.rank": [0.1, 0.2]}}, "'svd.rank' in [search.limits]. Did you mean"),
+])
+def test_unknown_names(search: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        Space.of(campaign(**search), LAYERS, BOTH)
+    assert said in str(caught.value)
+
+
+def test_limits_outside_a_parameters_range_are_refused() -> None:
+    with pytest.raises(UserError, match="clustering.bits"):
+        space = Space.of(campaign(limits={"clustering.bits": [20, 30]}), LAYERS, BOTH)
+        space.sample(optuna.trial.FixedTrial({}))  # type: ignore[arg-type]
+
+
+def test_names_and_ranges_of_the_search_space() -> None:
+    proposed = [sampling(told=seed).ask() for seed in range(30)]
+    groups = {"convolutions", "fully_connected", "model"}
+    known = {s.name for s in all_strategies()}
+    for proposal in proposed:
+        for name, text in proposal.parameters["distributions"].items():
+            group, strategy, parameter = name.split(".")
+            assert group in groups and strategy in known
+            kind = json.loads(text)
+            if kind["name"] == "CategoricalDistribution":
+                assert parameter == "on" and kind["attributes"]["choices"] == [False, True]
+            else:
+                assert parameter != "on"
+
+
+@pytest.mark.parametrize("search", [
+    {}, {"strategies": ["clustering", "svd"]}, {"limits": {"clustering.bits": [3, 4]}}])
+def test_choices_are_constant_whatever_is_searched(search: dict[str, Any]) -> None:
+    layers = LAYERS if search else LAYERS[:2]
+    spec = campaign(**search)
+    proposal = Sampling(spec, Space.of(spec, layers, FLOAT)).ask()
+    choices = [json.loads(text)["attributes"]["choices"]
+               for name, text in proposal.parameters["distributions"].items()
+               if name.endswith(".on")]
+    assert choices and all(c == [False, True] for c in choices)
+
+
+def test_limits_narrow_a_range_and_never_widen_it() -> None:
+    limits = {"clustering.bits": [3, 4], "svd.rank_ratio": [0.0, 0.05],
+              "finetune.learning_rate": [0.004, 0.005]}
+    study = sampling(limits=limits, strategies=["clustering", "svd"])
+    found: dict[str, list[float]] = {}
+    for _ in range(STARTUP_TRIALS + 15):
+        for step in study.ask().recipe.steps:
+            for name, value in step.parameters:
+                found.setdefault(f"{step.strategy}.{name}", []).append(float(value))
+    assert set(found["clustering.bits"]) == {3, 4}
+    assert 0.02 <= min(found["svd.rank_ratio"]) and max(found["svd.rank_ratio"]) <= 0.05
+    assert all(0.004 <= v <= 0.005 for v in found["finetune.learning_rate"])
+
+
+def test_limits_of_a_whole_number_stay_inside() -> None:
+    study = sampling(limits={"clustering.bits": [2.5, 4.5]}, strategies=["clustering"])
+    bits = {value for _ in range(20) for step in study.ask().recipe.steps
+            for name, value in step.parameters if name == "bits"}
+    assert bits == {3, 4}
+
+
+def test_recipes_are_in_stage_order_and_end_training_once() -> None:
+    from strategies.pipeline import check
+
+    study = sampling()
+    for _ in range(40):
+        recipe = study.ask().recipe
+        check(recipe.as_list())
+        names = [step.strategy for step in recipe.steps]
+        assert sum(n in ("finetune", "knowledge_distillation") for n in names) == 1
+
+
+def test_startup_recipes_switch_a_few_on() -> None:
+    study = sampling()
+    stages = {s.name: s.stage for s in all_strategies()}
+    switched = []
+    for _ in range(STARTUP_TRIALS):
+        steps = [(s.layers, stages[s.strategy]) for s in study.ask().recipe.steps]
+        switched.append(len(steps))
+        assert len(set(steps)) == len(steps), "of each group and stage one at most"
+    assert min(switched) < max(switched)
+
+
+# -- asking and telling --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "random"])
+def test_ask_and_tell_with_each_sampler(sampler: str) -> None:
+    study = sampling(sampler=sampler)
+    for index in range(STARTUP_TRIALS + 4):
+        proposal = study.ask()
+        assert proposal.number == index
+        state = ("complete", "pruned", "failed")[index % 3]
+        study.tell(proposal.number, state, VALUES, {"latency_s": index - 5.0})
+    states = [t.state for t in study._study.trials]
+    assert states[:3] == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL]
+    assert not study._asked
+
+
+def test_the_same_seed_proposes_the_same() -> None:
+    first, second = sampling(), sampling()
+    assert [first.ask().recipe for _ in range(5)] == [second.ask().recipe for _ in range(5)]
+    assert first.ask().recipe != sampling(told=5).ask().recipe
+
+
+def test_costs_are_told_as_logarithms() -> None:
+    study = sampling()
+    study.tell(study.ask().number, "complete", VALUES, {})
+    values = study._study.trials[0].values
+    assert values == pytest.approx([0.9, -6.907755, 6.802395])
+
+
+def test_constraints_reach_optuna() -> None:
+    study = sampling(sampler="tpe")
+    for excess in (0.5, -0.5):
+        study.tell(study.ask().number, "complete", VALUES, {"latency_s": excess})
+    study.tell(study.ask().number, "pruned", None, {"reach": 0.3})
+    assert [t.constraints for t in study._study.trials] == [
+        {"latency_s": 0.5}, {"latency_s": -0.5}, {"reach": 0.3}]
+    assert [t.number for t in study._study.best_trials] == [1], "the infeasible one is not best"
+
+
+def test_telling_twice_is_a_defect() -> None:
+    study = sampling()
+    number = study.ask().number
+    study.tell(number, "failed", None, {})
+    with pytest.raises(KeyError):
+        study.tell(number, "failed", None, {})
+
+
+# -- restoring -----------------------------------------------------------------------------------
+
+
+def restored() -> tuple[Sampling, dict[int, int], list[Any]]:
+    before = sampling()
+    proposals = [before.ask() for _ in range(5)]
+    rows = [row(101, proposals[0], "complete", constraints={"latency_s": 0.2}),
+            row(102, proposals[1], "pruned", constraints={"reach": 0.4}),
+            row(103, proposals[2], "failed", constraints=None),
+            row(104, proposals[3], "running"), row(105, proposals[4], "running")]
+    after = sampling(told=5)
+    return after, after.restore(rows), proposals
+
+
+def test_told_trials_of_each_state_are_taken_up() -> None:
+    study, numbers, proposals = restored()
+    trials = study._study.trials
+    assert numbers == {101: 0, 102: 1, 103: 2, 104: 3, 105: 4}
+    assert [t.state.name for t in trials] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "RUNNING"]
+    assert [t.params for t in trials] == [p.parameters["values"] for p in proposals]
+    assert [t.constraints for t in trials[:2]] == [{"latency_s": 0.2}, {"reach": 0.4}]
+    assert trials[0].values == pytest.approx([0.9, -6.907755, 6.802395])
+
+
+def test_running_trials_can_be_told_later() -> None:
+    study, numbers, _ = restored()
+    study.tell(numbers[104], "complete", VALUES, {"latency_s": -0.1})
+    study.tell(numbers[105], "failed", None, {})
+    trials = study._study.trials
+    assert (trials[3].state, trials[4].state) == (TrialState.COMPLETE, TrialState.FAIL)
+    assert trials[3].constraints == {"latency_s": -0.1}
+
+
+def test_after_restoring_numbers_and_recipes_go_on() -> None:
+    study, numbers, proposals = restored()
+    asked = [study.ask() for _ in range(4)]
+    assert [p.number for p in asked] == [5, 6, 7, 8]
+    assert not {p.recipe.hash for p in asked} & {p.recipe.hash for p in proposals}
+
+
+def test_a_restored_study_samples_with_tpe() -> None:
+    before = sampling(sampler="tpe")
+    rows = []
+    for index in range(STARTUP_TRIALS + 2):
+        rows.append(row(index, before.ask(), "complete", values={
+            **VALUES, "accuracy": 0.9 + index / 1000}, constraints={"latency_s": index - 9.0}))
+    after = sampling(told=len(rows), sampler="tpe")
+    after.restore(rows)
+    proposal = after.ask()
+    assert proposal.number == len(rows) and isinstance(proposal.recipe, Recipe)
+
+
+def test_layers_with_other_groups_do_not_break_a_stored_study() -> None:
+    before = sampling()
+    rows = [row(1, before.ask(), "complete"), row(2, before.ask(), "running")]
+    spec = campaign(strategies=["svd"])
+    only = (Layer("fc", "fully_connected", (4, 4), frozenset({"model", "fully_connected"})),)
+    after = Sampling(spec, Space.of(spec, only, FLOAT), 2)
+    after.restore(rows)
+    assert after.ask().number == 2

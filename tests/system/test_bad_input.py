@@ -1,0 +1,92 @@
+"""Wrong input through the real command line: exit code 1, which value, and what to do."""
+
+import pytest
+
+from tests.system.real import campaign_file, fleetfront
+
+ALL = "channel_pruning clustering int8"
+
+
+def refused(*arguments):
+    """What a command says that must end with exit code 1 and without a traceback."""
+    done = fleetfront(*arguments)
+    said = done.stdout + done.stderr
+    assert done.returncode == 1, said
+    assert "Traceback" not in said and "defect of fleetfront" not in said, said
+    return said
+
+
+def campaign(folder, line, instead):
+    file = campaign_file(folder, "task", 4, ALL)
+    text = file.read_text()
+    assert line in text
+    file.write_text(text.replace(line, instead))
+    return file
+
+
+@pytest.mark.parametrize(("line", "instead", "value", "remedy"), [
+    ("wall_minutes = 3", "wall_minuts = 3", "'wall_minuts'", "'wall_minutes'"),
+    ('"clustering"', '"clusterin"', "'clusterin'", "'clustering'"),
+    ("candidates = 4", "candidates = 0", "candidates = 0", "from 1"),
+    ("[search]", "[search", "TOML", "line"),
+])
+def test_a_wrong_campaign_file(tmp_path, line, instead, value, remedy):
+    file = campaign(tmp_path, line, instead)
+    said = refused("run", file, "--dir", tmp_path / "data")
+    assert str(file) in said or "clusterin" in said
+    assert value in said and remedy in said
+
+
+def test_a_task_that_cannot_be_imported(tmp_path):
+    file = campaign(tmp_path, "tests.system.tiny_task:task", "no_such_package.tasks:make")
+    said = refused("run", file, "--dir", tmp_path / "data")
+    assert "no_such_package" in said and "Install its package" in said
+
+
+def test_data_of_another_digest(tmp_path):
+    """Refused by the builder process, reported by the command."""
+    file = campaign_file(tmp_path, "wrong_digest", 4, ALL)
+    said = refused("run", file, "--dir", tmp_path / "data")
+    assert "expected " + "0" * 64 in said and "put the file at" in said
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipe") / "recipe.toml"
+    file.write_text("step = []\n")
+    return file
+
+
+@pytest.mark.parametrize(("task", "value", "remedy"), [
+    ("unreachable", "https://127.0.0.1:9/stripes.npz", "Connect to one of these sources"),
+    ("no_graph", "bessel", "opset"),
+])
+def test_a_task_that_cannot_be_built(tmp_path, recipe, task, value, remedy):
+    said = refused("build", recipe, "--task", f"tests.system.tiny_task:{task}",
+                   "--dir", tmp_path / "data", "-o", tmp_path / "out")
+    assert value in said and remedy in said
+
+
+def test_a_recipe_with_an_unknown_strategy(tmp_path):
+    file = tmp_path / "recipe.toml"
+    file.write_text('[[step]]\nstrategy = "tuker"\nrank_ratio = 0.5\n')
+    said = refused("build", file, "--task", "tests.system.tiny_task:task",
+                   "--dir", tmp_path / "data", "-o", tmp_path / "out")
+    assert "'tuker'" in said and "'tucker'" in said
+
+
+def test_measuring_what_is_no_onnx(tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(b"this is no model")
+    said = refused("measure", file, "--dir", tmp_path / "data", "--plan", "quick")
+    assert "model.onnx" in said or "unloadable" in said or "reference" in said
+
+
+def test_measuring_what_is_not_there(tmp_path):
+    said = refused("measure", tmp_path / "none.onnx", "--dir", tmp_path / "data")
+    assert "none.onnx" in said
+
+
+def test_wrong_usage():
+    said = refused("front", "--formatt", "json")
+    assert "--formatt" in said
