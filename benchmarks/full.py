@@ -60,7 +60,7 @@ def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed:
         if done.returncode != 0:
             raise SystemExit(f"benchmarks.plain_optuna failed:\n{done.stderr[-2000:]}")
         (out / "done.json").write_text(json.dumps({"wall_s": time.monotonic() - began,
-                                                   "said": done.stdout.splitlines()[-1]}))
+                                                   "said": "; ".join(done.stdout.splitlines())}))
     found = json.loads((out / "points.json").read_text())
     said = json.loads((out / "done.json").read_text())
     allowed = [p for p in found["points"]

@@ -1,7 +1,7 @@
 """Whether files load in ONNX Runtime, now and in 1.11, and give the same outputs."""
 
 import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 
 from benchmarks.checks import Check, holds
+from searcher.errors import UserError
 from searcher.measurement import TOLERANCE, parity
 
 NEWEST_OPSET_OF_111 = 16
@@ -44,7 +45,11 @@ def check_files(files: Sequence[Path], inputs: np.ndarray, label: str) -> list[C
         return [*checks, holds(f"{label}: same outputs in ONNX Runtime 1.11", False,
                                "not checked", "all")]
     asked = [(f, o) for f, o in zip(files, now, strict=True) if opset_of(f) <= NEWEST_OPSET_OF_111]
-    old = _in_order(ort111.outputs_of_ort111([f for f, _ in asked], inputs), [f for f, _ in asked])
+    try:
+        old = list(ort111.outputs_of_ort111([f for f, _ in asked], inputs))
+    except (ort111.Ort111Error, UserError) as error:
+        return [*checks, holds(f"{label}: same outputs in ONNX Runtime 1.11", False,
+                               str(error)[:300], "all")]
     wrong = [f"{file.name}: {why}" for (file, new), other in zip(asked, old, strict=True)
              if (why := difference(new, other)) is not None]
     for line in wrong:
@@ -68,8 +73,3 @@ def difference(new: np.ndarray, old: Any) -> str | None:
     loosest = max(TOLERANCE, key=lambda number_format: TOLERANCE[number_format])
     return parity(new.ravel().tolist(), other.ravel().tolist(), loosest)
 
-
-def _in_order(outputs: Any, files: Sequence[Path]) -> list[Any]:
-    if isinstance(outputs, Mapping):
-        return [outputs[f] if f in outputs else outputs[str(f)] for f in files]
-    return list(outputs)

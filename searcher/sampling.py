@@ -27,6 +27,9 @@ from strategies.catalog import all_strategies
 STAGES = ("structure", "weights", "training", "encoding")
 GROUPS = ("convolutions", "fully_connected", "model")
 STARTUP_TRIALS = 24
+NEIGHBOURS = 0.5
+"""Share of the asks that start from a point of the front instead of from nothing."""
+TURN_A_SWITCH = 0.6
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -168,12 +171,31 @@ class Sampling:
         """The next recipe to look at."""
         if len(self._study.get_trials(deepcopy=False)) < STARTUP_TRIALS:
             self._study.enqueue_trial(self._space.few_switches(self._draw))
+        elif self._draw.random() < NEIGHBOURS:
+            self._enqueue_neighbour()
         trial = self._study.ask()
         recipe = self._space.sample(trial)
         self._asked[trial.number] = trial
         return Proposal(trial.number, recipe, {
             "values": dict(trial.params),
             "distributions": {k: _as_json(d) for k, d in trial.distributions.items()}})
+
+    def _enqueue_neighbour(self) -> None:
+        """A step from a point of the front: one switch turned or one number drawn anew, by the
+        sampler; what stays equal is a prefix that need not be built again."""
+        best = [t.params for t in self._study.best_trials
+                if all(v <= 0 for v in t.constraints.values())]
+        if not best:
+            return
+        params = dict(self._draw.choice(best))
+        switches = sorted(name for name in params if name.endswith(".on"))
+        numbers = sorted(name for name in params if not name.endswith(".on"))
+        if not numbers or self._draw.random() < TURN_A_SWITCH:
+            name = self._draw.choice(switches)
+            params[name] = not params[name]
+        else:
+            params.pop(self._draw.choice(numbers))
+        self._study.enqueue_trial(params)
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:

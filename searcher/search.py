@@ -46,8 +46,10 @@ WINDOW = 6
 FEWEST = 3
 FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
-ATTEMPTS = 3
+ATTEMPTS = {"measuring": 3, "measuring again": 10}
+"""Measurements on a busy machine before a candidate is given up; a trained one is worth more."""
 LATENCY_SLACK = 0.03
+LISTEN_S = 5.0
 
 
 @dataclass
@@ -139,8 +141,8 @@ class Search:
         self._train_best()
         if not self._flow and not self._jobs.has_news:
             return False
-        self._jobs.listen(max(0.05, min(5.0, self.campaign.budget.wall_minutes * 60
-                                   - self._elapsed_s())))
+        left_s = self.campaign.budget.wall_minutes * 60 - self._elapsed_s()
+        self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
         return True
 
     def _count(self, *stages: str) -> int:
@@ -204,7 +206,8 @@ class Search:
             entry = entry_of(job, candidate.build["sha256"])
             if entry["verdict"] == "valid":
                 self._take_measurement(candidate, entry)
-            elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS:
+            elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS[
+                    candidate.stage]:
                 candidate.attempt += 1
                 self._to_measure.append(candidate)
             else:

@@ -83,8 +83,12 @@ def _print(document: dict[str, Any]) -> None:
 def print_layers(layers: list[dict[str, Any]]) -> None:
     """One row per weighted layer."""
     if layers:
-        columns = tuple(layers[0])
+        columns = [name for name in LAYER_COLUMNS if name in layers[0]]
         print_table("layers", columns, [[_cell(layer[c]) for c in columns] for layer in layers])
+
+
+LAYER_COLUMNS = ("name", "op", "macs", "parameters", "weight_bytes", "activation_bytes",
+                 "distinct_values", "nonzero_share")
 
 
 def _cell(value: Any) -> str:

@@ -67,7 +67,7 @@ def _thousands(name: str, files: tuple[PinnedFile, ...]) -> Task:
     return Task(
         name=name, model=lenet5, load=functools.cache(functools.partial(_full, files)),
         loss=nn.functional.cross_entropy, augment=affine, identity=_identity(files),
-        epochs={"short": 2, "full": 8}, batch_size=128, epoch_samples=11000, augmented_epochs=10,
+        epochs={"short": 2, "full": 6}, batch_size=64, epoch_samples=11000, augmented_epochs=10,
         baseline=BaselineTraining(cycle_epochs=10, max_epochs=60, tolerance=0.0004),
     )
 

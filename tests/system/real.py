@@ -58,12 +58,12 @@ def fleetfront(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.Complet
 
 
 class Running:
-    """``fleetfront run`` as a process tree that is killed at the latest on exit."""
+    """A command as a process tree that is killed at the latest on exit."""
 
-    def __init__(self, campaign: Path, directory: Path) -> None:
+    def __init__(self, *arguments: object) -> None:
         self.process = subprocess.Popen(
-            [FLEETFRONT, "run", str(campaign), "--dir", str(directory)], cwd=REPOSITORY,
-            env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+            [FLEETFRONT, *map(str, arguments)], cwd=REPOSITORY, env=environment(),
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def __enter__(self) -> "Running":
         return self

@@ -1,0 +1,220 @@
+"""A coordinator in memory for ``searcher.search``: it answers at once and keeps the time itself.
+
+``script`` maps the first step's ``strategy`` of a recipe to a ``Fate``; others have the default.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from searcher.campaign import Campaign, from_document
+from searcher.recipe import Recipe, Step
+from searcher.sampling import Proposal
+from searcher.search import Search
+
+N = 1000
+LEVEL_S = 1e-3
+COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5}
+
+
+class Killed(Exception):
+    """The search process dies here."""
+
+
+@dataclass
+class Fate:
+    """What becomes of one recipe. ``busy``: how many measurements are invalid at first."""
+
+    ratio: float = 0.5
+    file_bytes: int = 500
+    accuracy: float = 0.98
+    short_accuracy: float | None = None
+    fails: tuple[str, str] | None = None
+    busy: int = 0
+    measured: str = "valid"
+
+
+@dataclass
+class FakeCoordinator:
+    """The part of ``searcher.client.CoordinatorClient`` that a search uses."""
+
+    spec: dict[str, Any]
+    script: dict[str, Fate] = field(default_factory=dict)
+    now_s: float = 0.0
+    state: str = "queued"
+    baseline: dict[str, Any] | None = None
+    dies_at: int | None = None
+    jobs: list[dict[str, Any]] = field(default_factory=list)
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    told: list[tuple[int, str]] = field(default_factory=list)
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    saved: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.script.setdefault("baseline", Fate(1.0, 1000, 0.99))
+
+    # -- campaigns and trials ----------------------------------------------------------------
+
+    def campaign(self, name: str) -> dict[str, Any]:
+        return {"name": name, "spec": self.spec, "state": self.state, "baseline": self.baseline}
+
+    def set_state(self, name: str, state: str, reason: str | None = None,
+                  baseline: Mapping[str, Any] | None = None) -> None:
+        self.state = state
+        self.baseline = json.loads(json.dumps(baseline))
+        self.saved.append(self.baseline["searched_s"] if self.baseline else 0.0)
+
+    def create_trial(self, campaign: str, device: str, recipe: str,
+                     steps: Sequence[Mapping[str, Any]],
+                     parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        assert recipe not in {row["recipe"] for row in self.rows}, "asked for twice"
+        row = {"id": len(self.rows) + 1, "recipe": recipe, "steps": [dict(s) for s in steps],
+               "parameters": dict(parameters or {}), "state": "running", "values": None,
+               "intervals": None, "constraints": None, "reason": None, "message": None,
+               "sha256": None, "measurement": None}
+        self.rows.append(row)
+        return row
+
+    def tell_trial(self, trial: int, state: str, **changes: Any) -> None:
+        if self.dies_at is not None and len(self.told) >= self.dies_at:
+            raise Killed
+        row = self.rows[trial - 1]
+        assert row["state"] == "running", f"trial {trial} is told twice"
+        row.update(json.loads(json.dumps({"state": state, **changes}, allow_nan=False)))
+        self.told.append((trial, state))
+
+    def trials(self, campaign: str) -> list[dict[str, Any]]:
+        return [dict(row) for row in self.rows]
+
+    # -- jobs --------------------------------------------------------------------------------
+
+    def submit_job(self, kind: str, pool: str, payload: Mapping[str, Any], *, campaign: str,
+                   priority: int) -> dict[str, Any]:
+        assert pool == ("device:fake" if kind == "measure" else "builder")
+        key = json.dumps([kind, pool, payload], sort_keys=True)
+        for job in self.jobs:
+            if job["key"] == key:
+                return dict(job)
+        job = {"job": len(self.jobs) + 1, "key": key, "kind": kind, "payload": json.loads(key)[2],
+               "priority": priority, "state": "queued", "seq": 0, "reason": None, "message": None}
+        self.jobs.append(job)
+        return dict(job)
+
+    def finished(self, campaign: str, after: int, wait_s: float) -> dict[str, Any]:
+        queued = [job for job in self.jobs if job["state"] == "queued"]
+        assert queued or wait_s == 0, "the search waits for nothing"
+        if queued:
+            self._work(max(queued, key=lambda job: (job["priority"], -job["job"])))
+        ended = sorted((j for j in self.jobs if j["seq"] > after), key=lambda j: j["seq"])
+        return {"jobs": [dict(j) for j in ended], "seq": ended[-1]["seq"] if ended else after}
+
+    def cancel_queued(self, campaign: str, kinds: Sequence[str]) -> int:
+        for job in (gone := [j for j in self.jobs if j["state"] == "queued"
+                             and j["kind"] in kinds]):
+            self._end(job, state="cancelled")
+        return len(gone)
+
+    def of_kind(self, kind: str) -> list[dict[str, Any]]:
+        return [job["payload"] for job in self.jobs if job["kind"] == kind]
+
+    def _work(self, job: dict[str, Any]) -> None:
+        self.now_s += COST_S[job["kind"]]
+        found = getattr(self, f"_{job['kind']}")(job["payload"])
+        self._end(job, **found)
+
+    def _end(self, job: dict[str, Any], **changes: Any) -> None:
+        job.update(changes, seq=1 + max(j["seq"] for j in self.jobs))
+
+    def _fate(self, name: str) -> Fate:
+        return self.script.get(name, Fate())
+
+    def _compress(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._built(payload, "untrained")
+
+    def _train(self, payload: dict[str, Any]) -> dict[str, Any]:
+        return self._built(payload, payload["fidelity"])
+
+    def _built(self, payload: dict[str, Any], fidelity: str) -> dict[str, Any]:
+        name = payload["recipe"][0]["strategy"] if payload["recipe"] else "baseline"
+        fate = self._fate(name)
+        if fate.fails and fate.fails[0] in (fidelity, "any"):
+            return {"state": "failed", "reason": fate.fails[1], "message": f"{name} went wrong"}
+        sha256 = hashlib.sha256(json.dumps([payload["recipe"], fidelity]).encode()).hexdigest()
+        self.files[sha256] = (name, fidelity)
+        short = fate.accuracy if fate.short_accuracy is None else fate.short_accuracy
+        accuracy = short if fidelity == "short" else fate.accuracy
+        return {"state": "done", "result": {
+            "sha256": sha256, "file_bytes": fate.file_bytes, "graph_key": name,
+            "report": {"macs": 1000, "parameters": 10, "layers": []},
+            "evaluation": None if fidelity == "untrained" else evaluation(accuracy)}}
+
+    def _measure(self, payload: dict[str, Any]) -> dict[str, Any]:
+        entries = [self._measured(file["sha256"]) for file in payload["candidates"]]
+        if any(self._fate(self.files[f["sha256"]][0]).measured == "job failed"
+               for f in payload["candidates"]):
+            return {"state": "failed", "reason": "quarantined", "message": "the device is gone"}
+        return {"state": "done", "result": {"measurements": entries}}
+
+    def _measured(self, sha256: str) -> dict[str, Any]:
+        fate = self._fate(self.files[sha256][0])
+        if fate.busy:
+            fate.busy -= 1
+            return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"]}
+        if fate.measured != "valid":
+            return {"sha256": sha256, "verdict": "failed", "reasons": [fate.measured]}
+        return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": 7,
+                "ratio": fate.ratio, "ratio_low": fate.ratio * 0.99,
+                "ratio_high": fate.ratio * 1.01, "quiet_level_s": LEVEL_S}
+
+    def _evaluate(self, payload: dict[str, Any]) -> dict[str, Any]:
+        assert payload["split"] == "test"
+        return {"state": "done", "result": {"evaluation": evaluation(0.9)}}
+
+
+def evaluation(accuracy: float) -> dict[str, Any]:
+    correct = np.arange(N) < round(accuracy * N)
+    return {"metric": "accuracy", "value": float(correct.mean()), "n": N,
+            "correct": base64.b64encode(np.packbits(correct).tobytes()).decode()}
+
+
+class Scripted:
+    """A sampling that proposes one recipe per name, in order, and remembers what it is told."""
+
+    def __init__(self, *names: str) -> None:
+        self.names, self.asked = names, 0
+        self.told: dict[int, tuple[str, dict[str, float]]] = {}
+
+    def ask(self) -> Proposal:
+        name = self.names[min(self.asked, len(self.names) - 1)]
+        self.asked += 1
+        return Proposal(self.asked - 1, Recipe((Step.of(name, "model", {}),)), {})
+
+    def tell(self, number: int, state: str, values: Mapping[str, float] | None,
+             constraints: Mapping[str, float]) -> None:
+        assert number not in self.told, f"{number} is told twice"
+        self.told[number] = (state, dict(constraints))
+
+    def restore(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+        self.asked = len(rows)
+        self.told = {i: (r["state"], {}) for i, r in enumerate(rows) if r["state"] != "running"}
+        return {row["id"]: index for index, row in enumerate(rows)}
+
+
+def campaign(**changes: Any) -> Campaign:
+    return from_document({
+        "name": "c", "task": "t", "devices": [{"profile": "fake"}],
+        "constraints": {"accuracy_drop": 0.02}, "budget": {"candidates": 12, "wall_minutes": 60},
+        **changes})
+
+
+TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
+          "int8_activations": "uint8"}
+
+
+def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1) -> Search:
+    return Search(client, spec, "fake", sampling, TARGET, threads, now_s=lambda: client.now_s)

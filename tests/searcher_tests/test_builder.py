@@ -1,0 +1,305 @@
+"""Prefix by prefix, from the cache where it is known, the same bytes each time."""
+
+import dataclasses
+import errno
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from torch import Tensor, nn
+
+from searcher.builder import MEMORY_PREFIXES, Build, Builder
+from searcher.errors import BuildError
+from searcher.recipe import Recipe, Step
+from searcher.tasks.base import Task
+from strategies.base import Target
+
+TARGET = Target()
+PRUNE = Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.5, "round_to": 1})
+THIN = Step.of("channel_pruning", "fully_connected", {"keep_ratio": 0.5, "round_to": 1})
+SVD = Step.of("svd", "fc1", {"rank_ratio": 0.25})
+MASK = Step.of("magnitude_pruning", "fully_connected", {"keep_ratio": 0.3})
+CODES = Step.of("clustering", "fully_connected", {"bits": 2})
+TUNE = Step.of("finetune", "model", {"learning_rate": 0.01})
+DISTIL = Step.of("knowledge_distillation", "model", {
+    "learning_rate": 0.01, "temperature": 3.0, "teacher_weight": 0.5})
+INT8 = Step.of("int8", "model", {})
+
+
+def recipe(*steps: Step) -> Recipe:
+    return Recipe(steps)
+
+
+@pytest.fixture
+def builder(tiny: Task, builds: Path) -> Builder:
+    return Builder(tiny, 0, builds)
+
+
+@pytest.fixture
+def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The epochs that are trained, in order."""
+    from searcher.tasks.training_split import TrainingSplit
+
+    seen: list[int] = []
+    batches = TrainingSplit.batches
+
+    def noted(self: TrainingSplit, epoch: int) -> Any:
+        seen.append(epoch)
+        return batches(self, epoch)
+
+    monkeypatch.setattr(TrainingSplit, "batches", noted)
+    return seen
+
+
+def counts(build: Build) -> tuple[int, int]:
+    return build.built_steps, build.reused_steps
+
+
+# -- what a build is -----------------------------------------------------------------------------
+
+
+def test_the_baseline(builder: Builder, tiny: Task) -> None:
+    build = builder.train(Recipe(), "full", TARGET)
+    assert build.report["parameters"] == 1338 and counts(build) == (0, 0)
+    assert build.evaluation is not None and build.evaluation.value > 0.5, "it has learnt"
+    assert len(build.content) < 4 * 1338 + 8000
+    split = tiny.load()["validation"]
+    run = onnxruntime.InferenceSession(build.content, providers=["CPUExecutionProvider"])
+    answers = run.run(None, {"input": split.inputs})[0].argmax(1)
+    assert np.array_equal(answers == split.targets, build.evaluation.correct)
+    assert builder.compress(Recipe(), TARGET).content == build.content
+
+
+def test_an_untrained_build_has_the_graph_of_the_trained_one(builder: Builder) -> None:
+    steps = recipe(PRUNE, TUNE)
+    untrained, short = builder.compress(steps, TARGET), builder.train(steps, "short", TARGET)
+    assert untrained.graph_key == short.graph_key and untrained.sha256 != short.sha256
+    assert untrained.evaluation is None and short.evaluation is not None
+    assert untrained.report["macs"] == short.report["macs"]
+    assert len(short.probe_outputs) == 4
+
+
+def test_four_strategies_through_all_stages(builder: Builder) -> None:
+    build = builder.train(recipe(PRUNE, SVD, MASK, CODES, DISTIL, INT8), "short", TARGET)
+    dense = [layer for layer in build.report["layers"] if layer["op"] == "Gemm"]
+    assert dense and all(layer["distinct_values"] <= 4 for layer in dense)
+    assert all(layer["nonzero_share"] <= 0.5 for layer in dense)
+
+
+def test_the_module_behind_a_build_keeps_its_parametrizations(builder: Builder) -> None:
+    model = builder.model(recipe(MASK, TUNE, INT8), "short")
+    assert torch.nn.utils.parametrize.is_parametrized(model.get_submodule("fc1"), "weight")
+
+
+# -- the cache -----------------------------------------------------------------------------------
+
+
+def test_a_shared_prefix_is_built_once(builder: Builder) -> None:
+    assert counts(builder.compress(recipe(PRUNE, SVD, TUNE), TARGET)) == (2, 0)
+    assert counts(builder.compress(recipe(PRUNE, SVD, MASK, TUNE), TARGET)) == (1, 2)
+    assert counts(builder.compress(recipe(PRUNE, THIN, TUNE), TARGET)) == (1, 1)
+    assert counts(builder.train(recipe(PRUNE, SVD, TUNE), "short", TARGET)) == (1, 2)
+    assert counts(builder.train(recipe(PRUNE, SVD, TUNE), "short", TARGET)) == (0, 3)
+
+
+def test_another_process_finds_the_prefix_on_disk(tiny: Task, builds: Path) -> None:
+    steps = recipe(PRUNE, SVD, TUNE)
+    first = Builder(tiny, 0, builds).train(steps, "short", TARGET)
+    again = Builder(tiny, 0, builds).train(steps, "short", TARGET)
+    assert counts(first) == (3, 0) and counts(again) == (0, 3)
+    assert again.content == first.content
+
+
+def test_what_a_caller_does_to_a_model_stays_with_him(builder: Builder) -> None:
+    steps = recipe(PRUNE, TUNE)
+    before = builder.compress(steps, TARGET).content
+    with torch.no_grad():
+        for parameter in builder.model(steps, "untrained").parameters():
+            parameter.zero_()
+        for parameter in builder.model(Recipe(), "full").parameters():
+            parameter.zero_()
+    assert builder.compress(steps, TARGET).content == before
+    assert builder.compress(Recipe(), TARGET).evaluation is not None
+
+
+def test_memory_holds_a_bounded_number_of_prefixes(builder: Builder) -> None:
+    for index in range(MEMORY_PREFIXES + 3):
+        builder._remember(str(index), nn.Identity())
+    assert len(builder._prefixes) == MEMORY_PREFIXES and "0" not in builder._prefixes
+
+
+def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:
+    steps = recipe(PRUNE, TUNE)
+    builder.train(steps, "short", TARGET)
+    assert epochs == [0]
+    full = builder.train(steps, "full", TARGET)
+    assert epochs == [0, 1, 2] and counts(full) == (1, 1)
+
+
+def test_full_is_the_same_whether_or_not_short_was_asked_for(
+    tiny: Task, builds: Path, trained_folder: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    steps = recipe(MASK, TUNE)
+    there = Builder(tiny, 0, builds)
+    there.train(steps, "short", TARGET)
+    other = shutil.copytree(trained_folder, tmp_path / "other")
+    assert Builder(tiny, 0, other).train(steps, "full", TARGET).content == there.train(
+        steps, "full", TARGET).content
+
+
+@pytest.mark.parametrize("steps", [
+    recipe(PRUNE, SVD, TUNE), recipe(MASK, CODES, DISTIL), recipe(THIN, CODES, TUNE, INT8)], ids=str)
+def test_rebuilt_from_nothing_a_recipe_gives_the_same_bytes(
+    tiny: Task, tmp_path: Path, builds: Path, steps: Recipe
+) -> None:
+    there = Builder(tiny, 0, builds)
+    there.train(recipe(SVD, TUNE), "short", TARGET)
+    first = there.train(steps, "short", TARGET)
+    again = Builder(tiny, 0, tmp_path / "elsewhere").train(steps, "short", TARGET)
+    assert again.content == first.content and again.key == first.key
+
+
+def test_the_int8_twin_reuses_the_training(builder: Builder, epochs: list[int]) -> None:
+    plain = builder.train(recipe(PRUNE, TUNE), "short", TARGET)
+    twin = builder.train(recipe(PRUNE, TUNE, INT8), "short", TARGET)
+    assert epochs == [0] and counts(twin) == (1, 2) and twin.key != plain.key
+
+
+def test_a_codebook_for_int8_is_trained_apart(builder: Builder, epochs: list[int]) -> None:
+    builder.train(recipe(CODES, TUNE), "short", TARGET)
+    builder.train(recipe(CODES, TUNE, INT8), "short", TARGET)
+    assert epochs == [0, 0], "its values lie on the grid of int8"
+
+
+def test_a_structure_after_training_starts_from_the_trained(builder: Builder,
+                                                            epochs: list[int]) -> None:
+    build = builder.train(recipe(PRUNE, TUNE, SVD, TUNE), "short", TARGET)
+    assert epochs == [0, 0] and counts(build) == (4, 0)
+
+
+# -- identities ----------------------------------------------------------------------------------
+
+
+def test_the_build_key_tells_everything_apart(tiny: Task, tmp_path: Path,
+                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    def key(task: Task = tiny, seed: int = 0, steps: tuple[Step, ...] = (PRUNE, TUNE),
+            fidelity: str = "short", int8: bool = False) -> str:
+        return Builder(task, seed, tmp_path).build_key(steps, fidelity, int8)
+
+    others = [
+        key(seed=1), key(fidelity="full"), key(fidelity="untrained"), key(int8=True),
+        key(steps=(TUNE, PRUNE)), key(steps=(PRUNE,)),
+        key(steps=(Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.6, "round_to": 1}),
+                   TUNE)),
+        key(dataclasses.replace(tiny, identity={"pictures": "bars-1"})),
+        key(dataclasses.replace(tiny, epochs={"short": 2, "full": 3})),
+    ]
+    from strategies.training.finetune import Finetune
+
+    before = key()
+    monkeypatch.setattr(Finetune, "version", 99)
+    assert Counter([before, *others, key()]).most_common(1)[0][1] == 1, "one means another"
+    monkeypatch.undo()
+    assert key() == before
+
+
+@pytest.mark.parametrize("change", [
+    {"name": "other"}, {"identity": {"a": 1}}, {"epochs": {"short": 1}}, {"metric": "top5"},
+    {"batch_size": 7}, {"epoch_samples": 5}, {"augmented_epochs": 9}])
+def test_the_digest_of_a_task(tiny: Task, change: dict[str, Any]) -> None:
+    assert dataclasses.replace(tiny, **change).digest != tiny.digest
+    assert dataclasses.replace(tiny).digest == tiny.digest
+
+
+# -- what cannot be built ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("steps", "reason"), [
+    (recipe(TUNE, INT8, TUNE), "impossible_order"),
+    (recipe(MASK, PRUNE, TUNE), "impossible_order"),
+    (recipe(Step.of("tuker", "model", {})), "unknown_strategy"),
+    (recipe(Step.of("svd", "fc1", {"rank": 0.5})), "bad_parameters"),
+    (recipe(Step.of("svd", "fc1", {"rank_ratio": 7.0})), "bad_parameters"),
+    (recipe(Step.of("svd", "fc9", {"rank_ratio": 0.5})), "unknown_layers"),
+    (recipe(Step.of("channel_pruning", "fc1", {"keep_ratio": 1.0})), "nothing_to_do"),
+])
+def test_an_impossible_recipe_has_a_reason(builder: Builder, steps: Recipe, reason: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        builder.compress(steps, TARGET)
+    assert caught.value.reason == reason
+    assert builder.compress(recipe(PRUNE), TARGET).content, "the builder goes on"
+
+
+def no_number(outputs: Tensor, targets: Tensor) -> Tensor:
+    return nn.functional.cross_entropy(outputs, targets) * float("nan")
+
+
+def test_a_loss_that_is_not_a_number(tiny: Task, builds: Path) -> None:
+    broken = dataclasses.replace(tiny, loss=no_number)
+    with pytest.raises(BuildError, match="try a lower learning_rate") as caught:
+        Builder(broken, 0, builds).train(recipe(PRUNE, TUNE), "short", TARGET)
+    assert caught.value.reason == "nan_loss"
+    assert counts(Builder(tiny, 0, builds).train(recipe(PRUNE, TUNE), "short", TARGET)) == (1, 1)
+
+
+class Spectrum(nn.Module):
+    """No ONNX operator of opset 13 computes this."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(144, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.dense(torch.fft.fft2(x).abs().flatten(1))
+
+
+def test_a_graph_that_cannot_be_exported(tiny: Task, tmp_path: Path) -> None:
+    task = dataclasses.replace(tiny, name="spectrum", model=Spectrum)
+    with pytest.raises(BuildError, match="cannot be exported to ONNX opset 13") as caught:
+        Builder(task, 0, tmp_path).compress(Recipe(), TARGET)
+    assert caught.value.reason == "unsupported_graph"
+
+
+class Sliced(nn.Module):
+    """Channels are cut in two with a fixed number: pruning cannot follow."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 3)
+        self.dense = nn.Linear(4 * 100, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv(x)
+        return self.dense((y[:, :4] * y[:, 4:]).flatten(1))
+
+
+def test_a_graph_that_cannot_be_pruned(tiny: Task, tmp_path: Path) -> None:
+    task = dataclasses.replace(tiny, name="sliced", model=Sliced)
+    builder = Builder(task, 0, tmp_path)
+    with pytest.raises(BuildError) as caught:
+        builder.compress(recipe(PRUNE), TARGET)
+    assert caught.value.reason == "unsupported_graph"
+    assert builder.compress(Recipe(), TARGET).content
+
+
+def test_a_full_disk_leaves_no_half_file(builder: Builder, builds: Path,
+                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    steps = recipe(PRUNE, TUNE)
+    with monkeypatch.context() as context:
+        context.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            builder.train(steps, "short", TARGET)
+    key = builder.build_key(steps.steps, "short")
+    assert not (builds / key / "state.pt").exists()
+    assert not list(builds.glob("*/*.partial")), "what was half written takes no room"
+    assert Builder(builder.task, 0, builds).train(steps, "short", TARGET).evaluation is not None

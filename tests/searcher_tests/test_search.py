@@ -1,0 +1,271 @@
+"""The loop on scripted candidates: every asked trial is told once, whatever happens to it."""
+
+import warnings
+from typing import Any
+
+import pytest
+
+from searcher.errors import BuildError
+from searcher.sampling import Sampling, Space
+from searcher.search import ATTEMPTS, Search, unpack_bits
+from strategies.layers import layers_of
+from tests.searcher_tests.fake_coordinator import (
+    LEVEL_S,
+    FakeCoordinator,
+    Fate,
+    Killed,
+    Scripted,
+    campaign,
+    evaluation,
+    search_of,
+)
+from tests.tasks_for_tests import network
+
+
+def ran(names: tuple[str, ...], script: dict[str, Fate] | None = None,
+        **changes: Any) -> tuple[FakeCoordinator, Scripted, dict[str, dict[str, Any]]]:
+    """Coordinator, sampling and trials by the name of their recipe, after the campaign."""
+    spec = campaign(**changes)
+    client, sampling = FakeCoordinator(spec.as_dict(), dict(script or {})), Scripted(*names)
+    search_of(client, sampling, spec).run()
+    return client, sampling, {row["steps"][0]["strategy"]: row for row in client.rows}
+
+
+def names_of(client: FakeCoordinator, kind: str) -> list[str]:
+    return [p["recipe"][0]["strategy"] for p in client.of_kind(kind) if p["recipe"]]
+
+
+def test_a_good_candidate_goes_all_the_way() -> None:
+    client, sampling, rows = ran(("a",))
+    row = rows["a"]
+    assert (row["state"], row["reason"]) == ("complete", None)
+    assert row["values"] == pytest.approx({
+        "file_bytes": 500, "macs": 1000, "latency_ratio": 0.5, "latency_s": 0.5 * LEVEL_S,
+        "accuracy": 0.98, "accuracy_drop": 0.01})
+    assert row["intervals"]["latency_s"] == pytest.approx([0.495 * LEVEL_S, 0.505 * LEVEL_S])
+    low, high = row["intervals"]["accuracy_drop"]
+    assert low < 0.01 < high
+    assert client.files[row["sha256"]] == ("a", "full") and row["measurement"] == 7
+    assert row["constraints"] == {"accuracy_drop": pytest.approx(-0.01)}
+    kinds = [(j["kind"], j["payload"].get("fidelity")) for j in client.jobs]
+    assert kinds == [("train", "full"), ("measure", None), ("compress", None), ("measure", None),
+                     ("train", "short"), ("train", "full"), ("measure", None),
+                     ("evaluate", None), ("evaluate", None)]
+    assert client.state == "done"
+
+
+def test_the_baseline_is_measured_longer_and_kept() -> None:
+    client, _, _ = ran(("a",))
+    first = client.of_kind("measure")[0]
+    assert first["plan"]["min_blocks"] >= 120 and first["quiet_level_s"] is None
+    assert first["candidates"] == [first["reference"]]
+    assert all(p["quiet_level_s"] == LEVEL_S for p in client.of_kind("measure")[1:])
+    assert client.baseline is not None
+    assert client.baseline["values"]["latency_s"] == LEVEL_S
+    assert client.baseline["values"]["accuracy"] == 0.99
+
+
+def test_every_asked_trial_is_told_exactly_once() -> None:
+    script = {
+        "fails": Fate(fails=("any", "unsupported_graph")),
+        "nan": Fate(fails=("short", "nan_loss")), "late": Fate(fails=("full", "disk_full")),
+        "crash": Fate(measured="crashed: signal 11"), "busy": Fate(busy=9),
+        "gone": Fate(measured="job failed"), "bad": Fate(accuracy=0.5),
+        "slow": Fate(ratio=2.0, file_bytes=2000), "fast": Fate(ratio=0.1, file_bytes=90)}
+    client, sampling, rows = ran(("a", *script, "b"), script)
+    assert sorted(trial for trial, _ in client.told) == [row["id"] for row in client.rows]
+    assert sorted(sampling.told) == list(range(sampling.asked)), "each was told to the sampler"
+    assert {row["state"] for row in client.rows} == {"complete", "pruned", "failed"}
+    for trial, state in client.told:
+        assert sampling.told[trial - 1][0] == state
+
+
+@pytest.mark.parametrize(("fidelity", "reason"), [
+    ("any", "unsupported_graph"), ("short", "nan_loss"), ("full", "disk_full")])
+def test_a_failed_build_is_a_failed_trial_with_its_reason(fidelity: str, reason: str) -> None:
+    client, sampling, rows = ran(("x", "a"), {"x": Fate(fails=(fidelity, reason), ratio=0.4)})
+    assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", reason)
+    assert rows["x"]["message"] == "x went wrong"
+    assert rows["a"]["state"] == "complete", "the campaign goes on without it"
+    assert sampling.told[0][0] == "failed"
+
+
+@pytest.mark.parametrize(("fate", "reason"), [
+    (Fate(measured="crashed: signal 11"), "crashed: signal 11"),
+    (Fate(measured="timeout"), "timeout"),
+    (Fate(measured="job failed"), "the device is gone"),
+])
+def test_a_candidate_that_cannot_be_measured_failed(fate: Fate, reason: str) -> None:
+    client, _, rows = ran(("x",), {"x": fate})
+    assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", reason)
+    assert names_of(client, "train") == []
+
+
+@pytest.mark.parametrize("busy", range(5))
+def test_busy_measurements_are_tried_three_times(busy: int) -> None:
+    client, _, rows = ran(("x",), {"x": Fate(busy=busy)})
+    tried = [p["attempt"] for p in client.of_kind("measure")
+             if client.files[p["candidates"][0]["sha256"]] == ("x", "untrained")]
+    assert tried == list(range(1, min(busy + 1, ATTEMPTS) + 1))
+    wanted = ("complete", None) if busy < ATTEMPTS else ("failed", "busy")
+    assert (rows["x"]["state"], rows["x"]["reason"]) == wanted
+
+
+def test_a_constraint_that_is_broken_untrained_saves_the_training() -> None:
+    client, sampling, rows = ran(
+        ("big", "slow", "a"), {"big": Fate(file_bytes=900), "slow": Fate(ratio=0.9)},
+        constraints={"file_bytes": 600, "latency_s": 0.6 * LEVEL_S})
+    assert set(names_of(client, "train")) == {"a"}
+    assert rows["big"]["state"] == rows["slow"]["state"] == "pruned"
+    assert "file_bytes is 900, allowed 600" in rows["big"]["reason"]
+    assert rows["big"]["constraints"] == {"file_bytes": 0.5}
+    assert sampling.told[0] == ("pruned", {"file_bytes": 0.5}), "the sampler learns from it"
+
+
+def test_what_cannot_reach_the_front_is_not_trained() -> None:
+    client, sampling, rows = ran(
+        ("a", "worse"), {"a": Fate(accuracy=0.99, ratio=0.5, file_bytes=500),
+                         "worse": Fate(accuracy=0.99, ratio=0.6, file_bytes=600)})
+    assert set(names_of(client, "train")) == {"a"}
+    assert rows["worse"]["state"] == "pruned"
+    assert "cannot reach the front" in rows["worse"]["reason"]
+    assert sampling.told[1][1] == {"reach": pytest.approx(0.2)}
+
+
+def test_short_training_decides_about_full_training() -> None:
+    client, _, rows = ran(
+        ("lost", "a"), {"lost": Fate(ratio=0.4, accuracy=0.99, short_accuracy=0.5)})
+    assert rows["lost"]["state"] == "pruned" and "short training lost" in rows["lost"]["reason"]
+    fidelities = [p["fidelity"] for p in client.of_kind("train")
+                  if p["recipe"] and p["recipe"][0]["strategy"] == "lost"]
+    assert fidelities == ["short"]
+
+
+def test_a_broken_constraint_after_training_is_complete_and_off_the_front() -> None:
+    client, sampling, rows = ran(("x", "a"), {"x": Fate(0.4, 400, 0.96, 0.98)})
+    row = rows["x"]
+    assert row["state"] == "complete" and "breaks a constraint" in row["reason"]
+    assert row["constraints"]["accuracy_drop"] == pytest.approx(0.01)
+    measured = {f["sha256"] for p in client.of_kind("measure") for f in p["candidates"]}
+    assert row["sha256"] not in measured, "nobody measures what cannot enter"
+    tested = {p["sha256"] for p in client.of_kind("evaluate")}
+    assert tested == {rows["a"]["sha256"], (client.baseline or {})["sha256"]}
+
+
+def test_duplicates_are_never_built_twice() -> None:
+    client, sampling, rows = ran(("a", "a", "b", "a", "b", "c"))
+    assert sorted(rows) == ["a", "b", "c"] and len(client.rows) == 3
+    assert sorted(names_of(client, "compress")) == ["a", "b", "c"]
+    assert {sampling.told[n][0] for n in (1, 3, 4)} == {"failed"}
+
+
+def test_equal_files_share_one_measurement() -> None:
+    spec = campaign()
+    search = Search.__new__(Search)
+    search.campaign, search._document = spec, {"sha256": "r", "file_bytes": 1}
+    twice = [{"sha256": "f", "file_bytes": 3}, {"sha256": "f", "file_bytes": 3}]
+    assert search._measure_payload(twice, 1, {})["candidates"] == [
+        {"sha256": "f", "size_bytes": 3}]
+
+
+def test_the_budget_of_candidates() -> None:
+    client, sampling, _ = ran(tuple("abcdefgh"), budget={"candidates": 3, "wall_minutes": 60})
+    assert len(client.rows) == 3 and sampling.asked == 3
+
+
+def test_the_budget_of_time() -> None:
+    """A build takes 1 s or 10 s of the fake's time, so 30 s hold a few of twenty candidates."""
+    fates = {c: Fate(ratio=0.9 - 0.03 * i, file_bytes=900 - 10 * i)
+             for i, c in enumerate("abcdefghijklmnopqrst")}
+    client, _, rows = ran(tuple(fates), fates, budget={"candidates": 20, "wall_minutes": 0.5})
+    cut = [row for row in rows.values() if "budget ended" in (row["reason"] or "")]
+    assert cut and all(row["state"] == "pruned" for row in cut)
+    assert all(row["state"] != "running" for row in client.rows) and client.state == "done"
+    assert 30 <= (client.baseline or {})["searched_s"] < 80
+
+
+def test_the_front_alone_sees_the_test_split() -> None:
+    client, _, rows = ran(("a", "b"), {"a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985)})
+    tested = [p["sha256"] for p in client.of_kind("evaluate")]
+    chosen = [r["sha256"] for r in rows.values() if r["state"] == "complete" and not r["reason"]]
+    assert sorted(tested) == sorted({(client.baseline or {})["sha256"], *chosen[-1:]}) or len(
+        tested) == len(set(tested)) <= 3
+    assert all(j["payload"]["split"] == "test" for j in client.jobs if j["kind"] == "evaluate")
+
+
+@pytest.mark.parametrize(("fate", "said"), [
+    (Fate(fails=("full", "nan_loss")), "The baseline could not be built: baseline went wrong"),
+    (Fate(busy=9), "The baseline could not be measured on fake: busy"),
+    (Fate(measured="unloadable: x"), "unloadable: x"),
+])
+def test_without_a_baseline_there_is_no_campaign(fate: Fate, said: str) -> None:
+    with pytest.raises(BuildError) as caught:
+        ran(("a",), {"baseline": fate})
+    assert said in str(caught.value)
+
+
+# -- resuming ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dies_at", [0, 1, 3, 5])
+def test_resume_keeps_what_was_told_and_goes_on_with_the_rest(dies_at: int) -> None:
+    spec = campaign()
+    fates = {c: Fate(ratio=0.8 - 0.1 * i, file_bytes=800 - 100 * i, accuracy=0.985)
+             for i, c in enumerate("abcdef")}
+    client = FakeCoordinator(spec.as_dict(), fates, dies_at=dies_at)
+    with pytest.raises(Killed):
+        search_of(client, Scripted(*"abcdef"), spec).run()
+    before = [dict(row) for row in client.rows if row["state"] != "running"]
+    running = [row["id"] for row in client.rows if row["state"] == "running"]
+    done = {j["key"] for j in client.jobs if j["state"] == "done"}
+    assert len(before) == dies_at and running
+    client.dies_at = None
+    sampling = Scripted(*"abcdef")
+    search_of(client, sampling, spec).run()
+    assert [client.rows[row["id"] - 1] for row in before] == before, "told ones keep everything"
+    assert all(client.rows[trial - 1]["state"] != "running" for trial in running)
+    assert sorted(sampling.told) == list(range(sampling.asked))
+    assert [j["key"] for j in client.jobs if j["key"] in done] == sorted(
+        done, key=[j["key"] for j in client.jobs].index), "nothing is built twice"
+    assert client.state == "done"
+
+
+def test_a_finished_campaign_resumes_to_its_end_at_once() -> None:
+    client, _, _ = ran(("a", "b"), budget={"candidates": 2, "wall_minutes": 60})
+    jobs = len(client.jobs)
+    told = list(client.told)
+    sampling = Scripted("a", "b")
+    search_of(client, sampling, campaign(budget={"candidates": 2, "wall_minutes": 60})).run()
+    assert len(client.jobs) == jobs and client.told == told and client.state == "done"
+
+
+def test_the_time_of_the_baseline_is_no_search_time() -> None:
+    spec = campaign()
+    client = FakeCoordinator(spec.as_dict(), dies_at=0)
+    with pytest.raises(Killed):
+        search_of(client, Scripted("a"), spec).run()
+    assert client.saved[0] == 0.0
+
+
+# -- with the real sampler -----------------------------------------------------------------------
+
+
+def test_with_optuna_a_resumed_study_goes_on() -> None:
+    spec = campaign(budget={"candidates": 30, "wall_minutes": 60})
+    client = FakeCoordinator(spec.as_dict(), dies_at=20)
+    with warnings.catch_warnings():
+        space = Space.of(spec, layers_of(network()), frozenset({"float32", "int8"}))
+        with pytest.raises(Killed):
+            search_of(client, Sampling(spec, space), spec).run()
+        client.dies_at = None
+        sampling = Sampling(spec, space, len(client.rows))
+        search_of(client, sampling, spec).run()
+    assert len(client.rows) == 30 == len({row["recipe"] for row in client.rows})
+    assert all(row["state"] != "running" for row in client.rows)
+    assert not sampling._asked, "every asked trial was told"
+    assert {t.state.name for t in sampling._study.trials} <= {"COMPLETE", "PRUNED", "FAIL"}
+
+
+def test_bits_travel() -> None:
+    document = evaluation(0.123)
+    assert unpack_bits(document["correct"], document["n"]).sum() == 123

@@ -1,0 +1,199 @@
+"""The walls of the house, beside those that ``lint-imports`` holds; and that they hold."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+PACKAGES = ("agents", "profiles", "strategies", "searcher")
+FOLDERS = (*PACKAGES, "tests", "benchmarks", "examples", "docs")
+MOST_LINES = 400
+LONGER = {
+    # path: why it may be longer than MOST_LINES
+    "tests/searcher_tests/test_coordinator.py": "the queue's rules in one laboratory",
+}
+
+
+# -- imports by syntax tree ----------------------------------------------------------------
+
+
+def imports(source: str) -> Iterator[tuple[str, bool]]:
+    """(imported module, whether inside a function) for every import; relative ones as ``.``."""
+    def walk(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, inside) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield "." * node.level + (node.module or ""), inside
+        inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for child in ast.iter_child_nodes(node):
+            yield from walk(child, inside)
+
+    return walk(ast.parse(source), False)
+
+
+def foreign(source: str, known: set[str], functions_too: bool) -> list[str]:
+    """Imports of ``source`` that are neither standard library nor in ``known``."""
+    allowed = known | sys.stdlib_module_names
+    return [name for name, inside in imports(source)
+            if name.partition(".")[0] not in allowed and (functions_too or not inside)]
+
+
+def test_agents_import_the_standard_library_only():
+    """Runtimes import theirs (onnxruntime, ...) inside functions of the child process."""
+    found = {}
+    for file in sorted((REPOSITORY / "agents").rglob("*.py")):
+        runtime = "runtimes" in file.relative_to(REPOSITORY).parts
+        odd = foreign(file.read_text(), {"agents"}, functions_too=not runtime)
+        if odd:
+            found[str(file)] = odd
+    assert found == {}
+
+
+def test_the_python_api_is_a_layer_over_the_searcher():
+    source = (REPOSITORY / "fleetfront.py").read_text()
+    assert foreign(source, {"searcher"}, functions_too=True) == []
+    assert all(inside for name, inside in imports(source) if name.startswith("searcher"))
+
+
+@pytest.mark.parametrize(("source", "functions_too", "found"), [
+    ("import requests", False, ["requests"]),
+    ("try:\n    import numpy.linalg\nexcept ImportError:\n    pass", False, ["numpy.linalg"]),
+    ("from . import client", False, ["."]),
+    ("if True:\n    from psutil import Process", False, ["psutil"]),
+    ("class A:\n    import torch", False, ["torch"]),
+    ("def f():\n    import onnxruntime", False, []),
+    ("def f():\n    import onnxruntime", True, ["onnxruntime"]),
+    ("import os.path\nfrom agents.files import x", True, []),
+])
+def test_the_import_checker_sees(source, functions_too, found):
+    assert foreign(source, {"agents"}, functions_too) == found
+
+
+# -- import-linter's contracts, on a toy house ----------------------------------------------
+
+
+def contracts() -> list[dict]:
+    document = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())
+    return document["tool"]["importlinter"]["contracts"]
+
+
+def toy_house(folder: Path, violations: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """Our contracts on empty modules of the same names, some of which import what they must not."""
+    named = {"agents.protocol", "searcher.search", "searcher.search_process", "strategies.base"}
+    for contract in contracts():
+        for key in ("source_modules", "forbidden_modules", "protected_modules",
+                    "allowed_importers"):
+            named |= set(contract.get(key, ()))
+    named |= set(violations)
+    # Only what something imports is in the graph, and contracts must find what they name.
+    sources = {"searcher.search_process": "import searcher.sampling\nimport agents.protocol\n",
+               "searcher.sampling": "import optuna\n", "strategies.base": "import torch\n"}
+    for name in sorted(n for n in named if n.partition(".")[0] in PACKAGES):
+        parts = name.split(".")
+        inner = any(other.startswith(name + ".") for other in named) or len(parts) == 1
+        file = folder.joinpath(*parts, "__init__.py") if inner else folder.joinpath(
+            *parts[:-1], parts[-1] + ".py")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for package in list(file.parents)[:len(parts) - (not inner)]:
+            (package / "__init__.py").touch()
+        file.write_text(sources.get(name, "") + violations.get(name, ""))
+    for package in PACKAGES:
+        (folder / package).mkdir(exist_ok=True)
+        (folder / package / "__init__.py").touch()
+    text = (REPOSITORY / "pyproject.toml").read_text()
+    (folder / "pyproject.toml").write_text(text[text.index("[tool.importlinter]"):])
+    linter = Path(sys.executable).with_name("lint-imports")
+    return subprocess.run(
+        [str(linter), "--no-cache"], cwd=folder, capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(folder), "COLUMNS": "200", "NO_COLOR": "1"})
+
+
+def verdicts(said: str) -> dict[str, str]:
+    """Verdict by contract id; a name and its verdict may stand on two lines."""
+    flat = " ".join(said.split())
+    return {c["id"]: next((word for word in ("KEPT", "BROKEN") if f"{c['name']} {word}" in flat),
+                          "missing") for c in contracts()}
+
+
+def test_an_innocent_house_keeps_every_contract(tmp_path):
+    done = toy_house(tmp_path, {})
+    assert set(verdicts(done.stdout).values()) == {"KEPT"}, done.stdout + done.stderr
+    assert done.returncode == 0
+
+
+def test_every_contract_breaks_when_it_is_violated(tmp_path):
+    done = toy_house(tmp_path, {
+        "profiles.schema": "import strategies.base\n",             # layers
+        "searcher.running": "import agents.client\n",              # protocol-only
+        "searcher.reports": "import optuna\n",                     # optuna
+        "searcher.reading": "import searcher.sampling\n",          # sampling
+        "searcher.coordinator": "import searcher.between\n",       # coordinator, indirectly
+        "searcher.between": "import strategies.base\n",
+        "agents.files": "import psutil\n",                         # agents
+    })
+    assert set(verdicts(done.stdout).values()) == {"BROKEN"}, done.stdout + done.stderr
+    assert done.returncode == 1
+
+
+# -- what processes really load -------------------------------------------------------------
+
+
+def loaded(code: str) -> set[str]:
+    """Top-level modules in a fresh process after ``code``."""
+    script = f"import json, sys\n{code}\nsys.stderr.write(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
+                          cwd=REPOSITORY, check=True)
+    return {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+
+
+HELP = """
+sys.argv = ["fleetfront", "--help"]
+from searcher.cli import main
+try:
+    main()
+except SystemExit as end:
+    assert not end.code
+"""
+
+
+def test_help_loads_nothing_heavy():
+    assert not loaded(HELP) & {"torch", "optuna", "numpy", "scipy", "onnxruntime", "fastapi"}
+
+
+def test_the_coordinator_process_loads_neither_torch_nor_optuna():
+    assert not loaded("import searcher.api.server, searcher.coordinator, searcher.workers."
+                      "process_pool") & {"torch", "optuna", "strategies", "onnxruntime"}
+
+
+def test_the_loading_checker_sees():
+    assert "optuna" in loaded("import optuna")
+
+
+# -- length ---------------------------------------------------------------------------------
+
+
+def too_long(files: dict[str, str], longer: dict[str, str]) -> dict[str, int]:
+    """Files of more than ``MOST_LINES`` lines that are no exception, with their length."""
+    return {name: len(text.splitlines()) for name, text in files.items()
+            if len(text.splitlines()) > MOST_LINES and name not in longer}
+
+
+def test_files_are_short():
+    found = {str(file.relative_to(REPOSITORY)): file.read_text()
+             for folder in FOLDERS for pattern in ("*.py", "*.md", "*.toml", "*.sh", "*.js")
+             for file in (REPOSITORY / folder).rglob(pattern)}
+    assert len(found) > 100
+    assert too_long(found, LONGER) == {}
+    assert all(len(found[name].splitlines()) > MOST_LINES for name in LONGER), "no longer needed"
+
+
+def test_the_length_checker_sees():
+    files = {"a.py": "x\n" * 401, "b.py": "x\n" * 400, "c.py": "x\n" * 500}
+    assert too_long(files, {"c.py": "a table"}) == {"a.py": 401}
