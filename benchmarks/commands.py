@@ -41,6 +41,10 @@ def campaign_task(file: Path) -> str:
     return str(tomllib.loads(file.read_text())["task"])
 
 
+def campaign_seed(file: Path) -> int:
+    return int(tomllib.loads(file.read_text()).get("seed", 0))
+
+
 def with_seed(text: str, seed: int) -> str:
     """The campaign file's text with another seed."""
     changed, count = re.subn(r"(?m)^seed\s*=\s*\d+", f"seed = {seed}", text)

@@ -46,13 +46,14 @@ def our_points(file: Path, directory: Path, reuse: bool) -> dict[str, Path]:
 
 
 def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed: int,
-                 reuse: bool) -> dict[str, Path]:
+                 baseline_seed: int, reuse: bool) -> dict[str, Path]:
     """The plain script's front by its own figures, within the same constraint on validation."""
     out = directory / f"plain-{sampler}"
     if not (reuse and (out / "done.json").exists()):
         command = [sys.executable, "-m", "benchmarks.plain_optuna", "--minutes", str(minutes),
                    "--out", str(out), "--builds", str(directory / "campaign" / "builds"),
-                   "--task", task, "--sampler", sampler, "--seed", str(seed)]
+                   "--task", task, "--sampler", sampler, "--seed", str(seed),
+                   "--baseline-seed", str(baseline_seed)]
         print(f"$ {' '.join(command)}", flush=True)
         began = time.monotonic()
         done = subprocess.run(command, check=False, capture_output=True, text=True,
@@ -130,20 +131,20 @@ def main() -> int:
     parser.add_argument("--campaign", type=Path, default=Path("examples/lenet5_mnist_full.toml"))
     parser.add_argument("--minutes", type=float, default=10.0, help="of the plain script")
     parser.add_argument("--sampler", default="tpe", choices=("tpe", "nsga2", "random"))
-    parser.add_argument("--seed", type=int, default=0, help="of the plain script; the baseline's "
-                        "must be the campaign's")
+    parser.add_argument("--seed", type=int, default=0, help="of the plain script's sampler")
     parser.add_argument("--plan", default="standard", help="of the interleaved pass")
     parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--skip-ours", action="store_true")
     parser.add_argument("--skip-plain", action="store_true")
     arguments = parser.parse_args()
     task = commands.campaign_task(arguments.campaign)
-    baseline = train_baseline(task, arguments.dir, arguments.seed)
+    baseline_seed = commands.campaign_seed(arguments.campaign)
+    baseline = train_baseline(task, arguments.dir, baseline_seed)
     ours = {} if arguments.skip_ours else our_points(
         arguments.campaign, arguments.dir, arguments.reuse)
     plain = {} if arguments.skip_plain else plain_points(
         task, arguments.dir, arguments.minutes, arguments.sampler, arguments.seed,
-        arguments.reuse)
+        baseline_seed, arguments.reuse)
     base, points, checks = judged({**ours, **plain}, baseline, task, arguments.dir / "together",
                                   arguments.plan)
     checks += compare([p for p in points if p.name in ours],

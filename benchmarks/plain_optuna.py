@@ -156,13 +156,17 @@ def main():
     parser.add_argument("--builds", type=Path, required=True, help="where the baseline is kept")
     parser.add_argument("--task", default="lenet5-mnist-full")
     parser.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=int, default=0, help="of sampler and training")
+    parser.add_argument("--baseline-seed", type=int, default=0)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of training")
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer's advice, at every trial
     torch.manual_seed(arguments.seed)
-    net = Builder(task(arguments.task), arguments.seed, arguments.builds).model(Recipe(), "full")
+    torch.set_num_threads(arguments.threads)
+    builder = Builder(task(arguments.task), arguments.baseline_seed, arguments.builds)
+    net = builder.model(Recipe(), "full")
     baseline, points = search(net, task(arguments.task).load(), arguments.out, arguments.minutes,
                               arguments.sampler, arguments.seed)
     good = [p for p in points if p["accuracy"] >= baseline["accuracy"] - 0.01]

@@ -26,10 +26,11 @@ from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
 GROUPS = ("convolutions", "fully_connected", "model")
-STARTUP_TRIALS = 24
-NEIGHBOURS = 0.5
+STARTUP_TRIALS = 14
+NEIGHBOURS = 0.7
 """Share of the asks that start from a point of the front instead of from nothing."""
 TURN_A_SWITCH = 0.6
+MOVES = (1, 3)
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -181,20 +182,20 @@ class Sampling:
             "distributions": {k: _as_json(d) for k, d in trial.distributions.items()}})
 
     def _enqueue_neighbour(self) -> None:
-        """A step from a point of the front: one switch turned or one number drawn anew, by the
+        """A step from a point of the front: a few switches turned or numbers drawn anew, by the
         sampler; what stays equal is a prefix that need not be built again."""
         best = [t.params for t in self._study.best_trials
                 if all(v <= 0 for v in t.constraints.values())]
         if not best:
             return
         params = dict(self._draw.choice(best))
-        switches = sorted(name for name in params if name.endswith(".on"))
-        numbers = sorted(name for name in params if not name.endswith(".on"))
-        if not numbers or self._draw.random() < TURN_A_SWITCH:
-            name = self._draw.choice(switches)
-            params[name] = not params[name]
-        else:
-            params.pop(self._draw.choice(numbers))
+        for _ in range(self._draw.randint(*MOVES)):
+            numbers = sorted(name for name in params if not name.endswith(".on"))
+            if numbers and self._draw.random() > TURN_A_SWITCH:
+                params.pop(self._draw.choice(numbers))
+            else:
+                name = self._draw.choice(sorted(n for n in params if n.endswith(".on")))
+                params[name] = not params[name]
         self._study.enqueue_trial(params)
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,

@@ -91,7 +91,7 @@ class MagnitudePruning:
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
                 limits: Limits) -> "MagnitudePruning":
-        low, high = limits.range(f"{cls.name}.keep_ratio", 0.03, 0.5)
+        low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.5)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 
     def attach(self, model: nn.Module, layers: Sequence[str], int8_follows: bool) -> None:

@@ -138,7 +138,7 @@ def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:
     builder.train(steps, "short", TARGET)
     assert epochs == [0]
     full = builder.train(steps, "full", TARGET)
-    assert epochs == [0, 1, 2] and counts(full) == (1, 1)
+    assert epochs == [0, 1, 2] and counts(full) == (1, 1), "each step counts once"
 
 
 def test_full_is_the_same_whether_or_not_short_was_asked_for(

@@ -125,6 +125,13 @@ def test_accuracy_cannot_be_minimized() -> None:
     assert "accuracy" in refused(document)
 
 
+def test_the_order_of_the_objectives_survives_the_ledger() -> None:
+    from searcher.ledger.rows import text
+
+    campaign = from_document(MINIMAL)
+    assert from_document(json.loads(text(campaign.as_dict()))) == campaign
+
+
 def test_a_file_is_named_in_the_message(tmp_path: Path) -> None:
     file = tmp_path / "campaign.toml"
     file.write_text(tomli_w.dumps(FULL))

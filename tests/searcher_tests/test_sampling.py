@@ -3,7 +3,6 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -77,8 +76,9 @@ def test_unknown_names(search: dict[str, Any], said: str) -> None:
 
 def test_limits_outside_a_parameters_range_are_refused() -> None:
     with pytest.raises(UserError, match="clustering.bits"):
-        space = Space.of(campaign(limits={"clustering.bits": [20, 30]}), LAYERS, BOTH)
-        space.sample(optuna.trial.FixedTrial({}))  # type: ignore[arg-type]
+        study = sampling(limits={"clustering.bits": [20, 30]}, strategies=["clustering"])
+        for _ in range(STARTUP_TRIALS):
+            study.ask()
 
 
 def test_names_and_ranges_of_the_search_space() -> None:

@@ -15,8 +15,8 @@ from tests.system.real import (
     until_gone,
 )
 
-CANDIDATES = 8
-FINISHED = 3
+CANDIDATES = 6
+FINISHED = 2
 FINAL_JOBS = "SELECT id, key, kind, state, attempt, result, reason, finished_s FROM jobs " \
              "WHERE state IN ('done', 'failed') ORDER BY id"
 

@@ -10,7 +10,7 @@ import pytest
 from tests.system.real import Running, campaign_file, ended_trials, fleetfront, rows
 
 DISK_BYTES = 48_000_000
-CANDIDATES = 6
+CANDIDATES = 4
 DONE = "SELECT id, kind, attempt, result FROM jobs WHERE state = 'done' ORDER BY id"
 LIBC = ctypes.CDLL(None, use_errno=True)
 

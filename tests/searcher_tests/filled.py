@@ -1,0 +1,135 @@
+"""A folder as a finished campaign leaves it, without having searched: ledger and files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from searcher.artifacts import place_artifact
+from searcher.campaign import from_document
+from searcher.ledger import builds, campaigns, jobs, measurements, members, trials
+from searcher.ledger.store import Store
+from searcher.measurement import summarise
+from searcher.recipe import Recipe, Step
+
+SPEC = from_document({"name": "digits", "task": "tests.tasks_for_tests:tiny",
+                      "constraints": {"accuracy_drop": 0.02},
+                      "budget": {"candidates": 9, "wall_minutes": 2}}).as_dict()
+N = 200
+LEVEL_S = 1e-3
+BASELINE = {"accuracy": 0.99, "latency_s": LEVEL_S, "file_bytes": 4000}
+PRUNE = Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.5, "round_to": 4})
+TUNE = Step.of("finetune", "model", {"learning_rate": 0.01})
+
+
+def recipe(number: int) -> Recipe:
+    return Recipe((PRUNE, Step.of("clustering", "model", {"bits": 2 + number}), TUNE))
+
+
+def bits(share: float) -> np.ndarray:
+    return np.arange(N) < round(share * N)
+
+
+class Folder:
+    """Writes what a coordinator would; ``close`` before reading."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.store = Store(directory / "ledger.db")
+        self.db = self.store.db
+        self.db.execute(
+            "INSERT OR IGNORE INTO devices VALUES ('local_cpu', 'local_cpu', '{}', '{}', 1, 'active', 1, 1)")
+        measurements.put_environment(self.db, "e" * 64, {"cpu": "fake"})
+
+    def close(self) -> None:
+        self.store.close()
+
+    def campaign(self, name: str = "digits", baseline: bool = True, state: str = "done") -> None:
+        spec = {**SPEC, "name": name}
+        campaigns.create(self.db, name, spec, 100.0)
+        campaigns.set_state(self.db, name, "running", None, None, 110.0)
+        self.job = jobs.create(self.db, f"key-{name}", "measure", "device:local_cpu", name, {}, 0,
+                               1.0)
+        if baseline:
+            sha256 = self.file(b"baseline", 0.99, 0.985)
+            low, high = 0.96, 0.995
+            campaigns.set_state(self.db, name, "running", None, {
+                "sha256": sha256, "file_bytes": 4000, "quiet_level_s": LEVEL_S,
+                "searched_s": 30.0, "values": {**BASELINE, "accuracy_drop": 0.0,
+                                               "latency_ratio": 1.0, "macs": 1000},
+                "intervals": {"accuracy": [low, high],
+                              "latency_s": [0.99 * LEVEL_S, 1.01 * LEVEL_S]}}, 120.0)
+        if state != "running":
+            campaigns.set_state(self.db, name, state, None, None, 200.0)
+
+    def file(self, content: bytes, validation: float, test: float | None = None) -> str:
+        """An artifact with its evaluations; its sha256."""
+        sha256 = place_artifact(self.directory / "artifacts", content).name
+        builds.put_artifact(self.db, sha256, len(content), 1.0)
+        for split, share in (("validation", validation), ("test", test)):
+            if share is not None:
+                correct = bits(share)
+                builds.put_evaluation(self.db, sha256, split, "host", "accuracy",
+                                      float(correct.mean()), N, np.packbits(correct).tobytes(),
+                                      self.job, 1.0)
+        return sha256
+
+    def trial(self, number: int, state: str = "complete", *, campaign: str = "digits",
+              accuracy: float = 0.985, ratio: float = 0.5, file_bytes: int = 1000,
+              test: float | None = None, measured: bool = True, broken: bool = False,
+              reason: str | None = None, values: bool = True) -> None:
+        """A trial with its build, files and measurement."""
+        made = recipe(number)
+        builds.put_recipe(self.db, made.hash, made.as_list())
+        trial = trials.create(self.db, campaign, "local_cpu", made.hash, {}, {}, 2.0)
+        if state == "running":
+            return
+        sha256 = self.file(f"{campaign} {number}".encode(), accuracy, test)
+        self._build(made, sha256, file_bytes)
+        measurement = self._measure(sha256 if measured else self.file(b"graph", 0.1), ratio)
+        drop = 0.99 - accuracy
+        figures = {"accuracy": accuracy, "accuracy_drop": drop, "latency_ratio": ratio,
+                   "latency_s": ratio * LEVEL_S, "file_bytes": file_bytes, "macs": 500}
+        trials.tell(self.db, trial, state, {
+            "values": figures if values else {}, "sha256": sha256, "reason": reason,
+            "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.01],
+                          "accuracy_drop": [drop - 0.01, drop + 0.01],
+                          "latency_s": [ratio * LEVEL_S * 0.99, ratio * LEVEL_S * 1.01]},
+            "constraints": {"accuracy_drop": 0.01 if broken else -0.01},
+            "measurement": measurement}, 9.0)
+
+    def _build(self, made: Recipe, sha256: str, file_bytes: int) -> None:
+        layer: dict[str, Any] = {
+            "name": "fc1", "op": "Gemm", "macs": 500, "parameters": 500, "weight_bytes": 2000,
+            "activation_bytes": 40, "distinct_values": 4, "nonzero_share": 0.25}
+        builds.put(self.db, f"build-{sha256}", "task", made.hash, 0, "full", sha256, file_bytes,
+                   "g" * 32, {"parameters": 500, "macs": 500, "layers": [layer]}, self.job, 1.0)
+
+    def _measure(self, sha256: str, ratio: float) -> int:
+        drift = np.linspace(1.0, 1.03, 400) * LEVEL_S
+        blocks = {"before_s": drift, "after_s": drift, "candidate_s": drift * ratio}
+        calls = [[float(v) * ratio] for v in drift]
+        summary = summarise(blocks, calls, LEVEL_S).as_dict()
+        kept = ("ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s", "latency_low_s",
+                "latency_high_s", "n", "quiet_share")
+        return measurements.put(self.db, {
+            "sha256": sha256, "reference_sha256": "r" * 64, "device": "local_cpu",
+            "runtime": "onnxruntime", "options": {}, "environment": "e" * 64,
+            "plan": SPEC["measurement"]["plan"], "attempt": 1, "job": self.job, "verdict": "valid",
+            "reasons": [], "load_s": 0.01, "first_s": 0.002, "memory_bytes": None,
+            "provider": "CPUExecutionProvider", "summary": summary, "conditions": {},
+            "created_s": 5.0, **{k: summary[k] for k in kept}})
+
+
+def finished(directory: Path) -> Path:
+    """Six trials: 0 and 1 on the front, 2 beaten, 3 pruned, 4 failed, 5 over a constraint."""
+    folder = Folder(directory)
+    folder.campaign()
+    folder.trial(0, test=0.98)
+    folder.trial(1, accuracy=0.98, ratio=0.25, file_bytes=500, test=0.97)
+    folder.trial(2, accuracy=0.975, ratio=0.6, file_bytes=1500)
+    folder.trial(3, "pruned", measured=False, reason="cannot reach the front: it is too slow")
+    folder.trial(4, "failed", values=False, reason="nan_loss")
+    folder.trial(5, accuracy=0.96, ratio=0.1, file_bytes=100, broken=True)
+    folder.close()
+    return directory

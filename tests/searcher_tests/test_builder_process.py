@@ -1,0 +1,201 @@
+"""Jobs in, results out: whatever a candidate does, its builder lives on."""
+
+import base64
+import errno
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from agents.protocol import Lease
+from searcher import builder_process
+from searcher.builder import Builder
+from searcher.builder_process import BUILDERS_KEPT, Workshop, work
+from searcher.errors import BuildError, ProtocolError, UserError
+from searcher.tasks.base import Task
+from tests.conftest import TINY
+
+TARGET = {"format": "onnx", "opset": 13, "ir_version": 7, "number_formats": ["float32", "int8"],
+          "int8_activations": "uint8"}
+STEPS = [{"strategy": "svd", "layers": "fc1", "rank_ratio": 0.25},
+         {"strategy": "finetune", "layers": "model", "learning_rate": 0.01}]
+COMPRESS = {"task": TINY, "recipe": STEPS, "seed": 0, "target": TARGET}
+
+
+class Client:
+    """Keeps what is put."""
+
+    def __init__(self) -> None:
+        self.done: list[Any] = []
+        self.failed: list[tuple[str, str]] = []
+
+    def put_done(self, lease: Lease, result: Any) -> None:
+        self.done.append(json.loads(json.dumps(result, allow_nan=False)))
+
+    def put_failed(self, lease: Lease, reason: str, message: str) -> None:
+        self.failed.append((reason, message))
+
+
+def lease(kind: str, payload: dict[str, Any]) -> Lease:
+    return Lease(1, kind, 1, 1, 60.0, 600.0, payload)
+
+
+@pytest.fixture
+def workshop(tiny: Task, builds: Path) -> Workshop:
+    return Workshop(builds.parent)
+
+
+def test_compress_train_evaluate(workshop: Workshop) -> None:
+    client: Any = Client()
+    work(client, workshop, lease("compress", COMPRESS))
+    work(client, workshop, lease("train", {**COMPRESS, "fidelity": "short", "threads": 1}))
+    untrained, short = client.done
+    assert untrained["evaluation"] is None and untrained["built_steps"] == 1
+    for result in (untrained, short):
+        content = (workshop.folder / "artifacts" / result["sha256"]).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == result["sha256"]
+        assert len(content) == result["file_bytes"]
+        assert set(result) == {"build_key", "sha256", "file_bytes", "graph_key", "probe_outputs",
+                               "report", "built_steps", "reused_steps", "evaluation"}
+    work(client, workshop, lease("evaluate", {
+        "task": TINY, "sha256": short["sha256"], "split": "validation"}))
+    assert client.done[2]["evaluation"] == short["evaluation"] and not client.failed
+    found = short["evaluation"]
+    correct = np.unpackbits(np.frombuffer(base64.b64decode(found["correct"]), np.uint8))
+    assert correct[: found["n"]].sum() == round(found["value"] * found["n"])
+
+
+def test_the_last_builders_stay_warm(workshop: Workshop) -> None:
+    first = workshop._builder(TINY, 0)
+    assert workshop._builder(TINY, 0) is first
+    for seed in range(1, BUILDERS_KEPT + 1):
+        workshop._builder(TINY, seed)
+    assert len(workshop._builders) == BUILDERS_KEPT and workshop._builder(TINY, 0) is not first
+
+
+@pytest.mark.parametrize(("payload", "reason", "said"), [
+    ({**COMPRESS, "task": "lenet"}, "user", "Unknown task 'lenet'"),
+    ({**COMPRESS, "recipe": [{"layers": "fc1"}]}, "user", "needs strategy"),
+    ({**COMPRESS, "recipe": [*STEPS, STEPS[0], {"strategy": "svdd"}]}, "unknown_strategy",
+     "Did you mean 'svd'?"),
+    ({**COMPRESS, "target": {**TARGET, "colour": "red"}}, "build", "colour"),
+    ({}, "build", "KeyError"),
+])
+def test_a_bad_job_is_a_failed_job(workshop: Workshop, payload: dict[str, Any], reason: str,
+                                   said: str) -> None:
+    client: Any = Client()
+    work(client, workshop, lease("compress", payload))
+    assert not client.done and client.failed[0][0] == reason and said in client.failed[0][1]
+
+
+@pytest.mark.parametrize(("error", "reason", "said"), [
+    (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), "disk_full", "Free space on this disk"),
+    (OSError(errno.EDQUOT, "quota"), "disk_full", "run the same command again"),
+    (OSError(errno.EIO, "bad sector"), "io", "bad sector"),
+    (BuildError("the loss is nan", "nan_loss"), "nan_loss", "the loss is nan"),
+    (UserError("no such data"), "user", "no such data"),
+    (RuntimeError("shapes"), "build", "RuntimeError: shapes"),
+    (MemoryError("too large"), "build", "MemoryError"),
+])
+def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
+                                 error: Exception, reason: str, said: str) -> None:
+    def raising(self: Builder, *arguments: Any) -> None:
+        raise error
+
+    monkeypatch.setattr(Builder, "compress", raising)
+    client: Any = Client()
+    work(client, workshop, lease("compress", COMPRESS))
+    assert client.failed[0][0] == reason and said in client.failed[0][1]
+    monkeypatch.undo()
+    work(client, workshop, lease("compress", COMPRESS))
+    assert len(client.done) == 1, "the builder goes on"
+
+
+@pytest.mark.parametrize("place", ["searcher.artifacts.os.fsync", "searcher.builder.os.fsync"])
+def test_a_disk_that_fills(workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
+                           place: str) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    client: Any = Client()
+    with monkeypatch.context() as context:
+        context.setattr(place, full)
+        work(client, workshop, lease("compress", COMPRESS))
+    assert [reason for reason, _ in client.failed] == ["disk_full"] and not client.done
+    work(client, workshop, lease("compress", COMPRESS))
+    assert len(client.done) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs the kernel's full device")
+def test_a_disk_that_fills_within_torchs_own_writer(
+    workshop: Workshop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ordinary = Path.open
+
+    def full(self: Path, mode: str = "r", *rest: Any, **named: Any) -> Any:
+        if self.name.endswith(".partial"):
+            return open("/dev/full", mode, buffering=0)
+        return ordinary(self, mode, *rest, **named)
+
+    client: Any = Client()
+    with monkeypatch.context() as context:
+        context.setattr(Path, "open", full)
+        work(client, workshop, lease("compress", COMPRESS))
+    assert [reason for reason, _ in client.failed] == ["disk_full"]
+
+
+def test_a_result_that_is_refused_is_not_put_again(workshop: Workshop) -> None:
+    class Stale(Client):
+        def put_done(self, lease: Lease, result: Any) -> None:
+            raise ProtocolError("fence 1 is stale", 409)
+
+    client: Any = Stale()
+    with pytest.raises(ProtocolError, match="stale"):
+        work(client, workshop, lease("compress", COMPRESS))
+    assert client.failed == []
+
+
+class Ended(BaseException):
+    """Takes the place of the end of the process."""
+
+
+class Pulse:
+    """A clock and a coordinator that answers each heartbeat by the next of ``answers``."""
+
+    def __init__(self, *answers: Exception | None) -> None:
+        self.answers, self.sent, self.waited = list(answers), 0, list[float]()
+
+    def wait(self, seconds: float) -> bool:
+        self.waited.append(seconds)
+        return not self.answers
+
+    def heartbeat(self, lease: Lease) -> str:
+        self.sent += 1
+        answer = self.answers.pop(0)
+        if answer is not None:
+            raise answer
+        return "continue"
+
+
+def test_heartbeats_until_the_job_ends() -> None:
+    pulse: Any = Pulse(None, UserError("nobody answers"), None)
+    builder_process.beat(pulse, lease("train", {}), pulse)
+    assert pulse.sent == 3 and pulse.waited == [15.0] * 4
+
+
+def test_a_lost_lease_ends_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    codes = []
+
+    def leave(code: int) -> None:
+        codes.append(code)
+        raise Ended
+
+    monkeypatch.setattr(os, "_exit", leave)
+    pulse: Any = Pulse(ProtocolError("stale fence", 409))
+    with pytest.raises(Ended):
+        builder_process.beat(pulse, lease("train", {}), pulse)
+    assert codes == [3]

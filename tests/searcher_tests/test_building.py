@@ -1,0 +1,86 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import onnxruntime
+import pytest
+import torch
+
+from profiles.schema import profile
+from searcher.building import build_recipe, target_of
+from searcher.errors import UserError
+from searcher.ownership import owned
+from searcher.recipe import Recipe, Step
+from tests.conftest import TINY
+
+STEPS = Recipe((Step.of("svd", "fc1", {"rank_ratio": 0.25}),
+                Step.of("finetune", "model", {"learning_rate": 0.01})))
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> str:
+    (tmp_path / "recipe.toml").write_text(STEPS.as_toml())
+    return str(tmp_path / "recipe.toml")
+
+
+def built(recipe: str, folder: Path, **changes: Any) -> dict[str, Any]:
+    given = {"task": TINY, "fidelity": "short", "seed": 0, **changes}
+    return build_recipe(recipe, output=folder / "out", directory=folder, **given)
+
+
+@pytest.mark.parametrize("fidelity", ["untrained", "short"])
+def test_the_folder_of_a_build(recipe: str, builds: Path, tmp_path: Path, fidelity: str) -> None:
+    figures = built(recipe, tmp_path, fidelity=fidelity)
+    out = tmp_path / "out"
+    assert sorted(p.name for p in out.iterdir()) == [
+        "checkpoint.pt", "figures.json", "model.onnx", "recipe.toml"]
+    assert json.loads((out / "figures.json").read_text()) == json.loads(json.dumps(figures))
+    content = (out / "model.onnx").read_bytes()
+    assert hashlib.sha256(content).hexdigest() == figures["sha256"]
+    assert len(content) == figures["values"]["file_bytes"]
+    assert onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    assert Recipe.from_toml(out / "recipe.toml") == STEPS
+    assert "fc1.0.weight" in torch.load(out / "checkpoint.pt", weights_only=True)
+    low, high = figures["intervals"]["accuracy"]
+    assert low <= figures["values"]["accuracy"] <= high
+    assert figures["baseline"]["sha256"] != figures["sha256"]
+    assert figures["file_ratio"] == figures["baseline"]["file_bytes"] / len(content)
+
+
+def test_building_again_reuses_the_cache(recipe: str, builds: Path, tmp_path: Path) -> None:
+    first, again = built(recipe, tmp_path), built(recipe, tmp_path)
+    assert again.pop("steps") == {"built": 0, "reused": 2}
+    assert first.pop("steps") == {"built": 2, "reused": 0} and first == again
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"fidelity": "ful"}, "fidelity 'ful' is unknown. Did you mean 'full'?"),
+    ({"task": None}, "A recipe file needs --task"),
+    ({"task": "lenet"}, "Unknown task 'lenet'"),
+])
+def test_wrong_arguments(recipe: str, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        built(recipe, tmp_path, **change)
+    assert said in str(caught.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recipe_that_cannot_be_built_says_why(builds: Path, tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text(Recipe((Step.of("svd", "fc7", {"rank_ratio": 0.2}),)).as_toml())
+    with pytest.raises(UserError, match=r"cannot be built \(unknown_layers\).*fc7"):
+        built(str(file), tmp_path)
+    with pytest.raises(UserError, match="absent.toml"):
+        built(str(tmp_path / "absent.toml"), tmp_path)
+
+
+def test_a_folder_in_use_is_left_alone(recipe: str, tmp_path: Path) -> None:
+    with owned(tmp_path), pytest.raises(UserError, match="belongs to the running process"):
+        built(recipe, tmp_path)
+
+
+def test_the_target_is_the_profiles() -> None:
+    target = target_of(profile("local_cpu"))
+    assert (target.opset, target.ir_version) == (13, 7)
+    assert "int8" in target.number_formats and target.int8_activations == "uint8"
