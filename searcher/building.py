@@ -34,6 +34,8 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
     if fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
     steps, task_name, seed = _what(recipe, task, seed, directory)
+    # As the builders of a campaign: several threads wait for each other when anything else runs.
+    torch.set_num_threads(1)
     with owned(directory):
         builder = Builder(task_of(task_name), seed, directory / "builds")
         target = target_of(schema.profile("local_cpu"))

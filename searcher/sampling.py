@@ -31,6 +31,8 @@ NEIGHBOURS = 0.7
 """Share of the asks that start from a point of the front instead of from nothing."""
 TURN_A_SWITCH = 0.6
 MOVES = (1, 3)
+TURN_OFF = 0.25
+"""Of switches turned: most steps add a strategy, some take one away."""
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -147,6 +149,7 @@ class Sampling:
             directions=[o.direction for o in campaign.objectives],
             sampler=_sampler(campaign.search.sampler, campaign.seed + told))
         self._asked: dict[int, optuna.Trial] = {}
+        self._favoured: dict[int, dict[str, Any]] = {}
         self._draw = random.Random(campaign.seed + told)
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
@@ -184,25 +187,34 @@ class Sampling:
     def _enqueue_neighbour(self) -> None:
         """A step from a point of the front: a few switches turned or numbers drawn anew, by the
         sampler; what stays equal is a prefix that need not be built again."""
-        best = [t.params for t in self._study.best_trials
-                if all(v <= 0 for v in t.constraints.values())]
-        if not best:
+        parents = [*self._favoured.values(), *(
+            t.params for t in self._study.best_trials
+            if all(v <= 0 for v in t.constraints.values()))]
+        if not parents:
             return
-        params = dict(self._draw.choice(best))
+        params = dict(self._draw.choice(parents))
         for _ in range(self._draw.randint(*MOVES)):
             numbers = sorted(name for name in params if not name.endswith(".on"))
             if numbers and self._draw.random() > TURN_A_SWITCH:
                 params.pop(self._draw.choice(numbers))
-            else:
-                name = self._draw.choice(sorted(n for n in params if n.endswith(".on")))
+                continue
+            on = self._draw.random() < TURN_OFF
+            names = sorted(n for n in params if n.endswith(".on") and bool(params[n]) is on)
+            if names:
+                name = self._draw.choice(names)
                 params[name] = not params[name]
         self._study.enqueue_trial(params)
+
+    def favour(self, number: int) -> None:
+        """A trial in progress looks good: ``ask`` may step from it before it is told."""
+        self._favoured[number] = dict(self._asked[number].params)
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:
         """End an asked trial as ``complete``, ``pruned`` or ``failed``; violated constraints are
         positive."""
         trial = self._asked.pop(number)
+        self._favoured.pop(number, None)
         for name, value in constraints.items():
             trial.set_constraint(name, value)
         if state == "complete" and values is not None:

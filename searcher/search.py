@@ -302,6 +302,8 @@ class Search:
             self._tell(candidate, "pruned", constraints={"reach": short},
                        reason="cannot reach the front with what short training gave")
         else:
+            if allowed is None or drop <= allowed:
+                self.sampling.favour(candidate.number)
             self._train(candidate, "full")
 
     def _take_accuracy(self, candidate: Candidate) -> None:

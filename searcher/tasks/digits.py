@@ -58,7 +58,7 @@ def lenet5_mnist() -> Task:
     return Task(
         name="lenet5-mnist", model=lenet5, load=_five_thousand,
         loss=nn.functional.cross_entropy, augment=affine, identity=_identity((digits.MNIST_5K,)),
-        epochs={"short": 3, "full": 8}, batch_size=32, augmented_epochs=30,
+        epochs={"short": 3, "full": 7}, batch_size=32, augmented_epochs=30,
         baseline=BaselineTraining(cycle_epochs=24, max_epochs=60, tolerance=0.002),
     )
 

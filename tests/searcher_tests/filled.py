@@ -7,7 +7,7 @@ import numpy as np
 
 from searcher.artifacts import place_artifact
 from searcher.campaign import from_document
-from searcher.ledger import builds, campaigns, jobs, measurements, members, trials
+from searcher.ledger import builds, campaigns, jobs, measurements, trials
 from searcher.ledger.store import Store
 from searcher.measurement import summarise
 from searcher.recipe import Recipe, Step
@@ -38,7 +38,8 @@ class Folder:
         self.store = Store(directory / "ledger.db")
         self.db = self.store.db
         self.db.execute(
-            "INSERT OR IGNORE INTO devices VALUES ('local_cpu', 'local_cpu', '{}', '{}', 1, 'active', 1, 1)")
+            "INSERT OR IGNORE INTO devices VALUES "
+            "('local_cpu', 'local_cpu', '{}', '{}', 1, 'active', 1, 1)")
         measurements.put_environment(self.db, "e" * 64, {"cpu": "fake"})
 
     def close(self) -> None:

@@ -155,7 +155,8 @@ def test_full_is_the_same_whether_or_not_short_was_asked_for(
 
 
 @pytest.mark.parametrize("steps", [
-    recipe(PRUNE, SVD, TUNE), recipe(MASK, CODES, DISTIL), recipe(THIN, CODES, TUNE, INT8)], ids=str)
+    recipe(PRUNE, SVD, TUNE), recipe(MASK, CODES, DISTIL), recipe(THIN, CODES, TUNE, INT8),
+], ids=["structure", "weights", "int8"])
 def test_rebuilt_from_nothing_a_recipe_gives_the_same_bytes(
     tiny: Task, tmp_path: Path, builds: Path, steps: Recipe
 ) -> None:

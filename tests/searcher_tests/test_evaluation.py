@@ -48,7 +48,8 @@ def test_probe_outputs_are_what_the_host_computes() -> None:
     assert probe_outputs(first_pixels(), most=2) == outputs[:2]
 
 
-@pytest.mark.parametrize("content", [b"garbage", b"", first_pixels()[:60]])
+@pytest.mark.parametrize("content", [b"garbage", b"", first_pixels()[:60]],
+                         ids=["garbage", "empty", "truncated"])
 def test_a_file_that_cannot_be_loaded(content: bytes, tmp_path) -> None:
     with pytest.raises(BuildError, match="cannot load") as caught:
         session(content)

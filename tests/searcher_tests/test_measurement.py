@@ -192,7 +192,7 @@ def test_a_table_changes_quick() -> None:
     ({"min_block": 3}, "'min_block' in the measurement plan. Did you mean 'min_blocks'"),
     ({"min_blocks": 5}, "min_blocks >= 6"),
     ({"block_s": 0}, "block_s > 0"),
-    ({"max_s": -1.0}, "max_s > 0"),
+    ({"max_s": 0}, "max_s > 0"),
     ({"processes": 0}, "processes >= 1"),
 ])
 def test_wrong_plans(value: object, said: str) -> None:

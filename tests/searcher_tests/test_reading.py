@@ -6,7 +6,7 @@ import pytest
 from searcher.errors import LedgerError, UserError
 from searcher.measurement import paired_difference, wilson
 from searcher.reading import Reading, condition, unpack
-from tests.searcher_tests.filled import LEVEL_S, N, Folder, bits, finished, recipe
+from tests.searcher_tests.filled import LEVEL_S, Folder, N, bits, finished, recipe
 
 
 @pytest.fixture(scope="module")

@@ -1,8 +1,11 @@
 """Wrong input through the real command line: exit code 1, which value, and what to do."""
 
+import os
+import subprocess
+
 import pytest
 
-from tests.system.real import campaign_file, fleetfront
+from tests.system.real import FLEETFRONT, campaign_file, fleetfront
 
 ALL = "channel_pruning clustering int8"
 
@@ -86,3 +89,13 @@ def test_measuring_what_is_not_there(tmp_path):
 def test_wrong_usage():
     said = refused("front", "--formatt", "json")
     assert "--formatt" in said
+
+
+def test_a_task_is_found_in_the_folder_of_the_command(tmp_path, recipe):
+    """Without PYTHONPATH: what the message about an import promises."""
+    (tmp_path / "mine.py").write_text("def make():\n    return 7\n")
+    done = subprocess.run(
+        [FLEETFRONT, "build", recipe, "--task", "mine:make", "--dir", tmp_path / "data"],
+        cwd=tmp_path, env={k: v for k, v in os.environ.items() if k != "PYTHONPATH"}, text=True,
+        capture_output=True, check=False)
+    assert done.returncode == 1 and "make() gave int" in done.stderr, done.stderr

