@@ -11,9 +11,13 @@ def place_artifact(folder: Path, content: bytes) -> Path:
     path = folder / hashlib.sha256(content).hexdigest()
     if not path.exists():
         partial = folder / f".{path.name}.{os.getpid()}"
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(path)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
     return path

@@ -179,7 +179,9 @@ class Builder:
         first = "training" not in _stages(steps[:-1])
         if first and fidelity == "full":
             # Full continues short, whether or not short was asked for: one key, one result.
+            counted = self._built, self._reused
             self._trained(strategy, steps, "short", int8)
+            self._built, self._reused = counted
         state = _restore(model, self.folder / short) if first and fidelity == "full" else None
         torch.manual_seed(int(short[:8], 16))
         reached = Fidelity("full" if fidelity == "full" else "short", self.task.epochs[fidelity])
@@ -225,11 +227,15 @@ def _write(file: Path, content: Any) -> None:
     """``torch.save`` so that the file is whole or absent, whatever dies when."""
     file.parent.mkdir(parents=True, exist_ok=True)
     partial = file.with_suffix(f".{os.getpid()}.partial")
-    with partial.open("wb") as stream:
-        torch.save(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(file)
+    try:
+        with partial.open("wb") as stream:
+            torch.save(content, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
 
 
 def _restore(model: nn.Module, folder: Path) -> TrainingState | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from searcher.errors import UserError, nearest
-from searcher.front import Objective
+from searcher.front import UNITS, Objective
 from searcher.measurement import Plan, plan_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -148,15 +148,23 @@ def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
                 f"Objective {objective.name!r} needs a meter that no device of this campaign has "
                 f"(nothing is estimated in its place). Use: {', '.join(sorted(MEASURABLE))}."
             )
+        best = "maximize" if objective.name == "accuracy" else "minimize"
+        if objective.direction != best:
+            raise UserError(f"Objective {objective.name} = {objective.direction!r} must be {best}.")
     if "accuracy" not in {o.name for o in objectives} or len(objectives) < 2:
         raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes.")
-    return objectives
+    # The ledger keeps tables in alphabetical order; the order of a front must not depend on it.
+    return tuple(sorted(objectives, key=lambda o: list(UNITS).index(o.name)))
 
 
 def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
     for key in table:
-        if key not in CONSTRAINTS & (MEASURABLE | {"accuracy_drop"}):
+        if key not in CONSTRAINTS:
             raise UserError(f"Unknown constraint {key!r}. {nearest(key, CONSTRAINTS)}")
+        usable = CONSTRAINTS & (MEASURABLE | {"accuracy_drop"})
+        if key not in usable:
+            raise UserError(f"Constraint {key!r} cannot be measured yet. "
+                            f"Use: {', '.join(sorted(usable))}.")
     return {key: _number(table, key, 0.0, 0.0, 1e15) for key in table}
 
 

@@ -6,11 +6,15 @@ from pathlib import Path
 
 import numpy as np
 import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from searcher.errors import BuildError
 from searcher.measurement import wilson
 
 BATCH = 100
+LOAD_ERRORS = (RuntimeError, OSError, state.EPFail, state.Fail, state.InvalidArgument,
+               state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile,
+               state.NotImplemented, state.RuntimeException)
 
 
 @dataclass(frozen=True)
@@ -38,7 +42,7 @@ def session(content: bytes | Path, threads: int = 1) -> onnxruntime.InferenceSes
         return onnxruntime.InferenceSession(
             content if isinstance(content, bytes) else str(content), options,
             providers=["CPUExecutionProvider"])
-    except (RuntimeError, onnxruntime.capi.onnxruntime_pybind11_state.Fail) as error:
+    except LOAD_ERRORS as error:
         raise BuildError(f"ONNX Runtime cannot load the file: {error}", "unloadable") from error
 
 

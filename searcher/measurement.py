@@ -63,11 +63,23 @@ def plan_of(value: str | Mapping[str, Any]) -> Plan:
     for key in value:
         if key not in known:
             raise UserError(f"Unknown key {key!r} in the measurement plan. {nearest(key, known)}")
+        _check_type(key, value[key])
     plan = Plan(**{**PLANS["quick"].as_dict(), "name": "custom", **value})
     if plan.block_s <= 0 or plan.min_blocks < 6 or plan.max_s <= 0 or plan.processes < 1:
         raise UserError("A measurement plan needs block_s > 0, min_blocks >= 6, max_s > 0 and "
                         f"processes >= 1, got {plan.as_dict()}.")
     return plan
+
+
+def _check_type(key: str, value: Any) -> None:
+    kind = type(getattr(PLANS["quick"], key))
+    right = isinstance(value, int | float if kind is float else kind)
+    if kind in (int, float):
+        right = right and not isinstance(value, bool) and 0 <= value < math.inf
+    if not right:
+        words = {bool: "true or false", int: "a whole number", float: "a number of at least 0"}
+        raise UserError(f"{key} = {value!r} in the measurement plan must be "
+                        f"{words.get(kind, 'a text')}.")
 
 
 @dataclass(frozen=True)
@@ -116,7 +128,7 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
 def quantile(values: Sequence[float], share: float, confidence: float = 0.95) -> Quantile:
     """The ``share`` quantile; refused when no order statistic bounds it from above.
 
-    An upper bound at ``confidence`` exists from n with ``share**n <= 1 - confidence``.
+    One exists from n with ``share**n <= (1 - confidence) / 2``.
     """
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
@@ -193,6 +205,8 @@ def parity(expected: Sequence[float], outputs: Sequence[float], number_format: s
         return "parity: the device computed values that are not finite"
     if not expected:
         return None
+    if not all(map(math.isfinite, expected)):
+        return "parity: the host computed values that are not finite"
     host, device = np.asarray(expected), np.asarray(outputs)
     scale = max(float(np.max(np.abs(host))), 1e-6)
     distance = float(np.max(np.abs(host - device))) / scale

@@ -68,9 +68,11 @@ class Reading:
         rows = {row.name: row for row in self.campaigns()}
         if name is None and len(rows) == 1:
             name = next(iter(rows))
+        if name is None:
+            raise UserError(f"Name a campaign of {self.directory}. {nearest('', rows)}")
         if name not in rows:
             raise UserError(f"No campaign {name!r} in {self.directory}. "
-                            f"{nearest(name or '', rows)}")
+                            f"{nearest(name, rows)}")
         return rows[name], from_document(rows[name].spec)
 
     def candidates(self, campaign: str) -> list[Candidate]:

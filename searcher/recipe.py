@@ -65,7 +65,7 @@ class Recipe:
     @classmethod
     def from_list(cls, steps: list[dict[str, Any]]) -> "Recipe":
         """Raises UserError when a step lacks ``strategy`` or holds a value that is no scalar."""
-        return cls(tuple(_step(index, dict(entry)) for index, entry in enumerate(steps)))
+        return cls(tuple(_step(index, entry) for index, entry in enumerate(steps)))
 
     def as_toml(self) -> str:
         return tomli_w.dumps({"step": self.as_list()})
@@ -87,7 +87,10 @@ class Recipe:
         return " > ".join(map(str, self.steps)) or "baseline"
 
 
-def _step(index: int, entry: dict[str, Any]) -> Step:
+def _step(index: int, given: Any) -> Step:
+    if not isinstance(given, Mapping):
+        raise UserError(f"Step {index + 1} of the recipe must be a table, got {given!r}.")
+    entry = dict(given)
     strategy = entry.pop("strategy", None)
     layers = entry.pop("layers", "model")
     if not isinstance(strategy, str) or not isinstance(layers, str):

@@ -25,8 +25,9 @@ from strategies.base import Layer, Limits
 from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
-GROUPS = ("convolutions", "fully_connected", "model")
+GROUPS = ("model", "convolutions", "fully_connected")
 STARTUP_TRIALS = 14
+WHOLE = 0.5
 NEIGHBOURS = 0.7
 """Share of the asks that start from a point of the front instead of from nothing."""
 TURN_A_SWITCH = 0.6
@@ -89,23 +90,35 @@ class Space:
         )
 
     def sample(self, trial: AskedTrial) -> Recipe:
-        """One recipe; a training step always ends its torch part: the first of ``trainings``
-        that is switched on, plain fine-tuning otherwise."""
+        """One recipe. What is on for the whole model is not asked of its parts; a training step always ends its torch part: the first of ``trainings`` that is switched on, plain
+        fine-tuning otherwise."""
         steps = {stage: list[Step]() for stage in STAGES}
+        whole: set[str] = set()
         for group, strategy in self.choices:
+            if strategy.name in whole:
+                continue
             if trial.suggest_categorical(f"{group}.{strategy.name}.on", [False, True]):
                 steps[strategy.stage].append(self._step(trial, group, strategy))
+                whole |= {strategy.name} if group == "model" else set()
         steps["training"].append(self._training(trial))
         return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
 
     def few_switches(self, draw: random.Random) -> dict[str, bool]:
-        """What a startup recipe switches on: of each group and stage one strategy at most, or
-        with one chance in ``len + 1`` none; stacked at random they would destroy any model."""
-        rivals: dict[tuple[str, str], list[str]] = {}
-        for group, strategy in self.choices:
-            rivals.setdefault((group, strategy.stage), []).append(f"{group}.{strategy.name}.on")
-        chosen = {draw.choice([*names, ""]) for names in rivals.values()}
-        return {name: name in chosen for names in rivals.values() for name in names}
+        """What a startup recipe switches on: for each stage either one strategy for the whole
+        model, or one at most for each part of it; stacked at random they destroy any model."""
+        chosen: set[str] = set()
+        for stage in STAGES:
+            names: dict[str, list[str]] = {}
+            for group, strategy in self.choices:
+                if strategy.stage == stage:
+                    names.setdefault(group, []).append(f"{group}.{strategy.name}.on")
+            whole = names.pop("model", [])
+            if whole and draw.random() < WHOLE:
+                chosen.add(draw.choice(whole))
+            else:
+                chosen |= {draw.choice([*part, ""]) for part in names.values()}
+        return {name: name in chosen for name in
+                (f"{group}.{strategy.name}.on" for group, strategy in self.choices)}
 
     def _training(self, trial: AskedTrial) -> Step:
         for strategy in self.trainings[:-1]:
@@ -121,12 +134,38 @@ class Space:
         return Step.of(strategy.name, group, values)
 
 
-def _check_limits(limits: Mapping[str, Any], known: Mapping[str, type[Any]]) -> None:
-    names = {f"{s.name}.{f.name}" for s in known.values() for f in fields(s)}
-    for name in limits:
-        if name not in names:
+class _Ranges:
+    """A ``strategies.base.Suggester`` that notes every range and takes its low end."""
+
+    def __init__(self) -> None:
+        self.found: dict[str, tuple[float, float]] = {}
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        self.found[name] = low, high
+        return low
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        self.found[name] = low, high
+        return low
+
+
+def _check_limits(limits: Mapping[str, tuple[float, float]],
+                  known: Mapping[str, type[Any]]) -> None:
+    """Raises UserError for a parameter that is not searched and for an empty range."""
+    searched: dict[str, tuple[float, float]] = {}
+    for strategy in known.values():
+        ranges = _Ranges()
+        strategy.suggest(ranges, (), Limits())
+        searched |= {f"{strategy.name}.{name}": span for name, span in ranges.found.items()}
+    for name, (low, high) in limits.items():
+        if name not in searched:
             raise UserError(f"Unknown parameter {name!r} in [search.limits]. "
-                            f"{nearest(name, names)}")
+                            f"{nearest(name, searched)}")
+        least, most = searched[name]
+        low, high = max(low, least), min(high, most)
+        if low > high or (isinstance(least, int) and math.ceil(low) > math.floor(high)):
+            raise UserError(f"[search.limits] {name} = {list(limits[name])} leaves nothing of its "
+                            f"range from {least:g} to {most:g}.")
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The wheel: what it puts where, and that the command runs from it."""
 
 import json
+import os
 import subprocess
 import sys
 import sysconfig
@@ -14,6 +15,7 @@ REPOSITORY = Path(__file__).parents[1]
 OURS = {"agents", "profiles", "strategies", "searcher", "fleetfront"}
 SOURCES = ("agents", "profiles", "strategies", "searcher", "fleetfront.py", "pyproject.toml",
            "README.md", "LICENSE")
+CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 WHERE = """
 import importlib, json, sys
 print(json.dumps({name: importlib.import_module(name).__file__ for name in sys.argv[1:]}))
@@ -28,7 +30,7 @@ def wheel(tmp_path_factory):
         (tree / name).symlink_to(REPOSITORY / name)
     subprocess.run(
         [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out),
-         str(tree)], check=True, capture_output=True, text=True)
+         str(tree)], check=True, capture_output=True, env=CLEAN)
     return next(out.glob("*.whl"))
 
 
@@ -44,7 +46,8 @@ def installed(wheel, tmp_path_factory):
     site = next(home.glob("lib/python*/site-packages"))
     subprocess.run(
         [sys.executable, "-m", "pip", "--python", str(home / "bin" / "python"), "install",
-         "--no-deps", "--no-index", "--quiet", str(wheel)], check=True, capture_output=True)
+         "--no-deps", "--no-index", "--quiet", str(wheel)], check=True, capture_output=True,
+        env=CLEAN)
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
     return home, site
 
@@ -67,7 +70,7 @@ def test_every_source_file_and_profile_is_in(wheel):
 def test_packages_resolve_to_the_installed_place(installed, tmp_path):
     home, site = installed
     done = subprocess.run([home / "bin" / "python", "-c", WHERE, *sorted(OURS)], text=True,
-                          cwd=tmp_path, capture_output=True, check=True)
+                          cwd=tmp_path, capture_output=True, check=True, env=CLEAN)
     found = json.loads(done.stdout)
     assert all(Path(place).is_relative_to(site) for place in found.values()), found
 
@@ -76,6 +79,6 @@ def test_packages_resolve_to_the_installed_place(installed, tmp_path):
 def test_the_command_runs(installed, tmp_path, arguments):
     home, _ = installed
     done = subprocess.run([home / "bin" / "fleetfront", *arguments], cwd=tmp_path, text=True,
-                          capture_output=True, check=False)
+                          capture_output=True, check=False, env=CLEAN)
     assert done.returncode == 0, done.stderr
     assert "Usage: fleetfront" in done.stdout

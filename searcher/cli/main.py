@@ -28,18 +28,22 @@ app = typer.Typer(
 for module in (run, front, show, status, measure, build, complexity, strategies, report, doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 
+INTERRUPTED = 130
+
 
 def main() -> None:
     """Exit 0: done; 1: the user can mend it (wrong usage too); 2: a defect of ours."""
     try:
         # Typer returns the code of a typer.Exit and prints wrong usage itself.
         code = app(standalone_mode=False)
+        if code == INTERRUPTED:
+            raise KeyboardInterrupt
         sys.exit(code if isinstance(code, int) else 0)
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except (typer.Abort, KeyboardInterrupt):
         typer.echo("Stopped. The same command goes on from here.", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except TyperException as error:
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)

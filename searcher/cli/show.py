@@ -51,6 +51,9 @@ def why(found: Any, front: dict[str, Any]) -> str:
                "every objective"
     if found.trial.state != "complete" or found.trial.reason:
         return f"not on the front: {found.trial.reason or found.trial.state}"
+    broken = [name for name, excess in (found.trial.constraints or {}).items() if excess > 0]
+    if broken:
+        return f"not on the front: breaks a constraint: {', '.join(broken)}"
     better = [p["candidate"] for p in front["points"] if _no_worse(p["values"], found.values,
                                                                    front["objectives"])]
     return f"not on the front: {', '.join(better)} is no worse on every objective and better on one"

@@ -5,6 +5,7 @@ https address. The pinned digest is that of the member itself, so a mirror canno
 """
 
 import hashlib
+import http.client
 import os
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import tempfile
 import urllib.error
 import urllib.request
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,8 +144,8 @@ class PinnedFile:
                     if digest == self.sha256:
                         return _place(found, target)
                     answers.append(f"{source}: sha256 {digest}, expected {self.sha256}")
-                except (OSError, subprocess.SubprocessError, KeyError, tarfile.TarError,
-                        zipfile.BadZipFile) as error:
+                except (OSError, EOFError, subprocess.SubprocessError, KeyError, tarfile.TarError,
+                        zipfile.BadZipFile, zlib.error, http.client.HTTPException) as error:
                     answers.append(f"{source}: {error}")
         tried = "\n  ".join(answers) or "no source is named"
         raise UserError(

@@ -2,8 +2,10 @@
 
 import functools
 import importlib
+import os
+import sys
 
-from searcher.errors import UserError, nearest
+from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.tasks.base import Task
 
 TASKS = {
@@ -23,14 +25,23 @@ def task(name: str) -> Task:
             "Your own task is written \"package.module:factory\"."
         )
     module_name, _, factory_name = place.partition(":")
+    if os.getcwd() not in sys.path:
+        # A console script has its own folder there, `python -m` the current one.
+        sys.path.append(os.getcwd())
     try:
         factory = getattr(importlib.import_module(module_name), factory_name)
-    except (ImportError, AttributeError, SyntaxError) as error:
+    except Exception as error:  # a user's module may raise anything
         raise UserError(
             f"Task {name!r} cannot be imported: {error}. Install its package in this "
             "environment, or run from the folder that holds it."
         ) from error
-    made = factory()
+    try:
+        made = factory()
+    except FleetfrontError:
+        raise
+    except Exception as error:
+        raise UserError(f"Task {name!r}: {factory_name} failed with {type(error).__name__}: "
+                        f"{error}") from error
     if not isinstance(made, Task):
         raise UserError(f"Task {name!r}: {factory_name}() gave {type(made).__name__}, not a "
                         "searcher.tasks.base.Task.")

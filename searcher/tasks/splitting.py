@@ -23,16 +23,17 @@ def stratified(
     chosen = {}
     for name, size in sizes.items():
         parts = []
-        for label, share in zip(classes.tolist(), _shares(counts, size), strict=True):
+        left = counts - list(taken.values())
+        for label, share in zip(classes.tolist(), _shares(counts, left, size), strict=True):
             parts.append(queues[label][taken[label]:taken[label] + share])
             taken[label] += share
         chosen[name] = np.sort(np.concatenate(parts))
     return chosen
 
 
-def _shares(counts: np.ndarray, size: int) -> list[int]:
+def _shares(counts: np.ndarray, left: np.ndarray, size: int) -> list[int]:
     exact = counts * size / counts.sum()
-    shares = np.floor(exact).astype(int)
-    for index in np.argsort(shares - exact)[: size - shares.sum()]:
-        shares[index] += 1
+    shares = np.minimum(np.floor(exact).astype(int), left)
+    while shares.sum() < size:
+        shares[np.argmax(np.where(shares < left, exact - shares, -np.inf))] += 1
     return shares.tolist()  # type: ignore[no-any-return]

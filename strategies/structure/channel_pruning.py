@@ -28,7 +28,7 @@ class ChannelPruning:
     limits_text: ClassVar[str] = (
         "never the outputs of the last layer; refuses graphs that split, slice or reorder channels")
     requires: ClassVar[frozenset[str]] = frozenset()
-    groups: ClassVar[tuple[str, ...]] = ("convolutions", "fully_connected")
+    groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
 
     keep_ratio: float
     round_to: int = 4

@@ -1,5 +1,6 @@
 """Weight sharing: each tensor holds at most ``2**bits`` distinct values, zero among them."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, cast
@@ -137,7 +138,7 @@ class Clustering:
     paper: ClassVar[str] = "Han et al. 2016, Deep Compression"
     limits_text: ClassVar[str] = "makes files smaller, not inference faster"
     requires: ClassVar[frozenset[str]] = frozenset()
-    groups: ClassVar[tuple[str, ...]] = ("convolutions", "fully_connected")
+    groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
 
     bits: int
 
@@ -148,7 +149,7 @@ class Clustering:
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
                 limits: Limits) -> "Clustering":
         low, high = limits.range(f"{cls.name}.bits", 2, 6)
-        return cls(suggester.suggest_int("bits", int(low), int(high)))
+        return cls(suggester.suggest_int("bits", math.ceil(low), math.floor(high)))
 
     def attach(self, model: nn.Module, layers: Sequence[str], int8_follows: bool) -> None:
         """See ``strategies.base.WeightsStrategy``."""

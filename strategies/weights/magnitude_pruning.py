@@ -81,7 +81,7 @@ class MagnitudePruning:
         "Han et al. 2015, Learning both Weights and Connections; Zhu and Gupta 2017, To Prune")
     limits_text: ClassVar[str] = "makes files smaller, not inference faster"
     requires: ClassVar[frozenset[str]] = frozenset()
-    groups: ClassVar[tuple[str, ...]] = ("convolutions", "fully_connected")
+    groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
 
     keep_ratio: float
 
