@@ -34,6 +34,7 @@ from searcher.reading import Reading
 LOCAL_DEVICE = "local_cpu"
 STARTUP_S = 60.0
 STOP_S = 10.0
+LEAST_FREE_BYTES = 1_000_000
 Show = Callable[[dict[str, Any], dict[str, Any] | None], None]
 
 
@@ -110,6 +111,7 @@ def tree(directory: Path, builders: int, agent: bool) -> Iterator[Tree]:
     come up.
     """
     directory.mkdir(parents=True, exist_ok=True)
+    check_disk(directory)
     with owned(directory):
         (directory / "coordinator.json").unlink(missing_ok=True)
     command = [sys.executable, "-m", "searcher.api.server", "--dir", str(directory), "--port", "0",
@@ -205,6 +207,14 @@ def check_before_start(campaign: Campaign) -> None:
                             f"{nearest(strategy, names())}")
 
 
+def check_disk(directory: Path) -> None:
+    """Raises UserError when nothing more can be recorded. On a full disk no log can say so."""
+    free = shutil.disk_usage(directory).free
+    if free < LEAST_FREE_BYTES:
+        raise UserError(f"The disk that holds {directory} is full ({free} bytes free). Free some "
+                        "space there, then run the same command again: what is recorded is kept.")
+
+
 def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -227,6 +237,7 @@ def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
     search = grown.children["search"]
     while search.poll() is None:
         grown.check()
+        check_disk(grown.directory)
         status = reading.status(name, time.time())
         row, _ = reading.campaign(name)
         ready = bool(row.baseline and "values" in row.baseline)

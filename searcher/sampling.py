@@ -90,8 +90,8 @@ class Space:
         )
 
     def sample(self, trial: AskedTrial) -> Recipe:
-        """One recipe. What is on for the whole model is not asked of its parts; a training step always ends its torch part: the first of ``trainings`` that is switched on, plain
-        fine-tuning otherwise."""
+        """One recipe. What is on for the whole model is not asked of its parts; a training step
+        always ends its torch part: the first of ``trainings`` that is on, else fine-tuning."""
         steps = {stage: list[Step]() for stage in STAGES}
         whole: set[str] = set()
         for group, strategy in self.choices:
