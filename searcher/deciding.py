@@ -10,7 +10,7 @@ REACH = 0.05
 """Accuracy below the baseline (absolute) at which a point adds nothing."""
 NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.35, 0.3, 0.01, 0.2
 """Of ``hope``: kernel width in log units, weight of optimism, softness and cap in accuracy."""
-HEADROOM = 0.03
+HEADROOM = 0.015
 """Accuracy (absolute) that further training may still win back; short training gets no less."""
 
 

@@ -188,7 +188,7 @@ class Sampling:
             directions=[o.direction for o in campaign.objectives],
             sampler=_sampler(campaign.search.sampler, campaign.seed + told))
         self._asked: dict[int, optuna.Trial] = {}
-        self._favoured: dict[int, dict[str, Any]] = {}
+        self._favoured: dict[int, tuple[dict[str, Any], list[float]]] = {}
         self._draw = random.Random(campaign.seed + told)
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
@@ -227,11 +227,11 @@ class Sampling:
         """A step from a point of the front: a few switches turned or numbers drawn anew, by the
         sampler; what stays equal is a prefix that need not be built again."""
         parents = [*self._favoured.values(), *(
-            t.params for t in self._study.best_trials
+            (t.params, t.values) for t in self._study.best_trials
             if all(v <= 0 for v in t.constraints.values()))]
         if not parents:
             return
-        params = dict(self._draw.choice(parents))
+        params = dict(self._pick([p for p, _ in parents], [v for _, v in parents]))
         for _ in range(self._draw.randint(*MOVES)):
             numbers = sorted(name for name in params if not name.endswith(".on"))
             if numbers and self._draw.random() > TURN_A_SWITCH:
@@ -244,9 +244,22 @@ class Sampling:
                 params[name] = not params[name]
         self._study.enqueue_trial(params)
 
-    def favour(self, number: int) -> None:
+    def _pick(self, params: list[dict[str, Any]], values: list[list[float]]) -> dict[str, Any]:
+        """The best by weights drawn at random over the objectives, each scaled to its range."""
+        losses = [[-v if o.direction == "maximize" else v
+                   for v, o in zip(row, self._campaign.objectives, strict=True)]
+                  for row in values]
+        lows = [min(column) for column in zip(*losses, strict=True)]
+        spans = [max(column) - low or 1.0
+                 for column, low in zip(zip(*losses, strict=True), lows, strict=True)]
+        weights = [self._draw.expovariate(1.0) for _ in lows]
+        scores = [sum(w * (v - low) / span for w, v, low, span
+                      in zip(weights, row, lows, spans, strict=True)) for row in losses]
+        return params[scores.index(min(scores))]
+
+    def favour(self, number: int, values: Mapping[str, float]) -> None:
         """A trial in progress looks good: ``ask`` may step from it before it is told."""
-        self._favoured[number] = dict(self._asked[number].params)
+        self._favoured[number] = (dict(self._asked[number].params), self._values(values))
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:

@@ -303,7 +303,7 @@ class Search:
                        reason="cannot reach the front with what short training gave")
         else:
             if allowed is None or drop <= allowed:
-                self.sampling.favour(candidate.number)
+                self.sampling.favour(candidate.number, candidate.values)
             self._train(candidate, "full")
 
     def _take_accuracy(self, candidate: Candidate) -> None:

@@ -39,7 +39,7 @@ class Finetune:
 
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Finetune":
-        low, high = limits.range(f"{cls.name}.learning_rate", 3e-3, 3e-2)
+        low, high = limits.range(f"{cls.name}.learning_rate", 6e-3, 3e-2)
         return cls(suggester.suggest_float("learning_rate", low, high, log=True))
 
     def train(self, model: nn.Module, teacher: Teacher | None, data: TrainingData,

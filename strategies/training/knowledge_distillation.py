@@ -46,7 +46,7 @@ class KnowledgeDistillation:
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
                 limits: Limits) -> "KnowledgeDistillation":
-        rate = limits.range(f"{cls.name}.learning_rate", 3e-3, 3e-2)
+        rate = limits.range(f"{cls.name}.learning_rate", 6e-3, 3e-2)
         temperature = limits.range(f"{cls.name}.temperature", 1.0, 8.0)
         weight = limits.range(f"{cls.name}.teacher_weight", 0.3, 0.95)
         return cls(suggester.suggest_float("learning_rate", *rate, log=True),
