@@ -194,6 +194,9 @@ class Scripted:
         self.asked += 1
         return Proposal(self.asked - 1, Recipe((Step.of(name, "model", {}),)), {})
 
+    def favour(self, number: int, values: Mapping[str, float]) -> None:
+        assert number not in self.told and "accuracy" in values
+
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:
         assert number not in self.told, f"{number} is told twice"

@@ -110,7 +110,7 @@ def test_choices_are_constant_whatever_is_searched(search: dict[str, Any]) -> No
 
 def test_limits_narrow_a_range_and_never_widen_it() -> None:
     limits = {"clustering.bits": [3, 4], "svd.rank_ratio": [0.0, 0.05],
-              "finetune.learning_rate": [0.004, 0.005]}
+              "finetune.learning_rate": [0.007, 0.008]}
     study = sampling(limits=limits, strategies=["clustering", "svd"])
     found: dict[str, list[float]] = {}
     for _ in range(STARTUP_TRIALS + 15):
@@ -119,7 +119,7 @@ def test_limits_narrow_a_range_and_never_widen_it() -> None:
                 found.setdefault(f"{step.strategy}.{name}", []).append(float(value))
     assert set(found["clustering.bits"]) == {3, 4}
     assert 0.02 <= min(found["svd.rank_ratio"]) and max(found["svd.rank_ratio"]) <= 0.05
-    assert all(0.004 <= v <= 0.005 for v in found["finetune.learning_rate"])
+    assert all(0.007 <= v <= 0.008 for v in found["finetune.learning_rate"])
 
 
 def test_limits_of_a_whole_number_stay_inside() -> None:
@@ -258,3 +258,31 @@ def test_layers_with_other_groups_do_not_break_a_stored_study() -> None:
     after = Sampling(spec, Space.of(spec, only, FLOAT), 2)
     after.restore(rows)
     assert after.ask().number == 2
+
+
+def test_some_asks_step_from_a_candidate_that_looks_good() -> None:
+    study = sampling(strategies=["clustering", "svd", "magnitude_pruning"])
+    asked = [study.ask() for _ in range(STARTUP_TRIALS)]
+    parent = asked[3]
+    values = {"accuracy": 0.9, "latency_s": 1.0, "file_bytes": 1.0}
+    study.favour(parent.number, values)
+    kept = [sum(study.ask().parameters["values"].get(name) == value
+                for name, value in parent.parameters["values"].items())
+            / len(parent.parameters["values"]) for _ in range(30)]
+    assert sum(share >= 0.5 for share in kept) >= 10
+
+
+def test_a_parent_is_the_best_by_some_weights() -> None:
+    study = sampling(strategies=["clustering", "svd"])
+    rows = [[0.9, 1.0, 1.0], [0.8, 0.5, 3.0], [0.7, 2.0, 4.0]]
+    params = [{"n": 0}, {"n": 1}, {"n": 2}]
+    picked = {study._pick(params, rows)["n"] for _ in range(50)}
+    assert picked == {0, 1}
+
+
+def test_what_is_on_for_the_whole_model_is_not_asked_of_its_parts() -> None:
+    study = sampling(strategies=["clustering", "magnitude_pruning"])
+    for _ in range(40):
+        steps = study.ask().recipe.steps
+        whole = {s.strategy for s in steps if s.layers == "model"}
+        assert not {s.strategy for s in steps if s.layers != "model"} & whole

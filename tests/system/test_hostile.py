@@ -22,7 +22,7 @@ def kind(steps):
         return "cannot be pruned"
     if ("tucker", "convolutions") in names:
         return "kills its process"
-    if ("magnitude_pruning", "convolutions") in names:
+    if names & {("magnitude_pruning", "convolutions"), ("magnitude_pruning", "model")}:
         return "loss is no number"
     return "good"
 
