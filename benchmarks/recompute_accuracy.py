@@ -50,7 +50,7 @@ def positions_of_test(labels: np.ndarray) -> np.ndarray:
     chosen = []
     for digit in range(10):
         order = generator.permutation(np.flatnonzero(labels == digit))
-        chosen.append(order[300 + 50:300 + 50 + 150])
+        chosen.append(order[250 + 100:250 + 100 + 150])
     return np.sort(np.concatenate(chosen))
 
 
