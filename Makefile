@@ -32,6 +32,8 @@ $(VENV)/.python36: $(VENV)/.installed
 reproduce: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.demo --seeds 0 1 2
 	$(BIN)/python -m benchmarks.full
+	$(BIN)/python -m benchmarks.each_strategy
+	$(BIN)/python -m benchmarks.kill
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.demo
