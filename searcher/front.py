@@ -64,9 +64,3 @@ def volume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> flo
     """Volume dominated by ``points`` up to ``reference`` as it is (all minimised)."""
     inside = [p for p in points if all(a < b for a, b in zip(p, reference, strict=True))]
     return float(moocore.hypervolume(np.asarray(inside), ref=reference)) if inside else 0.0
-
-
-def dominates(first: Sequence[float], second: Sequence[float]) -> bool:
-    """No worse on every axis and better on one (all minimised)."""
-    pairs = list(zip(first, second, strict=True))
-    return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)

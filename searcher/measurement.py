@@ -17,8 +17,6 @@ from scipy.stats import binom
 from searcher.errors import UserError, nearest
 
 GATE = 0.06
-EQUAL_WITHIN = 0.01
-"""Differences of latency below this share are called equal."""
 
 
 @dataclass(frozen=True)

@@ -235,13 +235,16 @@ def _has_ended(reading: Reading, campaign: Campaign) -> bool:
 
 def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
     search = grown.children["search"]
+    front, completed = None, -1
     while search.poll() is None:
         grown.check()
         check_disk(grown.directory)
         status = reading.status(name, time.time())
         row, _ = reading.campaign(name)
-        ready = bool(row.baseline and "values" in row.baseline)
-        show(status, reading.front(name) if ready else None)
+        # The front reads every trial: only when one more is complete can it have changed.
+        if row.baseline and "values" in row.baseline and status["trials"]["complete"] != completed:
+            front, completed = reading.front(name), status["trials"]["complete"]
+        show(status, front)
         with contextlib.suppress(subprocess.TimeoutExpired):
             search.wait(1.0)
     if search.returncode != 0:

@@ -64,7 +64,6 @@ class Candidate:
     measured: Mapping[str, Any] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
-    evaluation: int | None = None
     attempt: int = 1
 
 
