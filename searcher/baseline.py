@@ -41,12 +41,14 @@ class Baseline:
         return float(self.document["quiet_level_s"])
 
 
-def establish(flow: JobFlow, requests: Requests, known: Mapping[str, Any]) -> Baseline:
-    """Train or find the baseline, measure it unless ``known`` holds its figures.
+def establish(flow: JobFlow, requests: Requests, known: Mapping[str, Any],
+              threads: int) -> Baseline:
+    """Train or find the baseline, measure it unless ``known`` holds its figures. It trains on
+    ``threads``: nothing can go on beside it.
 
     Raises BuildError when it cannot be built or measured: without it there is no campaign.
     """
-    built = flow.wait_for("train", requests.train(Recipe(), "full"), PRIORITY)
+    built = flow.wait_for("train", requests.train(Recipe(), "full", threads), PRIORITY)
     if built["state"] != "done":
         raise BuildError(f"The baseline could not be built: {built.get('message')}",
                          built.get("reason") or "build")

@@ -46,9 +46,11 @@ PLANS = {
 
 
 def screening(plan: Plan) -> Plan:
-    """The plan for untrained candidates: enough blocks to decide about training, no more."""
+    """The plan for untrained candidates: enough blocks to decide about training, no more. On a
+    busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is."""
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
-                   min_s=plan.min_s / 3, max_s=plan.max_s / 2, memory=False, processes=1)
+                   min_s=min(plan.min_s, plan.max_s / 10) / 2, max_s=plan.max_s / 10, memory=False,
+                   processes=1)
 
 
 def plan_of(value: str | Mapping[str, Any]) -> Plan:
@@ -189,6 +191,17 @@ def _warnings(ratios: np.ndarray, quiet: np.ndarray) -> tuple[str, ...]:
     if quiet.mean() < 0.2:
         found.append(f"the machine was quiet in only {quiet.mean():.0%} of the blocks")
     return tuple(found)
+
+
+def rough_ratio(blocks: Mapping[str, Sequence[float]]) -> float:
+    """Candidate over reference in the third of the blocks whose reference ran fastest.
+
+    What is left when too few blocks were quiet: off by up to a quarter, because a busy machine
+    slows different code differently. Good for deciding what to train, never for a front.
+    """
+    beside = np.maximum(np.asarray(blocks["before_s"]), np.asarray(blocks["after_s"]))
+    fastest = np.argsort(beside, kind="stable")[: max(len(beside) // 3, 1)]
+    return float(np.median(np.asarray(blocks["candidate_s"])[fastest] / beside[fastest]))
 
 
 TOLERANCE = {"float32": 1e-3, "int8": 2e-2}

@@ -20,9 +20,9 @@ class Requests:
         return {"task": self.campaign.task, "recipe": recipe.as_list(),
                 "seed": self.campaign.seed, "target": dict(self.target)}
 
-    def train(self, recipe: Recipe, fidelity: str) -> dict[str, Any]:
-        """One thread: several would wait for each other whenever anything else runs."""
-        return {**self.compress(recipe), "fidelity": fidelity, "threads": 1}
+    def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> dict[str, Any]:
+        """One thread while anything else runs: several would wait for each other."""
+        return {**self.compress(recipe), "fidelity": fidelity, "threads": threads}
 
     def evaluate(self, sha256: str, split: str) -> dict[str, Any]:
         return {"task": self.campaign.task, "sha256": sha256, "split": split}

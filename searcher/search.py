@@ -46,9 +46,11 @@ WINDOW = 6
 FEWEST = 3
 FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
-ATTEMPTS = {"measuring": 3, "measuring again": 10}
-"""Measurements on a busy machine before a candidate is given up; a trained one is worth more."""
-LATENCY_SLACK = 0.03
+ATTEMPTS = 10
+"""Measurements of a trained candidate on a busy machine before it is given up."""
+SLACK, ROUGH_SLACK = 0.03, 0.25
+"""By how much the latency of a trained graph may lie below what its untrained one showed: where
+quiet blocks were measured, and where a busy machine gave a rough ratio only."""
 LISTEN_S = 5.0
 
 
@@ -65,6 +67,12 @@ class Candidate:
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     attempt: int = 1
+    slack: float = SLACK
+
+    @property
+    def hopeful(self) -> dict[str, float]:
+        """Its values, with the lowest latency that a second measurement may show."""
+        return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}
 
 
 class Search:
@@ -90,7 +98,7 @@ class Search:
         """From wherever the ledger stands to the campaign's end."""
         self._began_s = self.now_s()
         known = self.client.campaign(self.campaign.name).get("baseline") or {}
-        self._baseline = establish(self._jobs, self._requests, known)
+        self._baseline = establish(self._jobs, self._requests, known, self.builders)
         self._searched_s = float(known.get("searched_s", 0.0))
         self._resume()
         self._began_s = self.now_s()
@@ -205,8 +213,9 @@ class Search:
             entry = entry_of(job, candidate.build["sha256"])
             if entry["verdict"] == "valid":
                 self._take_measurement(candidate, entry)
-            elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS[
-                    candidate.stage]:
+            elif entry.get("rough_ratio") and candidate.stage == "measuring":
+                self._take_rough(candidate, entry)
+            elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS:
                 candidate.attempt += 1
                 self._to_measure.append(candidate)
             else:
@@ -224,9 +233,18 @@ class Search:
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
+    def _take_rough(self, candidate: Candidate, entry: Mapping[str, Any]) -> None:
+        """A busy machine shows well enough what is worth training; no front gets to see it."""
+        ratio = entry["rough_ratio"]
+        candidate.measured, candidate.slack = entry, ROUGH_SLACK
+        candidate.values |= {"latency_ratio": ratio,
+                             "latency_s": ratio * self._baseline.quiet_level_s}
+        candidate.stage = "waiting"
+        self._reconsider(candidate)
+
     def _reconsider(self, candidate: Candidate) -> None:
         """Prune a measured candidate that training cannot bring onto the front any more."""
-        refused = why_not_train(candidate.values, self.campaign.constraints, self._optimistic,
+        refused = why_not_train(candidate.hopeful, self.campaign.constraints, self._optimistic,
                                 self._points, self.campaign.objectives)
         if refused is not None:
             self._tell(candidate, "pruned", reason=refused[0], constraints=refused[1])
@@ -282,9 +300,7 @@ class Search:
             self._after_short(candidate, drop, allowed)
             return
         broken = any(v > 0 for v in excess(candidate.values, self.campaign.constraints).values())
-        hopeful = {**candidate.values,
-                   "latency_s": candidate.values["latency_s"] * (1 - LATENCY_SLACK)}
-        off_front = shortfall(hopeful, candidate.values["accuracy"], self._points,
+        off_front = shortfall(candidate.hopeful, candidate.values["accuracy"], self._points,
                               self.campaign.objectives) > 0
         if broken or off_front:
             self._complete(candidate, measured=False)
@@ -293,7 +309,7 @@ class Search:
 
     def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
         hoped = candidate.values["accuracy"] + HEADROOM
-        short = shortfall(candidate.values, hoped, self._points, self.campaign.objectives)
+        short = shortfall(candidate.hopeful, hoped, self._points, self.campaign.objectives)
         if not worth_continuing(drop, allowed):
             self._tell(candidate, "pruned", constraints={"accuracy_drop": drop - (allowed or 0.0)},
                        reason=f"short training lost {drop:.2%}, more than full training wins back")

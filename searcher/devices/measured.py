@@ -117,12 +117,20 @@ def _store(
     measurement_id = measurements.put(db, columns)
     if samples.candidate_s:
         measurements.put_samples(db, measurement_id, samples)
+    rough = _rough_ratio(samples) if verdict == "invalid" and "busy" in reasons else None
     shown = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
              "summary")
     return {
         "measurement": measurement_id, **{name: columns[name] for name in shown},
-        **_figures(summary),
+        **_figures(summary), "rough_ratio": rough,
     }
+
+
+def _rough_ratio(samples: Samples) -> float | None:
+    from searcher.measurement import rough_ratio
+
+    return rough_ratio({"candidate_s": samples.candidate_s, "before_s": samples.before_s,
+                        "after_s": samples.after_s}) if samples.candidate_s else None
 
 
 def _judged(

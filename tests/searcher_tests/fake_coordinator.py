@@ -36,6 +36,7 @@ class Fate:
     short_accuracy: float | None = None
     fails: tuple[str, str] | None = None
     busy: int = 0
+    rough_ratio: float | None = None
     measured: str = "valid"
 
 
@@ -164,7 +165,8 @@ class FakeCoordinator:
         fate = self._fate(self.files[sha256][0])
         if fate.busy:
             fate.busy -= 1
-            return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"]}
+            return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"],
+                    "measurement": 6, "rough_ratio": fate.rough_ratio}
         if fate.measured != "valid":
             return {"sha256": sha256, "verdict": "failed", "reasons": [fate.measured]}
         return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": 7,

@@ -15,6 +15,7 @@ from searcher.measurement import (
     plan_of,
     quantile,
     quiet_blocks,
+    rough_ratio,
     screening,
     summarise,
     wilson,
@@ -160,6 +161,15 @@ def test_a_summary_criticises_itself() -> None:
 def test_parity(outputs: list[float], number_format: str, said: str | None) -> None:
     found = parity([1.0, -4.0], outputs, number_format)
     assert found is None if said is None else said in (found or "")
+
+
+def test_a_rough_ratio_comes_from_the_quietest_third() -> None:
+    quiet, slow = [1.0, 0.3], [1.5, 0.6]
+    before, candidate = zip(*[quiet] * 4, *[slow] * 8, strict=True)
+    blocks = {"before_s": before, "after_s": before, "candidate_s": candidate}
+    assert rough_ratio(blocks) == pytest.approx(0.3)
+    one_sided = {"before_s": [1.0, 1.0], "after_s": [1.5, 1.0], "candidate_s": [0.5, 0.3]}
+    assert rough_ratio(one_sided) == pytest.approx(0.3), "the slower neighbour counts"
 
 
 def test_parity_of_nothing_and_of_zeros() -> None:

@@ -105,15 +105,34 @@ def test_a_candidate_that_cannot_be_measured_failed(fate: Fate, reason: str) -> 
     assert names_of(client, "train") == []
 
 
-@pytest.mark.parametrize("busy", range(5))
-def test_busy_measurements_are_tried_three_times(busy: int) -> None:
+def tried(client: FakeCoordinator, fidelity: str) -> list[int]:
+    return [p["attempt"] for p in client.of_kind("measure")
+            if client.files[p["candidates"][0]["sha256"]] == ("x", fidelity)]
+
+
+@pytest.mark.parametrize("busy", (0, 1, ATTEMPTS - 1, ATTEMPTS))
+def test_without_any_ratio_a_busy_measurement_is_tried_again(busy: int) -> None:
     client, _, rows = ran(("x",), {"x": Fate(busy=busy)})
-    tried = [p["attempt"] for p in client.of_kind("measure")
-             if client.files[p["candidates"][0]["sha256"]] == ("x", "untrained")]
-    most = ATTEMPTS["measuring"]
-    assert most == 3 and tried == list(range(1, min(busy + 1, most) + 1))
-    wanted = ("complete", None) if busy < most else ("failed", "busy")
+    assert tried(client, "untrained") == list(range(1, min(busy + 1, ATTEMPTS) + 1))
+    wanted = ("complete", None) if busy < ATTEMPTS else ("failed", "busy")
     assert (rows["x"]["state"], rows["x"]["reason"]) == wanted
+
+
+def test_a_rough_ratio_decides_about_training_and_no_more() -> None:
+    client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, busy=3, rough_ratio=0.62)})
+    assert tried(client, "untrained") == [1], "no second look at what is only to be trained"
+    assert tried(client, "full") == [1, 2, 3], "a front gets a measurement in quiet blocks"
+    assert rows["x"]["state"] == "complete" and rows["x"]["reason"] is None
+    assert rows["x"]["values"]["latency_ratio"] == 0.5 and "latency_s" in rows["x"]["intervals"]
+
+
+def test_a_rough_ratio_is_doubted_before_it_prunes() -> None:
+    bound = {"latency_s": 0.5 * LEVEL_S}
+    near = Fate(ratio=0.4, busy=1, rough_ratio=0.6)
+    far = Fate(ratio=0.4, busy=1, rough_ratio=0.7)
+    assert ran(("x",), {"x": near}, constraints=bound)[2]["x"]["state"] == "complete"
+    row = ran(("x",), {"x": far}, constraints=bound)[2]["x"]
+    assert row["state"] == "pruned" and "latency_s" not in row["intervals"]
 
 
 def test_a_constraint_that_is_broken_untrained_saves_the_training() -> None:

@@ -140,6 +140,7 @@ def test_no_quiet_block_is_busy(lab: Laboratory) -> None:
     lab.put(agent, job, envelope(result))
     shown = (ended(lab, job).result or {})["measurements"][0]
     assert (shown["verdict"], shown["reasons"]) == ("invalid", ["busy"])
+    assert shown["rough_ratio"] == pytest.approx(0.25, rel=0.02) and shown["summary"] is None
 
 
 def test_a_crashed_candidate_beside_a_valid_one(lab: Laboratory) -> None:
