@@ -17,10 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from searcher.devices import enrolment, payloads, queue, wire
+from searcher.devices import payloads, queue, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
+from searcher.devices.roster import Roster
 from searcher.devices.window import Window
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger import campaigns, jobs, members, spans
@@ -54,7 +55,8 @@ class Coordinator:
         self, store: Store, folder: Path, clock: Clock, *, host: Host,
         rules: Rules | None = None, ring: Callable[[str], None] = lambda topic: None,
     ) -> None:
-        self.store, self.folder, self.clock, self.host = store, folder, clock, host
+        self.store, self.folder, self.clock = store, folder, clock
+        self.roster = Roster(store, clock, host)
         self.rules = rules or Rules()
         self.ring = ring
         self.artifacts = folder / "artifacts"
@@ -72,8 +74,8 @@ class Coordinator:
         """
         self.workers = self.window.workers = workers
         now_s = self.clock()
+        self.roster.start()
         with self.store.atomic() as db:
-            members.revoke_builders(db, now_s)
             for job in jobs.leased(db):
                 if job.pool == payloads.BUILDER:
                     queue.lose(
@@ -110,52 +112,27 @@ class Coordinator:
         due_s = min([*ends, self.window.due_at_s() or now_s + TICK_AT_MOST_S])
         return min(max(due_s - now_s, 0.01), TICK_AT_MOST_S)
 
-    def invite(self, name: str, role: str, profile: str | None, ttl_s: float) -> tuple[str, float]:
-        """A one-time enrolment token, and when it expires."""
-        now_s = self.clock()
-        with self.store.atomic() as db:
-            return enrolment.invite(db, name, role, profile, ttl_s, now_s), now_s + ttl_s
-
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, Any],
         capabilities: Mapping[str, Any],
     ) -> tuple[AgentRow, str]:
         """A new agent and its secret; whatever its predecessor on the device held is queued."""
-        now_s = self.clock()
-        with self.store.atomic() as db:
-            enrolled = enrolment.enrol(
-                db, token, name, fingerprint, capabilities, self.host, now_s
-            )
+        enrolled = self.roster.enrol(token, name, fingerprint, capabilities)
         for gone in enrolled.replaced:
             for job in jobs.held_by(self.store.db, gone.pool, gone.id):
                 strike = (job.leased_s or 0.0) >= self._started_s
                 self._lose(job, strike, "a new agent took the place of the one that held it")
         return enrolled.agent, enrolled.secret
 
-    def add_builder(self, name: str) -> tuple[str, str]:
-        """Identity and secret of a builder that is about to start."""
-        with self.store.atomic() as db:
-            agent, secret = enrolment.admit(db, name, "builder", self.clock())
-        return agent.id, secret
-
     def builder_ended(self, agent_id: str, why: str) -> bool:
         """A builder process is gone. True if it had ever worked."""
-        with self.store.atomic() as db:
-            members.revoke_agent(db, agent_id, self.clock())
+        self.roster.revoke(agent_id)
         for job in jobs.held_by(self.store.db, payloads.BUILDER, agent_id):
             log.warning("job %d: its builder ended (%s)", job.id, why)
             self._lose(job, True, f"its builder ended ({why})")
         employed = agent_id in self._employed
         self._employed.discard(agent_id)
         return employed
-
-    def recognised(self, secret: str) -> AgentRow | None:
-        """Who presents this secret; the first use of it closes the enrolment."""
-        agent = enrolment.recognised(self.store.db, secret)
-        if agent is not None and agent.first_used_s is None:
-            with self.store.atomic() as db:
-                members.agent_used(db, agent.id, self.clock())
-        return agent
 
     def submit(
         self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
@@ -228,7 +205,7 @@ class Coordinator:
 
         Whatever it held before is lost: it would not ask if it still worked on it.
         """
-        if enrolment.is_revoked(self.store.db, agent):
+        if self.roster.is_revoked(agent):
             return None
         for held in jobs.held_by(self.store.db, agent.pool, agent.id):
             self._lose(held, True, "its holder asked for other work")

@@ -33,7 +33,7 @@ async def _caller(request: Request, credentials: Credentials) -> AgentRow | None
     presented = credentials.credentials
     if hmac.compare_digest(hashed(presented), request.app.state.operator_hash):
         return None
-    agent = coordinator_of(request).recognised(presented)
+    agent = coordinator_of(request).roster.recognised(presented)
     if agent is None:
         raise ProtocolError("The secret is unknown or was revoked.", 401)
     return agent

@@ -70,5 +70,5 @@ async def quiet_levels(
 @router.post("/enrolments")
 async def invite(coordinator: TheCoordinator, body: Invitation) -> dict[str, Any]:
     """A one-time token, shown this once."""
-    token, expires_s = coordinator.invite(body.name, body.role, body.profile, body.ttl_s)
+    token, expires_s = coordinator.roster.invite(body.name, body.role, body.profile, body.ttl_s)
     return {"name": body.name, "role": body.role, "token": token, "expires_s": expires_s}

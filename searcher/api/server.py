@@ -86,7 +86,7 @@ def _crew(options: argparse.Namespace, coordinator: Coordinator, url: str) -> Wo
         "--parent-pid", str(os.getpid()),
     ]
     return ProcessPool(
-        command, options.builders, options.dir / "logs", admit=coordinator.add_builder,
+        command, options.builders, options.dir / "logs", admit=coordinator.roster.add_builder,
         ended=coordinator.builder_ended, post=lambda run: _soon(loop, run),
     )
 

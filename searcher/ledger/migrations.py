@@ -9,7 +9,32 @@ from searcher.ledger import schema
 
 Step = Callable[[Database], None]
 
-STEPS: Mapping[int, Step] = {}
+
+def _to_2(db: Database) -> None:
+    """The daemon: campaigns with priorities and shares, tokens of people, devices that may be
+    quarantined, deadlines in the queue, uploaded and dropped artifacts."""
+    for statement in (
+        "ALTER TABLE campaigns ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE devices ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0",
+        "ALTER TABLE devices ADD COLUMN reason TEXT",
+        "ALTER TABLE jobs ADD COLUMN queue_until_s REAL",
+        "ALTER TABLE artifacts ADD COLUMN origin TEXT NOT NULL DEFAULT 'build'",
+        "ALTER TABLE artifacts ADD COLUMN inspection TEXT",
+        "ALTER TABLE artifacts ADD COLUMN dropped_s REAL",
+        """CREATE TABLE tokens (
+            id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,
+            secret_hash TEXT NOT NULL UNIQUE, created_s REAL NOT NULL, expires_s REAL,
+            revoked_s REAL) STRICT""",
+        """CREATE TABLE shares (
+            campaign TEXT NOT NULL REFERENCES campaigns(name), pool_kind TEXT NOT NULL,
+            used_s REAL NOT NULL, PRIMARY KEY (campaign, pool_kind)) STRICT, WITHOUT ROWID""",
+        """CREATE INDEX jobs_to_expire ON jobs (queue_until_s)
+           WHERE state = 'queued' AND queue_until_s IS NOT NULL""",
+    ):
+        db.execute(statement)
+
+
+STEPS: Mapping[int, Step] = {1: _to_2}
 """From version n to n + 1; each runs in one transaction. Version 1 is the first."""
 
 

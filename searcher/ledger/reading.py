@@ -10,6 +10,7 @@ from urllib.parse import quote
 from sqlite_utils import Database
 
 from searcher.errors import LedgerError
+from searcher.ledger import schema
 from searcher.ledger.migrations import refuse_newer, stored_version
 from searcher.ledger.store import BUSY_TIMEOUT_S
 
@@ -40,6 +41,11 @@ def open_ledger(path: Path) -> Iterator[Database]:
         if found is None:
             raise LedgerError("the file is empty")
         refuse_newer(found)
+        if found < schema.VERSION:
+            raise LedgerError(
+                f"it has schema version {found}, this fleetfront reads version {schema.VERSION}. "
+                f"Bring it up to date: fleetfront ledger check --dir {path.parent}"
+            )
         yield db
     except sqlite3.Error as error:
         raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error

@@ -13,7 +13,7 @@ Row = TypeVar("Row")
 DOCUMENTS = frozenset({
     "spec", "baseline", "fingerprint", "capabilities", "payload", "result", "report", "target",
     "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
-    "constraints", "evaluations", "conditions",
+    "constraints", "evaluations", "conditions", "inspection",
 })
 """Columns that hold JSON, in whichever table."""
 
@@ -30,11 +30,13 @@ class CampaignRow:
     started_s: float | None
     ended_s: float | None
     reason: str | None
+    priority: int
 
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """``state``: active, draining, quarantined or removed."""
+    """``state``: active, draining, quarantined or removed; ``strikes`` counts leases that it lost
+    or failed in a row, ``reason`` says why it was quarantined."""
 
     name: str
     profile: str | None
@@ -44,6 +46,20 @@ class DeviceRow:
     state: str
     created_s: float
     last_seen_s: float | None
+    strikes: int
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class TokenRow:
+    """The standing secret of a person or program; ``role`` is operator or viewer."""
+
+    id: str
+    name: str
+    role: str
+    created_s: float
+    expires_s: float | None
+    revoked_s: float | None
 
 
 @dataclass(frozen=True)
@@ -90,6 +106,7 @@ class JobRow:
     started_s: float | None
     finished_s: float | None
     finished_seq: int | None
+    queue_until_s: float | None
 
 
 @dataclass(frozen=True)
@@ -109,12 +126,18 @@ class BuildRow:
 
 @dataclass(frozen=True)
 class ArtifactRow:
+    """``origin``: build or upload. ``inspection`` is what a builder found in an uploaded model;
+    ``dropped_s`` is set while its file is gone from the disk (it can be built again)."""
+
     sha256: str
     file_bytes: int
     build_key: str | None
     target: dict[str, Any] | None
     number_format: str
     created_s: float
+    origin: str
+    inspection: dict[str, Any] | None
+    dropped_s: float | None
 
 
 @dataclass(frozen=True)

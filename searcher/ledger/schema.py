@@ -3,19 +3,20 @@
 Changing anything here needs a new ``VERSION`` and a step in ``migrations.py``.
 """
 
-VERSION = 1
+VERSION = 2
 
 STATEMENTS = (
     """CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT""",
     """CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT""",
     """CREATE TABLE campaigns (
         name TEXT PRIMARY KEY, spec TEXT NOT NULL, state TEXT NOT NULL, baseline TEXT,
-        created_s REAL NOT NULL, started_s REAL, ended_s REAL, reason TEXT) STRICT""",
+        created_s REAL NOT NULL, started_s REAL, ended_s REAL, reason TEXT,
+        priority INTEGER NOT NULL DEFAULT 0) STRICT""",
     "CREATE INDEX campaigns_by_age ON campaigns (created_s DESC, name)",
     """CREATE TABLE devices (
         name TEXT PRIMARY KEY, profile TEXT, fingerprint TEXT NOT NULL, capabilities TEXT NOT NULL,
         shares_host INTEGER NOT NULL, state TEXT NOT NULL, created_s REAL NOT NULL,
-        last_seen_s REAL) STRICT""",
+        last_seen_s REAL, strikes INTEGER NOT NULL DEFAULT 0, reason TEXT) STRICT""",
     """CREATE TABLE agents (
         id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, pool TEXT NOT NULL,
         device TEXT REFERENCES devices(name), secret_hash TEXT NOT NULL UNIQUE,
@@ -25,6 +26,13 @@ STATEMENTS = (
         token_hash TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL, profile TEXT,
         created_s REAL NOT NULL, expires_s REAL NOT NULL, used_s REAL,
         agent TEXT REFERENCES agents(id)) STRICT""",
+    """CREATE TABLE tokens (
+        id TEXT PRIMARY KEY, name TEXT NOT NULL, role TEXT NOT NULL,
+        secret_hash TEXT NOT NULL UNIQUE, created_s REAL NOT NULL, expires_s REAL,
+        revoked_s REAL) STRICT""",
+    """CREATE TABLE shares (
+        campaign TEXT NOT NULL REFERENCES campaigns(name), pool_kind TEXT NOT NULL,
+        used_s REAL NOT NULL, PRIMARY KEY (campaign, pool_kind)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE recipes (hash TEXT PRIMARY KEY, steps TEXT NOT NULL) STRICT""",
     """CREATE TABLE jobs (
         id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,
@@ -34,9 +42,11 @@ STATEMENTS = (
         fence INTEGER, holder TEXT REFERENCES agents(id), leased_s REAL, heartbeat_s REAL,
         lease_expires_s REAL, deadline_at_s REAL, progress REAL, result TEXT, result_sha256 TEXT,
         reason TEXT, message TEXT, created_s REAL NOT NULL, started_s REAL, finished_s REAL,
-        finished_seq INTEGER UNIQUE) STRICT""",
+        finished_seq INTEGER UNIQUE, queue_until_s REAL) STRICT""",
     "CREATE INDEX jobs_to_lease ON jobs (pool, priority DESC, id) WHERE state = 'queued'",
     "CREATE INDEX jobs_leased ON jobs (pool, holder) WHERE state = 'leased'",
+    """CREATE INDEX jobs_to_expire ON jobs (queue_until_s)
+       WHERE state = 'queued' AND queue_until_s IS NOT NULL""",
     "CREATE INDEX jobs_by_campaign ON jobs (campaign, state)",
     """CREATE TABLE job_requests (
         campaign TEXT NOT NULL REFERENCES campaigns(name),
@@ -53,7 +63,8 @@ STATEMENTS = (
     """CREATE TABLE artifacts (
         sha256 TEXT PRIMARY KEY, file_bytes INTEGER NOT NULL,
         build_key TEXT REFERENCES builds(key), target TEXT, number_format TEXT NOT NULL,
-        probe_outputs BLOB, created_s REAL NOT NULL) STRICT""",
+        probe_outputs BLOB, created_s REAL NOT NULL, origin TEXT NOT NULL DEFAULT 'build',
+        inspection TEXT, dropped_s REAL) STRICT""",
     "CREATE INDEX artifacts_by_build ON artifacts (build_key)",
     """CREATE TABLE evaluations (
         id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL REFERENCES artifacts(sha256),

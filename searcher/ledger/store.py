@@ -1,8 +1,16 @@
-"""The one writer of the ledger: it lives in the coordinator process and nowhere else."""
+"""The one writer of the ledger: it lives in the coordinator process and nowhere else.
+
+Group commit: what a ``grouped`` block writes joins the open batch, and one COMMIT (one fsync)
+makes all of it durable. Nobody may be told of it before the batch has ended well::
+
+    grouped  |w1| |w2|    |w3|                 |w4|
+    batch    [ ................ COMMIT ]       [ ... COMMIT ]
+    answers                            1 2 3                 4
+"""
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,15 +44,56 @@ def translated(error: sqlite3.Error, path: Path) -> LedgerError:
     )
 
 
-class Store:
-    """An open ledger, schema up to date; WAL, every commit durable before it returns.
+class Batch:
+    """Writes that become durable together; ``error`` says why they did not."""
 
-    Use from one thread only. ``db`` is for the query functions of this package.
+    def __init__(self) -> None:
+        self.ended = self.inside = False
+        self.error: LedgerError | None = None
+        self._then: list[Callable[[], None]] = []
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """``call`` runs when the batch has ended, at once if it has."""
+        if self.ended:
+            call()
+        else:
+            self._then.append(call)
+
+    def end(self, error: LedgerError | None) -> None:
+        self.ended, self.error = True, error
+        then, self._then = self._then, []
+        for call in then:
+            call()
+
+
+@contextmanager
+def savepoint(db: Database, name: str) -> Iterator[None]:
+    """Inside a transaction: all or nothing of what is written in the block."""
+    db.execute(f"SAVEPOINT {name}")
+    try:
+        yield
+    except BaseException:
+        # A full disk may have ended the whole transaction, savepoints included.
+        if db.conn.in_transaction:
+            db.execute(f"ROLLBACK TO {name}")
+            db.execute(f"RELEASE {name}")
+        raise
+    db.execute(f"RELEASE {name}")
+
+
+class Store:
+    """An open ledger, schema up to date; WAL, every commit synced before it returns.
+
+    Use from one thread only. ``db`` is for the query functions of this package. ``opened(batch)``
+    is called for every new batch and must see to it that ``commit`` is called soon; without it
+    each ``grouped`` block is its own batch.
     Raises LedgerError when the file cannot be opened or belongs to a newer program.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.batch: Batch | None = None
+        self.opened: Callable[[Batch], None] | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
@@ -65,17 +114,80 @@ class Store:
             raise LedgerError(f"{path}: {error}") from error
 
     @contextmanager
-    def atomic(self) -> Iterator[Database]:
-        """All or nothing, durable on return. Raises LedgerFull or LedgerUnavailable."""
+    def grouped(self) -> Iterator[Database]:
+        """All or nothing of the block; durable when ``batch`` has ended without an error.
+
+        Raises LedgerFull or LedgerUnavailable.
+        """
         try:
-            with self.db.atomic():
+            with self._joined():
                 yield self.db
+        finally:
+            if self.opened is None:
+                self.commit()
+
+    @contextmanager
+    def atomic(self) -> Iterator[Database]:
+        """All or nothing, durable on return, with all that was grouped before.
+
+        Raises LedgerFull or LedgerUnavailable.
+        """
+        if self.batch is not None and self.batch.inside:
+            with savepoint(self.db, "nested"):
+                yield self.db
+            return
+        with self.grouped():
+            yield self.db
+        self.commit()
+
+    def commit(self) -> None:
+        """End the open batch, if any. Raises LedgerFull or LedgerUnavailable; all of the batch is
+        then undone."""
+        batch = self.batch
+        if batch is None:
+            return
+        try:
+            self.db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._undo(batch, translated(error, self.path))
+            raise translated(error, self.path) from error
+        self.batch = None
+        batch.end(None)
+
+    @contextmanager
+    def _joined(self) -> Iterator[None]:
+        batch = self.batch or self._open()
+        batch.inside = True
+        try:
+            with savepoint(self.db, "grouped"):
+                yield
         except sqlite3.IntegrityError:
             raise
         except sqlite3.Error as error:
+            if not self.db.conn.in_transaction:
+                self._undo(batch, translated(error, self.path))
             raise translated(error, self.path) from error
+        finally:
+            batch.inside = False
+
+    def _open(self) -> Batch:
+        try:
+            self.db.execute("BEGIN IMMEDIATE")
+        except sqlite3.Error as error:
+            raise translated(error, self.path) from error
+        self.batch = Batch()
+        if self.opened is not None:
+            self.opened(self.batch)
+        return self.batch
+
+    def _undo(self, batch: Batch, error: LedgerError) -> None:
+        self.batch = None
+        if self.db.conn.in_transaction:
+            self.db.execute("ROLLBACK")
+        batch.end(error)
 
     def close(self) -> None:
+        self.commit()
         self.db.close()
 
 

@@ -26,7 +26,7 @@ class Wire:
     def __init__(self, lab: Laboratory, server: LocalServer) -> None:
         self.lab, self.server = lab, server
         self.http = httpx.Client(base_url="http://test", transport=server)
-        self.builder = {"Authorization": f"Bearer {lab.coordinator.add_builder('b')[1]}"}
+        self.builder = {"Authorization": f"Bearer {lab.coordinator.roster.add_builder('b')[1]}"}
 
     def enrol(self, name: str = "local_cpu") -> dict[str, str]:
         token = self.http.post(
@@ -220,7 +220,7 @@ def test_operators_do_not_work(wire: Wire, method: str, path: str) -> None:
 def test_one_agent_cannot_speak_for_another(wire: Wire) -> None:
     wire.submit()
     lease = wire.lease(wire.builder).json()
-    other = {"Authorization": f"Bearer {wire.lab.coordinator.add_builder('other')[1]}"}
+    other = {"Authorization": f"Bearer {wire.lab.coordinator.roster.add_builder('other')[1]}"}
     answer = wire.put(other, lease, envelope({"reason": "x", "message": "y"}, "failed"))
     assert answer.status_code == 409
 

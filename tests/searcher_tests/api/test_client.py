@@ -40,7 +40,7 @@ class Clients:
         return CoordinatorClient("http://test", token, transport=self._server)
 
     def builder(self) -> CoordinatorClient:
-        return self.of(self.lab.coordinator.add_builder("b")[1])
+        return self.of(self.lab.coordinator.roster.add_builder("b")[1])
 
     def agent(self) -> CoordinatorClient:
         token = self.operator.create_enrolment("local_cpu", profile="local_cpu")["token"]

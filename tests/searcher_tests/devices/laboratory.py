@@ -114,15 +114,15 @@ class Laboratory:
         return {"sha256": sha256, "size_bytes": len(content)}
 
     def device(self, name: str = "local_cpu", hostname: str = "workbench") -> AgentRow:
-        token, _ = self.coordinator.invite(name, "agent", name, 60.0)
+        token, _ = self.coordinator.roster.invite(name, "agent", name, 60.0)
         agent, secret = self.coordinator.enrol(token, name, {"hostname": hostname}, {})
-        recognised = self.coordinator.recognised(secret)
+        recognised = self.coordinator.roster.recognised(secret)
         assert recognised is not None and recognised.id == agent.id
         return recognised
 
     def builder(self, name: str = "builder-0") -> AgentRow:
-        _, secret = self.coordinator.add_builder(name)
-        recognised = self.coordinator.recognised(secret)
+        _, secret = self.coordinator.roster.add_builder(name)
+        recognised = self.coordinator.roster.recognised(secret)
         assert recognised is not None
         return recognised
 

@@ -41,6 +41,74 @@ def test_all_or_nothing(tmp_path: Path) -> None:
     store.close()
 
 
+def fence(path: Path) -> int:
+    """As a reader sees it: what is committed."""
+    with open_ledger(path) as db:
+        return int(db.execute("SELECT value FROM counters WHERE name = 'fence'").fetchone()[0])
+
+
+def test_grouped_writes_become_durable_together(tmp_path: Path) -> None:
+    store, opened, told = Store(tmp_path / "ledger.db"), [], []
+    store.opened = opened.append
+    for _ in range(2):
+        with store.grouped() as db:
+            next_number(db, "fence")
+    with pytest.raises(RuntimeError), store.grouped() as db:
+        next_number(db, "fence")
+        raise RuntimeError("this one alone is undone")
+    batch = store.batch
+    assert opened == [batch] and batch is not None
+    batch.when_ended(lambda: told.append(fence(store.path)))
+    assert fence(store.path) == 0 and told == []
+    store.commit()
+    assert told == [2] and batch.error is None and store.batch is None
+    batch.when_ended(lambda: told.append("at once"))
+    assert told == [2, "at once"]
+    store.close()
+
+
+def test_an_atomic_write_takes_the_open_batch_along(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.opened = lambda batch: None
+    with store.grouped() as db:
+        next_number(db, "fence")
+    with store.atomic() as db:
+        next_number(db, "fence")
+        with store.atomic():
+            next_number(db, "fence")
+    assert fence(store.path) == 3 and store.batch is None
+    store.close()
+
+
+def test_a_batch_that_cannot_be_committed_fails_for_all_of_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.opened = lambda batch: None
+    with store.grouped() as db:
+        db.execute("PRAGMA defer_foreign_keys = ON")
+        db.execute("INSERT INTO job_requests VALUES ('nobody', 5)")
+        next_number(db, "fence")
+    batch = store.batch
+    with pytest.raises(LedgerError):
+        store.commit()
+    assert batch is not None and batch.ended and isinstance(batch.error, LedgerError)
+    assert fence(store.path) == 0
+    with store.atomic() as db:
+        assert next_number(db, "fence") == 1, "the next one is not harmed"
+    store.close()
+
+
+def test_without_anyone_to_commit_later_each_group_is_durable(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    with store.grouped() as db:
+        next_number(db, "fence")
+    assert fence(store.path) == 1
+    with pytest.raises(RuntimeError), store.grouped() as db:
+        next_number(db, "fence")
+        raise RuntimeError
+    assert fence(store.path) == 1 and store.batch is None
+    store.close()
+
+
 def test_what_was_committed_survives_kill_9(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     script = (
@@ -96,23 +164,24 @@ def test_an_older_ledger_is_migrated_step_by_step(tmp_path: Path) -> None:
     path = tmp_path / "ledger.db"
     Store(path).close()
     db = Database(sqlite3.connect(path, isolation_level=None), execute_plugins=False)
+    now = schema.VERSION
     steps = {
-        1: lambda db: db.execute("ALTER TABLE devices ADD COLUMN colour TEXT"),
-        2: lambda db: db.execute("CREATE TABLE birds (name TEXT)"),
+        now: lambda db: db.execute("ALTER TABLE devices ADD COLUMN colour TEXT"),
+        now + 1: lambda db: db.execute("CREATE TABLE birds (name TEXT)"),
     }
-    bring_up_to_date(db, steps, known=3)
+    bring_up_to_date(db, steps, known=now + 2)
     assert "colour" in db["devices"].columns_dict and "birds" in db.table_names()
-    bring_up_to_date(db, steps, known=3)
+    bring_up_to_date(db, steps, known=now + 2)
 
     def fails(db: Database) -> None:
         db.execute("DROP TABLE birds")
         raise LedgerError("the step fails")
 
     with pytest.raises(LedgerError):
-        bring_up_to_date(db, {3: fails}, known=4)
+        bring_up_to_date(db, {now + 2: fails}, known=now + 3)
     assert "birds" in db.table_names()
-    with pytest.raises(LedgerError, match="No migration leads from ledger version 3 to 4"):
-        bring_up_to_date(db, {}, known=4)
+    with pytest.raises(LedgerError, match=f"leads from ledger version {now + 2} to {now + 3}"):
+        bring_up_to_date(db, {}, known=now + 3)
     db.close()
 
 
