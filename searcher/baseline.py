@@ -15,7 +15,7 @@ from searcher.requests import Requests
 
 PRIORITY = 50
 ATTEMPTS = 5
-FEWEST_BLOCKS = 120
+FEWEST_BLOCKS = 60
 """The baseline is measured against itself for longer than a candidate: it is how the device's
 quiet level is learnt."""
 

@@ -41,7 +41,7 @@ AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
 POOL = 16
 """Measured candidates from which the most promising is trained next."""
-WINDOW = 6
+WINDOW = 8
 """Candidates measured in one job at most, and ``FEWEST`` that are worth a window of their own."""
 FEWEST = 3
 FIXED_COST = 0.2

@@ -20,24 +20,24 @@ def lab(tmp_path: Path) -> Iterator[Laboratory]:
 
 
 def test_a_token_works_once(lab: Laboratory) -> None:
-    token, _ = lab.coordinator.invite("tx2", "agent", "jetson_tx2", 60.0)
+    token, _ = lab.coordinator.roster.invite("tx2", "agent", "jetson_tx2", 60.0)
     _, secret = lab.coordinator.enrol(token, "tx2", {}, {})
-    assert lab.coordinator.recognised(secret) is not None
+    assert lab.coordinator.roster.recognised(secret) is not None
     with pytest.raises(ProtocolError, match="used already") as refused:
         lab.coordinator.enrol(token, "tx2", {}, {})
     assert refused.value.status == 403
 
 
 def test_a_lost_answer_may_be_asked_for_again(lab: Laboratory) -> None:
-    token, _ = lab.coordinator.invite("tx2", "agent", None, 60.0)
+    token, _ = lab.coordinator.roster.invite("tx2", "agent", None, 60.0)
     _, lost = lab.coordinator.enrol(token, "tx2", {}, {})
     _, secret = lab.coordinator.enrol(token, "tx2", {}, {})
-    assert lab.coordinator.recognised(lost) is None
-    assert lab.coordinator.recognised(secret) is not None
+    assert lab.coordinator.roster.recognised(lost) is None
+    assert lab.coordinator.roster.recognised(secret) is not None
 
 
 def test_tokens_expire_and_belong_to_a_name(lab: Laboratory) -> None:
-    token, expires_s = lab.coordinator.invite("tx2", "agent", None, 60.0)
+    token, expires_s = lab.coordinator.roster.invite("tx2", "agent", None, 60.0)
     assert expires_s == pytest.approx(lab.clock.now_s + 60.0, abs=1e-3)
     with pytest.raises(ProtocolError, match="is for 'tx2'"):
         lab.coordinator.enrol(token, "nano", {}, {})
@@ -55,11 +55,11 @@ def test_unknown_tokens(lab: Laboratory, token: str) -> None:
 @pytest.mark.parametrize(("name", "role"), [("../etc", "agent"), ("", "agent"), ("x", "root")])
 def test_bad_invitations(lab: Laboratory, name: str, role: str) -> None:
     with pytest.raises(ProtocolError):
-        lab.coordinator.invite(name, role, None, 60.0)
+        lab.coordinator.roster.invite(name, role, None, 60.0)
 
 
 def test_secrets_are_kept_as_hashes(lab: Laboratory) -> None:
-    token, _ = lab.coordinator.invite("tx2", "agent", None, 60.0)
+    token, _ = lab.coordinator.roster.invite("tx2", "agent", None, 60.0)
     _, secret = lab.coordinator.enrol(token, "tx2", {}, {})
     lab.store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     content = lab.store.path.read_bytes()
