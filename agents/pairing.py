@@ -26,6 +26,9 @@ BUSY_FACTOR = 1.2
 """A job whose own level is so many times the known one tells nothing about quiet blocks."""
 REOPENING_SHARE = 0.1
 """Opening sessions afresh may take at most this share of the time."""
+GIVE_UP_FROM, GIVE_UP_BELOW = 0.25, 0.5
+"""After this share of its time a job is given up that has less than this share of the quiet
+blocks which it should have by then."""
 NS = 1e9
 
 Run = Callable[[], object]
@@ -256,12 +259,19 @@ class _Pairing:
             return False
         level = level_of(self._ordered_s, self._known_level_s)
         if level.busy:
-            return False
+            return self._hopeless(0, elapsed_s)
         if not self._series:
             limit = level.gate_s * (1 + self._plan.gate)
             return sum(value <= limit for value in self._ordered_s) >= self._plan.min_blocks
-        return all(sum(quiet(one, level.gate_s, self._plan.gate)) >= self._plan.min_blocks
-                   for one in self._series)
+        fewest = min(sum(quiet(one, level.gate_s, self._plan.gate)) for one in self._series)
+        return fewest >= self._plan.min_blocks or self._hopeless(fewest, elapsed_s)
+
+    def _hopeless(self, quiet_blocks: int, elapsed_s: float) -> bool:
+        """Whether the machine is so busy that another time is better. Not while the device's
+        level is being learnt: then the longest look is the best."""
+        share = elapsed_s / (self._plan.max_s * max(len(self._series), 1))
+        return (self._known_level_s is not None and share >= GIVE_UP_FROM
+                and quiet_blocks < share * self._plan.min_blocks * GIVE_UP_BELOW)
 
     def _block_ns(self) -> int:
         return int(self._plan.block_s * NS)

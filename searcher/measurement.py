@@ -53,7 +53,7 @@ def screening(plan: Plan) -> Plan:
     busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is."""
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
                    min_s=min(plan.min_s, plan.max_s / 10) / 2, max_s=plan.max_s / 10, memory=False,
-                   processes=1)
+                   processes=1, warmup_s=min(plan.warmup_s, 0.01))
 
 
 def plan_of(value: str | Mapping[str, Any]) -> Plan:

@@ -9,11 +9,8 @@ Candidates flow independently: while some train, others are compressed, so that 
 wait, and those that wait for the device share one quiet window.
 """
 
-import functools
 import time
-from collections import deque
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from searcher.baseline import Baseline, establish, unpack_bits
@@ -30,49 +27,23 @@ from searcher.deciding import (
     why_not_train,
     worth_continuing,
 )
-from searcher.job_flow import Job, JobFlow, entry_of
-from searcher.measurement import paired_difference, screening, wilson
+from searcher.job_flow import Job, JobFlow
+from searcher.measurement import paired_difference, wilson
+from searcher.measuring import Candidate, Measuring
 from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import Sampling
 
-PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10, "measure": 10}
+PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10}
 AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
 POOL = 16
 """Measured candidates from which the most promising is trained next."""
-WINDOW = 8
-"""Candidates measured in one job at most, and ``FEWEST`` that are worth a window of their own."""
-FEWEST = 3
 FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
-ATTEMPTS = 10
-"""Measurements of a trained candidate on a busy machine before it is given up."""
-SLACK, ROUGH_SLACK = 0.03, 0.25
-"""By how much the latency of a trained graph may lie below what its untrained one showed: where
-quiet blocks were measured, and where a busy machine gave a rough ratio only."""
+PATIENCE = 0.1
+"""Share of the budget for which trained candidates are still waited for when it is over."""
 LISTEN_S = 5.0
-
-
-@dataclass
-class Candidate:
-    """One recipe on its way; ``stage`` says what it waits for."""
-
-    trial: int
-    number: int
-    recipe: Recipe
-    stage: str = "compressing"
-    build: Mapping[str, Any] = field(default_factory=dict)
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, list[float]] = field(default_factory=dict)
-    attempt: int = 1
-    slack: float = SLACK
-
-    @property
-    def hopeful(self) -> dict[str, float]:
-        """Its values, with the lowest latency that a second measurement may show."""
-        return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}
 
 
 class Search:
@@ -86,7 +57,7 @@ class Search:
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
-        self._to_measure: deque[Candidate] = deque()
+        self._measuring = Measuring(self._jobs, self._requests, self._measured, self._failed)
         self._points: list[Point] = []
         self._trained_values: list[Mapping[str, float]] = []
         self._seen: set[str] = set()
@@ -140,12 +111,14 @@ class Search:
 
     def _step(self) -> bool:
         """One turn of the loop; False when nothing is left to do."""
-        if self._time_is_up:
+        time_is_up = self._time_is_up
+        if time_is_up:
             self._give_up_early_stages()
         else:
             self._ask_ahead()
         self._send_measurements()
-        self._train_best()
+        if not time_is_up:
+            self._train_best()
         if not self._flow and not self._jobs.has_news:
             return False
         left_s = self.campaign.budget.wall_minutes * 60 - self._elapsed_s()
@@ -184,61 +157,19 @@ class Search:
         candidate.build = job["result"]
         candidate.values |= {"file_bytes": candidate.build["file_bytes"],
                              "macs": candidate.build["report"]["macs"]}
-        self._queue_measurement(candidate, "measuring")
-
-    def _queue_measurement(self, candidate: Candidate, stage: str) -> None:
-        candidate.stage, candidate.attempt = stage, 1
-        self._to_measure.append(candidate)
+        self._measuring.add(candidate, "measuring")
 
     def _send_measurements(self) -> None:
-        """One job for those that wait: when they fill a window, or no build would bring more."""
-        while self._to_measure:
-            waiting, coming = len(self._to_measure), self._count("compressing")
-            idle = not self._count("compressing", "waiting", "short", "full")
-            if not (waiting >= WINDOW or idle or (waiting >= FEWEST and not coming)):
-                return
-            window = [self._to_measure.popleft() for _ in range(min(WINDOW, waiting))]
-            screened = all(c.stage == "measuring" for c in window)
-            plan = screening(self.campaign.plan) if screened else self.campaign.plan
-            payload = self._requests.measure(
-                self._baseline.document, [c.build for c in window], plan,
-                max(c.attempt for c in window))
-            self._jobs.submit("measure", payload, PRIORITY["measure"],
-                              functools.partial(self._measured, window))
+        self._measuring.send(
+            self._baseline.document,
+            coming={True: bool(self._count("compressing")),
+                    False: bool(self._count("short", "full"))},
+            idle=not self._count("compressing", "waiting", "short", "full"))
 
-    def _measured(self, window: list[Candidate], job: Job) -> None:
-        for candidate in window:
-            if candidate.trial not in self._flow:
-                continue
-            entry = entry_of(job, candidate.build["sha256"])
-            if entry["verdict"] == "valid":
-                self._take_measurement(candidate, entry)
-            elif entry.get("rough_ratio") and candidate.stage == "measuring":
-                self._take_rough(candidate, entry)
-            elif entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS:
-                candidate.attempt += 1
-                self._to_measure.append(candidate)
-            else:
-                reason = ", ".join(entry["reasons"]) or "not measured"
-                self._tell(candidate, "failed", reason=reason)
-
-    def _take_measurement(self, candidate: Candidate, entry: Mapping[str, Any]) -> None:
-        level = self._baseline.quiet_level_s
-        candidate.measured = entry
-        candidate.values |= {"latency_ratio": entry["ratio"], "latency_s": entry["ratio"] * level}
-        candidate.intervals["latency_s"] = [entry["ratio_low"] * level, entry["ratio_high"] * level]
+    def _measured(self, candidate: Candidate) -> None:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
-        candidate.stage = "waiting"
-        self._reconsider(candidate)
-
-    def _take_rough(self, candidate: Candidate, entry: Mapping[str, Any]) -> None:
-        """A busy machine shows well enough what is worth training; no front gets to see it."""
-        ratio = entry["rough_ratio"]
-        candidate.measured, candidate.slack = entry, ROUGH_SLACK
-        candidate.values |= {"latency_ratio": ratio,
-                             "latency_s": ratio * self._baseline.quiet_level_s}
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
@@ -268,8 +199,6 @@ class Search:
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
-        if self._time_is_up:
-            return
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
         while self._count("short", "full") < self.builders + 1:
@@ -305,7 +234,7 @@ class Search:
         if broken or off_front:
             self._complete(candidate, measured=False)
         else:
-            self._queue_measurement(candidate, "measuring again")
+            self._measuring.add(candidate, "measuring again")
 
     def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
         hoped = candidate.values["accuracy"] + HEADROOM
@@ -330,6 +259,9 @@ class Search:
         candidate.intervals |= {
             "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
             "accuracy_drop": [low, high]}
+
+    def _failed(self, candidate: Candidate, reason: str) -> None:
+        self._tell(candidate, "failed", reason=reason)
 
     def _succeeded(self, candidate: Candidate, job: Job) -> bool:
         if candidate.trial not in self._flow:
@@ -361,10 +293,11 @@ class Search:
 
     def _give_up_early_stages(self) -> None:
         """The time is up: only what is nearly done is finished."""
+        self._measuring.out_of_patience = self._elapsed_s() >= (
+            (1 + PATIENCE) * self.campaign.budget.wall_minutes * 60)
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
-                if candidate in self._to_measure:
-                    self._to_measure.remove(candidate)
+                self._measuring.drop(candidate)
                 self._tell(candidate, "pruned", reason="the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 

@@ -1,5 +1,6 @@
 """The loop on scripted candidates: every asked trial is told once, whatever happens to it."""
 
+import itertools
 import warnings
 from typing import Any
 
@@ -10,7 +11,7 @@ from searcher.errors import BuildError
 from searcher.measurement import PLANS
 from searcher.requests import Requests
 from searcher.sampling import Sampling, Space
-from searcher.search import ATTEMPTS, SLACK
+from searcher.measuring import ATTEMPTS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,
@@ -124,6 +125,26 @@ def test_a_rough_ratio_decides_about_training_and_no_more() -> None:
     assert tried(client, "full") == [1, 2, 3], "a front gets a measurement in quiet blocks"
     assert rows["x"]["state"] == "complete" and rows["x"]["reason"] is None
     assert rows["x"]["values"]["latency_ratio"] == 0.5 and "latency_s" in rows["x"]["intervals"]
+
+
+def test_trained_and_untrained_candidates_never_share_a_window() -> None:
+    names = tuple("abcdefghijkl")
+    client, _, _ = ran(names, budget={"candidates": len(names)})
+    windows = [(p["plan"]["name"], {client.files[f["sha256"]][1] for f in p["candidates"]})
+               for p in client.of_kind("measure")[1:]]
+    assert {(plan.endswith("-screening"), *sorted(kinds)) for plan, kinds in windows} == {
+        (True, "untrained"), (False, "full")}
+    assert max(len(p["candidates"]) for p in client.of_kind("measure")) > 1
+
+
+def test_after_the_budget_a_busy_machine_is_not_waited_for_without_end() -> None:
+    spec = campaign(budget={"candidates": 1, "wall_minutes": 1})
+    client = FakeCoordinator(spec.as_dict(), {"x": Fate(busy=ATTEMPTS, rough_ratio=0.5)})
+    search = search_of(client, Scripted("x"), spec)
+    search.now_s = itertools.count(0.0, 7.0).__next__
+    search.run()
+    assert [row["reason"] for row in client.rows] == ["busy"]
+    assert 1 <= len(tried(client, "full")) < ATTEMPTS
 
 
 def test_a_rough_ratio_is_doubted_before_it_prunes() -> None:
