@@ -1,0 +1,78 @@
+"""No answer leaves before all that it may have seen is on the disk.
+
+    request a   |handler, grouped write|.................|answer|
+    request b        |handler, grouped write|............|answer|
+    ledger      |BEGIN ................ commit_after_s ..COMMIT|
+
+Every answer waits, a reading one too: what it shows could otherwise be undone.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from searcher.errors import LedgerError
+from searcher.ledger.store import Batch, LedgerFull, Store
+
+COMMIT_AFTER_S = 0.002
+"""A batch collects the writes of this long: less than a disk needs for a sync."""
+
+
+def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,
+                failed: Callable[[LedgerError], None]) -> None:
+    """From now on ``store`` groups commits, in ``loop``."""
+
+    def commit(batch: Batch) -> None:
+        if store.batch is batch:
+            try:
+                store.commit()
+            except LedgerError as error:
+                failed(error)
+
+    store.opened = lambda batch: loop.call_later(COMMIT_AFTER_S, commit, batch) and None
+
+
+async def ended(batch: Batch) -> None:
+    """Return when ``batch`` is on the disk. Raises its LedgerError."""
+    if not batch.ended:
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        batch.when_ended(lambda: None if done.done() else done.set_result(None))
+        await done
+    if batch.error is not None:
+        raise batch.error
+
+
+def refusal_of(error: LedgerError) -> JSONResponse:
+    """507 when no room is left, else 503: the same request may come again."""
+    return JSONResponse({"error": str(error)}, 507 if isinstance(error, LedgerFull) else 503)
+
+
+class Durable:
+    """ASGI middleware: holds the start of every answer until the open batch has ended."""
+
+    def __init__(self, app: ASGIApp, store: Store) -> None:
+        self._app, self._store = app, store
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refused = False
+
+        async def held(message: Message) -> None:
+            nonlocal refused
+            if refused:
+                return
+            batch = self._store.batch
+            if message["type"] == "http.response.start" and batch is not None:
+                try:
+                    await ended(batch)
+                except LedgerError as error:
+                    refused = True
+                    await refusal_of(error)(scope, receive, send)
+                    return
+            await send(message)
+
+        await self._app(scope, receive, held)
