@@ -14,8 +14,8 @@ from searcher.recipe import Recipe
 from searcher.requests import Requests
 
 PRIORITY = 50
-ATTEMPTS = 5
-FEWEST_BLOCKS = 60
+ATTEMPTS = 20
+FEWEST_BLOCKS = 40
 """The baseline is measured against itself for longer than a candidate: it is how the device's
 quiet level is learnt."""
 

@@ -1,15 +1,16 @@
 """The agents' wire: enrolment, leases, heartbeats, results, artifacts (agents/protocol.py)."""
 
 import asyncio
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from agents import protocol
-from searcher.api.access import Caller, TheBells, TheCoordinator, Worker
+from searcher.api.access import Caller, TheCoordinator
 from searcher.api.limits import MOST_UNPACKED_BYTES
-from searcher.api.schemas import LARGEST, Number, body_of
+from searcher.api.schemas import LARGEST, body_of
+from searcher.api.wire_route import Answer, Call, Described, WireRoute
 from searcher.devices import payloads, wire
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import JobRow
@@ -20,93 +21,114 @@ router = APIRouter(prefix="/v1", tags=["agents"])
 Message = TypeVar("Message")
 
 
-async def _read(request: Request, message: type[Message]) -> Message:
-    """The message in the body, its protocol version checked before its fields."""
-    document = wire.document_of(await request.body())
+def read(message: type[Message], body: bytes) -> Message:
+    """The message in ``body``, its protocol version checked before its fields."""
+    document = wire.document_of(body)
     spoken = document.get("protocol") if isinstance(document, dict) else None
     if isinstance(spoken, int):
         protocol.check_version(spoken)
     return protocol.decode(message, document)
 
 
-def _answer(message: Any) -> JSONResponse:
-    return JSONResponse(protocol.as_json(message))
-
-
 @router.post("/agents", openapi_extra=body_of(protocol.Enrol))
 async def enrol(request: Request, coordinator: TheCoordinator) -> JSONResponse:
     """Exchange a one-time token for a secret."""
-    message = await _read(request, protocol.Enrol)
+    message = read(protocol.Enrol, await request.body())
     agent, secret = coordinator.enrol(
         message.token, message.name, message.fingerprint, message.capabilities
     )
-    return _answer(protocol.Enrolled(agent.id, secret, protocol.PROTOCOL_VERSION))
+    return JSONResponse(protocol.as_json(
+        protocol.Enrolled(agent.id, secret, protocol.PROTOCOL_VERSION)))
 
 
-@router.post("/lease", openapi_extra=body_of(protocol.LeaseRequest))
-async def lease(
-    request: Request, coordinator: TheCoordinator, bells: TheBells, agent: Worker
-) -> Response:
+async def lease(call: Call) -> Answer:
     """The next job, or 204 when none came within ``wait_s``. A later poll replaces this one."""
-    message = await _read(request, protocol.LeaseRequest)
-    polls: dict[str, object] = request.app.state.polls
+    message = read(protocol.LeaseRequest, call.body)
+    coordinator, bells, agent = call.state.coordinator, call.state.bells, call.agent
+    polls: dict[str, object] = call.state.polls
     mine = polls[agent.id] = object()
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + min(max(message.wait_s, 0.0), LONGEST_POLL_S)
+    version = ((b"x-agent-sha256", call.state.agent_sha256),)
     try:
         while polls.get(agent.id) is mine:
             job = coordinator.lease(agent)
             if job is not None:
-                return _answer(_lease(job, coordinator.rules.lease.ttl_s(job.pool)))
+                return Answer(_lease(job, coordinator.rules.lease.ttl_s(job.pool)), 200, version)
             left_s = ends_s - loop.time()
             if left_s <= 0 or bells.closing:
                 break
             retry_s = coordinator.retry_s(agent)
             await bells.wait(agent.pool, left_s if retry_s is None else min(left_s, retry_s))
-            if await request.is_disconnected():
+            if await call.has_left():
                 break
     finally:
         if polls.get(agent.id) is mine:
             del polls[agent.id]
-    return Response(status_code=204)
+    return Answer(b"", 204, version)
 
 
-def _lease(job: JobRow, ttl_s: float) -> protocol.Lease:
-    return protocol.Lease(
+def _lease(job: JobRow, ttl_s: float) -> bytes:
+    return protocol.encode(protocol.Lease(
         job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
         payloads.deadline_s(job.kind, job.payload), job.payload,
-    )
+    ))
 
 
-@router.post("/heartbeat", openapi_extra=body_of(protocol.Heartbeat))
-async def heartbeat(request: Request, coordinator: TheCoordinator, agent: Worker) -> JSONResponse:
+async def heartbeat(call: Call) -> Answer:
     """Prolong a lease; 409 when it is not in force any more."""
-    message = await _read(request, protocol.Heartbeat)
+    message = read(protocol.Heartbeat, call.body)
     if not (0 <= message.job <= LARGEST and 0 <= message.fence <= LARGEST):
         raise ProtocolError("job and fence are never negative and below 2**53.")
-    return _answer(protocol.HeartbeatAnswer(
-        coordinator.heartbeat(agent, message.job, message.fence, message.progress)))
+    verdict = call.state.coordinator.heartbeat(
+        call.agent, message.job, message.fence, message.progress)
+    return Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
 
 
-@router.put("/results/{job}/{attempt}", openapi_extra=body_of(protocol.ResultEnvelope))
-async def put_result(
-    request: Request, coordinator: TheCoordinator, agent: Worker, job: Number, attempt: Number,
-    fence: Annotated[int, Query(ge=0, le=LARGEST)],
-    x_content_sha256: Annotated[str, Header()], content_encoding: Annotated[str, Header()] = "",
-) -> JSONResponse:
+async def put_result(call: Call) -> Answer:
     """Accept a result once; the same content again is accepted again, another is refused (409).
 
     ``X-Content-Sha256`` is of the JSON text, or of the body as sent.
     """
-    body = await request.body()
-    content = wire.content_of(body, content_encoding.strip().lower(), MOST_UNPACKED_BYTES)
+    job, attempt = (_number(name, call.path[name]) for name in ("job", "attempt"))
+    fence = _number("fence", "".join(call.query.get("fence", [])))
+    encoding = call.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
+    announced = call.headers.get(b"x-content-sha256", b"").decode("latin-1")
+    content = wire.content_of(call.body, encoding, MOST_UNPACKED_BYTES)
     sha256 = protocol.content_sha256(content)
-    if x_content_sha256 not in (sha256, protocol.content_sha256(body)):
+    if announced != sha256 and announced != protocol.content_sha256(call.body):
         raise ProtocolError(
-            f"The body does not have the announced sha256 {x_content_sha256[:64]!r}: send it again."
+            f"The body does not have the announced sha256 {announced[:64]!r}: send it again."
         )
-    coordinator.put_result(agent, job, attempt, fence, sha256, content)
-    return _answer(protocol.ResultAnswer(True))
+    call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
+    return Answer(protocol.encode(protocol.ResultAnswer(True)))
+
+
+def _number(name: str, text: str) -> int:
+    """Raises ProtocolError (400) unless it is a whole number from 0 to 2**53."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= LARGEST):
+        raise ProtocolError(f"{name} = {text[:40]!r} must be a whole number from 0 to 2**53.")
+    return int(text)
+
+
+def _parameter(name: str, place: str, **schema: Any) -> dict[str, Any]:
+    return {"name": name, "in": place, "required": True, "schema": schema}
+
+
+_WHOLE = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+ROUTES = (
+    WireRoute("POST", "/v1/lease", lease, Described(
+        protocol.LeaseRequest, protocol.Lease, (400, 401, 403, 413, 426, 503, 507), empty=True)),
+    WireRoute("POST", "/v1/heartbeat", heartbeat, Described(
+        protocol.Heartbeat, protocol.HeartbeatAnswer, (400, 401, 403, 404, 409, 413, 503, 507))),
+    WireRoute("PUT", "/v1/results/{job}/{attempt}", put_result, Described(
+        protocol.ResultEnvelope, protocol.ResultAnswer,
+        (400, 401, 403, 404, 409, 413, 415, 503, 507), (
+            _parameter("job", "path", **_WHOLE), _parameter("attempt", "path", **_WHOLE),
+            _parameter("fence", "query", **_WHOLE),
+            _parameter("X-Content-Sha256", "header", type="string"),
+            {**_parameter("Content-Encoding", "header", type="string"), "required": False}))),
+)
 
 
 @router.get("/artifacts/{sha256}")

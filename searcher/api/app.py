@@ -2,6 +2,8 @@
 every error is ``{"error": text}``."""
 
 import asyncio
+import hmac
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,12 +18,14 @@ from agents import protocol
 from searcher.api import agents, campaigns, jobs
 from searcher.api.access import OPERATOR
 from searcher.api.bells import Bells
+from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import BodyLimit
+from searcher.api.wire_route import add_to_openapi
 from searcher.coordinator import Coordinator
 from searcher.devices.enrolment import hashed
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
-from searcher.ledger.store import LedgerFull
 
+log = logging.getLogger(__name__)
 Started = Callable[[], Awaitable[None]]
 
 
@@ -35,6 +39,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        commit_soon(coordinator.store, asyncio.get_running_loop(),
+                    lambda error: log.error("%s", error))
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, bells))
@@ -44,14 +50,21 @@ def create_app(
             bells.close()
             ticking.cancel()
             coordinator.stop()
+            coordinator.store.opened = None
+            coordinator.store.commit()
 
     app = FastAPI(
         title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.coordinator, app.state.bells = coordinator, bells
     app.state.operator_hash = hashed(operator_token)
+    app.state.knows_person = lambda secret: hmac.compare_digest(
+        hashed(secret), app.state.operator_hash)
     app.state.polls = {}
+    app.state.agent_sha256 = b""
     app.add_middleware(BodyLimit)
+    app.add_middleware(Durable, store=coordinator.store)
+    app.router.routes.extend(agents.ROUTES)
     for router in (agents.router, jobs.router, campaigns.router):
         app.include_router(router)
     app.get("/healthz")(_healthy(coordinator))
@@ -77,7 +90,7 @@ def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]
 
 def _document(app: FastAPI) -> Callable[[], Awaitable[dict[str, Any]]]:
     async def openapi() -> dict[str, Any]:
-        return app.openapi()
+        return add_to_openapi(app, app.openapi())
 
     return openapi
 
@@ -92,7 +105,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     if isinstance(error, UserError):
         return _refusal(400, str(error))
     if isinstance(error, LedgerError):
-        return _refusal(507 if isinstance(error, LedgerFull) else 503, str(error))
+        return refusal_of(error)
     return _refusal(500, str(error))
 
 

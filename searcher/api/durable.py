@@ -31,7 +31,10 @@ def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,
             except LedgerError as error:
                 failed(error)
 
-    store.opened = lambda batch: loop.call_later(COMMIT_AFTER_S, commit, batch) and None
+    def opened(batch: Batch) -> None:
+        loop.call_later(COMMIT_AFTER_S, commit, batch)
+
+    store.opened = opened
 
 
 async def ended(batch: Batch) -> None:

@@ -62,7 +62,7 @@ def test_a_good_candidate_goes_all_the_way() -> None:
 def test_the_baseline_is_measured_longer_and_kept() -> None:
     client, _, _ = ran(("a",))
     first = client.of_kind("measure")[0]
-    assert first["plan"]["min_blocks"] >= 60 and first["quiet_level_s"] is None
+    assert first["plan"]["min_blocks"] >= 40 and first["quiet_level_s"] is None
     assert first["candidates"] == [first["reference"]]
     assert all(p["quiet_level_s"] == LEVEL_S for p in client.of_kind("measure")[1:])
     assert client.baseline is not None
