@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from sqlite_utils import Database
+
 from searcher.devices import payloads, queue, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
@@ -24,7 +26,7 @@ from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
 from searcher.devices.window import Window
 from searcher.errors import LedgerError, ProtocolError
-from searcher.ledger import campaigns, jobs, members, spans
+from searcher.ledger import campaigns, jobs, members, shares, spans
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, JobRow
 from searcher.ledger.store import Store
@@ -165,7 +167,9 @@ class Coordinator:
         """Raises ProtocolError (404). An ended campaign's remaining jobs are cancelled."""
         now_s = self.clock()
         with self.store.atomic() as db:
-            self.campaign(name)
+            before = self.campaign(name)
+            if state in campaigns.LIVE and before.state not in campaigns.LIVE:
+                shares.enter(db, name)
             campaigns.set_state(db, name, state, reason, baseline, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():
@@ -211,12 +215,12 @@ class Coordinator:
             self._lose(held, True, "its holder asked for other work")
         now_s = self.clock()
         if agent.device is not None:
-            device = members.device(self.store.db, agent.device)
+            device = members.standing(self.store.db, agent.device)
             if device is None or device.state != "active":
                 return None
             if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
-                with self.store.atomic() as db:
-                    members.device_seen(db, device.name, now_s)
+                with self.store.grouped() as db:
+                    members.device_seen(db, agent.device, now_s)
             if device.shares_host:
                 return self._lease_quietly(agent)
         elif self.window.holds_builders:
@@ -244,7 +248,8 @@ class Coordinator:
             raise
 
     def _grant(self, job: JobRow, agent: AgentRow, stopped_s: float | None = None) -> JobRow:
-        with self.store.atomic() as db:
+        # What changes who may run on this host is on the disk before memory follows.
+        with self.store.grouped() if stopped_s is None else self.store.atomic() as db:
             if stopped_s is not None:
                 self.window.close_builder_spans(db, stopped_s)
             now_s = self.clock()
@@ -261,7 +266,7 @@ class Coordinator:
         self, agent: AgentRow, job_id: int, fence: int, progress: float | None
     ) -> Literal["continue", "cancel"]:
         """Raises ProtocolError (404, 409)."""
-        with self.store.atomic() as db:
+        with self.store.grouped() as db:
             return queue.heartbeat(
                 db, job_id, fence, agent, progress, self.rules.lease, self.clock()
             )
@@ -271,7 +276,8 @@ class Coordinator:
     ) -> None:
         """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
         stored, after which the same result may come again."""
-        with self.store.atomic() as db:
+        shared = agent.pool == self.window.measuring_pool
+        with self.store.atomic() if shared else self.store.grouped() as db:
             job = queue.job_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
@@ -282,17 +288,22 @@ class Coordinator:
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
                 reason=outcome.reason, message=outcome.message,
             )
-            spans.end_of_job(db, job.id, ended_s)
+            self._account(db, job, ended_s)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message)
         self._lease_over(job)
         self._finished(job)
 
+    def _account(self, db: Database, job: JobRow, ended_s: float) -> None:
+        spans.end_of_job(db, job.id, ended_s)
+        if job.campaign is not None and job.leased_s is not None:
+            shares.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
+
     def _lose(self, job: JobRow, strike: bool, why: str) -> None:
         now_s = self.clock()
         with self.store.atomic() as db:
             state = queue.lose(db, job, strike, why, self.rules.lease, now_s)
-            spans.end_of_job(db, job.id, now_s)
+            self._account(db, job, now_s)
         self._lease_over(job)
         if state == "queued":
             self.ring(job.pool)

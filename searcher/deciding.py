@@ -8,8 +8,11 @@ from searcher.front import Objective, front_indices, losses, volume
 
 REACH = 0.05
 """Accuracy below the baseline (absolute) at which a point adds nothing."""
-NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.35, 0.3, 0.01, 0.2
-"""Of ``hope``: kernel width in log units, weight of optimism, softness and cap in accuracy."""
+NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.5, 0.3, 0.01, 0.2
+"""Of ``hope``: kernel width in log units, weight of the prior, softness and cap in accuracy."""
+PRIOR_DROP = 0.00025
+"""Accuracy believed to be lost before anything is known: this times the squared distance from the
+baseline (the sum of the logs of MACs, bytes and latency saved). A tenth of each costs a point."""
 HEADROOM = 0.015
 """Accuracy (absolute) that further training may still win back; short training gets no less."""
 
@@ -104,17 +107,17 @@ def hope(values: Mapping[str, float], baseline: Mapping[str, float],
     """Chance 0..1 that a candidate keeps ``allowed_drop`` once trained, judged by its neighbours.
 
     Neighbours are trained candidates of like MACs, bytes and latency (Gaussian kernel on logs);
-    where there are none, the candidate is believed in.
+    where there are none, the further from the baseline the less it is believed in.
     """
     place = _place(values, baseline)
-    weights, drops = 0.0, 0.0
+    weights, drops = BELIEF, BELIEF * PRIOR_DROP * min(sum(place), 0.0) ** 2
     for other in trained:
         distance = sum((a - b) ** 2 for a, b in zip(place, _place(other, baseline), strict=True))
         weight = math.exp(-distance / (2 * NEAR**2))
         weights += weight
         drops += weight * min(other["accuracy_drop"], WORST_DROP)
-    expected = drops / (weights + BELIEF)
-    return 1 / (1 + math.exp(min((expected - allowed_drop) / SOFTNESS, 50.0)))
+    excess = drops / weights - allowed_drop
+    return 1 / (1 + math.exp(min(excess / SOFTNESS, 50.0)))
 
 
 def _place(values: Mapping[str, float], baseline: Mapping[str, float]) -> list[float]:

@@ -6,6 +6,7 @@ its quiet level. Per counted block the ratio is ``candidate / mean(before, after
 the median of these ratios with its distribution-free 95 % interval (order statistics).
 """
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -118,14 +119,28 @@ class Summary:
         return asdict(self)
 
 
-def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
-    """Order statistics that hold the median with at least ``confidence``; the range if n < 6."""
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = len(ordered)
+@functools.lru_cache(maxsize=4096)
+def _median_rank(n: int, confidence: float) -> int:
+    """The interval of a median of ``n`` begins at this place, counted from 0, and ends as far from
+    the other end. Cached: the binomial distribution costs more than all the rest."""
     rank = int(binom.ppf((1 - confidence) / 2, n, 0.5))
     rank = rank if binom.cdf(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
-    low = max(rank, 1) - 1
-    return float(ordered[low]), float(ordered[n - 1 - low])
+    return max(rank, 1) - 1
+
+
+@functools.lru_cache(maxsize=4096)
+def _quantile_ranks(n: int, share: float, confidence: float) -> tuple[int, int, int]:
+    """Places of a quantile's lower bound, itself and its upper bound."""
+    low = max(int(binom.ppf((1 - confidence) / 2, n, share)), 1) - 1
+    high = min(int(binom.ppf(1 - (1 - confidence) / 2, n, share)) + 1, n) - 1
+    return low, min(math.ceil(share * n), n) - 1, high
+
+
+def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
+    """Order statistics that hold the median with at least ``confidence``; the range if n < 6."""
+    ordered = sorted(values)
+    low = _median_rank(len(ordered), confidence)
+    return float(ordered[low]), float(ordered[len(ordered) - 1 - low])
 
 
 def quantile(values: Sequence[float], share: float, confidence: float = 0.95) -> Quantile:
@@ -133,13 +148,11 @@ def quantile(values: Sequence[float], share: float, confidence: float = 0.95) ->
 
     One exists from n with ``share**n <= (1 - confidence) / 2``.
     """
-    ordered = np.sort(np.asarray(values, dtype=float))
-    n = len(ordered)
+    n = len(values)
     if n == 0 or share**n > (1 - confidence) / 2:
         return Quantile(None, None, None)
-    low = max(int(binom.ppf((1 - confidence) / 2, n, share)), 1) - 1
-    high = min(int(binom.ppf(1 - (1 - confidence) / 2, n, share)) + 1, n) - 1
-    middle = min(math.ceil(share * n), n) - 1
+    ordered = np.sort(np.asarray(values, dtype=float))
+    low, middle, high = _quantile_ranks(n, share, confidence)
     return Quantile(float(ordered[middle]), float(ordered[low]), float(ordered[high]))
 
 
@@ -173,8 +186,8 @@ def summarise(
     ratio = float(np.median(ratios))
     low, high = median_interval(ratios.tolist())
     level = quiet_level_s or gate_level_s
-    singles = [call for block, counts in zip(calls_s, quiet, strict=True) if counts
-               for call in block]
+    singles = np.sort(np.fromiter((call for block, counts in zip(calls_s, quiet, strict=True)
+                                   if counts for call in block), dtype=float))
     return Summary(
         ratio=ratio, ratio_low=low, ratio_high=high, quiet_level_s=level,
         latency_s=ratio * level, latency_low_s=low * level, latency_high_s=high * level,
@@ -185,8 +198,9 @@ def summarise(
 
 
 def _warnings(ratios: np.ndarray, quiet: np.ndarray) -> tuple[str, ...]:
-    found = []
-    spread = float(np.subtract(*np.quantile(ratios, [0.75, 0.25])) / np.median(ratios))
+    found, ordered = [], np.sort(ratios)
+    quarter, half = len(ordered) // 4, len(ordered) // 2
+    spread = float((ordered[-1 - quarter] - ordered[quarter]) / ordered[half])
     if spread > 0.10:
         found.append(f"block ratios spread by {spread:.0%} between the quartiles")
     if len(ratios) < 20:

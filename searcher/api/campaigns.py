@@ -19,7 +19,7 @@ from searcher.api.schemas import (
 )
 from searcher.coordinator import Coordinator
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, campaigns, jobs, measurements, trials
+from searcher.ledger import builds, campaigns, jobs, measurements, shares, trials
 from searcher.ledger.rows import CampaignRow, TrialRow
 from searcher.recipe import Recipe
 
@@ -41,6 +41,7 @@ async def submit(coordinator: TheCoordinator, spec: Annotated[Document, Body()])
         known = campaigns.get(db, name)
         if known is None:
             campaigns.create(db, name, spec, coordinator.clock())
+            shares.enter(db, name)
         elif known.spec != spec:
             differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
             raise ProtocolError(

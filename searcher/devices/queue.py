@@ -5,7 +5,7 @@ only grows, and a result counts only under the fence of the lease that is in for
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -68,8 +68,12 @@ def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: 
     """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
     ttl_s = rules.ttl_s(job.pool)
     deadline_at_s = now_s + payloads.deadline_s(job.kind, job.payload) + ttl_s
-    jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
-    return job_of(db, job.id)
+    fence = jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
+    return replace(
+        job, state="leased", attempt=job.attempt + 1, fence=fence, holder=agent.id, leased_s=now_s,
+        heartbeat_s=now_s, lease_expires_s=now_s + ttl_s, deadline_at_s=deadline_at_s,
+        progress=None, started_s=now_s if job.started_s is None else job.started_s,
+    )
 
 
 def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> JobRow:

@@ -38,6 +38,11 @@ class Window:
         return self._opened_s is not None
 
     @property
+    def measuring_pool(self) -> str | None:
+        """The device on this host that measures now."""
+        return self._measuring_pool
+
+    @property
     def holds_builders(self) -> bool:
         """Whether builders are stopped, or asked to: none of them gets a job."""
         return self.is_open or self._stopping_until_s is not None

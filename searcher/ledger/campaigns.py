@@ -22,10 +22,13 @@ def history(db: Database, limit: int = 200) -> list[CampaignRow]:
     )
 
 
-def create(db: Database, name: str, spec: dict[str, Any], now_s: float) -> None:
+def create(
+    db: Database, name: str, spec: dict[str, Any], now_s: float, priority: int = 0
+) -> None:
     db.execute(
-        "INSERT INTO campaigns (name, spec, state, created_s) VALUES (?, ?, 'queued', ?)",
-        [name, text(spec), now_s],
+        """INSERT INTO campaigns (name, spec, state, created_s, priority)
+           VALUES (?, ?, 'queued', ?, ?)""",
+        [name, text(spec), now_s, priority],
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from searcher.ledger import shares
 from searcher.ledger.rows import JobRow, first, select, text
 from searcher.ledger.store import next_number
 
@@ -60,11 +61,33 @@ def start_over(db: Database, job_id: int) -> None:
 
 
 def next_queued(db: Database, pool: str) -> JobRow | None:
-    """The job to lease next: highest priority, then oldest, wanted by a live campaign."""
+    """The job to lease next. Campaigns come in their turn (``shares.in_turn``), what someone at a
+    command line waits for before those of priority 0; within one, by priority and age."""
+    campaigns = shares.in_turn(db, pool)
+    if len(campaigns) < 2:
+        return first(
+            db, JobRow, "jobs",
+            f"WHERE t.pool = ? AND t.state = 'queued' AND {_WANTED} "
+            "ORDER BY t.priority DESC, t.id", [pool],
+        )
+    urgent = [name for name, priority in campaigns if priority > 0]
+    for campaign in (*urgent, None, *(name for name, _ in campaigns[len(urgent):])):
+        found = _next_of(db, pool, campaign)
+        if found is not None:
+            return found
+    return None
+
+
+def _next_of(db: Database, pool: str, campaign: str | None) -> JobRow | None:
+    if campaign is None:
+        wanted, parameters = "t.unowned", [pool]
+    else:
+        wanted = "EXISTS (SELECT 1 FROM job_requests r WHERE r.campaign = ? AND r.job = t.id)"
+        parameters = [pool, campaign]
     return first(
         db, JobRow, "jobs",
-        f"WHERE t.pool = ? AND t.state = 'queued' AND {_WANTED} ORDER BY t.priority DESC, t.id",
-        [pool],
+        f"WHERE t.pool = ? AND t.state = 'queued' AND {wanted} ORDER BY t.priority DESC, t.id",
+        parameters,
     )
 
 
@@ -95,15 +118,17 @@ def held_by(db: Database, pool: str, holder: str) -> list[JobRow]:
 
 def grant(
     db: Database, job_id: int, holder: str, expires_s: float, deadline_at_s: float, now_s: float
-) -> None:
-    """Lease a queued job under the next fence of the whole ledger."""
+) -> int:
+    """Lease a queued job under the next fence of the whole ledger, which is returned."""
+    fence = next_number(db, "fence")
     db.execute(
         """UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = ?, holder = ?,
              leased_s = ?, heartbeat_s = ?, lease_expires_s = ?, deadline_at_s = ?,
              progress = NULL, started_s = coalesce(started_s, ?)
            WHERE id = ? AND state = 'queued'""",
-        [next_number(db, "fence"), holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
+        [fence, holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
     )
+    return fence
 
 
 def heartbeat(

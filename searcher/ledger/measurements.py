@@ -12,6 +12,7 @@ from sqlite_utils import Database
 from searcher.ledger.rows import MeasurementRow, QuietLevelRow, first, select, text
 
 _LARGEST_BLOB_BYTES = 256 * 2**20
+_COMPRESSOR = zstandard.ZstdCompressor(level=3)
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
 
 
 def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
-    compress = zstandard.ZstdCompressor(level=3).compress
+    compress = _COMPRESSOR.compress
     blocks = {
         "candidate_s": samples.candidate_s, "before_s": samples.before_s,
         "after_s": samples.after_s, "sample_blocks": samples.sample_blocks,

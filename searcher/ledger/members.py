@@ -26,6 +26,21 @@ def device(db: Database, name: str) -> DeviceRow | None:
     return first(db, DeviceRow, "devices", "WHERE name = ?", [name])
 
 
+@dataclass(frozen=True)
+class Standing:
+    """Of a device, what every poll of its agent asks for."""
+
+    state: str
+    shares_host: int
+    last_seen_s: float | None
+
+
+def standing(db: Database, name: str) -> Standing | None:
+    row = db.execute(
+        "SELECT state, shares_host, last_seen_s FROM devices WHERE name = ?", [name]).fetchone()
+    return None if row is None else Standing(*row)
+
+
 def devices(db: Database, limit: int = 1000) -> list[DeviceRow]:
     return select(db, DeviceRow, "devices", "ORDER BY name LIMIT ?", [limit])
 

@@ -15,6 +15,8 @@ def _to_2(db: Database) -> None:
     quarantined, deadlines in the queue, uploaded and dropped artifacts."""
     for statement in (
         "ALTER TABLE campaigns ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
+        """CREATE INDEX campaigns_live ON campaigns (priority DESC, created_s)
+           WHERE state IN ('queued', 'running')""",
         "ALTER TABLE devices ADD COLUMN strikes INTEGER NOT NULL DEFAULT 0",
         "ALTER TABLE devices ADD COLUMN reason TEXT",
         "ALTER TABLE jobs ADD COLUMN queue_until_s REAL",
@@ -26,8 +28,8 @@ def _to_2(db: Database) -> None:
             secret_hash TEXT NOT NULL UNIQUE, created_s REAL NOT NULL, expires_s REAL,
             revoked_s REAL) STRICT""",
         """CREATE TABLE shares (
-            campaign TEXT NOT NULL REFERENCES campaigns(name), pool_kind TEXT NOT NULL,
-            used_s REAL NOT NULL, PRIMARY KEY (campaign, pool_kind)) STRICT, WITHOUT ROWID""",
+            campaign TEXT NOT NULL REFERENCES campaigns(name), pool TEXT NOT NULL,
+            used_s REAL NOT NULL, PRIMARY KEY (campaign, pool)) STRICT, WITHOUT ROWID""",
         """CREATE INDEX jobs_to_expire ON jobs (queue_until_s)
            WHERE state = 'queued' AND queue_until_s IS NOT NULL""",
     ):

@@ -13,6 +13,8 @@ STATEMENTS = (
         created_s REAL NOT NULL, started_s REAL, ended_s REAL, reason TEXT,
         priority INTEGER NOT NULL DEFAULT 0) STRICT""",
     "CREATE INDEX campaigns_by_age ON campaigns (created_s DESC, name)",
+    """CREATE INDEX campaigns_live ON campaigns (priority DESC, created_s)
+       WHERE state IN ('queued', 'running')""",
     """CREATE TABLE devices (
         name TEXT PRIMARY KEY, profile TEXT, fingerprint TEXT NOT NULL, capabilities TEXT NOT NULL,
         shares_host INTEGER NOT NULL, state TEXT NOT NULL, created_s REAL NOT NULL,
@@ -31,8 +33,8 @@ STATEMENTS = (
         secret_hash TEXT NOT NULL UNIQUE, created_s REAL NOT NULL, expires_s REAL,
         revoked_s REAL) STRICT""",
     """CREATE TABLE shares (
-        campaign TEXT NOT NULL REFERENCES campaigns(name), pool_kind TEXT NOT NULL,
-        used_s REAL NOT NULL, PRIMARY KEY (campaign, pool_kind)) STRICT, WITHOUT ROWID""",
+        campaign TEXT NOT NULL REFERENCES campaigns(name), pool TEXT NOT NULL,
+        used_s REAL NOT NULL, PRIMARY KEY (campaign, pool)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE recipes (hash TEXT PRIMARY KEY, steps TEXT NOT NULL) STRICT""",
     """CREATE TABLE jobs (
         id INTEGER PRIMARY KEY AUTOINCREMENT, key TEXT NOT NULL UNIQUE, kind TEXT NOT NULL,

@@ -45,7 +45,7 @@ def train_to(model: nn.Module, data: TrainingData, fidelity: Fidelity,
 def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: float,
                       cycle_epochs: int, max_epochs: int, tolerance: float
                       ) -> tuple[nn.Module, TrainingState]:
-    """Cycles with warm restarts, the first of ``cycle_epochs``, the others half as long, until
+    """Cycles with warm restarts, the first of ``cycle_epochs``, the others a third as long, until
     the validation metric has not risen by more than ``tolerance`` over one; the weights of the
     best cycle's end."""
     optimizer = _optimizer(model, learning_rate)
@@ -55,7 +55,7 @@ def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: fl
 
     best, kept, epoch = -math.inf, copy.deepcopy(model.state_dict()), 0
     while epoch < max_epochs:
-        end = min(epoch + (cycle_epochs // 2 if epoch else cycle_epochs), max_epochs)
+        end = min(epoch + (cycle_epochs // 3 if epoch else cycle_epochs), max_epochs)
         peak = learning_rate * (RESTART if epoch else 1.0)
         _cycle(model, data, range(epoch, end), optimizer, peak, loss_of, fresh=False)
         epoch, metric = end, data.validation_metric(model)

@@ -1,0 +1,1 @@
+"""How much one coordinator carries: ``python -m benchmarks.load``."""

@@ -1,0 +1,126 @@
+"""A ledger with many devices and jobs, as enrolment and a search would have left it, and the
+server as shipped on it."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+
+from agents import protocol
+from searcher.campaign import from_document
+from searcher.devices import enrolment, queue
+from searcher.ledger import campaigns, members
+from searcher.ledger.store import Store
+from searcher.measurement import PLANS
+
+GOLDEN = Path(__file__).parents[2] / "tests" / "wire" / "v1"
+CAMPAIGN = "load"
+REFERENCE, CANDIDATE = "a" * 64, "b" * 64
+STARTUP_S = 60.0
+
+
+@dataclass(frozen=True)
+class Device:
+    name: str
+    secret: str
+
+
+def fill(directory: Path, devices: int, jobs_each: int) -> list[Device]:
+    """``devices`` elsewhere (they share no cores with the coordinator), each with its jobs."""
+    directory.mkdir(parents=True)
+    store, now_s = Store(directory / "ledger.db"), time.time()
+    made = []
+    with store.atomic() as db:
+        spec = from_document({"name": CAMPAIGN, "task": "lenet5-mnist"}).as_dict()
+        campaigns.create(db, CAMPAIGN, spec, now_s)
+        campaigns.set_state(db, CAMPAIGN, "running", None, None, now_s)
+        for number in range(devices):
+            name = f"device-{number:05d}"
+            members.put_device(db, name, None, {"hostname": name}, {}, False, now_s)
+            _, secret = enrolment.admit(db, name, "agent", now_s)
+            made.append(Device(name, secret))
+            for attempt in range(jobs_each):
+                queue.submit(db, "measure", f"device:{name}", payload(attempt), CAMPAIGN, 0, False,
+                             now_s)
+    store.close()
+    return made
+
+
+def payload(attempt: int) -> dict[str, Any]:
+    """The golden request, for one candidate; ``attempt`` makes it another job."""
+    golden = json.loads((GOLDEN / "measure_payload.json").read_text())
+    return {**golden, "reference": {"sha256": REFERENCE, "size_bytes": 1000},
+            "candidates": [{"sha256": CANDIDATE, "size_bytes": 1000}],
+            "plan": PLANS["quick"].as_dict(), "attempt": attempt}
+
+
+def result(samples: int, per_block: int = 5) -> bytes:
+    """The golden result with one candidate of ``samples`` calls."""
+    golden = json.loads((GOLDEN / "measure_result.json").read_text())
+    blocks = samples // per_block
+    calls = [25_000 + 37 * i % 900 for i in range(samples)]
+    medians = [sorted(calls[b * per_block:(b + 1) * per_block])[per_block // 2] * 1e-9
+               for b in range(blocks)]
+    beside = [1.07e-4 + 1e-8 * (b % 50) for b in range(blocks)]
+    first = golden["measurements"][0]
+    golden["measurements"] = [{
+        **first, "sha256": CANDIDATE, "sample_blocks": [per_block] * blocks,
+        "blocks": {"candidate_s": medians, "before_s": beside, "after_s": beside},
+        "samples": protocol.pack_samples(calls)}]
+    return protocol.encode(protocol.ResultEnvelope("done", golden))
+
+
+@dataclass
+class Serving:
+    """A coordinator process: where it listens, its operator's token, what it costs."""
+
+    process: psutil.Process
+    url: str
+    token: str
+
+    def cpu_s(self) -> float:
+        """User and system seconds so far, all threads."""
+        times = self.process.cpu_times()
+        return float(times.user + times.system)
+
+    def resident_bytes(self) -> int:
+        return int(self.process.memory_info().rss)
+
+
+@contextlib.contextmanager
+def serving(directory: Path, core: int | None, *options: str) -> Iterator[Serving]:
+    """``fleetfront serve`` on ``directory``, pinned to ``core``, without builders."""
+    command = [str(Path(sys.executable).with_name("fleetfront")), "serve", "--dir", str(directory),
+               "--port", "0", "--builders", "0", *options]
+    with (directory / "serve.log").open("wb") as log:
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    try:
+        if core is not None:
+            os.sched_setaffinity(child.pid, {core})
+        address = _address(directory, child)
+        yield Serving(psutil.Process(address["pid"]), address["url"], address["token"])
+    finally:
+        child.terminate()
+        child.wait()
+
+
+def _address(directory: Path, child: subprocess.Popen[bytes]) -> dict[str, Any]:
+    deadline_s = time.monotonic() + STARTUP_S
+    while time.monotonic() < deadline_s:
+        if child.poll() is not None:
+            raise SystemExit(f"serve ended:\n{(directory / 'serve.log').read_text()}")
+        with contextlib.suppress(OSError, ValueError, httpx.TransportError):
+            address: dict[str, Any] = json.loads((directory / "coordinator.json").read_text())
+            httpx.get(f"{address['url']}/healthz")
+            return address
+        time.sleep(0.05)
+    raise SystemExit("serve did not answer")
