@@ -30,6 +30,14 @@ STARTUP_TRIALS = 14
 WHOLE = 0.5
 NEIGHBOURS = 0.7
 """Share of the asks that start from a point of the front instead of from nothing."""
+MOVE_ALL = 0.4
+"""Of these, how many move all numbers of the compression together; the others turn switches and
+draw single numbers anew."""
+LOOSEN, STRIDE = 0.25, (0.1, 0.4)
+"""Of the common moves, how many go back towards the baseline, and how far one goes."""
+AMBITION, JITTER = (0.1, 0.9), 0.15
+"""Startup recipes stand on a ladder from mild to strong: drawn independently, nearly every recipe
+has one number that destroys the model, and the rest of it teaches nothing."""
 TURN_A_SWITCH = 0.6
 MOVES = (1, 3)
 TURN_OFF = 0.25
@@ -103,6 +111,17 @@ class Space:
         steps["training"].append(self._training(trial))
         return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
 
+    def strengths(self) -> dict[str, "Range"]:
+        """The numbers that say how much is compressed, by their full name: the lower, the more."""
+        found = {}
+        for group, strategy in self.choices:
+            if strategy.stage in ("structure", "weights"):
+                members = [layer for layer in self.layers if group in layer.groups]
+                ranges = _Ranges()
+                strategy.suggest(ranges, members, self.limits)
+                found |= {f"{group}.{strategy.name}.{n}": r for n, r in ranges.found.items()}
+        return found
+
     def few_switches(self, draw: random.Random) -> dict[str, bool]:
         """What a startup recipe switches on: for each stage either one strategy for the whole
         model, or one at most for each part of it; stacked at random they destroy any model."""
@@ -134,25 +153,51 @@ class Space:
         return Step.of(strategy.name, group, values)
 
 
+@dataclass(frozen=True)
+class Range:
+    """Where a number may lie; ``strength`` 0 is its high end (mild), 1 its low end."""
+
+    low: float
+    high: float
+    log: bool
+    whole: bool
+
+    def value(self, strength: float) -> float | int:
+        share = min(max(strength, 0.0), 1.0)
+        if self.log:
+            found = self.high * (self.low / self.high) ** share
+        else:
+            found = self.high + share * (self.low - self.high)
+        found = min(max(found, self.low), self.high)
+        return round(found) if self.whole else found
+
+    def strength(self, value: float) -> float:
+        if self.high <= self.low:
+            return 0.0
+        if self.log:
+            return math.log(value / self.high) / math.log(self.low / self.high)
+        return (self.high - value) / (self.high - self.low)
+
+
 class _Ranges:
     """A ``strategies.base.Suggester`` that notes every range and takes its low end."""
 
     def __init__(self) -> None:
-        self.found: dict[str, tuple[float, float]] = {}
+        self.found: dict[str, Range] = {}
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.found[name] = low, high
+        self.found[name] = Range(low, high, log, False)
         return low
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.found[name] = low, high
+        self.found[name] = Range(low, high, log, True)
         return low
 
 
 def _check_limits(limits: Mapping[str, tuple[float, float]],
                   known: Mapping[str, type[Any]]) -> None:
     """Raises UserError for a parameter that is not searched and for an empty range."""
-    searched: dict[str, tuple[float, float]] = {}
+    searched: dict[str, Range] = {}
     for strategy in known.values():
         ranges = _Ranges()
         strategy.suggest(ranges, (), Limits())
@@ -161,11 +206,11 @@ def _check_limits(limits: Mapping[str, tuple[float, float]],
         if name not in searched:
             raise UserError(f"Unknown parameter {name!r} in [search.limits]. "
                             f"{nearest(name, searched)}")
-        least, most = searched[name]
-        low, high = max(low, least), min(high, most)
-        if low > high or (isinstance(least, int) and math.ceil(low) > math.floor(high)):
+        whole = searched[name]
+        low, high = max(low, whole.low), min(high, whole.high)
+        if low > high or (whole.whole and math.ceil(low) > math.floor(high)):
             raise UserError(f"[search.limits] {name} = {list(limits[name])} leaves nothing of its "
-                            f"range from {least:g} to {most:g}.")
+                            f"range from {whole.low:g} to {whole.high:g}.")
 
 
 @dataclass(frozen=True)
@@ -190,6 +235,10 @@ class Sampling:
         self._asked: dict[int, optuna.Trial] = {}
         self._favoured: dict[int, tuple[dict[str, Any], list[float]]] = {}
         self._draw = random.Random(campaign.seed + told)
+        self._strengths = space.strengths()
+        self._rungs = [AMBITION[0] + (AMBITION[1] - AMBITION[0]) * (i + 0.5) / STARTUP_TRIALS
+                       for i in range(STARTUP_TRIALS)]
+        self._draw.shuffle(self._rungs)
 
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
         """Add the ledger's trials (``id``, ``parameters``, ``state``, ``values``,
@@ -212,8 +261,9 @@ class Sampling:
 
     def ask(self) -> Proposal:
         """The next recipe to look at."""
-        if len(self._study.get_trials(deepcopy=False)) < STARTUP_TRIALS:
-            self._study.enqueue_trial(self._space.few_switches(self._draw))
+        asked = len(self._study.get_trials(deepcopy=False))
+        if asked < STARTUP_TRIALS:
+            self._study.enqueue_trial(self._on_rung(self._rungs[asked]))
         elif self._draw.random() < NEIGHBOURS:
             self._enqueue_neighbour()
         trial = self._study.ask()
@@ -223,15 +273,38 @@ class Sampling:
             "values": dict(trial.params),
             "distributions": {k: _as_json(d) for k, d in trial.distributions.items()}})
 
+    def _on_rung(self, ambition: float) -> dict[str, Any]:
+        """Few switches, and all numbers about as strong as ``ambition``."""
+        switches = self._space.few_switches(self._draw)
+        return {**switches, **{
+            name: span.value(ambition + self._draw.uniform(-JITTER, JITTER))
+            for name, span in self._strengths.items()
+            if switches[f"{name.rpartition('.')[0]}.on"]}}
+
+    def _moved(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """All that is compressed a common step stronger, or milder."""
+        stride, loosen = self._draw.uniform(*STRIDE), self._draw.random() < LOOSEN
+        moved = dict(params)
+        for name, span in self._strengths.items():
+            if name in params:
+                before, step = span.strength(params[name]), stride * self._draw.uniform(0.5, 1.5)
+                moved[name] = span.value(
+                    before * (1 - step) if loosen else before + (1 - before) * step)
+        return moved
+
     def _enqueue_neighbour(self) -> None:
-        """A step from a point of the front: a few switches turned or numbers drawn anew, by the
-        sampler; what stays equal is a prefix that need not be built again."""
+        """A step from a point of the front: all numbers moved together, or a few switches turned
+        and numbers drawn anew by the sampler; what stays equal is a prefix that need not be built
+        again."""
         parents = [*self._favoured.values(), *(
             (t.params, t.values) for t in self._study.best_trials
             if all(v <= 0 for v in t.constraints.values()))]
         if not parents:
             return
         params = dict(self._pick([p for p, _ in parents], [v for _, v in parents]))
+        if self._draw.random() < MOVE_ALL:
+            self._study.enqueue_trial(self._moved(params))
+            return
         for _ in range(self._draw.randint(*MOVES)):
             numbers = sorted(name for name in params if not name.endswith(".on"))
             if numbers and self._draw.random() > TURN_A_SWITCH:

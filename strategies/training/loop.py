@@ -55,7 +55,7 @@ def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: fl
 
     best, kept, epoch = -math.inf, copy.deepcopy(model.state_dict()), 0
     while epoch < max_epochs:
-        end = min(epoch + (cycle_epochs // 3 if epoch else cycle_epochs), max_epochs)
+        end = min(epoch + (max(cycle_epochs // 3, 1) if epoch else cycle_epochs), max_epochs)
         peak = learning_rate * (RESTART if epoch else 1.0)
         _cycle(model, data, range(epoch, end), optimizer, peak, loss_of, fresh=False)
         epoch, metric = end, data.validation_metric(model)

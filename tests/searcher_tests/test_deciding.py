@@ -106,7 +106,13 @@ def test_hope_is_learnt_from_neighbours() -> None:
     def chance(*others: dict[str, float]) -> float:
         return hope(here, base, others, ALLOWED)
 
-    assert 0 < chance(trained(0.2, 1.0)) < 0.5 < chance() < 1, "who has no neighbour is believed in"
+    assert 0 < chance(trained(0.2, 1.0)) < 0.5 < chance() < 1, "the bold are believed in at first"
     assert chance(trained(0.05, 1.0)) < chance(trained(0.05, 4.0)) <= chance()
     assert chance(trained(-0.01, 1.0)) > chance()
     assert chance(*[trained(1.0, 1.0)] * 9) == chance(*[trained(0.2, 1.0)] * 9), "a cap"
+
+
+def test_without_neighbours_hope_falls_with_the_distance_from_the_baseline() -> None:
+    base = {**BASE, "macs": 1000.0}
+    chances = [hope(trained(0.0, scale), base, (), ALLOWED) for scale in (2.0, 1.0, 0.1, 0.01)]
+    assert chances == sorted(chances, reverse=True) and chances[0] > 0.5 > chances[-1]

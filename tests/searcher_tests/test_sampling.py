@@ -9,7 +9,7 @@ from optuna.trial import TrialState
 from searcher.campaign import Campaign, from_document
 from searcher.errors import UserError
 from searcher.recipe import Recipe
-from searcher.sampling import STARTUP_TRIALS, Sampling, Space
+from searcher.sampling import JITTER, STARTUP_TRIALS, Range, Sampling, Space
 from strategies.base import Layer
 from strategies.catalog import all_strategies
 from strategies.layers import layers_of
@@ -286,3 +286,46 @@ def test_what_is_on_for_the_whole_model_is_not_asked_of_its_parts() -> None:
         steps = study.ask().recipe.steps
         whole = {s.strategy for s in steps if s.layers == "model"}
         assert not {s.strategy for s in steps if s.layers != "model"} & whole
+
+
+# -- the ladder and the moves --------------------------------------------------------------------
+
+
+def strengths_of(study: Sampling, proposal: Any) -> list[float]:
+    """How strongly each number of a recipe's compression is set, 0 mild to 1 strong."""
+    return [span.strength(proposal.parameters["values"][name])
+            for name, span in study._strengths.items() if name in proposal.parameters["values"]]
+
+
+def test_startup_recipes_stand_on_a_ladder_from_mild_to_strong() -> None:
+    study = sampling(strategies=["channel_pruning", "magnitude_pruning", "svd"])
+    rungs = [found for _ in range(STARTUP_TRIALS) if (found := strengths_of(study, study.ask()))]
+    means = sorted(sum(rung) / len(rung) for rung in rungs)
+    assert means[0] < 0.3 and means[-1] > 0.7
+    assert all(max(rung) - min(rung) <= 2 * JITTER + 0.01 for rung in rungs), "one rung a recipe"
+
+
+@pytest.mark.parametrize("loosen", [False, True])
+def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(
+        loosen: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searcher.sampling.LOOSEN", float(loosen))
+    monkeypatch.setattr("searcher.sampling.MOVE_ALL", 1.0)
+    monkeypatch.setattr("searcher.sampling.NEIGHBOURS", 1.0)
+    study = sampling(strategies=["channel_pruning", "magnitude_pruning", "svd"])
+    parent = next(p for p in iter(study.ask, None) if len(strengths_of(study, p)) >= 2)
+    study.tell(parent.number, "complete", VALUES, {})
+    while len(study._study.trials) < STARTUP_TRIALS:
+        study.tell(study.ask().number, "failed", None, {})
+    child = study.ask()
+    before, after = strengths_of(study, parent), strengths_of(study, child)
+    assert [s.strategy for s in child.recipe.steps] == [s.strategy for s in parent.recipe.steps]
+    assert all((b > a if loosen else b < a) for b, a in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("span", [
+    Range(0.05, 0.8, True, False), Range(2, 8, False, True), Range(0.3, 0.3, True, False)])
+def test_a_range_gives_its_ends_and_stays_inside(span: Range) -> None:
+    assert span.value(0.0) == pytest.approx(span.high) and span.value(1.0) == span.low
+    assert all(span.low <= span.value(s) <= span.high for s in (-1.0, 0.3, 0.99, 2.0))
+    if span.high > span.low:
+        assert span.strength(span.low) == pytest.approx(1) and span.strength(span.high) == 0
