@@ -314,13 +314,17 @@ def _message(cls: Any, value: Any, where: str) -> Any:
                 raise ProtocolError("{}.{} is missing; the message has the fields {}".format(
                     where, name, _short(sorted(map(str, value)))))
             continue
-        found[name] = _checked(kind, value[name], where, name)
+        given = value[name]
+        # Most values are of the very type; for them this is all.
+        plain = type(given) is kind and kind in _PLAIN
+        found[name] = given if plain else _checked(kind, given, where, name)
         if allowed and found[name] not in allowed:
             raise ProtocolError("{}.{} must be one of {}, got {}".format(
                 where, name, ", ".join(allowed), _short(value[name])))
     return cls(**found)
 
 
+_PLAIN = frozenset((str, bool, int))
 _FIELDS: Dict[Any, List[Tuple[str, Any, bool, Tuple[str, ...]]]] = {}
 
 
@@ -335,8 +339,6 @@ def _fields(cls: Any) -> List[Tuple[str, Any, bool, Tuple[str, ...]]]:
 
 def _checked(kind: Any, value: Any, parent: str, name: str) -> Any:
     """``value`` as ``kind``; an integer passes where a float is asked for, and becomes one."""
-    if type(value) is kind and kind in (str, bool, int):
-        return value
     where = parent + "." + name
     origin = getattr(kind, "__origin__", None)
     if origin is Union:

@@ -113,7 +113,7 @@ def _stored(directory: Path, *tallies: Tally) -> list[Check]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices="abc", default=list("abc"))
-    parser.add_argument("--dir", type=Path, help="keep the ledgers here (default: a scratch folder)")
+    parser.add_argument("--dir", type=Path, help="keep the ledgers here (default: nowhere)")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each load of (b)")
     parser.add_argument("--connections", type=int, default=1000, help="of (b)")
     parser.add_argument("--polls", type=int, default=10_000, help="of (c)")

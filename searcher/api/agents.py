@@ -8,12 +8,12 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from agents import protocol
 from searcher.api.access import Caller, TheCoordinator
-from searcher.api.limits import MOST_UNPACKED_BYTES
+from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
 from searcher.api.schemas import LARGEST, body_of
 from searcher.api.wire_route import Answer, Call, Described, WireRoute
 from searcher.devices import payloads, wire
 from searcher.errors import ProtocolError
-from searcher.ledger.rows import JobRow
+from searcher.ledger.rows import JobRow, text
 
 LONGEST_POLL_S = 50.0
 
@@ -69,10 +69,10 @@ async def lease(call: Call) -> Answer:
 
 
 def _lease(job: JobRow, ttl_s: float) -> bytes:
-    return protocol.encode(protocol.Lease(
-        job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-        payloads.deadline_s(job.kind, job.payload), job.payload,
-    ))
+    lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
+                           payloads.deadline_s(job.kind, job.payload), job.payload)
+    # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
+    return text(lease._asdict()).encode()
 
 
 async def heartbeat(call: Call) -> Answer:
@@ -127,7 +127,8 @@ ROUTES = (
             _parameter("job", "path", **_WHOLE), _parameter("attempt", "path", **_WHOLE),
             _parameter("fence", "query", **_WHOLE),
             _parameter("X-Content-Sha256", "header", type="string"),
-            {**_parameter("Content-Encoding", "header", type="string"), "required": False}))),
+            {**_parameter("Content-Encoding", "header", type="string"), "required": False}),
+        most_bytes=MOST_RESULT_BYTES)),
 )
 
 

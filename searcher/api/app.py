@@ -13,6 +13,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
 from searcher.api import agents, campaigns, jobs
@@ -20,7 +21,7 @@ from searcher.api.access import OPERATOR
 from searcher.api.bells import Bells
 from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import BodyLimit
-from searcher.api.wire_route import add_to_openapi
+from searcher.api.wire_route import Express, add_to_openapi
 from searcher.coordinator import Coordinator
 from searcher.devices.enrolment import hashed
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
@@ -53,7 +54,7 @@ def create_app(
             coordinator.store.opened = None
             coordinator.store.commit()
 
-    app = FastAPI(
+    app = _App(
         title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.coordinator, app.state.bells = coordinator, bells
@@ -63,7 +64,7 @@ def create_app(
     app.state.polls = {}
     app.state.agent_sha256 = b""
     app.add_middleware(BodyLimit)
-    app.add_middleware(Durable, store=coordinator.store)
+    app.front = Durable(Express(app.behind, agents.ROUTES, _refusing), coordinator.store)
     app.router.routes.extend(agents.ROUTES)
     for router in (agents.router, jobs.router, campaigns.router):
         app.include_router(router)
@@ -72,6 +73,20 @@ def create_app(
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
+
+
+class _App(FastAPI):
+    """A FastAPI app with ``front`` before all of it."""
+
+    front: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"] = self
+        await self.front(scope, receive, send)
+
+    async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The app as FastAPI made it."""
+        await super().__call__(scope, receive, send)
 
 
 async def _tick(coordinator: Coordinator, bells: Bells) -> None:
@@ -135,6 +150,15 @@ async def _ledger(request: Request, error: Exception) -> Response:
     return _refusal(status, f"The ledger refused: {error}.")
 
 
+async def _refusing(error: Exception) -> Response:
+    """The answer that a route's error gets; an error that is a defect is raised again."""
+    for kind, handler in _HANDLERS.items():
+        if isinstance(error, kind):
+            return await handler(_NO_REQUEST, error)
+    raise error
+
+
+_NO_REQUEST = Request({"type": "http"})
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     FleetfrontError: _ours,
     protocol.ProtocolError: _of_agents,

@@ -19,11 +19,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        results = scope["path"].startswith("/v1/results/")
-        most = MOST_RESULT_BYTES if results else MOST_BYTES
+        most = MOST_BYTES
         announced = dict(scope["headers"]).get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > most:
-            refusal = JSONResponse({"error": _too_long(most)}, 413)
+            refusal = JSONResponse({"error": too_long(most)}, 413)
             await refusal(scope, receive, send)
             return
         seen = 0
@@ -33,11 +32,12 @@ class BodyLimit:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > most:
-                raise HTTPException(413, _too_long(most))
+                raise HTTPException(413, too_long(most))
             return message
 
         await self._app(scope, counted, send)
 
 
-def _too_long(most: int) -> str:
+def too_long(most: int) -> str:
+    """What is said to who sends more than ``most`` bytes."""
     return f"The body is longer than {most} bytes."

@@ -2,17 +2,18 @@
 machinery of a FastAPI route alone would cost more than all that these do."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
 from starlette.routing import Route
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
+from searcher.api.limits import MOST_BYTES, too_long
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow
 
@@ -59,7 +60,41 @@ class Described:
     answer: type
     statuses: tuple[int, ...]
     parameters: tuple[dict[str, Any], ...] = ()
-    empty: bool = field(default=False)
+    empty: bool = False
+    most_bytes: int = MOST_BYTES
+
+
+Refusing = Callable[[Exception], Awaitable[ASGIApp]]
+
+
+class Express:
+    """ASGI middleware: the wire's routes at once, past router and layers; ``refusing`` gives the
+    answer to an error, or raises it again."""
+
+    def __init__(self, app: ASGIApp, routes: Sequence["WireRoute"], refusing: Refusing) -> None:
+        self._app, self._refusing = app, refusing
+        self._routes = {(route.path.split("/")[2], len(route.param_convertors)): route
+                        for route in routes}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        route = self._route(scope) if scope["type"] == "http" else None
+        if route is None:
+            await self._app(scope, receive, send)
+            return
+        try:
+            await route.app(scope, receive, send)
+        except Exception as error:  # noqa: BLE001 - as at the edge of any other route
+            await (await self._refusing(error))(scope, receive, send)
+
+    def _route(self, scope: Scope) -> "WireRoute | None":
+        parts = scope["path"].split("/")
+        if len(parts) < 3 or parts[1] != "v1":
+            return None
+        route = self._routes.get((parts[2], len(parts) - 3))
+        if route is None or scope["method"] not in (route.methods or ()):
+            return None
+        scope["path_params"] = dict(zip(route.param_convertors, parts[3:], strict=True))
+        return route
 
 
 class WireRoute(Route):
@@ -77,8 +112,8 @@ class WireRoute(Route):
         agent = _worker(state, headers)
         query = scope["query_string"]
         answer = await self._handler(Call(
-            state, agent, headers, await _body(receive), scope["path_params"],
-            parse_qs(query.decode("latin-1")) if query else {}, receive))
+            state, agent, headers, await _body(receive, headers, self.described.most_bytes),
+            scope["path_params"], parse_qs(query.decode("latin-1")) if query else {}, receive))
         await send({"type": "http.response.start", "status": answer.status, "headers": [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(answer.body)).encode()), *answer.headers]})
@@ -99,17 +134,22 @@ def _worker(state: Any, headers: Headers) -> AgentRow:
     raise ProtocolError("The secret is unknown or was revoked.", 401)
 
 
-async def _body(receive: Receive) -> bytes:
-    message = await receive()
-    if not message.get("more_body", False):
-        return message.get("body", b"")
-    pieces = [message.get("body", b"")]
-    while message.get("more_body", False):
+async def _body(receive: Receive, headers: Headers, most_bytes: int) -> bytes:
+    """Raises ProtocolError (413) for a body that is announced, or turns out, too long."""
+    announced = headers.get(b"content-length", b"0")
+    if not announced.isdigit() or int(announced) > most_bytes:
+        raise ProtocolError(too_long(most_bytes), 413)
+    pieces: list[bytes] = []
+    seen, more = 0, True
+    while more:
         message = await receive()
         if message["type"] == "http.disconnect":
             raise ProtocolError("The connection broke within the body.")
         pieces.append(message.get("body", b""))
-    return b"".join(pieces)
+        seen, more = seen + len(pieces[-1]), message.get("more_body", False)
+        if seen > most_bytes:
+            raise ProtocolError(too_long(most_bytes), 413)
+    return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 def add_to_openapi(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import sys
 import zlib
 from array import array
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sqlite_utils import Database
@@ -29,7 +30,7 @@ def store_measurements(
     Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
     is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
     """
-    request = payloads.measure_request(job.payload)
+    request = payloads.stored_measure_request(job.payload)
     result = protocol.decode(protocol.MeasureResult, dict(document))
     wanted = [file.sha256 for file in request.candidates]
     if sorted(m.sha256 for m in result.measurements) != sorted(wanted):
@@ -40,7 +41,7 @@ def store_measurements(
     if result.quiet_level_s is not None and result.quiet_level_s <= 0:
         raise ProtocolError(f"quiet_level_s = {result.quiet_level_s} must be above 0.")
     for file in request.candidates:
-        builds.put_artifact(db, file.sha256, file.size_bytes, now_s)
+        builds.see_artifact(db, file.sha256, file.size_bytes, now_s)
     environment_hash = _store_environment(db, result.environment)
     valid = any(m.verdict == "valid" for m in result.measurements)
     level_s = _learn_level(db, job, request, environment_hash, result.quiet_level_s, valid, now_s)
@@ -67,12 +68,15 @@ def device_of(job: JobRow) -> str:
 
 def _store_environment(db: Database, environment: Mapping[str, Any]) -> str:
     """The environment's key; what changes from job to job is no part of it."""
-    kept = {k: v for k, v in environment.items() if k not in (*_VOLATILE, "key")}
     key = environment.get("key")
-    if not isinstance(key, str) or not payloads.SHA256.fullmatch(key):
+    named = isinstance(key, str) and payloads.SHA256.fullmatch(key) is not None
+    if named and measurements.has_environment(db, str(key)):
+        return str(key)
+    kept = {k: v for k, v in environment.items() if k not in (*_VOLATILE, "key")}
+    if not named:
         key = protocol.content_sha256(protocol.canonical_json(kept))
-    measurements.put_environment(db, key, kept)
-    return key
+    measurements.put_environment(db, str(key), kept)
+    return str(key)
 
 
 def _learn_level(
@@ -86,6 +90,7 @@ def _learn_level(
     )
     if found_s is None:
         return None if known is None else known.level_s
+    new = known is None
     if known is None:
         if not valid:
             return None
@@ -94,7 +99,8 @@ def _learn_level(
             now_s,
         )
     learnt = quiet.learn(known, found_s, valid, now_s)
-    measurements.put_quiet_level(db, learnt)
+    if replace(learnt, updated_s=known.updated_s) != known or new:
+        measurements.put_quiet_level(db, learnt)
     return learnt.level_s
 
 
@@ -142,18 +148,18 @@ def _judged(
 
     if gate_level_s is None or not samples.candidate_s:
         raise ProtocolError(f"{measured.sha256} is called valid but has no blocks or no level.")
-    expected = builds.probe_outputs(db, measured.sha256)
-    row = builds.artifact(db, measured.sha256)
-    if expected is not None and row is not None:
+    expected, number_format = builds.expectation(db, measured.sha256)
+    if expected is not None:
         # Agents send the first OUTPUT_LIMIT values only.
         head = expected[: protocol.OUTPUT_LIMIT]
-        difference = parity(head, measured.outputs, row.number_format)
+        difference = parity(head, measured.outputs, number_format)
         if difference is not None:
             return "invalid", [*reasons, difference], None
     blocks = {"candidate_s": samples.candidate_s, "before_s": samples.before_s,
               "after_s": samples.after_s}
     try:
-        summary = summarise(blocks, _calls_s(samples), gate_level_s, level_s, gate)
+        summary = summarise(blocks, samples.calls_ns, samples.sample_blocks, gate_level_s,
+                            level_s, gate)
     except ValueError:
         return "invalid", [*reasons, "busy"], None
     return "valid", reasons, summary.as_dict()
@@ -185,10 +191,10 @@ def _samples(measured: protocol.Measured) -> Samples:
             f"The blocks of {measured.sha256} differ in number: {sorted(lengths)}."
         )
     for seconds in blocks:
-        if any(value <= 0 for value in seconds):
+        if seconds and min(seconds) <= 0:
             raise ProtocolError(f"A block of {measured.sha256} took no time or less.")
     calls = unpacked(measured.samples)
-    if any(count < 1 for count in per_block) or sum(per_block) != len(calls):
+    if (per_block and min(per_block) < 1) or sum(per_block) != len(calls):
         raise ProtocolError(
             f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."
         )
@@ -215,10 +221,3 @@ def unpacked(samples: str) -> Sequence[int]:
     return values
 
 
-def _calls_s(samples: Samples) -> list[list[float]]:
-    """The single calls of each block, in seconds."""
-    found, position = [], 0
-    for count in samples.sample_blocks:
-        found.append([ns * 1e-9 for ns in samples.calls_ns[position:position + count]])
-        position += count
-    return found

@@ -157,6 +157,17 @@ def measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
     return request
 
 
+def stored_measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
+    """The same of a payload that was checked when it was submitted: without looking again."""
+    def made(message: Any, found: Mapping[str, Any]) -> Any:
+        return message(**{name: found[name] for name in message._fields if name in found})
+
+    return made(protocol.MeasurePayload, {  # type: ignore[no-any-return]
+        **payload, "plan": made(protocol.MeasurePlan, payload["plan"]),
+        "reference": made(protocol.ArtifactRef, payload["reference"]),
+        "candidates": [made(protocol.ArtifactRef, file) for file in payload["candidates"]]})
+
+
 def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
     """The artifacts that whoever gets the job will read, by sha256."""
     if kind == "evaluate":

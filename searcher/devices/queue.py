@@ -5,7 +5,7 @@ only grows, and a result counts only under the fence of the lease that is in for
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from sqlite_utils import Database
@@ -13,6 +13,7 @@ from sqlite_utils import Database
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
 from searcher.ledger import campaigns, jobs
+from searcher.ledger.jobs import LeaseRow
 from searcher.ledger.rows import AgentRow, JobRow
 
 NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io")
@@ -69,21 +70,24 @@ def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: 
     ttl_s = rules.ttl_s(job.pool)
     deadline_at_s = now_s + payloads.deadline_s(job.kind, job.payload) + ttl_s
     fence = jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
-    return replace(
-        job, state="leased", attempt=job.attempt + 1, fence=fence, holder=agent.id, leased_s=now_s,
-        heartbeat_s=now_s, lease_expires_s=now_s + ttl_s, deadline_at_s=deadline_at_s,
-        progress=None, started_s=now_s if job.started_s is None else job.started_s,
-    )
+    return JobRow(**{
+        **vars(job), "state": "leased", "attempt": job.attempt + 1, "fence": fence,
+        "holder": agent.id, "leased_s": now_s, "heartbeat_s": now_s,
+        "lease_expires_s": now_s + ttl_s, "deadline_at_s": deadline_at_s, "progress": None,
+        "started_s": now_s if job.started_s is None else job.started_s,
+    })
 
 
-def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> JobRow:
-    """The job, if this agent's lease under this fence is in force. ProtocolError 404 or 409."""
-    job = job_of(db, job_id)
+def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> LeaseRow:
+    """The lease, if it is this agent's under this fence. ProtocolError 404 or 409."""
+    job = jobs.lease_of(db, job_id)
+    if job is None:
+        raise ProtocolError(f"There is no job {job_id}.", 404)
     _check_lease(job, fence, agent)
     return job
 
 
-def _check_lease(job: JobRow, fence: int, agent: AgentRow) -> None:
+def _check_lease(job: JobRow | LeaseRow, fence: int, agent: AgentRow) -> None:
     if job.state != "leased" or job.fence != fence or job.holder != agent.id:
         raise ProtocolError(
             f"The lease of job {job.id} under fence {fence} is not in force: the job is "

@@ -22,6 +22,7 @@ from searcher.devices.measured import store_measurements
 from searcher.errors import ProtocolError
 from searcher.ledger import builds
 from searcher.ledger.rows import JobRow
+from searcher.ledger.store import savepoint
 
 MOST_PROBE_OUTPUTS = 65_536
 PLACE = "host"
@@ -47,7 +48,7 @@ def outcome_of(
 ) -> Outcome:
     """Store what ``content`` reports about ``job``; nothing of it is stored if it is malformed."""
     try:
-        with db.atomic():
+        with savepoint(db, "outcome"):
             return _stored(db, job, content, artifacts, now_s)
     except (ProtocolError, protocol.ProtocolError, OverflowError, UnicodeEncodeError) as error:
         return Outcome("failed", None, "malformed_result", clipped(str(error)))

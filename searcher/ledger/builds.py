@@ -77,14 +77,23 @@ def artifact(db: Database, sha256: str) -> ArtifactRow | None:
     return first(db, ArtifactRow, "artifacts", "WHERE sha256 = ?", [sha256])
 
 
-def probe_outputs(db: Database, sha256: str) -> list[float] | None:
-    """What the host computes on the probe input, for parity; None when it was never computed."""
-    row = db.execute("SELECT probe_outputs FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
+def see_artifact(db: Database, sha256: str, file_bytes: int, now_s: float) -> None:
+    """A file of which nothing more is known than its size, unless it is known already."""
+    db.execute(
+        """INSERT OR IGNORE INTO artifacts (sha256, file_bytes, number_format, created_s)
+           VALUES (?, ?, 'float32', ?)""", [sha256, file_bytes, now_s])
+
+
+def expectation(db: Database, sha256: str) -> tuple[list[float] | None, str]:
+    """What the host computes on the probe input, for parity (None when it was never computed),
+    and the number format of the file."""
+    row = db.execute(
+        "SELECT probe_outputs, number_format FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
     if row is None or row[0] is None:
-        return None
+        return None, "float32" if row is None else str(row[1])
     values = array("d")
     values.frombytes(row[0])
-    return values.tolist()
+    return values.tolist(), str(row[1])
 
 
 def put_evaluation(

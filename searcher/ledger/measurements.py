@@ -34,6 +34,11 @@ def put_environment(db: Database, environment_hash: str, document: Mapping[str, 
     )
 
 
+def has_environment(db: Database, environment_hash: str) -> bool:
+    return db.execute("SELECT 1 FROM environments WHERE hash = ?",
+                      [environment_hash]).fetchone() is not None
+
+
 def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
     row = db.execute(
         "SELECT document FROM environments WHERE hash = ?", [environment_hash]

@@ -1,7 +1,8 @@
 """What the ledger returns: one frozen dataclass per table, JSON columns already decoded."""
 
+import functools
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any, TypeVar
 
@@ -242,30 +243,34 @@ class SpanRow:
     end_s: float | None
 
 
-def _names(kind: Any) -> tuple[str, ...]:
-    return tuple(f.name for f in fields(kind))
+text: Callable[[Any], str] = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+"""Canonical JSON: sorted keys, no spaces, no NaN; equal documents give equal texts."""
 
 
-def text(document: Any) -> str:
-    """Canonical JSON: sorted keys, no spaces, no NaN; equal documents give equal texts."""
-    return json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False)
+@functools.cache
+def _columns(kind: Any) -> tuple[str, tuple[int, ...]]:
+    """The columns of a row as SQL, and the places of those that hold JSON."""
+    names = [f.name for f in fields(kind)]
+    return (", ".join(f't."{name}"' for name in names),
+            tuple(place for place, name in enumerate(names) if name in DOCUMENTS))
 
 
-def _value(name: str, value: Any) -> Any:
-    return json.loads(value) if name in DOCUMENTS and value is not None else value
+def _decoded(values: tuple[Any, ...], documents: tuple[int, ...]) -> list[Any]:
+    row = list(values)
+    for place in documents:
+        if row[place] is not None:
+            row[place] = json.loads(row[place])
+    return row
 
 
 def select(
     db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
 ) -> list[Row]:
     """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
-    names = _names(kind)
-    columns = ", ".join(f't."{name}"' for name in names)
+    columns, documents = _columns(kind)
     cursor = db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))
-    return [
-        kind(**{name: _value(name, value) for name, value in zip(names, values, strict=True)})
-        for values in cursor
-    ]
+    return [kind(*_decoded(values, documents)) for values in cursor]
 
 
 def first(

@@ -115,9 +115,10 @@ class Store:
 
     @contextmanager
     def grouped(self) -> Iterator[Database]:
-        """All or nothing of the block; durable when ``batch`` has ended without an error.
+        """Writes of the block, durable when ``batch`` has ended without an error.
 
-        Raises LedgerFull or LedgerUnavailable.
+        Look first, then write: a block that fails after it has written takes its whole batch with
+        it (``savepoint`` is for blocks that are expected to). Raises LedgerFull, LedgerUnavailable.
         """
         try:
             with self._joined():
@@ -136,8 +137,13 @@ class Store:
             with savepoint(self.db, "nested"):
                 yield self.db
             return
-        with self.grouped():
-            yield self.db
+        try:
+            with self._joined(), savepoint(self.db, "atomic"):
+                yield self.db
+        except BaseException:
+            if self.opened is None:
+                self.commit()
+            raise
         self.commit()
 
     def commit(self) -> None:
@@ -157,16 +163,19 @@ class Store:
     @contextmanager
     def _joined(self) -> Iterator[None]:
         batch = self.batch or self._open()
-        batch.inside = True
+        batch.inside, before = True, self.db.conn.total_changes
         try:
-            with savepoint(self.db, "grouped"):
-                yield
-        except sqlite3.IntegrityError:
-            raise
-        except sqlite3.Error as error:
-            if not self.db.conn.in_transaction:
-                self._undo(batch, translated(error, self.path))
-            raise translated(error, self.path) from error
+            yield
+        except BaseException as error:
+            failure = translated(error, self.path) if isinstance(error, sqlite3.Error) else None
+            # A full disk may have ended the whole transaction.
+            if not self.db.conn.in_transaction or self.db.conn.total_changes != before:
+                self._undo(batch, failure or LedgerUnavailable(
+                    f"A request failed while it was written to {self.path}, and all beside it was "
+                    "undone. The same request may be sent again."))
+            if failure is None or isinstance(error, sqlite3.IntegrityError):
+                raise
+            raise failure from error
         finally:
             batch.inside = False
 

@@ -109,8 +109,8 @@ class Folder:
     def _measure(self, sha256: str, ratio: float) -> int:
         drift = np.linspace(1.0, 1.03, 400) * LEVEL_S
         blocks = {"before_s": drift, "after_s": drift, "candidate_s": drift * ratio}
-        calls = [[float(v) * ratio] for v in drift]
-        summary = summarise(blocks, calls, LEVEL_S).as_dict()
+        calls = [round(float(v) * ratio * 1e9) for v in drift]
+        summary = summarise(blocks, calls, [1] * len(calls), LEVEL_S).as_dict()
         kept = ("ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s", "latency_low_s",
                 "latency_high_s", "n", "quiet_share")
         return measurements.put(self.db, {

@@ -103,7 +103,8 @@ BLOCKS = {
     "candidate_s": [0.50, 0.525, 0.90, 0.65, 0.60, 0.51],
     "after_s": [1.00, 1.05, 1.20, 1.00, 1.00, 1.02],
 }
-CALLS = [[0.5], [0.525], [0.9], [0.65], [0.6], [0.51]]
+CALLS = [500_000_000, 525_000_000, 900_000_000, 650_000_000, 600_000_000, 510_000_000]
+ONE_EACH = [1] * 6
 
 
 def test_a_block_counts_while_the_reference_on_both_sides_is_quiet() -> None:
@@ -113,7 +114,7 @@ def test_a_block_counts_while_the_reference_on_both_sides_is_quiet() -> None:
 
 
 def test_summary_of_the_quiet_blocks() -> None:
-    found = summarise(BLOCKS, CALLS, gate_level_s=1.0, quiet_level_s=2.0)
+    found = summarise(BLOCKS, CALLS, ONE_EACH, gate_level_s=1.0, quiet_level_s=2.0)
     assert (found.ratio, found.ratio_low, found.ratio_high) == pytest.approx((0.5, 0.5, 0.6))
     assert (found.latency_s, found.latency_high_s) == pytest.approx((1.0, 1.2))
     assert (found.n, found.calls, found.quiet_share) == (4, 4, pytest.approx(4 / 6))
@@ -124,26 +125,35 @@ def test_summary_of_the_quiet_blocks() -> None:
         "value": None, "low": None, "high": None}
 
 
+def test_percentiles_count_the_calls_of_quiet_blocks_only() -> None:
+    before = [1.0] * 50 + [9.0] * 50
+    blocks = {"before_s": before, "after_s": before, "candidate_s": [0.5] * 100}
+    calls = [500_000_000 + n for n in range(100)] + [10**12] * 300
+    found = summarise(blocks, calls, [2] * 50 + [6] * 50, gate_level_s=1.0)
+    assert found.calls == 100 and found.p90_s.value == pytest.approx(0.5, rel=1e-6)
+    assert found.p90_s.low is not None and found.p90_s.low < found.p90_s.value
+
+
 def test_without_a_known_level_the_gate_is_the_level() -> None:
-    assert summarise(BLOCKS, CALLS, gate_level_s=1.0).latency_s == pytest.approx(0.5)
+    assert summarise(BLOCKS, CALLS, ONE_EACH, gate_level_s=1.0).latency_s == pytest.approx(0.5)
 
 
 def test_the_ratio_does_not_drift_with_the_machine() -> None:
     drift = np.linspace(1.0, 1.05, 40)
     blocks = {"before_s": drift, "after_s": drift, "candidate_s": drift * 0.25}
-    found = summarise(blocks, [[0.25]] * 40, gate_level_s=1.0)
+    found = summarise(blocks, [250_000_000] * 40, [1] * 40, gate_level_s=1.0)
     assert found.ratio == pytest.approx(0.25) and found.warnings == ()
 
 
 def test_no_quiet_block_is_no_figure() -> None:
     with pytest.raises(ValueError, match="no quiet block"):
-        summarise(BLOCKS, CALLS, gate_level_s=0.5)
+        summarise(BLOCKS, CALLS, ONE_EACH, gate_level_s=0.5)
 
 
 def test_a_summary_criticises_itself() -> None:
     before = np.where(np.arange(50) < 8, 1.0, 2.0)
     blocks = {"before_s": before, "after_s": before, "candidate_s": np.tile([0.5, 0.8], 25)}
-    found = summarise(blocks, [[0.5]] * 50, gate_level_s=1.0).warnings
+    found = summarise(blocks, [500_000_000] * 50, [1] * 50, gate_level_s=1.0).warnings
     assert [w.split(" ")[0] for w in found] == ["block", "only", "the"]
     assert "16%" in found[2]
 

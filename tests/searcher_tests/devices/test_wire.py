@@ -60,7 +60,7 @@ def test_a_build_is_stored_whole(lab: Laboratory) -> None:
     artifact = builds.artifact(lab.store.db, result["sha256"])
     assert artifact is not None and artifact.build_key == build.key
     assert artifact.target == job.payload["target"]
-    assert builds.probe_outputs(lab.store.db, result["sha256"]) == [0.25, 0.75]
+    assert builds.expectation(lab.store.db, result["sha256"])[0] == [0.25, 0.75]
     assert builds.recipe(lab.store.db, build.recipe) == job.payload["recipe"]
     row = builds.evaluation(lab.store.db, result["sha256"], "validation")
     assert row is not None and (row.value, row.n, row.correct) == (0.75, 8, b"\xfc")

@@ -14,7 +14,7 @@ from searcher.ledger import schema
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.migrations import bring_up_to_date
 from searcher.ledger.reading import open_ledger
-from searcher.ledger.store import LedgerUnavailable, Store, next_number
+from searcher.ledger.store import LedgerUnavailable, Store, next_number, savepoint
 
 
 def test_every_commit_is_durable(tmp_path: Path) -> None:
@@ -53,7 +53,9 @@ def test_grouped_writes_become_durable_together(tmp_path: Path) -> None:
     for _ in range(2):
         with store.grouped() as db:
             next_number(db, "fence")
-    with pytest.raises(RuntimeError), store.grouped() as db:
+    with pytest.raises(RuntimeError), store.grouped():
+        raise RuntimeError("it had not written yet")
+    with store.grouped() as db, pytest.raises(RuntimeError), savepoint(db, "expected"):
         next_number(db, "fence")
         raise RuntimeError("this one alone is undone")
     batch = store.batch
@@ -64,6 +66,25 @@ def test_grouped_writes_become_durable_together(tmp_path: Path) -> None:
     assert told == [2] and batch.error is None and store.batch is None
     batch.when_ended(lambda: told.append("at once"))
     assert told == [2, "at once"]
+    store.close()
+
+
+def test_a_block_that_fails_half_way_takes_its_batch_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    store.opened = lambda batch: None
+    with store.grouped() as db:
+        next_number(db, "fence")
+    batch = store.batch
+    with pytest.raises(RuntimeError), store.grouped() as db:
+        next_number(db, "fence")
+        raise RuntimeError("a defect")
+    assert batch is not None and isinstance(batch.error, LedgerUnavailable)
+    assert fence(store.path) == 0 and store.batch is None
+    with pytest.raises(RuntimeError), store.atomic() as db:
+        next_number(db, "fence")
+        raise RuntimeError("an atomic one harms itself only")
+    store.commit()
+    assert fence(store.path) == 0
     store.close()
 
 
