@@ -12,6 +12,7 @@ from sqlite_utils import Database
 from searcher.ledger.rows import MeasurementRow, QuietLevelRow, first, select, text
 
 _LARGEST_BLOB_BYTES = 256 * 2**20
+_BINARY = b"B"
 _COMPRESSOR = zstandard.ZstdCompressor(level=3)
 
 
@@ -92,15 +93,14 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
 
 
 def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
-    compress = _COMPRESSOR.compress
-    blocks = {
-        "candidate_s": samples.candidate_s, "before_s": samples.before_s,
-        "after_s": samples.after_s, "sample_blocks": samples.sample_blocks,
-    }
+    seconds = array("d", samples.candidate_s)
+    seconds.extend(samples.before_s)
+    seconds.extend(samples.after_s)
+    blocks = _BINARY + seconds.tobytes() + array("I", samples.sample_blocks).tobytes()
     db.execute(
         "INSERT INTO samples VALUES (?, ?, ?)",
-        [measurement_id, compress(text(blocks).encode()),
-         compress(_packed(samples.calls_ns))],
+        [measurement_id, _COMPRESSOR.compress(blocks),
+         _COMPRESSOR.compress(_packed(samples.calls_ns))],
     )
 
 
@@ -120,8 +120,21 @@ def samples(db: Database, measurement_id: int) -> Samples | None:
     packed = decompress(row[1], max_output_size=_LARGEST_BLOB_BYTES)
     calls: array[int] = array(packed[:1].decode())
     calls.frombytes(packed[1:])
-    return Samples(**json.loads(decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)),
-                   calls_ns=calls)
+    blocks = decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)
+    return Samples(**_blocks(blocks), calls_ns=calls)
+
+
+def _blocks(content: bytes) -> dict[str, list[Any]]:
+    """Three lists of seconds and one of counts; JSON as ledger version 1 wrote it, or binary."""
+    if not content.startswith(_BINARY):
+        found: dict[str, list[Any]] = json.loads(content)
+        return found
+    n = (len(content) - len(_BINARY)) // (3 * 8 + 4)
+    seconds, counts = array("d"), array("I")
+    seconds.frombytes(content[len(_BINARY):len(_BINARY) + 24 * n])
+    counts.frombytes(content[len(_BINARY) + 24 * n:])
+    return {"candidate_s": seconds[:n].tolist(), "before_s": seconds[n:2 * n].tolist(),
+            "after_s": seconds[2 * n:].tolist(), "sample_blocks": counts.tolist()}
 
 
 def quiet_level(
