@@ -75,6 +75,11 @@ def _lease(job: JobRow, ttl_s: float) -> bytes:
     return text(lease._asdict()).encode()
 
 
+_BEATS = {verdict: Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
+          for verdict in ("continue", "cancel")}
+_ACCEPTED = Answer(protocol.encode(protocol.ResultAnswer(True)))
+
+
 async def heartbeat(call: Call) -> Answer:
     """Prolong a lease; 409 when it is not in force any more."""
     message = read(protocol.Heartbeat, call.body)
@@ -82,7 +87,7 @@ async def heartbeat(call: Call) -> Answer:
         raise ProtocolError("job and fence are never negative and below 2**53.")
     verdict = call.state.coordinator.heartbeat(
         call.agent, message.job, message.fence, message.progress)
-    return Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
+    return _BEATS[verdict]
 
 
 async def put_result(call: Call) -> Answer:
@@ -101,7 +106,7 @@ async def put_result(call: Call) -> Answer:
             f"The body does not have the announced sha256 {announced[:64]!r}: send it again."
         )
     call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
-    return Answer(protocol.encode(protocol.ResultAnswer(True)))
+    return _ACCEPTED
 
 
 def _number(name: str, text: str) -> int:
