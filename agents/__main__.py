@@ -13,6 +13,7 @@ from typing import Any, Dict, List, Optional
 DEFAULT_SPOOL = os.path.join("~", ".fleetfront-agent")
 GRACE_S = 10.0
 HELP_COLUMNS = 96
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -119,6 +120,8 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
         try:
             agent.run()
         except Updated:
+            # What comes from here on waits for the new program's handlers.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
             if not agent.finish.is_set():
                 start_anew(str(archive), words, lock.keep_over_exec())
         lock.release()
@@ -192,8 +195,9 @@ def _end_when_told(agent: Any, options: argparse.Namespace) -> None:
         timer.daemon = True
         timer.start()
 
-    signal.signal(signal.SIGTERM, told)
-    signal.signal(signal.SIGINT, told)
+    for number in ENDING:
+        signal.signal(number, told)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if options.parent_pid:
         from agents.lifeline import end_with
         end_with(options.parent_pid, lambda: os._exit(0))

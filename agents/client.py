@@ -14,8 +14,6 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
-from agents.artifacts import ArtifactCache
-from agents.heartbeat import Heart
 from agents.link import Backoff, CertificateRefused, Link, LinkError, Refused
 from agents.protocol import (
     PROTOCOL_VERSION,
@@ -64,7 +62,6 @@ class Agent:
         self._settings = settings = _with_kept_fingerprint(settings, self._kept)
         self._connect = connect
         self._link = connect(settings.coordinator, None, settings.trust)
-        self._cache = ArtifactCache(os.path.join(settings.spool, "artifacts"))
         self._results: Optional[ResultSpool] = None
         self._working = False
 
@@ -213,12 +210,15 @@ class Agent:
         return self._connect(self._settings.coordinator, self._link.secret, self._settings.trust)
 
     def _work(self, lease: Lease, results: ResultSpool) -> None:
+        from agents.artifacts import ArtifactCache
+        from agents.heartbeat import Heart
         from agents.work import Work, Workplace
 
         LOG.info("job %d (%s), attempt %d", lease.job, lease.kind, lease.attempt)
         self._working = True
         heart = Heart(self._new_link(), lease)
-        place = Workplace(self._cache, self._start_child, self._settings.runtimes, self._tree,
+        place = Workplace(ArtifactCache(os.path.join(self._settings.spool, "artifacts")),
+                          self._start_child, self._settings.runtimes, self._tree,
                           self.abandon, self._wait_in_job, self._clock)
         work = Work(place, self._link, lease, heart)
         heart.start()

@@ -146,12 +146,15 @@ class Held:
 
     resident_mb: float
     descriptors: int
+    cpu_s: float
 
 
 def held(pid: int) -> Held:
     status = Path(f"/proc/{pid}/status").read_text()
     kilobytes = next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))
-    return Held(int(kilobytes) * 1024 / 1e6, len(os.listdir(f"/proc/{pid}/fd")))
+    ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return Held(int(kilobytes) * 1024 / 1e6, len(os.listdir(f"/proc/{pid}/fd")),
+                sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK"))
 
 
 @contextmanager
@@ -207,10 +210,10 @@ def checks_of(python: Path, archive: Path, jobs: int, folder: Path) -> list[Chec
     early, late = real_jobs(python, archive, folder)
     found = day(python, jobs)
     name = f"Python {found['python']}"
-    print(f"{name}: starts {min(seconds[1:]):.3f} to {max(seconds[1:]):.3f} s, "
-          f"with enrolment {seconds[0]:.3f} s; {found['jobs']} jobs in {found['hours']:.1f} h: "
-          f"{found['accepted']} results accepted, {found['refused']} refused, "
-          f"{found['reconnected']} requests failed, {found['connections']} connections")
+    print(f"{name}: starts {min(seconds[1:]):.3f} to {max(seconds[1:]):.3f} s, CPU "
+          f"{waiting.cpu_s:.2f} s, with enrolment {seconds[0]:.3f} s; {found['jobs']} jobs in "
+          f"{found['hours']:.1f} h: {found['accepted']} results accepted, {found['refused']} "
+          f"refused, {found['reconnected']} requests failed, {found['connections']} connections")
     first, last = found["early"], found["late"]
     return [
         against(f"{name}: exec to first lease request, median of {STARTS}",

@@ -84,6 +84,7 @@ class Coordinator:
         self.agent_file = None
         self.agent_sha256 = None
         self.on_artifact: Any = lambda: None
+        self.on_agent_file: Any = lambda: None
         self.changed = threading.Condition()
         self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.coordinator = self
@@ -171,6 +172,7 @@ class _Handler(BaseHTTPRequestHandler):
                 return
         secret = self.headers.get("Authorization")
         if self.path == "/agent.pyz":
+            owner.on_agent_file()
             self._send_bytes(200, owner.agent_file)
         elif self.path != "/v1/agents" and secret != "Bearer {}".format(owner.secret):
             self._answer(401, {"error": "unknown secret"})

@@ -1,12 +1,16 @@
 """The agent as a process, from the folder and from one file."""
 
+import argparse
 import hashlib
+import os
+import re
 import signal
 import subprocess
 import sys
 
 import pytest
 
+from agents.__main__ import _parser
 from tests.agents_tests.fakes import ROOT, WAIT_S, built_agent, fake_model
 
 REFERENCE = fake_model(latency_s=1e-4)
@@ -180,3 +184,13 @@ def test_the_parent_loads_only_what_it_needs(coordinator, tmp_path, started):
                 "agents.work", "agents.children", "agents.runtimes", "agents.tls",
                 "agents.environment"}
     assert loaded & unwanted == set()
+
+
+def test_every_option_is_documented():
+    with open(os.path.join(ROOT, "docs", "agent.md"), encoding="utf-8") as stream:
+        text = stream.read()
+    shown = [action for action in _parser()._actions
+             if action.help != argparse.SUPPRESS and action.dest != "help"]
+    assert len(shown) > 10
+    for action in shown:
+        assert re.search("^[|][^|]*`{}[ `]".format(action.option_strings[0]), text, re.MULTILINE)

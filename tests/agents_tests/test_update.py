@@ -123,6 +123,29 @@ def test_a_file_that_does_not_start_replaces_nothing_and_is_not_asked_for_again(
     assert old.read_bytes() == good
 
 
+def test_told_to_end_during_the_download_it_ends_with_the_old_file(
+        coordinator, tmp_path, old, started):
+    before = old.read_bytes()
+    coordinator.offer(built_agent(tmp_path, note="new"))
+    coordinator.on_agent_file = lambda: process.send_signal(signal.SIGTERM)
+    process = started(str(old), *words_for(coordinator, tmp_path), cwd=str(tmp_path))
+    output, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, output
+    assert old.read_bytes() == before and os.listdir(str(old.parent)) == ["agent.pyz"]
+
+
+def test_told_to_end_while_it_tries_the_new_file_it_ends_with_that(
+        coordinator, tmp_path, old, started):
+    new = built_agent(tmp_path, note="\n".join((
+        "new", "import os, signal, sys", "if '--version' in sys.argv:",
+        "    os.kill(os.getppid(), signal.SIGTERM)")))
+    coordinator.offer(new)
+    process = started(str(old), *words_for(coordinator, tmp_path), cwd=str(tmp_path))
+    output, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, output
+    assert old.read_bytes() == new and leases(coordinator) == 1
+
+
 def test_an_agent_in_a_folder_is_left_as_it_is(coordinator, tmp_path, started):
     coordinator.offer(built_agent(tmp_path, note="new"))
     process = started("-m", "agents", *words_for(coordinator, tmp_path))
