@@ -8,10 +8,12 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, List, Optional
+from typing import Any, Dict, List, Optional
 
 DEFAULT_SPOOL = os.path.join("~", ".fleetfront-agent")
 GRACE_S = 10.0
+HELP_COLUMNS = 96
+ENDING = (signal.SIGTERM, signal.SIGINT)
 
 
 def main(argv: Optional[List[str]] = None) -> int:
@@ -32,16 +34,21 @@ def _main(words: List[str]) -> int:
         return child_main({"ort": "onnxruntime"}.get(options.child, options.child),
                           options.parent_pid or os.getppid())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="agent: %(message)s")
+    if options.version:
+        return _version()
     if options.doctor:
         from agents.doctor import report
-        return report(options.runtime_python, sys.stdout)
-    return _agent(options)
+        return report(options, _spool_path(options), sys.stdout)
+    return _agent(options, words)
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="agent", description="Measures models on this device for a fleetfront coordinator.")
-    parser.add_argument("--coordinator", metavar="URL", help="http://HOST:PORT of the coordinator")
+        prog="agent", description="Measures models on this device for a fleetfront coordinator.",
+        # Without a width argparse imports shutil, and with it every compressor there is.
+        formatter_class=functools.partial(argparse.HelpFormatter, width=HELP_COLUMNS))
+    parser.add_argument("--coordinator", metavar="URL",
+                        help="http:// or https://HOST:PORT of the coordinator")
     parser.add_argument("--token", help="one-time enrolment token; needed for the first start only")
     parser.add_argument("--token-file", metavar="FILE", help="read the token from a file")
     parser.add_argument("--name", default=socket.gethostname(),
@@ -56,62 +63,129 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--runtime-python", metavar="PYTHON", default=sys.executable,
                         help="interpreter that has the runtime (default: this one)")
     parser.add_argument("--cafile", metavar="PEM", help="certificate authority of the coordinator")
+    parser.add_argument("--fingerprint", metavar="sha256:HEX",
+                        help="trust this certificate of the coordinator and no other; it is kept, "
+                             "so that later starts need not name it")
     parser.add_argument("--grace-s", type=float, default=GRACE_S, metavar="S",
                         help="time for the job at hand after SIGTERM (default: %(default)s)")
     parser.add_argument("--doctor", action="store_true",
                         help="say what works on this device, and how to mend what does not")
+    parser.add_argument("--version", action="store_true",
+                        help="print the protocol version and this file's sha256")
     parser.add_argument("--child", help=argparse.SUPPRESS)
     return parser
 
 
-def _agent(options: argparse.Namespace) -> int:
-    from agents.children import ProcessChild
-    from agents.client import Agent, AgentError, Settings
-    from agents.doctor import capabilities
-    from agents.files import SpoolInUse, lock_folder
+def _version() -> int:
+    """Loads what an agent needs: a file whose version can be read is one that starts."""
+    from importlib import import_module
 
+    from agents.protocol import PROTOCOL_VERSION
+    from agents.update import OwnFile, own_archive
+
+    for name in ("capabilities", "client", "enrolment", "work"):
+        import_module("agents." + name)
+    sys.stdout.write("fleetfront agent: protocol {}, Python {}.{}.{}, {}\n".format(
+        PROTOCOL_VERSION, *sys.version_info[:3], OwnFile(own_archive())))
+    return 0
+
+
+def _spare_ssl() -> None:
+    """``http.client`` loads ``ssl`` for a connection of its own that is never used here (``tls``
+    has another): tens of milliseconds and a megabyte on every small board."""
+    if "ssl" not in sys.modules:
+        modules: Dict[str, Any] = sys.modules
+        modules["ssl"] = None  # what makes an import fail
+        try:
+            import http.client  # noqa: F401
+        finally:
+            del modules["ssl"]
+
+
+def _agent(options: argparse.Namespace, words: List[str]) -> int:
+    _spare_ssl()
+    from agents.client import Agent
+    from agents.files import SpoolInUse, lock_folder
+    from agents.settings import AgentError
+    from agents.update import OwnFile, Updated, kept_lock, own_archive, start_anew
+
+    archive = own_archive()
     try:
-        if not options.coordinator:
-            raise AgentError("--coordinator is missing: give the coordinator's URL, for example "
-                             "http://192.168.1.2:8700.")
-        spool = _spool(options)
-        unlock = lock_folder(spool)
-        settings = Settings(options.coordinator.rstrip("/"), options.name, spool, _token(options),
-                            options.cafile, options.once)
-        agent = Agent(settings, capabilities(options.runtime or ["onnxruntime"],
-                                             options.runtime_python),
-                      functools.partial(ProcessChild, python=options.runtime_python))
+        own_file = OwnFile(archive)
+        settings = settings_of(options)
+        lock = lock_folder(settings.spool, kept_lock())
+        agent = Agent(settings, functools.partial(_capabilities, options),
+                      functools.partial(_child, options.runtime_python), own_file=own_file)
         _end_when_told(agent, options)
-        agent.run()
-        unlock()
+        try:
+            agent.run()
+        except Updated:
+            # What comes from here on waits for the new program's handlers.
+            signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+            if not agent.finish.is_set():
+                start_anew(str(archive), words, lock.keep_over_exec())
+        lock.release()
     except (AgentError, SpoolInUse, ValueError, OSError) as error:
         logging.getLogger("fleetfront.agent").error("%s", error)
         return 1
     return 0
 
 
-def _token(options: argparse.Namespace) -> Optional[str]:
-    if options.token_file:
-        with open(options.token_file, encoding="utf-8") as stream:
-            return stream.read().strip()
+def settings_of(options: argparse.Namespace) -> Any:
+    """Raises AgentError, ValueError and OSError for wrong usage."""
+    from agents.link import Trust, fingerprint_named
+    from agents.settings import AgentError, Settings
+
+    if not options.coordinator:
+        raise AgentError("--coordinator is missing: give the coordinator's URL, for example "
+                         "http://192.168.1.2:8700.")
+    python = options.runtime_python
+    if os.sep in python and not os.access(python, os.X_OK):
+        raise AgentError("--runtime-python {!r} is no program: give the path of a Python "
+                         "interpreter that has the runtime.".format(python))
+    fingerprint = fingerprint_named(options.fingerprint) if options.fingerprint else None
+    spool = _spool_path(options)
+    os.makedirs(spool, mode=0o700, exist_ok=True)
+    return Settings(options.coordinator.rstrip("/"), options.name, spool, _token(options, spool),
+                    Trust(options.cafile, fingerprint), options.once,
+                    tuple(options.runtime or ["onnxruntime"]))
+
+
+def _capabilities(options: argparse.Namespace) -> Dict[str, Any]:
+    from agents.capabilities import capabilities
+    return capabilities(options.runtime or ["onnxruntime"], options.runtime_python)
+
+
+def _child(python: str, runtime: str, request: Dict[str, Any]) -> Any:
+    from agents.children import ProcessChild
+    return ProcessChild(runtime, request, python)
+
+
+def _token(options: argparse.Namespace, spool: str) -> Optional[str]:
+    """A token file that is gone is missed only where there is no secret yet."""
+    from agents.spool import read_secret
+
     token: Optional[str] = options.token
+    if options.token_file:
+        try:
+            with open(options.token_file, encoding="utf-8") as stream:
+                token = stream.read().strip()
+        except FileNotFoundError:
+            if read_secret(spool) is None:
+                raise
     return token
 
 
-def _spool(options: argparse.Namespace) -> str:
+def _spool_path(options: argparse.Namespace) -> str:
     folder: str = options.spool
     if folder == DEFAULT_SPOOL:
         folder = os.path.join(folder, options.name)
-    folder = os.path.abspath(os.path.expanduser(folder))
-    os.makedirs(folder, mode=0o700, exist_ok=True)
-    return folder
+    return os.path.abspath(os.path.expanduser(folder))
 
 
 def _end_when_told(agent: Any, options: argparse.Namespace) -> None:
     """First SIGTERM or Ctrl-C: finish the job within the grace; second: leave it. A parent that
     is gone: end at once, the children end with us."""
-    from agents.lifeline import end_with
-
     def told(*_: object) -> None:
         if agent.finish.is_set():
             agent.abandon.set()
@@ -121,9 +195,11 @@ def _end_when_told(agent: Any, options: argparse.Namespace) -> None:
         timer.daemon = True
         timer.start()
 
-    signal.signal(signal.SIGTERM, told)
-    signal.signal(signal.SIGINT, told)
+    for number in ENDING:
+        signal.signal(number, told)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if options.parent_pid:
+        from agents.lifeline import end_with
         end_with(options.parent_pid, lambda: os._exit(0))
 
 

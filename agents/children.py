@@ -6,12 +6,12 @@ import select
 import signal
 import subprocess
 import sys
-import tempfile
 from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional
 
-from agents.runtimes.child import NOBODY, OPENING, Position
+from agents.position import NOBODY, OPENING, Position, shared_file
 
 STDERR_TAIL_BYTES = 2000
+"""What is kept of a child's chatter, which may be endless."""
 CHILD_NAMES = {"onnxruntime": "ort", "fake": "fake"}
 LINE_BYTES = 1 << 20
 
@@ -66,25 +66,31 @@ class ProcessChild(Child):
     """A child in a process of its own, started by ``python``."""
 
     def __init__(self, runtime: str, request: Dict[str, Any], python: str = sys.executable) -> None:
-        self._stderr: IO[bytes] = tempfile.TemporaryFile()
-        shared = tempfile.TemporaryFile()
-        self._position: Optional[Position] = Position(shared.fileno())
-        self._buffer = b""
-        self._silent = False
+        self._buffer = self._tail = b""
+        self._silent = self._mute = False
         self._last = Where(NOBODY, True, 0)
         archive = archive_of(__file__)
-        self._process = subprocess.Popen(
-            [python, *program(archive), "--child", CHILD_NAMES.get(runtime, runtime),
-             "--parent-pid", str(os.getpid())],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._stderr,
-            cwd=archive if os.path.isdir(archive) else None, pass_fds=(shared.fileno(),))
-        self._send(dict(request, position_descriptor=shared.fileno()))
-        shared.close()
+        shared = shared_file()
+        try:
+            self._position: Optional[Position] = Position(shared)
+            self._process = subprocess.Popen(
+                [python, *program(archive), "--child", CHILD_NAMES.get(runtime, runtime),
+                 "--parent-pid", str(os.getpid())],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                cwd=archive if os.path.isdir(archive) else None, pass_fds=(shared,))
+            os.set_blocking(self._stream("stderr").fileno(), False)
+            self._send(dict(request, position_descriptor=shared))
+        finally:
+            os.close(shared)
 
     def next_event(self, timeout_s: float) -> Optional[Dict[str, Any]]:
         while b"\n" not in self._buffer and not self._silent:
-            stream = self._process.stdout
-            if stream is None or not select.select([stream], [], [], timeout_s)[0]:
+            stream = self._stream("stdout")
+            chatter = [] if self._mute else [self._stream("stderr")]
+            ready = select.select([stream, *chatter], [], [], timeout_s)[0]
+            if chatter and chatter[0] in ready:
+                self._hear_chatter()
+            if stream not in ready:
                 return None
             piece = os.read(stream.fileno(), LINE_BYTES)
             self._silent = not piece
@@ -109,31 +115,39 @@ class ProcessChild(Child):
         return "signal {}".format(-code) if code < 0 else "exit code {}".format(code)
 
     def last_words(self) -> str:
-        if self._stderr.closed:
-            return ""
-        self._stderr.seek(0, os.SEEK_END)
-        self._stderr.seek(max(self._stderr.tell() - STDERR_TAIL_BYTES, 0))
-        lines = self._stderr.read().decode("utf-8", "replace").strip().splitlines()
+        if self._position is not None:
+            self._hear_chatter()
+        lines = self._tail.decode("utf-8", "replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
     def close(self) -> None:
         if self._process.poll() is None:
             self._process.send_signal(getattr(signal, "SIGKILL", signal.SIGTERM))
             self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
             if stream is not None:
                 _close_quietly(stream)
-        self._stderr.close()
         if self._position is not None:
             self.where()
             self._position.close()
             self._position = None
 
-    def _send(self, request: Dict[str, Any]) -> None:
-        stream = self._process.stdin
-        if stream is None:
-            return
+    def _stream(self, name: str) -> IO[bytes]:
+        stream: IO[bytes] = getattr(self._process, name)
+        return stream
+
+    def _hear_chatter(self) -> None:
+        """Takes what is there on stderr, without waiting, and keeps its end."""
         try:
+            piece = os.read(self._stream("stderr").fileno(), LINE_BYTES)
+        except BlockingIOError:
+            return
+        self._mute = not piece
+        self._tail = (self._tail + piece)[-STDERR_TAIL_BYTES:]
+
+    def _send(self, request: Dict[str, Any]) -> None:
+        try:
+            stream = self._stream("stdin")
             stream.write(json.dumps(request).encode("ascii") + b"\n")
             stream.flush()
         except BrokenPipeError:

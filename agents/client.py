@@ -1,40 +1,36 @@
 """The agent: enrol, lease, work, give back; and keep trying while the coordinator is away.
 
-    enrol (once) -> [ send what waits -> lease (long poll) -> fetch files -> measure -> spool ] ...
-                                                  heartbeat thread: ttl_s / 4
+    enrol (once) -> [ send what waits -> update? -> lease (long poll) -> work -> spool ] ...
+                                                       heartbeat thread: ttl_s / 4
 
 A result is on disk before it is sent, and sent until it is accepted or refused. ``finish`` ends
-the agent after the job at hand, ``abandon`` at once (its lease then runs out).
+the agent after the job at hand, ``abandon`` at once (its lease then runs out). What an agent that
+waits does not need is imported where it is used.
 """
 
 import logging
 import os
 import threading
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Optional
+from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
-from agents.artifacts import ArtifactCache, ArtifactError
-from agents.children import StartChild
-from agents.environment import identity
-from agents.heartbeat import Heart
-from agents.jobs import KINDS, measure_in_environment
-from agents.link import Backoff, Link, LinkError, Refused
+from agents.link import Backoff, CertificateRefused, Link, LinkError, Refused
 from agents.protocol import (
     PROTOCOL_VERSION,
-    Enrol,
-    Enrolled,
-    Failure,
     Lease,
     LeaseRequest,
-    MeasurePayload,
     ProtocolError,
     ResultEnvelope,
     decode,
     encode,
 )
-from agents.runner import Cancelled, MeasurementFailed
+from agents.settings import AgentError, Settings
 from agents.spool import ResultSpool, Secret, read_secret, send_result, write_secret
 from agents.sysfs import Tree
+from agents.update import OwnFile, UpdateFailed
+
+if TYPE_CHECKING:
+    from agents.children import StartChild
 
 LOG = logging.getLogger("fleetfront.agent")
 POLL_S = 25.0
@@ -42,30 +38,16 @@ POLL_GRACE_S = 15.0
 SHORT_POLL_S = 0.2
 
 
-class AgentError(Exception):
-    """The agent cannot go on; the text says why and what to do."""
-
-
-class Settings(NamedTuple):
-    """``spool`` is the agent's own folder; ``token`` is needed for the first start only."""
-
-    coordinator: str
-    name: str
-    spool: str
-    token: Optional[str] = None
-    cafile: Optional[str] = None
-    once: bool = False
-
-
 class Agent:
-    """``capabilities`` are those sent at enrolment; ``finish`` and ``abandon`` may be set from
-    another thread or a signal handler (then call ``wake``)."""
+    """``capabilities`` finds what is told at enrolment; ``connect`` gives links. ``finish`` and
+    ``abandon`` may be set from another thread or a signal handler (then call ``wake``)."""
 
-    def __init__(self, settings: Settings, capabilities: Dict[str, Any], start_child: StartChild,
-                 tree: Optional[Tree] = None, clock: Callable[[], float] = time.monotonic,
+    def __init__(self, settings: Settings, capabilities: Callable[[], Dict[str, Any]],
+                 start_child: "StartChild", tree: Optional[Tree] = None,
+                 clock: Callable[[], float] = time.monotonic,
                  wait: Optional[Callable[[float], object]] = None,
-                 backoff: Optional[Backoff] = None) -> None:
-        self._settings = settings
+                 backoff: Optional[Backoff] = None, own_file: Optional[OwnFile] = None,
+                 connect: Callable[..., Link] = Link) -> None:
         self._capabilities = capabilities
         self._start_child = start_child
         self._tree = tree or Tree()
@@ -73,20 +55,34 @@ class Agent:
         self.finish = threading.Event()
         self.abandon = threading.Event()
         self._wait = wait or self.finish.wait
+        self._wait_in_job = wait or self.abandon.wait
         self._backoff = backoff or Backoff()
-        self._link = Link(settings.coordinator, None, settings.cafile)
-        self._cache = ArtifactCache(os.path.join(settings.spool, "artifacts"))
+        self._own_file = own_file or OwnFile(None)
+        self._kept = read_secret(settings.spool)
+        self._settings = settings = _with_kept_fingerprint(settings, self._kept)
+        self._connect = connect
+        self._link = connect(settings.coordinator, None, settings.trust)
         self._results: Optional[ResultSpool] = None
         self._working = False
 
     def run(self) -> int:
-        """Until ``finish``, or one job with ``once``. Returns jobs done. Raises AgentError."""
+        """Until ``finish``, or one job with ``once``. Returns jobs done. Raises AgentError, and
+        Updated when the program should start anew from its file."""
         try:
             done = self._serve()
             self._send_last()
+        except OSError as error:
+            raise AgentError(
+                "The spool {} cannot be used ({}): mend its disk or its permissions, or give "
+                "another folder with --spool.".format(self._settings.spool, error)) from error
         finally:
             self._link.close()
         return done
+
+    def wake(self) -> None:
+        """Ends a long poll, so that ``finish`` is seen. A job at hand keeps its link."""
+        if not self._working:
+            self._link.abort()
 
     def _serve(self) -> int:
         done = 0
@@ -96,8 +92,12 @@ class Agent:
                 self._send(results)
                 if done and self._settings.once:
                     break
+                self._update()
                 lease = self._lease()
                 self._backoff.reset()
+            except CertificateRefused as error:
+                self._pause("not connected", error)
+                continue
             except LinkError as error:
                 self._pause("no answer from {}".format(self._settings.coordinator), error)
                 continue
@@ -109,47 +109,25 @@ class Agent:
                 done += 1
         return done
 
-    def wake(self) -> None:
-        """Ends a long poll, so that ``finish`` is seen. A job at hand keeps its link."""
-        if not self._working:
-            self._link.abort()
-
     def _enrolled(self) -> ResultSpool:
-        if self._results is not None:
-            return self._results
-        kept = read_secret(self._settings.spool)
-        known = kept is not None and (
-            self._settings.token is None or kept.url == self._settings.coordinator)
-        if kept is None or not known:
-            kept = self._enrol()
-        self._link.secret = kept.secret
-        self._results = ResultSpool(self._settings.spool, kept.secret)
+        if self._results is None:
+            kept = self._kept
+            if kept is None or _is_elsewhere(self._settings, kept):
+                kept = self._enrol()
+            elif kept.fingerprint != (self._settings.trust.fingerprint or ""):
+                kept = kept._replace(fingerprint=self._settings.trust.fingerprint or "")
+                write_secret(self._settings.spool, kept)
+            self._kept = kept
+            self._link.secret = kept.secret
+            self._results = ResultSpool(self._settings.spool, kept.secret)
         return self._results
 
     def _enrol(self) -> Secret:
-        token = self._settings.token
-        if token is None:
-            raise AgentError(
-                "This agent is not enrolled at {}: get a token there with `fleetfront device enrol "
-                "{}` and start the agent with --token or --token-file.".format(
-                    self._settings.coordinator, self._settings.name))
-        message = Enrol(PROTOCOL_VERSION, token, self._settings.name, identity(self._tree),
-                        self._capabilities)
-        self._link.secret = None
-        try:
-            answer = self._link.request("POST", "/v1/agents", encode(message))
-            enrolled = decode(Enrolled, answer.body)
-        except Refused as refusal:
-            raise AgentError("{} does not enrol {!r} (HTTP {}): {}".format(
-                self._settings.coordinator, self._settings.name, refusal.status,
-                refusal)) from refusal
-        except ProtocolError as error:
-            raise AgentError("{} is no fleetfront coordinator: {}".format(
-                self._settings.coordinator, error)) from error
-        secret = Secret(self._settings.coordinator, self._settings.name, enrolled.agent,
-                        enrolled.secret)
-        write_secret(self._settings.spool, secret)
-        LOG.info("enrolled as %s", enrolled.agent)
+        from agents.enrolment import enrol
+
+        capabilities = self._capabilities() if self._settings.token is not None else {}
+        secret = enrol(self._settings, self._link, capabilities, self._tree)
+        LOG.info("enrolled as %s", secret.agent)
         return secret
 
     def _lease(self) -> Optional[Lease]:
@@ -167,29 +145,44 @@ class Agent:
             raise LinkError("a lease that cannot be read: {}".format(error)) from error
 
     def _refused(self, refusal: Refused) -> None:
-        """426 ends the agent; a secret that is not known any more is exchanged for a new one."""
+        """426 ends the agent unless it can update itself; a secret that is not known any more is
+        exchanged for a new one."""
         if refusal.status == 426:
-            raise AgentError(str(refusal)) from refusal
-        if refusal.status == 401:
+            self._outdated(refusal)
+        elif refusal.status == 401:
             if self._settings.token is None or self._results is None:
                 raise AgentError(
                     "{} does not know this agent any more ({}): enrol it anew with --token.".format(
                         self._settings.coordinator, refusal)) from refusal
-            self._results = None
-            secret = self._enrol_anew()
-            self._link.secret = secret.secret
-            self._results = ResultSpool(self._settings.spool, secret.secret)
-            return
-        self._pause("refused with HTTP {}".format(refusal.status), refusal)
+            self._kept = self._results = None
+        else:
+            self._pause("refused with HTTP {}".format(refusal.status), refusal)
 
-    def _enrol_anew(self) -> Secret:
-        while True:
+    def _update(self) -> None:
+        """Between two jobs. Raises Updated and LinkError."""
+        offered = self._link.offered_sha256
+        if offered is not None and self._own_file.differs(offered):
             try:
-                return self._enrol()
+                self._own_file.update(offered, self._link)
+            except UpdateFailed as error:
+                LOG.warning("not updated, going on with the old version: %s", error)
+
+    def _outdated(self, refusal: Refused) -> None:
+        """Raises Updated and AgentError."""
+        offered, why = self._link.offered_sha256, ""
+        if offered is not None and self._own_file.differs(offered):
+            try:
+                self._own_file.update(offered, self._link)
             except LinkError as error:
-                if self.finish.is_set():
-                    raise AgentError("stopped while enrolling") from error
-                self._pause("no answer from {}".format(self._settings.coordinator), error)
+                self._pause("the coordinator's agent.pyz cannot be had", error)
+                return
+            except UpdateFailed as error:
+                why = " It did not update itself: {}".format(error)
+        raise AgentError(
+            "{} Coordinator: protocol {}; this agent: protocol {}, {}.{} Download {}/agent.pyz to "
+            "this device and start that file, with the same arguments.".format(
+                refusal, "unknown" if refusal.server is None else refusal.server, PROTOCOL_VERSION,
+                self._own_file, why, self._settings.coordinator)) from refusal
 
     def _pause(self, what: str, error: BaseException) -> None:
         delay_s = self._backoff.next_s()
@@ -214,15 +207,23 @@ class Agent:
             link.close()
 
     def _new_link(self) -> Link:
-        return Link(self._settings.coordinator, self._link.secret, self._settings.cafile)
+        return self._connect(self._settings.coordinator, self._link.secret, self._settings.trust)
 
     def _work(self, lease: Lease, results: ResultSpool) -> None:
+        from agents.artifacts import ArtifactCache
+        from agents.heartbeat import Heart
+        from agents.work import Work, Workplace
+
         LOG.info("job %d (%s), attempt %d", lease.job, lease.kind, lease.attempt)
         self._working = True
         heart = Heart(self._new_link(), lease)
+        place = Workplace(ArtifactCache(os.path.join(self._settings.spool, "artifacts")),
+                          self._start_child, self._settings.runtimes, self._tree,
+                          self.abandon, self._wait_in_job, self._clock)
+        work = Work(place, self._link, lease, heart)
         heart.start()
         try:
-            envelope = _Work(self, lease, heart).envelope()
+            envelope = work.envelope()
         finally:
             heart.stop()
             self._working = False
@@ -230,6 +231,9 @@ class Agent:
             LOG.info("job %d: nothing to send (%s)", lease.job, heart.stopped or "abandoned")
             return
         LOG.info("job %d: %s", lease.job, envelope.state)
+        self._keep(lease, envelope, results)
+
+    def _keep(self, lease: Lease, envelope: ResultEnvelope, results: ResultSpool) -> None:
         try:
             results.put(lease, envelope)
         except OSError as error:
@@ -240,86 +244,22 @@ class Agent:
                 LOG.warning("the result of job %d is lost (%s): it will be leased again",
                             lease.job, lost)
 
-    def fetch(self, payload: MeasurePayload, stop: Callable[[], bool]) -> Dict[str, str]:
-        """Local files by sha256, downloaded before anything is timed. Raises Cancelled,
-        ArtifactError."""
-        paths: Dict[str, str] = {}
-        backoff = Backoff()
-        for ref in [payload.reference, *payload.candidates]:
-            while ref.sha256 not in paths:
-                if stop():
-                    raise Cancelled()
-                try:
-                    paths[ref.sha256] = self._cache.path(ref, self._link)
-                except LinkError as error:
-                    LOG.warning("artifact %s: %s", ref.sha256[:12], error)
-                    self.abandon.wait(backoff.next_s())
-        self._cache.trim(list(paths))
-        return paths
 
-    def measured(self, payload: MeasurePayload, paths: Dict[str, str], stop: Callable[[], bool],
-                 heart: Heart) -> Dict[str, Any]:
-        def progress(share_done: float) -> None:
-            heart.progress = share_done
-
-        return measure_in_environment(payload, paths, self._start_child, stop, progress,
-                                      self._tree, self._clock)
-
-    @property
-    def runtimes(self) -> List[str]:
-        return sorted(self._capabilities.get("runtimes", {}))
-
-    def now_s(self) -> float:
-        return self._clock()
+def _with_kept_fingerprint(settings: Settings, kept: Optional[Secret]) -> Settings:
+    """A certificate pinned once stays pinned as long as its coordinator's secret is used. Raises
+    AgentError rather than let that secret out in clear."""
+    if kept is None or not kept.fingerprint or _is_elsewhere(settings, kept):
+        return settings
+    if not settings.coordinator.startswith("https:"):
+        raise AgentError(
+            "This agent was enrolled at {} with a pinned certificate, and {} would carry its "
+            "secret in clear: use https, or enrol it anew with --token.".format(
+                kept.url, settings.coordinator))
+    if settings.trust.fingerprint is not None:
+        return settings
+    return settings._replace(trust=settings.trust._replace(fingerprint=kept.fingerprint))
 
 
-class _Work:
-    """One lease from its payload to its envelope; every failure becomes a reason."""
-
-    def __init__(self, agent: Agent, lease: Lease, heart: Heart) -> None:
-        self._agent = agent
-        self._lease = lease
-        self._heart = heart
-        self._until = agent.now_s() + lease.deadline_s
-
-    def envelope(self) -> Optional[ResultEnvelope]:
-        """None when nobody wants the result."""
-        try:
-            return ResultEnvelope("done", self._result())
-        except Cancelled:
-            if self._heart.stopped == "cancel":
-                return _failed("cancelled", "The coordinator cancelled the job.")
-            if self._heart.stopped is not None or not self._late():
-                return None
-            return _failed("deadline", "The job took longer than its {:g} s.".format(
-                self._lease.deadline_s))
-        except (MeasurementFailed, ArtifactError) as error:
-            return _failed(error.reason, str(error))
-        except ProtocolError as error:
-            return _failed("payload", str(error))
-        except Exception as error:
-            LOG.exception("job %d", self._lease.job)
-            return _failed("defect", "{}: {}".format(type(error).__name__, error))
-
-    def _result(self) -> Dict[str, Any]:
-        if self._lease.kind not in KINDS:
-            return self._refuse("kind", "kind", self._lease.kind, list(KINDS))
-        payload = decode(MeasurePayload, self._lease.payload)
-        if payload.runtime not in self._agent.runtimes:
-            return self._refuse("runtime", "runtime", payload.runtime, self._agent.runtimes)
-        paths = self._agent.fetch(payload, self._stop)
-        return self._agent.measured(payload, paths, self._stop, self._heart)
-
-    def _refuse(self, reason: str, what: str, value: str, known: List[str]) -> Dict[str, Any]:
-        raise MeasurementFailed(reason, "This agent has no {} {!r}; it has {}.".format(
-            what, value, ", ".join(known) or "none"))
-
-    def _late(self) -> bool:
-        return self._agent.now_s() > self._until
-
-    def _stop(self) -> bool:
-        return (self._heart.stopped is not None or self._agent.abandon.is_set() or self._late())
-
-
-def _failed(reason: str, message: str) -> ResultEnvelope:
-    return ResultEnvelope("failed", dict(Failure(reason, message)._asdict()))
+def _is_elsewhere(settings: Settings, kept: Secret) -> bool:
+    """Whether the token is for another coordinator than the one whose secret is kept."""
+    return settings.token is not None and kept.url != settings.coordinator

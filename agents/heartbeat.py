@@ -12,19 +12,21 @@ TIMEOUT_S = 10.0
 
 class Heart:
     """Beats for one lease over a link of its own. ``stopped`` is None, ``cancel`` (the coordinator
-    wants the job no more) or ``stale`` (the lease is not ours any more): both mean, stop."""
+    wants the job no more) or ``stale`` (the lease is not ours any more): both mean, stop.
+    ``phase`` and ``progress`` are what the next beat tells."""
 
     def __init__(self, link: Link, lease: Lease) -> None:
         self._link = link
         self._lease = lease
         self._end = threading.Event()
         self._thread: Optional[threading.Thread] = None
+        self.phase = ""
         self.progress = 0.0
         self.stopped: Optional[str] = None
 
     def beat(self) -> None:
         """One heartbeat. A coordinator that is away changes nothing: the fence will decide."""
-        message = Heartbeat(self._lease.job, self._lease.fence, self.progress)
+        message = Heartbeat(self._lease.job, self._lease.fence, self.progress, self.phase)
         try:
             answer = self._link.request("POST", "/v1/heartbeat", encode(message),
                                         timeout_s=min(TIMEOUT_S, self._lease.ttl_s))

@@ -1,6 +1,5 @@
 """Children end with their parent, however it dies: a death signal, and the end of their stdin."""
 
-import ctypes
 import os
 import signal
 import sys
@@ -14,6 +13,8 @@ def signal_on_parent_death(number: int) -> bool:
     """Asks Linux to send ``number`` when the thread that started us ends. False elsewhere."""
     if not sys.platform.startswith("linux"):
         return False
+    import ctypes
+
     try:
         return bool(ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, number, 0, 0, 0) == 0)
     except (OSError, AttributeError):

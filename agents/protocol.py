@@ -1,16 +1,18 @@
-"""The wire between coordinator and agents: JSON over HTTP, every path under ``/v1``.
+"""The wire between coordinator and agents: JSON over HTTP, messages under ``/v1``.
 
     agent                                         coordinator
       | POST /v1/agents        Enrol         -> Enrolled            one-time token for a secret
       | POST /v1/lease         LeaseRequest  -> Lease | 204         long poll
       | POST /v1/heartbeat     Heartbeat     -> HeartbeatAnswer     every ttl_s / 4; 409: stale
       | GET  /v1/artifacts/H                 -> bytes               range requests honoured
+      | GET  /agent.pyz                      -> bytes               no secret; X-Agent-Sha256
       | PUT  /v1/results/JOB/ATTEMPT?fence=N    ResultEnvelope -> ResultAnswer   X-Content-Sha256
 
 Every refusal is ``ErrorAnswer``. Seconds end in ``_s``; durations, never points in time.
 
 A field with a default may be absent. Unknown fields are ignored, so that version N may add a
-field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first.
+field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
+without a new number, ``Lease.transfer_s``, ``Heartbeat.phase`` and ``X-Agent-Sha256``.
 """
 
 import base64
@@ -76,7 +78,8 @@ class LeaseRequest(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """``fence`` increases strictly per job; ``deadline_s`` counts from the moment of leasing."""
+    """``fence`` increases strictly per job. The files have ``transfer_s`` to arrive and
+    ``deadline_s`` counts from there; without ``transfer_s`` it counts from leasing."""
 
     job: int
     kind: str
@@ -85,14 +88,16 @@ class Lease(NamedTuple):
     ttl_s: float
     deadline_s: float
     payload: Dict[str, Any]
+    transfer_s: float = 0.0
 
 
 class Heartbeat(NamedTuple):
-    """``progress`` is the share done, 0 to 1."""
+    """``progress`` is the share of ``phase`` that is done, 0 to 1."""
 
     job: int
     fence: int
     progress: float = 0.0
+    phase: str = ""
 
 
 class HeartbeatAnswer(NamedTuple):
@@ -197,6 +202,7 @@ class MeasureResult(NamedTuple):
 
 
 CHOICES: Dict[Tuple[type, str], Tuple[str, ...]] = {
+    (Heartbeat, "phase"): ("", "transfer", "device"),
     (HeartbeatAnswer, "verdict"): ("continue", "cancel"),
     (ResultEnvelope, "state"): ("done", "failed"),
     (Measured, "verdict"): ("valid", "invalid", "failed"),

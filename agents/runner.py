@@ -20,7 +20,9 @@ The parent sleeps in ``select`` meanwhile and wakes five times a second.
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from agents.children import Child, StartChild
+from agents.files import NO_SPACE
 from agents.pairing import Level, Series, judge, level_of, quiet, share
+from agents.position import NOBODY
 from agents.protocol import (
     Blocks,
     Measured,
@@ -30,7 +32,6 @@ from agents.protocol import (
     pack_samples,
     unpack_samples,
 )
-from agents.runtimes.child import NOBODY
 
 LISTEN_S = 0.2
 START_LIMIT_S = 120.0
@@ -156,7 +157,13 @@ class _Measurement:
 
     def _attend(self, mode: str, indexes: Sequence[int]) -> Ending:
         """One child from start to end; whom it blames is entered among the failed."""
-        child = self._start_child(self._payload.runtime, self._request(mode, indexes))
+        try:
+            child = self._start_child(self._payload.runtime, self._request(mode, indexes))
+        except OSError as error:
+            if error.errno in NO_SPACE:
+                raise
+            raise MeasurementFailed("runtime", "The runtime {!r} cannot be started: {}".format(
+                self._payload.runtime, error)) from error
         try:
             ending = self._listen(child)
         finally:

@@ -14,46 +14,20 @@ shared with the parent, costs no system call between two blocks of a few millise
 
 import json
 import math
-import mmap
 import os
 import signal
-import struct
 import sys
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, Optional, Sequence
 
 from agents.lifeline import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.meters.memory import MemoryMeter
 from agents.pairing import NS, Rounds, Run, measure_rounds
+from agents.position import OPENING, RUNNING, Position
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
 from agents.runtimes import runtime_named
 from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable, Session
 
-NOBODY = -1
-OPENING, RUNNING = 0, 1
 MEMORY_CALLS = 5
-_LAYOUT = struct.Struct("<qqq")
-
-
-class Position:
-    """Who is at work: session index (``NOBODY`` while starting), opening or running, and a count
-    that changes whenever something went on. The child writes it, the parent reads it."""
-
-    def __init__(self, descriptor: int) -> None:
-        if os.fstat(descriptor).st_size < _LAYOUT.size:
-            os.write(descriptor, _LAYOUT.pack(NOBODY, OPENING, 0))
-        self._memory = mmap.mmap(descriptor, _LAYOUT.size)
-        self._count = 0
-
-    def write(self, index: int, doing: int) -> None:
-        self._count += 1
-        _LAYOUT.pack_into(self._memory, 0, index, doing, self._count)
-
-    def read(self) -> Tuple[int, int, int]:
-        index, doing, count = _LAYOUT.unpack_from(self._memory, 0)
-        return int(index), int(doing), int(count)
-
-    def close(self) -> None:
-        self._memory.close()
 
 
 class Request:

@@ -3,11 +3,19 @@
 import gzip
 import hashlib
 import json
+import os
+import shutil
+import ssl
 import threading
+import zipapp
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
 
+from agents.protocol import PROTOCOL_VERSION, VersionMismatch, check_version
+from agents.update import __file__ as _file_of_agents
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(_file_of_agents)))
 PLAN = {"name": "test", "block_s": 0.004, "min_blocks": 8, "min_s": 0.0, "max_s": 0.2,
         "gate": 0.06, "fresh_session_every_s": 0.1, "warmup_s": 0.005}
 WAIT_S = 60.0
@@ -38,10 +46,29 @@ def written(folder, contents):
     return paths
 
 
+def built_agent(folder, version=PROTOCOL_VERSION, note=""):
+    """The bytes of an agent.pyz; it says ``note``, and that it speaks ``version``."""
+    source, archive = str(folder / "source"), str(folder / "built.pyz")
+    shutil.copytree(os.path.join(ROOT, "agents"), os.path.join(source, "agents"),
+                    ignore=shutil.ignore_patterns("__pycache__"))
+    spoken = "PROTOCOL_VERSION = {}\n"
+    with open(os.path.join(source, "agents", "protocol.py")) as stream:
+        text = stream.read()
+    assert spoken.format(PROTOCOL_VERSION) in text
+    with open(os.path.join(source, "agents", "protocol.py"), "w") as stream:
+        stream.write(text.replace(spoken.format(PROTOCOL_VERSION), spoken.format(version)))
+    with open(os.path.join(source, "agents", "__init__.py"), "a") as stream:
+        stream.write("# {}\n".format(note))
+    zipapp.create_archive(source, archive, main="agents.__main__:main")
+    shutil.rmtree(source)
+    with open(archive, "rb") as stream:
+        return stream.read()
+
+
 class Coordinator:
     """The coordinator's side of the wire, with knobs to be a bad one."""
 
-    def __init__(self):
+    def __init__(self, certificate=None, port=0):
         self.leases: Any = []
         self.artifacts: Any = {}
         self.results: Any = {}
@@ -53,11 +80,18 @@ class Coordinator:
         self.drop = 0
         self.statuses: Any = []
         self.cut_after = None
-        self.wrong_version = False
+        self.protocol = PROTOCOL_VERSION
+        self.agent_file = None
+        self.agent_sha256 = None
+        self.on_artifact: Any = lambda: None
+        self.on_agent_file: Any = lambda: None
         self.changed = threading.Condition()
-        self._server = _Server(("127.0.0.1", 0), _Handler)
+        self._server = _Server(("127.0.0.1", port), _Handler)
         self._server.coordinator = self
-        self.url = "http://127.0.0.1:{}".format(self._server.server_address[1])
+        self.port = self._server.server_address[1]
+        if certificate is not None:
+            self.present(certificate)
+        self.url = "{}://127.0.0.1:{}".format("https" if certificate else "http", self.port)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
 
@@ -66,13 +100,26 @@ class Coordinator:
         self._server.server_close()
         self._thread.join()
 
-    def add(self, contents, job=1, fence=1, ttl_s=30.0, deadline_s=60.0, payload=None, **plan):
+    def present(self, certificate):
+        """TLS with this PEM file of certificate and key, for connections from now on."""
+        self._server.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        self._server.context.load_cert_chain(certificate)
+
+    def offer(self, agent_file):
+        """Serves this agent.pyz and names its digest."""
+        self.agent_file = agent_file
+        self.agent_sha256 = hashlib.sha256(agent_file).hexdigest()
+
+    def add(self, contents, job=1, fence=1, ttl_s=30.0, deadline_s=60.0, payload=None,
+            transfer_s=None, **plan):
         for content in contents:
             self.artifacts[ref_of(content)["sha256"]] = content
         with self.changed:
             self.leases.append({
                 "job": job, "kind": "measure", "attempt": 1, "fence": fence, "ttl_s": ttl_s,
                 "deadline_s": deadline_s, "payload": payload or payload_of(contents, **plan)})
+            if transfer_s is not None:
+                self.leases[-1]["transfer_s"] = transfer_s
             self.changed.notify_all()
 
     def wait_for(self, condition):
@@ -86,6 +133,13 @@ class Coordinator:
 class _Server(ThreadingMixIn, HTTPServer):
     daemon_threads = True
     coordinator: Any = None
+    context: Any = None
+
+    def get_request(self):
+        connection, address = super().get_request()
+        if self.context is not None:
+            connection = self.context.wrap_socket(connection, server_side=True)
+        return connection, address
 
     def handle_error(self, request, client_address):
         pass  # an agent that is killed leaves a broken connection
@@ -117,7 +171,10 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(owner.statuses.pop(0), {"error": "scripted"})
                 return
         secret = self.headers.get("Authorization")
-        if self.path != "/v1/agents" and secret != "Bearer {}".format(owner.secret):
+        if self.path == "/agent.pyz":
+            owner.on_agent_file()
+            self._send_bytes(200, owner.agent_file)
+        elif self.path != "/v1/agents" and secret != "Bearer {}".format(owner.secret):
             self._answer(401, {"error": "unknown secret"})
         elif self.path.startswith("/v1/artifacts/"):
             self._artifact(owner, self.path.split("/")[-1])
@@ -127,17 +184,27 @@ class _Handler(BaseHTTPRequestHandler):
             getattr(self, "_" + self.path.split("/")[-1])(owner, json.loads(body.decode()))
 
     def _agents(self, owner, message):
-        if owner.wrong_version:
-            self._answer(426, {"error": "protocol 9 here, update the agent", "server": 9,
-                               "client": 1})
-        elif message["token"] not in owner.tokens:
+        if self._outdated(owner, message):
+            return
+        if message["token"] not in owner.tokens:
             self._answer(401, {"error": "the token is spent"})
         else:
             owner.tokens.discard(message["token"])
             owner.secret = "secret-of-" + message["token"]
             self._answer(200, {"agent": message["name"], "secret": owner.secret, "protocol": 1})
 
+    def _outdated(self, owner, message):
+        try:
+            check_version(message["protocol"], owner.protocol)
+            return False
+        except VersionMismatch as error:
+            self._answer(426, {"error": str(error), "server": error.server,
+                               "client": error.client})
+            return True
+
     def _lease(self, owner, message):
+        if self._outdated(owner, message):
+            return
         with owner.changed:
             owner.changed.wait_for(lambda: owner.leases, min(message["wait_s"], 0.3))
             lease = owner.leases.pop(0) if owner.leases else None
@@ -168,6 +235,7 @@ class _Handler(BaseHTTPRequestHandler):
         if content is None:
             self._answer(404, {"error": "no such artifact"})
             return
+        owner.on_artifact()
         start = 0
         if "Range" in self.headers:
             start = int(self.headers["Range"][len("bytes="):].rstrip("-"))
@@ -181,8 +249,13 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(rest)
 
     def _answer(self, status, content):
-        body = b"" if content is None else json.dumps(content).encode()
+        self._send_bytes(status, b"" if content is None else json.dumps(content).encode())
+
+    def _send_bytes(self, status, body):
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
+        agent_sha256 = self.server.coordinator.agent_sha256
+        if agent_sha256 and (self.path == "/v1/lease" or status == 426):
+            self.send_header("X-Agent-Sha256", agent_sha256)
         self.end_headers()
         self.wfile.write(body)

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from agents import runner
+from agents import children, position, runner
+from agents.capabilities import runtime_versions
 from agents.children import ProcessChild, archive_of, program
-from agents.doctor import runtime_versions
 from agents.runner import Cancelled, MeasurementFailed, measure
 from tests.agents_tests.fakes import fake_model, payload_of, written
 
@@ -137,3 +137,28 @@ def test_the_program_is_the_archive_or_the_package(tmp_path):
     assert program(str(tmp_path / "agent.pyz")) == [str(tmp_path / "agent.pyz")]
     assert archive_of(os.path.join(str(tmp_path), "agent.pyz", "agents", "children.py")) == str(
         tmp_path / "agent.pyz")
+
+
+def test_endless_chatter_holds_up_nobody_and_is_not_kept(tmp_path):
+    chatterer = tmp_path / "python"
+    chatterer.write_text("#!/bin/sh\nwhile :; do echo a library complains >&2; done\n")
+    chatterer.chmod(0o700)
+    child = ProcessChild("fake", {"mode": "versions"}, str(chatterer))
+    try:
+        for _ in range(200):
+            assert child.next_event(0.2) is None
+        assert child.last_words() and len(child._tail) <= children.STDERR_TAIL_BYTES
+        assert child.ended() is None
+    finally:
+        child.close()
+
+
+def test_a_child_shares_a_file_that_has_no_name(monkeypatch, tmp_path):
+    monkeypatch.delattr(os, "memfd_create", raising=False)  # as before Python 3.8
+    monkeypatch.setattr(position, "_FOLDERS", ("/nonexistent", str(tmp_path)))
+    result = measured(tmp_path, [REFERENCE, GOOD])
+    assert verdicts(result) == [("valid", [])]
+    assert not [name for name in os.listdir(str(tmp_path)) if name.startswith("fleetfront")]
+    monkeypatch.setattr(position, "_FOLDERS", ("/nonexistent",))
+    with pytest.raises(OSError):
+        position.shared_file()

@@ -6,10 +6,11 @@ import threading
 import pytest
 
 from agents.children import ProcessChild
-from agents.client import Agent, AgentError, Settings
+from agents.client import Agent
 from agents.heartbeat import Heart
 from agents.link import Backoff, Link
-from agents.protocol import Lease, MeasureResult, decode
+from agents.protocol import PROTOCOL_VERSION, Lease, MeasureResult, decode
+from agents.settings import AgentError, Settings
 from agents.sysfs import Tree
 from tests.agents_tests.fakes import fake_model, payload_of
 
@@ -20,9 +21,9 @@ CAPABLE = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": 
 
 def agent_of(coordinator, tmp_path, start_child=ProcessChild, **settings):
     defaults = {"coordinator": coordinator.url, "name": "desk", "spool": str(tmp_path),
-                "token": "token-1", "once": True}
-    return Agent(Settings(**dict(defaults, **settings)), CAPABLE, start_child, Tree(str(tmp_path)),
-                 backoff=Backoff(0.001, 0.01))
+                "token": "token-1", "once": True, "runtimes": ("fake",)}
+    return Agent(Settings(**dict(defaults, **settings)), lambda: CAPABLE, start_child,
+                 Tree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
 
 
 def only_result(coordinator):
@@ -69,17 +70,27 @@ def test_without_token_or_with_a_spent_one_it_says_what_to_do(coordinator, tmp_p
         agent_of(coordinator, tmp_path, token="wrong").run()
 
 
-def test_another_version_ends_it_with_the_coordinators_words(coordinator, tmp_path):
-    coordinator.wrong_version = True
-    with pytest.raises(AgentError, match="protocol 9 here"):
+@pytest.mark.parametrize("server", [PROTOCOL_VERSION + 2, PROTOCOL_VERSION + 9])
+def test_another_version_ends_it_with_both_versions_and_the_mend(coordinator, tmp_path, server):
+    coordinator.protocol = server
+    words = "protocol {}; this agent: protocol {}, .*{}/agent.pyz".format(
+        server, PROTOCOL_VERSION, coordinator.url)
+    with pytest.raises(AgentError, match=words):
         agent_of(coordinator, tmp_path).run()
-    coordinator.wrong_version = False
+    assert coordinator.tokens == {"token-1", "token-2"}
+    coordinator.protocol = PROTOCOL_VERSION
     agent = agent_of(coordinator, tmp_path)
     coordinator.add([REFERENCE])
     agent.run()
-    coordinator.statuses = [426]
-    with pytest.raises(AgentError, match="scripted"):
+    coordinator.protocol = server
+    with pytest.raises(AgentError, match=words):
         agent_of(coordinator, tmp_path).run()
+
+
+def test_a_coordinator_that_is_one_version_ahead_serves_it(coordinator, tmp_path):
+    coordinator.protocol = PROTOCOL_VERSION + 1
+    coordinator.add([REFERENCE])
+    assert agent_of(coordinator, tmp_path).run() == 1
 
 
 def test_a_coordinator_that_is_away_is_tried_again(coordinator, tmp_path):
@@ -179,7 +190,8 @@ def test_heartbeats_go_on_while_the_job_runs(coordinator, tmp_path):
     agent.abandon.set()
     thread.join(60)
     assert not thread.is_alive() and coordinator.results == {}
-    assert coordinator.heartbeats[0] == {"job": 1, "fence": 1, "progress": 0.0}
+    assert dict(coordinator.heartbeats[0], phase="") == {
+        "job": 1, "fence": 1, "progress": 0.0, "phase": ""}
 
 
 def test_a_coordinator_that_is_away_does_not_stop_the_heart(coordinator):

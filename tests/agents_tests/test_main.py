@@ -1,44 +1,21 @@
 """The agent as a process, from the folder and from one file."""
 
-import io
+import argparse
+import hashlib
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
-import zipapp
-from typing import Any
 
 import pytest
 
-from agents import doctor
-from agents.__main__ import main
-from agents.children import archive_of
-from tests.agents_tests.fakes import WAIT_S, fake_model
+from agents.__main__ import _parser
+from tests.agents_tests.fakes import ROOT, WAIT_S, built_agent, fake_model
 
 REFERENCE = fake_model(latency_s=1e-4)
 GOOD = fake_model(latency_s=2e-5)
 HANGING = fake_model(hang={"at": "open"})
-ROOT = archive_of(doctor.__file__)
-
-
-@pytest.fixture
-def started():
-    """Starts agents and ends them."""
-    processes: Any = []
-
-    def start(*words, **changes):
-        processes.append(subprocess.Popen(
-            [sys.executable, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            cwd=changes.pop("cwd", ROOT), **changes))
-        return processes[-1]
-
-    yield start
-    for process in processes:
-        if process.poll() is None:
-            process.kill()
-        process.wait()
-        process.stdout.close()
 
 
 def words_for(coordinator, tmp_path, *more):
@@ -55,10 +32,7 @@ def test_the_folder_does_one_job(coordinator, tmp_path, started):
 
 
 def test_one_file_does_one_job_anywhere(coordinator, tmp_path, started):
-    folder = tmp_path / "build"
-    shutil.copytree(os.path.join(ROOT, "agents"), str(folder / "agents"))
-    zipapp.create_archive(str(folder), str(tmp_path / "agent.pyz"), main="agents.__main__:main")
-    shutil.rmtree(str(folder))
+    (tmp_path / "agent.pyz").write_bytes(built_agent(tmp_path))
     coordinator.add([REFERENCE, GOOD, fake_model(crash={"at": 3, "how": "segv"})])
     process = started(str(tmp_path / "agent.pyz"),
                       *words_for(coordinator, tmp_path, "--once"), cwd=str(tmp_path))
@@ -131,6 +105,10 @@ def test_it_ends_with_its_parent_and_takes_its_children_along(coordinator, tmp_p
 @pytest.mark.parametrize("words, text", [
     ([], "--coordinator is missing"),
     (["--coordinator", "nowhere"], "must be http"),
+    (["--coordinator", "https://x", "--fingerprint", "sha256:12"], "64 hexadecimal digits"),
+    (["--coordinator", "http://x", "--fingerprint", "sha256:" + "a" * 64], "are for https"),
+    (["--coordinator", "https://x", "--cafile", "/nonexistent"], "/nonexistent"),
+    (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is no program"),
     (["--coordinator", "http://127.0.0.1:1", "--token-file", "/nonexistent"], "No such file"),
 ])
 def test_wrong_use_is_told_in_one_line(tmp_path, started, words, text):
@@ -149,17 +127,70 @@ def test_two_agents_do_not_share_a_folder(coordinator, tmp_path, started):
     assert first.poll() is None
 
 
-def test_the_doctor_names_the_mend(capsys, monkeypatch):
-    monkeypatch.setattr(doctor, "runtime_versions",
-                        lambda *_: {"problem": "install it, `pip install onnxruntime`"})
-    out = io.StringIO()
-    assert doctor.report(sys.executable, out) == 1
-    with pytest.raises(SystemExit):
-        main(["--doctor"])
-    assert "MISSING: install it" in out.getvalue() and "memory meter   ok" in out.getvalue()
-    monkeypatch.setattr(doctor, "runtime_versions", lambda *_: {
-        "onnxruntime": "1.0", "providers": ["CPUExecutionProvider"]})
-    assert main(["--doctor"]) == 0
-    assert "1.0, CPUExecutionProvider" in capsys.readouterr().out
+def test_the_version_names_protocol_and_digest(tmp_path, started):
+    content = built_agent(tmp_path, version=7)
+    (tmp_path / "agent.pyz").write_bytes(content)
+    process = started(str(tmp_path / "agent.pyz"), "--version", cwd=str(tmp_path))
+    output, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0, output
+    assert "protocol 7" in output.decode()
+    assert hashlib.sha256(content).hexdigest() in output.decode()
+    process = started("-m", "agents", "--version")
+    output, _ = process.communicate(timeout=WAIT_S)
+    assert process.returncode == 0 and "started from a folder" in output.decode()
 
 
+def test_a_token_file_is_missed_only_before_the_first_start(coordinator, tmp_path, started):
+    (tmp_path / "token").write_text("token-1")
+    words = words_for(coordinator, tmp_path, "--once", "--token-file", str(tmp_path / "token"))
+    for job in (1, 2):
+        coordinator.add([REFERENCE], job=job)
+        assert started("-m", "agents", *words).wait(WAIT_S) == 0
+        (tmp_path / "token").unlink() if job == 1 else None
+    assert len(coordinator.results) == 2 and coordinator.paths().count("/v1/agents") == 1
+
+
+def test_an_enrolled_agent_asks_for_a_lease_before_it_starts_a_runtime(
+        coordinator, tmp_path, started):
+    """Importing a runtime takes seconds, and is the measuring child's affair."""
+    coordinator.add([REFERENCE])
+    assert started("-m", "agents", *words_for(coordinator, tmp_path, "--once")).wait(WAIT_S) == 0
+    asked = len(coordinator.requests)
+    no_python = tmp_path / "python"
+    no_python.write_text("#!/bin/sh\nexec sleep 1000\n")
+    no_python.chmod(0o700)
+    words = words_for(coordinator, tmp_path, "--runtime-python", str(no_python))
+    started("-m", "agents", *words)
+    coordinator.wait_for(lambda: "/v1/lease" in coordinator.paths()[asked:])
+
+
+def test_the_parent_loads_only_what_it_needs(coordinator, tmp_path, started):
+    """The rest costs every device memory and start-up time; ssl is for https addresses."""
+    coordinator.add([REFERENCE])
+    assert started("-m", "agents", *words_for(coordinator, tmp_path, "--once")).wait(WAIT_S) == 0
+    asked = len(coordinator.requests)
+    with open(str(tmp_path / "said"), "w+b") as said:
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-v", "-m", "agents", *words_for(coordinator, tmp_path)],
+            cwd=ROOT, stderr=said)
+        coordinator.wait_for(lambda: len(coordinator.requests) > asked)
+        process.kill()
+        process.wait()
+        said.seek(0)
+        text = said.read().decode()
+    loaded = {line.split("'")[1] for line in text.splitlines() if line.startswith("import '")}
+    assert {"agents.client", "http.client"} <= loaded
+    unwanted = {"ssl", "tempfile", "shutil", "subprocess", "ctypes", "gzip", "agents.doctor",
+                "agents.work", "agents.children", "agents.runtimes", "agents.tls",
+                "agents.environment"}
+    assert loaded & unwanted == set()
+
+
+def test_every_option_is_documented():
+    with open(os.path.join(ROOT, "docs", "agent.md"), encoding="utf-8") as stream:
+        text = stream.read()
+    shown = [action for action in _parser()._actions
+             if action.help != argparse.SUPPRESS and action.dest != "help"]
+    assert len(shown) > 10
+    for action in shown:
+        assert re.search("^[|][^|]*`{}[ `]".format(action.option_strings[0]), text, re.MULTILINE)

@@ -3,9 +3,9 @@
 import pytest
 
 from agents.children import Child, Where
+from agents.position import NOBODY
 from agents.protocol import MeasurePlan, ProtocolError, pack_samples, unpack_samples
 from agents.runner import Cancelled, MeasurementFailed, measure, step_limit_s
-from agents.runtimes.child import NOBODY
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01)

@@ -3,7 +3,6 @@ import stat
 
 import pytest
 
-from agents.files import SpoolInUse, lock_folder, write_durably
 from agents.link import Link, LinkError, Refused
 from agents.protocol import Lease, ResultEnvelope
 from agents.spool import ResultSpool, Secret, read_secret, write_secret
@@ -87,19 +86,55 @@ def test_the_secret_is_kept_for_its_owner_only(tmp_path):
     assert read_secret(str(tmp_path)) is None
 
 
-def test_writing_leaves_no_partial_file(tmp_path, monkeypatch):
-    path = str(tmp_path / "x")
-    write_durably(path, b"old")
-    monkeypatch.setattr(os, "replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
-    with pytest.raises(OSError):
-        write_durably(path, b"new")
-    assert os.listdir(str(tmp_path)) == ["x"]
-    assert (tmp_path / "x").read_bytes() == b"old"
+def test_an_agent_of_before_fingerprints_is_still_enrolled(tmp_path):
+    (tmp_path / "agent.json").write_text(
+        '{"agent":"desk","name":"desk","secret":"hush","url":"http://x:1"}')
+    assert read_secret(str(tmp_path)) == Secret("http://x:1", "desk", "desk", "hush", "")
 
 
-def test_a_folder_has_one_agent(tmp_path):
-    unlock = lock_folder(str(tmp_path))
-    with pytest.raises(SpoolInUse, match="--spool"):
-        lock_folder(str(tmp_path))
-    unlock()
-    lock_folder(str(tmp_path))()
+def damage(path, how):
+    if how == "a folder":
+        os.unlink(path)
+        os.mkdir(path)
+        return
+    with open(path, "rb") as stream:
+        whole = stream.read()
+    with open(path, "wb") as stream:
+        stream.write({"cut": whole[:-9], "zeros": b"\0" * len(whole), "empty": b"",
+                      "of something else": b"{}"}[how])
+
+
+@pytest.mark.parametrize("how", ["cut", "zeros", "empty", "of something else", "a folder"])
+def test_one_damaged_result_does_not_block_the_others(tmp_path, coordinator, link, caplog, how):
+    spool = ResultSpool(str(tmp_path), "s")
+    for job in (1, 2, 3):
+        spool.put(LEASE._replace(job=job), SMALL)
+    folder = os.path.dirname(spool._path((1, 2, 7)))
+    damage(spool._path((2, 2, 7)), how)
+    assert spool.send_all(link) == []
+    assert sorted(coordinator.results) == ["/v1/results/1/2?fence=7", "/v1/results/3/2?fence=7"]
+    assert spool.waiting() == [] == ResultSpool(str(tmp_path), "s").waiting()
+    assert os.listdir(folder) == ["000000000002-2-7.json.damaged"]
+    assert "the result of job 2 is damaged" in caplog.text and "set aside" in caplog.text
+
+
+def test_a_card_that_has_turned_read_only_keeps_the_agent_going(
+        tmp_path, coordinator, link, monkeypatch, caplog):
+    spool = ResultSpool(str(tmp_path), "s")
+    spool.put(LEASE, SMALL)
+
+    def read_only(path):
+        raise OSError(30, "Read-only file system", path)
+
+    monkeypatch.setattr(os, "unlink", read_only)
+    for _ in range(2):
+        assert spool.send_all(link) == []
+    assert len(coordinator.requests) == 1 and "cannot be removed" in caplog.text
+    # After a reboot it is sent once more, which changes nothing.
+    assert ResultSpool(str(tmp_path), "s").waiting() == [(12, 2, 7)]
+
+
+def test_a_secret_that_is_damaged_is_told(tmp_path, caplog):
+    (tmp_path / "agent.json").write_text("{")
+    assert read_secret(str(tmp_path)) is None
+    assert "has to be enrolled anew" in caplog.text

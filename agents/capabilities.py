@@ -1,0 +1,45 @@
+"""What this device offers: job kinds, runtimes that start, meters that read."""
+
+from typing import Any, Dict, List
+
+from agents.children import ProcessChild, StartChild
+from agents.jobs import KINDS
+from agents.meters import METERS
+from agents.runner import LISTEN_S, START_LIMIT_S
+
+
+def runtime_versions(runtime: str, start_child: StartChild) -> Dict[str, Any]:
+    """What the runtime says of itself in the child's interpreter; ``{"problem": text}`` if none."""
+    try:
+        child = start_child(runtime, {"mode": "versions"})
+    except OSError as error:
+        return {"problem": "it cannot be started: {}".format(error)}
+    try:
+        for _ in range(int(START_LIMIT_S / LISTEN_S)):
+            event = child.next_event(LISTEN_S)
+            if event is not None and event["event"] == "ready":
+                return dict(event["versions"])
+            if event is not None:
+                return {"problem": str(event.get("reason", event["event"]))}
+            ended = child.ended()
+            if ended is not None:
+                return {"problem": "{} {}".format(ended, child.last_words()).strip()}
+        return {"problem": "it does not start within {:g} s".format(START_LIMIT_S)}
+    finally:
+        child.close()
+
+
+def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
+    """What the agent tells when it enrols. Starts every runtime once, which takes seconds."""
+    def start(runtime: str, request: Dict[str, Any]) -> ProcessChild:
+        return ProcessChild(runtime, request, python)
+
+    found = {name: runtime_versions(name, start) for name in runtimes}
+    return {
+        "kinds": list(KINDS),
+        "runtimes": {name: versions for name, versions in found.items()
+                     if "problem" not in versions},
+        "missing": {name: versions["problem"] for name, versions in found.items()
+                    if "problem" in versions},
+        "meters": {meter.name: meter().problem() or "ok" for meter in METERS},
+    }

@@ -1,0 +1,22 @@
+"""What one agent is started with."""
+
+from typing import NamedTuple, Optional, Tuple
+
+from agents.link import NO_TRUST, Trust
+
+
+class AgentError(Exception):
+    """The agent cannot go on; the text says why and what to do."""
+
+
+class Settings(NamedTuple):
+    """``spool`` is the agent's own folder; ``token`` is needed for the first start only; jobs for
+    other ``runtimes`` are given back."""
+
+    coordinator: str
+    name: str
+    spool: str
+    token: Optional[str] = None
+    trust: Trust = NO_TRUST
+    once: bool = False
+    runtimes: Tuple[str, ...] = ("onnxruntime",)
