@@ -1,0 +1,111 @@
+"""One ONNX file measured on a device of a running coordinator; the file is its own reference, so
+that drift of the machine shows.
+
+    upload, if it is not there --> inspect, in a builder, if a builder did not make it --> measure
+"""
+
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from searcher.client import CoordinatorClient
+from searcher.errors import ProtocolError, UserError, nearest
+from searcher.job_flow import ENDED
+from searcher.measurement import Plan
+from searcher.uploading import checked_size, upload
+
+LOCAL_DEVICE = "local_cpu"
+Say = Callable[[str], None]
+"""Called with what is going on, whenever it changes."""
+
+
+def measure_on(
+    client: CoordinatorClient, model: Path, device: str | None, plan: Plan,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """The document of ``fleetfront measure``. Raises UserError; ProtocolError for conflicts."""
+    size_bytes = checked_size(model)
+    chosen = device_of(client, device)
+    sha256 = upload(client, model, lambda sent, of: say(f"uploading: {sent * 10 // of * 10} %"))
+    pool, request = f"device:{chosen}", request_of(sha256, size_bytes, plan)
+    try:
+        job = client.submit_job("measure", pool, request)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+        inspect(client, model, sha256, say)
+        job = client.submit_job("measure", pool, request)
+    return measured_document(model, _ended(client, job, f"measuring on {chosen}", say))
+
+
+def device_of(client: CoordinatorClient, wanted: str | None) -> str:
+    """``wanted``, else this machine, else the only device. Raises UserError unless it is there and
+    active."""
+    states = {row["name"]: row["state"] for row in client.devices()}
+    if wanted is None:
+        active = [name for name, state in states.items() if state == "active"]
+        if LOCAL_DEVICE not in active and len(active) != 1:
+            raise UserError(
+                f"Name the device with --device. Active: {', '.join(sorted(active)) or 'none'}.")
+        return LOCAL_DEVICE if LOCAL_DEVICE in active else active[0]
+    if wanted not in states:
+        raise UserError(f"There is no device {wanted!r}. {nearest(wanted, states)}")
+    if states[wanted] != "active":
+        raise UserError(f"The device {wanted!r} is {states[wanted]}: it gets no work. Release it, "
+                        "or choose another with --device.")
+    return wanted
+
+
+def inspect(client: CoordinatorClient, model: Path, sha256: str, say: Say) -> dict[str, Any]:
+    """What a builder finds in an uploaded model. Raises UserError when it is refused."""
+    job = client.submit_job("inspect", "builder", {"sha256": sha256}, retry=True)
+    job = _ended(client, job, "inspecting", say)
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be inspected: {job['message'] or job['reason']}")
+    found: dict[str, Any] = job["result"]["inspection"]
+    if not found["accepted"]:
+        raise UserError(f"{model} is refused ({found['reason']}): {found['message']}")
+    return found
+
+
+def _ended(client: CoordinatorClient, job: dict[str, Any], doing: str, say: Say) -> dict[str, Any]:
+    while job["state"] not in ENDED:
+        say(doing if job["state"] == "leased" else f"waiting for {job['pool']}")
+        job = client.wait_job(job["job"], wait_s=2.0)
+    return job
+
+
+def request_of(sha256: str, size_bytes: int, plan: Plan) -> dict[str, Any]:
+    """The payload of the measurement; measured anew each time."""
+    file = {"sha256": sha256, "size_bytes": size_bytes}
+    return {
+        "reference": file, "candidates": [file], "runtime": "onnxruntime",
+        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
+        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31),
+    }
+
+
+def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """``values, intervals, n, verdict, warnings, environment`` of an ended job. Raises UserError
+    when the file could not be measured."""
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
+    result = job["result"]
+    entry = result["measurements"][0]
+    if entry["verdict"] == "failed":
+        raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
+    summary = entry.get("summary") or {}
+    values = {"latency_s": summary.get("latency_s"),
+              "latency_p99_s": (summary.get("p99_s") or {}).get("value"),
+              "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
+              "memory_bytes": entry.get("memory_bytes")}
+    intervals = {}
+    if summary:
+        intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
+        if values["latency_p99_s"] is not None:
+            intervals["latency_p99_s"] = [summary["p99_s"]["low"], summary["p99_s"]["high"]]
+    return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
+            "verdict": entry["verdict"],
+            "warnings": [*entry["reasons"], *summary.get("warnings", [])],
+            "environment": result["environment"]}
