@@ -14,6 +14,10 @@ from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserErr
 Kind = Literal["compress", "train", "evaluate", "inspect", "measure"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
+_WITHOUT_TEXT = {
+    401: "The coordinator does not know this token, or it was revoked. Ask its operator for one.",
+    403: "The role of this token may not do this. Ask the operator of the coordinator.",
+}
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
@@ -278,7 +282,9 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     try:
         message = str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        message = f"The coordinator answered {answer.status_code} without saying why."
+        # The answer to a HEAD has no text.
+        message = _WITHOUT_TEXT.get(
+            answer.status_code, f"The coordinator answered {answer.status_code} without a reason.")
     if answer.status_code in (503, 507):
         raise LedgerError(message)
     if answer.status_code in (400, 401, 403, 404):

@@ -72,6 +72,8 @@ class Tree:
             if child.poll() is None:
                 child.kill()
                 child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
 
 
 def _spawn(directory: Path, name: str, command: list[str],
