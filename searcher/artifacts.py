@@ -1,8 +1,14 @@
-"""Files by content: ``folder/<sha256>``."""
+"""Files by content: ``folder/<sha256>``, written, synced, renamed.
+
+What is being written has a name that begins with a dot and no reader: ``.<sha256>.<writer>``.
+"""
 
 import hashlib
 import os
 from pathlib import Path
+
+LEFTOVER_S = 86_400.0
+"""Age after which nobody continues what was being written."""
 
 
 def place_artifact(folder: Path, content: bytes) -> Path:
@@ -12,12 +18,36 @@ def place_artifact(folder: Path, content: bytes) -> Path:
     if not path.exists():
         partial = folder / f".{path.name}.{os.getpid()}"
         try:
-            with partial.open("wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            partial.replace(path)
+            partial.write_bytes(content)
+            settle(partial, path)
         except BaseException:
             partial.unlink(missing_ok=True)
             raise
     return path
+
+
+def settle(partial: Path, path: Path) -> None:
+    """Make a written file durable under its name; a reader sees all of it or nothing."""
+    with partial.open("rb") as stream:
+        os.fsync(stream.fileno())
+    partial.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def sha256_of_file(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def sweep(folder: Path, now_s: float) -> list[str]:
+    """Remove what writers left unfinished over a day ago; the names."""
+    removed = []
+    for path in folder.glob(".*"):
+        if path.is_file() and now_s - path.stat().st_mtime > LEFTOVER_S:
+            path.unlink(missing_ok=True)
+            removed.append(path.name)
+    return removed

@@ -1,6 +1,6 @@
 """A builder process: lease a job, build or evaluate, put the result; ends with its parent.
 
-    lease --> compress | train | evaluate --> artifact (write, fsync, rename) --> result
+    lease --> compress | train | evaluate | inspect --> artifact (write, fsync, rename) --> result
       ^                                                                             |
       +-----------------------------------------------------------------------------+
 """
@@ -23,8 +23,10 @@ from agents.protocol import Lease
 from searcher.artifacts import place_artifact
 from searcher.builder import Build, Builder
 from searcher.client import CoordinatorClient
+from searcher.datasets.sources import UPLOADED
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
+from searcher.inspection import inspect
 from searcher.lifeline import die_with_parent
 from searcher.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
@@ -42,6 +44,8 @@ class Workshop:
 
     def do(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
         """The result of one job. Raises FleetfrontError with a reason the ledger can keep."""
+        if kind == "inspect":
+            return {"inspection": inspect(self.folder / "artifacts" / payload["sha256"])}
         torch.set_num_threads(int(payload.get("threads", 1)))
         builder = self._builder(payload["task"], int(payload.get("seed", 0)))
         if kind == "evaluate":
@@ -114,6 +118,7 @@ def beat(client: CoordinatorClient, lease: Lease, ended: threading.Event) -> Non
 
 def serve(url: str, token: str, folder: Path) -> None:
     """Lease and work until killed."""
+    os.environ[UPLOADED] = str(folder / "artifacts")
     workshop = Workshop(folder)
     with CoordinatorClient(url, token) as client, CoordinatorClient(url, token) as pulse:
         while True:

@@ -1,5 +1,6 @@
 """``campaign.toml`` -> ``Campaign``: one table, one frozen dataclass; unknown keys are errors."""
 
+import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,7 @@ from searcher.measurement import Plan, plan_of
 SAMPLERS = ("tpe", "nsga2", "random")
 CONSTRAINTS = {"accuracy_drop", "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}
 MEASURABLE = {"accuracy", "latency_s", "file_bytes"}
+DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
 
 @dataclass(frozen=True)
@@ -67,7 +69,9 @@ def load(path: Path) -> Campaign:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"There is no campaign file {path}.") from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except RecursionError as error:
+        raise UserError(f"{path} cannot be read as TOML: it is nested too deeply.") from error
+    except (OSError, ValueError) as error:  # not only TOMLDecodeError: a number of many digits
         raise UserError(f"{path} cannot be read as TOML: {error}.") from error
     try:
         return from_document(document)
@@ -77,10 +81,12 @@ def load(path: Path) -> Campaign:
 
 def from_document(document: Mapping[str, Any]) -> Campaign:
     """A campaign from the parsed document; every unknown key or wrong type raises UserError."""
+    _bounded(document)
     _known(document, {"name", "task", "seed", "budget", "objectives", "constraints",
                       "measurement", "devices", "search", "builders"}, "the campaign")
     name = _text(document, "name")
-    if not all(c.isalnum() or c in "-_." for c in name) or not name[0].isalnum() or len(name) > 80:
+    plain = name.isascii() and name[0].isalnum() and len(name) <= 80
+    if not plain or not all(c.isalnum() or c in "-_." for c in name):
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
     budget = _table(document, "budget", {"candidates", "wall_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
@@ -99,6 +105,29 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         search=_search(search),
         builders=int(_number(document, "builders", 0, 0, 256, whole=True)),
     )
+
+
+def _bounded(document: Mapping[str, Any]) -> None:
+    """What is said about a value below shows it: it must be short enough to be shown."""
+    level: list[Any] = [document]
+    count = 0
+    for _ in range(DEEPEST):
+        count += len(level)
+        deeper: list[Any] = []
+        for value in level:
+            if isinstance(value, str) and len(value) > LONGEST_TEXT:
+                raise UserError(f"{value[:60]!r}... is longer than {LONGEST_TEXT} letters.")
+            if isinstance(value, int) and abs(value) >= LARGEST:
+                raise UserError(f"A whole number of {value.bit_length()} bits is too large.")
+            if isinstance(value, Mapping):
+                deeper += (*value, *value.values())
+            elif isinstance(value, list):
+                deeper += value
+        level = deeper
+        if count + len(level) > MOST_VALUES:
+            raise UserError(f"The campaign holds more than {MOST_VALUES} values.")
+    if level:
+        raise UserError(f"The campaign is nested more than {DEEPEST} levels deep.")
 
 
 def _known(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
@@ -195,7 +224,7 @@ def _search(table: Mapping[str, Any]) -> Search:
 
 def _range(name: str, value: Any) -> tuple[float, float]:
     numbers = isinstance(value, list) and len(value) == 2 and all(
-        isinstance(v, int | float) and not isinstance(v, bool) for v in value)
+        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
     if not numbers or value[0] > value[1]:
         raise UserError(f"limits: {name} = {value!r} must be [low, high].")
     return float(value[0]), float(value[1])

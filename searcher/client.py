@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal
 
@@ -11,9 +11,13 @@ import httpx
 from agents import protocol
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
 
-Kind = Literal["compress", "train", "evaluate", "measure"]
+Kind = Literal["compress", "train", "evaluate", "inspect", "measure"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
+_WITHOUT_TEXT = {
+    401: "The coordinator does not know this token, or it was revoked. Ask its operator for one.",
+    403: "The role of this token may not do this. Ask the operator of the coordinator.",
+}
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
@@ -204,6 +208,25 @@ class CoordinatorClient:
     def artifact(self, sha256: str) -> bytes:
         return self._send("GET", f"/v1/artifacts/{sha256}").content
 
+    def upload_offset(self, sha256: str) -> tuple[int, bool]:
+        """How many bytes of an uploaded file have arrived, and whether it is complete."""
+        return _progress(self._send("HEAD", f"/v1/artifacts/{sha256}", also=(404,)))
+
+    def put_piece(
+        self, sha256: str, start: int, piece: bytes, size_bytes: int
+    ) -> tuple[int, bool]:
+        """Send ``piece``, not empty, of a file; the offset reached, and whether it is complete.
+
+        Raises ProtocolError (409) when bytes before ``start`` are missing or another request
+        sends the same file, UserError when the whole has another digest.
+        """
+        where = f"bytes {start}-{start + len(piece) - 1}/{size_bytes}"
+        answer = self._send(
+            "PUT", f"/v1/artifacts/{sha256}", piece,
+            headers={"Content-Range": where, "Content-Type": "application/octet-stream"},
+            wait_s=600.0)
+        return _progress(answer)
+
     def _json(
         self, method: str, path: str, body: Mapping[str, Any] | None = None, *,
         query: Mapping[str, Any] | None = None, wait_s: float = 0.0,
@@ -215,9 +238,9 @@ class CoordinatorClient:
     def _send(
         self, method: str, path: str, content: bytes | None = None, *,
         query: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None,
-        wait_s: float = 0.0,
+        wait_s: float = 0.0, also: Container[int] = (),
     ) -> httpx.Response:
-        """The answer, 2xx; retried as the class says."""
+        """The answer, 2xx or one of ``also``; retried as the class says."""
         give_up_s = self._clock() + self._retry_for_s
         pause_s = _FIRST_PAUSE_S
         kind = {"Content-Type": "application/json"} if content is not None else {}
@@ -234,10 +257,16 @@ class CoordinatorClient:
                         f"({type(error).__name__}: {error}). Is it running?"
                     ) from error
             else:
+                if answer.status_code in also:
+                    return answer
                 if answer.status_code not in (503, 507) or self._clock() + pause_s > give_up_s:
                     return _checked(answer)
             self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+
+def _progress(answer: httpx.Response) -> tuple[int, bool]:
+    return int(answer.headers.get("Upload-Offset", 0)), answer.status_code == 200
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:
@@ -253,7 +282,9 @@ def _checked(answer: httpx.Response) -> httpx.Response:
     try:
         message = str(answer.json()["error"])
     except (ValueError, KeyError, TypeError):
-        message = f"The coordinator answered {answer.status_code} without saying why."
+        # The answer to a HEAD has no text.
+        message = _WITHOUT_TEXT.get(
+            answer.status_code, f"The coordinator answered {answer.status_code} without a reason.")
     if answer.status_code in (503, 507):
         raise LedgerError(message)
     if answer.status_code in (400, 401, 403, 404):

@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.devices import payloads, queue, wire
+from searcher.devices import inspected, payloads, queue, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
@@ -140,10 +140,12 @@ class Coordinator:
         self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
         priority: int = 0, retry: bool = False,
     ) -> JobRow:
-        """The job for a request, new or known. Raises ProtocolError (400, 404)."""
+        """The job for a request, new or known. Raises ProtocolError (400, 404, 409)."""
         payloads.check(kind, pool, payload)
         for sha256 in payloads.files_of(kind, payload):
             self.artifact_path(sha256)
+            if kind != "inspect":
+                inspected.check(self.store.db, sha256)
         with self.store.atomic() as db:
             job = queue.submit(
                 db, kind, pool, payload, campaign, priority, retry, self.clock()

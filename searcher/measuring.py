@@ -1,124 +1,111 @@
-"""Candidates that wait for the device, put together into windows.
+"""One ONNX file measured on a device of a running coordinator; the file is its own reference, so
+that drift of the machine shows.
 
-Untrained candidates are screened, briefly and many at a time; trained ones are measured by the
-campaign's plan, in windows of their own. On a busy machine a trained one is tried again.
+    upload, if it is not there --> inspect, in a builder, if a builder did not make it --> measure
 """
 
-import functools
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-from searcher.job_flow import Job, JobFlow, entry_of
-from searcher.measurement import screening
-from searcher.recipe import Recipe
-from searcher.requests import Requests
+from searcher.client import CoordinatorClient
+from searcher.errors import ProtocolError, UserError, nearest
+from searcher.job_flow import ENDED
+from searcher.measurement import Plan
+from searcher.uploading import checked_size, upload
 
-PRIORITY = 10
-WINDOW = 8
-"""Candidates measured in one job at most."""
-FEWEST = 3
-"""Candidates that are worth a window of their own while builds go on."""
-ATTEMPTS = 20
-"""Measurements of a trained candidate on a busy machine before it is given up."""
-SLACK, ROUGH_SLACK = 0.03, 0.25
-"""By how much the latency of a trained graph may lie below what its untrained one showed: where
-quiet blocks were measured, and where a busy machine gave a rough ratio only."""
+LOCAL_DEVICE = "local_cpu"
+Say = Callable[[str], None]
+"""Called with what is going on, whenever it changes."""
 
 
-@dataclass
-class Candidate:
-    """One recipe on its way; ``stage`` says what it waits for."""
-
-    trial: int
-    number: int
-    recipe: Recipe
-    stage: str = "compressing"
-    build: Mapping[str, Any] = field(default_factory=dict)
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, list[float]] = field(default_factory=dict)
-    attempt: int = 1
-    slack: float = SLACK
-
-    @property
-    def hopeful(self) -> dict[str, float]:
-        """Its values, with the lowest latency that a second measurement may show."""
-        return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}
+def measure_on(
+    client: CoordinatorClient, model: Path, device: str | None, plan: Plan,
+    say: Say = lambda text: None,
+) -> dict[str, Any]:
+    """The document of ``fleetfront measure``. Raises UserError; ProtocolError for conflicts."""
+    size_bytes = checked_size(model)
+    chosen = device_of(client, device)
+    sha256 = upload(client, model, lambda sent, of: say(f"uploading: {sent * 10 // of * 10} %"))
+    pool, request = f"device:{chosen}", request_of(sha256, size_bytes, plan)
+    try:
+        job = client.submit_job("measure", pool, request)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+        inspect(client, model, sha256, say)
+        job = client.submit_job("measure", pool, request)
+    return measured_document(model, _ended(client, job, f"measuring on {chosen}", say))
 
 
-class Measuring:
-    """``taken(candidate)`` is called once its latency is known, ``failed(candidate, reason)`` when
-    it never will be. A candidate in stage ``measuring`` is screened, any other measured."""
-
-    def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
-                 failed: Callable[[Candidate, str], None]) -> None:
-        self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
-        self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
-        self._dropped: set[int] = set()
-        self.out_of_patience = False
-
-    def add(self, candidate: Candidate, stage: str) -> None:
-        candidate.stage, candidate.attempt = stage, 1
-        self._queue(candidate).append(candidate)
-
-    def drop(self, candidate: Candidate) -> None:
-        """It is not wanted any more, whether it waits or is being measured."""
-        self._dropped.add(candidate.trial)
-        if candidate in self._queue(candidate):
-            self._queue(candidate).remove(candidate)
-
-    def _queue(self, candidate: Candidate) -> deque[Candidate]:
-        return self._waiting[candidate.stage == "measuring"]
-
-    def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool) -> None:
-        """Windows for those that wait: when they fill one, or no build would bring more.
-
-        ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
-        more to measure; ``idle`` that no builder works.
-        """
-        for untrained, queue in self._waiting.items():
-            while queue and (len(queue) >= WINDOW or idle
-                             or (len(queue) >= FEWEST and not (untrained and coming[True]))
-                             or not (untrained or coming[False])):
-                window = [queue.popleft() for _ in range(min(WINDOW, len(queue)))]
-                self._measure(baseline, window, untrained)
-
-    def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
-                 untrained: bool) -> None:
-        plan = self._requests.campaign.plan
-        payload = self._requests.measure(
-            baseline, [c.build for c in window], screening(plan) if untrained else plan,
-            max(c.attempt for c in window))
-        level_s = float(baseline["quiet_level_s"])
-        self._jobs.submit("measure", payload, PRIORITY,
-                          functools.partial(self._measured, window, level_s))
-
-    def _measured(self, window: Sequence[Candidate], level_s: float, job: Job) -> None:
-        for candidate in window:
-            if candidate.trial in self._dropped:
-                continue
-            entry = entry_of(job, candidate.build["sha256"])
-            if entry["verdict"] == "valid":
-                candidate.values |= _latency(entry["ratio"], level_s)
-                candidate.intervals["latency_s"] = [
-                    entry["ratio_low"] * level_s, entry["ratio_high"] * level_s]
-            elif entry.get("rough_ratio") and candidate.stage == "measuring":
-                # A busy machine shows well enough what to train; no front gets to see it.
-                candidate.values |= _latency(entry["rough_ratio"], level_s)
-                candidate.slack = ROUGH_SLACK
-            elif (entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS
-                  and not self.out_of_patience):
-                candidate.attempt += 1
-                self._queue(candidate).append(candidate)
-                continue
-            else:
-                self._failed(candidate, ", ".join(entry["reasons"]) or "not measured")
-                continue
-            candidate.measured = entry
-            self._taken(candidate)
+def device_of(client: CoordinatorClient, wanted: str | None) -> str:
+    """``wanted``, else this machine, else the only device. Raises UserError unless it is there and
+    active."""
+    states = {row["name"]: row["state"] for row in client.devices()}
+    if wanted is None:
+        active = [name for name, state in states.items() if state == "active"]
+        if LOCAL_DEVICE not in active and len(active) != 1:
+            raise UserError(
+                f"Name the device with --device. Active: {', '.join(sorted(active)) or 'none'}.")
+        return LOCAL_DEVICE if LOCAL_DEVICE in active else active[0]
+    if wanted not in states:
+        raise UserError(f"There is no device {wanted!r}. {nearest(wanted, states)}")
+    if states[wanted] != "active":
+        raise UserError(f"The device {wanted!r} is {states[wanted]}: it gets no work. Release it, "
+                        "or choose another with --device.")
+    return wanted
 
 
-def _latency(ratio: float, level_s: float) -> dict[str, float]:
-    return {"latency_ratio": ratio, "latency_s": ratio * level_s}
+def inspect(client: CoordinatorClient, model: Path, sha256: str, say: Say) -> dict[str, Any]:
+    """What a builder finds in an uploaded model. Raises UserError when it is refused."""
+    job = client.submit_job("inspect", "builder", {"sha256": sha256}, retry=True)
+    job = _ended(client, job, "inspecting", say)
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be inspected: {job['message'] or job['reason']}")
+    found: dict[str, Any] = job["result"]["inspection"]
+    if not found["accepted"]:
+        raise UserError(f"{model} is refused ({found['reason']}): {found['message']}")
+    return found
+
+
+def _ended(client: CoordinatorClient, job: dict[str, Any], doing: str, say: Say) -> dict[str, Any]:
+    while job["state"] not in ENDED:
+        say(doing if job["state"] == "leased" else f"waiting for {job['pool']}")
+        job = client.wait_job(job["job"], wait_s=2.0)
+    return job
+
+
+def request_of(sha256: str, size_bytes: int, plan: Plan) -> dict[str, Any]:
+    """The payload of the measurement; measured anew each time."""
+    file = {"sha256": sha256, "size_bytes": size_bytes}
+    return {
+        "reference": file, "candidates": [file], "runtime": "onnxruntime",
+        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
+        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31),
+    }
+
+
+def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
+    """``values, intervals, n, verdict, warnings, environment`` of an ended job. Raises UserError
+    when the file could not be measured."""
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
+    result = job["result"]
+    entry = result["measurements"][0]
+    if entry["verdict"] == "failed":
+        raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
+    summary = entry.get("summary") or {}
+    values = {"latency_s": summary.get("latency_s"),
+              "latency_p99_s": (summary.get("p99_s") or {}).get("value"),
+              "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
+              "memory_bytes": entry.get("memory_bytes")}
+    intervals = {}
+    if summary:
+        intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
+        if values["latency_p99_s"] is not None:
+            intervals["latency_p99_s"] = [summary["p99_s"]["low"], summary["p99_s"]["high"]]
+    return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
+            "verdict": entry["verdict"],
+            "warnings": [*entry["reasons"], *summary.get("warnings", [])],
+            "environment": result["environment"]}

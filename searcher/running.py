@@ -27,11 +27,14 @@ from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
 from searcher.client import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError, nearest
+from searcher.job_flow import ENDED
 from searcher.measurement import Plan
+from searcher.measuring import LOCAL_DEVICE as LOCAL_DEVICE
+from searcher.measuring import measured_document, request_of
 from searcher.ownership import owned
 from searcher.reading import Reading
+from searcher.uploading import checked_size
 
-LOCAL_DEVICE = "local_cpu"
 STARTUP_S = 60.0
 STOP_S = 10.0
 LEAST_FREE_BYTES = 1_000_000
@@ -69,6 +72,8 @@ class Tree:
             if child.poll() is None:
                 child.kill()
                 child.wait()
+            if child.stdin is not None:
+                child.stdin.close()
 
 
 def _spawn(directory: Path, name: str, command: list[str],
@@ -101,6 +106,15 @@ def connect(directory: Path) -> CoordinatorClient:
         return CoordinatorClient(address["url"], address["token"])
     except (OSError, ValueError, KeyError) as error:
         raise UserError(f"No coordinator serves {directory} ({path.name}: {error}).") from error
+
+
+def serves(directory: Path) -> bool:
+    """Whether a coordinator serves ``directory`` right now."""
+    try:
+        with connect(directory) as client:
+            return client.healthy()
+    except UserError:
+        return False
 
 
 @contextlib.contextmanager
@@ -269,45 +283,13 @@ def write_results(reading: Reading, name: str) -> dict[str, Any]:
 
 
 def measure_file(model: Path, directory: Path, plan: Plan) -> dict[str, Any]:
-    """Benchmark one ONNX file on this machine: the document of ``fleetfront measure``.
-
-    The file is its own reference, so that drift of the machine shows. Raises UserError.
-    """
-    if not model.is_file():
-        raise UserError(f"There is no file {model}.")
-    content = model.read_bytes()
-    path = place_artifact(directory / "artifacts", content)
-    file = {"sha256": path.name, "size_bytes": len(content)}
+    """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
+    size_bytes = checked_size(model)
+    path = place_artifact(directory / "artifacts", model.read_bytes())
     with tree(directory, builders=0, agent=True) as grown:
         job = grown.client.submit_job(
-            "measure", f"device:{LOCAL_DEVICE}",
-            {"reference": file, "candidates": [file], "runtime": "onnxruntime",
-             "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
-             "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)})
-        while job["state"] not in ("done", "failed", "cancelled"):
+            "measure", f"device:{LOCAL_DEVICE}", request_of(path.name, size_bytes, plan))
+        while job["state"] not in ENDED:
             grown.check()
             job = grown.client.wait_job(job["job"], wait_s=2.0)
-    if job["state"] != "done":
-        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
-    return measured_document(job["result"])
-
-
-def measured_document(result: dict[str, Any]) -> dict[str, Any]:
-    """``values, intervals, n, verdict, warnings, environment`` of a one-file measurement."""
-    entry = result["measurements"][0]
-    if entry["verdict"] == "failed":
-        raise UserError(f"The file cannot be measured: {', '.join(entry['reasons'])}.")
-    summary = entry.get("summary") or {}
-    values = {"latency_s": summary.get("latency_s"),
-              "latency_p99_s": (summary.get("p99_s") or {}).get("value"),
-              "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
-              "memory_bytes": entry.get("memory_bytes")}
-    intervals = {}
-    if summary:
-        intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
-        if values["latency_p99_s"] is not None:
-            intervals["latency_p99_s"] = [summary["p99_s"]["low"], summary["p99_s"]["high"]]
-    return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
-            "verdict": entry["verdict"],
-            "warnings": [*entry["reasons"], *summary.get("warnings", [])],
-            "environment": result["environment"]}
+    return measured_document(model, job)

@@ -29,10 +29,10 @@ from searcher.deciding import (
 )
 from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
-from searcher.measuring import Candidate, Measuring
 from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import Sampling
+from searcher.windows import Candidate, Windows
 
 PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10}
 AHEAD = 8
@@ -57,7 +57,7 @@ class Search:
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
-        self._measuring = Measuring(self._jobs, self._requests, self._measured, self._failed)
+        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed)
         self._points: list[Point] = []
         self._trained_values: list[Mapping[str, float]] = []
         self._seen: set[str] = set()
@@ -157,10 +157,10 @@ class Search:
         candidate.build = job["result"]
         candidate.values |= {"file_bytes": candidate.build["file_bytes"],
                              "macs": candidate.build["report"]["macs"]}
-        self._measuring.add(candidate, "measuring")
+        self._windows.add(candidate, "measuring")
 
     def _send_measurements(self) -> None:
-        self._measuring.send(
+        self._windows.send(
             self._baseline.document,
             coming={True: bool(self._count("compressing")),
                     False: bool(self._count("short", "full"))},
@@ -234,7 +234,7 @@ class Search:
         if broken or off_front:
             self._complete(candidate, measured=False)
         else:
-            self._measuring.add(candidate, "measuring again")
+            self._windows.add(candidate, "measuring again")
 
     def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
         hoped = candidate.values["accuracy"] + HEADROOM
@@ -293,11 +293,11 @@ class Search:
 
     def _give_up_early_stages(self) -> None:
         """The time is up: only what is nearly done is finished."""
-        self._measuring.out_of_patience = self._elapsed_s() >= (
+        self._windows.out_of_patience = self._elapsed_s() >= (
             (1 + PATIENCE) * self.campaign.budget.wall_minutes * 60)
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
-                self._measuring.drop(candidate)
+                self._windows.drop(candidate)
                 self._tell(candidate, "pruned", reason="the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 

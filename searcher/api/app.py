@@ -13,14 +13,15 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.api import agents, campaigns, jobs
+from searcher.api import agents, campaigns, jobs, uploads
 from searcher.api.access import OPERATOR
 from searcher.api.bells import Bells
 from searcher.api.durable import Durable, commit_soon, refusal_of
-from searcher.api.limits import BodyLimit
+from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
 from searcher.api.wire_route import Express, add_to_openapi
 from searcher.coordinator import Coordinator
 from searcher.devices.enrolment import hashed
@@ -31,7 +32,8 @@ Started = Callable[[], Awaitable[None]]
 
 
 def create_app(
-    coordinator: Coordinator, operator_token: str, started: Started | None = None
+    coordinator: Coordinator, operator_token: str, started: Started | None = None,
+    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
 ) -> FastAPI:
     """``started`` runs in the event loop before the first request. The app rings, ticks and at
     its end stops ``coordinator``; the ledger stays open."""
@@ -42,6 +44,7 @@ def create_app(
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         commit_soon(coordinator.store, asyncio.get_running_loop(),
                     lambda error: log.error("%s", error))
+        app.state.uploads.sweep()
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, bells))
@@ -55,7 +58,8 @@ def create_app(
             coordinator.store.commit()
 
     app = _App(
-        title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
+        title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
+        redirect_slashes=False,
     )
     app.state.coordinator, app.state.bells = coordinator, bells
     app.state.operator_hash = hashed(operator_token)
@@ -63,10 +67,11 @@ def create_app(
         hashed(secret), app.state.operator_hash)
     app.state.polls = {}
     app.state.agent_sha256 = b""
-    app.add_middleware(BodyLimit)
+    app.state.uploads = uploads.Uploads(coordinator, largest_upload_bytes)
+    app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
     app.front = Durable(Express(app.behind, agents.ROUTES, _refusing), coordinator.store)
     app.router.routes.extend(agents.ROUTES)
-    for router in (agents.router, jobs.router, campaigns.router):
+    for router in (agents.router, jobs.router, campaigns.router, uploads.router):
         app.include_router(router)
     app.get("/healthz")(_healthy(coordinator))
     app.get("/v1/openapi.json", dependencies=[OPERATOR], include_in_schema=False)(_document(app))
@@ -145,6 +150,10 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return _refusal(400, "; ".join(found[:5]))
 
 
+async def _gone(request: Request, error: Exception) -> Response:
+    return _refusal(400, "The body broke off.")
+
+
 async def _ledger(request: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, sqlite3.IntegrityError) else 503
     return _refusal(status, f"The ledger refused: {error}.")
@@ -164,5 +173,6 @@ _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Respon
     protocol.ProtocolError: _of_agents,
     HTTPException: _http,
     RequestValidationError: _invalid,
+    ClientDisconnect: _gone,
     sqlite3.Error: _ledger,
 }

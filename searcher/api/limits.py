@@ -1,4 +1,7 @@
-"""No request body is read beyond its limit."""
+"""What a request may weigh and how long it may dawdle: heads, bodies, and the pauses within."""
+
+import asyncio
+import re
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -7,35 +10,78 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 MOST_BYTES = 2 * 2**20
 MOST_RESULT_BYTES = 32 * 2**20
 MOST_UNPACKED_BYTES = 64 * 2**20
+LARGEST_UPLOAD_BYTES = 2 * 10**9
+"""``serve --largest-upload``."""
+
+MOST_HEAD_BYTES = 32 * 2**10
+"""Address and headers of one request."""
+
+PAUSE_S = 30.0
+"""Longest wait for the next piece of a body."""
+
+_UPLOAD = re.compile(r"/v1/artifacts/[^/]+")
 
 
-class BodyLimit:
-    """ASGI middleware: 413 for a body that is announced, or turns out, too long."""
+class Limits:
+    """ASGI middleware: 431 for a long head, 413 for a body that is announced, or turns out, too
+    long, 408 for one that stops coming."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
+    def __init__(
+        self, app: ASGIApp, largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
+        pause_s: float = PAUSE_S,
+    ) -> None:
+        self._app, self._pause_s = app, pause_s
+        self._largest_upload_bytes = largest_upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        most = MOST_BYTES
-        announced = dict(scope["headers"]).get(b"content-length", b"0")
-        if not announced.isdigit() or int(announced) > most:
-            refusal = JSONResponse({"error": too_long(most)}, 413)
+        most = self._most(scope)
+        refusal = refusal_of_head(scope, most)
+        if refusal is not None:
             await refusal(scope, receive, send)
             return
-        seen = 0
+        seen, complete = 0, False
 
         async def counted() -> Message:
-            nonlocal seen
-            message = await receive()
+            nonlocal seen, complete
+            if complete:
+                return await receive()
+            try:
+                async with asyncio.timeout(self._pause_s):
+                    message = await receive()
+            except TimeoutError as error:
+                raise HTTPException(
+                    408, f"Nothing more of the body came for {self._pause_s:g} s."
+                ) from error
+            complete = not message.get("more_body", False)
             seen += len(message.get("body", b""))
             if seen > most:
                 raise HTTPException(413, too_long(most))
             return message
 
         await self._app(scope, counted, send)
+
+    def _most(self, scope: Scope) -> int:
+        if scope["path"].startswith("/v1/results/"):
+            return MOST_RESULT_BYTES
+        if scope["method"] == "PUT" and _UPLOAD.fullmatch(scope["path"]):
+            return self._largest_upload_bytes
+        return MOST_BYTES
+
+
+def refusal_of_head(scope: Scope, most: int) -> JSONResponse | None:
+    """431 for a long head, 413 for a body that is announced as longer than ``most`` bytes."""
+    headers = scope["headers"]
+    head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+    if head + sum(len(name) + len(value) for name, value in headers) > MOST_HEAD_BYTES:
+        return JSONResponse(
+            {"error": f"Address and headers are longer than {MOST_HEAD_BYTES} bytes."}, 431)
+    announced = dict(headers).get(b"content-length", b"0")
+    if not announced.isdigit() or len(announced) > 19 or int(announced) > most:
+        return JSONResponse({"error": too_long(most)}, 413)
+    return None
 
 
 def too_long(most: int) -> str:

@@ -22,6 +22,8 @@ from types import FrameType
 import uvicorn
 
 from searcher.api.app import create_app
+from searcher.api.bounded_head import http_protocol
+from searcher.api.limits import LARGEST_UPLOAD_BYTES
 from searcher.coordinator import Coordinator
 from searcher.devices.enrolment import Host
 from searcher.errors import FleetfrontError, UserError
@@ -125,9 +127,9 @@ def _serve(options: argparse.Namespace, store: Store, listener: socket.socket) -
         warm = asyncio.to_thread(importlib.import_module, "searcher.measurement")
         app.state.warming = asyncio.create_task(warm)
 
-    app = create_app(coordinator, token, started)
+    app = create_app(coordinator, token, started, options.largest_upload)
     config = uvicorn.Config(
-        app, access_log=False, log_config=None, lifespan="on",
+        app, http=http_protocol(), access_log=False, log_config=None, lifespan="on",
         timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=5,
     )
     _Server(config, app.state.bells.close).run(sockets=[listener])
@@ -146,6 +148,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
     parser.add_argument("--builder-command", action="append", metavar="WORD",
                         help="the builder's command, word by word, instead of the shipped one")
+    parser.add_argument("--largest-upload", type=int, default=LARGEST_UPLOAD_BYTES,
+                        metavar="BYTES", help="the largest file that operators may upload")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     options = parser.parse_args(arguments)
     options.dir = options.dir.absolute()

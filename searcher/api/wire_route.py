@@ -13,7 +13,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.api.limits import MOST_BYTES, too_long
+from searcher.api.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow
 
@@ -108,11 +108,15 @@ class WireRoute(Route):
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         state = scope["app"].state
+        refusal = refusal_of_head(scope, self.described.most_bytes)
+        if refusal is not None:
+            await refusal(scope, receive, send)
+            return
         headers: Headers = dict(scope["headers"])
         agent = _worker(state, headers)
         query = scope["query_string"]
         answer = await self._handler(Call(
-            state, agent, headers, await _body(receive, headers, self.described.most_bytes),
+            state, agent, headers, await _body(receive, self.described.most_bytes),
             scope["path_params"], parse_qs(query.decode("latin-1")) if query else {}, receive))
         await send({"type": "http.response.start", "status": answer.status, "headers": [
             (b"content-type", b"application/json"),
@@ -134,15 +138,16 @@ def _worker(state: Any, headers: Headers) -> AgentRow:
     raise ProtocolError("The secret is unknown or was revoked.", 401)
 
 
-async def _body(receive: Receive, headers: Headers, most_bytes: int) -> bytes:
-    """Raises ProtocolError (413) for a body that is announced, or turns out, too long."""
-    announced = headers.get(b"content-length", b"0")
-    if not announced.isdigit() or int(announced) > most_bytes:
-        raise ProtocolError(too_long(most_bytes), 413)
+async def _body(receive: Receive, most_bytes: int) -> bytes:
+    """Raises ProtocolError: 413 for a body that turns out too long, 408 for one that stops."""
     pieces: list[bytes] = []
     seen, more = 0, True
     while more:
-        message = await receive()
+        try:
+            async with asyncio.timeout(PAUSE_S):
+                message = await receive()
+        except TimeoutError as error:
+            raise ProtocolError(f"Nothing more of the body came for {PAUSE_S:g} s.", 408) from error
         if message["type"] == "http.disconnect":
             raise ProtocolError("The connection broke within the body.")
         pieces.append(message.get("body", b""))

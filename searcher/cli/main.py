@@ -17,6 +17,7 @@ from searcher.cli import (
     show,
     status,
     strategies,
+    upload,
 )
 from searcher.errors import FleetfrontError
 
@@ -25,7 +26,8 @@ app = typer.Typer(
     help="Compress a vision model in every way the literature knows, measure every candidate on "
          "the real device, and keep the front of accuracy against speed, power and size.",
 )
-for module in (run, front, show, status, measure, build, complexity, strategies, report, doctor):
+for module in (run, front, show, status, measure, upload, build, complexity, strategies, report,
+               doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
 
 INTERRUPTED = 130

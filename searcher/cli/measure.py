@@ -1,24 +1,36 @@
-"""``fleetfront measure``: benchmark any ONNX file on this machine."""
+"""``fleetfront measure``: benchmark any ONNX file on a device."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, time_text
+from searcher.cli.options import (
+    HERE,
+    Directory,
+    Format,
+    OutputFormat,
+    Url,
+    client_of,
+    emit,
+    news_line,
+    time_text,
+)
 
 
 def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
+    device: Annotated[str | None, typer.Option(
+        help="Needed when several devices are active and this machine is none.")] = None,
     directory: Directory = HERE,
+    url: Url = None,
     plan: Annotated[str, typer.Option(help="quick, standard or strict.")] = "standard",
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
     from searcher.measurement import plan_of
-    from searcher.running import measure_file
 
-    document = measure_file(model, directory, plan_of(plan))
+    document = _measured(model, device, directory, url, plan_of(plan))
     values, intervals = document["values"], document["intervals"]
     row = {**values, "n": document["n"], "verdict": document["verdict"]}
 
@@ -34,3 +46,21 @@ def command(
             typer.echo(f"  warning: {warning}")
 
     emit(document, [row], format, table)
+
+
+def _measured(
+    model: Path, device: str | None, directory: Path, url: str | None, plan: Any
+) -> dict[str, Any]:
+    """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
+    from searcher.errors import UserError
+    from searcher.measuring import LOCAL_DEVICE, measure_on
+    from searcher.running import measure_file, serves
+
+    if url is not None or serves(directory):
+        with client_of(directory, url) as client:
+            return measure_on(client, model, device, plan, news_line())
+    if device not in (None, LOCAL_DEVICE):
+        raise UserError(
+            f"No coordinator serves {directory}, so only this machine ({LOCAL_DEVICE}) can "
+            f"measure, not {device!r}. Start `fleetfront serve` there, or name it with --url.")
+    return measure_file(model, directory, plan)

@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from searcher.client import CoordinatorClient
 
 
 class Format(StrEnum):
@@ -20,8 +24,38 @@ class Format(StrEnum):
 
 
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of the ledger and the files.")]
+Url = Annotated[str | None, typer.Option(
+    "--url", help="A coordinator elsewhere; its token is in FLEETFRONT_TOKEN.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 HERE = Path("fleetfront-data")
+
+
+def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
+    """The operator's client of the coordinator at ``url``, or of the one that serves
+    ``directory``. Raises UserError."""
+    from searcher.client import CoordinatorClient
+    from searcher.errors import UserError
+    from searcher.running import connect
+
+    if url is None:
+        return connect(directory)
+    token = os.environ.get("FLEETFRONT_TOKEN")
+    if not token:
+        raise UserError("Put the token for --url into the environment variable FLEETFRONT_TOKEN.")
+    return CoordinatorClient(url, token)
+
+
+def news_line() -> Callable[[str], None]:
+    """Prints what is going on to the error stream, each thing once."""
+    last = ""
+
+    def say(text: str) -> None:
+        nonlocal last
+        if text != last:
+            typer.echo(text, err=True)
+        last = text
+
+    return say
 
 
 def emit(document: Any, rows: Sequence[Mapping[str, Any]], chosen: Format,

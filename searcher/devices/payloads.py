@@ -15,9 +15,10 @@ from searcher.recipe import Recipe
 SHA256 = re.compile(r"[0-9a-f]{64}")
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 BUILDER = "builder"
-KINDS = {"builder": ("compress", "train", "evaluate"), "device": ("measure",)}
+KINDS = {"builder": ("compress", "train", "evaluate", "inspect"), "device": ("measure",)}
 MOST_CANDIDATES = 64
 BUILD_DEADLINE_S = 86_400.0
+INSPECT_DEADLINE_S = 600.0
 
 
 def key_of(kind: str, pool: str, payload: Mapping[str, Any]) -> str:
@@ -42,6 +43,8 @@ def check(kind: str, pool: str, payload: Mapping[str, Any]) -> None:
         measure_request(payload)
     elif kind == "evaluate":
         EvaluateRequest.of(payload)
+    elif kind == "inspect":
+        sha256_of(payload.get("sha256"), "sha256")
     else:
         BuildRequest.of(kind, payload)
 
@@ -172,6 +175,8 @@ def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
     """The artifacts that whoever gets the job will read, by sha256."""
     if kind == "evaluate":
         return (EvaluateRequest.of(payload).sha256,)
+    if kind == "inspect":
+        return (sha256_of(payload.get("sha256"), "sha256"),)
     if kind == "measure":
         request = measure_request(payload)
         return tuple(file.sha256 for file in (request.reference, *request.candidates))
@@ -185,6 +190,6 @@ def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
     that crash and are started anew.
     """
     if kind != "measure":
-        return BUILD_DEADLINE_S
+        return INSPECT_DEADLINE_S if kind == "inspect" else BUILD_DEADLINE_S
     # The payload was checked when the job was submitted.
     return 120.0 + len(payload["candidates"]) * (3.0 * payload["plan"]["max_s"] + 30.0)

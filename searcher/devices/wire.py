@@ -18,6 +18,7 @@ from sqlite_utils import Database
 
 from agents import protocol
 from searcher.devices import payloads
+from searcher.devices.inspected import store_inspection
 from searcher.devices.measured import store_measurements
 from searcher.errors import ProtocolError
 from searcher.ledger import builds
@@ -67,6 +68,8 @@ def _stored(db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: f
         return Outcome("done", store_measurements(db, job, envelope.result, now_s))
     if job.kind == "evaluate":
         return Outcome("done", _store_evaluation_job(db, job, envelope.result, artifacts, now_s))
+    if job.kind == "inspect":
+        return Outcome("done", store_inspection(db, job, envelope.result))
     return Outcome("done", _store_build(db, job, envelope.result, artifacts, now_s))
 
 

@@ -67,10 +67,26 @@ def put_artifact(
                                   ELSE number_format END,
              build_key = coalesce(build_key, excluded.build_key),
              target = coalesce(target, excluded.target),
+             origin = CASE WHEN excluded.build_key IS NULL THEN origin ELSE 'build' END,
              probe_outputs = coalesce(probe_outputs, excluded.probe_outputs)""",
         [sha256, file_bytes, build_key, None if target is None else text(target), number_format,
          outputs, now_s],
     )
+
+
+def put_upload(db: Database, sha256: str, file_bytes: int, now_s: float) -> None:
+    """A file that someone sent; one that is known already stays what it is."""
+    db.execute(
+        """INSERT INTO artifacts (sha256, file_bytes, number_format, created_s, origin)
+           VALUES (?, ?, 'float32', ?, 'upload')
+           ON CONFLICT (sha256) DO UPDATE SET dropped_s = NULL""",
+        [sha256, file_bytes, now_s],
+    )
+
+
+def put_inspection(db: Database, sha256: str, found: dict[str, Any]) -> None:
+    """What a builder found in a model."""
+    db.execute("UPDATE artifacts SET inspection = ? WHERE sha256 = ?", [text(found), sha256])
 
 
 def artifact(db: Database, sha256: str) -> ArtifactRow | None:

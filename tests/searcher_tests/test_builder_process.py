@@ -13,11 +13,13 @@ import pytest
 
 from agents.protocol import Lease
 from searcher import builder_process
+from searcher.artifacts import place_artifact
 from searcher.builder import Builder
 from searcher.builder_process import BUILDERS_KEPT, Workshop, work
 from searcher.errors import BuildError, ProtocolError, UserError
 from searcher.tasks.base import Task
 from tests.conftest import TINY
+from tests.searcher_tests import models
 
 TARGET = {"format": "onnx", "opset": 13, "ir_version": 7, "number_formats": ["float32", "int8"],
           "int8_activations": "uint8"}
@@ -67,6 +69,15 @@ def test_compress_train_evaluate(workshop: Workshop) -> None:
     found = short["evaluation"]
     correct = np.unpackbits(np.frombuffer(base64.b64decode(found["correct"]), np.uint8))
     assert correct[: found["n"]].sum() == round(found["value"] * found["n"])
+
+
+def test_inspect(workshop: Workshop) -> None:
+    client: Any = Client()
+    path = place_artifact(workshop.folder / "artifacts", models.linear().SerializeToString())
+    work(client, workshop, lease("inspect", {"sha256": path.name}))
+    assert client.done[0]["inspection"]["macs"] == 12 and not workshop._builders
+    work(client, workshop, lease("inspect", {"sha256": "0" * 64}))
+    assert client.failed[0][0] == "io" and "0" * 64 in client.failed[0][1]
 
 
 def test_the_last_builders_stay_warm(workshop: Workshop) -> None:

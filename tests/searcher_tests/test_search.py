@@ -9,9 +9,9 @@ import pytest
 from searcher.baseline import unpack_bits
 from searcher.errors import BuildError
 from searcher.measurement import PLANS
-from searcher.measuring import ATTEMPTS, SLACK
 from searcher.requests import Requests
 from searcher.sampling import Sampling, Space
+from searcher.windows import ATTEMPTS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,

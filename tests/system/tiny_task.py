@@ -4,6 +4,7 @@ The module is named in campaigns, such as ``task = "tests.system.tiny_task:task"
 """
 
 import functools
+import hashlib
 import os
 import signal
 from collections.abc import Mapping
@@ -100,6 +101,17 @@ class NoGraph(nn.Module):
 
 def no_graph() -> Task:
     return _task("tiny-no-graph", NoGraph)
+
+
+STRIPES = b"which stripes lie and which stand"
+"""The content of the data file that ``uploaded`` needs."""
+
+
+def uploaded() -> Task:
+    """Nobody listens at the address of the data: it must be uploaded."""
+    return _task("tiny-uploaded", load=functools.partial(
+        _pinned, hashlib.sha256(STRIPES).hexdigest(),
+        HttpsAddress("https://127.0.0.1:9/stripes.npz")))
 
 
 def _pinned(sha256: str, source: HttpsAddress | LocalFile) -> Mapping[str, Split]:

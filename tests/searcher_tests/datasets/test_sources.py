@@ -125,6 +125,58 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert cache_folder() == tmp_path / ".local" / "share" / "fleetfront"
 
 
+# -- uploads -------------------------------------------------------------------------------------
+
+
+def sent(folder: Path, content: bytes, sha256: str | None = None) -> str:
+    """As the coordinator keeps an upload."""
+    folder.mkdir(exist_ok=True)
+    name = sha256 or hashlib.sha256(content).hexdigest()
+    (folder / name).write_bytes(content)
+    return name
+
+
+@pytest.fixture
+def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv(sources.UPLOADED, str(tmp_path / "artifacts"))
+    return tmp_path / "artifacts"
+
+
+def test_an_upload_satisfies_the_pin(uploads: Path, tmp_path: Path) -> None:
+    sent(uploads, CONTENT)
+    source = Fake(CONTENT)
+    assert pinned(source).obtain(tmp_path / "cache") == uploads / SHA256
+    assert not source.asked and not (tmp_path / "cache").exists()
+
+
+def test_a_damaged_upload_is_passed_over(uploads: Path, tmp_path: Path) -> None:
+    sent(uploads, b"tampered", SHA256)
+    assert pinned(Fake(CONTENT)).obtain(tmp_path / "cache").read_bytes() == CONTENT
+
+
+def test_without_the_upload_the_message_says_what_to_send(uploads: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"`fleetfront upload FILE`, sha256 {SHA256}"):
+        pinned(Fake(OSError("no route"))).obtain(tmp_path / "cache")
+
+
+def test_an_uploaded_wheel_takes_the_place_of_the_download(
+    uploads: Path, tool: Any, tmp_path: Path
+) -> None:
+    commands = tool("digits-1.0.whl", b"")
+    archive = sent(uploads, wheel("digits/digits.gz"))
+    member = WheelMember("digits==1.0", "digits/digits.gz", archive)
+    assert pinned(member).obtain(tmp_path / "cache").read_bytes() == CONTENT and not commands
+
+
+def test_an_uploaded_tarball_takes_the_place_of_the_download(
+    uploads: Path, tool: Any, tmp_path: Path
+) -> None:
+    commands = tool("digits-1.0.tgz", b"")
+    archive = sent(uploads, tarball("package/digits.gz"))
+    member = NpmMember("digits@1.0", "package/digits.gz", archive)
+    assert pinned(member).obtain(tmp_path / "cache").read_bytes() == CONTENT and not commands
+
+
 # -- packages ------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,64 @@
+"""The HTTP protocol under the app: a request whose head never ends is ended.
+
+h11 bounds a head by itself; httptools, which is several times faster, keeps whatever comes.
+"""
+
+import asyncio
+from typing import Any
+
+from searcher.api.limits import MOST_HEAD_BYTES, PAUSE_S
+
+
+def http_protocol() -> Any:
+    """For ``uvicorn.Config(http=...)``."""
+    try:
+        from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+    except ImportError:
+        return "h11"
+
+    class BoundedHead(HttpToolsProtocol):
+        """Closes a connection whose head is too long, or does not come to its end."""
+
+        _head_bytes = 0
+        _in_head = False
+        _patience: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)  # type: ignore[arg-type]
+            self._patience = self.loop.call_later(PAUSE_S, self._give_up)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._calm()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            in_head = self._in_head
+            super().data_received(data)
+            if not self._in_head or self.transport.is_closing():
+                return
+            # A head that begins and ends within one read needs neither count nor timer.
+            self._head_bytes = self._head_bytes + len(data) if in_head else 0
+            if self._head_bytes > MOST_HEAD_BYTES:
+                self.send_400_response("Address and headers are too long.")
+            elif self._patience is None:
+                self._patience = self.loop.call_later(PAUSE_S, self._give_up)
+
+        def on_message_begin(self) -> None:
+            self._in_head = True
+            super().on_message_begin()
+
+        def on_headers_complete(self) -> None:
+            self._in_head = False
+            self._calm()
+            super().on_headers_complete()
+
+        def _calm(self) -> None:
+            if self._patience is not None:
+                self._patience.cancel()
+                self._patience = None
+
+        def _give_up(self) -> None:
+            self._patience = None
+            self.transport.close()
+
+    return BoundedHead

@@ -1,0 +1,124 @@
+"""Candidates that wait for the device, put together into windows.
+
+Untrained candidates are screened, briefly and many at a time; trained ones are measured by the
+campaign's plan, in windows of their own. On a busy machine a trained one is tried again.
+"""
+
+import functools
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from searcher.job_flow import Job, JobFlow, entry_of
+from searcher.measurement import screening
+from searcher.recipe import Recipe
+from searcher.requests import Requests
+
+PRIORITY = 10
+WINDOW = 8
+"""Candidates measured in one job at most."""
+FEWEST = 3
+"""Candidates that are worth a window of their own while builds go on."""
+ATTEMPTS = 20
+"""Measurements of a trained candidate on a busy machine before it is given up."""
+SLACK, ROUGH_SLACK = 0.03, 0.25
+"""By how much the latency of a trained graph may lie below what its untrained one showed: where
+quiet blocks were measured, and where a busy machine gave a rough ratio only."""
+
+
+@dataclass
+class Candidate:
+    """One recipe on its way; ``stage`` says what it waits for."""
+
+    trial: int
+    number: int
+    recipe: Recipe
+    stage: str = "compressing"
+    build: Mapping[str, Any] = field(default_factory=dict)
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    values: dict[str, float] = field(default_factory=dict)
+    intervals: dict[str, list[float]] = field(default_factory=dict)
+    attempt: int = 1
+    slack: float = SLACK
+
+    @property
+    def hopeful(self) -> dict[str, float]:
+        """Its values, with the lowest latency that a second measurement may show."""
+        return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}
+
+
+class Windows:
+    """``taken(candidate)`` is called once its latency is known, ``failed(candidate, reason)`` when
+    it never will be. A candidate in stage ``measuring`` is screened, any other measured."""
+
+    def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
+                 failed: Callable[[Candidate, str], None]) -> None:
+        self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
+        self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
+        self._dropped: set[int] = set()
+        self.out_of_patience = False
+
+    def add(self, candidate: Candidate, stage: str) -> None:
+        candidate.stage, candidate.attempt = stage, 1
+        self._queue(candidate).append(candidate)
+
+    def drop(self, candidate: Candidate) -> None:
+        """It is not wanted any more, whether it waits or is being measured."""
+        self._dropped.add(candidate.trial)
+        if candidate in self._queue(candidate):
+            self._queue(candidate).remove(candidate)
+
+    def _queue(self, candidate: Candidate) -> deque[Candidate]:
+        return self._waiting[candidate.stage == "measuring"]
+
+    def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool) -> None:
+        """Windows for those that wait: when they fill one, or no build would bring more.
+
+        ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
+        more to measure; ``idle`` that no builder works.
+        """
+        for untrained, queue in self._waiting.items():
+            while queue and (len(queue) >= WINDOW or idle
+                             or (len(queue) >= FEWEST and not (untrained and coming[True]))
+                             or not (untrained or coming[False])):
+                window = [queue.popleft() for _ in range(min(WINDOW, len(queue)))]
+                self._measure(baseline, window, untrained)
+
+    def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
+                 untrained: bool) -> None:
+        plan = self._requests.campaign.plan
+        payload = self._requests.measure(
+            baseline, [c.build for c in window], screening(plan) if untrained else plan,
+            max(c.attempt for c in window))
+        level_s = float(baseline["quiet_level_s"])
+        self._jobs.submit("measure", payload, PRIORITY,
+                          functools.partial(self._measured, window, level_s))
+
+    def _measured(self, window: Sequence[Candidate], level_s: float, job: Job) -> None:
+        for candidate in window:
+            if candidate.trial in self._dropped:
+                continue
+            entry = entry_of(job, candidate.build["sha256"])
+            if entry["verdict"] == "valid":
+                candidate.values |= _latency(entry["ratio"], level_s)
+                candidate.intervals["latency_s"] = [
+                    entry["ratio_low"] * level_s, entry["ratio_high"] * level_s]
+            elif entry.get("rough_ratio") and candidate.stage == "measuring":
+                # A busy machine shows well enough what to train; no front gets to see it.
+                candidate.values |= _latency(entry["rough_ratio"], level_s)
+                candidate.slack = ROUGH_SLACK
+            elif (entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS
+                  and not self.out_of_patience):
+                candidate.attempt += 1
+                self._queue(candidate).append(candidate)
+                continue
+            else:
+                self._failed(candidate, ", ".join(entry["reasons"]) or "not measured")
+                continue
+            candidate.measured = entry
+            self._taken(candidate)
+
+
+def _latency(ratio: float, level_s: float) -> dict[str, float]:
+    return {"latency_ratio": ratio, "latency_s": ratio * level_s}

@@ -1,0 +1,135 @@
+"""``measure`` with a coordinator: upload, inspection and measurement, the wire in between."""
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searcher.api.app import create_app
+from searcher.client import CoordinatorClient
+from searcher.errors import UserError
+from searcher.ledger import members
+from searcher.measurement import plan_of
+from searcher.measuring import measure_on
+from tests.searcher_tests.api.local import LocalServer
+from tests.searcher_tests.devices.laboratory import Laboratory, envelope
+from tests.searcher_tests.devices.test_inspected import ACCEPTED, REFUSED
+
+PLAN = plan_of("quick")
+
+
+class Bench:
+    """A coordinator whose builder and devices do a job whenever ``say`` is called."""
+
+    def __init__(self, lab: Laboratory, client: CoordinatorClient, folder: Path) -> None:
+        self.lab, self.client = lab, client
+        self.model = folder / "model.onnx"
+        self.model.write_bytes(b"a model" * 1000)
+        self.sha256 = hashlib.sha256(self.model.read_bytes()).hexdigest()
+        self.builder = lab.builder()
+        self.found: dict[str, Any] = ACCEPTED
+        self.said: list[str] = []
+        self.kinds: list[str] = []
+        self.devices: dict[str, Any] = {}
+
+    def device(self, name: str, state: str = "active", hostname: str = "elsewhere") -> None:
+        self.devices[name] = self.lab.device(name, hostname)
+        with self.lab.store.atomic() as db:
+            db.execute("UPDATE devices SET state = ? WHERE name = ?", [state, name])
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+        for worker in (self.builder, *self.devices.values()):
+            job = self.lab.coordinator.lease(worker)
+            if job is not None:
+                self.kinds.append(f"{job.kind} {job.pool}")
+                inspection = envelope({"inspection": self.found})
+                self.lab.put(worker, job,
+                             inspection if job.kind == "inspect" else self.lab.result(job))
+
+    def measure(self, device: str | None = None) -> dict[str, Any]:
+        return measure_on(self.client, self.model, device, PLAN, self.say)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    lab = Laboratory.open(tmp_path)
+    with LocalServer(create_app(lab.coordinator, "operator")) as server:
+        with CoordinatorClient("http://test", "operator", transport=server) as client:
+            yield Bench(lab, client, tmp_path)
+    lab.store.close()
+
+
+def test_from_file_to_figures(bench: Bench) -> None:
+    bench.device("tx2")
+    document = bench.measure()
+    assert bench.kinds == ["inspect builder", "measure device:tx2"]
+    assert document["verdict"] == "valid" and document["n"] > 0
+    assert set(document) == {"values", "intervals", "n", "verdict", "warnings", "environment"}
+    assert (bench.lab.folder / "artifacts" / bench.sha256).read_bytes() == bench.model.read_bytes()
+    assert bench.said[0] == "uploading: 100 %" and "waiting for builder" in bench.said
+
+
+def test_the_second_time_nothing_is_sent_or_inspected(bench: Bench) -> None:
+    bench.device("tx2")
+    bench.measure()
+    bench.kinds.clear()
+    bench.said.clear()
+    bench.measure()
+    assert bench.kinds == ["measure device:tx2"] and "uploading: 100 %" not in bench.said
+
+
+def test_this_machine_comes_first(bench: Bench) -> None:
+    bench.device("tx2")
+    bench.device("local_cpu")
+    bench.measure()
+    assert bench.kinds[-1] == "measure device:local_cpu"
+    bench.measure("tx2")
+    assert bench.kinds[-1] == "measure device:tx2"
+
+
+def test_a_refused_model(bench: Bench) -> None:
+    bench.device("tx2")
+    bench.found = REFUSED
+    with pytest.raises(UserError, match="model.onnx is refused \\(external_data\\)"):
+        bench.measure()
+    with pytest.raises(UserError, match="external_data"):
+        bench.measure()
+    assert bench.kinds == ["inspect builder"], "refused once, refused without another look"
+
+
+@pytest.mark.parametrize(("devices", "wanted", "said"), [
+    ({}, None, "Active: none"),
+    ({"tx2": "active", "nano": "active"}, None, "--device. Active: nano, tx2"),
+    ({"tx2": "quarantined"}, None, "Active: none"),
+    ({"tx2": "quarantined"}, "tx2", "'tx2' is quarantined"),
+    ({"tx2": "active"}, "tx1", "Did you mean 'tx2'?"),
+])
+def test_which_device(bench: Bench, devices: dict[str, str], wanted: str | None,
+                      said: str) -> None:
+    for name, state in devices.items():
+        bench.device(name, state)
+    with pytest.raises(UserError, match=said.replace("?", "\\?")):
+        bench.measure(wanted)
+    assert not (bench.lab.folder / "artifacts" / bench.sha256).exists()
+
+
+def test_a_model_that_cannot_be_measured(bench: Bench) -> None:
+    bench.device("tx2")
+    bench.lab.result = lambda job: envelope(  # type: ignore[method-assign]
+        {"reason": "unloadable", "message": "no such operator"}, "failed")
+    with pytest.raises(UserError, match="model.onnx could not be measured: no such operator"):
+        bench.measure()
+
+
+def test_files_that_cannot_be_sent(bench: Bench, tmp_path: Path) -> None:
+    bench.device("tx2")
+    bench.model = tmp_path / "absent.onnx"
+    with pytest.raises(UserError, match="no file .*absent.onnx"):
+        bench.measure()
+    bench.model.write_bytes(b"")
+    with pytest.raises(UserError, match="is empty"):
+        bench.measure()
+    assert members.devices(bench.lab.store.db)
