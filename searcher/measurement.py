@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrik  # scipy.stats takes a second more of every start
 
 from searcher.errors import UserError, nearest
 
@@ -122,10 +122,25 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[
     """Order statistics that hold the median with at least ``confidence``; the range if n < 6."""
     ordered = np.sort(np.asarray(values, dtype=float))
     n = len(ordered)
-    rank = int(binom.ppf((1 - confidence) / 2, n, 0.5))
-    rank = rank if binom.cdf(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
+    rank = _quantile((1 - confidence) / 2, n, 0.5)
+    rank = rank if _below(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
     low = max(rank, 1) - 1
     return float(ordered[low]), float(ordered[n - 1 - low])
+
+
+def _below(k: int, n: int, share: float) -> float:
+    """Chance of at most ``k`` successes among ``n``."""
+    return 0.0 if k < 0 else float(bdtr(k, n, share))
+
+
+def _quantile(chance: float, n: int, share: float) -> int:
+    """The fewest successes among ``n`` that are not exceeded with at least ``chance``."""
+    k = max(math.ceil(bdtrik(chance, n, share)), 0)
+    while k > 0 and _below(k - 1, n, share) >= chance:
+        k -= 1
+    while _below(k, n, share) < chance:
+        k += 1
+    return k
 
 
 def quantile(values: Sequence[float], share: float, confidence: float = 0.95) -> Quantile:
@@ -137,8 +152,8 @@ def quantile(values: Sequence[float], share: float, confidence: float = 0.95) ->
     n = len(ordered)
     if n == 0 or share**n > (1 - confidence) / 2:
         return Quantile(None, None, None)
-    low = max(int(binom.ppf((1 - confidence) / 2, n, share)), 1) - 1
-    high = min(int(binom.ppf(1 - (1 - confidence) / 2, n, share)) + 1, n) - 1
+    low = max(_quantile((1 - confidence) / 2, n, share), 1) - 1
+    high = min(_quantile(1 - (1 - confidence) / 2, n, share) + 1, n) - 1
     middle = min(math.ceil(share * n), n) - 1
     return Quantile(float(ordered[middle]), float(ordered[low]), float(ordered[high]))
 
