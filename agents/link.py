@@ -75,6 +75,9 @@ class Link:
         except (OSError, http.client.HTTPException) as error:
             self.close()
             raise LinkError(_text(error)) from error
+        if response.length and len(content) < ANSWER_LIMIT_BYTES:  # read(n) does not mind
+            self.close()
+            raise LinkError("the answer broke off {} bytes before its end".format(response.length))
         _raise_for(response.status, content)
         return Answer(response.status, content)
 
