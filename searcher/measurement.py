@@ -135,7 +135,7 @@ def _below(k: int, n: int, share: float) -> float:
 
 def _quantile(chance: float, n: int, share: float) -> int:
     """The fewest successes among ``n`` that are not exceeded with at least ``chance``."""
-    k = max(math.ceil(bdtrik(chance, n, share)), 0)
+    k: int = max(math.ceil(bdtrik(chance, n, share)), 0)
     while k > 0 and _below(k - 1, n, share) >= chance:
         k -= 1
     while _below(k, n, share) < chance:
