@@ -13,6 +13,7 @@ from benchmarks.chaos import plan
 from benchmarks.chaos.audit import Finding, audit
 from benchmarks.chaos.house import PLANTED, SHIPPED
 from benchmarks.chaos.journal import body_of, read_journal
+from benchmarks.chaos.proxy import FAULTS
 from benchmarks.chaos.replay import as_json, compare_fronts
 from benchmarks.chaos.running import Settings, Story, run
 from benchmarks.checks import Check, against, conclude, holds
@@ -24,6 +25,7 @@ CALM_S = 120.0
 """Of the time limit, what is left for emptying the queue and for the audit."""
 LEAST_KILLS = 0.15
 PLANTED_FAULTS, PLANTED_S = 80, 60.0
+SHIPPED_PATIENCE_S, PLANTED_PATIENCE_S = 180.0, 30.0
 SHOWN = 3
 
 
@@ -50,7 +52,7 @@ def audited(story: Story, folder: Path) -> list[Finding]:
 
 def show(title: str, story: Story, findings: Sequence[Finding]) -> None:
     print_table(f"{title}: faults", ("kind", "number"), [
-        *((kind, str(story.injected[kind])) for kind in (*plan.SHARES, *plan.WIRE)),
+        *((kind, str(story.injected[kind])) for kind in (*plan.SHARES, *FAULTS)),
         ("all", str(story.faults))])
     print(f"disturbed for {story.disturbed_s:.0f} s, then {story.calm_s:.0f} s until the queue was "
           f"empty and all had stopped; starts: " + ", ".join(
@@ -100,11 +102,11 @@ def main() -> int:
     if not arguments.planted:
         seconds = max(arguments.minutes * 60 - CALM_S, arguments.minutes * 30)
         story, findings = one_run("shipped", folder / "shipped", Settings(
-            arguments.faults, seconds, arguments.seed, SHIPPED))
+            arguments.faults, seconds, arguments.seed, SHIPPED, SHIPPED_PATIENCE_S))
         checks += checks_of(story, findings, arguments.faults)
     if not arguments.shipped:
         planted = Settings(min(PLANTED_FAULTS, arguments.faults), PLANTED_S, arguments.seed,
-                           PLANTED)
+                           PLANTED, PLANTED_PATIENCE_S)
         _, findings = one_run("planted bug: acknowledged before the commit", folder / "planted",
                               planted)
         lost = sum(len(f.violations) for f in findings)

@@ -80,6 +80,7 @@ class House:
         self.search: Post | None = None
         self.agents: dict[str, Post] = {}
         self._addressed: tuple[int, Upstream] | None = None
+        self._address: dict[str, Any] = {}
 
     def posts(self) -> list[Post]:
         return [self.coordinator, *self.agents.values(), *([self.search] if self.search else [])]
@@ -112,7 +113,8 @@ class House:
             return None
         if address.get("pid") != process.pid:
             return None
-        self._addressed = (process.pid, Upstream(self.port, address["token"]))
+        self._address, self._addressed = address, (
+            process.pid, Upstream(self.port, address["token"]))
         return self._addressed[1]
 
     def add_boards(self, client: CoordinatorClient) -> None:
@@ -162,7 +164,7 @@ class House:
         via = self.folder / "by-proxy"
         via.mkdir(exist_ok=True)
         (via / "coordinator.json").write_text(json.dumps(
-            {"url": self.via, "token": token, "pid": os.getpid()}))
+            {**self._address, "url": self.via, "token": token}))
         self.search = Post("search", [
             sys.executable, "-m", "searcher.search_process", "--dir", str(via), "--campaign",
             campaign, "--parent-pid", str(os.getpid())])

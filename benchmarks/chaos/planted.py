@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-LATE_S = 0.25
+LATE_S = 1.0
 BUSY_S = 0.005
 
 
@@ -63,7 +63,11 @@ def _running() -> asyncio.AbstractEventLoop | None:
 def plant() -> None:
     """From now on commits of this process come late."""
     late = LateCommits(Database.execute)
-    Database.execute = lambda db, sql, parameters=None: late.execute(db, sql, parameters)
+
+    def execute(db: Database, sql: str, parameters: Any = None) -> Any:
+        return late.execute(db, sql, parameters)
+
+    setattr(Database, "execute", execute)  # noqa: B010  as a whole, for every connection
 
 
 if __name__ == "__main__":

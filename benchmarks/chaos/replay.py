@@ -30,7 +30,6 @@ from searcher.devices import payloads
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.reading import open_ledger
 from searcher.reading import Reading
-from searcher.running import connect
 
 START_S = 30.0
 
@@ -106,7 +105,8 @@ class Undisturbed:
             if self._process.poll() is not None or time.monotonic() > ends_s:
                 raise Differs(f"The undisturbed coordinator does not start: see {self.folder}.")
             time.sleep(0.02)
-        self.client: CoordinatorClient = connect(self.folder)
+        address = json.loads((self.folder / "coordinator.json").read_text())
+        self.client = CoordinatorClient(address["url"], address["token"])
         return self
 
     def __exit__(self, *error: object) -> None:

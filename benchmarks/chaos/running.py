@@ -6,7 +6,7 @@ import random
 import socket
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +29,7 @@ CUSTOMER, SEARCH = "of-the-customer", "of-the-search"
 """Secrets that the proxy exchanges for the operator's token."""
 PATIENCE_S = 600.0
 TEND_S = 0.05
-READY_WITHIN_S, EMPTY_WITHIN_S = 120.0, 180.0
+READY_WITHIN_S = 120.0
 CANDIDATES = 24
 STRATEGIES = ["channel_pruning", "magnitude_pruning", "clustering", "svd", "int8"]
 
@@ -57,12 +57,14 @@ class Story:
 
 @dataclass(frozen=True)
 class Settings:
-    """``seconds`` is how long faults may go on; ``program`` is the coordinator's module."""
+    """``seconds`` is how long faults may go on, ``patience_s`` how long the queue may then take to
+    empty; ``program`` is the coordinator's module."""
 
     faults: int
     seconds: float
     seed: int
     program: str
+    patience_s: float
     candidates: int = CANDIDATES
 
 
@@ -70,7 +72,7 @@ class Campaigns:
     """One campaign after the other: as soon as one has ended, the next is searched."""
 
     def __init__(self, house: House, client: CoordinatorClient, candidates: int) -> None:
-        self._house, self._client, self._candidates = house, client, candidates
+        self._house, self.client, self._candidates = house, client, candidates
         self._number = -1
         self.more = True
         self.ended: Counter[str] = Counter()
@@ -82,7 +84,7 @@ class Campaigns:
     def begin(self) -> None:
         """Blocks until the campaign is submitted."""
         self._number += 1
-        self._client.create_campaign(spec(self.name, self._number, self._candidates))
+        self.client.create_campaign(spec(self.name, self._number, self._candidates))
         self._house.seek(self.name, SEARCH)
 
     async def follow(self) -> None:
@@ -91,7 +93,7 @@ class Campaigns:
         if search is None or search.process is None or search.process.poll() is None:
             return
         self.ended[f"exit {search.process.returncode}"] += 1
-        row = await asyncio.to_thread(self._client.campaign, self.name)
+        row = await asyncio.to_thread(self.client.campaign, self.name)
         if row["state"] not in ("done", "failed"):
             return
         search.wanted = False
@@ -117,8 +119,16 @@ def spec(name: str, seed: int, candidates: int) -> dict[str, Any]:
 
 async def run(folder: Path, settings: Settings) -> Story:
     """The disk stays mounted: whoever audits closes it."""
-    draw = random.Random(settings.seed)
-    disk, clock = SmallDisk(folder / "disk"), Clock(folder)
+    disk = SmallDisk(folder / "disk")
+    try:
+        return await _run(folder, settings, disk)
+    except BaseException:
+        disk.close()
+        raise
+
+
+async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
+    draw, clock = random.Random(settings.seed), Clock(folder)
     data = disk.folder / "data"
     with Journal(folder / "journal") as journal:
         async with _wired(folder, data, journal, draw, clock, settings) as (house, proxy):
@@ -126,8 +136,9 @@ async def run(folder: Path, settings: Settings) -> Story:
             campaigns = Campaigns(house, client, settings.candidates)
             customer = Customer(CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S),
                                 data / "artifacts")
-            tending = asyncio.create_task(_tend(house, campaigns))
-            await _ready(house, client, campaigns)
+            looking = asyncio.gather(_again_and_again(house.tend),
+                                     _again_and_again(campaigns.follow))
+            await _ready(house, campaigns)
             customer.start()
             chaos = Chaos(house, proxy, disk, clock, draw)
             began_s = time.monotonic()
@@ -135,12 +146,10 @@ async def run(folder: Path, settings: Settings) -> Story:
             disturbed_s = time.monotonic() - began_s
             campaigns.more = False
             await asyncio.to_thread(customer.stop)
-            emptied = await _empty(house, campaigns, data)
-            tending.cancel()
+            emptied = await _empty(house, campaigns, data, settings.patience_s)
+            looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await tending
-            client.close()
-            await asyncio.to_thread(house.stop)
+                await looking
     return Story(
         chaos.injected + proxy.injected, disturbed_s, time.monotonic() - began_s - disturbed_s,
         emptied, Counter({post.name: post.starts for post in house.posts()}), chaos.started_s,
@@ -167,16 +176,19 @@ async def _wired(folder: Path, data: Path, journal: Journal, draw: random.Random
         await proxy.stop()
 
 
-async def _tend(house: House, campaigns: Campaigns) -> None:
+async def _again_and_again(look: Callable[[], Awaitable[None] | None]) -> None:
+    """What looks after something must not wait for what another one looks after."""
     while True:
         with contextlib.suppress(FleetfrontError):
-            await campaigns.follow()
-        house.tend()
+            done = look()
+            if done is not None:
+                await done
         await asyncio.sleep(TEND_S)
 
 
-async def _ready(house: House, client: CoordinatorClient, campaigns: Campaigns) -> None:
+async def _ready(house: House, campaigns: Campaigns) -> None:
     """Devices enrolled, the first campaign's baseline measured: from there all can be disturbed."""
+    client = campaigns.client
     await asyncio.to_thread(house.add_local, client)
     await asyncio.to_thread(house.add_boards, client)
     await _until(house.enrolled, READY_WITHIN_S)
@@ -200,10 +212,10 @@ async def _disturb(chaos: Chaos, settings: Settings) -> None:
     await chaos.calm()
 
 
-async def _empty(house: House, campaigns: Campaigns, data: Path) -> bool:
+async def _empty(house: House, campaigns: Campaigns, data: Path, within_s: float) -> bool:
     """Whether everything ended by itself once it was left alone."""
     return await _until(lambda: campaigns.done and house.unsent() == 0 and unfinished(data) == 0,
-                        EMPTY_WITHIN_S)
+                        within_s)
 
 
 def unfinished(data: Path) -> int:
@@ -216,7 +228,7 @@ def unfinished(data: Path) -> int:
         return -1
 
 
-async def _until(state: Any, within_s: float) -> bool:
+async def _until(state: Callable[[], bool], within_s: float) -> bool:
     ends_s = time.monotonic() + within_s
     while not state():
         if time.monotonic() > ends_s:
