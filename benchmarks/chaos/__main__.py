@@ -75,6 +75,9 @@ def one_run(title: str, folder: Path, settings: Settings) -> tuple[Story, list[F
 
 def checks_of(story: Story, findings: Sequence[Finding], faults: int) -> list[Check]:
     broken = sum(len(f.violations) for f in findings)
+    if not story.clock_works:
+        print("The clock did not jump: that takes Linux and a C compiler.")
+        faults -= plan.counts(faults)[plan.JUMP]
     return [
         against("faults injected", story.faults, ">=", faults, digits=0),
         against("SIGKILLs of the coordinator", story.injected[plan.KILL], ">=",

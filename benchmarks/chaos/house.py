@@ -86,12 +86,12 @@ class House:
         return [self.coordinator, *self.agents.values(), *([self.search] if self.search else [])]
 
     def tend(self) -> None:
-        """Start whatever should run and does not."""
-        for post in self.posts():
+        """Start coordinator and agents wherever they do not run."""
+        for post in (self.coordinator, *self.agents.values()):
             if post.wanted and not post.alive:
-                self._start(post)
+                self.start(post)
 
-    def _start(self, post: Post) -> None:
+    def start(self, post: Post) -> None:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1",
                        **post.environment}
         with (self.folder / "logs" / f"{post.name}.log").open("ab") as log:
@@ -159,7 +159,7 @@ class House:
         return sum(1 for _ in (self.folder / "agents").glob("*/results/*/*.json"))
 
     def seek(self, campaign: str, token: str) -> Post:
-        """A search process for ``campaign``; it finds the proxy where others find the
+        """A search for ``campaign``, to be started; it finds the proxy where others find the
         coordinator."""
         via = self.folder / "by-proxy"
         via.mkdir(exist_ok=True)

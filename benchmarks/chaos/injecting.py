@@ -6,14 +6,14 @@ import random
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 import psutil
 
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.disk import SmallDisk, forbid_growth
 from benchmarks.chaos.house import BUILDER_TTL_S, DEVICE_TTL_S, House, Post
-from benchmarks.chaos.plan import KILL
+from benchmarks.chaos.plan import JUMP, KILL
 from benchmarks.chaos.proxy import Proxy
 
 LOOK_S = 0.02
@@ -23,9 +23,8 @@ FROZEN_S = (1.1 * max(DEVICE_TTL_S, BUILDER_TTL_S), 1.5 * max(DEVICE_TTL_S, BUIL
 FULL_S, READ_ONLY_S = (0.2, 1.2), (0.2, 1.5)
 JUMP_S = 3 * 3600.0
 DURING_START = 0.1
-"""Share of the coordinator's kills after which the next one does not wait until it serves."""
-LIVES_S = 0.4
-"""How long it is then left alone on average."""
+"""Share of the coordinator's kills that do not wait until it serves."""
+SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.1, 1.5
 WIRE_AHEAD = 6
 PACE, LONGEST_PAUSE_S = 0.4, 0.5
 
@@ -39,7 +38,7 @@ class Chaos:
         self._draw = draw
         self.injected: Counter[str] = Counter()
         self.started_s: list[float] = []
-        self._thawing: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
 
     async def on_processes(self, faults: Sequence[str], until_s: float) -> None:
         """All of ``faults``, spread over the time until ``until_s`` (monotonic). One that does not
@@ -52,6 +51,20 @@ class Chaos:
                 self.injected[fault] += 1
             else:
                 left.append(fault)
+
+    async def on_coordinator(self, kills: int, until_s: float) -> None:
+        """SIGKILL, again and again: the time that is left is shared by the lives that are left."""
+        while kills and (now_s := time.monotonic()) < until_s:
+            share_s = (until_s - now_s) / kills
+            if self._draw.random() > DURING_START and await self.serving():
+                lives_s = min(share_s - (time.monotonic() - now_s), LONGEST_LIFE_S)
+                await asyncio.sleep(max(lives_s, SHORTEST_LIFE_S)
+                                    * min(self._draw.expovariate(1.0), 2.0))
+            if await self._kill_coordinator():
+                self.injected[KILL] += 1
+                kills -= 1
+            else:
+                await asyncio.sleep(LOOK_S)
 
     async def on_wire(self, faults: Sequence[str], until_s: float) -> None:
         """The same for faults that the next requests meet."""
@@ -71,15 +84,13 @@ class Chaos:
 
     async def _inject(self, fault: str) -> bool:
         how, _, who = fault.partition(" ")
-        if fault == KILL:
-            return await self._kill_coordinator()
         if how == "SIGKILL":
             return await self._hit(who, signal.SIGKILL)
         if how == "SIGSTOP":
             return await self._hit(who, signal.SIGSTOP)
-        if fault == "clock jumped":
+        if fault == JUMP:
             self.clock.jump_to(self._draw.uniform(-JUMP_S, JUMP_S))
-            return self.clock.works
+            return True
         if fault == "disk full":
             return await self._fill_disk()
         return await self._read_only()
@@ -100,11 +111,18 @@ class Chaos:
         post.signal(signal.SIGKILL)
         killed = post.process.wait() == -signal.SIGKILL
         self.house.tend()
-        began_s = time.monotonic()
-        if self._draw.random() > DURING_START and await self.serving():
-            self.started_s.append(time.monotonic() - began_s)
-            await asyncio.sleep(self._draw.expovariate(1 / LIVES_S))
+        self._until_done(self._clocked(time.monotonic()))
         return killed
+
+    async def _clocked(self, began_s: float) -> None:
+        process = self.house.coordinator.process
+        if await self.serving() and self.house.coordinator.process is process:
+            self.started_s.append(time.monotonic() - began_s)
+
+    def _until_done(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _hit(self, who: str, number: signal.Signals) -> bool:
         """One process of the kind, as soon as there is one; a frozen one thaws by itself."""
@@ -119,9 +137,7 @@ class Chaos:
         except psutil.NoSuchProcess:
             return False
         if number == signal.SIGSTOP:
-            thaw = asyncio.create_task(_thaw(victim, self._draw.uniform(*FROZEN_S)))
-            self._thawing.add(thaw)
-            thaw.add_done_callback(self._thawing.discard)
+            self._until_done(_thaw(victim, self._draw.uniform(*FROZEN_S)))
         return True
 
     def _of_kind(self, who: str) -> list[psutil.Process]:
@@ -176,8 +192,7 @@ class Chaos:
     async def calm(self) -> None:
         """End all that still disturbs."""
         self.proxy.disarm()
-        for thaw in list(self._thawing):
-            await thaw
+        await asyncio.gather(*self._tasks)
         self.disk.free()
 
 

@@ -48,6 +48,7 @@ class Story:
     journal: Path
     data: Path
     disk: SmallDisk
+    clock_works: bool
     notes: tuple[str, ...]
 
     @property
@@ -65,7 +66,11 @@ class Settings:
     seed: int
     program: str
     patience_s: float
-    candidates: int = CANDIDATES
+
+    @property
+    def candidates(self) -> int:
+        """Of one campaign: a search that starts takes seconds to load, a short run has few."""
+        return min(max(self.faults // 10, 8), CANDIDATES)
 
 
 class Campaigns:
@@ -90,15 +95,17 @@ class Campaigns:
     async def follow(self) -> None:
         """Restart a search that died, and begin the next campaign when one has ended."""
         search = self._house.search
-        if search is None or search.process is None or search.process.poll() is None:
+        if search is None or search.alive or not search.wanted:
             return
-        self.ended[f"exit {search.process.returncode}"] += 1
-        row = await asyncio.to_thread(self.client.campaign, self.name)
-        if row["state"] not in ("done", "failed"):
-            return
-        search.wanted = False
-        if self.more:
-            await asyncio.to_thread(self.begin)
+        if search.process is not None:
+            self.ended[f"exit {search.process.returncode}"] += 1
+            row = await asyncio.to_thread(self.client.campaign, self.name)
+            if row["state"] in ("done", "failed"):
+                search.wanted = False
+                if self.more:
+                    await asyncio.to_thread(self.begin)
+                return
+        self._house.start(search)
 
     @property
     def done(self) -> bool:
@@ -153,7 +160,7 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
     return Story(
         chaos.injected + proxy.injected, disturbed_s, time.monotonic() - began_s - disturbed_s,
         emptied, Counter({post.name: post.starts for post in house.posts()}), chaos.started_s,
-        folder / "journal", data, disk,
+        folder / "journal", data, disk, clock.works,
         (f"jobs submitted by the customer: {customer.submitted}",
          f"searches that ended: {dict(campaigns.ended)}",
          f"requests forwarded: {journal.written}"))
@@ -204,9 +211,10 @@ async def _ready(house: House, campaigns: Campaigns) -> None:
 
 async def _disturb(chaos: Chaos, settings: Settings) -> None:
     until_s = time.monotonic() + settings.seconds
-    kills, others = [plan.KILL], [kind for kind in plan.SHARES if kind != plan.KILL]
+    left_out = {plan.KILL} if chaos.clock.works else {plan.KILL, plan.JUMP}
+    others = [kind for kind in plan.SHARES if kind not in left_out]
     await asyncio.gather(
-        chaos.on_processes(plan.order(settings.faults, settings.seed, kills), until_s),
+        chaos.on_coordinator(plan.counts(settings.faults)[plan.KILL], until_s),
         chaos.on_processes(plan.order(settings.faults, settings.seed, others), until_s),
         chaos.on_wire(plan.order(settings.faults, settings.seed, FAULTS), until_s))
     await chaos.calm()
