@@ -187,6 +187,9 @@ class Link:
             if len(content) > ANSWER_LIMIT_BYTES:
                 self.close()
                 raise LinkError("the answer is longer than {} bytes".format(ANSWER_LIMIT_BYTES))
+        if response.length:  # reading does not mind
+            self.close()
+            raise LinkError("the answer broke off {} bytes before its end".format(response.length))
         return bytes(content)
 
     def _pieces(self, response: http.client.HTTPResponse) -> Generator[bytes, None, None]:

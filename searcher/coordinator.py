@@ -71,7 +71,7 @@ class Coordinator:
         """Take up what a predecessor left and let ``workers`` begin.
 
         Builders died with it, so their jobs are queued again. Agents may have lived on: their
-        leases stay, for one lease time at least; while one of them measures on this host, the
+        leases stay, for one lease time from now; while one of them measures on this host, the
         builders wait.
         """
         self.workers = self.window.workers = workers
@@ -84,7 +84,9 @@ class Coordinator:
                         db, job, False, "the coordinator was restarted", self.rules.lease, now_s
                     )
                 else:
-                    jobs.keep_until(db, job.id, now_s + self.rules.lease.ttl_s(job.pool))
+                    expires_s = now_s + self.rules.lease.ttl_s(job.pool)
+                    jobs.keep_until(db, job.id, expires_s, expires_s + payloads.deadline_s(
+                        job.kind, job.payload))
             for span in spans.still_open(db):
                 ran = queue.job_of(db, span.job)
                 if ran.state != "leased":

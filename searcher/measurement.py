@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr, bdtrik  # scipy.stats takes a second more of every start
 
 from searcher.errors import UserError, nearest
 
@@ -128,17 +128,32 @@ class Summary:
 def _median_rank(n: int, confidence: float) -> int:
     """The interval of a median of ``n`` begins at this place, counted from 0, and ends as far from
     the other end. Cached: the binomial distribution costs more than all the rest."""
-    rank = int(binom.ppf((1 - confidence) / 2, n, 0.5))
-    rank = rank if binom.cdf(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
+    rank = _quantile((1 - confidence) / 2, n, 0.5)
+    rank = rank if _below(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
     return max(rank, 1) - 1
 
 
 @functools.lru_cache(maxsize=4096)
 def _quantile_ranks(n: int, share: float, confidence: float) -> tuple[int, int, int]:
     """Places of a quantile's lower bound, itself and its upper bound."""
-    low = max(int(binom.ppf((1 - confidence) / 2, n, share)), 1) - 1
-    high = min(int(binom.ppf(1 - (1 - confidence) / 2, n, share)) + 1, n) - 1
+    low = max(_quantile((1 - confidence) / 2, n, share), 1) - 1
+    high = min(_quantile(1 - (1 - confidence) / 2, n, share) + 1, n) - 1
     return low, min(math.ceil(share * n), n) - 1, high
+
+
+def _below(k: int, n: int, share: float) -> float:
+    """Chance of at most ``k`` successes among ``n``."""
+    return 0.0 if k < 0 else float(bdtr(k, n, share))
+
+
+def _quantile(chance: float, n: int, share: float) -> int:
+    """The fewest successes among ``n`` that are not exceeded with at least ``chance``."""
+    k: int = max(math.ceil(bdtrik(chance, n, share)), 0)
+    while k > 0 and _below(k - 1, n, share) >= chance:
+        k -= 1
+    while _below(k, n, share) < chance:
+        k += 1
+    return k
 
 
 def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:

@@ -24,8 +24,9 @@ import uvicorn
 from searcher.api.app import create_app
 from searcher.api.bounded_head import http_protocol
 from searcher.api.limits import LARGEST_UPLOAD_BYTES
-from searcher.coordinator import Coordinator
+from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host
+from searcher.devices.queue import LeaseRules
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
@@ -117,7 +118,10 @@ def serve(options: argparse.Namespace) -> None:
 
 def _serve(options: argparse.Namespace, store: Store, listener: socket.socket) -> None:
     url = _url(options.host, listener)
-    coordinator = Coordinator(store, options.dir, steady_clock(), host=Host.here())
+    lease = LeaseRules(options.builder_ttl_s, options.device_ttl_s)
+    coordinator = Coordinator(
+        store, options.dir, steady_clock(), host=Host.here(), rules=Rules(lease)
+    )
     token = secrets.token_urlsafe(32)
 
     async def started() -> None:
@@ -151,6 +155,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--largest-upload", type=int, default=LARGEST_UPLOAD_BYTES,
                         metavar="BYTES", help="the largest file that operators may upload")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
+    for name in ("builder_ttl_s", "device_ttl_s"):  # for tests that cannot wait for an expiry
+        parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=argparse.SUPPRESS,
+                            default=getattr(LeaseRules, name))
     options = parser.parse_args(arguments)
     options.dir = options.dir.absolute()
     if options.builders < 0:

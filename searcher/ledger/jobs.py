@@ -170,12 +170,17 @@ def extend(db: Database, pool: str, by_s: float) -> None:
     )
 
 
-def keep_until(db: Database, job_id: int, expires_s: float) -> None:
-    """A lease that outlived the coordinator does not end before ``expires_s``."""
+def keep_until(
+    db: Database, job_id: int, expires_s: float, latest_deadline_at_s: float
+) -> None:
+    """A lease that outlived the coordinator ends at ``expires_s`` unless a heartbeat comes.
+
+    What was stored before counts only within these bounds: the clock may have been set back.
+    """
     db.execute(
-        """UPDATE jobs SET lease_expires_s = max(lease_expires_s, ?1),
-             deadline_at_s = max(deadline_at_s, ?1) WHERE id = ?2""",
-        [expires_s, job_id],
+        """UPDATE jobs SET lease_expires_s = ?1,
+             deadline_at_s = max(?1, min(deadline_at_s, ?2)) WHERE id = ?3""",
+        [expires_s, latest_deadline_at_s, job_id],
     )
 
 

@@ -1,3 +1,6 @@
+import socket
+import threading
+
 import pytest
 
 from agents.link import Backoff, Link, LinkError, Refused
@@ -29,6 +32,27 @@ def test_a_coordinator_that_hangs_up_at_once_is_away(coordinator):
     coordinator.drop = 1
     with pytest.raises(LinkError):
         enrolled(coordinator).request("POST", "/v1/heartbeat", b"{}")
+
+
+def test_an_answer_that_breaks_off_is_no_answer():
+    """``read(n)`` of http.client gives what has come, and is content."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+
+    def answer():
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(b'HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"agent": "a')
+        connection.close()
+
+    other = threading.Thread(target=answer)
+    other.start()
+    link = Link("http://127.0.0.1:{}".format(listener.getsockname()[1]))
+    with pytest.raises(LinkError, match="broke off"):
+        link.request("POST", "/v1/agents", b"{}")
+    other.join()
+    listener.close()
 
 
 def test_nobody_there_is_a_link_error():

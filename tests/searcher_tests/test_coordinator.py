@@ -15,6 +15,7 @@ from tests.searcher_tests.devices.laboratory import (
     SPEC,
     Laboratory,
     envelope,
+    measure_payload,
     measure_result,
     measured,
 )
@@ -345,6 +346,24 @@ def test_after_a_crash_builders_wait_for_a_measurement_on_this_host(lab: Laborat
     assert not again.workers.started
     again.done(agent, job)
     assert again.workers.started
+    again.store.close()
+
+
+def test_after_a_crash_a_clock_that_was_set_back_keeps_no_lease_for_hours(
+    lab: Laboratory,
+) -> None:
+    agent = lab.device("board", hostname="elsewhere")
+    job = lab.coordinator.submit("measure", "device:board", measure_payload(
+        lab.artifact(b"reference"), lab.artifact(b"candidate")))
+    lab.leased(agent)
+    lab.clock.advance(-10_000.0)
+    again = lab.reopened()
+    again.clock.advance(again.coordinator.rules.lease.device_ttl_s - 1)
+    again.coordinator.tick()
+    assert job_of(again.coordinator, job).state == "leased"
+    again.clock.advance(1.1)
+    again.coordinator.tick()
+    assert job_of(again.coordinator, job).state == "queued"
     again.store.close()
 
 

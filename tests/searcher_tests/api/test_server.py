@@ -17,6 +17,7 @@ import psutil
 import pytest
 
 from searcher.client import CoordinatorClient
+from searcher.devices.queue import LeaseRules
 from searcher.ledger import spans
 from searcher.ledger.reading import open_ledger
 from tests.searcher_tests.devices.laboratory import (
@@ -161,15 +162,35 @@ def test_kill_9_loses_nothing_and_takes_the_builders_along(server: Server) -> No
     again.kill()
 
 
+def enrolled(server: Server) -> str:
+    """The secret of this machine's agent."""
+    token = server.client.create_enrolment("local_cpu")["token"]
+    answer = httpx.post(f"{server.address['url']}/v1/agents", json={
+        "protocol": 1, "token": token, "name": "local_cpu", "capabilities": {},
+        "fingerprint": {"hostname": socket.gethostname()}})
+    return str(answer.json()["secret"])
+
+
+def test_leases_may_be_short(tmp_path: Path) -> None:
+    server = Server(tmp_path / "lab", "--builders", "0", "--device-ttl-s", "2.5")
+    try:
+        content = b"candidate"
+        file = {"sha256": hashlib.sha256(content).hexdigest(), "size_bytes": len(content)}
+        (server.folder / "artifacts" / file["sha256"]).write_bytes(content)
+        server.client.submit_job("measure", "device:local_cpu", measure_payload(file, file))
+        with CoordinatorClient(server.address["url"], enrolled(server)) as agent:
+            lease = agent.lease(30.0)
+            assert lease is not None and lease.ttl_s == 2.5
+    finally:
+        server.kill()
+
+
 def test_a_measurement_on_this_host_stops_the_builder(server: Server) -> None:
     build = server.client.submit_job("compress", "builder", build_payload(76), campaign="digits")
     while not (server.folder / "hanging").exists():
         server.client.wait_job(build["job"], 0.05)
     [builder] = psutil.Process(server.process.pid).children()
-    token = server.client.create_enrolment("local_cpu")["token"]
-    enrolled = httpx.post(f"{server.address['url']}/v1/agents", json={
-        "protocol": 1, "token": token, "name": "local_cpu", "capabilities": {},
-        "fingerprint": {"hostname": socket.gethostname()}})
+    secret = enrolled(server)
     files = []
     for number in range(4):
         content = f"candidate {number}".encode()
@@ -178,9 +199,10 @@ def test_a_measurement_on_this_host_stops_the_builder(server: Server) -> None:
         files.append({"sha256": sha256, "size_bytes": len(content)})
     server.client.submit_job(
         "measure", "device:local_cpu", measure_payload(*files, files[0]), campaign="digits")
-    with CoordinatorClient(server.address["url"], enrolled.json()["secret"]) as agent:
+    with CoordinatorClient(server.address["url"], secret) as agent:
         lease = agent.lease(30.0)
         assert lease is not None and lease.kind == "measure"
+        assert lease.ttl_s == LeaseRules.device_ttl_s
         assert builder.status() == psutil.STATUS_STOPPED
         agent.put_done(lease, measure_result(lease.payload))
     assert builder.status() != psutil.STATUS_STOPPED

@@ -1,0 +1,109 @@
+"""A builder that answers at once: the shipped one needs seconds to load torch, and most builders
+here do not live that long. It keeps the same order: file written, synced, renamed; then the result.
+
+    python -m benchmarks.chaos.builder --via URL --url URL --dir DIR --parent-pid PID
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import threading
+from pathlib import Path
+
+from agents.files import write_durably
+from agents.link import Backoff, Link, LinkError, Refused
+from agents.protocol import (
+    PROTOCOL_VERSION,
+    Heartbeat,
+    Lease,
+    LeaseRequest,
+    ResultEnvelope,
+    decode,
+    encode,
+)
+from agents.spool import send_result
+from benchmarks.chaos.models import built, evaluated
+from searcher.lifeline import die_with_parent
+
+POLL_S = 20.0
+TAKES_S = 0.02
+"""A build takes so long, so that a kill may fall into one."""
+
+
+def beat(url: str, secret: str, lease: Lease, ended: threading.Event) -> None:
+    """Keep the lease alive; losing it ends the process: its job is another's."""
+    link = Link(url, secret)
+    while not ended.wait(lease.ttl_s / 4):
+        try:
+            link.request("POST", "/v1/heartbeat", encode(Heartbeat(lease.job, lease.fence)),
+                         timeout_s=lease.ttl_s)
+        except LinkError:
+            continue
+        except Refused:
+            os._exit(3)
+    link.close()
+
+
+def work(lease: Lease, artifacts: Path) -> ResultEnvelope:
+    """One job to its envelope; a file that cannot be written is a failure with its reason."""
+    threading.Event().wait(TAKES_S)
+    if lease.kind == "evaluate":
+        return ResultEnvelope("done", evaluated(lease.payload))
+    content, result = built(lease.kind, lease.payload)
+    path = artifacts / hashlib.sha256(content).hexdigest()
+    if not path.exists():
+        try:
+            write_durably(str(path), content)
+        except OSError as error:
+            return ResultEnvelope("failed", {"reason": "io", "message": str(error)})
+    return ResultEnvelope("done", result)
+
+
+def deliver(link: Link, lease: Lease, envelope: ResultEnvelope) -> None:
+    """Until it is accepted or refused."""
+    backoff = Backoff(0.05, 1.0)
+    while True:
+        try:
+            send_result(link, lease.job, lease.attempt, lease.fence, encode(envelope))
+            return
+        except LinkError:
+            threading.Event().wait(backoff.next_s())
+        except Refused as refusal:
+            sys.stderr.write(f"job {lease.job}: {refusal}\n")
+            return
+
+
+def serve(url: str, secret: str, artifacts: Path) -> None:
+    """Lease and work until killed."""
+    link, backoff = Link(url, secret), Backoff(0.05, 1.0)
+    while True:
+        try:
+            answer = link.request("POST", "/v1/lease", encode(LeaseRequest(
+                PROTOCOL_VERSION, POLL_S)), timeout_s=POLL_S + 10)
+        except (LinkError, Refused):
+            threading.Event().wait(backoff.next_s())
+            continue
+        backoff.reset()
+        if answer.status == 204:
+            continue
+        lease = decode(Lease, answer.body)
+        ended = threading.Event()
+        threading.Thread(target=beat, args=(url, secret, lease, ended), daemon=True).start()
+        deliver(link, lease, work(lease, artifacts))
+        ended.set()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--via", required=True, help="where to send requests: the proxy")
+    parser.add_argument("--url", required=True, help="the coordinator's own address, unused")
+    parser.add_argument("--dir", type=Path, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    arguments = parser.parse_args()
+    die_with_parent(arguments.parent_pid)
+    serve(arguments.via, sys.stdin.readline().strip(), arguments.dir / "artifacts")
+
+
+if __name__ == "__main__":
+    main()
