@@ -54,12 +54,12 @@ async def lease(
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + min(max(message.wait_s, 0.0), LONGEST_POLL_S)
     try:
-        while polls.get(agent.id) is mine:
+        while polls.get(agent.id) is mine and not bells.closing:
             job = coordinator.lease(agent)
             if job is not None:
                 return _answer(_lease(job, coordinator.rules.lease.ttl_s(job.pool)))
             left_s = ends_s - loop.time()
-            if left_s <= 0 or bells.closing:
+            if left_s <= 0:
                 break
             retry_s = coordinator.retry_s(agent)
             await bells.wait(agent.pool, left_s if retry_s is None else min(left_s, retry_s))
