@@ -3,12 +3,16 @@
 import csv
 import io
 import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from searcher.client import CoordinatorClient
 
 
 class Format(StrEnum):
@@ -20,8 +24,31 @@ class Format(StrEnum):
 
 
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of the ledger and the files.")]
+Url = Annotated[str | None, typer.Option(
+    "--url", help="A daemon elsewhere, instead of that of --dir; its token in FLEETFRONT_TOKEN.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 HERE = Path("fleetfront-data")
+
+
+def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
+    """The client of the daemon at ``url``, or of the one that serves ``directory``.
+
+    Raises UserError. The token for a ``url`` is in FLEETFRONT_TOKEN, the fingerprint of a
+    certificate that no authority signed in FLEETFRONT_FINGERPRINT.
+    """
+    from searcher.client import CoordinatorClient, connect
+    from searcher.errors import UserError
+
+    if url is None:
+        return connect(directory)
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"--url {url!r} must start with https:// or http://.")
+    token = os.environ.get("FLEETFRONT_TOKEN", "").strip()
+    if not token:
+        raise UserError(f"--url {url} needs a token: set FLEETFRONT_TOKEN to one that the daemon's "
+                        "owner gave you.")
+    fingerprint = os.environ.get("FLEETFRONT_FINGERPRINT") or None
+    return CoordinatorClient(url.rstrip("/"), token, fingerprint=fingerprint)
 
 
 def emit(document: Any, rows: Sequence[Mapping[str, Any]], chosen: Format,
