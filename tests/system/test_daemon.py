@@ -20,7 +20,7 @@ from tests.system.real import (
     until_gone,
 )
 
-CANDIDATES = 3
+CANDIDATES = {"patient": 6, "urgent": 3, "unwanted": 3, "here": 3}
 DEVICE = "bench-1"
 STRATEGIES = "channel_pruning magnitude_pruning clustering int8 svd"
 
@@ -52,7 +52,9 @@ class Lab:
                        file, "--name", DEVICE, "--spool", self.folder / "spool")
 
     def file(self, name: str) -> Path:
-        file = campaign_file(self.folder, "task", CANDIDATES, STRATEGIES)
+        """Each has a seed of its own, so that none finds its builds made by another."""
+        file = campaign_file(
+            self.folder, "task", CANDIDATES[name], STRATEGIES, seed=len(name))
         text = file.read_text().replace('name = "tiny-task"', f'name = "{name}"')
         file = self.folder / f"{name}.toml"
         file.write_text(f'{text}\n[[devices]]\nname = "{DEVICE}"\n')
@@ -66,6 +68,9 @@ class Lab:
     def states(self) -> dict[str, str]:
         found = rows(self.directory, "SELECT name, state FROM campaigns")
         return {row["name"]: row["state"] for row in found}
+
+    def asked(self, name: str) -> list[dict]:
+        return rows(self.directory, f"SELECT id FROM trials WHERE campaign = '{name}'")
 
     def ended(self, name: str) -> list[dict]:
         return [row for row in ended_trials(self.directory) if row["campaign"] == name]
@@ -85,7 +90,6 @@ def kill(daemon: Running) -> None:
     family = daemon.family()
     daemon.process.kill()
     until_gone(family)
-    daemon.process.communicate()
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +104,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
             daemon.until(lambda: lab.states()["patient"] == "running")
             lab.command("submit", lab.file("urgent"), "--priority", 5)
             daemon.until(lambda: lab.states() == {"patient": "queued", "urgent": "running"})
-            daemon.until(lambda: len(lab.ended("urgent")) >= 1)
+            daemon.until(lambda: lab.asked("urgent") != [])
             assert lab.command("pause", "urgent") == "urgent: paused\n"
             daemon.until(lambda: len(lab.ended("patient")) >= 1)
             lab.command("submit", lab.file("unwanted"), "--priority", 9)
@@ -109,8 +113,7 @@ def story(tmp_path_factory: pytest.TempPathFactory) -> Story:
             kill(daemon)
             return finish(lab, early.stderr, agent)
         finally:
-            agent.kill()
-            agent.process.communicate()
+            agent.__exit__()
 
 
 def finish(lab: Lab, refused: str, agent: Running) -> Story:
@@ -123,9 +126,9 @@ def finish(lab: Lab, refused: str, agent: Running) -> Story:
         daemon.until(lambda: lab.states()["urgent"] == "running")
         family = daemon.family()
         daemon.process.send_signal(signal.SIGTERM)
-        said, _ = daemon.process.communicate(timeout=20)
+        stopped = daemon.process.wait(timeout=20)
         _, left = psutil.wait_procs(family, timeout=5)
-        stopped = daemon.process.returncode
+        said = daemon.process.stdout.read() if daemon.process.stdout else ""
         assert not (lab.directory / "coordinator.json").exists(), said
     with lab.serve() as daemon:
         daemon.until(lambda: lab.states() == {
@@ -155,7 +158,7 @@ def test_what_ended_before_the_kill_stays(story: Story) -> None:
 
 @pytest.mark.parametrize("name", ["patient", "urgent"])
 def test_a_front_appears(story: Story, name: str) -> None:
-    assert len(story.lab.ended(name)) == CANDIDATES
+    assert len(story.lab.ended(name)) == CANDIDATES[name]
     front = json.loads(story.lab.command("front", name, "--format", "json"))
     assert front["device"] == DEVICE and front["points"]
     assert front["baseline"]["values"]["accuracy_test"] > 0.5
