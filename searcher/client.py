@@ -21,6 +21,8 @@ certificate), advertised (its address for devices), daemon (whether campaigns ma
 Kind = Literal["compress", "train", "evaluate", "measure"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
+TRIALS_AT_ONCE = 200
+"""Few enough that the coordinator answers others in between."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
@@ -227,9 +229,9 @@ class CoordinatorClient:
         while True:
             after = found[-1]["id"] if found else 0
             page = self._json("GET", f"/v1/campaigns/{campaign}/trials", query={
-                **chosen, "after": after, "limit": 1000})["trials"]
+                **chosen, "after": after, "limit": TRIALS_AT_ONCE})["trials"]
             found += page
-            if len(page) < 1000:
+            if len(page) < TRIALS_AT_ONCE:
                 return found
 
     def quiet_levels(

@@ -13,6 +13,7 @@ import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import optuna
@@ -211,15 +212,16 @@ class Sampling:
         return numbers
 
     def _remembered(self, row: Mapping[str, Any], state: TrialState) -> FrozenTrial:
-        saved = row["parameters"]
-        trial = optuna.trial.create_trial(
-            state=state, params=saved["values"],
-            distributions={k: _from_json(v) for k, v in saved["distributions"].items()},
+        saved, began = row["parameters"], datetime.now(UTC).replace(tzinfo=None)
+        trial = _Remembered(
+            number=-1, trial_id=-1, state=state, value=None,
             values=self._values(row["values"]) if state == TrialState.COMPLETE else None,
-            constraints=row.get("constraints") or None)
-        # The storage copies what it is given, to the last distribution; the class is all that
-        # tells how.
-        trial.__class__ = _Remembered
+            datetime_start=began, datetime_complete=began if state.is_finished() else None,
+            params=saved["values"],
+            distributions={k: _from_json(v) for k, v in saved["distributions"].items()},
+            user_attrs={}, system_attrs={}, intermediate_values={})
+        for name, value in (row.get("constraints") or {}).items():
+            trial.set_constraint(name, value)
         return trial
 
     def ask(self) -> Proposal:
@@ -293,7 +295,8 @@ class Sampling:
 
 
 class _Remembered(FrozenTrial):
-    """A trial of the ledger: its distributions never change, so copies of it share them."""
+    """A trial of the ledger. The study's storage copies what it is given to the last
+    distribution; those never change, so here copies share them."""
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenTrial":
         twin = copy.copy(self)

@@ -247,3 +247,13 @@ def test_a_state_that_does_not_follow_is_a_conflict(clients: Clients) -> None:
     assert refused.value.status == 409
     assert operator.campaign("digits")["baseline"] is None
     assert operator.set_state("digits", "queued")["state"] == "queued"
+
+
+def test_trials_come_page_by_page(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = clients.operator
+    operator.create_campaign(SPEC)
+    made = [operator.create_trial("digits", "local_cpu", recipe(n).hash, recipe(n).as_list())["id"]
+            for n in range(5)]
+    for at_once in (1, 2, 5, 6):
+        monkeypatch.setattr("searcher.client.TRIALS_AT_ONCE", at_once)
+        assert [row["id"] for row in operator.trials("digits")] == made
