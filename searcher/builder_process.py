@@ -116,11 +116,12 @@ def beat(client: CoordinatorClient, lease: Lease, ended: threading.Event) -> Non
             logging.getLogger(__name__).warning("no heartbeat: %s", error)
 
 
-def serve(url: str, token: str, folder: Path) -> None:
+def serve(url: str, token: str, folder: Path, fingerprint: str | None = None) -> None:
     """Lease and work until killed."""
     os.environ[UPLOADED] = str(folder / "artifacts")
     workshop = Workshop(folder)
-    with CoordinatorClient(url, token) as client, CoordinatorClient(url, token) as pulse:
+    with CoordinatorClient(url, token, fingerprint=fingerprint) as client, \
+            CoordinatorClient(url, token, fingerprint=fingerprint) as pulse:
         while True:
             lease = client.lease(wait_s=20.0)
             if lease is None:
@@ -143,9 +144,10 @@ def main() -> None:
     parser.add_argument("--url", required=True)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--fingerprint", help="of the coordinator's certificate, if it has one")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent_pid)
-    serve(arguments.url, sys.stdin.readline().strip(), arguments.dir)
+    serve(arguments.url, sys.stdin.readline().strip(), arguments.dir, arguments.fingerprint)
 
 
 if __name__ == "__main__":

@@ -48,6 +48,9 @@ class Campaign:
     devices: tuple[str, ...]
     search: Search
     builders: int = 0
+    named: frozenset[str] = frozenset()
+    """Of ``devices``, those written by the name under which they are enrolled; the others are
+    written by their profile and enrolled under its name."""
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
@@ -57,7 +60,7 @@ class Campaign:
             "objectives": {o.name: o.direction for o in self.objectives},
             "constraints": dict(self.constraints),
             "measurement": {"plan": self.plan.as_dict()},
-            "devices": [{"profile": d} for d in self.devices],
+            "devices": [{"name" if d in self.named else "profile": d} for d in self.devices],
             "search": {"sampler": self.search.sampler, "strategies": list(self.search.strategies),
                        "limits": {k: list(v) for k, v in self.search.limits.items()}},
         }
@@ -90,6 +93,7 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
     budget = _table(document, "budget", {"candidates", "wall_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
+    devices, named = _devices(document.get("devices", [{"profile": "local_cpu"}]))
     return Campaign(
         name=name,
         task=_text(document, "task"),
@@ -101,9 +105,10 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         objectives=_objectives(_table(document, "objectives", None)),
         constraints=_constraints(_table(document, "constraints", None)),
         plan=_plan(_table(document, "measurement", {"plan"}).get("plan", "quick")),
-        devices=_devices(document.get("devices", [{"profile": "local_cpu"}])),
+        devices=devices,
         search=_search(search),
         builders=int(_number(document, "builders", 0, 0, 256, whole=True)),
+        named=named,
     )
 
 
@@ -197,14 +202,19 @@ def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
     return {key: _number(table, key, 0.0, 0.0, 1e15) for key in table}
 
 
-def _devices(entries: Any) -> tuple[str, ...]:
+def _devices(entries: Any) -> tuple[tuple[str, ...], frozenset[str]]:
+    """All devices, and which of them are written by name."""
     if not isinstance(entries, list) or not entries:
         raise UserError(f"[[devices]] must be a list of tables, got {entries!r}.")
     for entry in entries:
         if not isinstance(entry, dict):
             raise UserError(f"[[devices]] must hold tables, got {entry!r}.")
-        _known(entry, {"profile"}, "[[devices]]")
-    return tuple(_text(entry, "profile") for entry in entries)
+        _known(entry, {"profile", "name"}, "[[devices]]")
+        if "name" in entry and "profile" in entry:
+            raise UserError(f"[[devices]] {entry!r}: give the name of an enrolled device, whose "
+                            "profile is known, or a profile, not both.")
+    named = frozenset(_text(entry, "name") for entry in entries if "name" in entry)
+    return tuple(_text(entry, "name" if "name" in entry else "profile") for entry in entries), named
 
 
 def _search(table: Mapping[str, Any]) -> Search:

@@ -1,8 +1,10 @@
 """The coordinator's HTTP API as functions, for the search, the builders and the command line."""
 
 import json
+import ssl
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
@@ -10,6 +12,11 @@ import httpx
 
 from agents import protocol
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
+from searcher.pinning import checked_fingerprint, pinned_context
+
+ADDRESS = "coordinator.json"
+"""Where a coordinator tells its own host how to reach it: url, token, pid, fingerprint (of its
+certificate), advertised (its address for devices), daemon (whether campaigns may be submitted)."""
 
 Kind = Literal["compress", "train", "evaluate", "inspect", "measure"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
@@ -18,12 +25,35 @@ _WITHOUT_TEXT = {
     401: "The coordinator does not know this token, or it was revoked. Ask its operator for one.",
     403: "The role of this token may not do this. Ask the operator of the coordinator.",
 }
+TRIALS_AT_ONCE = 200
+"""Few enough that the coordinator answers others in between."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
 
 class Unreachable(FleetfrontError):
     """No coordinator answered within the time for retries."""
+
+
+def address_of(directory: Path) -> dict[str, Any]:
+    """What the coordinator that owns ``directory`` wrote down. Raises UserError."""
+    path = directory / ADDRESS
+    try:
+        address = json.loads(path.read_text())
+        return {"fingerprint": None, "advertised": address["url"], "daemon": False, **address,
+                "token": str(address["token"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            f"No coordinator serves {directory} ({path.name}: {error}). Start one with "
+            f"`fleetfront serve --dir {directory}`, or name another --dir or a --url."
+        ) from error
+
+
+def connect(directory: Path) -> "CoordinatorClient":
+    """The operator's client of the coordinator that owns ``directory``. Raises UserError."""
+    address = address_of(directory)
+    return CoordinatorClient(
+        address["url"], address["token"], fingerprint=address["fingerprint"])
 
 
 class CoordinatorClient:
@@ -36,12 +66,13 @@ class CoordinatorClient:
     Requests that get no answer, or 503 and 507 (a ledger that cannot be written), are sent again
     with growing pauses for ``retry_for_s``: all of them may arrive twice without harm. Raises
     Unreachable after that, UserError for what the caller got wrong (400, 401, 403, 404),
-    ProtocolError for conflicts (409, 413, 426), LedgerError for 503 and 507.
+    ProtocolError for conflicts (409, 413, 426), LedgerError for 503 and 507. With ``fingerprint``
+    the certificate must be that one; without it, one that the system's authorities signed.
     """
 
     def __init__(
         self, url: str, token: str, *, retry_for_s: float = 30.0, timeout_s: float = 30.0,
-        transport: httpx.BaseTransport | None = None,
+        transport: httpx.BaseTransport | None = None, fingerprint: str | None = None,
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -52,6 +83,7 @@ class CoordinatorClient:
         self._http = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, transport=transport,
             trust_env=False,
+            verify=fingerprint is None or pinned_context(checked_fingerprint(fingerprint)),
         )
 
     def close(self) -> None:
@@ -120,9 +152,17 @@ class CoordinatorClient:
             headers={"X-Content-Sha256": protocol.content_sha256(content)},
         )
 
-    def create_campaign(self, spec: Mapping[str, Any]) -> dict[str, Any]:
-        """The campaign, new or known. ProtocolError (409) if the name means another one."""
-        return dict(self._json("POST", "/v1/campaigns", spec))
+    def create_campaign(
+        self, spec: Mapping[str, Any], priority: int | None = None
+    ) -> dict[str, Any]:
+        """The campaign, new or known; ``priority`` None leaves the one it has (a new one: 0).
+        ProtocolError (409) if the name means another one."""
+        query = {} if priority is None else {"priority": priority}
+        return dict(self._json("POST", "/v1/campaigns", spec, query=query))
+
+    def set_priority(self, name: str, priority: int) -> dict[str, Any]:
+        """Campaigns of a higher priority go first."""
+        return dict(self._json("PUT", f"/v1/campaigns/{name}/priority", {"priority": priority}))
 
     def campaign(self, name: str) -> dict[str, Any]:
         return dict(self._json("GET", f"/v1/campaigns/{name}"))
@@ -134,8 +174,9 @@ class CoordinatorClient:
         self, name: str, state: str, reason: str | None = None,
         baseline: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        """``state``: queued, running, paused, done, failed or cancelled; a ``baseline`` of None
-        leaves the stored one."""
+        """``state``: queued (also: go on), running, paused, done, failed or cancelled; a
+        ``baseline`` of None leaves the stored one. ProtocolError (409) for a state that does not
+        follow the present one."""
         return dict(self._json("PUT", f"/v1/campaigns/{name}/state", {
             "state": state, "reason": reason, "baseline": baseline}))
 
@@ -192,9 +233,9 @@ class CoordinatorClient:
         while True:
             after = found[-1]["id"] if found else 0
             page = self._json("GET", f"/v1/campaigns/{campaign}/trials", query={
-                **chosen, "after": after, "limit": 1000})["trials"]
+                **chosen, "after": after, "limit": TRIALS_AT_ONCE})["trials"]
             found += page
-            if len(page) < 1000:
+            if len(page) < TRIALS_AT_ONCE:
                 return found
 
     def quiet_levels(
@@ -251,6 +292,7 @@ class CoordinatorClient:
                     headers={**kind, **(headers or {})}, timeout=self._timeout_s + wait_s,
                 )
             except httpx.TransportError as error:
+                _refuse_certificate(self.url, error)
                 if self._clock() + pause_s > give_up_s:
                     raise Unreachable(
                         f"The coordinator at {self.url} does not answer "
@@ -267,6 +309,17 @@ class CoordinatorClient:
 
 def _progress(answer: httpx.Response) -> tuple[int, bool]:
     return int(answer.headers.get("Upload-Offset", 0)), answer.status_code == 200
+def _refuse_certificate(url: str, error: BaseException) -> None:
+    """Raises UserError when TLS is why there is no answer: no retry would change that."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise UserError(
+                f"{url} is not trusted: {cause.verify_message if cause.errno else cause}. Set "
+                "FLEETFRONT_FINGERPRINT to the fingerprint that its `fleetfront serve` prints, if "
+                "you know that it is yours."
+            ) from error
+        cause = cause.__cause__ or cause.__context__
 
 
 def _encoded(body: Mapping[str, Any]) -> bytes:

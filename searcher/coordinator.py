@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from searcher.admission import Admission
 from searcher.devices import inspected, payloads, queue, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
@@ -56,11 +57,14 @@ class Coordinator:
     def __init__(
         self, store: Store, folder: Path, clock: Clock, *, host: Host,
         rules: Rules | None = None, ring: Callable[[str], None] = lambda topic: None,
+        admission: Admission | None = None,
     ) -> None:
         self.store, self.folder, self.clock = store, folder, clock
         self.roster = Roster(store, clock, host)
         self.rules = rules or Rules()
         self.ring = ring
+        self.admission = admission or Admission()
+        self.campaigns_changed: Callable[[], None] = lambda: None
         self.artifacts = folder / "artifacts"
         self.workers: Workers = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
@@ -104,11 +108,12 @@ class Coordinator:
         now_s = self.clock()
         try:
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
-                log.warning("job %d: no sign of life, its lease ends", job.id)
+                log.warning("job %d: no sign of life, its lease ends", job.id, extra=_about(job))
                 self._lose(job, True, "no sign of life within the lease")
             self._look_at_builders()
             if self.window.tick():
                 self._builders_may_lease()
+            self.campaigns_changed()
         except LedgerError as error:
             log.error("%s", error)
             return TICK_AT_MOST_S
@@ -132,7 +137,7 @@ class Coordinator:
         """A builder process is gone. True if it had ever worked."""
         self.roster.revoke(agent_id)
         for job in jobs.held_by(self.store.db, payloads.BUILDER, agent_id):
-            log.warning("job %d: its builder ended (%s)", job.id, why)
+            log.warning("job %d: its builder ended (%s)", job.id, why, extra=_about(job))
             self._lose(job, True, f"its builder ended ({why})")
         employed = agent_id in self._employed
         self._employed.discard(agent_id)
@@ -144,6 +149,8 @@ class Coordinator:
     ) -> JobRow:
         """The job for a request, new or known. Raises ProtocolError (400, 404, 409)."""
         payloads.check(kind, pool, payload)
+        if pool == payloads.BUILDER:
+            self.admission.check_task(payload["task"])
         for sha256 in payloads.files_of(kind, payload):
             self.artifact_path(sha256)
             if kind != "inspect":
@@ -168,12 +175,18 @@ class Coordinator:
         self, name: str, state: str, reason: str | None = None,
         baseline: dict[str, Any] | None = None,
     ) -> CampaignRow:
-        """Raises ProtocolError (404). An ended campaign's remaining jobs are cancelled."""
+        """Raises ProtocolError (404, 409). An ended campaign's remaining jobs are cancelled."""
         now_s = self.clock()
         with self.store.atomic() as db:
             before = self.campaign(name)
             if state in campaigns.LIVE and before.state not in campaigns.LIVE:
                 shares.enter(db, name)
+            present = self.campaign(name).state
+            if present not in campaigns.MAY_FOLLOW[state]:
+                raise ProtocolError(
+                    f"Campaign {name} is {present}; it cannot become {state}. "
+                    f"{campaigns.WAY_OUT[present]}", 409
+                )
             campaigns.set_state(db, name, state, reason, baseline, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():
@@ -183,6 +196,8 @@ class Coordinator:
         self.ring(f"campaign:{name}")
         for job in cancelled:
             self._finished(job)
+        if state != present:
+            self.campaigns_changed()
         if state in campaigns.LIVE:
             for pool in {payloads.BUILDER, *self.window.shared_pools()}:
                 self.ring(pool)
@@ -294,7 +309,8 @@ class Coordinator:
             )
             self._account(db, job, ended_s)
         if outcome.reason is not None:
-            log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message)
+            log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
+                        extra=_about(job))
         self._lease_over(job)
         self._finished(job)
 
@@ -345,3 +361,9 @@ class Coordinator:
                     db, job.id, "failed", self.clock(), reason="no_builder", message=why
                 )
             self._finished(job)
+
+
+def _about(job: JobRow) -> dict[str, Any]:
+    """What a line of the log is about."""
+    device = job.pool.partition(":")[2] or None
+    return {"job": job.id, "campaign": job.campaign, "device": device}

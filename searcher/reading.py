@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from searcher.ledger import builds, campaigns, measurements, trials
 from searcher.ledger.reading import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.measurement import paired_difference, wilson
+from searcher.standing import standing
 
 REFERENCE_DROP = 0.05
 """The hypervolume's reference point: this much accuracy below the baseline, at its costs."""
@@ -121,14 +122,7 @@ class Reading:
         row, campaign = self.campaign(name)
         with self.ledger() as db:
             counted = trials.counts(db, row.name)
-        searched_s = (row.baseline or {}).get("searched_s")
-        end_s = row.ended_s or now_s
-        remaining = None if searched_s is None else campaign.budget.wall_minutes * 60 - searched_s
-        return {
-            "campaign": row.name, "state": row.state, "trials": counted,
-            "elapsed_s": end_s - (row.started_s or row.created_s),
-            "remaining_s": 0.0 if row.ended_s else None if remaining is None else max(remaining, 0),
-        }
+        return standing(asdict(row), counted, campaign.budget.wall_minutes, now_s)
 
     def _point(self, candidate: Candidate) -> dict[str, Any]:
         sha256 = candidate.trial.sha256 or ""

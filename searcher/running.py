@@ -25,7 +25,8 @@ from typing import Any
 
 from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
-from searcher.client import CoordinatorClient
+from searcher.client import ADDRESS, CoordinatorClient, address_of
+from searcher.client import connect as connect
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.job_flow import ENDED
 from searcher.measurement import Plan
@@ -98,14 +99,19 @@ def last_words(directory: Path, name: str, lines: int = 12) -> str:
     return "\n".join(text.splitlines()[-lines:]) or f"(nothing in {log})"
 
 
-def connect(directory: Path) -> CoordinatorClient:
-    """The operator's client of the coordinator that owns ``directory``. Raises UserError."""
-    path = directory / "coordinator.json"
+def refuse_daemon(directory: Path) -> None:
+    """Raises UserError when a daemon serves ``directory``: it is the one that runs campaigns."""
     try:
-        address = json.loads(path.read_text())
-        return CoordinatorClient(address["url"], address["token"])
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"No coordinator serves {directory} ({path.name}: {error}).") from error
+        address = address_of(directory)
+    except UserError:
+        return
+    with connect(directory) as client:
+        if not (address["daemon"] and client.healthy()):
+            return
+    raise UserError(
+        f"A daemon serves {directory} at {address['url']} (process {address['pid']}). Give it the "
+        f"campaign: fleetfront submit CAMPAIGN.toml --dir {directory}"
+    )
 
 
 def serves(directory: Path) -> bool:
@@ -126,8 +132,9 @@ def tree(directory: Path, builders: int, agent: bool) -> Iterator[Tree]:
     """
     directory.mkdir(parents=True, exist_ok=True)
     check_disk(directory)
+    refuse_daemon(directory)
     with owned(directory):
-        (directory / "coordinator.json").unlink(missing_ok=True)
+        (directory / ADDRESS).unlink(missing_ok=True)
     command = [sys.executable, "-m", "searcher.api.server", "--dir", str(directory), "--port", "0",
                "--builders", str(builders), "--parent-pid", str(os.getpid())]
     coordinator = _spawn(directory, "coordinator", command, None)
@@ -197,7 +204,9 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     if not _has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
         with tree(directory, builders, agent=True) as grown:
-            grown.client.create_campaign(campaign.as_dict())
+            known = grown.client.create_campaign(campaign.as_dict())
+            if known["state"] in ("paused", "failed", "cancelled"):
+                grown.client.set_state(campaign.name, "queued")
             grown.spawn("search", [
                 sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
                 "--campaign", campaign.name, "--parent-pid", str(os.getpid())])
@@ -213,6 +222,11 @@ def check_before_start(campaign: Campaign) -> None:
                             f'Write [[devices]] profile = "{LOCAL_DEVICE}".')
     if len(campaign.devices) > 1:
         raise UserError("A campaign of `fleetfront run` has one device.")
+    check_strategies(campaign)
+
+
+def check_strategies(campaign: Campaign) -> None:
+    """Raises UserError for a strategy that there is not."""
     from strategies.catalog import names
 
     for strategy in campaign.search.strategies:

@@ -5,18 +5,21 @@ and never a second truth. Parameters are named ``<group>.<strategy>.on`` and
 ``<group>.<strategy>.<parameter>``.
 """
 
+import copy
+import functools
 import logging
 import math
 import random
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from searcher.campaign import Campaign
 from searcher.errors import UserError, nearest
@@ -243,21 +246,32 @@ class Sampling:
     def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
         """Add the ledger's trials (``id``, ``parameters``, ``state``, ``values``,
         ``constraints``) in order; those still running may be told later. Study number by id."""
-        numbers = {}
-        for row in rows:
-            saved = row["parameters"]
+        numbers: dict[int, int] = {}
+        first = len(self._study.get_trials(deepcopy=False))
+        running: list[int] = []
+        for number, row in enumerate(rows, first):
             state = STATES.get(row["state"], TrialState.RUNNING)
-            self._study.add_trial(optuna.trial.create_trial(
-                state=state, params=saved["values"],
-                distributions={k: json_to_distribution(v)
-                               for k, v in saved["distributions"].items()},
-                values=self._values(row["values"]) if state == TrialState.COMPLETE else None,
-                constraints=row.get("constraints") or None))
-            trial = self._study.get_trials(deepcopy=False)[-1]
-            numbers[row["id"]] = trial.number
+            self._study.add_trial(self._remembered(row, state))
+            numbers[row["id"]] = number
             if state == TrialState.RUNNING:
-                self._asked[trial.number] = optuna.Trial(self._study, trial._trial_id)
+                running.append(number)
+        trials = self._study.get_trials(deepcopy=False)
+        for number in running:
+            self._asked[number] = optuna.Trial(self._study, trials[number]._trial_id)
         return numbers
+
+    def _remembered(self, row: Mapping[str, Any], state: TrialState) -> FrozenTrial:
+        saved, began = row["parameters"], datetime.now(UTC).replace(tzinfo=None)
+        trial = _Remembered(
+            number=-1, trial_id=-1, state=state, value=None,
+            values=self._values(row["values"]) if state == TrialState.COMPLETE else None,
+            datetime_start=began, datetime_complete=began if state.is_finished() else None,
+            params=saved["values"],
+            distributions={k: _from_json(v) for k, v in saved["distributions"].items()},
+            user_attrs={}, system_attrs={}, intermediate_values={})
+        for name, value in (row.get("constraints") or {}).items():
+            trial.set_constraint(name, value)
+        return trial
 
     def ask(self) -> Proposal:
         """The next recipe to look at."""
@@ -351,6 +365,24 @@ class Sampling:
         """Costs on a log scale: to the sampler a factor is a factor, wherever it starts."""
         return [values[o.name] if o.name.startswith("accuracy") else math.log(values[o.name])
                 for o in self._campaign.objectives]
+
+
+class _Remembered(FrozenTrial):
+    """A trial of the ledger. The study's storage copies what it is given to the last
+    distribution; those never change, so here copies share them."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "FrozenTrial":
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, dict | list):
+                setattr(twin, name, copy.copy(value))
+        return twin
+
+
+@functools.cache
+def _from_json(text: str) -> BaseDistribution:
+    """Ten thousand trials have a few dozen distributions."""
+    return json_to_distribution(text)
 
 
 def _as_json(distribution: BaseDistribution) -> str:

@@ -44,6 +44,8 @@ FIXED_COST = 0.2
 PATIENCE = 0.1
 """Share of the budget for which trained candidates are still waited for when it is over."""
 LISTEN_S = 5.0
+SAVE_EVERY_S = 15.0
+"""At most this much of the time spent is forgotten when the search is ended."""
 
 
 class Search:
@@ -63,7 +65,7 @@ class Search:
         self._seen: set[str] = set()
         self._baseline: Baseline
         self._asked = 0
-        self._began_s = self._searched_s = 0.0
+        self._began_s = self._searched_s = self._saved_s = 0.0
 
     def run(self) -> None:
         """From wherever the ledger stands to the campaign's end."""
@@ -79,7 +81,8 @@ class Search:
         self._finish()
 
     def _save(self, state: str = "running") -> None:
-        document = {**self._baseline.document, "searched_s": self._elapsed_s()}
+        self._saved_s = self._elapsed_s()
+        document = {**self._baseline.document, "searched_s": self._saved_s}
         self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:
@@ -123,6 +126,8 @@ class Search:
             return False
         left_s = self.campaign.budget.wall_minutes * 60 - self._elapsed_s()
         self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
+        if self._elapsed_s() - self._saved_s >= SAVE_EVERY_S:
+            self._save()
         return True
 
     def _count(self, *stages: str) -> int:

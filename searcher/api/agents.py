@@ -51,12 +51,12 @@ async def lease(call: Call) -> Answer:
     ends_s = loop.time() + min(max(message.wait_s, 0.0), LONGEST_POLL_S)
     version = ((b"x-agent-sha256", call.state.agent_sha256),)
     try:
-        while polls.get(agent.id) is mine:
+        while polls.get(agent.id) is mine and not bells.closing:
             job = coordinator.lease(agent)
             if job is not None:
                 return Answer(_lease(job, coordinator.rules.lease.ttl_s(job.pool)), 200, version)
             left_s = ends_s - loop.time()
-            if left_s <= 0 or bells.closing:
+            if left_s <= 0:
                 break
             retry_s = coordinator.retry_s(agent)
             await bells.wait(agent.pool, left_s if retry_s is None else min(left_s, retry_s))

@@ -4,23 +4,24 @@ import asyncio
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
-from sqlite_utils import Database
+from fastapi import APIRouter, Body, Query, Response
 
 from searcher.api.access import OPERATOR, TheBells, TheCoordinator
 from searcher.api.jobs import LONGEST_POLL_S, described
 from searcher.api.schemas import (
+    CampaignPriority,
     CampaignState,
     Cancellation,
     Document,
     Number,
+    Priority,
     TrialCreation,
     TrialTelling,
 )
 from searcher.coordinator import Coordinator
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, campaigns, jobs, measurements, shares, trials
-from searcher.ledger.rows import CampaignRow, TrialRow
+from searcher.ledger import builds, campaigns, jobs, members, shares, trials
+from searcher.ledger.rows import CampaignRow
 from searcher.recipe import Recipe
 
 router = APIRouter(prefix="/v1", tags=["campaigns"], dependencies=[OPERATOR])
@@ -32,15 +33,22 @@ def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
 
 
 @router.post("/campaigns")
-async def submit(coordinator: TheCoordinator, spec: Annotated[Document, Body()]) -> dict[str, Any]:
-    """A new campaign; the same document again is the same campaign."""
+async def submit(
+    coordinator: TheCoordinator, spec: Annotated[Document, Body()],
+    priority: Priority | None = None,
+) -> dict[str, Any]:
+    """A new campaign; the same document again is the same campaign, whose priority may change."""
     from searcher.campaign import from_document  # numpy and moocore, at submission only
 
-    name = from_document(spec).name
+    campaign = from_document(spec)
+    name = campaign.name
+    known = campaigns.get(coordinator.store.db, name)
+    if known is None:
+        devices = members.devices(coordinator.store.db)
+        coordinator.admission.check_campaign(campaign, devices)
     with coordinator.store.atomic() as db:
-        known = campaigns.get(db, name)
         if known is None:
-            campaigns.create(db, name, spec, coordinator.clock())
+            campaigns.create(db, name, spec, coordinator.clock(), priority or 0)
             shares.enter(db, name)
         elif known.spec != spec:
             differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
@@ -48,6 +56,9 @@ async def submit(coordinator: TheCoordinator, spec: Annotated[Document, Body()])
                 f"There is another campaign {name!r} already; it differs in "
                 f"{', '.join(differing)}. Give this one another name, or use another --dir.", 409
             )
+        elif priority is not None:
+            campaigns.set_priority(db, name, priority)
+    coordinator.campaigns_changed()
     return _with_counts(coordinator, coordinator.campaign(name))
 
 
@@ -64,9 +75,22 @@ async def campaign(coordinator: TheCoordinator, name: str) -> dict[str, Any]:
 
 @router.put("/campaigns/{name}/state")
 async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState) -> dict[str, Any]:
-    """Ending a campaign cancels its jobs that have not begun; pausing holds them back."""
+    """Ending a campaign cancels its jobs that have not begun; pausing holds them back; ``queued``
+    lets it go on. 409 where that does not follow the present state."""
     row = coordinator.set_campaign_state(name, body.state, body.reason, body.baseline)
     return _with_counts(coordinator, row)
+
+
+@router.put("/campaigns/{name}/priority")
+async def set_priority(
+    coordinator: TheCoordinator, name: str, body: CampaignPriority
+) -> dict[str, Any]:
+    """Campaigns of a higher priority are searched, built and measured first."""
+    coordinator.campaign(name)
+    with coordinator.store.atomic() as db:
+        campaigns.set_priority(db, name, body.priority)
+    coordinator.campaigns_changed()
+    return _with_counts(coordinator, coordinator.campaign(name))
 
 
 @router.post("/campaigns/{name}/cancellations")
@@ -144,19 +168,11 @@ async def tell_trial(
 async def trial_history(
     coordinator: TheCoordinator, name: str, device: str | None = None, state: str | None = None,
     after: Number = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
-) -> dict[str, Any]:
+) -> Response:
     """Oldest first; ask again with ``after`` = last id. Each comes with the steps of its recipe,
     and whether its own file was ``measured`` (rather than the graph before training)."""
     coordinator.campaign(name)
     db = coordinator.store.db
     states = trials.STATES if state is None else (state,)
-    return {"trials": [
-        {**asdict(row), "steps": builds.recipe(db, row.recipe),
-         "measured": _own_file_measured(db, row)}
-        for row in trials.history(db, name, device, states, after, limit)
-    ]}
-
-
-def _own_file_measured(db: Database, row: TrialRow) -> bool:
-    found = None if row.measurement is None else measurements.file_of(db, row.measurement)
-    return found is not None and found == row.sha256
+    found = trials.as_json(db, name, device, states, after, limit)
+    return Response(f'{{"trials":[{",".join(found)}]}}', media_type="application/json")

@@ -48,12 +48,19 @@ class CampaignState(_Request):
     baseline: Document | None = None
 
 
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
+
+
+class CampaignPriority(_Request):
+    priority: Priority
+
+
 class JobRequest(_Request):
     kind: Annotated[str, StringConstraints(max_length=40)]
     pool: Annotated[str, StringConstraints(max_length=120)]
     payload: Document
     campaign: Name | None = None
-    priority: Annotated[int, Field(ge=-1000, le=1000)] = 0
+    priority: Priority = 0
     retry: bool = False
 
 

@@ -1,8 +1,13 @@
-"""The coordinator's process: ``python -m searcher.api.server --dir DIR``.
+"""The coordinator's process: what ``fleetfront serve`` is, and the child of ``fleetfront run``
+(``python -m searcher.api.server --dir DIR``).
 
 It takes DIR's lock, opens the ledger, binds, writes ``DIR/coordinator.json`` (address, operator
 token, pid; mode 0600) and serves until SIGTERM or SIGINT: whoever finds the file may connect.
 Imports neither torch nor optuna.
+
+    1st signal   no more leases, long polls answered, searches told to end
+                 requests answered, builders and searches ended, ledger committed and closed
+    2nd signal   ends at once; children end with it, and what was acknowledged is in the ledger
 """
 
 import argparse
@@ -11,19 +16,28 @@ import importlib
 import json
 import logging
 import os
+import resource
 import secrets
-import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
+from typing import Any
+from urllib.parse import urlsplit
 
 import uvicorn
+from starlette.types import ASGIApp
 
+from searcher.admission import Admission
+from searcher.api import systemd, tls
 from searcher.api.app import create_app
 from searcher.api.bounded_head import http_protocol
-from searcher.api.limits import LARGEST_UPLOAD_BYTES
+from searcher.api.logs import AccessLog, access_log, configure
+from searcher.api.settings import Settings
+from searcher.client import ADDRESS
 from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
@@ -32,35 +46,47 @@ from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
 from searcher.lifeline import die_with_parent
 from searcher.ownership import owned
+from searcher.supervision import Supervision
 from searcher.workers.base import NoWorkers, Workers
 from searcher.workers.process_pool import ProcessPool
+from searcher.workers.searches import NoSearches, Searches, SearchProcesses
 
 LEDGER = "ledger.db"
-ADDRESS = "coordinator.json"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builder_process")
+SEARCH_COMMAND = (sys.executable, "-m", "searcher.search_process")
+ANSWER_WITHIN_S = 4
 _KEEP_ALIVE_S = 120
+_OPEN_FILES = 65_536
+
+log = logging.getLogger(__name__)
+Announce = Callable[[dict[str, Any]], None]
+Post = Callable[[Callable[[], None]], None]
 
 
 class _Server(uvicorn.Server):
     """Stopping does not wait for long polls, and the process outlives it to clean up
     (uvicorn's own handler lets the signal kill the process at the end)."""
 
-    def __init__(self, config: uvicorn.Config, on_exit: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, first: Callable[[], None], second: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._on_exit = on_exit
+        self._first, self._second = first, second
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.force_exit = self.should_exit and sig == signal.SIGINT
+        if self.should_exit:
+            self._second()
+            os._exit(128 + sig)
         self.should_exit = True
-        self._on_exit()
+        self._first()
 
 
-def write_address(folder: Path, url: str, token: str) -> None:
+def write_address(folder: Path, address: dict[str, Any]) -> None:
     """Atomically, and readable by the owner only."""
     path, draft = folder / ADDRESS, folder / f"{ADDRESS}.{os.getpid()}"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        json.dump({"url": url, "token": token, "pid": os.getpid()}, file)
+        json.dump(address, file)
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
@@ -80,100 +106,186 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _crew(options: argparse.Namespace, coordinator: Coordinator, url: str) -> Workers:
-    if options.builders == 0:
-        return NoWorkers()
-    loop = asyncio.get_running_loop()
-    command = [
-        *(options.builder_command or BUILDER_COMMAND), "--url", url, "--dir", str(options.dir),
-        "--parent-pid", str(os.getpid()),
-    ]
-    return ProcessPool(
-        command, options.builders, options.dir / "logs", admit=coordinator.roster.add_builder,
-        ended=coordinator.builder_ended, post=lambda run: _soon(loop, run),
-    )
+def _certificate(settings: Settings) -> tls.Certificate | None:
+    now = datetime.now(UTC)
+    if settings.certificate is not None and settings.key is not None:
+        return tls.given_certificate(settings.certificate, settings.key, now)
+    if not settings.tls:
+        return None
+    advertised = urlsplit(settings.advertise or "").hostname or ""
+    names = tls.names_of_this_host(settings.host, advertised)
+    return tls.own_certificate(settings.directory / "tls", names, now)
 
 
-def _soon(loop: asyncio.AbstractEventLoop, run: Callable[[], None]) -> None:
-    loop.call_soon_threadsafe(run)
-
-
-def serve(options: argparse.Namespace) -> None:
-    """Raises UserError or LedgerError before it serves; returns after a graceful stop."""
-    if options.host not in ("127.0.0.1", "::1", "localhost"):
-        raise UserError(
-            f"--host {options.host}: without TLS the coordinator listens on loopback only."
-        )
-    folder: Path = options.dir
+def serve(settings: Settings, announce: Announce = lambda address: None) -> None:
+    """Raises UserError or LedgerError before it serves; ``announce`` is told the address (without
+    the token) once requests are answered; returns after a graceful stop."""
+    folder = settings.directory
     with owned(folder):
         (folder / ADDRESS).unlink(missing_ok=True)
         (folder / "artifacts").mkdir(exist_ok=True)
+        certificate = _certificate(settings)
         store = Store(folder / LEDGER)
         try:
-            _serve(options, store, _bound(options.host, options.port))
+            listener = _bound(settings.host, settings.port)
+            _Service(settings, store, listener, certificate, announce).run()
         finally:
             (folder / ADDRESS).unlink(missing_ok=True)
             store.close()
 
 
-def _serve(options: argparse.Namespace, store: Store, listener: socket.socket) -> None:
-    url = _url(options.host, listener)
-    lease = LeaseRules(options.builder_ttl_s, options.device_ttl_s)
-    coordinator = Coordinator(
-        store, options.dir, steady_clock(), host=Host.here(), rules=Rules(lease)
-    )
-    token = secrets.token_urlsafe(32)
+class _Service:
+    """A coordinator, its app and its children, from the first request to the last."""
 
-    async def started() -> None:
-        coordinator.start(_crew(options, coordinator, url))
-        write_address(options.dir, url, token)
+    def __init__(
+        self, settings: Settings, store: Store, listener: socket.socket,
+        certificate: tls.Certificate | None, announce: Announce,
+    ) -> None:
+        allowed = None if settings.tasks is None else frozenset(settings.tasks)
+        self._coordinator = Coordinator(
+            store, settings.directory, steady_clock(), host=Host.here(),
+            rules=Rules(LeaseRules(settings.builder_ttl_s, settings.device_ttl_s)),
+            admission=Admission(allowed, enrolled_only=allowed is not None))
+        self._supervision = Supervision(self._coordinator)
+        self._settings, self._listener, self._certificate = settings, listener, certificate
+        self._address = _address(settings, listener.getsockname()[1], certificate)
+        self._announce = announce
+        self._token = secrets.token_urlsafe(32)
+        self._app = create_app(
+            self._coordinator, self._token, self._started, settings.largest_upload_bytes)
+        self._post: Post = lambda run: None
+
+    def run(self) -> None:
+        certificate = self._certificate
+        app: ASGIApp = self._app
+        config = uvicorn.Config(
+            AccessLog(app) if access_log.isEnabledFor(logging.DEBUG) else app,
+            access_log=False, log_config=None, lifespan="on", loop="uvloop", http=http_protocol(),
+            ws="none", timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=ANSWER_WITHIN_S,
+            ssl_certfile=None if certificate is None else str(certificate.path),
+            ssl_keyfile=None if certificate is None else str(certificate.key),
+        )
+        _allow_many_connections()
+        try:
+            _Server(config, self._told, self._at_once).run(sockets=[self._listener])
+        finally:
+            self._supervision.searches.stop()
+
+    async def _started(self) -> None:
+        self._post = _poster()
+        folder = self._settings.directory
+        self._coordinator.start(
+            _crew(self._settings, self._coordinator, self._address, self._post))
+        write_address(folder, {**self._address, "token": self._token})
+        self._supervision.start(_searches(self._settings, self._supervision, self._post))
         # The first result would otherwise wait for numpy and scipy.
         warm = asyncio.to_thread(importlib.import_module, "searcher.measurement")
-        app.state.warming = asyncio.create_task(warm)
+        self._app.state.warming = asyncio.create_task(warm)
+        systemd.notify("READY=1")
+        self._announce(self._address)
 
-    app = create_app(coordinator, token, started, options.largest_upload)
-    config = uvicorn.Config(
-        app, http=http_protocol(), access_log=False, log_config=None, lifespan="on",
-        timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=5,
+    def _told(self) -> None:
+        """In the handler of a signal, where the loop's own objects must not be touched."""
+        self._post(self._stopping)
+
+    def _stopping(self) -> None:
+        systemd.notify("STOPPING=1")
+        self._app.state.bells.close()
+        self._supervision.searches.ask_to_stop()
+
+    def _at_once(self) -> None:
+        with suppress(OSError):
+            (self._settings.directory / ADDRESS).unlink(missing_ok=True)
+
+
+def _address(
+    settings: Settings, port: int, certificate: tls.Certificate | None
+) -> dict[str, Any]:
+    url = settings.local_url(port)
+    host = socket.gethostname() if settings.host in ("0.0.0.0", "::") else settings.host
+    return {
+        "url": url, "pid": os.getpid(), "daemon": settings.is_daemon,
+        "advertised": settings.advertise or settings.url(host, port),
+        "fingerprint": None if certificate is None else certificate.fingerprint,
+    }
+
+
+def _allow_many_connections() -> None:
+    """Every waiting device holds a connection."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _crew(
+    settings: Settings, coordinator: Coordinator, address: dict[str, Any], post: Post
+) -> Workers:
+    if settings.builders == 0:
+        return NoWorkers()
+    pinned = ["--fingerprint", address["fingerprint"]] if address["fingerprint"] else []
+    command = [
+        *(settings.builder_command or BUILDER_COMMAND), "--url", address["url"],
+        "--dir", str(settings.directory), "--parent-pid", str(os.getpid()), *pinned,
+    ]
+    return ProcessPool(
+        command, settings.builders, settings.directory / "logs",
+        admit=coordinator.roster.add_builder, ended=coordinator.builder_ended, post=post,
     )
-    _Server(config, app.state.bells.close).run(sockets=[listener])
 
 
-def _url(host: str, listener: socket.socket) -> str:
-    shown = f"[{host}]" if ":" in host else host
-    return f"http://{shown}:{listener.getsockname()[1]}"
+def _searches(settings: Settings, supervision: Supervision, post: Post) -> Searches:
+    if not settings.is_daemon:
+        return NoSearches()
+    command = [*SEARCH_COMMAND, "--dir", str(settings.directory),
+               "--parent-pid", str(os.getpid())]
+    return SearchProcesses(
+        command, settings.searches, settings.directory / "logs", supervision, post=post)
 
 
-def _options(arguments: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m searcher.api.server", description=__doc__)
+def _poster() -> Post:
+    """Runs what it is given in this event loop, from any thread; nothing once that is closed."""
+    loop = asyncio.get_running_loop()
+
+    def post(run: Callable[[], None]) -> None:
+        with suppress(RuntimeError):
+            loop.call_soon_threadsafe(run)
+
+    return post
+
+
+def _settings(arguments: Sequence[str]) -> tuple[Settings, int | None]:
+    parser = argparse.ArgumentParser(
+        prog="python -m searcher.api.server",
+        description="The coordinator of fleetfront run: any task, any device, no search.")
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
-    parser.add_argument("--builder-command", action="append", metavar="WORD",
+    parser.add_argument("--builder-command", action="append", metavar="WORD", default=[],
                         help="the builder's command, word by word, instead of the shipped one")
-    parser.add_argument("--largest-upload", type=int, default=LARGEST_UPLOAD_BYTES,
+    parser.add_argument("--largest-upload", type=int, default=Settings.largest_upload_bytes,
                         metavar="BYTES", help="the largest file that operators may upload")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     for name in ("builder_ttl_s", "device_ttl_s"):  # for tests that cannot wait for an expiry
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=argparse.SUPPRESS,
                             default=getattr(LeaseRules, name))
     options = parser.parse_args(arguments)
-    options.dir = options.dir.absolute()
-    if options.builders < 0:
-        parser.error(f"--builders {options.builders} must be 0 or more")
-    return options
+    settings = Settings(
+        options.dir.absolute(), options.host, options.port, options.builders,
+        builder_command=tuple(options.builder_command),
+        largest_upload_bytes=options.largest_upload, builder_ttl_s=options.builder_ttl_s,
+        device_ttl_s=options.device_ttl_s)
+    return settings, options.parent_pid
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
-    )
-    if options.parent_pid is not None:
-        die_with_parent(options.parent_pid)
     try:
-        serve(options)
+        settings, parent_pid = _settings(sys.argv[1:] if arguments is None else arguments)
+        configure(settings.log_format, settings.log_level)
+        if parent_pid is not None:
+            die_with_parent(parent_pid)
+        serve(settings)
     except FleetfrontError as error:
         sys.stderr.write(f"{error}\n")
         return 1

@@ -7,16 +7,23 @@ import typer
 from typer.exceptions import TyperException
 
 from searcher.cli import (
+    agent,
     build,
+    campaigns,
+    cancel,
     complexity,
     doctor,
     front,
     measure,
+    pause,
     report,
+    resume,
     run,
+    serve,
     show,
     status,
     strategies,
+    submit,
     upload,
 )
 from searcher.errors import FleetfrontError
@@ -26,9 +33,14 @@ app = typer.Typer(
     help="Compress a vision model in every way the literature knows, measure every candidate on "
          "the real device, and keep the front of accuracy against speed, power and size.",
 )
-for module in (run, front, show, status, measure, upload, build, complexity, strategies, report,
-               doctor):
-    app.command(name=module.__name__.rpartition(".")[2])(module.command)
+for module in (
+    run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, measure,
+    upload, build, complexity, strategies, report, doctor,
+):
+    app.command(
+        name=module.__name__.rpartition(".")[2],
+        context_settings=getattr(module, "SETTINGS", None),
+    )(module.command)
 
 INTERRUPTED = 130
 

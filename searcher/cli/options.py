@@ -25,24 +25,30 @@ class Format(StrEnum):
 
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of the ledger and the files.")]
 Url = Annotated[str | None, typer.Option(
-    "--url", help="A coordinator elsewhere; its token is in FLEETFRONT_TOKEN.")]
+    "--url", help="A daemon elsewhere, instead of that of --dir; its token in FLEETFRONT_TOKEN.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 HERE = Path("fleetfront-data")
 
 
 def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
-    """The operator's client of the coordinator at ``url``, or of the one that serves
-    ``directory``. Raises UserError."""
-    from searcher.client import CoordinatorClient
+    """The client of the daemon at ``url``, or of the one that serves ``directory``.
+
+    Raises UserError. The token for a ``url`` is in FLEETFRONT_TOKEN, the fingerprint of a
+    certificate that no authority signed in FLEETFRONT_FINGERPRINT.
+    """
+    from searcher.client import CoordinatorClient, connect
     from searcher.errors import UserError
-    from searcher.running import connect
 
     if url is None:
         return connect(directory)
-    token = os.environ.get("FLEETFRONT_TOKEN")
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"--url {url!r} must start with https:// or http://.")
+    token = os.environ.get("FLEETFRONT_TOKEN", "").strip()
     if not token:
-        raise UserError("Put the token for --url into the environment variable FLEETFRONT_TOKEN.")
-    return CoordinatorClient(url, token)
+        raise UserError(f"--url {url} needs a token: set FLEETFRONT_TOKEN to one that the daemon's "
+                        "owner gave you.")
+    fingerprint = os.environ.get("FLEETFRONT_FINGERPRINT") or None
+    return CoordinatorClient(url.rstrip("/"), token, fingerprint=fingerprint)
 
 
 def news_line() -> Callable[[str], None]:

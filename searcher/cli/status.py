@@ -1,23 +1,23 @@
 """``fleetfront status``: how far a campaign is."""
 
-import time
 from typing import Annotated
 
 import typer
 
-from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit
+from searcher.cli.campaigns import of_name, standings
+from searcher.cli.options import HERE, Directory, Format, OutputFormat, Url, emit
 
 
 def command(
     campaign: Annotated[str | None, typer.Argument(help="Needed when there are several.")] = None,
     directory: Directory = HERE,
+    url: Url = None,
     format: OutputFormat = Format.table,
 ) -> None:
     """Print state, trials and time of CAMPAIGN."""
-    from searcher.reading import Reading
+    from searcher.standing import flat
 
-    document = Reading(directory).status(campaign, time.time())
-    row = {**document, **document["trials"]}
-    row.pop("trials")
+    document = of_name(standings(directory, url), campaign, url or str(directory))
+    row = flat(document)
     emit(document, [row], format, lambda: typer.echo(
         "\n".join(f"{key:12} {value if value is not None else '-'}" for key, value in row.items())))

@@ -22,6 +22,13 @@ def history(db: Database, limit: int = 200) -> list[CampaignRow]:
     )
 
 
+def live(db: Database, limit: int = 1000) -> list[str]:
+    """Names of the campaigns that want to be searched: highest priority first, then oldest."""
+    return [row[0] for row in db.execute(
+        """SELECT name FROM campaigns WHERE state IN ('queued', 'running')
+           ORDER BY priority DESC, created_s, name LIMIT ?""", [limit])]
+
+
 def create(
     db: Database, name: str, spec: dict[str, Any], now_s: float, priority: int = 0
 ) -> None:
@@ -30,6 +37,42 @@ def create(
            VALUES (?, ?, 'queued', ?, ?)""",
         [name, text(spec), now_s, priority],
     )
+
+
+def set_priority(db: Database, name: str, priority: int) -> None:
+    db.execute("UPDATE campaigns SET priority = ? WHERE name = ?", [priority, name])
+
+
+def progress(db: Database, name: str) -> int:
+    """Grows with every job of the campaign that ends and every trial that begins or ends."""
+    row = db.execute(
+        """SELECT (SELECT count(*) FROM trials WHERE campaign = :name)
+                + (SELECT count(*) FROM trials WHERE campaign = :name AND finished_s IS NOT NULL)
+                + (SELECT count(*) FROM job_requests r JOIN jobs j ON j.id = r.job
+                   WHERE r.campaign = :name AND j.finished_s IS NOT NULL)""",
+        {"name": name}).fetchone()
+    return int(row[0])
+
+
+def without_search(db: Database, name: str | None = None) -> None:
+    """Running campaigns (or this one) wait for a search again."""
+    db.execute(
+        """UPDATE campaigns SET state = 'queued'
+           WHERE state = 'running' AND (:name IS NULL OR name = :name)""", {"name": name})
+
+
+MAY_FOLLOW = {
+    "queued": (*LIVE, "paused", "failed", "cancelled"), "running": LIVE,
+    "paused": (*LIVE, "paused"), "done": (*LIVE, "done"),
+    "failed": (*LIVE, "failed"), "cancelled": (*LIVE, "paused", "failed", "cancelled"),
+}
+"""From which states a campaign comes into one. A search that was told to stop must not undo that
+with the last thing it says, so only ``queued`` leads out of a rest."""
+WAY_OUT = {
+    **dict.fromkeys(("paused", "failed", "cancelled"), "`fleetfront resume` lets it go on."),
+    **dict.fromkeys(LIVE, "Wait for it, or cancel it."),
+    "done": "Submit it under another name to search again.",
+}
 
 
 def set_state(

@@ -1,11 +1,13 @@
 """Trials: one candidate of one campaign on one device."""
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from sqlite_utils import Database
 
-from searcher.ledger.rows import TrialRow, first, select, text
+from searcher.ledger.rows import DOCUMENTS, TrialRow, first, select, text
 
 STATES = ("running", "complete", "pruned", "failed")
 
@@ -72,6 +74,35 @@ def history(
             AND state IN ({', '.join('?' * len(states))}) AND id > ? ORDER BY id LIMIT ?""",
         [campaign, device, device, *states, after, limit],
     )
+
+
+def as_json(
+    db: Database, campaign: str, device: str | None = None, states: Sequence[str] = STATES,
+    after: int = 0, limit: int = 10_000,
+) -> list[str]:
+    """Trials as ``history`` gives them, each as JSON with the ``steps`` of its recipe and whether
+    its own file was ``measured``. Documents go out as they are stored: a long campaign has
+    megabytes of them.
+    """
+    names = [field.name for field in fields(TrialRow)]
+    columns = ", ".join(f't."{name}"' for name in names)
+    found = db.execute(
+        f"""SELECT {columns}, r.steps, coalesce(m.sha256 = t.sha256, 0)
+            FROM trials t LEFT JOIN recipes r ON r.hash = t.recipe
+              LEFT JOIN measurements m ON m.id = t.measurement
+            WHERE t.campaign = ? AND (? IS NULL OR t.device = ?)
+              AND t.state IN ({', '.join('?' * len(states))}) AND t.id > ?
+            ORDER BY t.id LIMIT ?""",
+        [campaign, device, device, *states, after, limit])
+    keys = [f'"{name}":' for name in (*names, "steps")]
+    stored = [*(name in DOCUMENTS for name in names), True]
+    return [
+        "{" + ",".join(
+            key + ("null" if value is None else value if is_json else json.dumps(value))
+            for key, is_json, value in zip(keys, stored, row[:-1], strict=True)
+        ) + (',"measured":true}' if row[-1] else ',"measured":false}')
+        for row in found
+    ]
 
 
 def counts(db: Database, campaign: str) -> dict[str, int]:

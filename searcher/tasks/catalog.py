@@ -7,12 +7,7 @@ import sys
 
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.tasks.base import Task
-
-TASKS = {
-    "lenet5-mnist": "searcher.tasks.digits:lenet5_mnist",
-    "lenet5-mnist-full": "searcher.tasks.digits:lenet5_mnist_full",
-    "lenet5-fashion": "searcher.tasks.digits:lenet5_fashion",
-}
+from searcher.tasks.names import TASKS
 
 
 @functools.cache

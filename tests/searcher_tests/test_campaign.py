@@ -45,7 +45,13 @@ def test_everything_given() -> None:
     assert campaign.constraints == {"accuracy_drop": 0.01, "file_bytes": 50_000}
 
 
-@pytest.mark.parametrize("document", [MINIMAL, FULL])
+def test_a_device_by_the_name_under_which_it_is_enrolled() -> None:
+    campaign = from_document({**MINIMAL, "devices": [{"name": "tx2-1"}, {"profile": "local_cpu"}]})
+    assert (campaign.devices, campaign.named) == (("tx2-1", "local_cpu"), {"tx2-1"})
+    assert campaign.as_dict()["devices"] == [{"name": "tx2-1"}, {"profile": "local_cpu"}]
+
+
+@pytest.mark.parametrize("document", [MINIMAL, FULL, {**MINIMAL, "devices": [{"name": "tx2-1"}]}])
 def test_the_ledgers_document_reads_back(document: dict[str, Any]) -> None:
     campaign = from_document(document)
     again: Campaign = from_document(json.loads(json.dumps(campaign.as_dict())))
@@ -59,6 +65,7 @@ def test_the_ledgers_document_reads_back(document: dict[str, Any]) -> None:
     (("measurement", "plan"), "min_bloks", "Did you mean 'min_blocks'?"),
     (("search",), "samplers", "in [search]. Did you mean 'sampler'?"),
     (("devices", 0), "profil", "in [[devices]]. Did you mean 'profile'?"),
+    (("devices", 0), "names", "in [[devices]]. Did you mean 'name'?"),
     (("objectives",), "latency", "Unknown objective 'latency'. Did you mean 'latency_s'?"),
     (("constraints",), "acuracy_drop", "Did you mean 'accuracy_drop'?"),
 ])
@@ -101,6 +108,8 @@ def test_an_unknown_key_names_the_nearest(place: tuple[Any, ...], key: str, near
     ({"devices": "local_cpu"}, "got 'local_cpu'"),
     ({"devices": ["local_cpu"]}, "[[devices]] must hold tables"),
     ({"devices": [{}]}, "profile must be given"),
+    ({"devices": [{"name": "tx2-1", "profile": "local_cpu"}]}, "not both"),
+    ({"devices": [{"name": 2}]}, "name must be given"),
     ({"search": {"sampler": "tpf"}}, "Did you mean 'tpe'?"),
     ({"search": {"sampler": 3}}, "sampler = 3"),
     ({"search": {"strategies": "svd"}}, "strategies = 'svd' must be a list"),

@@ -402,7 +402,7 @@ def test_a_paused_campaign_keeps_its_jobs_waiting(lab: Laboratory) -> None:
     lab.compress(campaign=name)
     lab.coordinator.set_campaign_state(name, "paused")
     assert lab.coordinator.lease(builder) is None
-    lab.coordinator.set_campaign_state(name, "running")
+    lab.coordinator.set_campaign_state(name, "queued")
     assert lab.coordinator.lease(builder) is not None
 
 

@@ -121,7 +121,8 @@ def test_without_a_baseline_there_is_no_front(tmp_path: Path) -> None:
 def test_status_of_a_finished_campaign(reading: Reading) -> None:
     assert reading.status("digits", 1e9) == {
         "campaign": "digits", "state": "done", "elapsed_s": 90.0, "remaining_s": 0.0,
-        "trials": {"running": 0, "complete": 4, "pruned": 1, "failed": 1}}
+        "trials": {"running": 0, "complete": 4, "pruned": 1, "failed": 1},
+        "priority": 0, "reason": None}
 
 
 def test_status_of_a_running_campaign_says_what_remains(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import copy
 import json
 import warnings
 from collections.abc import Iterator
@@ -236,6 +237,19 @@ def test_after_restoring_numbers_and_recipes_go_on() -> None:
     asked = [study.ask() for _ in range(4)]
     assert [p.number for p in asked] == [5, 6, 7, 8]
     assert not {p.recipe.hash for p in asked} & {p.recipe.hash for p in proposals}
+
+
+def test_restored_trials_share_distributions_and_nothing_else() -> None:
+    """Ten thousand of them are copied by the study's storage, one by one."""
+    study, numbers, _ = restored()
+    told, running = (study._study.get_trials(deepcopy=False)[n] for n in (0, numbers[104]))
+    common = next(iter(told.distributions.keys() & running.distributions.keys()))
+    assert told.distributions[common] is running.distributions[common]
+    twin = copy.deepcopy(told)
+    assert twin == told and twin.distributions[common] is told.distributions[common]
+    twin.params[common] = None
+    twin.values[0] = -1.0
+    assert twin.params != told.params and twin.values != told.values
 
 
 def test_a_restored_study_samples_with_tpe() -> None:

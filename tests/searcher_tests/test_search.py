@@ -11,9 +11,11 @@ from searcher.errors import BuildError
 from searcher.measurement import PLANS
 from searcher.requests import Requests
 from searcher.sampling import Sampling, Space
+from searcher.search import SAVE_EVERY_S
 from searcher.windows import ATTEMPTS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
+    COST_S,
     LEVEL_S,
     TARGET,
     FakeCoordinator,
@@ -286,6 +288,14 @@ def test_the_time_of_the_baseline_is_no_search_time() -> None:
     with pytest.raises(Killed):
         search_of(client, Scripted("a"), spec).run()
     assert client.saved[0] == 0.0
+
+
+def test_time_spent_is_saved_while_nothing_ends() -> None:
+    """A search that is ended between two trials forgets little of its budget."""
+    fates = {c: Fate(busy=8) for c in "abc"}
+    client, _, _ = ran(tuple(fates), fates, budget={"candidates": 3, "wall_minutes": 60})
+    gaps = [after - before for before, after in zip(client.saved, client.saved[1:], strict=False)]
+    assert max(gaps) <= SAVE_EVERY_S + max(COST_S.values())
 
 
 # -- with the real sampler -----------------------------------------------------------------------

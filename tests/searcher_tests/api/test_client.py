@@ -221,3 +221,39 @@ def test_patience_ends() -> None:
         client_of(Flaky([507] * 99), []).campaigns()
     with pytest.raises(ProtocolError, match="failure 418"):
         client_of(Flaky([418]), []).campaigns()
+
+
+def test_a_campaign_and_its_priority(clients: Clients) -> None:
+    operator = clients.operator
+    assert operator.create_campaign(SPEC)["priority"] == 0
+    assert operator.create_campaign(SPEC, 4)["priority"] == 4
+    assert operator.create_campaign(SPEC)["priority"] == 4
+    assert operator.set_priority("digits", -2)["priority"] == -2
+    for wrong in (1001, -1001):
+        with pytest.raises(UserError):
+            operator.set_priority("digits", wrong)
+    with pytest.raises(UserError, match="no campaign"):
+        operator.set_priority("other", 1)
+    with pytest.raises(UserError, match="operators"):
+        clients.builder().set_priority("digits", 1)
+
+
+def test_a_state_that_does_not_follow_is_a_conflict(clients: Clients) -> None:
+    operator = clients.operator
+    operator.create_campaign(SPEC)
+    operator.set_state("digits", "paused")
+    with pytest.raises(ProtocolError, match="is paused") as refused:
+        operator.set_state("digits", "running", baseline={"searched_s": 3.0})
+    assert refused.value.status == 409
+    assert operator.campaign("digits")["baseline"] is None
+    assert operator.set_state("digits", "queued")["state"] == "queued"
+
+
+def test_trials_come_page_by_page(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+    operator = clients.operator
+    operator.create_campaign(SPEC)
+    made = [operator.create_trial("digits", "local_cpu", recipe(n).hash, recipe(n).as_list())["id"]
+            for n in range(5)]
+    for at_once in (1, 2, 5, 6):
+        monkeypatch.setattr("searcher.client.TRIALS_AT_ONCE", at_once)
+        assert [row["id"] for row in operator.trials("digits")] == made

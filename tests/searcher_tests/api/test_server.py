@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from searcher.client import CoordinatorClient
+from searcher.client import CoordinatorClient, connect
 from searcher.devices.queue import LeaseRules
 from searcher.ledger import spans
 from searcher.ledger.reading import open_ledger
@@ -28,6 +29,8 @@ from tests.searcher_tests.devices.laboratory import (
 )
 
 PATIENCE_S = 60.0
+REPOSITORY = Path(__file__).parents[3]
+FLEETFRONT = str(Path(sys.executable).with_name("fleetfront"))
 
 BUILDER = """
 import argparse, hashlib, json, os, sys, time
@@ -251,7 +254,7 @@ def test_it_imports_neither_torch_nor_optuna() -> None:
 def test_refusals_before_serving(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         refused = {
-            "loopback only": ["--host", "0.0.0.0"],
+            "Add --tls": ["--host", "0.0.0.0"],
             "Choose another --port": ["--port", str(taken.getsockname()[1])],
         }
         for complaint, arguments in refused.items():
@@ -260,3 +263,88 @@ def test_refusals_before_serving(tmp_path: Path) -> None:
                 capture_output=True, text=True, timeout=PATIENCE_S, check=False)
             assert ended.returncode == 1 and complaint in ended.stderr
             assert not (tmp_path / "coordinator.json").exists()
+
+
+class Daemon:
+    """``fleetfront serve`` on a free port, ready, without builders."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self.folder = folder
+        self.process = subprocess.Popen(
+            [FLEETFRONT, "serve", "--dir", str(folder), "--port", "0", "--builders", "0",
+             *arguments],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
+        self.said = [self.process.stdout.readline() if self.process.stdout else ""]
+        if not self.said[0]:
+            raise AssertionError(self.process.communicate()[1])
+        self.address: dict[str, Any] = json.loads((folder / "coordinator.json").read_text())
+
+    def __enter__(self) -> "Daemon":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def test_a_daemon_with_tls_is_reached_by_its_fingerprint(tmp_path: Path) -> None:
+    with Daemon(tmp_path / "lab", "--tls", "--host", "0.0.0.0") as daemon:
+        address = daemon.address
+        assert address["url"].startswith("https://127.0.0.1:") and address["daemon"]
+        assert address["advertised"].startswith(f"https://{socket.gethostname()}:")
+        assert daemon.process.stdout is not None
+        printed = [*daemon.said, daemon.process.stdout.readline(), daemon.process.stdout.readline()]
+        assert printed[-1].strip() == f"fingerprint {address['fingerprint']}"
+        with connect(daemon.folder) as client:
+            assert client.campaigns() == []
+        plain = address["url"].replace("https", "http")
+        with httpx.Client(trust_env=False) as stranger, pytest.raises(httpx.TransportError):
+            stranger.get(f"{plain}/healthz")
+    with Daemon(tmp_path / "lab", "--tls") as again:
+        assert again.address["fingerprint"] == address["fingerprint"]
+
+
+def test_the_log_of_requests_has_no_token(tmp_path: Path) -> None:
+    with Daemon(tmp_path / "lab", "--log-level", "debug", "--log-format", "json") as daemon:
+        with connect(daemon.folder) as client:
+            secret = client.create_enrolment("bench-1")["token"]
+        daemon.process.terminate()
+        _, logged = daemon.process.communicate(timeout=PATIENCE_S)
+    assert daemon.process.returncode == 0
+    assert "POST /v1/enrolments 200" in logged
+    assert daemon.address["token"] not in logged and secret not in logged
+
+
+def test_a_long_poll_does_not_hold_up_the_end(tmp_path: Path) -> None:
+    with Daemon(tmp_path / "lab") as daemon:
+        with connect(daemon.folder) as operator:
+            token = operator.create_enrolment("bench-1")["token"]
+            enrolled = httpx.post(f"{daemon.address['url']}/v1/agents", json={
+                "protocol": 1, "token": token, "name": "bench-1", "capabilities": {},
+                "fingerprint": {"hostname": "elsewhere"}})
+        answers: list[Any] = []
+        recognised = "SELECT 1 FROM agents WHERE first_used_s IS NOT NULL"
+        with CoordinatorClient(daemon.address["url"], enrolled.json()["secret"]) as agent:
+            poll = threading.Thread(target=lambda: answers.append(agent.lease(45.0)))
+            poll.start()
+            with open_ledger(daemon.folder / "ledger.db") as db:
+                while not list(db.query(recognised)):
+                    poll.join(0.01)
+            daemon.process.terminate()
+            assert daemon.process.wait(PATIENCE_S) == 0
+            poll.join(PATIENCE_S)
+        assert answers == [None]
+
+
+@pytest.mark.parametrize(("arguments", "said"), [
+    (("--host", "0.0.0.0"), "Add --tls"),
+    (("--certificate", "missing.pem", "--key", "missing.key"), "missing.pem cannot be read"),
+    (("--tasks", "os"), "package.module:factory"),
+])
+def test_a_daemon_that_must_not_start(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    with pytest.raises(AssertionError, match=said):
+        Daemon(tmp_path / "lab", *arguments)
+    assert not (tmp_path / "lab" / "coordinator.json").exists()

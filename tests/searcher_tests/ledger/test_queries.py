@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
@@ -60,6 +61,35 @@ def test_trial_history_pages_and_filters(store: Store) -> None:
     assert trials.history(store.db, "digits", device="nano") == []
     assert trials.counts(store.db, "digits") == {
         "running": 4, "complete": 0, "pruned": 0, "failed": 1}
+
+
+def test_trials_as_json_are_those_of_the_history(store: Store) -> None:
+    ids = [new_trial(store, number) for number in range(3)]
+    trials.tell(store.db, ids[1], "complete", {
+        "values": {"accuracy": 0.99}, "intervals": {"accuracy": [0.98, 1.0]}, "message": 'a "b"\n',
+        "constraints": {}, "sha256": "a" * 64, "evaluations": [1, 2]}, 5.0)
+    for chosen in ({}, {"after": ids[0]}, {"limit": 1}, {"states": ("complete",)},
+                   {"device": "nano"}):
+        found = [json.loads(one) for one in trials.as_json(store.db, "digits", **chosen)]
+        assert found == [
+            {**asdict(row), "steps": builds.recipe(store.db, row.recipe), "measured": False}
+            for row in trials.history(store.db, "digits", **chosen)]
+
+
+def test_live_campaigns_by_priority_then_age(store: Store) -> None:
+    for name, created_s, priority in (("young", 9.0, 0), ("urgent", 5.0, 2), ("paused", 2.0, 9)):
+        campaigns.create(store.db, name, {**SPEC, "name": name}, created_s, priority)
+    campaigns.set_state(store.db, "paused", "paused", None, None, 10.0)
+    campaigns.set_state(store.db, "young", "running", None, None, 10.0)
+    assert campaigns.live(store.db) == ["urgent", "digits", "young"]
+    campaigns.set_priority(store.db, "young", 3)
+    assert campaigns.live(store.db) == ["young", "urgent", "digits"]
+    campaigns.without_search(store.db, "digits")
+    assert [c.state for c in campaigns.history(store.db)] == [
+        "running", "queued", "paused", "queued"]
+    campaigns.without_search(store.db)
+    young = campaigns.get(store.db, "young")
+    assert young is not None and young.state == "queued"
 
 
 def test_campaign_times(store: Store) -> None:

@@ -1,0 +1,123 @@
+"""How long a search takes to know again what ten thousand trials taught it.
+
+    python -m benchmarks.study [--trials 10000] [--dir DIR]
+
+A ledger is filled with trials whose parameters a sampler really proposed, a coordinator serves it,
+and what a search process does at its start is timed: every trial over HTTP, then the study rebuilt.
+Exit code 1 when that takes ``MOST_S`` or more.
+"""
+
+import argparse
+import random
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from profiles.schema import profile
+from searcher.campaign import Campaign, from_document
+from searcher.ledger import builds, campaigns, trials
+from searcher.ledger.store import Store
+from searcher.running import tree
+from searcher.sampling import Proposal, Sampling, Space
+from searcher.tasks.catalog import task as task_of
+from strategies.layers import layers_of
+
+MOST_S = 5.0
+PROPOSALS = 400
+"""Different sets of parameters; trials repeat them under recipes of their own."""
+SHARES = {"complete": 0.3, "pruned": 0.6, "failed": 0.1}
+
+
+def campaign_of(trials_: int) -> Campaign:
+    return from_document({"name": "long", "task": "lenet5-mnist",
+                          "budget": {"candidates": trials_ + 100, "wall_minutes": 10_000},
+                          "constraints": {"accuracy_drop": 0.01}})
+
+
+def space_of(campaign: Campaign) -> Space:
+    formats = profile(campaign.devices[0]).number_formats
+    return Space.of(campaign, layers_of(task_of(campaign.task).model()), formats)
+
+
+def proposals(campaign: Campaign, space: Space) -> list[Proposal]:
+    """Told as they are asked, so that they look like those of a search."""
+    sampling, draw, found = Sampling(campaign, space), random.Random(0), []
+    for _ in range(PROPOSALS):
+        proposal = sampling.ask()
+        found.append(proposal)
+        state, values, constraints = outcome(draw)
+        sampling.tell(proposal.number, state, values, constraints)
+    return found
+
+
+def outcome(draw: random.Random) -> tuple[str, dict[str, float] | None, dict[str, float]]:
+    state = draw.choices(list(SHARES), list(SHARES.values()))[0]
+    drop = draw.uniform(-0.005, 0.03)
+    values = {"accuracy": 0.99 - drop, "accuracy_drop": drop, "macs": 2e5,
+              "latency_s": draw.uniform(1e-5, 1e-4), "file_bytes": draw.uniform(5e3, 2e5),
+              "latency_ratio": draw.uniform(0.1, 1.0)}
+    return state, values if state == "complete" else None, {"accuracy_drop": drop - 0.01}
+
+
+def fill(directory: Path, campaign: Campaign, asked: Sequence[Proposal], count: int) -> None:
+    """A ledger of ``count`` ended trials."""
+    store, draw = Store(directory / "ledger.db"), random.Random(1)
+    with store.atomic() as db:
+        campaigns.create(db, campaign.name, campaign.as_dict(), 1.0)
+        for number in range(count):
+            proposal = asked[number % len(asked)]
+            recipe = f"{number:032x}"
+            builds.put_recipe(db, recipe, proposal.recipe.as_list())
+            trial = trials.create(db, campaign.name, campaign.devices[0], recipe, {},
+                                  proposal.parameters, float(number))
+            state, values, constraints = outcome(draw)
+            intervals = {name: [0.9 * v, 1.1 * v] for name, v in (values or {}).items()}
+            trials.tell(db, trial, state, {
+                "values": values or {}, "intervals": intervals, "constraints": constraints,
+                "sha256": f"{number:064x}", "reason": None if values else "off the front",
+            }, number + 0.5)
+    store.close()
+
+
+def restored(directory: Path, campaign: Campaign, space: Space) -> dict[str, float]:
+    """Seconds of each part, as ``searcher.search_process`` does it."""
+    with tree(directory, builders=0, agent=False) as grown:
+        began_s = time.perf_counter()
+        rows: list[dict[str, Any]] = grown.client.trials(campaign.name)
+        read_s = time.perf_counter()
+        sampling = Sampling(campaign, space, len(rows))
+        numbers = sampling.restore(rows)
+        ended_s = time.perf_counter()
+        if sorted(numbers.values()) != list(range(len(rows))):
+            raise SystemExit("The study does not hold every trial.")
+        sampling.ask()
+        asked_s = time.perf_counter()
+    return {"trials over HTTP": read_s - began_s, "study rebuilt": ended_s - read_s,
+            "together": ended_s - began_s, "first ask after that": asked_s - ended_s}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--trials", type=int, default=10_000)
+    parser.add_argument("--dir", type=Path, help="keep the ledger here")
+    options = parser.parse_args(arguments)
+    campaign = campaign_of(options.trials)
+    space = space_of(campaign)
+    with tempfile.TemporaryDirectory() as scratch:
+        directory = options.dir or Path(scratch)
+        if not (directory / "ledger.db").exists():
+            fill(directory, campaign, proposals(campaign, space), options.trials)
+        parts = restored(directory, campaign, space)
+    for name, seconds in parts.items():
+        print(f"{name:22} {seconds:7.2f} s")
+    print(f"{'resident at most':22} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:7.0f}"
+          " MB")
+    return 0 if parts["together"] < MOST_S else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

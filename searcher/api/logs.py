@@ -1,0 +1,70 @@
+"""The daemon's log on standard error: a line for people, or one JSON object per line."""
+
+import json
+import logging
+import sys
+import time
+from datetime import UTC, datetime
+from typing import Literal
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+LogFormat = Literal["text", "json"]
+SUBJECTS = ("job", "device", "campaign")
+"""What a record may be about, given as ``extra``."""
+
+access_log = logging.getLogger("fleetfront.access")
+
+
+class JsonLines(logging.Formatter):
+    """``time`` (UTC), ``level``, ``logger``, ``message``, ``exception`` and the ``SUBJECTS``."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        found = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(), "logger": record.name,
+            "message": record.getMessage(),
+        }
+        found |= {name: value for name in SUBJECTS
+                  if (value := getattr(record, name, None)) is not None}
+        if record.exc_info:
+            found["exception"] = self.formatException(record.exc_info)
+        return json.dumps(found, default=str)
+
+
+def configure(form: LogFormat, level: str = "info") -> None:
+    """Everything that is logged in this process goes to standard error in ``form``."""
+    sink = logging.StreamHandler(sys.stderr)
+    sink.setFormatter(JsonLines() if form == "json" else logging.Formatter(
+        "%(asctime)s %(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [sink]
+    root.setLevel(level.upper())
+    # Libraries tell at these levels what they send, headers included.
+    for library in ("httpx", "httpcore", "asyncio"):
+        logging.getLogger(library).setLevel(max(logging.INFO, root.level))
+
+
+class AccessLog:
+    """ASGI middleware: method, path, status and time of every request; no query, no header and no
+    body, so no secret."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_s, status = time.monotonic(), 0
+
+        async def seen(message: Message) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await send(message)
+
+        try:
+            await self._app(scope, receive, seen)
+        finally:
+            access_log.debug("%s %s %d %.1f ms", scope["method"], scope["path"], status,
+                             (time.monotonic() - began_s) * 1e3)

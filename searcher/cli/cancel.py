@@ -1,0 +1,17 @@
+"""``fleetfront cancel``."""
+
+from typing import Annotated
+
+import typer
+
+from searcher.cli.campaigns import change
+from searcher.cli.options import HERE, Directory, Url
+
+
+def command(
+    campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
+    directory: Directory = HERE,
+    url: Url = None,
+) -> None:
+    """End CAMPAIGN and its jobs; front and results stay readable."""
+    change(campaign, "cancelled", directory, url)

@@ -1,0 +1,17 @@
+"""``fleetfront resume``."""
+
+from typing import Annotated
+
+import typer
+
+from searcher.cli.campaigns import change
+from searcher.cli.options import HERE, Directory, Url
+
+
+def command(
+    campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
+    directory: Directory = HERE,
+    url: Url = None,
+) -> None:
+    """Let a paused, failed or cancelled CAMPAIGN go on from where it was stopped."""
+    change(campaign, "queued", directory, url)

@@ -1,0 +1,57 @@
+"""``fleetfront submit``: a campaign for a daemon."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from searcher.cli.options import HERE, Directory, Url, client_of
+
+if TYPE_CHECKING:
+    from searcher.client import CoordinatorClient
+
+LOOK_EVERY_S = 2.0
+
+
+def command(
+    campaign: Annotated[Path, typer.Argument(help="A campaign .toml.")],
+    directory: Directory = HERE,
+    url: Url = None,
+    priority: Annotated[int | None, typer.Option(
+        min=-1000, max=1000, help="Campaigns of a higher priority go first; 0 unless given. "
+                                  "Submit again to change it.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the campaign to its end.")] = False,
+) -> None:
+    """Give CAMPAIGN to a daemon and print its name and state."""
+    from searcher.campaign import load
+    from searcher.running import check_strategies
+
+    document = load(campaign)
+    check_strategies(document)
+    with client_of(directory, url) as client:
+        row = client.create_campaign(document.as_dict(), priority)
+        typer.echo(f"{row['name']}: {row['state']}, priority {row['priority']}")
+        if wait:
+            follow(client, row["name"], typer.echo)
+
+
+def follow(
+    client: "CoordinatorClient", name: str, say: Callable[[str], Any],
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Say what changes until the campaign ends. Raises UserError when it ends without a front."""
+    from searcher.errors import UserError
+
+    said = ""
+    while True:
+        row = client.campaign(name)
+        counts = ", ".join(f"{count} {state}" for state, count in row["trials"].items())
+        if said != (said := f"{name}: {row['state']}, {counts}"):
+            say(said)
+        if row["state"] in ("failed", "cancelled"):
+            raise UserError(f"The campaign {name} is {row['state']}: {row['reason'] or 'asked to'}")
+        if row["state"] == "done":
+            return
+        sleep(LOOK_EVERY_S)

@@ -1,0 +1,57 @@
+"""Trust in one certificate, known by its fingerprint, whoever signed it."""
+
+import hashlib
+import re
+import ssl
+from typing import Any
+
+from searcher.errors import UserError
+
+_FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
+
+
+class WrongCertificate(ssl.SSLCertVerificationError):
+    """The other side has another certificate than the pinned one."""
+
+
+def fingerprint_of(der: bytes) -> str:
+    """``sha256:`` and the digest of a certificate in DER."""
+    return f"sha256:{hashlib.sha256(der).hexdigest()}"
+
+
+def checked_fingerprint(text: str) -> str:
+    """In the written form of ``fingerprint_of``; colons between bytes and capitals are let pass.
+    Raises UserError."""
+    digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
+    found = f"sha256:{digits}"
+    if not _FINGERPRINT.fullmatch(found):
+        raise UserError(
+            f"The fingerprint {text[:100]!r} must be sha256: and 64 hexadecimal digits, as "
+            "`fleetfront serve` prints it."
+        )
+    return found
+
+
+class _Pinned(ssl.SSLContext):
+    """A context whose handshake ends well with one certificate only."""
+
+    fingerprint: str
+
+    def wrap_socket(self, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        wrapped = super().wrap_socket(*arguments, **options)
+        found = fingerprint_of(wrapped.getpeercert(binary_form=True) or b"")
+        if found != self.fingerprint:
+            wrapped.close()
+            raise WrongCertificate(
+                f"its certificate has the fingerprint {found}, and {self.fingerprint} is expected"
+            )
+        return wrapped
+
+
+def pinned_context(fingerprint: str) -> ssl.SSLContext:
+    """For blocking sockets: neither names nor authorities count, the fingerprint alone does."""
+    context = _Pinned(ssl.PROTOCOL_TLS_CLIENT)
+    context.fingerprint = fingerprint
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

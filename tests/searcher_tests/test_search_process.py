@@ -1,0 +1,87 @@
+"""What a search process learns before it searches, and how it ends."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searcher import search_process
+from searcher.campaign import from_document
+from searcher.errors import BuildError, LedgerError, UserError
+from searcher.search_process import main, profile_of
+from tests.searcher_tests.devices.laboratory import SPEC
+
+
+class Enrolled:
+    """The part of a client that tells of devices."""
+
+    def devices(self) -> list[dict[str, Any]]:
+        return [{"name": "tx2-1", "profile": "local_cpu"}, {"name": "odd", "profile": None}]
+
+
+def found(**device: str) -> str:
+    campaign = from_document({**SPEC, "devices": [device]})
+    client: Any = Enrolled()
+    return profile_of(client, campaign).name
+
+
+def test_the_profile_of_a_device() -> None:
+    assert found(profile="local_cpu") == "local_cpu"
+    assert found(name="tx2-1") == "local_cpu"
+    for unknown in ({"name": "odd"}, {"name": "gone"}, {"profile": "none"}):
+        with pytest.raises(UserError, match=f"Device '{next(iter(unknown.values()))}'"):
+            found(**unknown)
+
+
+@pytest.mark.parametrize(("error", "code"), [
+    (UserError("x"), 1), (BuildError("x"), 1), (LedgerError("x"), 2), (ZeroDivisionError("x"), 2)])
+def test_exit_codes_tell_whether_to_try_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
+) -> None:
+    def fails(directory: Path, name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(search_process, "search", fails)
+    monkeypatch.setattr(search_process, "die_with_parent", lambda pid: None)
+    monkeypatch.setattr("sys.argv", ["search", "--dir", str(tmp_path), "--campaign", "digits",
+                                     "--parent-pid", "1"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == code
+
+
+class Coordinator:
+    """Notes the states that a search reports."""
+
+    def __init__(self) -> None:
+        self.states: list[tuple[str, str | None]] = []
+
+    def __enter__(self) -> "Coordinator":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def set_state(self, name: str, state: str, reason: str | None = None) -> None:
+        self.states.append((state, reason))
+
+    def campaign(self, name: str) -> dict[str, Any]:
+        raise self.error
+
+    error: Exception
+
+
+@pytest.mark.parametrize(("error", "states"), [
+    (UserError("no such task"), [("running", None), ("failed", "no such task")]),
+    (LedgerError("the disk is full"), [("running", None)]),
+])
+def test_what_another_try_may_mend_is_no_failure_of_the_campaign(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception,
+    states: list[tuple[str, str | None]],
+) -> None:
+    coordinator = Coordinator()
+    coordinator.error = error
+    monkeypatch.setattr(search_process, "connect", lambda directory: coordinator)
+    with pytest.raises(type(error)):
+        search_process.search(tmp_path, "digits")
+    assert coordinator.states == states

@@ -1,0 +1,128 @@
+"""Between the ledger and the searches: who is wanted, and what becomes of a campaign."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from searcher.errors import ProtocolError
+from searcher.ledger import campaigns
+from searcher.supervision import Supervision
+from searcher.workers.searches import NoSearches
+from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
+
+
+class Remembering(NoSearches):
+    """Searches that only note what is wanted of them."""
+
+    def __init__(self) -> None:
+        self.wanted: list[str] = []
+
+    def drive(self, wanted: Sequence[str]) -> None:
+        self.wanted = list(wanted)
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Laboratory]:
+    laboratory = Laboratory.open(tmp_path)
+    for name, priority in (("old", 0), ("young", 0), ("urgent", 5)):
+        with laboratory.store.atomic() as db:
+            campaigns.create(db, name, {**SPEC, "name": name}, laboratory.clock(), priority)
+    yield laboratory
+    laboratory.store.close()
+
+
+@pytest.fixture
+def supervised(lab: Laboratory) -> tuple[Supervision, Remembering]:
+    supervision, searches = Supervision(lab.coordinator), Remembering()
+    supervision.start(searches)
+    return supervision, searches
+
+
+Supervised = tuple[Supervision, Remembering]
+
+
+def state(lab: Laboratory, name: str) -> str:
+    return lab.coordinator.campaign(name).state
+
+
+def test_by_priority_then_age(supervised: Supervised) -> None:
+    assert supervised[1].wanted == ["urgent", "old", "young"]
+
+
+def test_pause_resume_and_cancel(lab: Laboratory, supervised: Supervised) -> None:
+    lab.coordinator.set_campaign_state("old", "running")
+    lab.coordinator.set_campaign_state("old", "paused")
+    assert supervised[1].wanted == ["urgent", "young"]
+    lab.coordinator.set_campaign_state("old", "queued")
+    assert supervised[1].wanted == ["urgent", "old", "young"]
+    lab.coordinator.set_campaign_state("urgent", "cancelled")
+    assert supervised[1].wanted == ["old", "young"]
+
+
+def test_a_tick_looks_after_pauses_that_are_over(lab: Laboratory, supervised: Supervised) -> None:
+    supervised[1].wanted = []
+    lab.coordinator.tick()
+    assert supervised[1].wanted == ["urgent", "old", "young"]
+
+
+@pytest.mark.parametrize("rest", ["paused", "cancelled", "done", "failed"])
+def test_the_last_word_of_a_search_does_not_undo_a_rest(lab: Laboratory, rest: str) -> None:
+    lab.coordinator.set_campaign_state("old", rest)
+    with pytest.raises(ProtocolError, match=f"is {rest}; it cannot become running") as refused:
+        lab.coordinator.set_campaign_state("old", "running", baseline={"searched_s": 1.0})
+    assert refused.value.status == 409 and state(lab, "old") == rest
+    assert lab.coordinator.campaign("old").baseline is None
+
+
+def test_what_is_done_stays_done(lab: Laboratory) -> None:
+    lab.coordinator.set_campaign_state("old", "done")
+    for other in ("queued", "paused", "failed", "cancelled"):
+        with pytest.raises(ProtocolError, match="another name"):
+            lab.coordinator.set_campaign_state("old", other)
+
+
+def test_a_campaign_without_its_search_waits_for_another(
+    lab: Laboratory, supervised: Supervised
+) -> None:
+    lab.coordinator.set_campaign_state("old", "running")
+    supervised[0].search_ended("old")
+    assert state(lab, "old") == "queued"
+    lab.coordinator.set_campaign_state("young", "done")
+    supervised[0].search_ended("young")
+    assert state(lab, "young") == "done"
+
+
+def test_a_failure_is_recorded_unless_the_search_did_it_itself(
+    lab: Laboratory, supervised: Supervised
+) -> None:
+    supervised[0].search_failed("old", "crashed thrice")
+    assert (state(lab, "old"), lab.coordinator.campaign("old").reason) == (
+        "failed", "crashed thrice")
+    lab.coordinator.set_campaign_state("young", "failed", "no such task")
+    supervised[0].search_failed("young", "exit code 1")
+    assert lab.coordinator.campaign("young").reason == "no such task"
+    assert supervised[1].wanted == ["urgent"]
+
+
+def test_a_new_coordinator_takes_up_what_ran(lab: Laboratory) -> None:
+    lab.coordinator.set_campaign_state("old", "running")
+    lab.coordinator.set_campaign_state("young", "paused")
+    again = lab.reopened()
+    supervision, searches = Supervision(again.coordinator), Remembering()
+    supervision.start(searches)
+    assert searches.wanted == ["urgent", "old"]
+    assert [state(again, n) for n in ("old", "young")] == ["queued", "paused"]
+    again.store.close()
+    lab.store = again.store
+
+
+def test_progress_grows_with_jobs_and_trials(lab: Laboratory, supervised: Supervised) -> None:
+    supervision, builder = supervised[0], lab.builder()
+    seen = [supervision.progress_of("old")]
+    lab.compress(campaign="old")
+    lab.leased(builder)
+    assert supervision.progress_of("old") == seen[0], "nothing has come of it yet"
+    lab.coordinator.builder_ended(builder.id, "signal 9")
+    lab.coordinator.cancel_queued("old", [])
+    assert supervision.progress_of("old") > seen[0]
