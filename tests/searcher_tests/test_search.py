@@ -143,7 +143,7 @@ def test_after_the_budget_a_busy_machine_is_not_waited_for_without_end() -> None
     spec = campaign(budget={"candidates": 1, "wall_minutes": 1})
     client = FakeCoordinator(spec.as_dict(), {"x": Fate(busy=ATTEMPTS, rough_ratio=0.5)})
     search = search_of(client, Scripted("x"), spec)
-    search.now_s = itertools.count(0.0, 7.0).__next__
+    search.now_s = itertools.count(0.0, 2.0).__next__
     search.run()
     assert [row["reason"] for row in client.rows] == ["busy"]
     assert 1 <= len(tried(client, "full")) < ATTEMPTS
