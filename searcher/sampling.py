@@ -43,8 +43,8 @@ AMBITION, JITTER = (0.1, 0.9), 0.15
 has one number that destroys the model, and the rest of it teaches nothing."""
 TURN_A_SWITCH = 0.6
 MOVES = (1, 3)
-TURN_OFF = 0.25
-"""Of switches turned: most steps add a strategy, some take one away."""
+TURN_OFF = 0.4
+"""Of switches turned, how many take a strategy away: what makes a file small may make it slow."""
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 

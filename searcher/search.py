@@ -37,7 +37,7 @@ from searcher.windows import Candidate, Windows
 PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10}
 AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
-POOL = 16
+POOL = 24
 """Measured candidates from which the most promising is trained next."""
 FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
