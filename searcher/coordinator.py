@@ -17,16 +17,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from searcher.devices import payloads, queue, wire
+from searcher.devices import payloads, queue, standing, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
+from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger import campaigns, jobs, members, spans
 from searcher.ledger.clock import Clock
-from searcher.ledger.rows import AgentRow, CampaignRow, JobRow
+from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
 from searcher.workers.base import NoWorkers, Workers
 
@@ -42,6 +43,7 @@ class Rules:
 
     lease: LeaseRules = field(default_factory=LeaseRules)
     window: WindowRules = field(default_factory=WindowRules)
+    device: DeviceRules = field(default_factory=DeviceRules)
 
 
 class Coordinator:
@@ -102,6 +104,7 @@ class Coordinator:
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
                 log.warning("job %d: no sign of life, its lease ends", job.id)
                 self._lose(job, True, "no sign of life within the lease")
+            self._end_waiting(now_s)
             self._look_at_builders()
             if self.window.tick():
                 self._builders_may_lease()
@@ -111,6 +114,14 @@ class Coordinator:
         ends = [queue.ends_at_s(job) for job in jobs.leased(self.store.db)]
         due_s = min([*ends, self.window.due_at_s() or now_s + TICK_AT_MOST_S])
         return min(max(due_s - now_s, 0.01), TICK_AT_MOST_S)
+
+    def _end_waiting(self, now_s: float) -> None:
+        late = jobs.waited_too_long(self.store.db, now_s)
+        if late:
+            with self.store.atomic() as db:
+                queue.time_out(db, late, now_s)
+        for job in late:
+            self._finished(job)
 
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, Any],
@@ -136,20 +147,41 @@ class Coordinator:
 
     def submit(
         self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
-        priority: int = 0, retry: bool = False,
+        priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> JobRow:
-        """The job for a request, new or known. Raises ProtocolError (400, 404)."""
+        """The job for a request, new or known; it fails unless it is leased within ``queue_s``.
+        Raises ProtocolError (400, 404, 409)."""
         payloads.check(kind, pool, payload)
         for sha256 in payloads.files_of(kind, payload):
             self.artifact_path(sha256)
         with self.store.atomic() as db:
             job = queue.submit(
-                db, kind, pool, payload, campaign, priority, retry, self.clock()
+                db, kind, pool, payload, campaign, priority, retry, self.clock(), queue_s
             )
         if job.state == "queued":
             self._look_at_builders()
             self.ring(pool)
         return queue.job_of(self.store.db, job.id)
+
+    def set_device_state(
+        self, name: str, state: standing.State, reason: str | None = None
+    ) -> DeviceRow:
+        """What an operator decided. Raises ProtocolError (404, 409)."""
+        pool, now_s = f"device:{name}", self.clock()
+        with self.store.atomic() as db:
+            device = standing.change(db, name, state, reason, now_s)
+            given_up = []
+            if state == "removed":
+                given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)
+                spans.end_of_pool(db, pool, now_s)
+        if state == "removed":
+            self.roster.forget_agents_of(name)
+        for job in given_up:
+            if job.state == "leased":
+                self._lease_over(job)
+            self._finished(job)
+        self.ring(pool)
+        return device
 
     def artifact_path(self, sha256: str) -> Path:
         """Where the file lies. Raises ProtocolError (400, 404)."""
@@ -226,7 +258,9 @@ class Coordinator:
 
     def retry_s(self, agent: AgentRow) -> float | None:
         """Seconds after which ``lease`` may answer differently although nothing rings."""
-        return self.window.opens_in_s(agent.pool) if agent.device is not None else None
+        if agent.device is None or members.device_state(self.store.db, agent.device) != "active":
+            return None
+        return self.window.opens_in_s(agent.pool)
 
     def _lease_quietly(self, agent: AgentRow) -> JobRow | None:
         job = jobs.next_queued(self.store.db, agent.pool)
@@ -283,6 +317,11 @@ class Coordinator:
                 reason=outcome.reason, message=outcome.message,
             )
             spans.end_of_job(db, job.id, ended_s)
+            if outcome.state == "done":
+                standing.succeeded(db, job)
+            else:
+                standing.failed(db, job, outcome.reason or "", outcome.message or "",
+                                self.rules.device)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message)
         self._lease_over(job)
@@ -293,6 +332,8 @@ class Coordinator:
         with self.store.atomic() as db:
             state = queue.lose(db, job, strike, why, self.rules.lease, now_s)
             spans.end_of_job(db, job.id, now_s)
+            if strike:
+                standing.struck(db, job, f"job {job.id} was lost: {why}", self.rules.device)
         self._lease_over(job)
         if state == "queued":
             self.ring(job.pool)

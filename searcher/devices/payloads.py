@@ -157,6 +157,10 @@ def measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
     return request
 
 
+def device_of(pool: str) -> str:
+    return pool.removeprefix("device:")
+
+
 def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
     """The artifacts that whoever gets the job will read, by sha256."""
     if kind == "evaluate":
