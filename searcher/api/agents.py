@@ -7,7 +7,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, JSONResponse
 
 from agents import protocol
-from searcher.api.access import Caller, TheBells, TheCoordinator, Worker
+from searcher.api.access import TheBells, TheCoordinator, Worker
 from searcher.api.limits import MOST_UNPACKED_BYTES
 from searcher.api.schemas import LARGEST, Number, body_of
 from searcher.devices import payloads, wire
@@ -110,6 +110,6 @@ async def put_result(
 
 
 @router.get("/artifacts/{sha256}")
-async def artifact(coordinator: TheCoordinator, caller: Caller, sha256: str) -> FileResponse:
+async def artifact(coordinator: TheCoordinator, sha256: str) -> FileResponse:
     """The file with this digest; range requests are honoured."""
     return FileResponse(coordinator.artifact_path(sha256), media_type="application/octet-stream")

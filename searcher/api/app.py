@@ -13,12 +13,12 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from agents import protocol
-from searcher.api import agents, campaigns, jobs
-from searcher.api.access import OPERATOR
+from searcher.agent_archive import agent_archive
+from searcher.api import agents, campaigns, jobs, lab, metrics
+from searcher.api.access import Gate, with_roles
 from searcher.api.bells import Bells
 from searcher.api.limits import BodyLimit
 from searcher.coordinator import Coordinator
-from searcher.devices.enrolment import hashed
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
 from searcher.ledger.store import LedgerFull
 
@@ -29,7 +29,8 @@ def create_app(
     coordinator: Coordinator, operator_token: str, started: Started | None = None
 ) -> FastAPI:
     """``started`` runs in the event loop before the first request. The app rings, ticks and at
-    its end stops ``coordinator``; the ledger stays open."""
+    its end stops ``coordinator``; the ledger stays open. ``state.fingerprint`` is what devices pin
+    of a certificate (``sha256:HEX``), None until the server sets it."""
     bells = Bells()
     coordinator.ring = bells.ring
 
@@ -49,13 +50,20 @@ def create_app(
         title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None
     )
     app.state.coordinator, app.state.bells = coordinator, bells
-    app.state.operator_hash = hashed(operator_token)
+    coordinator.roster.accept(operator_token, "operator")
     app.state.polls = {}
+    app.state.agent = agent_archive()
+    app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
+    app.state.fingerprint = None
+    requests = metrics.Requests()
+    app.state.registry = metrics.registry_of(coordinator, requests)
     app.add_middleware(BodyLimit)
-    for router in (agents.router, jobs.router, campaigns.router):
+    app.add_middleware(Gate)
+    app.add_middleware(metrics.Timing, requests=requests)
+    for router in (agents.router, jobs.router, campaigns.router, lab.router, metrics.router):
         app.include_router(router)
     app.get("/healthz")(_healthy(coordinator))
-    app.get("/v1/openapi.json", dependencies=[OPERATOR], include_in_schema=False)(_document(app))
+    app.get("/v1/openapi.json", include_in_schema=False)(_document(app))
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
@@ -77,7 +85,7 @@ def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]
 
 def _document(app: FastAPI) -> Callable[[], Awaitable[dict[str, Any]]]:
     async def openapi() -> dict[str, Any]:
-        return app.openapi()
+        return with_roles(app.openapi())
 
     return openapi
 
@@ -98,7 +106,9 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _of_agents(request: Request, error: Exception) -> Response:
     if isinstance(error, protocol.VersionMismatch):
-        return _refusal(426, str(error), server=error.server, client=error.client)
+        refusal = _refusal(426, str(error), server=error.server, client=error.client)
+        refusal.headers["X-Agent-Sha256"] = request.app.state.agent_sha256
+        return refusal
     return _refusal(400, str(error))
 
 

@@ -9,6 +9,8 @@ from typer.exceptions import TyperException
 from searcher.cli import (
     build,
     complexity,
+    device,
+    devices,
     doctor,
     front,
     measure,
@@ -17,6 +19,7 @@ from searcher.cli import (
     show,
     status,
     strategies,
+    token,
 )
 from searcher.errors import FleetfrontError
 
@@ -25,8 +28,11 @@ app = typer.Typer(
     help="Compress a vision model in every way the literature knows, measure every candidate on "
          "the real device, and keep the front of accuracy against speed, power and size.",
 )
-for module in (run, front, show, status, measure, build, complexity, strategies, report, doctor):
+for module in (run, front, show, status, measure, build, complexity, strategies, report, devices,
+               doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
+for group in (device, token):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 INTERRUPTED = 130
 
