@@ -74,8 +74,9 @@ class CoordinatorClient:
         self, name: str, role: Literal["agent", "builder"] = "agent", profile: str | None = None,
         ttl_s: float = 3600.0,
     ) -> dict[str, Any]:
-        """``{name, role, token, expires_s, agent_sha256, fingerprint}``: a one-time token with
-        which ``name`` enrols, the digest of /agent.pyz, and what to pin of the certificate."""
+        """``{name, role, token, expires_s, agent_sha256, fingerprint, advertised}``: a one-time
+        token with which ``name`` enrols, the digest of /agent.pyz, what to pin of the certificate
+        and the URL for devices (None: no certificate, no other URL)."""
         return dict(self._json("POST", "/v1/enrolments", {
             "name": name, "role": role, "profile": profile, "ttl_s": ttl_s}))
 

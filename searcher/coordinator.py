@@ -12,6 +12,7 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,7 +51,8 @@ class Coordinator:
     """Owns the ledger, the queue and the workers; use from one thread.
 
     ``ring(topic)`` is called after every change that someone may wait for: topics are pools
-    (``builder``, ``device:<name>``) and ``campaign:<name>``.
+    (``builder``, ``device:<name>``) and ``campaign:<name>``. ``leases_lost`` counts, by kind of
+    job, leases that ended without a result.
     """
 
     def __init__(
@@ -66,6 +68,7 @@ class Coordinator:
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
         self._employed: set[str] = set()
+        self.leases_lost: Counter[str] = Counter()
 
     def start(self, workers: Workers) -> None:
         """Take up what a predecessor left and let ``workers`` begin.
@@ -334,6 +337,7 @@ class Coordinator:
             spans.end_of_job(db, job.id, now_s)
             if strike:
                 standing.struck(db, job, f"job {job.id} was lost: {why}", self.rules.device)
+        self.leases_lost[job.kind] += 1
         self._lease_over(job)
         if state == "queued":
             self.ring(job.pool)

@@ -2,6 +2,7 @@
 every error is ``{"error": text}``."""
 
 import asyncio
+import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -18,9 +19,12 @@ from searcher.api import agents, campaigns, jobs, lab, metrics
 from searcher.api.access import Gate, with_roles
 from searcher.api.bells import Bells
 from searcher.api.limits import BodyLimit
-from searcher.coordinator import Coordinator
+from searcher.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
 from searcher.ledger.store import LedgerFull
+from searcher.ledger.tally import EndedJobs
+
+log = logging.getLogger(__name__)
 
 Started = Callable[[], Awaitable[None]]
 
@@ -30,15 +34,17 @@ def create_app(
 ) -> FastAPI:
     """``started`` runs in the event loop before the first request. The app rings, ticks and at
     its end stops ``coordinator``; the ledger stays open. ``state.fingerprint`` is what devices pin
-    of a certificate (``sha256:HEX``), None until the server sets it."""
+    of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
+    until the server sets them."""
     bells = Bells()
     coordinator.ring = bells.ring
+    requests, ended = metrics.Requests(), EndedJobs(coordinator.store.db)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         if started is not None:
             await started()
-        ticking = asyncio.create_task(_tick(coordinator, bells))
+        ticking = asyncio.create_task(_tick(coordinator, bells, ended))
         try:
             yield
         finally:
@@ -54,9 +60,8 @@ def create_app(
     app.state.polls = {}
     app.state.agent = agent_archive()
     app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
-    app.state.fingerprint = None
-    requests = metrics.Requests()
-    app.state.registry = metrics.registry_of(coordinator, requests)
+    app.state.fingerprint = app.state.advertised = None
+    app.state.registry = metrics.registry_of(coordinator, requests, ended)
     app.add_middleware(BodyLimit)
     app.add_middleware(Gate)
     app.add_middleware(metrics.Timing, requests=requests)
@@ -69,9 +74,15 @@ def create_app(
     return app
 
 
-async def _tick(coordinator: Coordinator, bells: Bells) -> None:
+async def _tick(coordinator: Coordinator, bells: Bells, ended: EndedJobs) -> None:
     while not bells.closing:
-        await bells.wait("tick", coordinator.tick())
+        try:
+            due_s = coordinator.tick()
+            ended.catch_up()
+        except sqlite3.Error as error:
+            log.error("the ledger cannot be read: %s", error)
+            due_s = TICK_AT_MOST_S
+        await bells.wait("tick", due_s)
 
 
 def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]]:

@@ -26,7 +26,7 @@ async def agent(request: Request) -> Response:
 async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
     """By name; ``job`` is what a device works on. A draining one without a job is ``drained``."""
     db = coordinator.store.db
-    working = {payloads.device_of(job.pool): job.id for job in jobs.leased(db)}
+    working = {payloads.device_of(job.pool): job for job in jobs.leased(db)}
     return [standing.described(row, working.get(row.name)) for row in members.devices(db)]
 
 
@@ -40,18 +40,19 @@ async def set_device_state(
     """
     device = coordinator.set_device_state(name, body.state, body.reason)
     working = jobs.leased(coordinator.store.db, f"device:{name}", limit=1)
-    return standing.described(device, working[0].id if working else None)
+    return standing.described(device, working[0] if working else None)
 
 
 @router.post("/v1/enrolments")
 async def invite(
     request: Request, coordinator: TheCoordinator, body: Invitation
 ) -> dict[str, Any]:
-    """A one-time token, shown this once, with what a device checks before it trusts us."""
+    """A one-time token, shown this once, with where a device finds us and what it checks."""
     token, expires_s = coordinator.roster.invite(body.name, body.role, body.profile, body.ttl_s)
+    state = request.app.state
     return {"name": body.name, "role": body.role, "token": token, "expires_s": expires_s,
-            "agent_sha256": request.app.state.agent_sha256,
-            "fingerprint": request.app.state.fingerprint}
+            "agent_sha256": state.agent_sha256, "fingerprint": state.fingerprint,
+            "advertised": state.advertised}
 
 
 @router.get("/v1/tokens")

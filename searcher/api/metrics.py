@@ -74,8 +74,10 @@ class Timing:
 class LedgerCollector(Collector):
     """What the coordinator and its ledger know, at the moment of the scrape."""
 
-    def __init__(self, coordinator: Coordinator, requests: Requests) -> None:
-        self._coordinator, self._requests = coordinator, requests
+    def __init__(
+        self, coordinator: Coordinator, requests: Requests, ended: tally.EndedJobs
+    ) -> None:
+        self._coordinator, self._requests, self._ended = coordinator, requests, ended
 
     def collect(self) -> Iterator[Metric]:
         yield from self._of_jobs()
@@ -93,15 +95,16 @@ class LedgerCollector(Collector):
         yield now
         ended = CounterMetricFamily(
             "fleetfront_jobs_ended", "Jobs that ended since the start.", labels=("kind", "state"))
-        for kind, state, number in tally.read(db, "ended job"):
-            ended.add_metric((kind, state), number)
+        self._ended.catch_up()
+        for labels, number in sorted(self._ended.counts.items()):
+            ended.add_metric(labels, number)
         yield ended
         yield CounterMetricFamily(
             "fleetfront_leases", "Leases ever granted, the last fence.", value=jobs.last_fence(db))
         lost = CounterMetricFamily(
             "fleetfront_leases_lost", "Leases that ended without a result since the start.",
             labels=("kind",))
-        for kind, _, number in tally.read(db, "lost lease"):
+        for kind, number in sorted(self._coordinator.leases_lost.items()):
             lost.add_metric((kind,), number)
         yield lost
 
@@ -111,10 +114,10 @@ class LedgerCollector(Collector):
         for state, number in members.device_counts(db).items():
             devices.add_metric((state,), number)
         yield devices
-        for what in ("campaign", "trial"):
+        for what in tally.FOLLOWED:
             family = GaugeMetricFamily(
                 f"fleetfront_{what}s", f"{what.capitalize()}s by state.", labels=("state",))
-            for _, state, number in tally.read(db, what):
+            for state, number in tally.read(db, what):
                 family.add_metric((state,), number)
             yield family
 
@@ -134,11 +137,13 @@ class LedgerCollector(Collector):
         yield commits
 
 
-def registry_of(coordinator: Coordinator, requests: Requests) -> CollectorRegistry:
+def registry_of(
+    coordinator: Coordinator, requests: Requests, ended: tally.EndedJobs
+) -> CollectorRegistry:
     """Call from the ledger's thread; so must every scrape."""
     tally.begin(coordinator.store.db)
     registry = CollectorRegistry()
-    registry.register(LedgerCollector(coordinator, requests))
+    registry.register(LedgerCollector(coordinator, requests, ended))
     ProcessCollector(registry=registry)
     return registry
 

@@ -4,7 +4,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from searcher.cli.options import HERE, Directory, Url, client_of, duration_s
+from searcher.cli.durations import duration_s
+from searcher.cli.options import HERE, Directory, Url, client_of
 
 if TYPE_CHECKING:
     from searcher.client import DeviceState
@@ -20,7 +21,7 @@ def enrol(
     profile: Annotated[str | None, typer.Option(help="Name of its profile.")] = None,
     ttl: Annotated[str, typer.Option(help="How long the line works: 30m, 1h, 7d.")] = "1h",
     advertise: Annotated[str | None, typer.Option(
-        help="URL under which the device reaches the coordinator, if not its own.")] = None,
+        help="URL under which the device reaches the coordinator.")] = None,
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
@@ -29,7 +30,7 @@ def enrol(
 
     with client_of(directory, url) as client:
         made = client.create_enrolment(name, "agent", profile, duration_s(ttl))
-        address = advertise or client.url
+        address = advertise or made["advertised"] or client.url
     invitation = Invitation(name, made["token"], made["agent_sha256"], made["fingerprint"])
     typer.echo(invitation.line(address))
     if is_loopback(address):

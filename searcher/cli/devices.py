@@ -3,13 +3,13 @@
 import time
 from typing import Any
 
+from searcher.cli.durations import ago_text
 from searcher.cli.options import (
     HERE,
     Directory,
     Format,
     OutputFormat,
     Url,
-    ago_text,
     client_of,
     emit,
     print_table,

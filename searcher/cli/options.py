@@ -4,7 +4,6 @@ import csv
 import io
 import json
 import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -12,12 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from searcher.errors import UserError
-
 if TYPE_CHECKING:
     from searcher.client import CoordinatorClient
-
-TOKEN = "FLEETFRONT_TOKEN"
 
 
 class Format(StrEnum):
@@ -29,41 +24,28 @@ class Format(StrEnum):
 
 
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of the ledger and the files.")]
-OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 Url = Annotated[str | None, typer.Option(
-    "--url", help=f"Address of a coordinator elsewhere; its token is read from ${TOKEN}.")]
+    "--url", help="A daemon elsewhere, instead of that of --dir; its token in FLEETFRONT_TOKEN.")]
+OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 HERE = Path("fleetfront-data")
-_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 
 
 def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
-    """The coordinator at ``url``, or the one that serves ``directory``. Raises UserError."""
+    """The client of the daemon at ``url``, or of the one that serves ``directory``.
+
+    Raises UserError. The token for a ``url`` is in FLEETFRONT_TOKEN.
+    """
     from searcher.client import CoordinatorClient
+    from searcher.errors import UserError
     from searcher.running import connect
 
     if url is None:
         return connect(directory)
-    token = os.environ.get(TOKEN)
+    token = os.environ.get("FLEETFRONT_TOKEN", "").strip()
     if not token:
-        raise UserError(f"--url {url} needs a token: set the environment variable {TOKEN}. An "
-                        "operator makes one with `fleetfront token create`.")
+        raise UserError(f"--url {url} needs a token: set FLEETFRONT_TOKEN to one that the daemon's "
+                        "owner gave you.")
     return CoordinatorClient(url, token)
-
-
-def duration_s(text: str) -> float:
-    """``90s``, ``30m``, ``1h``, ``7d`` in seconds. Raises UserError."""
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
-    if found is None or float(found[1]) == 0.0:
-        raise UserError(f"{text!r} is no duration: write 90s, 30m, 1h or 7d.")
-    return float(found[1]) * _SECONDS[found[2]]
-
-
-def ago_text(seconds: float) -> str:
-    """``12 s``, ``5 min``, ``3 h``, ``2 d``."""
-    for most, scale, unit in ((120.0, 1.0, "s"), (7200.0, 60.0, "min"), (172_800.0, 3600.0, "h")):
-        if seconds < most:
-            return f"{max(seconds, 0.0) / scale:.0f} {unit}"
-    return f"{seconds / 86_400.0:.0f} d"
 
 
 def emit(document: Any, rows: Sequence[Mapping[str, Any]], chosen: Format,

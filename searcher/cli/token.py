@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from searcher.cli.durations import duration_s
 from searcher.cli.options import (
     HERE,
     Directory,
@@ -13,7 +14,6 @@ from searcher.cli.options import (
     OutputFormat,
     Url,
     client_of,
-    duration_s,
     emit,
     print_table,
 )

@@ -132,9 +132,11 @@ def absence(db: Database, name: str, now_s: float) -> str:
     return f"device {name!r} was last seen {max(seen_s, 0.0):.0f} s ago"
 
 
-def described(device: DeviceRow, job: int | None) -> dict[str, Any]:
+def described(device: DeviceRow, job: JobRow | None) -> dict[str, Any]:
     """A device as it is shown; ``job`` is what it works on, ``drained`` a draining one without."""
-    shown = {**asdict(device), "job": job}
-    if device.state == "draining" and job is None:
+    shown = {**asdict(device), "job": None if job is None else job.id}
+    if job is not None:
+        shown["last_seen_s"] = max(device.last_seen_s or 0.0, job.heartbeat_s or 0.0)
+    elif device.state == "draining":
         shown["state"] = "drained"
     return shown

@@ -247,5 +247,21 @@ def unfinished(db: Database) -> list[tuple[str, str, int]]:
              WHERE state = 'leased' GROUP BY kind""")]
 
 
+def ended_after(db: Database, seq: int) -> list[tuple[str, str, int]]:
+    """Kind, state and number of the jobs that ended after number ``seq``."""
+    return [(str(kind), str(state), int(number)) for kind, state, number in db.execute(
+        "SELECT kind, state, count(*) FROM jobs WHERE finished_seq > ? GROUP BY kind, state",
+        [seq])]
+
+
 def last_fence(db: Database) -> int:
-    return int(db.execute("SELECT value FROM counters WHERE name = 'fence'").fetchone()[0])
+    return _last(db, "fence")
+
+
+def last_finished(db: Database) -> int:
+    return _last(db, "finished")
+
+
+def _last(db: Database, counter: str) -> int:
+    row = db.execute("SELECT value FROM counters WHERE name = ?", [counter]).fetchone()
+    return int(row[0])

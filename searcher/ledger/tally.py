@@ -1,58 +1,68 @@
-"""Counts of what happened in the ledger since this process began, kept by SQLite itself.
+"""Counts for whoever watches: kept while things happen, so that reading them scans no history.
 
-Temporary triggers on the writer's connection: nothing of them is in the file, a transaction that
-is undone is not counted, and reading the counts scans no history.
+Campaigns and trials change rarely: temporary triggers on the writer's connection follow them.
+Nothing of that is in the file, and what a transaction undoes is not counted. Jobs end by the
+hundred a second: a trigger would cost each of them, so ``EndedJobs`` follows their numbers.
 """
 
+from collections import Counter
 from collections.abc import Iterator
 
 from sqlite_utils import Database
 
-_ADD = """INSERT INTO tally VALUES ({values}, {n})
-          ON CONFLICT (what, kind, state) DO UPDATE SET n = n + {n};"""
+from searcher.ledger import jobs
+
+FOLLOWED = ("campaign", "trial")
 
 
-def _plus(what: str, kind: str, state: str, n: int = 1) -> str:
-    return _ADD.format(values=f"'{what}', {kind}, {state}", n=n)
-
-
-_STATEMENTS = (
-    "PRAGMA temp_store = MEMORY",
-    "DROP TABLE IF EXISTS temp.tally",
-    """CREATE TEMP TABLE tally (what TEXT, kind TEXT, state TEXT, n INTEGER,
-         PRIMARY KEY (what, kind, state)) WITHOUT ROWID""",
-    f"""CREATE TEMP TRIGGER IF NOT EXISTS job_ended AFTER UPDATE OF finished_seq ON main.jobs
-        WHEN new.finished_seq IS NOT NULL
-        BEGIN {_plus('ended job', 'new.kind', 'new.state')} END""",
-    f"""CREATE TEMP TRIGGER IF NOT EXISTS lease_lost AFTER UPDATE OF holder ON main.jobs
-        WHEN old.state = 'leased' AND new.state = 'queued'
-        BEGIN {_plus('lost lease', 'new.kind', "''")} END""",
-)
-_HELD = ("campaign", "trial")
-"""Tables of which the tally knows how many rows are in which state."""
+def _plus(what: str, state: str, n: int) -> str:
+    return (f"INSERT INTO tally VALUES ('{what}', {state}, {n}) "
+            f"ON CONFLICT (what, state) DO UPDATE SET n = n + {n};")
 
 
 def _follow(what: str) -> tuple[str, ...]:
     table = f"{what}s"
     return (
-        f"INSERT INTO tally SELECT '{what}', '', state, count(*) FROM main.{table} GROUP BY state",
+        f"INSERT INTO tally SELECT '{what}', state, count(*) FROM main.{table} GROUP BY state",
         f"""CREATE TEMP TRIGGER IF NOT EXISTS {what}_new AFTER INSERT ON main.{table}
-            BEGIN {_plus(what, "''", 'new.state')} END""",
+            BEGIN {_plus(what, 'new.state', 1)} END""",
         f"""CREATE TEMP TRIGGER IF NOT EXISTS {what}_changed AFTER UPDATE OF state ON main.{table}
             WHEN new.state <> old.state
-            BEGIN {_plus(what, "''", 'old.state', -1)} {_plus(what, "''", 'new.state')} END""",
+            BEGIN {_plus(what, 'old.state', -1)} {_plus(what, 'new.state', 1)} END""",
     )
 
 
 def begin(db: Database) -> None:
-    """Count from now on; campaigns and trials that are there already are read once."""
-    for statement in (*_STATEMENTS, *(s for what in _HELD for s in _follow(what))):
-        db.execute(statement)
+    """Read the campaigns and trials once, and follow them from now on."""
+    db.execute("PRAGMA temp_store = MEMORY")
+    db.execute("DROP TABLE IF EXISTS temp.tally")
+    db.execute("""CREATE TEMP TABLE tally (what TEXT, state TEXT, n INTEGER,
+                    PRIMARY KEY (what, state)) WITHOUT ROWID""")
+    for what in FOLLOWED:
+        for statement in _follow(what):
+            db.execute(statement)
 
 
-def read(db: Database, what: str) -> Iterator[tuple[str, str, int]]:
-    """Kind, state and number: ``ended job`` and ``lost lease`` are events since ``begin``,
-    ``campaign`` and ``trial`` are how many rows are in which state."""
+def read(db: Database, what: str) -> Iterator[tuple[str, int]]:
+    """State and number of the rows in it; ``what`` is one of ``FOLLOWED``."""
     yield from db.execute(
-        "SELECT kind, state, n FROM temp.tally WHERE what = ? ORDER BY kind, state", [what]
-    ).fetchall()
+        "SELECT state, n FROM temp.tally WHERE what = ? ORDER BY state", [what]).fetchall()
+
+
+class EndedJobs:
+    """How many jobs ended since this object was made, by kind and state.
+
+    Call ``catch_up`` about once a second. A job that ends and is started over in between is missed.
+    """
+
+    def __init__(self, db: Database) -> None:
+        self._db = db
+        self._seen = jobs.last_finished(db)
+        self.counts: Counter[tuple[str, str]] = Counter()
+
+    def catch_up(self) -> None:
+        last = jobs.last_finished(self._db)
+        # A batch that could not be committed gives its numbers back.
+        for kind, state, number in jobs.ended_after(self._db, min(self._seen, last)):
+            self.counts[kind, state] += number
+        self._seen = last

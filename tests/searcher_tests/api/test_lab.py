@@ -48,10 +48,13 @@ def test_who_speaks_another_version_is_told_which_agent_to_fetch(lab: Lab) -> No
     assert answer.headers["x-agent-sha256"] == lab.server.app.state.agent_sha256
 
 
-def test_an_invitation_tells_what_to_pin(lab: Lab) -> None:
-    assert lab.operator.create_enrolment("tx2")["fingerprint"] is None
-    lab.server.app.state.fingerprint = "sha256:" + "0" * 64
-    assert lab.operator.create_enrolment("tx2")["fingerprint"] == "sha256:" + "0" * 64
+def test_an_invitation_tells_where_to_come_and_what_to_pin(lab: Lab) -> None:
+    made = lab.operator.create_enrolment("tx2")
+    assert (made["fingerprint"], made["advertised"]) == (None, None)
+    state = lab.server.app.state
+    state.fingerprint, state.advertised = "sha256:" + "0" * 64, "https://lab:8700"
+    made = lab.operator.create_enrolment("tx2")
+    assert (made["fingerprint"], made["advertised"]) == ("sha256:" + "0" * 64, "https://lab:8700")
 
 
 def test_devices_show_what_they_work_on(lab: Lab) -> None:
@@ -60,6 +63,10 @@ def test_devices_show_what_they_work_on(lab: Lab) -> None:
     running = lab.lab.leased(agent)
     [shown] = lab.operator.devices()
     assert (shown["name"], shown["state"], shown["job"]) == ("local_cpu", "active", job.id)
+    lab.lab.clock.advance(20.0)
+    lab.lab.coordinator.heartbeat(agent, job.id, running.fence or 0, 0.5)
+    [shown] = lab.operator.devices()
+    assert shown["last_seen_s"] == pytest.approx(lab.lab.clock.now_s, abs=1.0)
     drained = lab.operator.set_device_state("local_cpu", "draining")
     assert (drained["state"], drained["job"]) == ("draining", job.id)
     lab.lab.done(agent, running)

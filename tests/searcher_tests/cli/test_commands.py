@@ -4,9 +4,8 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 
@@ -15,36 +14,13 @@ from searcher.cli.options import bytes_text, share_text, time_text
 from searcher.cli.progress import Progress, headline
 from searcher.reading import Reading
 from tests.conftest import TINY
+from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import Folder, finished
-
-
-class Answer(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Answer]
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return finished(tmp_path_factory.mktemp("data"))
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    monkeypatch.delenv("FLEETFRONT_DEBUG", raising=False)
-
-    def call(*words: object) -> Answer:
-        monkeypatch.setattr(sys, "argv", ["fleetfront", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            main()
-        found = capsys.readouterr()
-        return Answer(int(ended.value.code or 0), found.out, found.err)
-
-    return call
 
 
 READING = {

@@ -12,12 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from searcher.cli.options import TOKEN, ago_text, duration_s
+from searcher.cli.durations import ago_text, duration_s
 from searcher.errors import UserError
 from searcher.running import Tree, tree
-from tests.searcher_tests.cli.test_commands import Run, run
+from tests.searcher_tests.cli.conftest import Run
 
-__all__ = ["run"]
+TOKEN = "FLEETFRONT_TOKEN"
 PATIENCE_S = 60.0
 
 
@@ -117,7 +117,7 @@ def test_what_the_user_can_mend(
 ) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
     for words, said in {
-        ("devices", "--url", lab.client.url): f"set the environment variable {TOKEN}",
+        ("devices", "--url", lab.client.url): f"set {TOKEN}",
         ("devices", "--dir", tmp_path): "No coordinator serves",
         ("device", "drain", "tx9", "--dir", lab.directory): "no device 'tx9'",
         ("device", "enrol", "a b", "--dir", lab.directory): "name",

@@ -62,7 +62,7 @@ def test_a_draining_device_ends_its_job_and_gets_no_other(
     first, second = lab.measure(0), lab.measure(1)
     running = lab.leased(agent)
     drained = lab.coordinator.set_device_state("local_cpu", "draining")
-    assert described(drained, running.id)["state"] == "draining"
+    assert described(drained, running)["state"] == "draining"
     assert lab.coordinator.heartbeat(agent, running.id, running.fence or 0, 0.5) == "continue"
     lab.done(agent, running)
     assert state_of(lab, first) == ("done", None)

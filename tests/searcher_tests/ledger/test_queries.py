@@ -126,6 +126,7 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
         jobs.waited_too_long(db, 1.0)
         jobs.waiting(db, "builder")
         jobs.unfinished(db)
+        jobs.ended_after(db, 1)
         builds.of_recipe(db, "r")
         builds.of_file(db, sha256)
         builds.artifact(db, sha256)
