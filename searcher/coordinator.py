@@ -247,11 +247,13 @@ class Coordinator:
         now_s = self.clock()
         if agent.device is not None:
             device = members.device(self.store.db, agent.device)
-            if device is None or device.state != "active":
+            if device is None:
                 return None
             if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
                 with self.store.atomic() as db:
                     members.device_seen(db, device.name, now_s)
+            if device.state != "active":
+                return None
             if device.shares_host:
                 return self._lease_quietly(agent)
         elif self.window.holds_builders:

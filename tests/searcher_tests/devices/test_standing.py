@@ -74,6 +74,15 @@ def test_a_draining_device_ends_its_job_and_gets_no_other(
     assert lab.leased(agent).id == second.id
 
 
+def test_a_device_that_is_out_of_service_is_seen_all_the_same(
+    lab: Laboratory, agent: AgentRow
+) -> None:
+    lab.coordinator.set_device_state("local_cpu", "quarantined")
+    lab.clock.advance(60.0)
+    assert lab.coordinator.lease(agent) is None
+    assert device(lab).last_seen_s == pytest.approx(lab.clock.now_s, abs=1.0)
+
+
 def test_a_device_that_is_out_of_service_does_not_wait_for_a_window(lab: Laboratory) -> None:
     """Its long poll would look again and again for a window that it may not have."""
     agent = lab.device()
