@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.responses import JSONResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.api.bells import Bells
 from searcher.api.roles import ROUTES, STRANGER
 from searcher.coordinator import Coordinator
 from searcher.errors import LedgerError, ProtocolError
-from searcher.ledger.rows import AgentRow
+from searcher.ledger.rows import AgentRow, TokenRow
 from searcher.ledger.store import LedgerFull
 
 Routes = Mapping[tuple[str, str], frozenset[str]]
@@ -78,6 +78,8 @@ class Gate:
         else:
             if caller is not None and caller.role in roles:
                 state["caller"] = caller
+                if isinstance(caller, TokenRow) and scope["method"] == "GET":
+                    send = _while_recognised(scope, receive, send)
                 await self._app(scope, receive, send)
                 return
             refusal = _stranger(secret) if caller is None else _refused(
@@ -92,6 +94,23 @@ def _secret(scope: Scope) -> str | None:
             scheme, _, secret = value.partition(b" ")
             return str(secret.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
     return None
+
+
+def _while_recognised(scope: Scope, receive: Receive, send: Send) -> Send:
+    """``send``, unless the token was revoked during a long poll: its answer is 401 then."""
+    refused = False
+
+    async def checked(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start":
+            secret = _secret(scope) or ""
+            if scope["app"].state.coordinator.roster.recognised(secret) is None:
+                refused = True
+                await _stranger(secret)(scope, receive, send)
+        if not refused:
+            await send(message)
+
+    return checked
 
 
 def _refused(

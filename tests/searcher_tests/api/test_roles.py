@@ -26,7 +26,7 @@ class Callers:
     """One app, and a secret of every role."""
 
     def __init__(self, lab: Laboratory, app: FastAPI, server: LocalServer) -> None:
-        self.lab, self.app = lab, app
+        self.lab, self.app, self.server = lab, app, server
         self.http = httpx.Client(base_url="http://test", transport=server)
         roster = lab.coordinator.roster
         token, _ = roster.invite("tx2", "agent", None, 60.0)
@@ -128,6 +128,26 @@ def test_strangers_are_refused_before_their_body_is_read(callers: Callers) -> No
              "app": callers.app}
     asyncio.run(Gate(app)(scope, receive, send))
     assert answered == [401]
+
+
+def test_a_token_that_is_revoked_while_it_waits_learns_nothing(callers: Callers) -> None:
+    lab, server = callers.lab, callers.server
+    row, secret = lab.coordinator.roster.create_token("leaving", "viewer", None)
+    job = lab.compress()
+    request = callers.http.build_request(
+        "GET", f"/v1/jobs/{job.id}?wait_s=50", headers={"Authorization": f"Bearer {secret}"})
+
+    async def revoked_while_waiting() -> httpx.Response:
+        poll = asyncio.create_task(server.answer(request))
+        bells = callers.app.state.bells
+        while f"job:{job.id}" not in bells._waiting:
+            await asyncio.sleep(0)
+        lab.coordinator.roster.revoke_token(row.id)
+        bells.close()
+        return await poll
+
+    answer = server.run(revoked_while_waiting())
+    assert answer.status_code == 401 and set(answer.json()) == {"error"}
 
 
 def test_words_of_a_refusal(callers: Callers) -> None:
