@@ -158,7 +158,7 @@ def _start_agent(grown: Tree) -> None:
     """Enrol this machine as ``local_cpu`` with a one-time token and start its agent. Whoever
     starts it again means to use it, in quarantine or not."""
     archive = grown.directory / "agent.pyz"
-    archive.write_bytes(agent_archive())
+    build_agent(archive)
     token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE)["token"]
     spool = grown.directory / "agent"
     token_file = _token_file(spool, token)
@@ -170,6 +170,11 @@ def _start_agent(grown: Tree) -> None:
         if device["name"] == LOCAL_DEVICE and device["state"] in (
                 "quarantined", "draining", "drained"):
             grown.client.set_device_state(LOCAL_DEVICE, "active")
+
+
+def build_agent(archive: Path) -> None:
+    """The ``agents`` package as one file that any Python from 3.6 on runs."""
+    archive.write_bytes(agent_archive())
 
 
 def _token_file(folder: Path, token: str) -> Path:

@@ -121,7 +121,7 @@ def _refused(
     if not roles:
         return JSONResponse(
             {"error": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(methods))})
-    allowed = " and ".join(sorted(roles))
+    allowed = " and ".join(f"{one}s" for one in sorted(roles))
     return JSONResponse({"error": f"{what} is for {allowed}, not for the {role} role."}, 403)
 
 

@@ -154,7 +154,7 @@ def test_words_of_a_refusal(callers: Callers) -> None:
     viewer = {"Authorization": f"Bearer {callers.secrets['viewer']}"}
     answer = callers.http.post("/v1/tokens", headers=viewer, content=b"{")
     assert (answer.status_code, answer.json()["error"]) == (
-        403, "POST /v1/tokens is for operator, not for the viewer role.")
+        403, "POST /v1/tokens is for operators, not for the viewer role.")
     odd = callers.http.patch("/v1/tokens", headers=viewer)
     assert (odd.status_code, odd.headers["allow"]) == (405, "GET, POST")
 
