@@ -19,6 +19,7 @@ ADDRESS = "coordinator.json"
 certificate), advertised (its address for devices), daemon (whether campaigns may be submitted)."""
 
 Kind = Literal["compress", "train", "evaluate", "inspect", "measure"]
+DeviceState = Literal["active", "draining", "quarantined", "removed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
 _WITHOUT_TEXT = {
@@ -109,12 +110,34 @@ class CoordinatorClient:
         self, name: str, role: Literal["agent", "builder"] = "agent", profile: str | None = None,
         ttl_s: float = 3600.0,
     ) -> dict[str, Any]:
-        """``{name, role, token, expires_s}``: a one-time token with which ``name`` enrols."""
+        """``{name, role, token, expires_s, agent_sha256, fingerprint, advertised}``: a one-time
+        token with which ``name`` enrols, the digest of /agent.pyz, what to pin of the certificate
+        and the URL for devices (None: no certificate, no other URL)."""
         return dict(self._json("POST", "/v1/enrolments", {
             "name": name, "role": role, "profile": profile, "ttl_s": ttl_s}))
 
     def devices(self) -> list[dict[str, Any]]:
         return list(self._json("GET", "/v1/devices"))
+
+    def set_device_state(
+        self, name: str, state: DeviceState, reason: str | None = None
+    ) -> dict[str, Any]:
+        """``active`` releases. ProtocolError (409) for a state that cannot follow."""
+        return dict(self._json(
+            "PUT", f"/v1/devices/{name}/state", {"state": state, "reason": reason}))
+
+    def create_token(
+        self, name: str, role: Literal["operator", "viewer"], ttl_s: float | None = None
+    ) -> dict[str, Any]:
+        """The token's row, and the secret itself as ``token``, this once."""
+        return dict(self._json(
+            "POST", "/v1/tokens", {"name": name, "role": role, "ttl_s": ttl_s}))
+
+    def tokens(self) -> list[dict[str, Any]]:
+        return list(self._json("GET", "/v1/tokens"))
+
+    def revoke_token(self, token_id: str) -> dict[str, Any]:
+        return dict(self._json("DELETE", f"/v1/tokens/{token_id}"))
 
     def lease(self, wait_s: float = 20.0) -> protocol.Lease | None:
         """The next job for the holder of this secret (builders and agents)."""
@@ -182,12 +205,13 @@ class CoordinatorClient:
 
     def submit_job(
         self, kind: Kind, pool: str, payload: Mapping[str, Any], *, campaign: str | None = None,
-        priority: int = 0, retry: bool = False,
+        priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> dict[str, Any]:
-        """The job for this request, new or known; ``retry`` tries a failed one again."""
+        """The job for this request, new or known; ``retry`` tries a failed one again. It fails
+        (``queue_timeout``) when nobody takes it within ``queue_s``."""
         return dict(self._json("POST", "/v1/jobs", {
             "kind": kind, "pool": pool, "payload": payload, "campaign": campaign,
-            "priority": priority, "retry": retry}))
+            "priority": priority, "retry": retry, "queue_s": queue_s}))
 
     def wait_job(self, job: int, wait_s: float = 0.0) -> dict[str, Any]:
         """The job once it has ended, or as it is after ``wait_s``."""

@@ -12,6 +12,7 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +21,17 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from searcher.admission import Admission
-from searcher.devices import inspected, payloads, queue, wire
+from searcher.devices import inspected, payloads, queue, standing, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
+from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger import campaigns, jobs, members, shares, spans
 from searcher.ledger.clock import Clock
-from searcher.ledger.rows import AgentRow, CampaignRow, JobRow
+from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
 from searcher.workers.base import NoWorkers, Workers
 
@@ -45,13 +47,15 @@ class Rules:
 
     lease: LeaseRules = field(default_factory=LeaseRules)
     window: WindowRules = field(default_factory=WindowRules)
+    device: DeviceRules = field(default_factory=DeviceRules)
 
 
 class Coordinator:
     """Owns the ledger, the queue and the workers; use from one thread.
 
     ``ring(topic)`` is called after every change that someone may wait for: topics are pools
-    (``builder``, ``device:<name>``) and ``campaign:<name>``.
+    (``builder``, ``device:<name>``) and ``campaign:<name>``. ``leases_lost`` counts, by kind of
+    job, leases that ended without a result.
     """
 
     def __init__(
@@ -70,6 +74,7 @@ class Coordinator:
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
         self._employed: set[str] = set()
+        self.leases_lost: Counter[str] = Counter()
 
     def start(self, workers: Workers) -> None:
         """Take up what a predecessor left and let ``workers`` begin.
@@ -110,6 +115,7 @@ class Coordinator:
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
                 log.warning("job %d: no sign of life, its lease ends", job.id, extra=_about(job))
                 self._lose(job, True, "no sign of life within the lease")
+            self._end_waiting(now_s)
             self._look_at_builders()
             if self.window.tick():
                 self._builders_may_lease()
@@ -120,6 +126,14 @@ class Coordinator:
         ends = [queue.ends_at_s(job) for job in jobs.leased(self.store.db)]
         due_s = min([*ends, self.window.due_at_s() or now_s + TICK_AT_MOST_S])
         return min(max(due_s - now_s, 0.01), TICK_AT_MOST_S)
+
+    def _end_waiting(self, now_s: float) -> None:
+        late = jobs.waited_too_long(self.store.db, now_s)
+        if late:
+            with self.store.atomic() as db:
+                queue.time_out(db, late, now_s)
+        for job in late:
+            self._finished(job)
 
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, Any],
@@ -145,9 +159,10 @@ class Coordinator:
 
     def submit(
         self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
-        priority: int = 0, retry: bool = False,
+        priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> JobRow:
-        """The job for a request, new or known. Raises ProtocolError (400, 404, 409)."""
+        """The job for a request, new or known; it fails unless it is leased within ``queue_s``.
+        Raises ProtocolError (400, 404, 409)."""
         payloads.check(kind, pool, payload)
         if "task" in payload:
             self.admission.check_task(payload["task"])
@@ -157,12 +172,32 @@ class Coordinator:
                 inspected.check(self.store.db, sha256)
         with self.store.atomic() as db:
             job = queue.submit(
-                db, kind, pool, payload, campaign, priority, retry, self.clock()
+                db, kind, pool, payload, campaign, priority, retry, self.clock(), queue_s
             )
         if job.state == "queued":
             self._look_at_builders()
             self.ring(pool)
         return queue.job_of(self.store.db, job.id)
+
+    def set_device_state(
+        self, name: str, state: standing.State, reason: str | None = None
+    ) -> DeviceRow:
+        """What an operator decided. Raises ProtocolError (404, 409)."""
+        pool, now_s = f"device:{name}", self.clock()
+        with self.store.atomic() as db:
+            device = standing.change(db, name, state, reason, now_s)
+            given_up = []
+            if state == "removed":
+                given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)
+                spans.end_of_pool(db, pool, now_s)
+        if state == "removed":
+            self.roster.forget_agents_of(name)
+        for job in given_up:
+            if job.state == "leased":
+                self._lease_over(job)
+            self._finished(job)
+        self.ring(pool)
+        return device
 
     def artifact_path(self, sha256: str) -> Path:
         """Where the file lies. Raises ProtocolError (400, 404)."""
@@ -235,11 +270,13 @@ class Coordinator:
         now_s = self.clock()
         if agent.device is not None:
             device = members.standing(self.store.db, agent.device)
-            if device is None or device.state != "active":
+            if device is None:
                 return None
             if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
                 with self.store.grouped() as db:
                     members.device_seen(db, agent.device, now_s)
+            if device.state != "active":
+                return None
             if device.shares_host:
                 return self._lease_quietly(agent)
         elif self.window.holds_builders:
@@ -249,7 +286,9 @@ class Coordinator:
 
     def retry_s(self, agent: AgentRow) -> float | None:
         """Seconds after which ``lease`` may answer differently although nothing rings."""
-        return self.window.opens_in_s(agent.pool) if agent.device is not None else None
+        if agent.device is None or members.device_state(self.store.db, agent.device) != "active":
+            return None
+        return self.window.opens_in_s(agent.pool)
 
     def _lease_quietly(self, agent: AgentRow) -> JobRow | None:
         job = jobs.next_queued(self.store.db, agent.pool)
@@ -308,6 +347,11 @@ class Coordinator:
                 reason=outcome.reason, message=outcome.message,
             )
             self._account(db, job, ended_s)
+            if outcome.state == "done":
+                standing.succeeded(db, job)
+            else:
+                standing.failed(db, job, outcome.reason or "", outcome.message or "",
+                                self.rules.device)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=_about(job))
@@ -324,6 +368,9 @@ class Coordinator:
         with self.store.atomic() as db:
             state = queue.lose(db, job, strike, why, self.rules.lease, now_s)
             self._account(db, job, now_s)
+            if strike:
+                standing.struck(db, job, f"job {job.id} was lost: {why}", self.rules.device)
+        self.leases_lost[job.kind] += 1
         self._lease_over(job)
         if state == "queued":
             self.ring(job.pool)

@@ -14,21 +14,21 @@ import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
-import zipapp
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from searcher.agent_archive import agent_archive
 from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.job_flow import ENDED
+from searcher.ledger import members
+from searcher.ledger.reading import open_ledger
 from searcher.measurement import Plan
 from searcher.measuring import LOCAL_DEVICE as LOCAL_DEVICE
 from searcher.measuring import measured_document, request_of
@@ -55,12 +55,23 @@ class Tree:
         self.children[name] = _spawn(self.directory, name, command, token)
 
     def check(self) -> None:
-        """Raises FleetfrontError when the coordinator or the agent has died."""
+        """Raises FleetfrontError when the coordinator or the agent has died, or this machine is
+        no device any more."""
         for name in ("coordinator", "agent"):
             child = self.children.get(name)
             if child is not None and child.poll() is not None:
                 raise FleetfrontError(f"The {name} process ended with {child.returncode}:\n"
                                       f"{last_words(self.directory, name)}")
+        if "agent" in self.children:
+            self._check_device()
+
+    def _check_device(self) -> None:
+        # From the file: a request would have the coordinator work beside a measurement.
+        with open_ledger(self.directory / "ledger.db") as db:
+            device = members.device(db, LOCAL_DEVICE)
+        if device is not None and device.state == "quarantined":
+            raise FleetfrontError(f"This machine does not measure reliably: {device.reason}.\n"
+                                  f"{last_words(self.directory, 'agent')}")
 
     def stop(self) -> None:
         """Ask every child to end, last started first; kill what does not."""
@@ -74,7 +85,8 @@ class Tree:
                 child.kill()
                 child.wait()
             if child.stdin is not None:
-                child.stdin.close()
+                with contextlib.suppress(BrokenPipeError):
+                    child.stdin.close()
 
 
 def _spawn(directory: Path, name: str, command: list[str],
@@ -162,7 +174,8 @@ def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> Coordinat
 
 
 def _start_agent(grown: Tree) -> None:
-    """Enrol this machine as ``local_cpu`` with a one-time token and start its agent."""
+    """Enrol this machine as ``local_cpu`` with a one-time token and start its agent. Whoever
+    starts it again means to use it, in quarantine or not."""
     archive = grown.directory / "agent.pyz"
     build_agent(archive)
     token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE)["token"]
@@ -172,6 +185,15 @@ def _start_agent(grown: Tree) -> None:
         sys.executable, str(archive), "--coordinator", grown.client.url,
         "--token-file", str(token_file), "--name", LOCAL_DEVICE,
         "--spool", str(spool), "--parent-pid", str(os.getpid())])
+    for device in grown.client.devices():
+        if device["name"] == LOCAL_DEVICE and device["state"] in (
+                "quarantined", "draining", "drained"):
+            grown.client.set_device_state(LOCAL_DEVICE, "active")
+
+
+def build_agent(archive: Path) -> None:
+    """The ``agents`` package as one file that any Python from 3.6 on runs."""
+    archive.write_bytes(agent_archive())
 
 
 def _token_file(folder: Path, token: str) -> Path:
@@ -180,16 +202,6 @@ def _token_file(folder: Path, token: str) -> Path:
     with os.fdopen(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600), "w") as stream:
         stream.write(token)
     return path
-
-
-def build_agent(archive: Path) -> None:
-    """The ``agents`` package as one file that any Python from 3.6 on runs."""
-    found = find_spec("agents")
-    source = Path((found and found.origin) or "").parent
-    with tempfile.TemporaryDirectory() as scratch:
-        shutil.copytree(source, Path(scratch) / "agents",
-                        ignore=shutil.ignore_patterns("__pycache__", "page"))
-        zipapp.create_archive(scratch, archive, main="agents.__main__:main", compressed=True)
 
 
 def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None

@@ -93,8 +93,14 @@ def test_every_meter_is_documented(meter):
     assert f"| `{meter.name}`" in section(page("measurement.md"), "Meters")
 
 
-@pytest.mark.parametrize("command", [
-    info.name for info in app.registered_commands], ids=str)
+def commands():
+    """Every command; those of a group with its name before theirs."""
+    return [info.name for info in app.registered_commands] + [
+        f"{group.name} {info.name or info.callback.__name__}"
+        for group in app.registered_groups for info in group.typer_instance.registered_commands]
+
+
+@pytest.mark.parametrize("command", commands())
 def test_every_command_is_documented_with_an_example(command):
     text = section(page("cli.md"), f"fleetfront {command}")
     assert re.search(rf"^```sh.*\n(.*\n)*?fleetfront {command}\b", text, re.MULTILINE), command
@@ -152,7 +158,7 @@ def test_runnable_examples_run(command, tmp_path):
 
 
 def test_examples_of_the_readme_name_commands_that_exist():
-    known = {info.name for info in app.registered_commands}
+    known = {command.partition(" ")[0] for command in commands()}
     used = set(re.findall(r"^fleetfront (\w+)", (REPOSITORY / "README.md").read_text(),
                           re.MULTILINE))
     assert used and used <= known

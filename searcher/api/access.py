@@ -1,19 +1,150 @@
-"""Who may do what: bearer secrets and the three roles."""
+"""The gate before every route: who calls, and whether the table of roles lets them in."""
 
-import hmac
-from typing import Annotated
+import re
+import sqlite3
+from collections.abc import Mapping
+from typing import Annotated, Any
 
 from fastapi import Depends, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.api.bells import Bells
+from searcher.api.roles import ROUTES, STRANGER
 from searcher.coordinator import Coordinator
-from searcher.devices.enrolment import hashed
-from searcher.errors import ProtocolError
-from searcher.ledger.rows import AgentRow
+from searcher.errors import LedgerError, ProtocolError
+from searcher.ledger.rows import AgentRow, TokenRow
+from searcher.ledger.store import LedgerFull
 
-_bearer = HTTPBearer(auto_error=False)
-Credentials = Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+Routes = Mapping[tuple[str, str], frozenset[str]]
+
+
+class RoleTable:
+    """The roles by method and path; a path is one of the templates, letter by letter."""
+
+    def __init__(self, routes: Routes) -> None:
+        self._plain: dict[str, dict[str, frozenset[str]]] = {}
+        self._patterns: list[tuple[re.Pattern[str], str]] = []
+        for (method, template), roles in routes.items():
+            if template not in self._plain:
+                self._plain[template] = {}
+                if "{" in template:
+                    pattern = re.sub(r"\\{\w+\\}", "[^/]+", re.escape(template))
+                    self._patterns.append((re.compile(pattern), template))
+            self._plain[template][method] = roles
+
+    def methods_of(self, path: str) -> tuple[str, Mapping[str, frozenset[str]]]:
+        """The template that ``path`` fits and its roles by method; ``("", {})`` for none."""
+        found = self._plain.get(path)
+        if found is not None and "{" not in path:
+            return path, found
+        for pattern, template in self._patterns:
+            if pattern.fullmatch(path):
+                return template, self._plain[template]
+        return "", {}
+
+
+class Gate:
+    """ASGI middleware. Lets a request through to its route when the caller's role may use it;
+    otherwise answers 401, 403, 404 or 405 before anything of the body is read.
+
+    ``request.state`` then holds ``caller`` (an AgentRow, a TokenRow, or None for a stranger) and
+    ``route``, the template of the path.
+    """
+
+    def __init__(self, app: ASGIApp, routes: Routes = ROUTES) -> None:
+        self._app = app
+        self._table = RoleTable(routes)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        template, methods = self._table.methods_of(scope["path"])
+        state = scope.setdefault("state", {})
+        state["route"] = template
+        roles = methods.get(scope["method"], frozenset())
+        if STRANGER in roles:
+            state["caller"] = None
+            await self._app(scope, receive, send)
+            return
+        secret = _secret(scope)
+        try:
+            caller = None if secret is None else (
+                scope["app"].state.coordinator.roster.recognised(secret))
+        except (LedgerError, sqlite3.Error) as error:
+            refusal = JSONResponse(
+                {"error": str(error)}, 507 if isinstance(error, LedgerFull) else 503)
+        else:
+            if caller is not None and caller.role in roles:
+                state["caller"] = caller
+                if isinstance(caller, TokenRow) and scope["method"] == "GET":
+                    send = _while_recognised(scope, receive, send)
+                await self._app(scope, receive, send)
+                return
+            refusal = _stranger(secret) if caller is None else _refused(
+                f"{scope['method']} {template}", methods, roles, caller.role)
+        await refusal(scope, receive, send)
+
+
+def _secret(scope: Scope) -> str | None:
+    """What follows ``Authorization: Bearer``."""
+    for name, value in scope["headers"]:
+        if name == b"authorization":
+            scheme, _, secret = value.partition(b" ")
+            return str(secret.strip().decode("latin-1")) if scheme.lower() == b"bearer" else None
+    return None
+
+
+def _while_recognised(scope: Scope, receive: Receive, send: Send) -> Send:
+    """``send``, unless the token was revoked during a long poll: its answer is 401 then."""
+    refused = False
+
+    async def checked(message: Message) -> None:
+        nonlocal refused
+        if message["type"] == "http.response.start":
+            secret = _secret(scope) or ""
+            if scope["app"].state.coordinator.roster.recognised(secret) is None:
+                refused = True
+                await _stranger(secret)(scope, receive, send)
+        if not refused:
+            await send(message)
+
+    return checked
+
+
+def _refused(
+    what: str, methods: Mapping[str, frozenset[str]], roles: frozenset[str], role: str
+) -> JSONResponse:
+    if not methods:
+        return JSONResponse({"error": "Not Found"}, 404)
+    if not roles:
+        return JSONResponse(
+            {"error": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(methods))})
+    allowed = " and ".join(f"{one}s" for one in sorted(roles))
+    return JSONResponse({"error": f"{what} is for {allowed}, not for the {role} role."}, 403)
+
+
+def _stranger(secret: str | None) -> JSONResponse:
+    message = ("The secret expired, is unknown or was revoked." if secret
+               else "Send the secret as \"Authorization: Bearer ...\".")
+    return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})
+
+
+def with_roles(document: dict[str, Any], routes: Routes = ROUTES) -> dict[str, Any]:
+    """The OpenAPI document, in which every operation says who may use it."""
+    document.setdefault("components", {})["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"}}
+    for (method, template), roles in routes.items():
+        operation = document["paths"].get(template, {}).get(method.lower())
+        if operation is None:
+            continue
+        operation["x-roles"] = sorted(roles)
+        if STRANGER not in roles:
+            operation["security"] = [{"bearer": []}]
+            for status, meaning in (("401", "Unknown secret"), ("403", "Another role's route")):
+                operation["responses"].setdefault(status, {"description": meaning})
+    return document
 
 
 def coordinator_of(request: Request) -> Coordinator:
@@ -26,36 +157,14 @@ def bells_of(request: Request) -> Bells:
     return bells
 
 
-async def _caller(request: Request, credentials: Credentials) -> AgentRow | None:
-    """The agent that calls; None for the operator. Raises ProtocolError (401)."""
-    if credentials is None:
-        raise ProtocolError("Send the secret as \"Authorization: Bearer ...\".", 401)
-    presented = credentials.credentials
-    if hmac.compare_digest(hashed(presented), request.app.state.operator_hash):
-        return None
-    agent = coordinator_of(request).roster.recognised(presented)
-    if agent is None:
-        raise ProtocolError("The secret is unknown or was revoked.", 401)
-    return agent
-
-
-Caller = Annotated[AgentRow | None, Depends(_caller)]
-
-
-async def _worker(caller: Caller) -> AgentRow:
-    """An agent or builder. Raises ProtocolError (403)."""
-    if caller is None:
-        raise ProtocolError("This is for agents and builders, not for operators.", 403)
+async def _worker(request: Request) -> AgentRow:
+    """The agent or builder that calls."""
+    caller = request.state.caller
+    if not isinstance(caller, AgentRow):
+        raise ProtocolError("This is for agents and builders.", 403)
     return caller
 
 
-async def _operator(caller: Caller) -> None:
-    """Raises ProtocolError (403)."""
-    if caller is not None:
-        raise ProtocolError(f"This is for operators, not for the {caller.role} role.", 403)
-
-
 Worker = Annotated[AgentRow, Depends(_worker)]
-OPERATOR = Depends(_operator)
 TheCoordinator = Annotated[Coordinator, Depends(coordinator_of)]
 TheBells = Annotated[Bells, Depends(bells_of)]

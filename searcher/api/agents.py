@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, JSONResponse
 
 from agents import protocol
-from searcher.api.access import Caller, TheCoordinator
+from searcher.api.access import TheCoordinator
 from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
 from searcher.api.schemas import LARGEST, body_of
 from searcher.api.wire_route import Answer, Call, Described, WireRoute
@@ -49,7 +49,7 @@ async def lease(call: Call) -> Answer:
     mine = polls[agent.id] = object()
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + min(max(message.wait_s, 0.0), LONGEST_POLL_S)
-    version = ((b"x-agent-sha256", call.state.agent_sha256),)
+    version = ((b"x-agent-sha256", call.state.agent_sha256.encode()),)
     try:
         while polls.get(agent.id) is mine and not bells.closing:
             job = coordinator.lease(agent)
@@ -138,6 +138,6 @@ ROUTES = (
 
 
 @router.get("/artifacts/{sha256}")
-async def artifact(coordinator: TheCoordinator, caller: Caller, sha256: str) -> FileResponse:
+async def artifact(coordinator: TheCoordinator, sha256: str) -> FileResponse:
     """The file with this digest; range requests are honoured."""
     return FileResponse(coordinator.artifact_path(sha256), media_type="application/octet-stream")

@@ -2,7 +2,6 @@
 every error is ``{"error": text}``."""
 
 import asyncio
-import hmac
 import logging
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -17,15 +16,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.api import agents, campaigns, jobs, uploads
-from searcher.api.access import OPERATOR
+from searcher.agent_archive import agent_archive
+from searcher.api import agents, campaigns, jobs, lab, metrics, uploads
+from searcher.api.access import Gate, with_roles
 from searcher.api.bells import Bells
 from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
 from searcher.api.wire_route import Express, add_to_openapi
-from searcher.coordinator import Coordinator
-from searcher.devices.enrolment import hashed
+from searcher.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
+from searcher.ledger.tally import EndedJobs
 
 log = logging.getLogger(__name__)
 Started = Callable[[], Awaitable[None]]
@@ -36,9 +36,12 @@ def create_app(
     largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
 ) -> FastAPI:
     """``started`` runs in the event loop before the first request. The app rings, ticks and at
-    its end stops ``coordinator``; the ledger stays open."""
+    its end stops ``coordinator``; the ledger stays open. ``state.fingerprint`` is what devices pin
+    of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
+    until the server sets them."""
     bells = Bells()
     coordinator.ring = bells.ring
+    requests, ended = metrics.Requests(), EndedJobs(coordinator.store.db)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -47,7 +50,7 @@ def create_app(
         app.state.uploads.sweep()
         if started is not None:
             await started()
-        ticking = asyncio.create_task(_tick(coordinator, bells))
+        ticking = asyncio.create_task(_tick(coordinator, bells, ended))
         try:
             yield
         finally:
@@ -62,19 +65,24 @@ def create_app(
         redirect_slashes=False,
     )
     app.state.coordinator, app.state.bells = coordinator, bells
-    app.state.operator_hash = hashed(operator_token)
-    app.state.knows_person = lambda secret: hmac.compare_digest(
-        hashed(secret), app.state.operator_hash)
+    coordinator.roster.accept(operator_token, "operator")
     app.state.polls = {}
-    app.state.agent_sha256 = b""
+    app.state.agent = agent_archive()
+    app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
+    app.state.fingerprint = app.state.advertised = None
+    app.state.registry = metrics.registry_of(coordinator, requests, ended)
     app.state.uploads = uploads.Uploads(coordinator, largest_upload_bytes)
     app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
-    app.front = Durable(Express(app.behind, agents.ROUTES, _refusing), coordinator.store)
+    app.add_middleware(Gate)
+    app.add_middleware(metrics.Timing, requests=requests)
+    app.front = Durable(Express(app.behind, agents.ROUTES, _refusing, requests.add),
+                        coordinator.store)
     app.router.routes.extend(agents.ROUTES)
-    for router in (agents.router, jobs.router, campaigns.router, uploads.router):
+    for router in (agents.router, jobs.router, campaigns.router, uploads.router, lab.router,
+                   metrics.router):
         app.include_router(router)
     app.get("/healthz")(_healthy(coordinator))
-    app.get("/v1/openapi.json", dependencies=[OPERATOR], include_in_schema=False)(_document(app))
+    app.get("/v1/openapi.json", include_in_schema=False)(_document(app))
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
@@ -94,9 +102,15 @@ class _App(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-async def _tick(coordinator: Coordinator, bells: Bells) -> None:
+async def _tick(coordinator: Coordinator, bells: Bells, ended: EndedJobs) -> None:
     while not bells.closing:
-        await bells.wait("tick", coordinator.tick())
+        try:
+            due_s = coordinator.tick()
+            ended.catch_up()
+        except sqlite3.Error as error:
+            log.error("the ledger cannot be read: %s", error)
+            due_s = TICK_AT_MOST_S
+        await bells.wait("tick", due_s)
 
 
 def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]]:
@@ -110,7 +124,7 @@ def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]
 
 def _document(app: FastAPI) -> Callable[[], Awaitable[dict[str, Any]]]:
     async def openapi() -> dict[str, Any]:
-        return add_to_openapi(app, app.openapi())
+        return with_roles(add_to_openapi(app, app.openapi()))
 
     return openapi
 
@@ -131,7 +145,9 @@ async def _ours(request: Request, error: Exception) -> Response:
 
 async def _of_agents(request: Request, error: Exception) -> Response:
     if isinstance(error, protocol.VersionMismatch):
-        return _refusal(426, str(error), server=error.server, client=error.client)
+        refusal = _refusal(426, str(error), server=error.server, client=error.client)
+        refusal.headers["X-Agent-Sha256"] = request.app.state.agent_sha256
+        return refusal
     return _refusal(400, str(error))
 
 

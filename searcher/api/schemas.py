@@ -1,4 +1,4 @@
-"""What comes over HTTP from operators, checked; the only place that knows pydantic."""
+"""What comes over HTTP from people, checked; the only place that knows pydantic."""
 
 from typing import Annotated, Any, Literal
 
@@ -38,6 +38,9 @@ Document = Annotated[dict[str, Any], AfterValidator(_plain)]
 Documents = Annotated[list[dict[str, Any]], AfterValidator(_plain), Field(max_length=64)]
 
 
+Duration = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
@@ -62,6 +65,7 @@ class JobRequest(_Request):
     campaign: Name | None = None
     priority: Priority = 0
     retry: bool = False
+    queue_s: Duration | None = None
 
 
 class Cancellation(_Request):
@@ -99,6 +103,19 @@ class Invitation(_Request):
     role: Literal["agent", "builder"] = "agent"
     profile: Name | None = None
     ttl_s: Annotated[float, Field(gt=0, le=30 * 86_400, allow_inf_nan=False)] = 3600.0
+
+
+class DeviceState(_Request):
+    state: Literal["active", "draining", "quarantined", "removed"]
+    reason: Text | None = None
+
+
+class TokenRequest(_Request):
+    """Without ``ttl_s`` the token works until it is revoked."""
+
+    name: Name
+    role: Literal["operator", "viewer"]
+    ttl_s: Duration | None = None
 
 
 def body_of(message: type) -> dict[str, Any]:

@@ -153,6 +153,8 @@ class _Service:
         self._token = secrets.token_urlsafe(32)
         self._app = create_app(
             self._coordinator, self._token, self._started, settings.largest_upload_bytes)
+        self._app.state.fingerprint = self._address["fingerprint"]
+        self._app.state.advertised = self._address["advertised"]
         self._post: Post = lambda run: None
 
     def run(self) -> None:

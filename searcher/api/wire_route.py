@@ -2,6 +2,7 @@
 machinery of a FastAPI route alone would cost more than all that these do."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,13 +10,14 @@ from urllib.parse import parse_qs
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
 from searcher.api.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
 from searcher.errors import ProtocolError
-from searcher.ledger.rows import AgentRow
+from searcher.ledger.rows import AgentRow, TokenRow
 
 Headers = dict[bytes, bytes]
 
@@ -64,15 +66,18 @@ class Described:
     most_bytes: int = MOST_BYTES
 
 
-Refusing = Callable[[Exception], Awaitable[ASGIApp]]
+Refusing = Callable[[Exception], Awaitable[Response]]
+Counted = Callable[[str, str, int | None, float], None]
+"""(method, route, status, seconds) of an answer."""
 
 
 class Express:
     """ASGI middleware: the wire's routes at once, past router and layers; ``refusing`` gives the
-    answer to an error, or raises it again."""
+    answer to an error, or raises it again, ``counted`` is told of every answer."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence["WireRoute"], refusing: Refusing) -> None:
-        self._app, self._refusing = app, refusing
+    def __init__(self, app: ASGIApp, routes: Sequence["WireRoute"], refusing: Refusing,
+                 counted: Counted) -> None:
+        self._app, self._refusing, self._counted = app, refusing, counted
         self._routes = {(route.path.split("/")[2], len(route.param_convertors)): route
                         for route in routes}
 
@@ -81,10 +86,15 @@ class Express:
         if route is None:
             await self._app(scope, receive, send)
             return
+        began_s, status = time.perf_counter(), None
         try:
-            await route.app(scope, receive, send)
+            status = await route.serve(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - as at the edge of any other route
-            await (await self._refusing(error))(scope, receive, send)
+            answer = await self._refusing(error)
+            status = answer.status_code
+            await answer(scope, receive, send)
+        finally:
+            self._counted(scope["method"], route.path, status, time.perf_counter() - began_s)
 
     def _route(self, scope: Scope) -> "WireRoute | None":
         parts = scope["path"].split("/")
@@ -103,15 +113,19 @@ class WireRoute(Route):
     def __init__(self, method: str, path: str, handler: Handler, described: Described) -> None:
         self.described, self._handler = described, handler
         self.summary = (handler.__doc__ or "").strip()
-        super().__init__(path, self._serve, methods=[method])
-        self.app = self._serve
+        super().__init__(path, self.serve, methods=[method])
+        self.app = self._served
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _served(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self.serve(scope, receive, send)
+
+    async def serve(self, scope: Scope, receive: Receive, send: Send) -> int:
+        """The status of what was answered."""
         state = scope["app"].state
         refusal = refusal_of_head(scope, self.described.most_bytes)
         if refusal is not None:
             await refusal(scope, receive, send)
-            return
+            return refusal.status_code
         headers: Headers = dict(scope["headers"])
         agent = _worker(state, headers)
         query = scope["query_string"]
@@ -122,6 +136,7 @@ class WireRoute(Route):
             (b"content-type", b"application/json"),
             (b"content-length", str(len(answer.body)).encode()), *answer.headers]})
         await send({"type": "http.response.body", "body": answer.body})
+        return answer.status
 
 
 def _worker(state: Any, headers: Headers) -> AgentRow:
@@ -130,12 +145,13 @@ def _worker(state: Any, headers: Headers) -> AgentRow:
     if scheme.lower() != b"bearer" or not secret:
         raise ProtocolError("Send the secret as \"Authorization: Bearer ...\".", 401)
     presented = secret.strip().decode("latin-1")
-    agent: AgentRow | None = state.coordinator.roster.recognised(presented)
-    if agent is not None:
-        return agent
-    if state.knows_person(presented):
-        raise ProtocolError("This is for agents and builders, not for people.", 403)
-    raise ProtocolError("The secret is unknown or was revoked.", 401)
+    member: AgentRow | TokenRow | None = state.coordinator.roster.recognised(presented)
+    if isinstance(member, AgentRow):
+        return member
+    if member is not None:
+        raise ProtocolError(
+            f"This is for agents and builders, not for the {member.role} role.", 403)
+    raise ProtocolError("The secret expired, is unknown or was revoked.", 401)
 
 
 async def _body(receive: Receive, most_bytes: int) -> bytes:

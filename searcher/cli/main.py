@@ -12,6 +12,8 @@ from searcher.cli import (
     campaigns,
     cancel,
     complexity,
+    device,
+    devices,
     doctor,
     front,
     measure,
@@ -24,6 +26,7 @@ from searcher.cli import (
     status,
     strategies,
     submit,
+    token,
     upload,
 )
 from searcher.errors import FleetfrontError
@@ -35,12 +38,15 @@ app = typer.Typer(
 )
 for module in (
     run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, measure,
-    upload, build, complexity, strategies, report, doctor,
+    upload, build, complexity, strategies, report, devices,
+    doctor,
 ):
     app.command(
         name=module.__name__.rpartition(".")[2],
         context_settings=getattr(module, "SETTINGS", None),
     )(module.command)
+for group in (device, token):
+    app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 INTERRUPTED = 130
 

@@ -1,6 +1,7 @@
 """Who may speak: one-time enrolment tokens, secrets kept as hashes, hosts recognised.
 
-Tokens and secrets are 256 random bits, so a plain SHA-256 keeps them.
+Tokens and secrets are 256 random bits, so a plain SHA-256 keeps them, and looking a hash up tells
+nothing about them.
 """
 
 import hashlib
@@ -143,14 +144,6 @@ def admit(db: Database, name: str, role: str, now_s: float) -> tuple[AgentRow, s
     agent_id = secrets.token_hex(8)
     members.create_agent(db, agent_id, name, role, pool, device, hashed(secret), now_s)
     return AgentRow(agent_id, name, role, pool, device, now_s, None, None), secret
-
-
-def recognised(db: Database, secret: str) -> AgentRow | None:
-    """The agent that this secret belongs to, unless it was revoked."""
-    found = members.agent_by_secret(db, hashed(secret))
-    if found is None or not same_secret(secret, found[1]):
-        return None
-    return found[0]
 
 
 def is_revoked(db: Database, agent: AgentRow) -> bool:

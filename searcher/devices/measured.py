@@ -46,7 +46,7 @@ def store_measurements(
     valid = any(m.verdict == "valid" for m in result.measurements)
     level_s = _learn_level(db, job, request, environment_hash, result.quiet_level_s, valid, now_s)
     common = {
-        "reference_sha256": request.reference.sha256, "device": device_of(job),
+        "reference_sha256": request.reference.sha256, "device": payloads.device_of(job.pool),
         "runtime": request.runtime, "options": request.options, "environment": environment_hash,
         "plan": request.plan._asdict(), "attempt": request.attempt, "job": job.id,
         "conditions": {k: v for k, v in result.environment.items() if k in _VOLATILE},
@@ -60,10 +60,6 @@ def store_measurements(
             for measured in result.measurements
         ],
     }
-
-
-def device_of(job: JobRow) -> str:
-    return job.pool.removeprefix("device:")
 
 
 def _store_environment(db: Database, environment: Mapping[str, Any]) -> str:
@@ -84,7 +80,7 @@ def _learn_level(
     found_s: float | None, valid: bool, now_s: float,
 ) -> float | None:
     """The quiet level by which the device is known after this job; None while it has none."""
-    device, reference = device_of(job), request.reference.sha256
+    device, reference = payloads.device_of(job.pool), request.reference.sha256
     known = measurements.quiet_level(
         db, device, request.runtime, environment, reference, request.options
     )

@@ -169,6 +169,8 @@ def stored_measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayloa
         **payload, "plan": made(protocol.MeasurePlan, payload["plan"]),
         "reference": made(protocol.ArtifactRef, payload["reference"]),
         "candidates": [made(protocol.ArtifactRef, file) for file in payload["candidates"]]})
+def device_of(pool: str) -> str:
+    return pool.removeprefix("device:")
 
 
 def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:

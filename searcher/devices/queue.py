@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.devices import payloads
+from searcher.devices import payloads, standing
 from searcher.errors import ProtocolError
-from searcher.ledger import campaigns, jobs
+from searcher.ledger import campaigns, jobs, members
 from searcher.ledger.jobs import LeaseRow
 from searcher.ledger.rows import AgentRow, JobRow
 
-NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io")
+NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io", "queue_timeout", "device_removed")
 """Reasons of failures that a new request for the same job overrules."""
 
 
@@ -42,12 +42,13 @@ def job_of(db: Database, job_id: int) -> JobRow:
 
 def submit(
     db: Database, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None,
-    priority: int, retry: bool, now_s: float,
+    priority: int, retry: bool, now_s: float, queue_s: float | None = None,
 ) -> JobRow:
     """The job for this request: the existing one where the same was asked before.
 
     A cancelled job starts over, a failed one only with ``retry`` (or when nothing was wrong with
-    the job itself). Raises ProtocolError (400, or 404 for an unknown campaign).
+    the job itself). It waits ``queue_s`` for its first lease, as long as the most patient who
+    asked. Raises ProtocolError (400, 404 for an unknown campaign, 409 for a removed device).
     """
     payloads.check(kind, pool, payload)
     if campaign is not None and campaigns.get(db, campaign) is None:
@@ -56,13 +57,28 @@ def submit(
     known = jobs.by_key(db, key)
     if known is None:
         job_id = jobs.create(db, key, kind, pool, campaign, dict(payload), priority, now_s)
+        anew = True
     else:
         job_id = known.id
         overruled = known.state == "failed" and (retry or known.reason in NOT_THE_JOBS_FAULT)
-        if overruled or known.state == "cancelled":
+        anew = overruled or known.state == "cancelled"
+        if anew:
             jobs.start_over(db, job_id)
     jobs.want(db, job_id, campaign, priority)
-    return job_of(db, job_id)
+    jobs.may_wait(db, job_id, None if queue_s is None else now_s + queue_s, anew)
+    job = job_of(db, job_id)
+    if job.state == "queued":
+        _refuse_removed(db, pool)
+    return job
+
+
+def _refuse_removed(db: Database, pool: str) -> None:
+    name = payloads.device_of(pool)
+    if pool != payloads.BUILDER and members.device_state(db, name) == "removed":
+        raise ProtocolError(
+            f"Device {name!r} was removed. Enrol it again with `fleetfront device enrol {name}`, "
+            "or ask for another device.", 409
+        )
 
 
 def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: float) -> JobRow:
@@ -160,6 +176,25 @@ def lose(
         return "failed"
     jobs.release(db, job.id, strike)
     return "queued"
+
+
+def time_out(db: Database, late: Sequence[JobRow], now_s: float) -> None:
+    """Jobs that nobody leased within the time that they may wait have failed."""
+    for job in late:
+        why = ("no builder was free" if job.pool == payloads.BUILDER
+               else standing.absence(db, payloads.device_of(job.pool), now_s))
+        jobs.finish(
+            db, job.id, "failed", now_s, reason="queue_timeout",
+            message=f"Nobody took the job within the time that it may wait: {why}.",
+        )
+
+
+def abandon(db: Database, pool: str, why: str, now_s: float) -> list[JobRow]:
+    """Whatever waits for or is leased by a pool that nobody serves any more has failed."""
+    given_up = [*jobs.leased(db, pool), *jobs.waiting(db, pool)]
+    for job in given_up:
+        jobs.finish(db, job.id, "failed", now_s, reason="device_removed", message=why)
+    return given_up
 
 
 def cancel_unwanted(db: Database, campaign: str, now_s: float) -> list[JobRow]:

@@ -4,18 +4,23 @@ Secrets are recognised from memory: the coordinator is the ledger's one writer, 
 it also forgets.
 """
 
+import secrets
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from searcher.devices import enrolment
 from searcher.devices.enrolment import Enrolled, Host
+from searcher.errors import ProtocolError
 from searcher.ledger import members
 from searcher.ledger.clock import Clock
-from searcher.ledger.rows import AgentRow
+from searcher.ledger.rows import AgentRow, TokenRow
 from searcher.ledger.store import Store
 
 MOST_KNOWN = 20_000
 """Secrets kept in memory; beyond that they are looked up again."""
+
+
+Member = AgentRow | TokenRow
 
 
 class Roster:
@@ -23,8 +28,9 @@ class Roster:
 
     def __init__(self, store: Store, clock: Clock, host: Host) -> None:
         self._store, self._clock, self._host = store, clock, host
-        self._known: dict[str, AgentRow] = {}
+        self._known: dict[str, Member] = {}
         self._keys: dict[str, str] = {}
+        self._of_this_start: dict[str, TokenRow] = {}
 
     def start(self) -> None:
         """Builders died with the coordinator that started them."""
@@ -61,27 +67,74 @@ class Roster:
             members.revoke_agent(db, agent_id, self._clock())
         self._forget(agent_id)
 
-    def recognised(self, secret: str) -> AgentRow | None:
-        """Who presents this secret; the first use of it closes the enrolment."""
+    def accept(self, secret: str, role: Literal["operator", "viewer"]) -> None:
+        """Recognise ``secret`` as long as this process lives; it is not stored."""
+        self._of_this_start[enrolment.hashed(secret)] = TokenRow(
+            "", "this start", role, self._clock(), None, None)
+
+    def create_token(
+        self, name: str, role: Literal["operator", "viewer"], ttl_s: float | None
+    ) -> tuple[TokenRow, str]:
+        """A standing token and its secret, which is shown this once; for ever without ``ttl_s``."""
+        now_s, secret = self._clock(), secrets.token_urlsafe(32)
+        row = TokenRow(secrets.token_hex(6), enrolment.checked_name(name), role, now_s,
+                       None if ttl_s is None else now_s + ttl_s, None)
+        with self._store.atomic() as db:
+            members.create_token(db, row, enrolment.hashed(secret))
+        return row, secret
+
+    def tokens(self) -> list[tuple[TokenRow, str]]:
+        """Newest first, each with its state: active, expired or revoked."""
+        now_s = self._clock()
+        return [(row, _state_of(row, now_s)) for row in members.tokens(self._store.db)]
+
+    def revoke_token(self, token_id: str) -> TokenRow:
+        """Nobody is recognised by it any more. Raises ProtocolError (404)."""
+        with self._store.atomic() as db:
+            members.revoke_token(db, token_id, self._clock())
+            row = members.token(db, token_id)
+        self._forget(token_id)
+        if row is None:
+            raise ProtocolError(
+                f"There is no token {token_id[:40]!r}. See `fleetfront token list`.", 404)
+        return row
+
+    def recognised(self, secret: str) -> Member | None:
+        """Who presents this secret; the first use of an agent's closes its enrolment."""
         key = enrolment.hashed(secret)
-        agent = self._known.get(key)
-        if agent is not None:
-            return agent
-        agent = enrolment.recognised(self._store.db, secret)
-        if agent is None:
+        member = self._known.get(key) or self._of_this_start.get(key) or self._looked_up(key)
+        if isinstance(member, TokenRow) and _state_of(member, self._clock()) != "active":
             return None
-        if agent.first_used_s is None:
+        return member
+
+    def _looked_up(self, key: str) -> Member | None:
+        agent = members.agent_by_secret(self._store.db, key)
+        if agent is not None and agent.first_used_s is None:
             with self._store.atomic() as db:
                 members.agent_used(db, agent.id, self._clock())
+        member = agent or members.token_by_secret(self._store.db, key)
+        if member is None:
+            return None
         if len(self._known) >= MOST_KNOWN:
             self._forget(*self._keys)
-        self._known[key], self._keys[agent.id] = agent, key
-        return agent
+        self._known[key], self._keys[member.id] = member, key
+        return member
 
     def is_revoked(self, agent: AgentRow) -> bool:
         """Whether another took its place since ``agent`` was recognised."""
         return agent.id not in self._keys and enrolment.is_revoked(self._store.db, agent)
 
-    def _forget(self, *agents: str) -> None:
-        for agent in agents:
-            self._known.pop(self._keys.pop(agent, ""), None)
+    def forget_agents_of(self, device: str) -> None:
+        """After they were revoked in the ledger."""
+        self._forget(*(member.id for member in self._known.values()
+                       if isinstance(member, AgentRow) and member.device == device))
+
+    def _forget(self, *ids: str) -> None:
+        for member in ids:
+            self._known.pop(self._keys.pop(member, ""), None)
+
+
+def _state_of(row: TokenRow, now_s: float) -> Literal["active", "expired", "revoked"]:
+    if row.revoked_s is not None:
+        return "revoked"
+    return "expired" if row.expires_s is not None and now_s >= row.expires_s else "active"

@@ -70,6 +70,25 @@ def want(db: Database, job_id: int, campaign: str | None, priority: int) -> None
     )
 
 
+def may_wait(db: Database, job_id: int, until_s: float | None, anew: bool) -> None:
+    """How long a queued job waits for a lease: ``until_s`` (None: for ever) if it was queued just
+    now, else the longer of this and what was asked before."""
+    db.execute(
+        """UPDATE jobs SET queue_until_s = CASE WHEN ?1 THEN ?2
+             ELSE max(queue_until_s, ?2) END WHERE id = ?3 AND state = 'queued'""",
+        [anew, until_s, job_id],
+    )
+
+
+def waited_too_long(db: Database, now_s: float, limit: int = 1000) -> list[JobRow]:
+    """Queued jobs that nobody leased by the time they may wait until."""
+    return select(
+        db, JobRow, "jobs",
+        "WHERE t.state = 'queued' AND t.queue_until_s <= ? ORDER BY t.queue_until_s LIMIT ?",
+        [now_s, limit],
+    )
+
+
 def start_over(db: Database, job_id: int) -> None:
     """A failed or cancelled job is queued again, its strikes forgotten."""
     db.execute(
@@ -117,6 +136,14 @@ def queued(db: Database, pool: str, limit: int = 100) -> list[JobRow]:
         db, JobRow, "jobs",
         f"WHERE t.pool = ? AND t.state = 'queued' AND {_WANTED} "
         "ORDER BY t.priority DESC, t.id LIMIT ?",
+        [pool, limit],
+    )
+
+
+def waiting(db: Database, pool: str, limit: int = 100_000) -> list[JobRow]:
+    """All queued jobs of a pool, those of paused campaigns too."""
+    return select(
+        db, JobRow, "jobs", "WHERE t.pool = ? AND t.state = 'queued' ORDER BY t.id LIMIT ?",
         [pool, limit],
     )
 
@@ -185,10 +212,11 @@ def keep_until(
 
 
 def release(db: Database, job_id: int, strike: bool) -> None:
-    """A lease ends without a result: back to the queue, with or without a strike."""
+    """A lease ends without a result: back to the queue, with or without a strike. It was leased
+    in time, so it may wait for as long as it takes."""
     db.execute(
         """UPDATE jobs SET state = 'queued', holder = NULL, lease_expires_s = NULL,
-             deadline_at_s = NULL, progress = NULL, strikes = strikes + ?
+             deadline_at_s = NULL, queue_until_s = NULL, progress = NULL, strikes = strikes + ?
            WHERE id = ? AND state = 'leased'""",
         [int(strike), job_id],
     )
@@ -258,3 +286,32 @@ def counts(db: Database, campaign: str) -> dict[str, int]:
     """How many jobs the campaign submitted are in which state."""
     return {row[0]: row[1] for row in db.execute(
         "SELECT state, count(*) FROM jobs WHERE campaign = ? GROUP BY state", [campaign])}
+
+
+def unfinished(db: Database) -> list[tuple[str, str, int]]:
+    """Kind, state and number of the jobs that wait or run; ended ones are not looked at."""
+    return [(str(kind), str(state), int(number)) for kind, state, number in db.execute(
+        """SELECT kind, state, count(*) FROM jobs INDEXED BY jobs_to_lease
+             WHERE state = 'queued' GROUP BY kind
+           UNION ALL SELECT kind, state, count(*) FROM jobs INDEXED BY jobs_leased
+             WHERE state = 'leased' GROUP BY kind""")]
+
+
+def ended_after(db: Database, seq: int) -> list[tuple[str, str, int]]:
+    """Kind, state and number of the jobs that ended after number ``seq``."""
+    return [(str(kind), str(state), int(number)) for kind, state, number in db.execute(
+        "SELECT kind, state, count(*) FROM jobs WHERE finished_seq > ? GROUP BY kind, state",
+        [seq])]
+
+
+def last_fence(db: Database) -> int:
+    return _last(db, "fence")
+
+
+def last_finished(db: Database) -> int:
+    return _last(db, "finished")
+
+
+def _last(db: Database, counter: str) -> int:
+    row = db.execute("SELECT value FROM counters WHERE name = ?", [counter]).fetchone()
+    return int(row[0])

@@ -1,11 +1,11 @@
-"""Who takes part: devices, the agents that hold secrets, and one-time enrolments."""
+"""Who takes part: devices, agents that hold secrets, one-time enrolments, tokens of people."""
 
 from dataclasses import dataclass
 from typing import Any
 
 from sqlite_utils import Database
 
-from searcher.ledger.rows import AgentRow, DeviceRow, first, select, text
+from searcher.ledger.rows import AgentRow, DeviceRow, TokenRow, first, select, text
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,18 @@ def standing(db: Database, name: str) -> Standing | None:
     return None if row is None else Standing(*row)
 
 
+def device_state(db: Database, name: str) -> str | None:
+    row = db.execute("SELECT state FROM devices WHERE name = ?", [name]).fetchone()
+    return None if row is None else str(row[0])
+
+
 def devices(db: Database, limit: int = 1000) -> list[DeviceRow]:
     return select(db, DeviceRow, "devices", "ORDER BY name LIMIT ?", [limit])
+
+
+def device_counts(db: Database) -> dict[str, int]:
+    return {row[0]: row[1] for row in db.execute(
+        "SELECT state, count(*) FROM devices GROUP BY state ORDER BY state")}
 
 
 def names_on_this_host(db: Database) -> list[str]:
@@ -55,13 +65,17 @@ def put_device(
     db: Database, name: str, profile: str | None, fingerprint: dict[str, Any],
     capabilities: dict[str, Any], shares_host: bool, now_s: float,
 ) -> None:
-    """A new device, or the newest description of a known one, which keeps its state."""
+    """A new device, or the newest description of a known one, which keeps its state; a removed
+    one is new."""
     db.execute(
         """INSERT INTO devices (name, profile, fingerprint, capabilities, shares_host, state,
              created_s, last_seen_s) VALUES (?, ?, ?, ?, ?, 'active', ?, ?)
            ON CONFLICT (name) DO UPDATE SET profile = coalesce(excluded.profile, profile),
              fingerprint = excluded.fingerprint, capabilities = excluded.capabilities,
-             shares_host = excluded.shares_host, last_seen_s = excluded.last_seen_s""",
+             shares_host = excluded.shares_host, last_seen_s = excluded.last_seen_s,
+             strikes = CASE WHEN state = 'removed' THEN 0 ELSE strikes END,
+             reason = CASE WHEN state = 'removed' THEN NULL ELSE reason END,
+             state = CASE WHEN state = 'removed' THEN 'active' ELSE state END""",
         [name, profile, text(fingerprint), text(capabilities), int(shares_host), now_s, now_s],
     )
 
@@ -70,19 +84,31 @@ def device_seen(db: Database, name: str, now_s: float) -> None:
     db.execute("UPDATE devices SET last_seen_s = ? WHERE name = ?", [now_s, name])
 
 
+def set_device_state(
+    db: Database, name: str, state: str, reason: str | None, strikes: int | None = None
+) -> None:
+    """``strikes`` stay as they are when None."""
+    db.execute(
+        """UPDATE devices SET state = ?, reason = ?, strikes = coalesce(?, strikes)
+           WHERE name = ?""",
+        [state, reason, strikes, name],
+    )
+
+
+def set_strikes(db: Database, name: str, strikes: int) -> None:
+    db.execute(
+        "UPDATE devices SET strikes = ?1 WHERE name = ?2 AND strikes <> ?1", [strikes, name])
+
+
 def agent(db: Database, agent_id: str) -> AgentRow | None:
     return first(db, AgentRow, "agents", "WHERE id = ?", [agent_id])
 
 
-def agent_by_secret(db: Database, secret_hash: str) -> tuple[AgentRow, str] | None:
-    """The unrevoked agent and its stored hash, which the caller compares in constant time."""
-    found = first(
+def agent_by_secret(db: Database, secret_hash: str) -> AgentRow | None:
+    """The unrevoked agent whose secret has this hash."""
+    return first(
         db, AgentRow, "agents", "WHERE secret_hash = ? AND revoked_s IS NULL", [secret_hash]
     )
-    if found is None:
-        return None
-    row = db.execute("SELECT secret_hash FROM agents WHERE id = ?", [found.id]).fetchone()
-    return found, str(row[0])
 
 
 def agents_of_device(db: Database, name: str) -> list[AgentRow]:
@@ -136,4 +162,34 @@ def use_enrolment(db: Database, token_hash: str, agent_id: str, now_s: float) ->
     db.execute(
         "UPDATE enrolments SET used_s = ?, agent = ? WHERE token_hash = ?",
         [now_s, agent_id, token_hash],
+    )
+
+
+def create_token(db: Database, row: TokenRow, secret_hash: str) -> None:
+    db.execute(
+        """INSERT INTO tokens (id, name, role, secret_hash, created_s, expires_s)
+           VALUES (?, ?, ?, ?, ?, ?)""",
+        [row.id, row.name, row.role, secret_hash, row.created_s, row.expires_s],
+    )
+
+
+def token(db: Database, token_id: str) -> TokenRow | None:
+    return first(db, TokenRow, "tokens", "WHERE id = ?", [token_id])
+
+
+def token_by_secret(db: Database, secret_hash: str) -> TokenRow | None:
+    """The unrevoked token whose secret has this hash; it may have expired."""
+    return first(
+        db, TokenRow, "tokens", "WHERE secret_hash = ? AND revoked_s IS NULL", [secret_hash]
+    )
+
+
+def tokens(db: Database, limit: int = 1000) -> list[TokenRow]:
+    """Newest first."""
+    return select(db, TokenRow, "tokens", "ORDER BY created_s DESC, id LIMIT ?", [limit])
+
+
+def revoke_token(db: Database, token_id: str, now_s: float) -> None:
+    db.execute(
+        "UPDATE tokens SET revoked_s = ? WHERE id = ? AND revoked_s IS NULL", [now_s, token_id]
     )

@@ -10,6 +10,7 @@ makes all of it durable. Nobody may be told of it before the batch has ended wel
 
 import os
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -86,7 +87,7 @@ class Store:
 
     Use from one thread only. ``db`` is for the query functions of this package. ``opened(batch)``
     is called for every new batch and must see to it that ``commit`` is called soon; without it
-    each ``grouped`` block is its own batch.
+    each ``grouped`` block is its own batch. ``commits`` took ``commit_s`` altogether.
     Raises LedgerError when the file cannot be opened or belongs to a newer program.
     """
 
@@ -94,6 +95,7 @@ class Store:
         self.path = path
         self.batch: Batch | None = None
         self.opened: Callable[[Batch], None] | None = None
+        self.commits, self.commit_s = 0, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
@@ -152,11 +154,14 @@ class Store:
         batch = self.batch
         if batch is None:
             return
+        began_s = time.perf_counter()
         try:
             self.db.execute("COMMIT")
         except sqlite3.Error as error:
             self._undo(batch, translated(error, self.path))
             raise translated(error, self.path) from error
+        self.commits += 1
+        self.commit_s += time.perf_counter() - began_s
         self.batch = None
         batch.end(None)
 

@@ -1,0 +1,74 @@
+"""Devices, and who may speak: states, enrolments, tokens, and the agent for new devices."""
+
+from dataclasses import asdict
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from searcher.api.access import TheCoordinator
+from searcher.api.schemas import DeviceState, Invitation, Name, TokenRequest
+from searcher.devices import payloads, standing
+from searcher.ledger import jobs, members
+
+router = APIRouter(tags=["lab"])
+
+
+@router.get("/agent.pyz", response_class=Response)
+async def agent(request: Request) -> Response:
+    """Open to all: the agent, as one file that any Python from 3.6 on runs."""
+    state = request.app.state
+    return Response(
+        state.agent, media_type="application/octet-stream",
+        headers={"X-Agent-Sha256": state.agent_sha256})
+
+
+@router.get("/v1/devices")
+async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
+    """By name; ``job`` is what a device works on. A draining one without a job is ``drained``."""
+    db = coordinator.store.db
+    working = {payloads.device_of(job.pool): job for job in jobs.leased(db)}
+    return [standing.described(row, working.get(row.name)) for row in members.devices(db)]
+
+
+@router.put("/v1/devices/{name}/state")
+async def set_device_state(
+    coordinator: TheCoordinator, name: Name, body: DeviceState
+) -> dict[str, Any]:
+    """Drain, quarantine, release (``active``) or remove a device.
+
+    A removed one's agent is revoked and its jobs fail; enrolling it again brings it back.
+    """
+    device = coordinator.set_device_state(name, body.state, body.reason)
+    working = jobs.leased(coordinator.store.db, f"device:{name}", limit=1)
+    return standing.described(device, working[0] if working else None)
+
+
+@router.post("/v1/enrolments")
+async def invite(
+    request: Request, coordinator: TheCoordinator, body: Invitation
+) -> dict[str, Any]:
+    """A one-time token, shown this once, with where a device finds us and what it checks."""
+    token, expires_s = coordinator.roster.invite(body.name, body.role, body.profile, body.ttl_s)
+    state = request.app.state
+    return {"name": body.name, "role": body.role, "token": token, "expires_s": expires_s,
+            "agent_sha256": state.agent_sha256, "fingerprint": state.fingerprint,
+            "advertised": state.advertised}
+
+
+@router.get("/v1/tokens")
+async def tokens(coordinator: TheCoordinator) -> list[dict[str, Any]]:
+    """Newest first; ``state`` is active, expired or revoked."""
+    return [{**asdict(row), "state": state} for row, state in coordinator.roster.tokens()]
+
+
+@router.post("/v1/tokens")
+async def create_token(coordinator: TheCoordinator, body: TokenRequest) -> dict[str, Any]:
+    """A standing token for a person or program; the secret is shown this once."""
+    row, secret = coordinator.roster.create_token(body.name, body.role, body.ttl_s)
+    return {**asdict(row), "token": secret}
+
+
+@router.delete("/v1/tokens/{token}")
+async def revoke_token(coordinator: TheCoordinator, token: str) -> dict[str, Any]:
+    """From now on nobody is recognised by it."""
+    return asdict(coordinator.roster.revoke_token(token))

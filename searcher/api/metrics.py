@@ -1,0 +1,155 @@
+"""``/metrics`` for Prometheus: read from the ledger and from memory when somebody asks.
+
+No query of a scrape reads history: what waits and runs is in partial indexes, what ended is
+counted while it happens (``searcher.ledger.tally``).
+"""
+
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Request, Response
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from searcher.api.roles import ROUTES
+from searcher.coordinator import Coordinator
+from searcher.ledger import jobs, members, tally
+
+router = APIRouter(tags=["metrics"])
+_METHODS = frozenset(method for method, _ in ROUTES)
+
+
+class Requests:
+    """How many requests were answered and how long that took, by method, route and status."""
+
+    def __init__(self) -> None:
+        self.answered: dict[tuple[str, str, str], list[float]] = {}
+
+    def add(self, method: str, route: str, status: int | None, took_s: float) -> None:
+        """``status`` is None for a caller that went away first."""
+        seen = self.answered.setdefault((method, route, str(status or "none")), [0.0, 0.0])
+        seen[0] += 1
+        seen[1] += took_s
+
+
+class Timing:
+    """ASGI middleware, outermost: tells ``requests`` about every answer."""
+
+    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+        self._app, self._requests = app, requests
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began_s = time.perf_counter()
+        status: int | None = None
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            status = status or 500
+            raise
+        finally:
+            # Only words of ours: those of the callers would fill the memory.
+            method = scope["method"] if scope["method"] in _METHODS else "other"
+            route = scope.get("state", {}).get("route") or "other"
+            self._requests.add(method, route, status, time.perf_counter() - began_s)
+
+
+class LedgerCollector(Collector):
+    """What the coordinator and its ledger know, at the moment of the scrape."""
+
+    def __init__(
+        self, coordinator: Coordinator, requests: Requests, ended: tally.EndedJobs
+    ) -> None:
+        self._coordinator, self._requests, self._ended = coordinator, requests, ended
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._of_jobs()
+        yield from self._of_the_lab()
+        yield from self._of_requests()
+        yield from self._of_commits()
+
+    def _of_jobs(self) -> Iterator[Metric]:
+        db = self._coordinator.store.db
+        now = GaugeMetricFamily(
+            "fleetfront_jobs", "Jobs that wait (queued) or run (leased).",
+            labels=("kind", "state"))
+        for kind, state, number in jobs.unfinished(db):
+            now.add_metric((kind, state), number)
+        yield now
+        ended = CounterMetricFamily(
+            "fleetfront_jobs_ended", "Jobs that ended since the start.", labels=("kind", "state"))
+        self._ended.catch_up()
+        for labels, number in sorted(self._ended.counts.items()):
+            ended.add_metric(labels, number)
+        yield ended
+        yield CounterMetricFamily(
+            "fleetfront_leases", "Leases ever granted, the last fence.", value=jobs.last_fence(db))
+        lost = CounterMetricFamily(
+            "fleetfront_leases_lost", "Leases that ended without a result since the start.",
+            labels=("kind",))
+        for kind, number in sorted(self._coordinator.leases_lost.items()):
+            lost.add_metric((kind,), number)
+        yield lost
+
+    def _of_the_lab(self) -> Iterator[Metric]:
+        db = self._coordinator.store.db
+        devices = GaugeMetricFamily("fleetfront_devices", "Devices by state.", labels=("state",))
+        for state, number in members.device_counts(db).items():
+            devices.add_metric((state,), number)
+        yield devices
+        for what in tally.FOLLOWED:
+            family = GaugeMetricFamily(
+                f"fleetfront_{what}s", f"{what.capitalize()}s by state.", labels=("state",))
+            for state, number in tally.read(db, what):
+                family.add_metric((state,), number)
+            yield family
+
+    def _of_requests(self) -> Iterator[Metric]:
+        family = SummaryMetricFamily(
+            "fleetfront_request_seconds", "Requests and the time to their answers' ends; a lease "
+            "waits for work.", labels=("method", "route", "status"))
+        for labels, (number, seconds) in sorted(self._requests.answered.items()):
+            family.add_metric(labels, int(number), seconds)
+        yield family
+
+    def _of_commits(self) -> Iterator[Metric]:
+        store = self._coordinator.store
+        commits = SummaryMetricFamily(
+            "fleetfront_commit_seconds", "Commits of the ledger, each synced to the disk.")
+        commits.add_metric((), store.commits, store.commit_s)
+        yield commits
+
+
+def registry_of(
+    coordinator: Coordinator, requests: Requests, ended: tally.EndedJobs
+) -> CollectorRegistry:
+    """Call from the ledger's thread; so must every scrape."""
+    tally.begin(coordinator.store.db)
+    registry = CollectorRegistry()
+    registry.register(LedgerCollector(coordinator, requests, ended))
+    ProcessCollector(registry=registry)
+    return registry
+
+
+@router.get("/metrics", response_class=Response)
+async def metrics(request: Request) -> Response:
+    """Figures of the coordinator in Prometheus' text format."""
+    content = generate_latest(request.app.state.registry)
+    return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})

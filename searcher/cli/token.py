@@ -1,0 +1,77 @@
+"""``fleetfront token``: standing secrets of people and programs."""
+
+import time
+from enum import StrEnum
+from typing import Annotated, Any
+
+import typer
+
+from searcher.cli.durations import duration_s
+from searcher.cli.options import (
+    HERE,
+    Directory,
+    Format,
+    OutputFormat,
+    Url,
+    client_of,
+    emit,
+    print_table,
+)
+
+
+class Role(StrEnum):
+    """What a token may do: everything that people do, or read only."""
+
+    operator = "operator"
+    viewer = "viewer"
+
+
+app = typer.Typer(no_args_is_help=True, help="Tokens of people and programs: create, list, revoke.")
+
+
+@app.command()
+def create(
+    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
+    role: Annotated[Role, typer.Option(help="operator, or viewer, who may only read.")],
+    ttl: Annotated[str | None, typer.Option(help="It expires after: 12h, 90d.")] = None,
+    directory: Directory = HERE,
+    url: Url = None,
+) -> None:
+    """Print a new token for NAME. It is shown this once and kept as a hash."""
+    with client_of(directory, url) as client:
+        made = client.create_token(
+            name, role.value, None if ttl is None else duration_s(ttl))
+    typer.echo(made["token"])
+    typer.echo(f"Token {made['id']} of {name} ({role.value}). It is not shown again; revoke it "
+               f"with `fleetfront token revoke {made['id']}`.", err=True)
+
+
+@app.command("list")
+def list_(
+    directory: Directory = HERE, url: Url = None, format: OutputFormat = Format.table
+) -> None:
+    """List the tokens, newest first, without their secrets."""
+    with client_of(directory, url) as client:
+        rows = client.tokens()
+    columns = ("id", "name", "role", "state", "created_s", "expires_s")
+    emit(rows, rows, format, lambda: print_table("tokens", (
+        "id", "name", "role", "state", "created", "expires"),
+        [[_cell(name, row[name]) for name in columns] for row in rows]))
+
+
+def _cell(name: str, value: Any) -> str:
+    if value is None:
+        return "never"
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(value)) if name.endswith("_s") else value
+
+
+@app.command()
+def revoke(
+    token: Annotated[str, typer.Argument(help="Its id, as `fleetfront token list` shows it.")],
+    directory: Directory = HERE,
+    url: Url = None,
+) -> None:
+    """From now on nobody is recognised by the token with this id."""
+    with client_of(directory, url) as client:
+        row = client.revoke_token(token)
+    typer.echo(f"{row['id']}: {row['name']} ({row['role']}) is revoked")

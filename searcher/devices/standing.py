@@ -1,0 +1,142 @@
+"""How a device stands: in service, draining, in quarantine, removed; and when it gets there.
+
+    active --drain--> draining        gets no new job; the one it has ends normally
+    active --strikes--> quarantined   the same, and its queued jobs wait
+    draining, quarantined --release--> active
+    any --remove--> removed           its agent is revoked, its jobs fail; enrolling brings it back
+"""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from sqlite_utils import Database
+
+from searcher.devices import payloads
+from searcher.errors import ProtocolError
+from searcher.ledger import members
+from searcher.ledger.rows import DeviceRow, JobRow
+
+log = logging.getLogger(__name__)
+
+State = Literal["active", "draining", "quarantined", "removed"]
+
+BLAMES_DEVICE = ("runtime", "disk", "artifact", "deadline", "defect", "malformed_result")
+"""Reasons of failures that say nothing about the candidate: the runtime does not start, no room,
+no download, too slow, or the agent stumbled."""
+
+_FROM: Mapping[State, tuple[str, ...]] = {
+    "active": ("active", "draining", "quarantined"),
+    "draining": ("active", "draining"),
+    "quarantined": ("active", "draining", "quarantined"),
+    "removed": ("active", "draining", "quarantined", "removed"),
+}
+
+
+@dataclass(frozen=True)
+class DeviceRules:
+    """Strikes in a row, of more than one job, after which a device is quarantined.
+
+    A strike is a lost lease or a failure that blames the device; a result that arrives clears
+    them.
+    """
+
+    most_strikes: int = 3
+
+    def quarantine(self, device: DeviceRow, job: JobRow) -> bool:
+        """Whether one more strike, by ``job``, is too many. ``job.strikes`` are its own so far:
+        one deadly job is that job's fault, however often it struck."""
+        others = device.strikes - job.strikes
+        return device.strikes + 1 >= self.most_strikes and others > 0
+
+
+def device_of(db: Database, name: str) -> DeviceRow:
+    """Raises ProtocolError (404)."""
+    device = members.device(db, name)
+    if device is None:
+        raise ProtocolError(
+            f"There is no device {name[:100]!r}. See `fleetfront devices`; a new one joins with "
+            f"`fleetfront device enrol`.", 404
+        )
+    return device
+
+
+def change(db: Database, name: str, state: State, reason: str | None, now_s: float) -> DeviceRow:
+    """What an operator decided. Raises ProtocolError (404, 409)."""
+    device = device_of(db, name)
+    if device.state not in _FROM[state]:
+        raise ProtocolError(
+            f"Device {name!r} is {device.state} and cannot become {state}; only "
+            f"{', '.join(_FROM[state])} devices can."
+            + (" Enrol it again." if device.state == "removed" else ""), 409
+        )
+    if state == "removed":
+        for agent in members.agents_of_device(db, name):
+            members.revoke_agent(db, agent.id, now_s)
+    if state == "quarantined" and reason is None:
+        reason = device.reason or "an operator decided so"
+    members.set_device_state(db, name, state, reason, 0 if state == "active" else None)
+    return device_of(db, name)
+
+
+def succeeded(db: Database, job: JobRow) -> None:
+    """A job of a device was done: it is in order."""
+    if job.pool != payloads.BUILDER:
+        members.set_strikes(db, payloads.device_of(job.pool), 0)
+
+
+def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:
+    """A failure was reported; True if that put the device into quarantine. A runtime that the
+    device never had is the request's fault."""
+    if job.pool == payloads.BUILDER or reason not in BLAMES_DEVICE:
+        return False
+    if reason == "runtime" and _lacks_runtime(db, job):
+        return False
+    return struck(db, job, f"job {job.id} failed ({reason}): {message}", rules)
+
+
+def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
+    """One more strike against the device of ``job``, as it was leased; True if it is quarantined
+    now."""
+    if job.pool == payloads.BUILDER:
+        return False
+    name = payloads.device_of(job.pool)
+    device = members.device(db, name)
+    if device is None:
+        return False
+    if device.state == "active" and rules.quarantine(device, job):
+        why = f"{device.strikes + 1} strikes in a row; the last: {why}"[:1000]
+        members.set_device_state(db, name, "quarantined", why, device.strikes + 1)
+        log.warning("device %s is quarantined: %s", name, why)
+        return True
+    members.set_strikes(db, name, device.strikes + 1)
+    return False
+
+
+def _lacks_runtime(db: Database, job: JobRow) -> bool:
+    device = members.device(db, payloads.device_of(job.pool))
+    runtimes = None if device is None else device.capabilities.get("runtimes")
+    return isinstance(runtimes, Mapping) and job.payload.get("runtime") not in runtimes
+
+
+def absence(db: Database, name: str, now_s: float) -> str:
+    """Why the device may not have taken a job, in words."""
+    device = members.device(db, name)
+    if device is None:
+        return f"device {name!r} never enrolled"
+    if device.state != "active":
+        return f"device {name!r} is {device.state}" + (f" ({device.reason})" if device.reason
+                                                       else "")
+    seen_s = now_s - (device.last_seen_s or device.created_s)
+    return f"device {name!r} was last seen {max(seen_s, 0.0):.0f} s ago"
+
+
+def described(device: DeviceRow, job: JobRow | None) -> dict[str, Any]:
+    """A device as it is shown; ``job`` is what it works on, ``drained`` a draining one without."""
+    shown = {**asdict(device), "job": None if job is None else job.id}
+    if job is not None:
+        shown["last_seen_s"] = max(device.last_seen_s or 0.0, job.heartbeat_s or 0.0)
+    elif device.state == "draining":
+        shown["state"] = "drained"
+    return shown
