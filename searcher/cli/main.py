@@ -11,6 +11,7 @@ from searcher.cli import (
     complexity,
     doctor,
     front,
+    ledger,
     measure,
     report,
     run,
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 for module in (run, front, show, status, measure, build, complexity, strategies, report, doctor):
     app.command(name=module.__name__.rpartition(".")[2])(module.command)
+app.add_typer(ledger.app, name="ledger")
 
 INTERRUPTED = 130
 
