@@ -17,14 +17,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from searcher import rebuilding
 from searcher.devices import payloads, queue, wire
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
 from searcher.devices.window import Window
-from searcher.errors import LedgerError, ProtocolError
-from searcher.ledger import campaigns, jobs, members, spans
+from searcher.errors import DroppedError, LedgerError, ProtocolError
+from searcher.keeping import Keeping
+from searcher.ledger import campaigns, files, jobs, members, spans
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, JobRow
 from searcher.ledger.store import Store
@@ -60,6 +62,7 @@ class Coordinator:
         self.rules = rules or Rules()
         self.ring = ring
         self.artifacts = folder / "artifacts"
+        self.keeping = Keeping(store, folder, clock)
         self.workers: Workers = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
@@ -138,23 +141,37 @@ class Coordinator:
         self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
         priority: int = 0, retry: bool = False,
     ) -> JobRow:
-        """The job for a request, new or known. Raises ProtocolError (400, 404)."""
+        """The job for a request, new or known. Raises ProtocolError (400, 404, or 410 for a file
+        that was dropped, see ``rebuild``)."""
         payloads.check(kind, pool, payload)
-        for sha256 in payloads.files_of(kind, payload):
-            self.artifact_path(sha256)
+        if not queue.is_done(self.store.db, kind, pool, payload):
+            for sha256 in payloads.files_of(kind, payload):
+                self.keeping.touch(self.artifact_path(sha256))
         with self.store.atomic() as db:
             job = queue.submit(
                 db, kind, pool, payload, campaign, priority, retry, self.clock()
             )
+        return self._queued(job)
+
+    def rebuild(self, sha256: str, campaign: str | None = None) -> JobRow:
+        """The job that builds a dropped file again. Raises ProtocolError (400, 404, 409)."""
+        path = self.artifacts / payloads.sha256_of(sha256, "sha256")
+        with self.store.atomic() as db:
+            job = rebuilding.submit(db, sha256, path.is_file(), campaign, self.clock())
+        return self._queued(job)
+
+    def _queued(self, job: JobRow) -> JobRow:
         if job.state == "queued":
             self._look_at_builders()
-            self.ring(pool)
+            self.ring(job.pool)
         return queue.job_of(self.store.db, job.id)
 
     def artifact_path(self, sha256: str) -> Path:
-        """Where the file lies. Raises ProtocolError (400, 404)."""
+        """Where the file lies. Raises ProtocolError (400, 404; 410 when it was dropped)."""
         path = self.artifacts / payloads.sha256_of(sha256, "sha256")
         if not path.is_file():
+            if files.is_dropped(self.store.db, sha256):
+                raise DroppedError(sha256)
             raise ProtocolError(f"There is no artifact {sha256}.", 404)
         return path
 
@@ -277,6 +294,7 @@ class Coordinator:
                 return
             now_s = self.clock()
             outcome = wire.outcome_of(db, job, content, self.artifacts, now_s)
+            outcome = rebuilding.judged(db, job, outcome)
             ended_s = self.clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
@@ -285,6 +303,8 @@ class Coordinator:
             spans.end_of_job(db, job.id, ended_s)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message)
+        if job.pool == payloads.BUILDER and self.keeping.grew(*rebuilding.added(outcome)):
+            self.ring("disk")
         self._lease_over(job)
         self._finished(job)
 

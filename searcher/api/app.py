@@ -16,10 +16,17 @@ from agents import protocol
 from searcher.api import agents, campaigns, jobs
 from searcher.api.access import OPERATOR
 from searcher.api.bells import Bells
+from searcher.api.disk import bound_disk
 from searcher.api.limits import BodyLimit
 from searcher.coordinator import Coordinator
 from searcher.devices.enrolment import hashed
-from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
+from searcher.errors import (
+    DroppedError,
+    FleetfrontError,
+    LedgerError,
+    ProtocolError,
+    UserError,
+)
 from searcher.ledger.store import LedgerFull
 
 Started = Callable[[], Awaitable[None]]
@@ -38,11 +45,13 @@ def create_app(
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, bells))
+        keeping = asyncio.create_task(bound_disk(coordinator.keeping, bells))
         try:
             yield
         finally:
             bells.close()
             ticking.cancel()
+            keeping.cancel()
             coordinator.stop()
 
     app = FastAPI(
@@ -87,6 +96,8 @@ def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
 
 
 async def _ours(request: Request, error: Exception) -> Response:
+    if isinstance(error, DroppedError):
+        return _refusal(error.status, str(error), sha256=error.sha256)
     if isinstance(error, ProtocolError):
         return _refusal(error.status, str(error))
     if isinstance(error, UserError):

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from searcher.api.access import OPERATOR, TheBells, TheCoordinator
-from searcher.api.schemas import Invitation, JobRequest, Number
+from searcher.api.schemas import Invitation, JobRequest, Name, Number
 from searcher.devices import queue
 from searcher.ledger import measurements, members
 from searcher.ledger.rows import JobRow
@@ -35,6 +35,18 @@ async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any
     """
     return described(coordinator.submit(
         body.kind, body.pool, body.payload, body.campaign, body.priority, body.retry))
+
+
+@router.post("/artifacts/{sha256}/rebuild")
+async def rebuild(
+    coordinator: TheCoordinator, sha256: str, campaign: Name | None = None
+) -> dict[str, Any]:
+    """The job that builds a dropped file again from its recipe, for ``campaign`` if one is named.
+
+    Once done, its result's ``difference`` is null, or tells what the new file has other than the
+    old one; ``reason`` is then ``different_bytes``.
+    """
+    return described(coordinator.rebuild(sha256, campaign))
 
 
 @router.get("/jobs/{job}")

@@ -25,6 +25,7 @@ from searcher.api.app import create_app
 from searcher.coordinator import Coordinator
 from searcher.devices.enrolment import Host
 from searcher.errors import FleetfrontError, UserError
+from searcher.keeping import parse_bytes
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
 from searcher.lifeline import die_with_parent
@@ -116,6 +117,7 @@ def serve(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace, store: Store, listener: socket.socket) -> None:
     url = _url(options.host, listener)
     coordinator = Coordinator(store, options.dir, steady_clock(), host=Host.here())
+    coordinator.keeping.bound_bytes = parse_bytes(options.keep) if options.keep else None
     token = secrets.token_urlsafe(32)
 
     async def started() -> None:
@@ -144,6 +146,8 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
+    parser.add_argument("--keep", metavar="SIZE",
+                        help="bound on artifacts/ and builds/, such as 50GB; default: none")
     parser.add_argument("--builder-command", action="append", metavar="WORD",
                         help="the builder's command, word by word, instead of the shipped one")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")

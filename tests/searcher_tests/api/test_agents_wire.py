@@ -189,6 +189,7 @@ ROUTES_OF_OPERATORS = [
     ("GET", "/v1/jobs/1"), ("POST", "/v1/campaigns/x/trials"), ("PUT", "/v1/trials/1"),
     ("GET", "/v1/campaigns/x/trials"), ("GET", "/v1/quiet-levels"), ("POST", "/v1/enrolments"),
     ("GET", "/v1/devices"), ("GET", "/v1/openapi.json"), ("POST", "/v1/campaigns/x/cancellations"),
+    ("POST", f"/v1/artifacts/{'0' * 64}/rebuild"),
 ]
 ROUTES_OF_WORKERS = [
     ("POST", "/v1/lease"), ("POST", "/v1/heartbeat"), ("PUT", "/v1/results/1/1?fence=1"),

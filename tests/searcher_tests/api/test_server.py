@@ -64,10 +64,12 @@ while True:
 class Server:
     """A coordinator process on ``folder``, ready to serve."""
 
+    own_builder = True
+
     def __init__(self, folder: Path, *arguments: str) -> None:
         script = folder.parent / "builder.py"
         script.write_text(BUILDER)
-        words = [sys.executable, str(script)]
+        words = [sys.executable, str(script)] if self.own_builder else []
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "searcher.api.server", "--dir", str(folder),
