@@ -12,6 +12,7 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 """
 
 import logging
+import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,7 @@ class Coordinator:
             self._look_at_builders()
             if self.window.tick():
                 self._builders_may_lease()
-        except LedgerError as error:
+        except (LedgerError, sqlite3.Error) as error:
             log.error("%s", error)
             return TICK_AT_MOST_S
         ends = [queue.ends_at_s(job) for job in jobs.leased(self.store.db)]
@@ -167,10 +168,10 @@ class Coordinator:
         return queue.job_of(self.store.db, job.id)
 
     def artifact_path(self, sha256: str) -> Path:
-        """Where the file lies. Raises ProtocolError (400, 404; 410 when it was dropped)."""
+        """Where the file lies. Raises ProtocolError (400, 404; 410 when it is known but gone)."""
         path = self.artifacts / payloads.sha256_of(sha256, "sha256")
         if not path.is_file():
-            if files.is_dropped(self.store.db, sha256):
+            if files.is_known(self.store.db, sha256):
                 raise DroppedError(sha256)
             raise ProtocolError(f"There is no artifact {sha256}.", 404)
         return path

@@ -44,12 +44,13 @@ class ProtocolError(FleetfrontError):
 
 
 class DroppedError(ProtocolError):
-    """A known file that was dropped to bound the disk, by ``sha256``."""
+    """A known file that is not on the disk any more, by ``sha256``."""
 
     def __init__(self, sha256: str, message: str | None = None) -> None:
         super().__init__(message or (
-            f"The file {sha256} was dropped to keep the disk within --keep. Have it built again "
-            f"from its recipe: POST /v1/artifacts/{sha256}/rebuild."), 410)
+            f"The file {sha256} is not on the disk any more: dropped to keep it within --keep, or "
+            "lost. Have it built again from its recipe: POST "
+            f"/v1/artifacts/{sha256}/rebuild."), 410)
         self.sha256 = sha256
 
 

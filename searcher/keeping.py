@@ -178,7 +178,7 @@ class Keeping:
                 # A full disk: what builders keep may go without the ledger.
                 log.error("%s", error)
             else:
-                yield self._set_aside(chosen, young_s)
+                yield from self._remove(chosen, young_s)
         yield None
 
     def _older(self, sha256: str, than_s: float) -> bool:
@@ -187,28 +187,34 @@ class Keeping:
         except FileNotFoundError:
             return False
 
-    def _set_aside(self, chosen: Sequence[str], young_s: float) -> Slow:
-        """Rename first and look again: whoever touched the file before the rename gets it back,
-        whoever comes after it finds none and writes a new one."""
-        aside, back = [], []
-        for sha256 in chosen:
-            path, hidden = self._artifacts / sha256, self._artifacts / f"{_ASIDE}{sha256}"
-            try:
-                path.rename(hidden)
-            except FileNotFoundError:
-                continue
-            status = hidden.stat()
-            if status.st_mtime >= young_s:
-                hidden.rename(path)
-                back.append(sha256)
-            else:
-                aside.append(hidden)
-                self.artifact_bytes -= status.st_size
+    def _remove(self, chosen: Sequence[str], young_s: float) -> Iterator[Slow | None]:
+        back: list[str] = []
+        freed: list[int] = []
+        yield partial(self._unlink, chosen, young_s, back, freed)
+        self.artifact_bytes -= sum(freed)
         if back:
             with self._store.atomic() as db:
                 files.found_again(db, back)
-        log.info("dropped %d files; %d bytes are left", len(aside), self.total_bytes)
-        return partial(_unlink, aside)
+        log.info("dropped %d files; %d bytes are left", len(freed), self.total_bytes)
+
+    def _unlink(
+        self, chosen: Sequence[str], young_s: float, back: list[str], freed: list[int]
+    ) -> None:
+        """Rename first and look again: whoever touched the file before the rename gets it
+        ``back``, whoever comes after it finds none and writes a new one."""
+        for sha256 in chosen:
+            path, aside = self._artifacts / sha256, self._artifacts / f"{_ASIDE}{sha256}"
+            try:
+                path.rename(aside)
+            except FileNotFoundError:
+                continue
+            status = aside.stat()
+            if status.st_mtime >= young_s:
+                aside.rename(path)
+                back.append(sha256)
+            else:
+                aside.unlink()
+                freed.append(status.st_size)
 
     def _sorted_cache(self) -> Generator[Slow | None, None, tuple[deque[Cached], deque[Cached]]]:
         """What may go by its last use, and what goes only when all else did not do."""
@@ -256,7 +262,9 @@ class Keeping:
 
     def _sweep(self) -> None:
         """Files that a predecessor set aside, and what its builders had half written."""
-        _unlink([path for path in self._artifacts.iterdir() if _LEFTOVER.fullmatch(path.name)])
+        for path in list(self._artifacts.iterdir()):
+            if _LEFTOVER.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _sizes(folder: Path) -> Iterator[tuple[float, int]]:
@@ -284,8 +292,3 @@ def _cache_of(folder: Path) -> Iterator[Cached]:
             if found:
                 name = str(part.relative_to(folder))
                 yield Cached(max(t for t, _ in found), name, sum(size for _, size in found))
-
-
-def _unlink(paths: Sequence[Path]) -> None:
-    for path in paths:
-        path.unlink(missing_ok=True)

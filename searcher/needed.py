@@ -4,7 +4,9 @@ campaigns and jobs name.
 Everything else can be built again from its recipe.
 """
 
+from array import array
 from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from sqlite_utils import Database
@@ -18,8 +20,27 @@ if TYPE_CHECKING:
 
     from searcher.front import Objective
 
-PAGE = 100
-COMPARED_AT_ONCE = 200
+PAGE = 50
+COMPARED_AT_ONCE = 100
+
+
+Bounds = tuple[list[float], list[float], list[float]]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Feasible points of one device: their files, and the bounds of their objectives one after
+    the other. Flat, since ten thousand lists would each be looked at by garbage collection."""
+
+    files: list[str] = field(default_factory=list)
+    low: "array[float]" = field(default_factory=lambda: array("d"))
+    middle: "array[float]" = field(default_factory=lambda: array("d"))
+    high: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, sha256: str, bounds: Bounds) -> None:
+        self.files.append(sha256)
+        for side, values in zip((self.low, self.middle, self.high), bounds, strict=True):
+            side.extend(values)
 
 
 def needed(db: Database) -> Generator[None, None, set[str]]:
@@ -47,14 +68,8 @@ def _of_campaign(
     db: Database, name: str, spec: Mapping[str, Any]
 ) -> Generator[None, None, set[str]]:
     """Files of the fronts of all its devices, and of points that may still enter one."""
-    by_device: dict[str, list[CompleteTrial]] = {}
-    after = 0
-    while found := files.complete_trials(db, name, after, PAGE):
-        after = found[-1].id
-        for trial in found:
-            by_device.setdefault(trial.device, []).append(trial)
-        yield
-    if not by_device:
+    page = files.complete_trials(db, name, 0, PAGE)
+    if not page:
         return set()
     from searcher.campaign import from_document  # numpy and moocore, only when they are needed
 
@@ -62,13 +77,28 @@ def _of_campaign(
         objectives = from_document(spec).objectives
     except UserError:
         # A newer or older program's campaign: what its fronts are is not known here.
-        return {trial.sha256 for trials in by_device.values() for trial in trials}
+        return (yield from _all_complete(db, name))
+    by_device: dict[str, Points] = {}
+    while page:
+        for trial in page:
+            if _feasible(trial, objectives):
+                points = by_device.setdefault(trial.device, Points())
+                points.add(trial.sha256, _bounds(trial, objectives))
+        yield
+        page = files.complete_trials(db, name, page[-1].id, PAGE)
     stay: set[str] = set()
-    for trials in by_device.values():
-        points = [t for t in trials if _feasible(t, objectives)]
-        if points:
-            kept = yield from _undecided(points, objectives)
-            stay |= {points[index].sha256 for index in kept}
+    for points in by_device.values():
+        stay |= yield from undecided(points)
+    return stay
+
+
+def _all_complete(db: Database, name: str) -> Generator[None, None, set[str]]:
+    stay: set[str] = set()
+    after = 0
+    while page := files.complete_trials(db, name, after, PAGE):
+        after = page[-1].id
+        stay |= {trial.sha256 for trial in page}
+        yield
     return stay
 
 
@@ -77,28 +107,26 @@ def _feasible(trial: CompleteTrial, objectives: "Sequence[Objective]") -> bool:
             and all(excess <= 0 for excess in trial.constraints.values()))
 
 
-def _undecided(
-    points: "Sequence[CompleteTrial]", objectives: "Sequence[Objective]"
-) -> Generator[None, None, list[int]]:
-    """Indices of the front's points and of those that no point of it surely beats."""
+def undecided(points: Points) -> Generator[None, None, set[str]]:
+    """Files of the front and of every point that no point of the front surely beats."""
     import numpy as np
 
     from searcher.front import front_indices
 
-    low, middle, high = (np.asarray(side) for side in zip(
-        *(_bounds(point, objectives) for point in points), strict=True))
-    front = front_indices(middle.tolist())
+    low, middle, high = (np.frombuffer(side).reshape(len(points.files), -1)
+                         for side in (points.low, points.middle, points.high))
+    front = front_indices(list(middle))
+    yield
+    worst = high[front]
     kept = set(front)
-    for start in range(0, len(points), COMPARED_AT_ONCE):
-        part = slice(start, start + COMPARED_AT_ONCE)
-        kept |= {start + int(i) for i in np.flatnonzero(~_beaten(low[part], high[front]))}
+    for start in range(0, len(low), COMPARED_AT_ONCE):
+        beaten = _beaten(low[start:start + COMPARED_AT_ONCE], worst)
+        kept |= {start + int(index) for index in np.flatnonzero(~beaten)}
         yield
-    return sorted(kept)
+    return {points.files[index] for index in kept}
 
 
-def _bounds(
-    point: CompleteTrial, objectives: "Sequence[Objective]"
-) -> tuple[list[float], list[float], list[float]]:
+def _bounds(point: CompleteTrial, objectives: "Sequence[Objective]") -> Bounds:
     """Lowest, given and highest value per objective, signed so that smaller is better."""
     low, middle, high = [], [], []
     for o in objectives:

@@ -57,6 +57,11 @@ def found_again(db: Database, files: Iterable[str]) -> None:
         "UPDATE artifacts SET dropped_s = NULL WHERE sha256 = ?", [(s,) for s in files])
 
 
+def is_known(db: Database, sha256: str) -> bool:
+    """Whether there was such a file, dropped or not."""
+    return db.execute("SELECT 1 FROM artifacts WHERE sha256 = ?", [sha256]).fetchone() is not None
+
+
 def is_dropped(db: Database, sha256: str) -> bool:
     row = db.execute("SELECT dropped_s FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
     return row is not None and row[0] is not None
@@ -71,8 +76,8 @@ def of_work(db: Database, files: Sequence[str], baseline: str, since_s: float) -
               SELECT sha256, recipe FROM builds WHERE sha256 IN ({marks})
               UNION SELECT a.sha256, b.recipe FROM artifacts a JOIN builds b ON b.key = a.build_key
                     WHERE a.sha256 IN ({marks}))
-            SELECT DISTINCT sha256 FROM made m WHERE m.recipe = ? OR EXISTS (
-              SELECT 1 FROM trials t WHERE t.recipe = m.recipe
+            SELECT DISTINCT sha256 FROM made WHERE made.recipe = ? OR EXISTS (
+              SELECT 1 FROM trials t WHERE t.recipe = made.recipe
               AND (t.state = 'running' OR t.finished_s >= ?))""",
         [*files, *files, baseline, since_s])
     return {row[0] for row in rows}

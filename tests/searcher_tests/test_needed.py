@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from searcher.front import Objective, front_indices, losses
 from searcher.ledger import campaigns, files, jobs, trials
 from searcher.ledger.files import CompleteTrial
-from searcher.needed import _undecided, needed
+from searcher.needed import Points, _bounds, needed, undecided
 from tests.searcher_tests.filled import Folder, recipe
 
 OBJECTIVES = (Objective.of("accuracy", "maximize"), Objective.of("latency_s", "minimize"))
@@ -33,7 +33,10 @@ def point(accuracy: float, latency_s: float, noise: float = 0.0) -> CompleteTria
 
 
 def kept(*points: CompleteTrial) -> list[int]:
-    return list(ended(_undecided(points, OBJECTIVES)))
+    collected = Points()
+    for index, one in enumerate(points):
+        collected.add(str(index), _bounds(one, OBJECTIVES))
+    return sorted(map(int, ended(undecided(collected))))
 
 
 def test_a_point_that_is_surely_beaten_goes() -> None:

@@ -98,6 +98,16 @@ def test_a_dropped_file_is_gone_not_unknown(scene: Scene) -> None:
     assert gone.value.sha256 == scene.sha256
 
 
+def test_a_file_that_someone_deleted_comes_back_as_well(scene: Scene) -> None:
+    with scene.lab.store.atomic() as db:
+        files.found_again(db, [scene.sha256])
+    with pytest.raises(DroppedError, match="or lost"):
+        scene.client.artifact(scene.sha256)
+    scene.client.rebuild(scene.sha256)
+    scene.same()
+    assert scene.client.artifact(scene.sha256) == scene.content
+
+
 def test_it_is_built_again_to_the_same_bytes(scene: Scene) -> None:
     job = scene.client.rebuild(scene.sha256)
     assert (job["kind"], job["state"]) == ("compress", "queued") and job["job"] != scene.first.id

@@ -13,6 +13,7 @@ from searcher.ledger.reading import open_any_version, open_ledger
 from searcher.ledger.schema import VERSION
 from searcher.ledger.store import Store
 from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1, make_v2
 
 STORED = {1: make_v1.STORED, 2: make_v2.STORED}
@@ -91,6 +92,18 @@ def test_an_older_ledger_is_read_only_after_it_was_brought_up_to_date(first: Pat
         f"brought from schema version 1 to {VERSION}"]
     with open_ledger(first) as db:
         assert trials.counts(db, "digits")["complete"] == 1
+
+
+def test_a_damaged_ledger_is_not_migrated(first: Path) -> None:
+    overwrite_middle(first)
+    before = first.read_bytes()
+    with pytest.raises(LedgerError, match=r"is damaged"):
+        Store(first)
+    with first.open("rb") as file:
+        head = file.read(18)
+        assert head == before[:18]
+        file.seek(28)
+        assert file.read() == before[28:], "but for the header's mark of WAL"
 
 
 def test_a_migrated_ledger_has_the_tables_of_a_new_one(stored: Path, tmp_path: Path) -> None:

@@ -233,6 +233,7 @@ def test_refusals_before_serving(tmp_path: Path) -> None:
         refused = {
             "loopback only": ["--host", "0.0.0.0"],
             "Choose another --port": ["--port", str(taken.getsockname()[1])],
+            "is no size": ["--keep", "5 parsecs"],
         }
         for complaint, arguments in refused.items():
             ended = subprocess.run(
