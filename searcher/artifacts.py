@@ -12,10 +12,13 @@ LEFTOVER_S = 86_400.0
 
 
 def place_artifact(folder: Path, content: bytes) -> Path:
-    """``folder/<sha256>`` by write, fsync, rename; the same content twice is one file."""
+    """``folder/<sha256>`` by write, fsync, rename; the same content twice is one file, whose time
+    tells whoever bounds the disk that it is wanted."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / hashlib.sha256(content).hexdigest()
-    if not path.exists():
+    try:
+        os.utime(path)
+    except FileNotFoundError:
         partial = folder / f".{path.name}.{os.getpid()}"
         try:
             partial.write_bytes(content)

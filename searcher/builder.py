@@ -3,9 +3,11 @@
 A recipe is built prefix by prefix. What a prefix leaves is kept in ``folder/<build key>/``: the
 module after the last structure step of an untrained prefix, and weights, parametrizations,
 optimizer and random state after each training step. Another recipe with the same prefix, a higher
-fidelity, or the same process after a kill goes on from there.
+fidelity, or the same process after a kill goes on from there. Any of it may be deleted at any
+time, a file's time says when it was last used: what is missing is made again, to the same bytes.
 """
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -15,7 +17,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 import torch
@@ -41,7 +43,7 @@ MEMORY_PREFIXES = 16
 @dataclass(frozen=True)
 class Build:
     """One exported file and what is known of it; ``reused_steps`` of the recipe's steps came from
-    the cache, ``built_steps`` were done now."""
+    the cache, ``built_steps`` were done now, which added ``cached_bytes`` to the cache."""
 
     key: str
     content: bytes
@@ -51,6 +53,7 @@ class Build:
     evaluation: Evaluation | None
     built_steps: int
     reused_steps: int
+    cached_bytes: int = 0
 
     @property
     def sha256(self) -> str:
@@ -67,7 +70,7 @@ class Builder:
         self._prefixes: OrderedDict[str, nn.Module] = OrderedDict()
         self._teacher: CachedTeacher | None = None
         self._trained_baseline: nn.Module | None = None
-        self._built = self._reused = 0
+        self._built = self._reused = self._cached_bytes = 0
 
     def compress(self, recipe: Recipe, target: Target) -> Build:
         """The recipe without its training steps, from the trained baseline."""
@@ -96,7 +99,7 @@ class Builder:
         return evaluate(content, part.inputs, part.targets, self.task.metric)
 
     def _guarded(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
-        self._built = self._reused = 0
+        self._built = self._reused = self._cached_bytes = 0
         try:
             pipeline.check(recipe.as_list())
             return self._build(recipe, fidelity, target)
@@ -120,6 +123,7 @@ class Builder:
             report=dataclasses.asdict(complexity(onnx.load_model_from_string(encoded.content))),
             evaluation=self.evaluate(encoded.content, "validation") if trained else None,
             built_steps=self._built, reused_steps=self._reused,
+            cached_bytes=self._cached_bytes,
         )
 
     def _prefix(self, steps: Sequence[Step], fidelity: str, int8: bool) -> nn.Module:
@@ -145,9 +149,9 @@ class Builder:
         key = self.build_key(steps, level)
         file = self.folder / key / "structure.pt"
         kept = self._prefixes.get(key)
-        if kept is None and file.exists():
+        if kept is None:
             # A pickle, but of this folder's own making; its owner alone may write here.
-            kept = torch.load(file, weights_only=False)
+            kept = _read(file, weights_only=False)
         if kept is not None:
             self._reused += len(steps)
         else:
@@ -156,7 +160,7 @@ class Builder:
             layers = select(layers_of(model), steps[-1].layers)
             kept = strategy.apply(model, layers, self.split.calibration(1))
             self._built += 1
-            _write(file, kept)
+            self._keep(file, kept)
         self._remember(key, kept)
         fresh: nn.Module = copy.deepcopy(kept)
         return fresh
@@ -177,20 +181,24 @@ class Builder:
             return model
         short = self.build_key(steps, "short", constrained)
         first = "training" not in _stages(steps[:-1])
-        if first and fidelity == "full":
+        state = None
+        while first and fidelity == "full" and state is None:
             # Full continues short, whether or not short was asked for: one key, one result.
             counted = self._built, self._reused
             self._trained(strategy, steps, "short", int8)
             self._built, self._reused = counted
-        state = _restore(model, self.folder / short) if first and fidelity == "full" else None
+            state = _restore(model, self.folder / short)
         torch.manual_seed(int(short[:8], 16))
         reached = Fidelity("full" if fidelity == "full" else "short", self.task.epochs[fidelity])
         trained: tuple[nn.Module, TrainingState] = strategy.train(
             model, self._teach(), self.split, reached, state)
         model, state = trained
-        _write(folder / "state.pt", {"weights": model.state_dict(), "training": state})
+        self._keep(folder / "state.pt", {"weights": model.state_dict(), "training": state})
         self._built += 1
         return model
+
+    def _keep(self, file: Path, content: Any) -> None:
+        self._cached_bytes += _write(file, content)
 
     def _teach(self) -> CachedTeacher:
         if self._teacher is None:
@@ -208,7 +216,8 @@ class Builder:
                     model, self.split, learning_rate=spec.learning_rate,
                     cycle_epochs=spec.cycle_epochs, max_epochs=spec.max_epochs,
                     tolerance=spec.tolerance)
-                _write(folder / "state.pt", {"weights": model.state_dict(), "training": state})
+                self._keep(
+                    folder / "state.pt", {"weights": model.state_dict(), "training": state})
             self._trained_baseline = model.eval()
         return copy.deepcopy(self._trained_baseline)
 
@@ -223,27 +232,46 @@ def _stages(steps: Sequence[Step]) -> set[str]:
     return {pipeline.instantiate(step.as_dict()).stage for step in steps}
 
 
-def _write(file: Path, content: Any) -> None:
-    """``torch.save`` so that the file is whole or absent, whatever dies when."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+def _write(file: Path, content: Any) -> int:
+    """``torch.save`` so that the file is whole or absent, whatever dies when; its bytes."""
     partial = file.with_suffix(f".{os.getpid()}.partial")
     try:
-        with partial.open("wb") as stream:
+        with _opened(partial) as stream:
             torch.save(content, stream)
             stream.flush()
             os.fsync(stream.fileno())
+            size = stream.tell()
         partial.replace(file)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
+    return size
+
+
+def _opened(file: Path) -> BinaryIO:
+    """For writing, its folder made. An empty folder may be deleted just then: once more."""
+    for _ in range(10):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):
+            return file.open("wb")
+    return file.open("wb")
+
+
+def _read(file: Path, weights_only: bool) -> Any:
+    """What ``_write`` wrote; None when it is not there. It counts as used now."""
+    try:
+        os.utime(file)
+        with file.open("rb") as stream:
+            return torch.load(stream, weights_only=weights_only)
+    except FileNotFoundError:
+        return None
 
 
 def _restore(model: nn.Module, folder: Path) -> TrainingState | None:
     """Load weights and parametrizations into ``model``; the training state, None if not there."""
-    file = folder / "state.pt"
-    if not file.exists():
+    saved = _read(folder / "state.pt", weights_only=True)
+    if saved is None:
         return None
-    saved = torch.load(file, weights_only=True)
     model.load_state_dict(saved["weights"])
     state: TrainingState = saved["training"]
     return state

@@ -72,7 +72,7 @@ class Workshop:
             "build_key": build.key, "sha256": build.sha256, "file_bytes": len(build.content),
             "graph_key": build.graph_key, "probe_outputs": build.probe_outputs,
             "report": build.report, "built_steps": build.built_steps,
-            "reused_steps": build.reused_steps,
+            "reused_steps": build.reused_steps, "cached_bytes": build.cached_bytes,
             "evaluation": _evaluation(build.evaluation) if build.evaluation else None,
         }
 

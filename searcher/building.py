@@ -29,11 +29,12 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
                  directory: Path) -> dict[str, Any]:
     """Build and write model.onnx, checkpoint.pt, recipe.toml, figures.json into ``output``.
 
-    Builds are cached in ``directory/builds`` as a campaign's are. Raises UserError, BuildError.
+    Builds are cached in ``directory/builds`` as a campaign's are. For a candidate whose file was
+    dropped the figures say so (``dropped``). Raises UserError, BuildError.
     """
     if fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
-    steps, task_name, seed = _what(recipe, task, seed, directory)
+    steps, task_name, seed, sha256 = _what(recipe, task, seed, directory)
     # As the builders of a campaign: several threads wait for each other when anything else runs.
     torch.set_num_threads(1)
     with owned(directory):
@@ -47,6 +48,8 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
         baseline = builder.train(Recipe(), "full", target)
         figures = _figures(builder, build, baseline, steps, task_name, fidelity, seed)
         output.mkdir(parents=True, exist_ok=True)
+        if sha256 is not None:
+            figures["dropped"] = {"sha256": sha256, "same_bytes": build.sha256 == sha256}
         (output / "model.onnx").write_bytes(build.content)
         (output / "recipe.toml").write_text(steps.as_toml())
         (output / "figures.json").write_text(json.dumps(figures, indent=2))
@@ -55,15 +58,19 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
     return figures
 
 
-def _what(recipe: str, task: str | None, seed: int, directory: Path) -> tuple[Recipe, str, int]:
+def _what(recipe: str, task: str | None, seed: int,
+          directory: Path) -> tuple[Recipe, str, int, str | None]:
+    """Recipe, task and seed, and of a candidate whose file was dropped its sha256."""
     if recipe.endswith(".toml") or Path(recipe).is_file():
         if task is None:
             raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
-        return Recipe.from_toml(Path(recipe)), task, seed
+        return Recipe.from_toml(Path(recipe)), task, seed, None
     reading = Reading(directory)
     candidate = reading.candidate(recipe)
     _, campaign = reading.campaign(candidate.trial.campaign)
-    return Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed
+    sha256 = candidate.trial.sha256
+    dropped = sha256 if sha256 and not reading.artifact(sha256).is_file() else None
+    return Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed, dropped
 
 
 def _figures(builder: Builder, build: Build, baseline: Build, steps: Recipe, task: str,

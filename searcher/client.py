@@ -11,7 +11,13 @@ from typing import Any, Literal
 import httpx
 
 from agents import protocol
-from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
+from searcher.errors import (
+    DroppedError,
+    FleetfrontError,
+    LedgerError,
+    ProtocolError,
+    UserError,
+)
 from searcher.pinning import checked_fingerprint, pinned_context
 
 ADDRESS = "coordinator.json"
@@ -67,8 +73,9 @@ class CoordinatorClient:
     Requests that get no answer, or 503 and 507 (a ledger that cannot be written), are sent again
     with growing pauses for ``retry_for_s``: all of them may arrive twice without harm. Raises
     Unreachable after that, UserError for what the caller got wrong (400, 401, 403, 404),
-    ProtocolError for conflicts (409, 413, 426), LedgerError for 503 and 507. With ``fingerprint``
-    the certificate must be that one; without it, one that the system's authorities signed.
+    ProtocolError for conflicts (409, 413, 426), DroppedError for files that were dropped (410),
+    LedgerError for 503 and 507. With ``fingerprint`` the certificate must be that one; without it,
+    one that the system's authorities signed.
     """
 
     def __init__(
@@ -213,6 +220,12 @@ class CoordinatorClient:
             "kind": kind, "pool": pool, "payload": payload, "campaign": campaign,
             "priority": priority, "retry": retry, "queue_s": queue_s}))
 
+    def rebuild(self, sha256: str, campaign: str | None = None) -> dict[str, Any]:
+        """The job that builds a dropped file again; done with ``result["difference"]`` None, or
+        with reason ``different_bytes``. ProtocolError (409) when there is no recipe for it."""
+        query = {} if campaign is None else {"campaign": campaign}
+        return dict(self._json("POST", f"/v1/artifacts/{sha256}/rebuild", query=query))
+
     def wait_job(self, job: int, wait_s: float = 0.0) -> dict[str, Any]:
         """The job once it has ended, or as it is after ``wait_s``."""
         return dict(self._json(
@@ -356,8 +369,10 @@ def _encoded(body: Mapping[str, Any]) -> bytes:
 def _checked(answer: httpx.Response) -> httpx.Response:
     if answer.is_success:
         return answer
+    dropped = None
     try:
-        message = str(answer.json()["error"])
+        refusal = answer.json()
+        message, dropped = str(refusal["error"]), refusal.get("sha256")
     except (ValueError, KeyError, TypeError):
         # The answer to a HEAD has no text.
         message = _WITHOUT_TEXT.get(
@@ -366,4 +381,6 @@ def _checked(answer: httpx.Response) -> httpx.Response:
         raise LedgerError(message)
     if answer.status_code in (400, 401, 403, 404):
         raise UserError(message)
+    if answer.status_code == 410 and isinstance(dropped, str):
+        raise DroppedError(dropped, message)
     raise ProtocolError(message, answer.status_code)

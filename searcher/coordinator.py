@@ -12,6 +12,7 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 """
 
 import logging
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from searcher import rebuilding
 from searcher.admission import Admission
 from searcher.devices import inspected, payloads, queue, standing, wire
 from searcher.devices.enrolment import Host
@@ -28,7 +30,8 @@ from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
-from searcher.errors import LedgerError, ProtocolError
+from searcher.errors import DroppedError, LedgerError, ProtocolError
+from searcher.keeping import Keeping
 from searcher.ledger import campaigns, jobs, members, shares, spans
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
@@ -70,6 +73,7 @@ class Coordinator:
         self.admission = admission or Admission()
         self.campaigns_changed: Callable[[], None] = lambda: None
         self.artifacts = folder / "artifacts"
+        self.keeping = Keeping(store, folder, clock)
         self.workers: Workers = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
@@ -120,7 +124,7 @@ class Coordinator:
             if self.window.tick():
                 self._builders_may_lease()
             self.campaigns_changed()
-        except LedgerError as error:
+        except (LedgerError, sqlite3.Error) as error:
             log.error("%s", error)
             return TICK_AT_MOST_S
         ends = [queue.ends_at_s(job) for job in jobs.leased(self.store.db)]
@@ -162,21 +166,33 @@ class Coordinator:
         priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> JobRow:
         """The job for a request, new or known; it fails unless it is leased within ``queue_s``.
-        Raises ProtocolError (400, 404, 409)."""
+        Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
+        """
         payloads.check(kind, pool, payload)
         if "task" in payload:
             self.admission.check_task(payload["task"])
-        for sha256 in payloads.files_of(kind, payload):
-            self.artifact_path(sha256)
-            if kind != "inspect":
-                inspected.check(self.store.db, sha256)
+        if not queue.is_done(self.store.db, kind, pool, payload):
+            for sha256 in payloads.files_of(kind, payload):
+                self.keeping.touch(self.artifact_path(sha256))
+                if kind != "inspect":
+                    inspected.check(self.store.db, sha256)
         with self.store.atomic() as db:
             job = queue.submit(
                 db, kind, pool, payload, campaign, priority, retry, self.clock(), queue_s
             )
+        return self._queued(job)
+
+    def rebuild(self, sha256: str, campaign: str | None = None) -> JobRow:
+        """The job that builds a dropped file again. Raises ProtocolError (400, 404, 409)."""
+        path = self.artifacts / payloads.sha256_of(sha256, "sha256")
+        with self.store.atomic() as db:
+            job = rebuilding.submit(db, sha256, path.is_file(), campaign, self.clock())
+        return self._queued(job)
+
+    def _queued(self, job: JobRow) -> JobRow:
         if job.state == "queued":
             self._look_at_builders()
-            self.ring(pool)
+            self.ring(job.pool)
         return queue.job_of(self.store.db, job.id)
 
     def set_device_state(
@@ -200,9 +216,11 @@ class Coordinator:
         return device
 
     def artifact_path(self, sha256: str) -> Path:
-        """Where the file lies. Raises ProtocolError (400, 404)."""
+        """Where the file lies. Raises ProtocolError (400, 404; 410 when it is known but gone)."""
         path = self.artifacts / payloads.sha256_of(sha256, "sha256")
         if not path.is_file():
+            if files.is_known(self.store.db, sha256):
+                raise DroppedError(sha256)
             raise ProtocolError(f"There is no artifact {sha256}.", 404)
         return path
 
@@ -341,6 +359,7 @@ class Coordinator:
                 return
             now_s = self.clock()
             outcome = wire.outcome_of(db, job, content, self.artifacts, now_s)
+            outcome = rebuilding.judged(db, job, outcome)
             ended_s = self.clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
@@ -355,6 +374,8 @@ class Coordinator:
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=_about(job))
+        if job.pool == payloads.BUILDER and self.keeping.grew(*rebuilding.added(outcome)):
+            self.ring("disk")
         self._lease_over(job)
         self._finished(job)
 

@@ -5,6 +5,7 @@
     ├── BuildError         a candidate cannot be built; the campaign goes on without it
     ├── DeviceError        a device or its agent did not do what was asked
     ├── ProtocolError      a message on the wire is malformed, stale or of another version
+    │   └── DroppedError   a file is gone from the disk and can be built again
     └── LedgerError        the ledger cannot be opened, read or written
 
 Anything else that escapes is a defect of ours: exit code 2.
@@ -40,6 +41,17 @@ class ProtocolError(FleetfrontError):
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
         self.status = status
+
+
+class DroppedError(ProtocolError):
+    """A known file that is not on the disk any more, by ``sha256``."""
+
+    def __init__(self, sha256: str, message: str | None = None) -> None:
+        super().__init__(message or (
+            f"The file {sha256} is not on the disk any more: dropped to keep it within --keep, or "
+            "lost. Have it built again from its recipe: POST "
+            f"/v1/artifacts/{sha256}/rebuild."), 410)
+        self.sha256 = sha256
 
 
 class LedgerError(FleetfrontError):

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from searcher.client import CoordinatorClient, Kind
+from searcher.errors import DroppedError, ProtocolError
 
 Job = Mapping[str, Any]
 Then = Callable[[Job], None]
@@ -12,7 +13,10 @@ ENDED = ("done", "failed", "cancelled")
 
 
 class JobFlow:
-    """Submits jobs and hands each to its callback when it ends; single-threaded."""
+    """Submits jobs and hands each to its callback when it ends; single-threaded.
+
+    Files that were dropped to bound the disk are built again before the job that needs them.
+    """
 
     def __init__(self, client: CoordinatorClient, campaign: str, device: str) -> None:
         self._client, self._campaign, self._device = client, campaign, device
@@ -28,8 +32,30 @@ class JobFlow:
     def submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
         """The same request again is the same job, done or not; ``then`` runs in ``listen``."""
         pool = f"device:{self._device}" if kind == "measure" else "builder"
-        job = self._client.submit_job(kind, pool, payload, campaign=self._campaign,
-                                      priority=priority)
+        try:
+            job = self._client.submit_job(kind, pool, payload, campaign=self._campaign,
+                                          priority=priority)
+        except DroppedError as gone:
+            self._rebuild(gone.sha256, then, lambda: self.submit(kind, payload, priority, then))
+        else:
+            self._await(job, then)
+
+    def _rebuild(self, sha256: str, then: Then, go_on: Callable[[], None]) -> None:
+        """``go_on`` once the file is there again; ``then`` is handed a failed job if it cannot
+        be had any more."""
+        def rebuilt(job: Job) -> None:
+            if job["state"] == "done" and job["result"]["sha256"] == sha256:
+                go_on()
+            else:
+                why = job.get("message") or job.get("reason") or "the rebuild was withdrawn"
+                self._ended.append((then, _not_rebuilt(sha256, why)))
+
+        try:
+            self._await(self._client.rebuild(sha256, self._campaign), rebuilt)
+        except ProtocolError as error:
+            self._ended.append((then, _not_rebuilt(sha256, str(error))))
+
+    def _await(self, job: Job, then: Then) -> None:
         if job["state"] in ENDED:
             self._ended.append((then, job))
         else:
@@ -54,6 +80,11 @@ class JobFlow:
         while not found:
             self.listen(20.0)
         return found[0]
+
+
+def _not_rebuilt(sha256: str, why: str) -> Job:
+    return {"state": "failed", "result": None, "reason": "not_rebuilt",
+            "message": f"The dropped file {sha256} could not be built again: {why}"}
 
 
 def entry_of(job: Job, sha256: str) -> Mapping[str, Any]:

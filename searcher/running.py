@@ -303,8 +303,9 @@ def write_results(reading: Reading, name: str) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     document = reading.front(name)
     (folder / "front.json").write_text(json.dumps(document, indent=2))
-    save_files(document, folder / "files")
     write_report(reading, name, folder / "report.html")
+    # What an earlier `serve --keep` dropped is named in the report.
+    save_files(document, folder / "files")
     return document
 
 

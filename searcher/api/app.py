@@ -20,11 +20,18 @@ from searcher.agent_archive import agent_archive
 from searcher.api import agents, campaigns, jobs, lab, metrics, uploads
 from searcher.api.access import Gate, with_roles
 from searcher.api.bells import Bells
+from searcher.api.disk import bound_disk
 from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
 from searcher.api.wire_route import Express, add_to_openapi
 from searcher.coordinator import TICK_AT_MOST_S, Coordinator
-from searcher.errors import FleetfrontError, LedgerError, ProtocolError, UserError
+from searcher.errors import (
+    DroppedError,
+    FleetfrontError,
+    LedgerError,
+    ProtocolError,
+    UserError,
+)
 from searcher.ledger.tally import EndedJobs
 
 log = logging.getLogger(__name__)
@@ -51,11 +58,13 @@ def create_app(
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, bells, ended))
+        keeping = asyncio.create_task(bound_disk(coordinator.keeping, bells))
         try:
             yield
         finally:
             bells.close()
             ticking.cancel()
+            keeping.cancel()
             coordinator.stop()
             coordinator.store.opened = None
             coordinator.store.commit()
@@ -134,6 +143,8 @@ def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
 
 
 async def _ours(request: Request, error: Exception) -> Response:
+    if isinstance(error, DroppedError):
+        return _refusal(error.status, str(error), sha256=error.sha256)
     if isinstance(error, ProtocolError):
         return _refusal(error.status, str(error))
     if isinstance(error, UserError):

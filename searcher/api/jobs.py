@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from searcher.api.access import TheBells, TheCoordinator
-from searcher.api.schemas import JobRequest, Number
+from searcher.api.schemas import JobRequest, Name, Number
 from searcher.devices import queue
 from searcher.ledger import measurements
 from searcher.ledger.rows import JobRow
@@ -37,6 +37,18 @@ async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any
     return described(coordinator.submit(
         body.kind, body.pool, body.payload, body.campaign, body.priority, body.retry,
         body.queue_s))
+
+
+@router.post("/artifacts/{sha256}/rebuild")
+async def rebuild(
+    coordinator: TheCoordinator, sha256: str, campaign: Name | None = None
+) -> dict[str, Any]:
+    """The job that builds a dropped file again from its recipe, for ``campaign`` if one is named.
+
+    Once done, its result's ``difference`` is null, or tells what the new file has other than the
+    old one; ``reason`` is then ``different_bytes``.
+    """
+    return described(coordinator.rebuild(sha256, campaign))
 
 
 @router.get("/jobs/{job}")

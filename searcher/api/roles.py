@@ -43,6 +43,7 @@ ROUTES: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/jobs"): OPERATORS,
     ("PUT", "/v1/devices/{name}/state"): OPERATORS,
     ("POST", "/v1/enrolments"): OPERATORS,
+    ("POST", "/v1/artifacts/{sha256}/rebuild"): OPERATORS,
     ("GET", "/v1/tokens"): OPERATORS,
     ("POST", "/v1/tokens"): OPERATORS,
     ("DELETE", "/v1/tokens/{token}"): OPERATORS,

@@ -42,6 +42,7 @@ from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.errors import FleetfrontError, UserError
+from searcher.keeping import parse_bytes
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
 from searcher.lifeline import die_with_parent
@@ -146,6 +147,7 @@ class _Service:
             store, settings.directory, steady_clock(), host=Host.here(),
             rules=Rules(LeaseRules(settings.builder_ttl_s, settings.device_ttl_s)),
             admission=Admission(allowed, enrolled_only=allowed is not None))
+        self._coordinator.keeping.bound_bytes = settings.keep_bytes
         self._supervision = Supervision(self._coordinator)
         self._settings, self._listener, self._certificate = settings, listener, certificate
         self._address = _address(settings, listener.getsockname()[1], certificate)
@@ -264,6 +266,8 @@ def _settings(arguments: Sequence[str]) -> tuple[Settings, int | None]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free one")
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
+    parser.add_argument("--keep", metavar="SIZE",
+                        help="bound on artifacts/ and builds/, such as 50GB; default: none")
     parser.add_argument("--builder-command", action="append", metavar="WORD", default=[],
                         help="the builder's command, word by word, instead of the shipped one")
     parser.add_argument("--largest-upload", type=int, default=Settings.largest_upload_bytes,
@@ -277,6 +281,7 @@ def _settings(arguments: Sequence[str]) -> tuple[Settings, int | None]:
         options.dir.absolute(), options.host, options.port, options.builders,
         builder_command=tuple(options.builder_command),
         largest_upload_bytes=options.largest_upload, builder_ttl_s=options.builder_ttl_s,
+        keep_bytes=None if options.keep is None else parse_bytes(options.keep),
         device_ttl_s=options.device_ttl_s)
     return settings, options.parent_pid
 

@@ -31,6 +31,7 @@ class Settings:
     advertise: str | None = None
     log_format: LogFormat = "text"
     log_level: str = "info"
+    keep_bytes: int | None = None
     builder_command: tuple[str, ...] = ()
     largest_upload_bytes: int = LARGEST_UPLOAD_BYTES
     builder_ttl_s: float = LeaseRules.builder_ttl_s

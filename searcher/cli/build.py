@@ -26,3 +26,8 @@ def command(
                f"{figures['file_ratio']:.1f}x smaller than the baseline, "
                f"{values['macs'] / 1e6:.3f} M MACs, validation {share_text(values['accuracy'])} "
                f"(baseline {share_text(figures['baseline']['accuracy'])})")
+    if "dropped" in figures:
+        dropped = figures["dropped"]
+        typer.echo(f"the file {dropped['sha256']} of {recipe} had been dropped from {directory}; "
+                   + ("this is the same, byte by byte" if dropped["same_bytes"] else
+                      f"this one is another: {figures['sha256']}"))

@@ -17,6 +17,7 @@ from searcher.cli.options import (
     share_text,
     time_text,
 )
+from searcher.errors import UserError
 
 
 def command(
@@ -34,7 +35,7 @@ def command(
     document = Reading(directory).front(campaign, where, device)
     emit(document, front_rows(document), format, lambda: print_front(document))
     if save is not None:
-        save_files(document, save)
+        _save(document, save, directory)
 
 
 def front_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
@@ -81,9 +82,37 @@ def _row(point: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
     ]
 
 
-def save_files(document: dict[str, Any], folder: Path) -> None:
-    """Copy every point's file into ``folder``, named by campaign and number."""
+def _save(document: dict[str, Any], folder: Path, directory: Path) -> None:
+    """Raises UserError that names the files which are not there and cannot be built now."""
+    from searcher.fetching import have_built, how_to_get
+    from searcher.running import connect
+
+    gone = save_files(document, folder)
+    if not gone:
+        return
+    try:
+        client = connect(directory)
+    except UserError as error:
+        raise UserError(how_to_get(directory, gone, folder)) from error
+    with client:
+        if not client.healthy():
+            raise UserError(how_to_get(directory, gone, folder))
+        have_built(client, gone, lambda line: typer.echo(line, err=True))
+    save_files(document, folder)
+
+
+def save_files(document: dict[str, Any], folder: Path) -> dict[str, str]:
+    """Copy every point's file into ``folder``, named by campaign and number.
+
+    Candidate and sha256 of those whose file was dropped.
+    """
+    from searcher.fetching import missing
+
     folder.mkdir(parents=True, exist_ok=True)
-    for point in (document["baseline"], *document["points"]):
-        name = point["candidate"].replace("/", "-")
-        shutil.copyfile(point["artifact"], folder / f"{name}.onnx")
+    points = (document["baseline"], *document["points"])
+    gone = missing(points)
+    for point in points:
+        if point["candidate"] not in gone:
+            name = point["candidate"].replace("/", "-")
+            shutil.copyfile(point["artifact"], folder / f"{name}.onnx")
+    return gone

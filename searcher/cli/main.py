@@ -16,6 +16,7 @@ from searcher.cli import (
     devices,
     doctor,
     front,
+    ledger,
     measure,
     pause,
     report,
@@ -45,7 +46,7 @@ for module in (
         name=module.__name__.rpartition(".")[2],
         context_settings=getattr(module, "SETTINGS", None),
     )(module.command)
-for group in (device, token):
+for group in (device, token, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 INTERRUPTED = 130

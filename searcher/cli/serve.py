@@ -46,6 +46,9 @@ def command(
     tasks: Annotated[list[str] | None, typer.Option(
         help="A Python task that campaigns may name, as package.module:factory; may be repeated.",
     )] = None,
+    keep: Annotated[str | None, typer.Option(
+        help="Bound on artifacts and builds, such as 50GB; what no front, job or running trial "
+             "needs is then dropped, oldest first, and built again on demand.")] = None,
     largest_upload: Annotated[int, typer.Option(
         min=1, help="Bytes of the largest file that may be uploaded.")] = 2_000_000_000,
     log_format: Annotated[LogForm, typer.Option(
@@ -58,11 +61,13 @@ def command(
     from searcher.api.logs import configure
     from searcher.api.server import serve
     from searcher.api.settings import Settings
+    from searcher.keeping import parse_bytes
     from searcher.running import check_disk
 
     settings = Settings(
         directory.absolute(), host, port, builders, searches, tuple(tasks or ()), tls, certificate,
         key, insecure_plain_http, advertise, log_format.value, log_level.value,
+        keep_bytes=None if keep is None else parse_bytes(keep),
         largest_upload_bytes=largest_upload)
     directory.mkdir(parents=True, exist_ok=True)
     check_disk(directory)

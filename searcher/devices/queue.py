@@ -81,6 +81,12 @@ def _refuse_removed(db: Database, pool: str) -> None:
         )
 
 
+def is_done(db: Database, kind: str, pool: str, payload: Mapping[str, Any]) -> bool:
+    """Whether the same was asked before and has its result: no file is needed any more."""
+    known = jobs.by_key(db, payloads.key_of(kind, pool, payload))
+    return known is not None and known.state == "done"
+
+
 def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: float) -> JobRow:
     """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
     ttl_s = rules.ttl_s(job.pool)

@@ -109,6 +109,7 @@ def _store_build(
             db, job, payloads.table_of(evaluation, "evaluation"), sha256, None, now_s),
         "built_steps": payloads.whole_of(result.get("built_steps", 0), "built_steps"),
         "reused_steps": payloads.whole_of(result.get("reused_steps", 0), "reused_steps"),
+        "cached_bytes": payloads.whole_of(result.get("cached_bytes", 0), "cached_bytes"),
     }
 
 

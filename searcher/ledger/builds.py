@@ -57,7 +57,8 @@ def put_artifact(
     target: dict[str, Any] | None = None, number_format: str = "float32",
     probe_outputs: list[float] | None = None,
 ) -> None:
-    """A file. What was unknown when it was first seen (a user's own file) is filled in later."""
+    """A file that is there now, dropped before or not. What was unknown when it was first seen (a
+    user's own file) is filled in later."""
     outputs = None if probe_outputs is None else array("d", probe_outputs).tobytes()
     db.execute(
         """INSERT INTO artifacts (sha256, file_bytes, build_key, target, number_format,
@@ -68,7 +69,8 @@ def put_artifact(
              build_key = coalesce(build_key, excluded.build_key),
              target = coalesce(target, excluded.target),
              origin = CASE WHEN excluded.build_key IS NULL THEN origin ELSE 'build' END,
-             probe_outputs = coalesce(probe_outputs, excluded.probe_outputs)""",
+             probe_outputs = coalesce(probe_outputs, excluded.probe_outputs),
+             dropped_s = NULL""",
         [sha256, file_bytes, build_key, None if target is None else text(target), number_format,
          outputs, now_s],
     )

@@ -89,13 +89,15 @@ def waited_too_long(db: Database, now_s: float, limit: int = 1000) -> list[JobRo
     )
 
 
-def start_over(db: Database, job_id: int) -> None:
-    """A failed or cancelled job is queued again, its strikes forgotten."""
+def start_over(db: Database, job_id: int, done_too: bool = False) -> None:
+    """A failed or cancelled job is queued again, its strikes forgotten; one that is done only
+    with ``done_too``: its result goes."""
     db.execute(
         """UPDATE jobs SET state = 'queued', strikes = 0, cancel_requested = 0, reason = NULL,
              message = NULL, result = NULL, result_sha256 = NULL, finished_s = NULL,
-             finished_seq = NULL WHERE id = ? AND state IN ('failed', 'cancelled')""",
-        [job_id],
+             finished_seq = NULL
+           WHERE id = ? AND (state IN ('failed', 'cancelled') OR ? AND state = 'done')""",
+        [job_id, int(done_too)],
     )
 
 

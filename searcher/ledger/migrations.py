@@ -64,12 +64,23 @@ def refuse_newer(found: int, known: int = schema.VERSION) -> None:
         )
 
 
+def _refuse_damaged(db: Database) -> None:
+    """A migration writes everywhere; what a damaged file still holds is not to be risked."""
+    said = [str(row[0]) for row in db.execute("PRAGMA quick_check(3)")]
+    if said != ["ok"]:
+        raise LedgerError(
+            f"The ledger is damaged ({'; '.join(said)}) and was not migrated. Put a backup in its "
+            "place; fleetfront ledger check tells more."
+        )
+
+
 def bring_up_to_date(
     db: Database, steps: Mapping[int, Step] = STEPS, known: int = schema.VERSION
 ) -> None:
     """Create the tables in an empty file, or migrate from the stored version to ``known``.
 
-    Raises LedgerError for a newer version or a missing step; the file is then unchanged.
+    Raises LedgerError for a newer version, a missing step, or a damaged file of an older version;
+    the file is then unchanged.
     """
     found = stored_version(db)
     if found is None:
@@ -79,6 +90,8 @@ def bring_up_to_date(
             db.execute("INSERT INTO meta VALUES ('schema_version', ?)", [str(schema.VERSION)])
         return
     refuse_newer(found, known)
+    if found < known:
+        _refuse_damaged(db)
     for version in range(found, known):
         if version not in steps:
             raise LedgerError(f"No migration leads from ledger version {version} to {known}.")

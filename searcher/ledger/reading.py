@@ -12,7 +12,7 @@ from sqlite_utils import Database
 from searcher.errors import LedgerError
 from searcher.ledger import schema
 from searcher.ledger.migrations import refuse_newer, stored_version
-from searcher.ledger.store import BUSY_TIMEOUT_S
+from searcher.ledger.store import BUSY_TIMEOUT_S, is_damage
 
 
 @contextmanager
@@ -20,8 +20,21 @@ def open_ledger(path: Path) -> Iterator[Database]:
     """A read-only connection for the query functions of this package.
 
     Sees every commit so far and none of a running transaction; works while a coordinator writes.
-    Raises LedgerError when there is no ledger, it is damaged, or a newer program wrote it.
+    Raises LedgerError when there is no ledger, it is damaged, or another version's.
     """
+    with open_any_version(path) as db:
+        found = stored_version(db)
+        if found is not None and found < schema.VERSION:
+            raise LedgerError(
+                f"it has schema version {found}, this fleetfront reads version {schema.VERSION}. "
+                f"Bring it up to date: fleetfront ledger check --dir {path.parent}"
+            )
+        yield db
+
+
+@contextmanager
+def open_any_version(path: Path) -> Iterator[Database]:
+    """As ``open_ledger``, an older ledger too."""
     if not path.is_file():
         raise LedgerError(f"There is no ledger {path}. Run a campaign there, or name its --dir.")
     # Without write access to the folder SQLite cannot make the shared-memory file of WAL.
@@ -41,13 +54,12 @@ def open_ledger(path: Path) -> Iterator[Database]:
         if found is None:
             raise LedgerError("the file is empty")
         refuse_newer(found)
-        if found < schema.VERSION:
-            raise LedgerError(
-                f"it has schema version {found}, this fleetfront reads version {schema.VERSION}. "
-                f"Bring it up to date: fleetfront ledger check --dir {path.parent}"
-            )
         yield db
     except sqlite3.Error as error:
+        if is_damage(error):
+            raise LedgerError(
+                f"The ledger {path} is damaged: {error}. See what is lost: fleetfront ledger "
+                f"check --dir {path.parent}") from error
         raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
     except LedgerError as error:
         raise LedgerError(f"{path}: {error}") from error

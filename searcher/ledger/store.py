@@ -39,10 +39,21 @@ def translated(error: sqlite3.Error, path: Path) -> LedgerError:
             f"No room is left for the ledger {path} ({error}). Free some space; nothing that was "
             "acknowledged is lost and the same request may be sent again."
         )
+    if is_damage(error):
+        return LedgerUnavailable(
+            f"The ledger {path} is damaged: {error}. Stop the coordinator and put a backup in its "
+            f"place; what is damaged: fleetfront ledger check --dir {path.parent}"
+        )
     return LedgerUnavailable(
         f"The ledger {path} cannot be written: {error} ({name}). Check the disk and permissions "
         "of its folder; the same request may be sent again."
     )
+
+
+def is_damage(error: sqlite3.Error) -> bool:
+    """Whether the file itself is at fault: bytes were overwritten, or it is no database."""
+    name = getattr(error, "sqlite_errorname", "") or ""
+    return name.startswith("SQLITE_CORRUPT") or name == "SQLITE_NOTADB"
 
 
 class Batch:
@@ -110,6 +121,8 @@ class Store:
             bring_up_to_date(self.db)
         except sqlite3.Error as error:
             self.db.close()
+            if is_damage(error):
+                raise translated(error, path) from error
             raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
         except LedgerError as error:
             self.db.close()

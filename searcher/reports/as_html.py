@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from searcher.cli.front import front_rows, recipe_text
 from searcher.cli.options import bytes_text, share_text, time_text
+from searcher.fetching import missing
 from searcher.reading import Candidate, Reading
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
@@ -38,7 +39,7 @@ def write_report(reading: Reading, campaign: str | None, output: Path) -> None:
         f"<meta name='viewport' content='width=device-width'><style>{STYLE}</style>"
         f"<script>{get_plotlyjs()}</script></head><body><h1>{title}</h1>"
         f"<p class='note'>{_counts(status, front)}</p>{charts}"
-        f"<h2>The front</h2><div class='scroll'>{_table(front)}</div>"
+        f"<h2>The front</h2><div class='scroll'>{_table(front)}</div>{_dropped(front)}"
         f"<h2>How each figure was measured</h2>{_method(reading, front, everyone)}"
         "</body></html>", encoding="utf-8")
 
@@ -135,6 +136,16 @@ def _table(front: dict[str, Any]) -> str:
              "smaller", "recipe")
     return ("<table><tr>" + "".join(f"<th>{h}</th>" for h in heads) + "</tr>"
             + "".join(rows) + "</table>")
+
+
+def _dropped(front: dict[str, Any]) -> str:
+    gone = missing((front["baseline"], *front["points"]))
+    if not gone:
+        return ""
+    named = ", ".join(f"{html.escape(name)} (<code>{sha256}</code>)"
+                      for name, sha256 in gone.items())
+    return (f"<p class='note'>Files that were dropped to bound the disk and are built again on "
+            f"demand (<code>fleetfront front --save</code>): {named}.</p>")
 
 
 def _with_interval(point: dict[str, Any], name: str) -> str:

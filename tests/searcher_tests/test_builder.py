@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+import searcher.builder
 from searcher.builder import MEMORY_PREFIXES, Build, Builder
 from searcher.errors import BuildError
 from searcher.recipe import Recipe, Step
@@ -304,3 +306,53 @@ def test_a_full_disk_leaves_no_half_file(builder: Builder, builds: Path,
     assert not (builds / key / "state.pt").exists()
     assert not list(builds.glob("*/*.partial")), "what was half written takes no room"
     assert Builder(builder.task, 0, builds).train(steps, "short", TARGET).evaluation is not None
+
+
+def test_the_same_bytes_after_the_cache_was_deleted(tiny: Task, tmp_path: Path) -> None:
+    steps = recipe(PRUNE, CODES, TUNE, INT8)
+    first = Builder(tiny, 0, tmp_path).train(steps, "full", TARGET)
+    kept = sum(f.stat().st_size for f in tmp_path.rglob("*.pt"))
+    assert first.cached_bytes == kept > 0
+    for folder in list(tmp_path.iterdir()):
+        shutil.rmtree(folder)
+    again = Builder(tiny, 0, tmp_path).train(steps, "full", TARGET)
+    assert again.content == first.content
+    assert (counts(again), again.cached_bytes) == ((4, 0), kept)
+    reused = Builder(tiny, 0, tmp_path).train(steps, "full", TARGET)
+    assert (reused.content, reused.cached_bytes) == (first.content, 0)
+
+
+def test_what_is_used_again_is_young_again(builder: Builder, builds: Path) -> None:
+    steps = recipe(PRUNE, TUNE)
+    builder.train(steps, "short", TARGET)
+    for file in builds.rglob("*.pt"):
+        os.utime(file, (1.0, 1.0))
+    Builder(builder.task, 0, builds).train(steps, "short", TARGET)
+    old = {f.parent.name for f in builds.rglob("*.pt") if f.stat().st_mtime == 1.0}
+    assert builder.build_key(steps.steps, "short") not in old
+    assert builder.build_key(steps.steps[:1], "untrained") not in old
+
+
+@pytest.mark.parametrize("gone", ["short", "full", "structure"])
+def test_the_cache_may_go_while_a_builder_builds(
+        tiny: Task, builds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        gone: str) -> None:
+    """Just after a file was written or found, its folder is deleted."""
+    steps = recipe(PRUNE, TUNE)
+    whole = Builder(tiny, 0, tmp_path / "apart").train(steps, "full", TARGET)
+    builder = Builder(tiny, 0, builds)
+    keys = {"short": builder.build_key(steps.steps, "short"),
+            "full": builder.build_key(steps.steps, "full"),
+            "structure": builder.build_key(steps.steps[:1], "untrained")}
+    write, deleted = searcher.builder._write, []
+
+    def lost(file: Path, content: Any) -> int:
+        size = write(file, content)
+        if file.parent.name == keys[gone] and not deleted:
+            deleted.append(file)
+            shutil.rmtree(file.parent)
+        return size
+
+    monkeypatch.setattr(searcher.builder, "_write", lost)
+    assert builder.train(steps, "full", TARGET).content == whole.content
+    assert deleted

@@ -62,7 +62,8 @@ def test_compress_train_evaluate(workshop: Workshop) -> None:
         assert hashlib.sha256(content).hexdigest() == result["sha256"]
         assert len(content) == result["file_bytes"]
         assert set(result) == {"build_key", "sha256", "file_bytes", "graph_key", "probe_outputs",
-                               "report", "built_steps", "reused_steps", "evaluation"}
+                               "report", "built_steps", "reused_steps", "cached_bytes",
+                               "evaluation"}
     work(client, workshop, lease("evaluate", {
         "task": TINY, "sha256": short["sha256"], "split": "validation"}))
     assert client.done[2]["evaluation"] == short["evaluation"] and not client.failed

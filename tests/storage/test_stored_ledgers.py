@@ -4,24 +4,41 @@ import shutil
 from pathlib import Path
 
 import pytest
-from sqlite_utils import Database
 
 from searcher.errors import LedgerError
-from searcher.ledger import builds, campaigns, jobs, measurements, spans, trials
-from searcher.ledger.reading import open_ledger
+from searcher.ledger import builds, campaigns, files, jobs, measurements, members, spans, trials
+from searcher.ledger.care import check, tables_of
+from searcher.ledger.migrations import stored_version
+from searcher.ledger.reading import open_any_version, open_ledger
+from searcher.ledger.schema import VERSION
 from searcher.ledger.store import Store
 from tests.searcher_tests.devices.laboratory import Laboratory
-from tests.storage.make_v1 import STORED
+from tests.searcher_tests.ledger.damage import overwrite_middle
+from tests.storage import make_v1, make_v2
+
+STORED = {1: make_v1.STORED, 2: make_v2.STORED}
 
 
-@pytest.fixture
-def stored(tmp_path: Path) -> Path:
+@pytest.fixture(params=STORED)
+def stored(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     path = tmp_path / "ledger.db"
-    shutil.copy(STORED, path)
+    shutil.copy(STORED[request.param], path)
     return path
 
 
-def test_version_1_opens_and_keeps_its_content(stored: Path) -> None:
+@pytest.fixture
+def first(tmp_path: Path) -> Path:
+    return Path(shutil.copy(make_v1.STORED, tmp_path / "ledger.db"))
+
+
+def test_every_version_has_a_stored_ledger() -> None:
+    assert sorted(STORED) == list(range(1, VERSION + 1))
+    for version, path in STORED.items():
+        with open_any_version(path) as db:
+            assert stored_version(db) == version
+
+
+def test_it_opens_and_keeps_its_content(stored: Path) -> None:
     store = Store(stored)
     db = store.db
     campaign = campaigns.get(db, "digits")
@@ -40,36 +57,57 @@ def test_version_1_opens_and_keeps_its_content(stored: Path) -> None:
     store.close()
 
 
-def test_version_1_goes_on(stored: Path) -> None:
+def test_it_goes_on(stored: Path) -> None:
     lab = Laboratory.open(stored.parent)
     builder = lab.builder()
     lab.done(builder, lab.leased(builder))
     lab.store.close()
 
 
-def test_an_older_ledger_is_read_only_after_its_coordinator_brought_it_up_to_date(
-        stored: Path) -> None:
-    with pytest.raises(LedgerError, match="schema version 1"), open_ledger(stored):
+def test_version_2_keeps_what_the_daemon_added(tmp_path: Path) -> None:
+    store = Store(Path(shutil.copy(make_v2.STORED, tmp_path / "ledger.db")))
+    db = store.db
+    campaign, device = campaigns.get(db, "digits"), members.device(db, "local_cpu")
+    assert campaign is not None and campaign.priority == 7
+    assert device is not None
+    assert (device.state, device.strikes, device.reason) == ("quarantined", 2, "two hangs")
+    upload = builds.artifact(db, make_v2.UPLOADED)
+    assert upload is not None
+    assert (upload.origin, upload.inspection) == ("upload", {"opset": 13})
+    [build] = builds.of_recipe(db, trials.history(db, "digits")[0].recipe)
+    assert files.is_dropped(db, build.sha256)
+    assert [row["name"] for row in db.query("SELECT * FROM tokens")] == ["reader"]
+    assert [row["used_s"] for row in db.query("SELECT * FROM shares")] == [12.5]
+    assert [row["n"] for row in db.query(
+        "SELECT count(*) AS n FROM jobs WHERE queue_until_s IS NOT NULL")] == [1]
+    store.close()
+
+
+def test_an_older_ledger_is_read_only_after_it_was_brought_up_to_date(first: Path) -> None:
+    with pytest.raises(LedgerError, match="schema version 1.*fleetfront ledger check"), \
+            open_ledger(first):
         pass
-    Store(stored).close()
-    with open_ledger(stored) as db:
+    report = check(first.parent)
+    assert [f.found for f in report.findings if f.check == "version"] == [
+        f"brought from schema version 1 to {VERSION}"]
+    with open_ledger(first) as db:
         assert trials.counts(db, "digits")["complete"] == 1
+
+
+def test_a_damaged_ledger_is_not_migrated(first: Path) -> None:
+    overwrite_middle(first)
+    before = first.read_bytes()
+    with pytest.raises(LedgerError, match=r"is damaged"):
+        Store(first)
+    with first.open("rb") as file:
+        head = file.read(18)
+        assert head == before[:18]
+        file.seek(28)
+        assert file.read() == before[28:], "but for the header's mark of WAL"
 
 
 def test_a_migrated_ledger_has_the_tables_of_a_new_one(stored: Path, tmp_path: Path) -> None:
     fresh, old = Store(tmp_path / "fresh.db"), Store(stored)
-    assert _tables(fresh.db) == _tables(old.db)
+    assert tables_of(fresh.db) == tables_of(old.db)
     fresh.close()
     old.close()
-
-
-def _tables(db: Database) -> dict[str, object]:
-    """Columns of every table and index, whatever statements made them."""
-    names = [row[0] for row in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-    indexes = db.execute(
-        "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
-    return {
-        **{name: [tuple(c)[1:] for c in db.execute(f"PRAGMA table_info({name})")]
-           for name in names},
-        **{f"{name} of {table}": [tuple(c) for c in db.execute(f"PRAGMA index_info({name})")]
-           for name, table in indexes.fetchall()}}

@@ -68,10 +68,12 @@ while True:
 class Server:
     """A coordinator process on ``folder``, ready to serve."""
 
+    own_builder = True
+
     def __init__(self, folder: Path, *arguments: str) -> None:
         script = folder.parent / "builder.py"
         script.write_text(BUILDER)
-        words = [sys.executable, str(script)]
+        words = [sys.executable, str(script)] if self.own_builder else []
         self.folder = folder
         self.process = subprocess.Popen(
             [sys.executable, "-m", "searcher.api.server", "--dir", str(folder),
@@ -256,6 +258,7 @@ def test_refusals_before_serving(tmp_path: Path) -> None:
         refused = {
             "Add --tls": ["--host", "0.0.0.0"],
             "Choose another --port": ["--port", str(taken.getsockname()[1])],
+            "is no size": ["--keep", "5 parsecs"],
         }
         for complaint, arguments in refused.items():
             ended = subprocess.run(

@@ -1,0 +1,35 @@
+"""The bound on the disk beside the requests: a pass now and then, one small step at a time."""
+
+import asyncio
+import logging
+import sqlite3
+
+from searcher.api.bells import Bells
+from searcher.errors import LedgerError
+from searcher.keeping import YOUNG_S, Keeping
+
+log = logging.getLogger(__name__)
+
+TOPIC = "disk"
+PAUSE_S = 0.002
+"""Between steps, so that requests get at least as much of the core."""
+AFTER_ERROR_S = 30.0
+
+
+async def bound_disk(keeping: Keeping, bells: Bells) -> None:
+    """Runs until cancelled or the bells close; whoever rings ``TOPIC`` has found a pass due."""
+    if keeping.bound_bytes is None:
+        return
+    steps = keeping.begin()
+    while not bells.closing:
+        try:
+            for slow in steps:
+                if slow is not None:
+                    await asyncio.to_thread(slow)
+                await asyncio.sleep(PAUSE_S)
+        except (LedgerError, sqlite3.Error, OSError) as error:
+            log.error("the disk is not kept within --keep: %s", error)
+            await bells.wait(TOPIC, AFTER_ERROR_S)
+        while not bells.closing and not keeping.due:
+            await bells.wait(TOPIC, YOUNG_S)
+        steps = keeping.steps()

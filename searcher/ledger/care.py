@@ -1,0 +1,253 @@
+"""Whether a ledger is whole: its file, its tables, its artifacts, its jobs, its counters."""
+
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import zstandard
+from sqlite_utils import Database
+
+from searcher.errors import LedgerError, UserError
+from searcher.ledger import measurements, schema
+from searcher.ledger.migrations import stored_version
+from searcher.ledger.reading import open_any_version, open_ledger
+from searcher.ledger.store import Store
+from searcher.ownership import owned
+
+State = Literal["ok", "note", "wrong"]
+SHOWN = 3
+FROM_BACKUP = ("stop what serves it and put a backup in its place (fleetfront ledger backup makes "
+               "them); without one: sqlite3 ledger.db .recover")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at; a ``note`` mends itself or is no more than untidy."""
+
+    check: str
+    state: State
+    found: str
+    mend: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """``served``: another process owns the folder, so that nothing was changed."""
+
+    served: bool
+    findings: list[Finding]
+
+    @property
+    def is_whole(self) -> bool:
+        return all(finding.state != "wrong" for finding in self.findings)
+
+
+def check(directory: Path, deep: bool = False) -> Report:
+    """Bring the ledger of ``directory`` up to date unless it is served, and look it over.
+
+    ``deep`` also reads every artifact and every stored sample. Raises LedgerError when there is no
+    ledger, or it is none of this program's.
+    """
+    path = directory / "ledger.db"
+    if not path.is_file():
+        raise LedgerError(f"There is no ledger {path}. Run a campaign there, or name its --dir.")
+    with ExitStack() as stack:
+        served = False
+        try:
+            stack.enter_context(owned(directory))
+        except UserError:
+            served = True
+        findings = [_integrity(path)]
+        if findings[0].state == "wrong":
+            return Report(served, findings)
+        if not served:
+            findings.append(_up_to_date(path))
+        with open_ledger(path) as db:
+            findings += _looked_over(db, directory / "artifacts", served, deep)
+    return Report(served, findings)
+
+
+def _integrity(path: Path) -> Finding:
+    """SQLite's own check, before anything is written."""
+    try:
+        with open_any_version(path) as db:
+            said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(20)")]
+    except LedgerError as error:
+        if not isinstance(error.__cause__, sqlite3.Error):
+            raise
+        said = [str(error.__cause__)]
+    if said == ["ok"]:
+        return Finding("integrity", "ok", "every page and index is as it should be")
+    return Finding("integrity", "wrong", _some(said), FROM_BACKUP)
+
+
+def _up_to_date(path: Path) -> Finding:
+    with open_any_version(path) as db:
+        before = stored_version(db)
+    Store(path).close()
+    if before == schema.VERSION:
+        return Finding("version", "ok", f"schema version {before}")
+    return Finding("version", "note", f"brought from schema version {before} to {schema.VERSION}")
+
+
+def _looked_over(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[Finding]:
+    yield _foreign_keys(db)
+    yield _tables(db)
+    yield _references(db)
+    yield _counters(db)
+    yield from _leases(db)
+    yield from _files(db, artifacts, served, deep)
+    if deep:
+        yield _samples(db)
+
+
+def _foreign_keys(db: Database) -> Finding:
+    rows = db.execute("PRAGMA foreign_key_check").fetchall()
+    if not rows:
+        return Finding("foreign keys", "ok", "every row that is named exists")
+    said = [f"{row[0]} row {row[1]} names a row of {row[2]} that does not exist" for row in rows]
+    return Finding("foreign keys", "wrong", _some(said), FROM_BACKUP)
+
+
+def tables_of(db: Database) -> dict[str, object]:
+    """Columns of every table and of every index, whatever statements made them."""
+    names = [row[0] for row in db.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
+    indexes = db.execute(
+        "SELECT name, tbl_name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+    return {
+        **{name: [tuple(c)[1:] for c in db.execute(f"PRAGMA table_info({name})")]
+           for name in names},
+        **{f"index {name} of {table}": [tuple(c) for c in db.execute(f"PRAGMA index_info({name})")]
+           for name, table in indexes.fetchall()}}
+
+
+def _tables(db: Database) -> Finding:
+    fresh = Database(sqlite3.connect(":memory:"), execute_plugins=False)
+    for statement in schema.STATEMENTS:
+        fresh.execute(statement)
+    wanted, found = tables_of(fresh), tables_of(db)
+    fresh.close()
+    odd = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
+    if not odd:
+        return Finding("tables", "ok", f"as schema version {schema.VERSION} has them")
+    said = [f"{name} is {_how(name in wanted, name in found)}" for name in odd]
+    return Finding("tables", "wrong", _some(said), "undo what another program changed, or "
+                   + FROM_BACKUP)
+
+
+def _how(wanted: bool, found: bool) -> str:
+    return "missing" if not found else "changed" if wanted else "not fleetfront's"
+
+
+def _references(db: Database) -> Finding:
+    """Files that builds and trials name; no foreign key holds these."""
+    said = [f"{table[:-1]} {row[0]} names the unknown file {row[1]}"
+            for table, key in (("builds", "key"), ("trials", "id"))
+            for row in db.execute(
+                f"SELECT t.{key}, t.sha256 FROM {table} t WHERE t.sha256 IS NOT NULL AND NOT "
+                "EXISTS (SELECT 1 FROM artifacts a WHERE a.sha256 = t.sha256)")]
+    if not said:
+        return Finding("references", "ok", "every build and trial names a file that is known")
+    return Finding("references", "wrong", _some(said), FROM_BACKUP)
+
+
+def _counters(db: Database) -> Finding:
+    said = []
+    for counter, column in (("fence", "fence"), ("finished", "finished_seq")):
+        row = db.execute("SELECT value FROM counters WHERE name = ?", [counter]).fetchone()
+        used = db.execute(f"SELECT coalesce(max({column}), 0) FROM jobs").fetchone()[0]
+        if row is None or row[0] < used:
+            said.append(f"{counter} is at {row and row[0]}, but {used} was given out")
+    if not said:
+        return Finding("counters", "ok", "no number will be given out twice")
+    return Finding("counters", "wrong", _some(said), FROM_BACKUP)
+
+
+def _leases(db: Database) -> Iterator[Finding]:
+    nobody = [f"job {row[0]}" for row in db.execute(
+        """SELECT id FROM jobs WHERE state = 'leased'
+           AND (holder IS NULL OR fence IS NULL OR lease_expires_s IS NULL)""")]
+    gone = [f"job {row[0]} by {row[1]}" for row in db.execute(
+        """SELECT j.id, a.name FROM jobs j JOIN agents a ON a.id = j.holder
+           WHERE j.state = 'leased' AND a.revoked_s IS NOT NULL""")]
+    if nobody:
+        yield Finding("leases", "wrong", f"leased by nobody: {_some(nobody)}",
+                      "start the coordinator: it queues them again")
+    elif gone:
+        yield Finding("leases", "note", f"leased by who is revoked: {_some(gone)}",
+                      "nothing: the coordinator queues them again when the lease ends")
+    else:
+        yield Finding("leases", "ok", "every leased job has a holder")
+
+
+def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[Finding]:
+    there = {p.name: p.stat().st_size for p in artifacts.iterdir()} if artifacts.is_dir() else {}
+    missing, damaged, dropped, known = [], [], 0, set()
+    for sha256, file_bytes, gone in db.execute(
+            "SELECT sha256, file_bytes, dropped_s FROM artifacts").fetchall():
+        known.add(sha256)
+        if sha256 not in there:
+            dropped += gone is not None
+            if gone is None and not _is_there(db, artifacts / sha256):
+                missing.append(f"{sha256} ({file_bytes} bytes)")
+        elif there[sha256] != file_bytes:
+            damaged.append(f"{sha256} has {there[sha256]} bytes, not {file_bytes}")
+        elif deep and _digest(artifacts / sha256) not in (sha256, None):
+            damaged.append(f"{sha256} has another content")
+    orphans = {name: size for name, size in there.items() if name not in known
+               and not (served and name.startswith("."))}
+    if missing:
+        yield Finding("files", "wrong", f"missing: {_some(missing)}",
+                      "put them back; of built ones serve the folder and have them built again")
+    if damaged:
+        yield Finding("files", "wrong", f"damaged: {_some(damaged)}",
+                      "delete these files, then serve the folder and have them built again")
+    if not missing and not damaged:
+        how = "read and compared" if deep else "present with their size"
+        yield Finding("files", "ok",
+                      f"{len(known) - dropped} {how}, {dropped} dropped and built again on demand")
+    if orphans:
+        yield Finding("orphans", "note", f"{len(orphans)} files of {sum(orphans.values())} bytes "
+                      f"in {artifacts} belong to nothing: {_some(orphans)}",
+                      "delete them while nobody serves the folder, if the space is wanted")
+
+
+def _is_there(db: Database, path: Path) -> bool:
+    """Looked at again: while a coordinator serves, files come and go."""
+    row = db.execute("SELECT dropped_s FROM artifacts WHERE sha256 = ?", [path.name]).fetchone()
+    return path.exists() or row[0] is not None
+
+
+def _digest(path: Path) -> str | None:
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except FileNotFoundError:
+        return None
+
+
+def _samples(db: Database) -> Finding:
+    said, count = [], 0
+    for (measurement,) in db.execute("SELECT measurement FROM samples").fetchall():
+        count += 1
+        try:
+            measurements.samples(db, measurement)
+        except (zstandard.ZstdError, ValueError, TypeError) as error:
+            said.append(f"those of measurement {measurement} cannot be unpacked ({error})")
+    if not said:
+        return Finding("samples", "ok", f"those of {count} measurements can be read")
+    return Finding("samples", "wrong", _some(said), FROM_BACKUP)
+
+
+def _some(said: Iterable[str]) -> str:
+    """The first few, and how many more there are."""
+    every = list(said)
+    more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
+    return "; ".join(every[:SHOWN]) + more
+
+

@@ -1,0 +1,148 @@
+"""Which files must stay: what a front holds or may still hold, what is being worked on, and what
+campaigns and jobs name.
+
+Everything else can be built again from its recipe.
+"""
+
+from array import array
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from sqlite_utils import Database
+
+from searcher.errors import UserError
+from searcher.ledger import files
+from searcher.ledger.files import CompleteTrial
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from searcher.front import Objective
+
+PAGE = 50
+COMPARED_AT_ONCE = 100
+
+
+Bounds = tuple[list[float], list[float], list[float]]
+
+
+@dataclass(frozen=True)
+class Points:
+    """Feasible points of one device: their files, and the bounds of their objectives one after
+    the other. Flat, since ten thousand lists would each be looked at by garbage collection."""
+
+    files: list[str] = field(default_factory=list)
+    low: "array[float]" = field(default_factory=lambda: array("d"))
+    middle: "array[float]" = field(default_factory=lambda: array("d"))
+    high: "array[float]" = field(default_factory=lambda: array("d"))
+
+    def add(self, sha256: str, bounds: Bounds) -> None:
+        self.files.append(sha256)
+        for side, values in zip((self.low, self.middle, self.high), bounds, strict=True):
+            side.extend(values)
+
+
+def needed(db: Database) -> Generator[None, None, set[str]]:
+    """The sha256 of every file that campaigns, fronts and unfinished jobs need, in small steps.
+
+    Files of running trials are not among them: see ``files.of_work``.
+    """
+    stay: set[str] = set()
+    jobs = files.unfinished_jobs(db)
+    for start in range(0, len(jobs), PAGE):
+        stay |= files.named_by_jobs(db, jobs[start:start + PAGE])
+        yield
+    name = ""
+    while True:
+        named, campaigns = files.named_by_campaigns(db, name, PAGE)
+        if not campaigns:
+            return stay
+        stay |= named
+        yield
+        for name, spec in campaigns:
+            stay |= yield from _of_campaign(db, name, spec)
+
+
+def _of_campaign(
+    db: Database, name: str, spec: Mapping[str, Any]
+) -> Generator[None, None, set[str]]:
+    """Files of the fronts of all its devices, and of points that may still enter one."""
+    page = files.complete_trials(db, name, 0, PAGE)
+    if not page:
+        return set()
+    from searcher.campaign import from_document  # numpy and moocore, only when they are needed
+
+    try:
+        objectives = from_document(spec).objectives
+    except UserError:
+        # A newer or older program's campaign: what its fronts are is not known here.
+        return (yield from _all_complete(db, name))
+    by_device: dict[str, Points] = {}
+    while page:
+        for trial in page:
+            if _feasible(trial, objectives):
+                points = by_device.setdefault(trial.device, Points())
+                points.add(trial.sha256, _bounds(trial, objectives))
+        yield
+        page = files.complete_trials(db, name, page[-1].id, PAGE)
+    stay: set[str] = set()
+    for points in by_device.values():
+        stay |= yield from undecided(points)
+    return stay
+
+
+def _all_complete(db: Database, name: str) -> Generator[None, None, set[str]]:
+    stay: set[str] = set()
+    after = 0
+    while page := files.complete_trials(db, name, after, PAGE):
+        after = page[-1].id
+        stay |= {trial.sha256 for trial in page}
+        yield
+    return stay
+
+
+def _feasible(trial: CompleteTrial, objectives: "Sequence[Objective]") -> bool:
+    return (trial.own and all(o.name in trial.values for o in objectives)
+            and all(excess <= 0 for excess in trial.constraints.values()))
+
+
+def undecided(points: Points) -> Generator[None, None, set[str]]:
+    """Files of the front and of every point that no point of the front surely beats."""
+    import numpy as np
+
+    from searcher.front import front_indices
+
+    low, middle, high = (np.frombuffer(side).reshape(len(points.files), -1)
+                         for side in (points.low, points.middle, points.high))
+    front = front_indices(list(middle))
+    yield
+    worst = high[front]
+    kept = set(front)
+    for start in range(0, len(low), COMPARED_AT_ONCE):
+        beaten = _beaten(low[start:start + COMPARED_AT_ONCE], worst)
+        kept |= {start + int(index) for index in np.flatnonzero(~beaten)}
+        yield
+    return {points.files[index] for index in kept}
+
+
+def _bounds(point: CompleteTrial, objectives: "Sequence[Objective]") -> Bounds:
+    """Lowest, given and highest value per objective, signed so that smaller is better."""
+    low, middle, high = [], [], []
+    for o in objectives:
+        value = point.values[o.name]
+        ends = sorted((*point.intervals.get(o.name, (value, value)), value))
+        sign = 1.0 if o.direction == "minimize" else -1.0
+        signed = sorted((sign * ends[0], sign * ends[-1]))
+        low.append(signed[0])
+        middle.append(sign * value)
+        high.append(signed[1])
+    return low, middle, high
+
+
+def _beaten(low: "np.ndarray", front_high: "np.ndarray") -> "np.ndarray":
+    """Whether some front point at its worst is no worse than the point at its best."""
+    import numpy as np
+
+    no_worse = np.all(front_high[None, :, :] <= low[:, None, :], axis=2)
+    return np.asarray(np.any(no_worse, axis=1))

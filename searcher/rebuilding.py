@@ -1,0 +1,110 @@
+"""A dropped file is built again from its recipe; the same bytes, or the difference is told.
+
+The job is one of its own, so that the result which others rely on stays what it was.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from sqlite_utils import Database
+
+from searcher.devices import payloads, queue
+from searcher.devices.wire import Outcome
+from searcher.errors import ProtocolError
+from searcher.ledger import builds, jobs
+from searcher.ledger.rows import ArtifactRow, BuildRow, JobRow
+
+OF = "rebuild_of"
+"""Key of the payload that names the file which is built again."""
+PRIORITY = 45
+DIFFERS = "different_bytes"
+"""Reason of a rebuild that is done, and gave another file."""
+
+
+def request(db: Database, sha256: str) -> tuple[str, dict[str, Any]]:
+    """Kind and payload of the job that builds the file again.
+
+    Raises ProtocolError: 404 for an unknown file, 409 for one that was not built here.
+    """
+    artifact = builds.artifact(db, sha256)
+    if artifact is None:
+        raise ProtocolError(f"There is no artifact {sha256}.", 404)
+    build = builds.of_file(db, sha256) or (
+        builds.get(db, artifact.build_key) if artifact.build_key else None)
+    if build is None:
+        raise ProtocolError(
+            f"The file {sha256} was not built from a recipe and cannot be built again. Hand in "
+            "the original file once more.", 409)
+    kind = "compress" if build.fidelity == "untrained" else "train"
+    payload = _payload(db, artifact, build)
+    payloads.check(kind, payloads.BUILDER, payload)
+    return kind, payload
+
+
+def _payload(db: Database, artifact: ArtifactRow, build: BuildRow) -> dict[str, Any]:
+    trained = {} if build.fidelity == "untrained" else {"fidelity": build.fidelity}
+    # The order of floating-point sums, and with it the bytes, depends on the number of threads.
+    first = queue.job_of(db, build.job).payload
+    threads = {"threads": first["threads"]} if "threads" in first else {}
+    return {"task": build.task, "recipe": builds.recipe(db, build.recipe), "seed": build.seed,
+            "target": artifact.target, **trained, **threads, OF: artifact.sha256}
+
+
+def submit(
+    db: Database, sha256: str, present: bool, campaign: str | None, now_s: float
+) -> JobRow:
+    """The job that builds the file again; while it is ``present``, the job that built it.
+
+    Raises ProtocolError (404, 409).
+    """
+    kind, payload = request(db, sha256)
+    build = builds.of_file(db, sha256)
+    if present and build is not None:
+        return queue.job_of(db, build.job)
+    known = jobs.by_key(db, payloads.key_of(kind, payloads.BUILDER, payload))
+    if known is not None and known.state == "done":
+        jobs.start_over(db, known.id, done_too=True)
+    return queue.submit(
+        db, kind, payloads.BUILDER, payload, campaign, PRIORITY, True, now_s)
+
+
+def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
+    """The outcome of a rebuild with what differs from the file that it was to give."""
+    before = job.payload.get(OF)
+    if before is None or outcome.result is None:
+        return outcome
+    result = outcome.result
+    if result["sha256"] == before:
+        return replace(outcome, result={**result, "difference": None})
+    difference = _difference(db, before, result)
+    return replace(
+        outcome, result={**result, "difference": difference}, reason=DIFFERS,
+        message=f"Built again, {before} ({difference['file_bytes_before']} bytes) came out as "
+                f"{result['sha256']} ({result['file_bytes']} bytes); outputs on the probe input "
+                f"differ by at most {difference['max_abs_difference']}. Its figures were measured "
+                "on the file that is gone: packages, processor or data have changed since.")
+
+
+def added(outcome: Outcome) -> tuple[int, int]:
+    """Bytes that a builder's result put into artifacts, at most, and into the builders' folder."""
+    result = outcome.result or {}
+    return result.get("file_bytes", 0), result.get("cached_bytes", 0)
+
+
+def _difference(db: Database, before: str, result: Mapping[str, Any]) -> dict[str, Any]:
+    known = builds.artifact(db, before)
+    outputs = [builds.probe_outputs(db, sha256) for sha256 in (before, result["sha256"])]
+    return {
+        "sha256_before": before, "sha256_after": result["sha256"],
+        "file_bytes_before": known.file_bytes if known else None,
+        "file_bytes_after": result["file_bytes"],
+        "max_abs_difference": _largest(*outputs),
+    }
+
+
+def _largest(first: list[float] | None, second: list[float] | None) -> float | None:
+    """None when it cannot be told: outputs unknown, or of another shape."""
+    if first is None or second is None or len(first) != len(second):
+        return None
+    return max((abs(a - b) for a, b in zip(first, second, strict=True)), default=0.0)

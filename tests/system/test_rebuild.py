@@ -1,0 +1,90 @@
+"""Files that went to bound the disk come back byte by byte, from a real builder."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searcher.ledger.reading import open_ledger
+from tests.searcher_tests.api.test_server import Server
+from tests.searcher_tests.devices.laboratory import TARGET
+from tests.system.real import environment
+
+TASK = "tests.system.tiny_task:task"
+RECIPE = [
+    {"strategy": "channel_pruning", "layers": "convolutions", "keep_ratio": 0.5, "round_to": 1},
+    {"strategy": "clustering", "layers": "fully_connected", "bits": 3},
+    {"strategy": "finetune", "layers": "model", "learning_rate": 0.01},
+    {"strategy": "int8", "layers": "model"},
+]
+
+
+class RealServer(Server):
+    """With the builder that is shipped."""
+
+    own_builder = False
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name, value in environment().items():
+        monkeypatch.setenv(name, value)
+    return tmp_path / "lab"
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[Server]:
+    started = RealServer(folder)
+    yield started
+    if started.process.poll() is None:
+        started.kill()
+
+
+def ended(server: Server, job: dict[str, Any]) -> dict[str, Any]:
+    while job["state"] not in ("done", "failed", "cancelled"):
+        job = server.client.wait_job(job["job"], 20.0)
+    assert job["state"] == "done", job
+    return job
+
+
+def train(server: Server, recipe: list[dict[str, Any]], fidelity: str) -> str:
+    payload = {"task": TASK, "recipe": recipe, "seed": 3, "fidelity": fidelity, "threads": 1,
+               "target": {**TARGET, "number_formats": ["float32", "int8"]}}
+    job = ended(server, server.client.submit_job("train", "builder", payload))
+    assert job["result"]["cached_bytes"] > 0
+    return str(job["result"]["sha256"])
+
+
+def dropped(folder: Path) -> set[str]:
+    with open_ledger(folder / "ledger.db") as db:
+        return {row["sha256"] for row in db.query(
+            "SELECT sha256 FROM artifacts WHERE dropped_s IS NOT NULL")}
+
+
+def test_a_served_folder_keeps_its_bound_and_gives_the_same_bytes(
+        server: Server, folder: Path) -> None:
+    baseline = train(server, [], "full")
+    files = [train(server, RECIPE, "full"), train(server, RECIPE[1:3], "short")]
+    contents = {sha256: server.client.artifact(sha256) for sha256 in (baseline, *files)}
+    assert server.stop() == 0
+    for path in (folder / "artifacts").iterdir():
+        os.utime(path, (1.0, 1.0))
+    kept = RealServer(folder, "--keep", "1KB")
+    while not set(files) <= dropped(folder):
+        kept.client.wait_job(1)
+    assert kept.client.artifact(baseline) == contents[baseline], "baselines stay"
+    assert kept.stop() == 0
+    assert not list((folder / "builds").rglob("*.pt")), "what builders kept went as well"
+    shutil.rmtree(folder / "builds", ignore_errors=True)
+
+    again = RealServer(folder)
+    for sha256 in files:
+        job = ended(again, again.client.rebuild(sha256))
+        assert (job["result"]["difference"], job["reason"]) == (None, None)
+        assert job["result"]["reused_steps"] == 0
+        assert again.client.artifact(sha256) == contents[sha256]
+    assert dropped(folder) == set()
+    assert again.stop() == 0
