@@ -32,7 +32,7 @@ from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.keeping import Keeping
-from searcher.ledger import campaigns, jobs, members, shares, spans
+from searcher.ledger import campaigns, files, jobs, members, shares, spans
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
@@ -231,15 +231,14 @@ class Coordinator:
         """Raises ProtocolError (404, 409). An ended campaign's remaining jobs are cancelled."""
         now_s = self.clock()
         with self.store.atomic() as db:
-            before = self.campaign(name)
-            if state in campaigns.LIVE and before.state not in campaigns.LIVE:
-                shares.enter(db, name)
             present = self.campaign(name).state
             if present not in campaigns.MAY_FOLLOW[state]:
                 raise ProtocolError(
                     f"Campaign {name} is {present}; it cannot become {state}. "
                     f"{campaigns.WAY_OUT[present]}", 409
                 )
+            if state in campaigns.LIVE and present not in campaigns.LIVE:
+                shares.enter(db, name)
             campaigns.set_state(db, name, state, reason, baseline, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():
