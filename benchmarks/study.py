@@ -22,7 +22,8 @@ from searcher.campaign import Campaign, from_document
 from searcher.ledger import builds, campaigns, trials
 from searcher.ledger.store import Store
 from searcher.running import tree
-from searcher.sampling import Proposal, Sampling, Space
+from searcher.sampling import Proposal, Sampling
+from searcher.space import Space
 from searcher.tasks.catalog import task as task_of
 from strategies.layers import layers_of
 

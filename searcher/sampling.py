@@ -11,10 +11,10 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import optuna
 from optuna.distributions import BaseDistribution, distribution_to_json, json_to_distribution
@@ -22,15 +22,10 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, TrialState
 
 from searcher.campaign import Campaign
-from searcher.errors import UserError, nearest
-from searcher.recipe import Recipe, Step, Value
-from strategies.base import Layer, Limits
-from strategies.catalog import all_strategies
+from searcher.recipe import Recipe
+from searcher.space import Space
 
-STAGES = ("structure", "weights", "training", "encoding")
-GROUPS = ("model", "convolutions", "fully_connected")
 STARTUP_TRIALS = 14
-WHOLE = 0.5
 NEIGHBOURS = 0.7
 """Share of the asks that start from a point of the front instead of from nothing."""
 MOVE_ALL = 0.4
@@ -46,174 +41,6 @@ MOVES = (1, 3)
 TURN_OFF = 0.4
 """Of switches turned, how many take a strategy away: what makes a file small may make it slow."""
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
-
-
-class AskedTrial(Protocol):
-    """The part of ``optuna.Trial`` that is used here."""
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
-
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
-
-
-class ScopedSuggester:
-    """A ``strategies.base.Suggester`` that prefixes every name."""
-
-    def __init__(self, trial: AskedTrial, prefix: str) -> None:
-        self._trial, self._prefix = trial, prefix
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        return self._trial.suggest_float(self._prefix + name, low, high, log=log)
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        return self._trial.suggest_int(self._prefix + name, low, high, log=log)
-
-
-@dataclass(frozen=True)
-class Space:
-    """What may be combined: (group, strategy class) in the order of a recipe's stages."""
-
-    choices: tuple[tuple[str, type[Any]], ...]
-    trainings: tuple[type[Any], ...]
-    layers: tuple[Layer, ...]
-    limits: Limits
-
-    @classmethod
-    def of(cls, campaign: Campaign, layers: tuple[Layer, ...], formats: frozenset[str]) -> "Space":
-        """The campaign's strategies that the device's number formats allow. Raises UserError."""
-        known = {s.name: s for s in all_strategies()}
-        names = campaign.search.strategies or tuple(known)
-        for name in names:
-            if name not in known:
-                raise UserError(f"Unknown strategy {name!r}. {nearest(name, known)}")
-        _check_limits(campaign.search.limits, known)
-        chosen = sorted((known[n] for n in names if known[n].requires <= formats),
-                        key=lambda s: STAGES.index(s.stage))
-        trainings = [s for s in chosen if s.stage == "training" and s.name != "finetune"]
-        present = {group for layer in layers for group in layer.groups}
-        return cls(
-            choices=tuple((group, s) for s in chosen if s.stage != "training"
-                          for group in GROUPS if group in s.groups and group in present),
-            trainings=(*trainings, known["finetune"]), layers=layers,
-            limits=Limits(dict(campaign.search.limits)),
-        )
-
-    def sample(self, trial: AskedTrial) -> Recipe:
-        """One recipe. What is on for the whole model is not asked of its parts; a training step
-        always ends its torch part: the first of ``trainings`` that is on, else fine-tuning."""
-        steps = {stage: list[Step]() for stage in STAGES}
-        whole: set[str] = set()
-        for group, strategy in self.choices:
-            if strategy.name in whole:
-                continue
-            if trial.suggest_categorical(f"{group}.{strategy.name}.on", [False, True]):
-                steps[strategy.stage].append(self._step(trial, group, strategy))
-                whole |= {strategy.name} if group == "model" else set()
-        steps["training"].append(self._training(trial))
-        return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
-
-    def strengths(self) -> dict[str, "Range"]:
-        """The numbers that say how much is compressed, by their full name: the lower, the more."""
-        found = {}
-        for group, strategy in self.choices:
-            if strategy.stage in ("structure", "weights"):
-                members = [layer for layer in self.layers if group in layer.groups]
-                ranges = _Ranges()
-                strategy.suggest(ranges, members, self.limits)
-                found |= {f"{group}.{strategy.name}.{n}": r for n, r in ranges.found.items()}
-        return found
-
-    def few_switches(self, draw: random.Random) -> dict[str, bool]:
-        """What a startup recipe switches on: for each stage either one strategy for the whole
-        model, or one at most for each part of it; stacked at random they destroy any model."""
-        chosen: set[str] = set()
-        for stage in STAGES:
-            names: dict[str, list[str]] = {}
-            for group, strategy in self.choices:
-                if strategy.stage == stage:
-                    names.setdefault(group, []).append(f"{group}.{strategy.name}.on")
-            whole = names.pop("model", [])
-            if whole and draw.random() < WHOLE:
-                chosen.add(draw.choice(whole))
-            else:
-                chosen |= {draw.choice([*part, ""]) for part in names.values()}
-        return {name: name in chosen for name in
-                (f"{group}.{strategy.name}.on" for group, strategy in self.choices)}
-
-    def _training(self, trial: AskedTrial) -> Step:
-        for strategy in self.trainings[:-1]:
-            if trial.suggest_categorical(f"model.{strategy.name}.on", [False, True]):
-                return self._step(trial, "model", strategy)
-        return self._step(trial, "model", self.trainings[-1])
-
-    def _step(self, trial: AskedTrial, group: str, strategy: type[Any]) -> Step:
-        suggester = ScopedSuggester(trial, f"{group}.{strategy.name}.")
-        members = [layer for layer in self.layers if group in layer.groups]
-        instance = strategy.suggest(suggester, members, self.limits)
-        values: dict[str, Value] = {f.name: getattr(instance, f.name) for f in fields(instance)}
-        return Step.of(strategy.name, group, values)
-
-
-@dataclass(frozen=True)
-class Range:
-    """Where a number may lie; ``strength`` 0 is its high end (mild), 1 its low end."""
-
-    low: float
-    high: float
-    log: bool
-    whole: bool
-
-    def value(self, strength: float) -> float | int:
-        share = min(max(strength, 0.0), 1.0)
-        if self.log:
-            found = self.high * (self.low / self.high) ** share
-        else:
-            found = self.high + share * (self.low - self.high)
-        found = min(max(found, self.low), self.high)
-        return round(found) if self.whole else found
-
-    def strength(self, value: float) -> float:
-        if self.high <= self.low:
-            return 0.0
-        if self.log:
-            return math.log(value / self.high) / math.log(self.low / self.high)
-        return (self.high - value) / (self.high - self.low)
-
-
-class _Ranges:
-    """A ``strategies.base.Suggester`` that notes every range and takes its low end."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Range] = {}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.found[name] = Range(low, high, log, False)
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.found[name] = Range(low, high, log, True)
-        return low
-
-
-def _check_limits(limits: Mapping[str, tuple[float, float]],
-                  known: Mapping[str, type[Any]]) -> None:
-    """Raises UserError for a parameter that is not searched and for an empty range."""
-    searched: dict[str, Range] = {}
-    for strategy in known.values():
-        ranges = _Ranges()
-        strategy.suggest(ranges, (), Limits())
-        searched |= {f"{strategy.name}.{name}": span for name, span in ranges.found.items()}
-    for name, (low, high) in limits.items():
-        if name not in searched:
-            raise UserError(f"Unknown parameter {name!r} in [search.limits]. "
-                            f"{nearest(name, searched)}")
-        whole = searched[name]
-        low, high = max(low, whole.low), min(high, whole.high)
-        if low > high or (whole.whole and math.ceil(low) > math.floor(high)):
-            raise UserError(f"[search.limits] {name} = {list(limits[name])} leaves nothing of its "
-                            f"range from {whole.low:g} to {whole.high:g}.")
 
 
 @dataclass(frozen=True)
@@ -238,7 +65,7 @@ class Sampling:
         self._asked: dict[int, optuna.Trial] = {}
         self._favoured: dict[int, tuple[dict[str, Any], list[float]]] = {}
         self._draw = random.Random(campaign.seed + told)
-        self._strengths = space.strengths()
+        self._strengths, self._twins = space.strengths(), list[dict[str, Any]]()
         self._rungs = [AMBITION[0] + (AMBITION[1] - AMBITION[0]) * (i + 0.5) / STARTUP_TRIALS
                        for i in range(STARTUP_TRIALS)]
         self._draw.shuffle(self._rungs)
@@ -278,6 +105,8 @@ class Sampling:
         asked = len(self._study.get_trials(deepcopy=False))
         if asked < STARTUP_TRIALS:
             self._study.enqueue_trial(self._on_rung(self._rungs[asked]))
+        elif self._twins:
+            self._study.enqueue_trial(self._twins.pop(0))
         elif self._draw.random() < NEIGHBOURS:
             self._enqueue_neighbour()
         trial = self._study.ask()
@@ -285,7 +114,8 @@ class Sampling:
         self._asked[trial.number] = trial
         return Proposal(trial.number, recipe, {
             "values": dict(trial.params),
-            "distributions": {k: _as_json(d) for k, d in trial.distributions.items()}})
+            "distributions": {k: distribution_to_json(d)
+                              for k, d in trial.distributions.items()}})
 
     def _on_rung(self, ambition: float) -> dict[str, Any]:
         """Few switches, and all numbers about as strong as ``ambition``."""
@@ -345,8 +175,12 @@ class Sampling:
         return params[scores.index(min(scores))]
 
     def favour(self, number: int, values: Mapping[str, float]) -> None:
-        """A trial in progress looks good: ``ask`` may step from it before it is told."""
-        self._favoured[number] = (dict(self._asked[number].params), self._values(values))
+        """A trial in progress looks good: ``ask`` may step from it before it is told. Its twin in
+        the other number format is looked at next: what makes a file small may make it slow."""
+        params = dict(self._asked[number].params)
+        self._favoured[number] = (params, self._values(values))
+        self._twins += [{**params, name: not params[name]} for name in self._space.formats
+                        if name in params]
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:
@@ -383,10 +217,6 @@ class _Remembered(FrozenTrial):
 def _from_json(text: str) -> BaseDistribution:
     """Ten thousand trials have a few dozen distributions."""
     return json_to_distribution(text)
-
-
-def _as_json(distribution: BaseDistribution) -> str:
-    return distribution_to_json(distribution)
 
 
 def _sampler(name: str, seed: int) -> BaseSampler:

@@ -16,8 +16,9 @@ from searcher.client import CoordinatorClient, connect
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.lifeline import die_with_parent
 from searcher.running import cores
-from searcher.sampling import Sampling, Space
+from searcher.sampling import Sampling
 from searcher.search import Search
+from searcher.space import Space
 from searcher.tasks.catalog import task as task_of
 from strategies.layers import layers_of
 

@@ -10,7 +10,8 @@ from optuna.trial import TrialState
 from searcher.campaign import Campaign, from_document
 from searcher.errors import UserError
 from searcher.recipe import Recipe
-from searcher.sampling import JITTER, STARTUP_TRIALS, Range, Sampling, Space
+from searcher.sampling import JITTER, STARTUP_TRIALS, Sampling
+from searcher.space import Range, Space
 from strategies.base import Layer
 from strategies.catalog import all_strategies
 from strategies.layers import layers_of
@@ -343,3 +344,19 @@ def test_a_range_gives_its_ends_and_stays_inside(span: Range) -> None:
     assert all(span.low <= span.value(s) <= span.high for s in (-1.0, 0.3, 0.99, 2.0))
     if span.high > span.low:
         assert span.strength(span.low) == pytest.approx(1) and span.strength(span.high) == 0
+
+
+def test_what_looks_good_is_also_looked_at_in_the_other_number_format() -> None:
+    study = sampling(strategies=["channel_pruning", "int8"])
+    while len(study._study.trials) < STARTUP_TRIALS:
+        last = study.ask()
+    study.favour(last.number, VALUES)
+    twin = study.ask()
+
+    def split(recipe: Recipe) -> tuple[list[str], bool]:
+        names = [step.strategy for step in recipe.steps]
+        return [n for n in names if n != "int8"], "int8" in names
+
+    (names, coarse), (same, other) = split(last.recipe), split(twin.recipe)
+    assert names == same and coarse is not other
+    assert twin.recipe.steps[0] == last.recipe.steps[0], "with the numbers of its parent"

@@ -10,8 +10,9 @@ from searcher.baseline import unpack_bits
 from searcher.errors import BuildError
 from searcher.measurement import PLANS
 from searcher.requests import Requests
-from searcher.sampling import Sampling, Space
+from searcher.sampling import Sampling
 from searcher.search import SAVE_EVERY_S
+from searcher.space import Space
 from searcher.windows import ATTEMPTS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (

@@ -6,7 +6,8 @@ import json
 import pytest
 
 from searcher.campaign import load
-from searcher.sampling import Sampling, Space
+from searcher.sampling import Sampling
+from searcher.space import Space
 from strategies.layers import layers_of
 from tests.system.real import campaign_file, ended_trials, fleetfront, rows
 from tests.system.tiny_task import Hostile
