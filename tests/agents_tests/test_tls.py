@@ -1,4 +1,9 @@
-"""Whom the agent trusts: real TLS with self-signed certificates on loopback."""
+"""Whom the agent trusts: real TLS with self-signed certificates on loopback.
+
+``certificates/*.pem``, key and certificate, are for these tests only: openssl req -x509 -nodes
+-newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 36500 -addext
+subjectAltName=IP:127.0.0.1,DNS:localhost
+"""
 
 import hashlib
 import os
