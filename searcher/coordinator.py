@@ -145,7 +145,7 @@ class Coordinator:
     ) -> JobRow:
         """The job for a request, new or known. Raises ProtocolError (400, 404)."""
         payloads.check(kind, pool, payload)
-        if pool == payloads.BUILDER:
+        if pool == payloads.BUILDER and "task" in payload:
             self.admission.check_task(payload["task"])
         for sha256 in payloads.files_of(kind, payload):
             self.artifact_path(sha256)

@@ -11,6 +11,7 @@ from searcher.cli import (
     build,
     campaigns,
     cancel,
+    compare,
     complexity,
     doctor,
     front,
@@ -33,8 +34,8 @@ app = typer.Typer(
          "the real device, and keep the front of accuracy against speed, power and size.",
 )
 for module in (
-    run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, measure,
-    build, complexity, strategies, report, doctor,
+    run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, compare,
+    measure, build, complexity, strategies, report, doctor,
 ):
     app.command(
         name=module.__name__.rpartition(".")[2],
