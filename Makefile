@@ -34,6 +34,7 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.full
 	$(BIN)/python -m benchmarks.each_strategy
 	$(BIN)/python -m benchmarks.kill
+	$(BIN)/python -m benchmarks.study
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.demo

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from profiles.schema import profile
 from searcher.campaign import Campaign, from_document
 from searcher.ledger import builds, campaigns, trials
@@ -84,21 +86,36 @@ def fill(directory: Path, campaign: Campaign, asked: Sequence[Proposal], count: 
     store.close()
 
 
-def restored(directory: Path, campaign: Campaign, space: Space) -> dict[str, float]:
-    """Seconds of each part, as ``searcher.search_process`` does it."""
+Times = tuple[float, float]
+"""Wall seconds, and processor seconds of search and coordinator together."""
+
+
+def restored(directory: Path, campaign: Campaign, space: Space) -> dict[str, Times]:
+    """Times of each part, as ``searcher.search_process`` does it."""
     with tree(directory, builders=0, agent=False) as grown:
-        began_s = time.perf_counter()
+        coordinator = psutil.Process(grown.children["coordinator"].pid)
+        marks = [_now(coordinator)]
         rows: list[dict[str, Any]] = grown.client.trials(campaign.name)
-        read_s = time.perf_counter()
+        marks.append(_now(coordinator))
         sampling = Sampling(campaign, space, len(rows))
         numbers = sampling.restore(rows)
-        ended_s = time.perf_counter()
+        marks.append(_now(coordinator))
         if sorted(numbers.values()) != list(range(len(rows))):
             raise SystemExit("The study does not hold every trial.")
         sampling.ask()
-        asked_s = time.perf_counter()
-    return {"trials over HTTP": read_s - began_s, "study rebuilt": ended_s - read_s,
-            "together": ended_s - began_s, "first ask after that": asked_s - ended_s}
+        marks.append(_now(coordinator))
+    began, read, ended, asked = marks
+    return {"trials over HTTP": _between(began, read), "study rebuilt": _between(read, ended),
+            "together": _between(began, ended), "first ask after that": _between(ended, asked)}
+
+
+def _now(coordinator: psutil.Process) -> Times:
+    used = coordinator.cpu_times()
+    return time.perf_counter(), time.process_time() + used.user + used.system
+
+
+def _between(first: Times, second: Times) -> Times:
+    return second[0] - first[0], second[1] - first[1]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -113,11 +130,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if not (directory / "ledger.db").exists():
             fill(directory, campaign, proposals(campaign, space), options.trials)
         parts = restored(directory, campaign, space)
-    for name, seconds in parts.items():
-        print(f"{name:22} {seconds:7.2f} s")
+    print(f"{'':22} {'wall':>9} {'processor':>10}")
+    for name, (wall_s, processor_s) in parts.items():
+        print(f"{name:22} {wall_s:7.2f} s {processor_s:8.2f} s")
     print(f"{'resident at most':22} {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3:7.0f}"
           " MB")
-    return 0 if parts["together"] < MOST_S else 1
+    return 0 if parts["together"][0] < MOST_S else 1
 
 
 if __name__ == "__main__":

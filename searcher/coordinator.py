@@ -169,7 +169,7 @@ class Coordinator:
         Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
         """
         payloads.check(kind, pool, payload)
-        if "task" in payload:
+        if pool == payloads.BUILDER and "task" in payload:
             self.admission.check_task(payload["task"])
         if not queue.is_done(self.store.db, kind, pool, payload):
             for sha256 in payloads.files_of(kind, payload):

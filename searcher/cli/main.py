@@ -11,6 +11,7 @@ from searcher.cli import (
     build,
     campaigns,
     cancel,
+    compare,
     complexity,
     device,
     devices,
@@ -38,9 +39,8 @@ app = typer.Typer(
          "the real device, and keep the front of accuracy against speed, power and size.",
 )
 for module in (
-    run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, measure,
-    upload, build, complexity, strategies, report, devices,
-    doctor,
+    run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, compare,
+    measure, upload, build, complexity, strategies, report, devices, doctor,
 ):
     app.command(
         name=module.__name__.rpartition(".")[2],

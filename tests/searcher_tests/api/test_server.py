@@ -351,3 +351,25 @@ def test_a_daemon_that_must_not_start(
     with pytest.raises(AssertionError, match=said):
         Daemon(tmp_path / "lab", *arguments)
     assert not (tmp_path / "lab" / "coordinator.json").exists()
+
+
+def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request whose body never comes would hold up a graceful end; systemd hears of both."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(PATIENCE_S)
+        monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+        with Daemon(tmp_path / "lab") as daemon:
+            assert systemd.recv(100) == b"READY=1"
+            address = ("127.0.0.1", httpx.URL(daemon.address["url"]).port)
+            with socket.create_connection(address, PATIENCE_S) as slow:
+                slow.sendall(b"POST /v1/agents HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n"
+                             b"Expect: 100-continue\r\n\r\n")
+                assert b"100 Continue" in slow.recv(100)
+                daemon.process.terminate()
+                assert systemd.recv(100) == b"STOPPING=1"
+                daemon.process.terminate()
+                assert daemon.process.wait(PATIENCE_S) == 128 + signal.SIGTERM
+            assert not (daemon.folder / "coordinator.json").exists()
+    with Daemon(tmp_path / "lab") as again, connect(again.folder) as client:
+        assert client.campaigns() == []
