@@ -61,6 +61,10 @@ class Cached:
     name: str
     size_bytes: int
 
+    @property
+    def is_scratch(self) -> bool:
+        return self.name.startswith("scratch/")
+
 
 class Keeping:
     """Keeps ``artifacts/`` and ``builds/`` of ``folder`` within ``bound_bytes`` (None: no bound).
@@ -133,7 +137,7 @@ class Keeping:
         db, since_s, young_s = self._store.db, self._clock(), self._wall_s() - YOUNG_S
         stay = yield from needed(db)
         goal = int((self.bound_bytes or 0) * LOW_WATER)
-        free, held = yield from self._sorted_cache()
+        free, held = yield from self._sorted_cache(young_s)
         after = 0
         while self.total_bytes > goal and (page := files.page(db, after, SLICE)):
             after = page[-1].row
@@ -216,11 +220,15 @@ class Keeping:
                 aside.unlink()
                 freed.append(status.st_size)
 
-    def _sorted_cache(self) -> Generator[Slow | None, None, tuple[deque[Cached], deque[Cached]]]:
-        """What may go by its last use, and what goes only when all else did not do."""
+    def _sorted_cache(
+        self, young_s: float
+    ) -> Generator[Slow | None, None, tuple[deque[Cached], deque[Cached]]]:
+        """What may go by its last use, and what goes only when all else did not do; a builder's
+        scratch files, which it cannot do without, are in neither while it works."""
         free: deque[Cached] = deque()
         held: deque[Cached] = deque()
-        cached = sorted(self._cached, key=lambda c: c.used_s)
+        cached = sorted((c for c in self._cached
+                         if not (c.is_scratch and c.used_s >= young_s)), key=lambda c: c.used_s)
         for start in range(0, len(cached), SLICE):
             part = cached[start:start + SLICE]
             used = files.builds_in_use(self._store.db, [c.name for c in part], _BASELINE)
@@ -243,7 +251,7 @@ class Keeping:
         """Files first, and the folder only if a builder has not just begun to write there."""
         folder = self._builds / name
         for file in list(folder.glob("*")):
-            if not file.name.endswith(".partial"):
+            if file.is_file() and not file.name.endswith(".partial"):
                 file.unlink(missing_ok=True)
         try:
             folder.rmdir()

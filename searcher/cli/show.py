@@ -1,6 +1,7 @@
 """``fleetfront show``: everything about one candidate."""
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -70,7 +71,8 @@ def _print(document: dict[str, Any]) -> None:
     typer.echo(f"  {recipe_text(document['recipe'])}")
     typer.echo(f"  {document['front']}")
     if document["artifact"]:
-        typer.echo(f"  {document['artifact']}")
+        there = Path(document["artifact"]).is_file()
+        typer.echo(f"  {document['artifact']}" + ("" if there else " (not there: dropped or lost)"))
     for name, value in sorted(document["values"].items()):
         interval = document["intervals"].get(name)
         span = f"  [{interval[0]:.6g} .. {interval[1]:.6g}]" if interval else ""

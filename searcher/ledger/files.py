@@ -11,6 +11,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
+_RUNS = "t.state = 'running' AND c.state NOT IN ('done', 'cancelled')"
+"""A campaign that failed or was paused goes on with its running trials."""
 _SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -77,8 +79,8 @@ def of_work(db: Database, files: Sequence[str], baseline: str, since_s: float) -
               UNION SELECT a.sha256, b.recipe FROM artifacts a JOIN builds b ON b.key = a.build_key
                     WHERE a.sha256 IN ({marks}))
             SELECT DISTINCT sha256 FROM made WHERE made.recipe = ? OR EXISTS (
-              SELECT 1 FROM trials t WHERE t.recipe = made.recipe
-              AND (t.state = 'running' OR t.finished_s >= ?))""",
+              SELECT 1 FROM trials t JOIN campaigns c ON c.name = t.campaign
+              WHERE t.recipe = made.recipe AND ({_RUNS} OR t.finished_s >= ?))""",
         [*files, *files, baseline, since_s])
     return {row[0] for row in rows}
 
@@ -88,7 +90,8 @@ def builds_in_use(db: Database, keys: Sequence[str], baseline: str) -> set[str]:
     marks = ", ".join("?" * len(keys))
     rows = db.execute(
         f"""SELECT b.key FROM builds b WHERE b.key IN ({marks}) AND (b.recipe = ? OR EXISTS (
-              SELECT 1 FROM trials t WHERE t.recipe = b.recipe AND t.state = 'running'))""",
+              SELECT 1 FROM trials t JOIN campaigns c ON c.name = t.campaign
+              WHERE t.recipe = b.recipe AND {_RUNS}))""",
         [*keys, baseline])
     return {row[0] for row in rows}
 

@@ -185,6 +185,14 @@ def test_a_builder_that_writes_keeps_its_folder(disk: Disk) -> None:
     assert partial.exists() and not state.exists()
 
 
+def test_scratch_files_go_once_their_builder_is_done(disk: Disk) -> None:
+    disk.artifact(0, size=20 * KB, age_s=1.0)
+    old, used = disk.cached("scratch/71", age_s=9000.0), disk.cached("scratch/72", age_s=3.0)
+    (old.parent / "folder").mkdir()
+    disk.run()
+    assert not old.exists() and used.exists()
+
+
 def test_totals_are_carried_along(disk: Disk) -> None:
     disk.run(disk.keeping.begin())
     assert disk.keeping.total_bytes == 0

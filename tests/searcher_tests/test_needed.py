@@ -139,6 +139,9 @@ def test_running_trials_and_baselines_are_known_by_their_recipe(folder: Folder) 
     assert files.builds_in_use(folder.db, [f"build-{sha256}", "x"], recipe(0).hash) == {
         f"build-{sha256}"}
     trials.create(folder.db, "digits", "tx2", recipe(0).hash, {}, {}, 2.0)
-    assert worked() == {sha256}
+    folder.db.execute("UPDATE campaigns SET state = 'failed'")
+    assert worked() == {sha256}, "it may be taken up again"
     assert files.builds_in_use(folder.db, [f"build-{sha256}"], "-") == {f"build-{sha256}"}
+    folder.db.execute("UPDATE campaigns SET state = 'cancelled'")
+    assert worked() == set() == files.builds_in_use(folder.db, [f"build-{sha256}"], "-")
     folder.close()

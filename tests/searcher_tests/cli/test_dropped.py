@@ -52,6 +52,12 @@ def test_the_report_names_dropped_files(
     assert "dropped to bound the disk" not in page.read_text()
 
 
+def test_show_says_that_the_file_is_not_there(run: Run, dropped: tuple[Path, str]) -> None:
+    directory, sha256 = dropped
+    assert f"{sha256} (not there" in run("show", "digits/1", "--dir", directory).out
+    assert "not there" not in run("show", "digits/0", "--dir", directory).out
+
+
 class Serving:
     """A coordinator that builds a file as soon as someone asks."""
 
