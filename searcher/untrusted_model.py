@@ -162,8 +162,8 @@ def _held(model: ModelProto) -> set[str]:
 
 def _domains(model: ModelProto) -> tuple[dict[str, int], list[str]]:
     """The version of each set of operators, and those that are not ONNX's own."""
-    versions = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    used = {node.domain or "ai.onnx" for node in _messages(model, NodeProto)}
+    versions = {_text(entry.domain) or "ai.onnx": entry.version for entry in model.opset_import}
+    used = {_text(node.domain) or "ai.onnx" for node in _messages(model, NodeProto)}
     names = used | set(versions)
     if len(names) > MOST_DOMAINS or any(len(name) > LONGEST_NAME for name in names):
         raise Refused("malformed", f"It names {len(names)} sets of operators; at most "
@@ -175,7 +175,7 @@ def _domains(model: ModelProto) -> tuple[dict[str, int], list[str]]:
 
 def _value(value: ValueInfoProto) -> dict[str, Any]:
     """Name, number format and shape; None is a size that the model leaves open."""
-    shown = value.name[:LONGEST_NAME] or "(unnamed)"
+    shown = _text(value.name)[:LONGEST_NAME] or "(unnamed)"
     if value.type.WhichOneof("value") != "tensor_type":
         raise Refused("malformed", f"{shown!r} is no tensor; only tensors go in and out.")
     tensor = value.type.tensor_type
@@ -185,6 +185,13 @@ def _value(value: ValueInfoProto) -> dict[str, Any]:
     if any((size or 0) > 2**53 for size in sizes):
         raise Refused("too_large", f"{shown!r} has the shape {sizes}.")
     return {"name": shown, "format": _format(tensor.elem_type), "shape": sizes}
+
+
+def _text(name: str | bytes) -> str:
+    """protobuf gives bytes where it finds no UTF-8."""
+    if not isinstance(name, str):
+        raise Refused("malformed", f"The name {name[:100]!r} is no text.")
+    return name
 
 
 def _format(data_type: int) -> str:

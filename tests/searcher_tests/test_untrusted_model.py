@@ -135,10 +135,12 @@ def test_domains_without_end() -> None:
     assert "101 sets of operators" in str(refused(model.SerializeToString()))
 
 
-def test_names_that_are_no_text() -> None:
-    content = models.linear().SerializeToString().replace(b"\x01x", b"\x01\xff")
-    found = facts(content)
-    assert json.loads(json.dumps(found)) == found and found["inputs"][0]["shape"] == [None, 4]
+@pytest.mark.parametrize("name", [b"x", b"\x01y", b"acme"])
+def test_names_that_are_no_text(name: bytes) -> None:
+    node = helper.make_node("Fancy", ["x"], ["y"], domain="acme")
+    content = model_of([node], domains={"": 13, "acme": 1}).SerializeToString()
+    error = refused(content.replace(name, name[:-1] + b"\xff"))
+    assert error.reason == "malformed" and "is no text" in str(error)
 
 
 @BRIEF
