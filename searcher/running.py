@@ -25,13 +25,13 @@ from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
-from searcher.errors import FleetfrontError, UserError, nearest
+from searcher.errors import FleetfrontError, ProtocolError, UserError, nearest
 from searcher.job_flow import ENDED
 from searcher.ledger import members
 from searcher.ledger.reading import open_ledger
 from searcher.measurement import Plan
 from searcher.measuring import LOCAL_DEVICE as LOCAL_DEVICE
-from searcher.measuring import measured_document, request_of
+from searcher.measuring import inspect, measured_document, request_of
 from searcher.ownership import owned
 from searcher.reading import Reading
 from searcher.uploading import checked_size
@@ -312,10 +312,24 @@ def write_results(reading: Reading, name: str) -> dict[str, Any]:
 def measure_file(model: Path, directory: Path, plan: Plan) -> dict[str, Any]:
     """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
     size_bytes = checked_size(model)
-    path = place_artifact(directory / "artifacts", model.read_bytes())
-    with tree(directory, builders=0, agent=True) as grown:
-        job = grown.client.submit_job(
-            "measure", f"device:{LOCAL_DEVICE}", request_of(path.name, size_bytes, plan))
+    sha256 = place_artifact(directory / "artifacts", model.read_bytes()).name
+    request = request_of(sha256, size_bytes, plan)
+    try:
+        return _measured(model, directory, request, inspect_first=None)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+    # It was uploaded here before, and no builder has inspected it yet.
+    return _measured(model, directory, request, inspect_first=sha256)
+
+
+def _measured(
+    model: Path, directory: Path, request: dict[str, Any], inspect_first: str | None
+) -> dict[str, Any]:
+    with tree(directory, builders=0 if inspect_first is None else 1, agent=True) as grown:
+        if inspect_first is not None:
+            inspect(grown.client, model, inspect_first, lambda text: grown.check())
+        job = grown.client.submit_job("measure", f"device:{LOCAL_DEVICE}", request)
         while job["state"] not in ENDED:
             grown.check()
             job = grown.client.wait_job(job["job"], wait_s=2.0)

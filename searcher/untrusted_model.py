@@ -28,6 +28,7 @@ from searcher.lifeline import die_with_parent
 MOST_ANSWER_BYTES = 16 * 2**20
 MOST_INPUT_BYTES = 2**30
 MOST_VALUES = 256
+MOST_DOMAINS, LONGEST_NAME, LATEST = 64, 400, 10_000
 ONNX_DOMAINS = frozenset({"ai.onnx", "ai.onnx.ml", "ai.onnx.training",
                           "ai.onnx.preview.training", "com.microsoft"})
 """All else is reported as custom: a runtime needs a library for it."""
@@ -49,15 +50,14 @@ def facts(content: bytes) -> dict[str, Any]:
     model = _parsed(content)
     tensors = list(_messages(model, TensorProto))
     _check_tensors(tensors)
-    inputs = _inputs(model)
-    domains = {entry.domain or "ai.onnx": entry.version for entry in model.opset_import}
-    used = {node.domain or "ai.onnx" for node in _messages(model, NodeProto)}
+    inputs, outputs = _inputs(model), [_value(value) for value in model.graph.output]
+    domains, custom = _domains(model)
     trouble = _run_once(content, model)
     parameters, macs, note = _counted(model) if trouble is None else (0, None, trouble)
     return {
-        "accepted": True, "inputs": inputs, "outputs": [_value(v) for v in model.graph.output],
+        "accepted": True, "inputs": inputs, "outputs": outputs,
         "opset": domains.get("ai.onnx", 0), "ir_version": model.ir_version, "domains": domains,
-        "custom_domains": sorted((used | set(domains)) - ONNX_DOMAINS),
+        "custom_domains": custom,
         "parameters": parameters or sum(math.prod(t.dims) for t in tensors if _computes(t)),
         "macs": macs,
         "number_formats": sorted({_format(t.data_type) for t in tensors if _computes(t)}
@@ -74,7 +74,7 @@ def _parsed(content: bytes) -> ModelProto:
         _check_memory(error)
         raise Refused("not_onnx", f"It is no ONNX file: {_short(error)}") from error
     missing = [what for what, there in (
-        ("an IR version", model.ir_version > 0), ("a node", model.graph.node),
+        ("an IR version", 0 < model.ir_version <= LATEST), ("a node", model.graph.node),
         ("an output", model.graph.output), ("an opset", model.opset_import)) if not there]
     if missing:
         raise Refused("not_onnx", f"It is no ONNX file: it has not {' or '.join(missing)}.")
@@ -160,9 +160,22 @@ def _held(model: ModelProto) -> set[str]:
         tensor.values.name for tensor in model.graph.sparse_initializer}
 
 
+def _domains(model: ModelProto) -> tuple[dict[str, int], list[str]]:
+    """The version of each set of operators, and those that are not ONNX's own."""
+    versions = {_text(entry.domain) or "ai.onnx": entry.version for entry in model.opset_import}
+    used = {_text(node.domain) or "ai.onnx" for node in _messages(model, NodeProto)}
+    names = used | set(versions)
+    if len(names) > MOST_DOMAINS or any(len(name) > LONGEST_NAME for name in names):
+        raise Refused("malformed", f"It names {len(names)} sets of operators; at most "
+                                   f"{MOST_DOMAINS} of {LONGEST_NAME} letters are understood.")
+    if not all(0 <= version <= LATEST for version in versions.values()):
+        raise Refused("malformed", f"Its opsets have impossible versions: {versions}.")
+    return versions, sorted(names - ONNX_DOMAINS)
+
+
 def _value(value: ValueInfoProto) -> dict[str, Any]:
     """Name, number format and shape; None is a size that the model leaves open."""
-    shown = value.name[:400] or "(unnamed)"
+    shown = _text(value.name)[:LONGEST_NAME] or "(unnamed)"
     if value.type.WhichOneof("value") != "tensor_type":
         raise Refused("malformed", f"{shown!r} is no tensor; only tensors go in and out.")
     tensor = value.type.tensor_type
@@ -172,6 +185,13 @@ def _value(value: ValueInfoProto) -> dict[str, Any]:
     if any((size or 0) > 2**53 for size in sizes):
         raise Refused("too_large", f"{shown!r} has the shape {sizes}.")
     return {"name": shown, "format": _format(tensor.elem_type), "shape": sizes}
+
+
+def _text(name: str | bytes) -> str:
+    """protobuf gives bytes where it finds no UTF-8."""
+    if not isinstance(name, str):
+        raise Refused("malformed", f"The name {name[:100]!r} is no text.")
+    return name
 
 
 def _format(data_type: int) -> str:

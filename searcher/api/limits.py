@@ -38,9 +38,13 @@ class Limits:
             await self._app(scope, receive, send)
             return
         most = self._most(scope)
-        refusal = refusal_of_head(scope, most)
+        headers = dict(scope["headers"])
+        refusal = refusal_of_head(scope, headers.get(b"content-length", b"0"), most)
         if refusal is not None:
             await refusal(scope, receive, send)
+            return
+        if b"content-length" not in headers and b"transfer-encoding" not in headers:
+            await self._app(scope, receive, send)
             return
         seen, complete = 0, False
 
@@ -71,14 +75,13 @@ class Limits:
         return MOST_BYTES
 
 
-def refusal_of_head(scope: Scope, most: int) -> JSONResponse | None:
+def refusal_of_head(scope: Scope, announced: bytes, most: int) -> JSONResponse | None:
     """431 for a long head, 413 for a body that is announced as longer than ``most`` bytes."""
-    headers = scope["headers"]
     head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    if head + sum(len(name) + len(value) for name, value in headers) > MOST_HEAD_BYTES:
+    head += sum(len(name) + len(value) for name, value in scope["headers"])
+    if head > MOST_HEAD_BYTES:
         return JSONResponse(
             {"error": f"Address and headers are longer than {MOST_HEAD_BYTES} bytes."}, 431)
-    announced = dict(headers).get(b"content-length", b"0")
     if not announced.isdigit() or len(announced) > 19 or int(announced) > most:
         return JSONResponse({"error": too_long(most)}, 413)
     return None

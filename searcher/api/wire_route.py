@@ -122,11 +122,12 @@ class WireRoute(Route):
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> int:
         """The status of what was answered."""
         state = scope["app"].state
-        refusal = refusal_of_head(scope, self.described.most_bytes)
+        headers: Headers = dict(scope["headers"])
+        refusal = refusal_of_head(
+            scope, headers.get(b"content-length", b"0"), self.described.most_bytes)
         if refusal is not None:
             await refusal(scope, receive, send)
             return refusal.status_code
-        headers: Headers = dict(scope["headers"])
         agent = _worker(state, headers)
         query = scope["query_string"]
         answer = await self._handler(Call(

@@ -1,13 +1,19 @@
 """What a stranger's file says of itself, and every reason not to believe it."""
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from searcher import untrusted_model
+from searcher.inspection import refusal
 from searcher.untrusted_model import Refused, facts
 from tests.searcher_tests import models
+from tests.searcher_tests.hostile import BRIEF, damaged
 from tests.searcher_tests.models import model_of, tensor_of, value_of
 
 
@@ -112,3 +118,41 @@ def test_inputs_that_are_no_tensors() -> None:
     [helper.make_node("Relu", ["absent"], ["y"])]])
 def test_what_breaks_the_rules_of_onnx(nodes: Any) -> None:
     assert refused(model_of(nodes).SerializeToString()).reason == "malformed"
+
+
+@pytest.mark.parametrize(("field", "value"), [
+    ("ir_version", 2**60), ("version", 2**60), ("version", -1), ("domain", "x" * 500)])
+def test_impossible_versions(field: str, value: Any) -> None:
+    model = models.linear()
+    setattr(model if field == "ir_version" else model.opset_import.add(), field, value)
+    assert refused(model.SerializeToString()).reason in ("malformed", "not_onnx")
+
+
+def test_domains_without_end() -> None:
+    model = models.linear()
+    for number in range(100):
+        model.opset_import.add(domain=f"d{number}", version=1)
+    assert "101 sets of operators" in str(refused(model.SerializeToString()))
+
+
+@pytest.mark.parametrize("name", [b"x", b"\x01y", b"acme"])
+def test_names_that_are_no_text(name: bytes) -> None:
+    node = helper.make_node("Fancy", ["x"], ["y"], domain="acme")
+    content = model_of([node], domains={"": 13, "acme": 1}).SerializeToString()
+    error = refused(content.replace(name, name[:-1] + b"\xff"))
+    assert error.reason == "malformed" and "is no text" in str(error)
+
+
+@BRIEF
+@given(st.sampled_from([models.linear(), models.grows(4), models.loops(), *(
+    make() for make in models.EXTERNAL.values())]).flatmap(
+        lambda model: damaged(model.SerializeToString())))
+def test_files_that_were_damaged(content: bytes) -> None:
+    """Read, not run: that is for a child, which may die of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(untrusted_model, "_run_once", lambda content, model: "not run")
+        try:
+            found = facts(content)
+        except Refused as error:
+            found = refusal(error.reason, str(error))
+    assert json.loads(json.dumps(found, allow_nan=False)) == found

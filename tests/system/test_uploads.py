@@ -107,3 +107,12 @@ def test_a_data_set_without_a_network(lab, tmp_path):
     found = ended(lab, "compress", {**build, "seed": 1})
     assert found["state"] == "done", found
     assert not list((lab.directory.parent / "cache").iterdir()), "nothing was fetched or copied"
+
+
+def test_an_upload_is_inspected_by_a_command_of_its_own_too(tmp_path):
+    """The coordinator that took the upload is gone when the file is measured."""
+    file = write(tmp_path, models.EXTERNAL["initializer"]().SerializeToString())
+    with tree(tmp_path / "data", builders=0, agent=False) as grown:
+        upload(grown.client, file)
+    done = fleetfront("measure", file, "--dir", tmp_path / "data", "--plan", "quick")
+    assert done.returncode == 1 and "refused (external_data)" in done.stderr, done.stderr
