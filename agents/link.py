@@ -79,6 +79,9 @@ class Link:
             self.close()
             raise LinkError("the answer broke off {} bytes before its end".format(response.length))
         _raise_for(response.status, content)
+        if response.status == 200 and not content and not response.getheader("Content-Length"):
+            self.close()  # nor does it mind a head without an end
+            raise LinkError("the answer broke off in its head")
         return Answer(response.status, content)
 
     def download(self, path: str, offset: int) -> Tuple[int, Iterator[bytes]]:
