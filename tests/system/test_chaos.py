@@ -1,5 +1,6 @@
 """One fault of every kind against real processes, and the audit."""
 
+import functools
 import json
 import sqlite3
 import subprocess
@@ -42,6 +43,6 @@ def test_a_front_that_differs_is_found(story, tmp_path):
     db.close()
     finding = compare_fronts(
         read_journal(story / "journal"), story / "data",
-        lambda sha256: body_of(story / "journal", sha256), tmp_path / "undisturbed")
+        functools.partial(body_of, story / "journal"), tmp_path / "undisturbed")
     assert len(finding.violations) == finding.checked > 0
     assert "they differ in baseline" in finding.violations[0]
