@@ -18,6 +18,7 @@ from agents.protocol import (
     Heartbeat,
     Lease,
     LeaseRequest,
+    ProtocolError,
     ResultEnvelope,
     decode,
     encode,
@@ -81,13 +82,13 @@ def serve(url: str, secret: str, artifacts: Path) -> None:
         try:
             answer = link.request("POST", "/v1/lease", encode(LeaseRequest(
                 PROTOCOL_VERSION, POLL_S)), timeout_s=POLL_S + 10)
-        except (LinkError, Refused):
+            lease = None if answer.status == 204 else decode(Lease, answer.body)
+        except (LinkError, Refused, ProtocolError):
             threading.Event().wait(backoff.next_s())
             continue
         backoff.reset()
-        if answer.status == 204:
+        if lease is None:
             continue
-        lease = decode(Lease, answer.body)
         ended = threading.Event()
         threading.Thread(target=beat, args=(url, secret, lease, ended), daemon=True).start()
         deliver(link, lease, work(lease, artifacts))

@@ -64,9 +64,11 @@ class ProcessPool:
         agent, secret = self._admit(name)
         with open(self._logs / f"{name}.log", "ab") as sink:
             try:
+                # A group in our session: Linux ends a stopped one with us even when it was stopped
+                # before it could ask for that itself.
                 process = subprocess.Popen(
                     self._command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
-                    start_new_session=True,
+                    process_group=0,
                 )
             except OSError as error:
                 self._ended(agent, "it could not be started")

@@ -6,6 +6,8 @@ The builder reports its count through a pipe: reading blocks until it moves, so 
 import os
 import queue
 import select
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -249,3 +251,35 @@ def test_the_last_threads_error_breaks_the_crew() -> None:
         thread.join(PATIENCE_S)
     assert workers.broken is not None and "the disk is gone" in workers.broken
     workers.stop()
+
+
+OWNER = """
+import os, signal, sys
+from pathlib import Path
+import psutil
+from searcher.workers.process_pool import ProcessPool
+
+sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+pool = ProcessPool(sleeper, 1, Path(sys.argv[1]), admit=lambda name: ("agent", "secret"),
+                   ended=lambda agent, why: True, post=lambda run: None)
+pool.start()
+assert pool.pause()
+sys.stdout.write(str(psutil.Process().children()[0].pid))
+sys.stdout.flush()
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_builder_that_was_stopped_before_it_began_ends_with_its_owner(tmp_path: Path) -> None:
+    """It had no time yet to ask for a signal when its parent dies."""
+    owner = subprocess.run([sys.executable, "-c", OWNER, str(tmp_path)], capture_output=True,
+                           text=True, timeout=PATIENCE_S, check=False)
+    assert owner.returncode == -signal.SIGKILL, owner.stderr
+    try:
+        orphan = psutil.Process(int(owner.stdout))
+    except psutil.NoSuchProcess:
+        return
+    _, alive = psutil.wait_procs([orphan], PATIENCE_S)
+    for one in alive:
+        one.kill()
+    assert alive == []
