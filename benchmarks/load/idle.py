@@ -17,8 +17,8 @@ AT_ONCE = 200
 def allow_files(count: int) -> None:
     """Raise this process's limit of open files, for what it starts as well."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    most = max(count, hard) if hard != resource.RLIM_INFINITY else count
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, most))
+    wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def idle_polls(served: Serving, devices: Sequence[Device]) -> list[Check]:

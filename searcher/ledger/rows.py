@@ -268,7 +268,7 @@ def select(
     db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
 ) -> list[Row]:
     """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
-    columns, documents = _columns(kind)
+    columns, documents = _columns(kind)  # type: ignore[arg-type]
     cursor = db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))
     return [kind(*_decoded(values, documents)) for values in cursor]
 
