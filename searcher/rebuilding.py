@@ -94,7 +94,7 @@ def added(outcome: Outcome) -> tuple[int, int]:
 
 def _difference(db: Database, before: str, result: Mapping[str, Any]) -> dict[str, Any]:
     known = builds.artifact(db, before)
-    outputs = [builds.probe_outputs(db, sha256) for sha256 in (before, result["sha256"])]
+    outputs = [builds.expectation(db, sha256)[0] for sha256 in (before, result["sha256"])]
     return {
         "sha256_before": before, "sha256_after": result["sha256"],
         "file_bytes_before": known.file_bytes if known else None,

@@ -116,7 +116,7 @@ class Space:
 
     def strengths(self) -> dict[str, "Range"]:
         """The numbers that say how much is compressed, by their full name: the lower, the more."""
-        found = {}
+        found: dict[str, Range] = {}
         for group, strategy in self.choices:
             if strategy.stage in ("structure", "weights"):
                 members = [layer for layer in self.layers if group in layer.groups]
@@ -168,7 +168,7 @@ class Range:
     def value(self, strength: float) -> float | int:
         share = min(max(strength, 0.0), 1.0)
         if self.log:
-            found = self.high * (self.low / self.high) ** share
+            found: float = self.high * (self.low / self.high) ** share
         else:
             found = self.high + share * (self.low - self.high)
         found = min(max(found, self.low), self.high)

@@ -194,4 +194,5 @@ def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
     if kind != "measure":
         return INSPECT_DEADLINE_S if kind == "inspect" else BUILD_DEADLINE_S
     # The payload was checked when the job was submitted.
-    return 120.0 + len(payload["candidates"]) * (3.0 * payload["plan"]["max_s"] + 30.0)
+    longest_s: float = payload["plan"]["max_s"]
+    return 120.0 + len(payload["candidates"]) * (3.0 * longest_s + 30.0)
