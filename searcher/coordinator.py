@@ -13,17 +13,14 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 
 import logging
 import sqlite3
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from sqlite_utils import Database
-
 from searcher import rebuilding
 from searcher.admission import Admission
-from searcher.devices import inspected, payloads, queue, standing, wire
+from searcher.devices import inspected, payloads, queue, standing
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
@@ -32,7 +29,8 @@ from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.keeping import Keeping
-from searcher.ledger import campaigns, files, jobs, members, shares, spans
+from searcher.leasing import Leases, about
+from searcher.ledger import campaigns, files, jobs, shares, spans
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
@@ -40,7 +38,6 @@ from searcher.workers.base import NoWorkers, Workers
 
 log = logging.getLogger(__name__)
 
-SEEN_EVERY_S = 10.0
 TICK_AT_MOST_S = 1.0
 
 
@@ -57,8 +54,8 @@ class Coordinator:
     """Owns the ledger, the queue and the workers; use from one thread.
 
     ``ring(topic)`` is called after every change that someone may wait for: topics are pools
-    (``builder``, ``device:<name>``) and ``campaign:<name>``. ``leases_lost`` counts, by kind of
-    job, leases that ended without a result.
+    (``builder``, ``device:<name>``), ``campaign:<name>``, ``job:<id>`` and ``disk``. ``leases``
+    has what agents do with jobs; here is what campaigns and operators ask for.
     """
 
     def __init__(
@@ -77,8 +74,9 @@ class Coordinator:
         self.workers: Workers = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
-        self._employed: set[str] = set()
-        self.leases_lost: Counter[str] = Counter()
+        self.leases = Leases(
+            store, clock, self.rules.lease, self.rules.device, self.roster, self.window,
+            self.keeping, self.artifacts, lambda topic: self.ring(topic))
 
     def start(self, workers: Workers) -> None:
         """Take up what a predecessor left and let ``workers`` begin.
@@ -117,12 +115,12 @@ class Coordinator:
         now_s = self.clock()
         try:
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
-                log.warning("job %d: no sign of life, its lease ends", job.id, extra=_about(job))
-                self._lose(job, True, "no sign of life within the lease")
+                log.warning("job %d: no sign of life, its lease ends", job.id, extra=about(job))
+                self.leases.lose(job, True, "no sign of life within the lease")
             self._end_waiting(now_s)
             self._look_at_builders()
             if self.window.tick():
-                self._builders_may_lease()
+                self.leases.builders_may_lease()
             self.campaigns_changed()
         except (LedgerError, sqlite3.Error) as error:
             log.error("%s", error)
@@ -137,7 +135,7 @@ class Coordinator:
             with self.store.atomic() as db:
                 queue.time_out(db, late, now_s)
         for job in late:
-            self._finished(job)
+            self.leases.finished(job)
 
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, Any],
@@ -148,18 +146,16 @@ class Coordinator:
         for gone in enrolled.replaced:
             for job in jobs.held_by(self.store.db, gone.pool, gone.id):
                 strike = (job.leased_s or 0.0) >= self._started_s
-                self._lose(job, strike, "a new agent took the place of the one that held it")
+                self.leases.lose(job, strike, "a new agent took the place of the one that held it")
         return enrolled.agent, enrolled.secret
 
     def builder_ended(self, agent_id: str, why: str) -> bool:
         """A builder process is gone. True if it had ever worked."""
         self.roster.revoke(agent_id)
         for job in jobs.held_by(self.store.db, payloads.BUILDER, agent_id):
-            log.warning("job %d: its builder ended (%s)", job.id, why, extra=_about(job))
-            self._lose(job, True, f"its builder ended ({why})")
-        employed = agent_id in self._employed
-        self._employed.discard(agent_id)
-        return employed
+            log.warning("job %d: its builder ended (%s)", job.id, why, extra=about(job))
+            self.leases.lose(job, True, f"its builder ended ({why})")
+        return self.leases.dismiss(agent_id)
 
     def submit(
         self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
@@ -210,8 +206,8 @@ class Coordinator:
             self.roster.forget_agents_of(name)
         for job in given_up:
             if job.state == "leased":
-                self._lease_over(job)
-            self._finished(job)
+                self.leases.over(job)
+            self.leases.finished(job)
         self.ring(pool)
         return device
 
@@ -242,12 +238,12 @@ class Coordinator:
             campaigns.set_state(db, name, state, reason, baseline, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():
-            self._builders_may_lease()
+            self.leases.builders_may_lease()
         elif cancelled:
-            self._measurers_may_lease()
+            self.leases.measurers_may_lease()
         self.ring(f"campaign:{name}")
         for job in cancelled:
-            self._finished(job)
+            self.leases.finished(job)
         if state != present:
             self.campaigns_changed()
         if state in campaigns.LIVE:
@@ -268,154 +264,32 @@ class Coordinator:
         with self.store.atomic() as db:
             cancelled = queue.cancel_queued(db, campaign, kinds, self.clock())
         if self.window.settle():
-            self._builders_may_lease()
+            self.leases.builders_may_lease()
         elif cancelled:
-            self._measurers_may_lease()
+            self.leases.measurers_may_lease()
         for job in cancelled:
-            self._finished(job)
+            self.leases.finished(job)
         return len(cancelled)
 
     def lease(self, agent: AgentRow) -> JobRow | None:
-        """The agent's next job, leased; None when there is nothing for it now.
-
-        Whatever it held before is lost: it would not ask if it still worked on it.
-        """
-        if self.roster.is_revoked(agent):
-            return None
-        for held in jobs.held_by(self.store.db, agent.pool, agent.id):
-            self._lose(held, True, "its holder asked for other work")
-        now_s = self.clock()
-        if agent.device is not None:
-            device = members.standing(self.store.db, agent.device)
-            if device is None:
-                return None
-            if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
-                with self.store.grouped() as db:
-                    members.device_seen(db, agent.device, now_s)
-            if device.state != "active":
-                return None
-            if device.shares_host:
-                return self._lease_quietly(agent)
-        elif self.window.holds_builders:
-            return None
-        job = jobs.next_queued(self.store.db, agent.pool)
-        return None if job is None else self._grant(job, agent)
+        """See ``Leases.lease``."""
+        return self.leases.lease(agent)
 
     def retry_s(self, agent: AgentRow) -> float | None:
-        """Seconds after which ``lease`` may answer differently although nothing rings."""
-        if agent.device is None or members.device_state(self.store.db, agent.device) != "active":
-            return None
-        return self.window.opens_in_s(agent.pool)
-
-    def _lease_quietly(self, agent: AgentRow) -> JobRow | None:
-        job = jobs.next_queued(self.store.db, agent.pool)
-        if job is None or not self.window.admits(agent.pool):
-            if self.window.settle():
-                self._builders_may_lease()
-            return None
-        stopped_s = self.window.try_open(agent.pool)
-        if stopped_s is None:
-            return None
-        try:
-            return self._grant(job, agent, stopped_s)
-        except BaseException:
-            self.window.give_up()
-            raise
-
-    def _grant(self, job: JobRow, agent: AgentRow, stopped_s: float | None = None) -> JobRow:
-        # What changes who may run on this host is on the disk before memory follows.
-        with self.store.grouped() if stopped_s is None else self.store.atomic() as db:
-            if stopped_s is not None:
-                self.window.close_builder_spans(db, stopped_s)
-            now_s = self.clock()
-            leased = queue.grant(db, job, agent, self.rules.lease, now_s)
-            spans.start(db, job.campaign, job.kind, job.pool, job.id, now_s)
-        if agent.device is None:
-            self._employed.add(agent.id)
-            self.window.build_began()
-        elif stopped_s is not None:
-            self.window.lease_began(agent.pool, stopped_s)
-        return leased
+        """See ``Leases.retry_s``."""
+        return self.leases.retry_s(agent)
 
     def heartbeat(
         self, agent: AgentRow, job_id: int, fence: int, progress: float | None
     ) -> Literal["continue", "cancel"]:
-        """Raises ProtocolError (404, 409)."""
-        with self.store.grouped() as db:
-            return queue.heartbeat(
-                db, job_id, fence, agent, progress, self.rules.lease, self.clock()
-            )
+        """See ``Leases.heartbeat``."""
+        return self.leases.heartbeat(agent, job_id, fence, progress)
 
     def put_result(
         self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
     ) -> None:
-        """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
-        stored, after which the same result may come again."""
-        shared = agent.pool == self.window.measuring_pool
-        with self.store.atomic() if shared else self.store.grouped() as db:
-            job = queue.job_of(db, job_id)
-            if queue.already_accepted(job, attempt, fence, agent, sha256):
-                return
-            now_s = self.clock()
-            outcome = wire.outcome_of(db, job, content, self.artifacts, now_s)
-            outcome = rebuilding.judged(db, job, outcome)
-            ended_s = self.clock()
-            jobs.finish(
-                db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
-                reason=outcome.reason, message=outcome.message,
-            )
-            self._account(db, job, ended_s)
-            if outcome.state == "done":
-                standing.succeeded(db, job)
-            else:
-                standing.failed(db, job, outcome.reason or "", outcome.message or "",
-                                self.rules.device)
-        if outcome.reason is not None:
-            log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
-                        extra=_about(job))
-        if job.pool == payloads.BUILDER and self.keeping.grew(*rebuilding.added(outcome)):
-            self.ring("disk")
-        self._lease_over(job)
-        self._finished(job)
-
-    def _account(self, db: Database, job: JobRow, ended_s: float) -> None:
-        spans.end_of_job(db, job.id, ended_s)
-        if job.campaign is not None and job.leased_s is not None:
-            shares.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
-
-    def _lose(self, job: JobRow, strike: bool, why: str) -> None:
-        now_s = self.clock()
-        with self.store.atomic() as db:
-            state = queue.lose(db, job, strike, why, self.rules.lease, now_s)
-            self._account(db, job, now_s)
-            if strike:
-                standing.struck(db, job, f"job {job.id} was lost: {why}", self.rules.device)
-        self.leases_lost[job.kind] += 1
-        self._lease_over(job)
-        if state == "queued":
-            self.ring(job.pool)
-        else:
-            self._finished(job)
-
-    def _lease_over(self, job: JobRow) -> None:
-        if job.pool == payloads.BUILDER:
-            self.window.build_ended()
-            self._measurers_may_lease()
-        elif self.window.lease_ended(job.pool):
-            self._builders_may_lease()
-
-    def _finished(self, job: JobRow) -> None:
-        for campaign in jobs.campaigns_of(self.store.db, job.id):
-            self.ring(f"campaign:{campaign}")
-        self.ring(f"job:{job.id}")
-
-    def _measurers_may_lease(self) -> None:
-        for pool in self.window.shared_pools():
-            self.ring(pool)
-
-    def _builders_may_lease(self) -> None:
-        self.ring(payloads.BUILDER)
-        self._measurers_may_lease()
+        """See ``Leases.put_result``."""
+        self.leases.put_result(agent, job_id, attempt, fence, sha256, content)
 
     def _look_at_builders(self) -> None:
         """When no builder will ever run again, its queue would wait for ever."""
@@ -427,10 +301,4 @@ class Coordinator:
                 jobs.finish(
                     db, job.id, "failed", self.clock(), reason="no_builder", message=why
                 )
-            self._finished(job)
-
-
-def _about(job: JobRow) -> dict[str, Any]:
-    """What a line of the log is about."""
-    device = job.pool.partition(":")[2] or None
-    return {"job": job.id, "campaign": job.campaign, "device": device}
+            self.leases.finished(job)

@@ -163,8 +163,9 @@ def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> 
     return float(ordered[low]), float(ordered[len(ordered) - 1 - low])
 
 
-def quantile(values: Sequence[float] | np.ndarray, share: float,
-             confidence: float = CONFIDENCE) -> Quantile:
+def quantile(
+    values: Sequence[float] | np.ndarray, share: float, confidence: float = CONFIDENCE
+) -> Quantile:
     """The ``share`` quantile; refused when no order statistic bounds it from above.
 
     One exists from n with ``share**n <= (1 - confidence) / 2``.

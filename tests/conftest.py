@@ -1,10 +1,18 @@
-"""Fixtures of builder, search and system tests: the tiny task and a baseline trained once."""
+"""Fixtures of builder, search and system tests: the tiny task and a baseline trained once.
+
+hypothesis tries the same examples in every run, and does not mind how fast the machine is.
+"""
 
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+settings.register_profile("same", derandomize=True, database=None, deadline=None,
+                          suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("same")
 
 TINY = "tests.tasks_for_tests:tiny"
 

@@ -104,7 +104,7 @@ class LedgerCollector(Collector):
         lost = CounterMetricFamily(
             "fleetfront_leases_lost", "Leases that ended without a result since the start.",
             labels=("kind",))
-        for kind, number in sorted(self._coordinator.leases_lost.items()):
+        for kind, number in sorted(self._coordinator.leases.lost.items()):
             lost.add_metric((kind,), number)
         yield lost
 

@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from sqlite_utils import Database
 
@@ -268,7 +268,7 @@ def select(
     db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
 ) -> list[Row]:
     """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
-    columns, documents = _columns(kind)  # type: ignore[arg-type]
+    columns, documents = _columns(cast(Any, kind))
     cursor = db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))
     return [kind(*_decoded(values, documents)) for values in cursor]
 

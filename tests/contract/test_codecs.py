@@ -166,7 +166,7 @@ def weights(draw):
     return np.where(kept, array, np.zeros((), dtype=dtype)).astype(dtype).reshape(shape)
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(arrays=st.lists(weights(), min_size=1, max_size=4), opset=st.sampled_from([11, 13]))
 def test_a_coded_model_gives_the_same_bits(arrays, opset):
     model = model_of(arrays, opset)

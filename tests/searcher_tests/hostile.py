@@ -7,8 +7,8 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 
-BRIEF = settings(derandomize=True, max_examples=150, deadline=None, database=None)
-"""The same examples each time, few enough for every run of the tests."""
+BRIEF = settings(max_examples=150)
+"""Few enough for every run of the tests."""
 
 FEW = settings(BRIEF, max_examples=40)
 """Where every example is several requests."""

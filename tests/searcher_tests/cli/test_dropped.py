@@ -10,8 +10,7 @@ import pytest
 
 from searcher import running
 from searcher.reading import Reading
-from tests.searcher_tests.cli.test_commands import Run
-from tests.searcher_tests.cli.test_commands import run as run
+from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import finished
 
 

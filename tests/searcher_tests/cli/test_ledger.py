@@ -11,8 +11,7 @@ import pytest
 
 from searcher.cli.ledger import app
 from searcher.ownership import owned
-from tests.searcher_tests.cli.test_commands import Run
-from tests.searcher_tests.cli.test_commands import run as run
+from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import finished
 from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1

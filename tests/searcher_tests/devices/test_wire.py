@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import protocol
@@ -233,8 +233,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture],
-          deadline=None)
+@settings(max_examples=60)
 @given(st.sampled_from(sorted(build_result({"sha256": "0" * 64, "size_bytes": 1}))), json_values)
 def test_whatever_a_builder_sends_ends_its_job(
         tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
