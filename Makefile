@@ -35,6 +35,9 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.each_strategy
 	$(BIN)/python -m benchmarks.kill
 	$(BIN)/python -m benchmarks.study
+	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.agent
+	$(BIN)/python -m benchmarks.chaos
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.demo
