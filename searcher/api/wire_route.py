@@ -66,7 +66,7 @@ class Described:
     most_bytes: int = MOST_BYTES
 
 
-Refusing = Callable[[Exception], Awaitable[Response]]
+Refusing = Callable[[Scope, Exception], Awaitable[Response]]
 Counted = Callable[[str, str, int | None, float], None]
 """(method, route, status, seconds) of an answer."""
 
@@ -90,7 +90,7 @@ class Express:
         try:
             status = await route.serve(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - as at the edge of any other route
-            answer = await self._refusing(error)
+            answer = await self._refusing(scope, error)
             status = answer.status_code
             await answer(scope, receive, send)
         finally:
