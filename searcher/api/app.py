@@ -23,6 +23,7 @@ from searcher.api.bells import Bells
 from searcher.api.disk import bound_disk
 from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
+from searcher.api.openapi import with_refusals
 from searcher.api.wire_route import Express, add_to_openapi
 from searcher.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.errors import (
@@ -133,7 +134,7 @@ def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]
 
 def _document(app: FastAPI) -> Callable[[], Awaitable[dict[str, Any]]]:
     async def openapi() -> dict[str, Any]:
-        return with_roles(add_to_openapi(app, app.openapi()))
+        return with_refusals(with_roles(add_to_openapi(app, app.openapi())))
 
     return openapi
 
