@@ -142,8 +142,6 @@ def with_roles(document: dict[str, Any], routes: Routes = ROUTES) -> dict[str, A
         operation["x-roles"] = sorted(roles)
         if STRANGER not in roles:
             operation["security"] = [{"bearer": []}]
-            for status, meaning in (("401", "Unknown secret"), ("403", "Another role's route")):
-                operation["responses"].setdefault(status, {"description": meaning})
     return document
 
 

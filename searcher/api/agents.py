@@ -9,7 +9,8 @@ from fastapi.responses import FileResponse, JSONResponse
 from agents import protocol
 from searcher.api.access import TheCoordinator
 from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
-from searcher.api.schemas import LARGEST, body_of
+from searcher.api.openapi import body_of, refusals
+from searcher.api.schemas import LARGEST
 from searcher.api.wire_route import Answer, Call, Described, WireRoute
 from searcher.devices import payloads, wire
 from searcher.errors import ProtocolError
@@ -30,7 +31,7 @@ def read(message: type[Message], body: bytes) -> Message:
     return protocol.decode(message, document)
 
 
-@router.post("/agents", openapi_extra=body_of(protocol.Enrol))
+@router.post("/agents", openapi_extra=body_of(protocol.Enrol), responses=refusals(400, 403, 426))
 async def enrol(request: Request, coordinator: TheCoordinator) -> JSONResponse:
     """Exchange a one-time token for a secret."""
     message = read(protocol.Enrol, await request.body())
@@ -137,7 +138,16 @@ ROUTES = (
 )
 
 
-@router.get("/artifacts/{sha256}")
+_CONTENT = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+_FILE: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The file", "content": _CONTENT},
+    206: {"description": "A part of it", "content": _CONTENT},
+    416: {"description": "The range lies outside of the file"}}
+
+
+@router.get(
+    "/artifacts/{sha256}", response_class=FileResponse,
+    responses={**refusals(404, 410), **_FILE})
 async def artifact(coordinator: TheCoordinator, sha256: str) -> FileResponse:
     """The file with this digest; range requests are honoured."""
     return FileResponse(coordinator.artifact_path(sha256), media_type="application/octet-stream")

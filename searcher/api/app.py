@@ -23,6 +23,7 @@ from searcher.api.bells import Bells
 from searcher.api.disk import bound_disk
 from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
+from searcher.api.openapi import with_refusals
 from searcher.api.wire_route import Express, add_to_openapi
 from searcher.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.errors import (
@@ -133,7 +134,7 @@ def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]
 
 def _document(app: FastAPI) -> Callable[[], Awaitable[dict[str, Any]]]:
     async def openapi() -> dict[str, Any]:
-        return with_roles(add_to_openapi(app, app.openapi()))
+        return with_refusals(with_roles(add_to_openapi(app, app.openapi())))
 
     return openapi
 
@@ -186,15 +187,14 @@ async def _ledger(request: Request, error: Exception) -> Response:
     return _refusal(status, f"The ledger refused: {error}.")
 
 
-async def _refusing(error: Exception) -> Response:
+async def _refusing(scope: Scope, error: Exception) -> Response:
     """The answer that a route's error gets; an error that is a defect is raised again."""
     for kind, handler in _HANDLERS.items():
         if isinstance(error, kind):
-            return await handler(_NO_REQUEST, error)
+            return await handler(Request(scope), error)
     raise error
 
 
-_NO_REQUEST = Request({"type": "http"})
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     FleetfrontError: _ours,
     protocol.ProtocolError: _of_agents,

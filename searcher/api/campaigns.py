@@ -8,6 +8,7 @@ from fastapi import APIRouter, Body, Query, Response
 
 from searcher.api.access import TheBells, TheCoordinator
 from searcher.api.jobs import LONGEST_POLL_S, described
+from searcher.api.openapi import refusals
 from searcher.api.schemas import (
     CampaignPriority,
     CampaignState,
@@ -32,7 +33,7 @@ def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
     return {**asdict(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name)}
 
 
-@router.post("/campaigns")
+@router.post("/campaigns", responses=refusals(409))
 async def submit(
     coordinator: TheCoordinator, spec: Annotated[Document, Body()],
     priority: Priority | None = None,
@@ -68,12 +69,12 @@ async def history(coordinator: TheCoordinator) -> list[dict[str, Any]]:
     return [_with_counts(coordinator, row) for row in campaigns.history(coordinator.store.db)]
 
 
-@router.get("/campaigns/{name}")
+@router.get("/campaigns/{name}", responses=refusals(404))
 async def campaign(coordinator: TheCoordinator, name: str) -> dict[str, Any]:
     return _with_counts(coordinator, coordinator.campaign(name))
 
 
-@router.put("/campaigns/{name}/state")
+@router.put("/campaigns/{name}/state", responses=refusals(404, 409))
 async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState) -> dict[str, Any]:
     """Ending a campaign cancels its jobs that have not begun; pausing holds them back; ``queued``
     lets it go on. 409 where that does not follow the present state."""
@@ -81,7 +82,7 @@ async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState)
     return _with_counts(coordinator, row)
 
 
-@router.put("/campaigns/{name}/priority")
+@router.put("/campaigns/{name}/priority", responses=refusals(404))
 async def set_priority(
     coordinator: TheCoordinator, name: str, body: CampaignPriority
 ) -> dict[str, Any]:
@@ -93,7 +94,7 @@ async def set_priority(
     return _with_counts(coordinator, coordinator.campaign(name))
 
 
-@router.post("/campaigns/{name}/cancellations")
+@router.post("/campaigns/{name}/cancellations", responses=refusals(404))
 async def cancel_queued(
     coordinator: TheCoordinator, name: str, body: Cancellation
 ) -> dict[str, Any]:
@@ -101,7 +102,7 @@ async def cancel_queued(
     return {"cancelled": coordinator.cancel_queued(name, body.kinds)}
 
 
-@router.get("/campaigns/{name}/finished")
+@router.get("/campaigns/{name}/finished", responses=refusals(404))
 async def finished(
     coordinator: TheCoordinator, bells: TheBells, name: str, after: Number = 0,
     wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 20.0,
@@ -124,7 +125,7 @@ async def finished(
         await bells.wait(f"campaign:{name}", left_s)
 
 
-@router.post("/campaigns/{name}/trials")
+@router.post("/campaigns/{name}/trials", responses=refusals(404, 409))
 async def create_trial(
     coordinator: TheCoordinator, name: str, body: TrialCreation
 ) -> dict[str, Any]:
@@ -146,7 +147,7 @@ async def create_trial(
     return {**asdict(row), "created": created}
 
 
-@router.put("/trials/{trial}")
+@router.put("/trials/{trial}", responses=refusals(404, 409))
 async def tell_trial(
     coordinator: TheCoordinator, trial: Number, body: TrialTelling
 ) -> dict[str, Any]:
@@ -164,7 +165,7 @@ async def tell_trial(
     return asdict(row or known)
 
 
-@router.get("/campaigns/{name}/trials")
+@router.get("/campaigns/{name}/trials", responses=refusals(404))
 async def trial_history(
     coordinator: TheCoordinator, name: str, device: str | None = None, state: str | None = None,
     after: Number = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,

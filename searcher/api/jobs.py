@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from searcher.api.access import TheBells, TheCoordinator
+from searcher.api.openapi import refusals
 from searcher.api.schemas import JobRequest, Name, Number
 from searcher.devices import queue
 from searcher.ledger import measurements
@@ -27,7 +28,7 @@ def described(job: JobRow) -> dict[str, Any]:
     }
 
 
-@router.post("/jobs")
+@router.post("/jobs", responses=refusals(404, 409, 410))
 async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any]:
     """The job for this request; the same request again is the same job.
 
@@ -39,7 +40,7 @@ async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any
         body.queue_s))
 
 
-@router.post("/artifacts/{sha256}/rebuild")
+@router.post("/artifacts/{sha256}/rebuild", responses=refusals(404, 409))
 async def rebuild(
     coordinator: TheCoordinator, sha256: str, campaign: Name | None = None
 ) -> dict[str, Any]:
@@ -51,7 +52,7 @@ async def rebuild(
     return described(coordinator.rebuild(sha256, campaign))
 
 
-@router.get("/jobs/{job}")
+@router.get("/jobs/{job}", responses=refusals(404))
 async def job(
     coordinator: TheCoordinator, bells: TheBells, job: Number,
     wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 0.0,

@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from searcher.api.access import TheCoordinator
+from searcher.api.openapi import refusals
 from searcher.api.schemas import DeviceState, Invitation, Name, TokenRequest
 from searcher.devices import payloads, standing
 from searcher.ledger import jobs, members
@@ -30,7 +31,7 @@ async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
     return [standing.described(row, working.get(row.name)) for row in members.devices(db)]
 
 
-@router.put("/v1/devices/{name}/state")
+@router.put("/v1/devices/{name}/state", responses=refusals(404, 409))
 async def set_device_state(
     coordinator: TheCoordinator, name: Name, body: DeviceState
 ) -> dict[str, Any]:
@@ -68,7 +69,7 @@ async def create_token(coordinator: TheCoordinator, body: TokenRequest) -> dict[
     return {**asdict(row), "token": secret}
 
 
-@router.delete("/v1/tokens/{token}")
+@router.delete("/v1/tokens/{token}", responses=refusals(404))
 async def revoke_token(coordinator: TheCoordinator, token: str) -> dict[str, Any]:
     """From now on nobody is recognised by it."""
     return asdict(coordinator.roster.revoke_token(token))

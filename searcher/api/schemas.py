@@ -9,7 +9,6 @@ from pydantic import (
     Field,
     FiniteFloat,
     StringConstraints,
-    TypeAdapter,
 )
 
 from searcher.ledger.rows import text
@@ -116,9 +115,3 @@ class TokenRequest(_Request):
     name: Name
     role: Literal["operator", "viewer"]
     ttl_s: Duration | None = None
-
-
-def body_of(message: type) -> dict[str, Any]:
-    """OpenAPI's description of a request whose body is a message of the agents' protocol."""
-    schema = TypeAdapter(message).json_schema()
-    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}

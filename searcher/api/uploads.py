@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from searcher.api.limits import LARGEST_UPLOAD_BYTES
+from searcher.api.openapi import refusals
 from searcher.artifacts import settle, sha256_of_file, sweep
 from searcher.coordinator import Coordinator
 from searcher.devices import payloads
@@ -211,7 +212,8 @@ def _uploads_of(request: Request) -> Uploads:
 TheUploads = Annotated[Uploads, Depends(_uploads_of)]
 
 
-@router.head("/artifacts/{sha256}")
+@router.head("/artifacts/{sha256}", response_class=Response, responses={
+    204: {"description": "Unfinished"}, 404: {"description": "Nothing of it has arrived"}})
 async def progress(uploads: TheUploads, sha256: str) -> Response:
     """200 for a complete file, 204 for an unfinished one, each with ``Upload-Offset``; else 404."""
     path, offset = uploads.path(sha256), uploads.offset(sha256)
@@ -223,7 +225,8 @@ async def progress(uploads: TheUploads, sha256: str) -> Response:
     return Response(status_code=204, headers={"Upload-Offset": str(offset)})
 
 
-@router.put("/artifacts/{sha256}", openapi_extra={"requestBody": {
+@router.put("/artifacts/{sha256}", responses={
+    **refusals(409), 202: {"description": "More is to come"}}, openapi_extra={"requestBody": {
     "required": True,
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}})
 async def upload(

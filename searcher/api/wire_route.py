@@ -9,13 +9,12 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from fastapi import FastAPI
-from pydantic import TypeAdapter
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from agents import protocol
 from searcher.api.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
+from searcher.api.openapi import refusals, schema_of
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow, TokenRow
 
@@ -66,7 +65,7 @@ class Described:
     most_bytes: int = MOST_BYTES
 
 
-Refusing = Callable[[Exception], Awaitable[Response]]
+Refusing = Callable[[Scope, Exception], Awaitable[Response]]
 Counted = Callable[[str, str, int | None, float], None]
 """(method, route, status, seconds) of an answer."""
 
@@ -90,7 +89,7 @@ class Express:
         try:
             status = await route.serve(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - as at the edge of any other route
-            answer = await self._refusing(error)
+            answer = await self._refusing(scope, error)
             status = answer.status_code
             await answer(scope, receive, send)
         finally:
@@ -185,33 +184,16 @@ def add_to_openapi(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
 
 def _operation(route: WireRoute) -> dict[str, Any]:
     described = route.described
-    refusal = {"content": {"application/json": {"schema": _schema(protocol.ErrorAnswer)}}}
     responses: dict[str, Any] = {
-        str(status): {"description": "Refused.", **refusal} for status in described.statuses}
+        str(status): refusal for status, refusal in refusals(*described.statuses).items()}
     responses["200"] = {"description": "Accepted.", "content": {
-        "application/json": {"schema": _schema(described.answer)}}}
+        "application/json": {"schema": schema_of(described.answer)}}}
     if described.empty:
         responses["204"] = {"description": "Nothing for now."}
     return {
         "tags": ["agents"], "summary": route.summary.partition("\n")[0],
-        "operationId": route.name, "security": [{"HTTPBearer": []}],
+        "operationId": route.name,
         "parameters": list(described.parameters), "responses": responses,
         "requestBody": {"required": True, "content": {
-            "application/json": {"schema": _schema(described.request)}}},
+            "application/json": {"schema": schema_of(described.request)}}},
     }
-
-
-def _schema(message: type) -> dict[str, Any]:
-    schema = TypeAdapter(message).json_schema()
-    # Referenced definitions would point outside the operation: they are written where they stand.
-    return dict(_inlined(schema, schema.get("$defs", {})))
-
-
-def _inlined(part: Any, definitions: dict[str, Any]) -> Any:
-    if isinstance(part, dict):
-        if "$ref" in part:
-            return _inlined(definitions[part["$ref"].rpartition("/")[2]], definitions)
-        return {key: _inlined(value, definitions) for key, value in part.items() if key != "$defs"}
-    if isinstance(part, list):
-        return [_inlined(value, definitions) for value in part]
-    return part

@@ -162,6 +162,7 @@ def test_versions_that_do_not_meet(wire: Wire) -> None:
         assert answer.status_code == 426
         assert (answer.json()["server"], answer.json()["client"]) == (1, 9)
         assert "protocol 9" in answer.json()["error"]
+        assert answer.headers["x-agent-sha256"] == wire.server.app.state.agent_sha256
 
 
 def test_artifacts_by_range(wire: Wire) -> None:
