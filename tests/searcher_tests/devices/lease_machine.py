@@ -316,14 +316,17 @@ class GroupedMachine(LeaseMachine):
         db.execute("INSERT INTO job_requests VALUES ('nobody', 999999)")
         assert not self._tried(self.lab.store.commit)
 
-    @rule()
-    def disk_is_full(self) -> None:
-        """SQLite takes no page more than there are."""
-        self.lab.store.db.execute("PRAGMA max_page_count = 1").fetchall()
+    @rule(number=NUMBERS, who=st.sampled_from([*DEVICES, "builder-0"]), data=st.data())
+    def disk_is_full(self, number: int, who: str, data: st.DataObject) -> None:
+        """For a while SQLite takes no page more than there are."""
+        self._pages(1)
+        self.work(number, who)
+        if self.told.leases:
+            self.result(data, "right")
+        self._pages(2**30)
 
-    @rule()
-    def disk_has_room(self) -> None:
-        self.lab.store.db.execute("PRAGMA max_page_count = 1073741823").fetchall()
+    def _pages(self, most: int) -> None:
+        self.lab.store.db.execute(f"PRAGMA max_page_count = {most}").fetchall()
 
     def _group(self) -> None:
         self.lab.store.opened = self._opened
@@ -344,7 +347,3 @@ class GroupedMachine(LeaseMachine):
         self.lab.store.db.close()
         self.lab = Laboratory.open(self.folder, self.lab.clock)
         self._group()
-
-    def _work_off(self) -> None:
-        self.disk_has_room()
-        super()._work_off()
