@@ -186,15 +186,14 @@ async def _ledger(request: Request, error: Exception) -> Response:
     return _refusal(status, f"The ledger refused: {error}.")
 
 
-async def _refusing(error: Exception) -> Response:
+async def _refusing(request: Request, error: Exception) -> Response:
     """The answer that a route's error gets; an error that is a defect is raised again."""
     for kind, handler in _HANDLERS.items():
         if isinstance(error, kind):
-            return await handler(_NO_REQUEST, error)
+            return await handler(request, error)
     raise error
 
 
-_NO_REQUEST = Request({"type": "http"})
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
     FleetfrontError: _ours,
     protocol.ProtocolError: _of_agents,

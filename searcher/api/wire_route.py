@@ -10,6 +10,7 @@ from urllib.parse import parse_qs
 
 from fastapi import FastAPI
 from pydantic import TypeAdapter
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -66,7 +67,7 @@ class Described:
     most_bytes: int = MOST_BYTES
 
 
-Refusing = Callable[[Exception], Awaitable[Response]]
+Refusing = Callable[[Request, Exception], Awaitable[Response]]
 Counted = Callable[[str, str, int | None, float], None]
 """(method, route, status, seconds) of an answer."""
 
@@ -90,7 +91,7 @@ class Express:
         try:
             status = await route.serve(scope, receive, send)
         except Exception as error:  # noqa: BLE001 - as at the edge of any other route
-            answer = await self._refusing(error)
+            answer = await self._refusing(Request(scope), error)
             status = answer.status_code
             await answer(scope, receive, send)
         finally:
