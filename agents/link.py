@@ -190,9 +190,6 @@ class Link:
             if len(content) > ANSWER_LIMIT_BYTES:
                 self.close()
                 raise LinkError("the answer is longer than {} bytes".format(ANSWER_LIMIT_BYTES))
-        if response.length:  # reading does not mind
-            self.close()
-            raise LinkError("the answer broke off {} bytes before its end".format(response.length))
         return bytes(content)
 
     def _pieces(self, response: http.client.HTTPResponse) -> Generator[bytes, None, None]:
@@ -210,7 +207,7 @@ class Link:
         finally:
             if response.length == 0:
                 response.close()  # read to its end: the connection is good for the next request
-            elif not response.isclosed():
+            elif response.length or not response.isclosed():
                 self.close()
 
 

@@ -57,7 +57,8 @@ async def lease(call: Call) -> Answer:
             if job is not None:
                 return Answer(_lease(job, coordinator.rules.lease.ttl_s(job.pool)), 200, version)
             left_s = ends_s - loop.time()
-            if left_s <= 0:
+            # Who was removed meanwhile learns it with the next request, not after this poll.
+            if left_s <= 0 or coordinator.roster.is_revoked(agent):
                 break
             retry_s = coordinator.retry_s(agent)
             await bells.wait(agent.pool, left_s if retry_s is None else min(left_s, retry_s))

@@ -133,8 +133,12 @@ class Store:
         """Writes of the block, durable when ``batch`` has ended without an error.
 
         Look first, then write: a block that fails after it has written takes its whole batch with
-        it (``savepoint`` is for blocks that are expected to). Raises LedgerFull, LedgerUnavailable.
+        it (``savepoint`` is for blocks that are expected to). Within another block it is part of
+        that one. Raises LedgerFull, LedgerUnavailable.
         """
+        if self.batch is not None and self.batch.inside:
+            yield self.db
+            return
         try:
             with self._joined():
                 yield self.db

@@ -29,7 +29,7 @@ def fill(folder: Path) -> Laboratory:
         db.execute("UPDATE jobs SET queue_until_s = ? WHERE state = 'queued'", [now_s + 60.0])
         db.execute("INSERT INTO tokens VALUES ('t1', 'reader', 'viewer', ?, ?, NULL, NULL)",
                    ["c" * 64, now_s])
-        db.execute("INSERT INTO shares VALUES ('digits', 'builder', 12.5)")
+        db.execute("INSERT OR REPLACE INTO shares VALUES ('digits', 'builder', 12.5)")
         builds.put_artifact(db, UPLOADED, 9, now_s)
         db.execute("UPDATE artifacts SET origin = 'upload', inspection = ? WHERE sha256 = ?",
                    [text({"opset": 13}), UPLOADED])

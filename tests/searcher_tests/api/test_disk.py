@@ -6,9 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from searcher.api.app import create_app
+from searcher.api.bells import Bells
+from searcher.api.disk import bound_disk
 from searcher.ledger import files
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory
+
+PATIENCE_S = 60.0
 
 
 def aged(lab: Laboratory) -> None:
@@ -54,7 +58,6 @@ def test_results_that_exceed_the_bound_start_a_pass(tmp_path: Path) -> None:
 def test_without_a_bound_there_is_nothing_to_do(tmp_path: Path) -> None:
     lab = Laboratory.open(tmp_path)
     (tmp_path / "artifacts" / f".dropped-{'a' * 64}").write_bytes(b"x")
-    with LocalServer(create_app(lab.coordinator, "operator")) as server:
-        server.run(asyncio.sleep(0.05))
+    asyncio.run(asyncio.wait_for(bound_disk(lab.coordinator.keeping, Bells()), PATIENCE_S))
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
     lab.store.close()

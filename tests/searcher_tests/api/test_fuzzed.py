@@ -16,6 +16,8 @@ from hypothesis import strategies as st
 from agents import protocol
 from searcher.api import limits
 from searcher.api.app import create_app
+from searcher.coordinator import Rules
+from searcher.devices.standing import DeviceRules
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import (
     SPEC,
@@ -87,7 +89,6 @@ class Target:
             headers={**self.headers(kind), **({"Content-Encoding": encoding} if encoding else {}),
                      "X-Content-Sha256": sha256 or hashlib.sha256(body).hexdigest()})
 
-
     def latest(self) -> dict[str, Any]:
         """The job that was leased last."""
         return dict(self.http.get(f"/v1/jobs/{self.leased}", headers=OPERATOR).json())
@@ -95,7 +96,9 @@ class Target:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    lab = Laboratory.open(tmp_path_factory.mktemp("lab"))
+    # A device that sends nothing but nonsense would soon be out of service.
+    patient = Rules(device=DeviceRules(most_strikes=10**9))
+    lab = Laboratory.open(tmp_path_factory.mktemp("lab"), rules=patient)
     lab.store.db.execute("PRAGMA synchronous = OFF").fetchall()  # thousands of jobs, none to keep
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
         yield Target(lab, server)

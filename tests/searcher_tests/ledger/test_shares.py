@@ -80,7 +80,7 @@ def test_a_resumed_campaign_has_no_claim_on_the_time_of_its_pause(lab: Laborator
         compress_many(lab, name, 100 * place, 60)
     lab.coordinator.set_campaign_state("paused", "paused")
     assert set(served(lab, 10, {"busy": 60.0})) == {"busy"}, "a paused one is held back"
-    lab.coordinator.set_campaign_state("paused", "running")
+    lab.coordinator.set_campaign_state("paused", "queued")
     counts = Counter(served(lab, 20, {"busy": 60.0, "paused": 60.0}))
     assert abs(counts["busy"] - counts["paused"]) <= 1
 

@@ -101,6 +101,16 @@ def test_an_atomic_write_takes_the_open_batch_along(tmp_path: Path) -> None:
     store.close()
 
 
+def test_a_group_within_an_atomic_write_is_undone_with_it(tmp_path: Path) -> None:
+    store = Store(tmp_path / "ledger.db")
+    with pytest.raises(RuntimeError), store.atomic():
+        with store.grouped() as db:
+            next_number(db, "fence")
+        raise RuntimeError("all or nothing")
+    assert fence(store.path) == 0 and store.batch is None
+    store.close()
+
+
 def test_a_batch_that_cannot_be_committed_fails_for_all_of_it(tmp_path: Path) -> None:
     store = Store(tmp_path / "ledger.db")
     store.opened = lambda batch: None
