@@ -82,8 +82,8 @@ def create_app(
     app.state.fingerprint = app.state.advertised = None
     app.state.registry = metrics.registry_of(coordinator, requests, ended)
     app.state.uploads = uploads.Uploads(coordinator, largest_upload_bytes)
-    app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(Gate)
+    app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
     app.front = Durable(Express(app.behind, agents.ROUTES, _refusing, requests.add),
                         coordinator.store)

@@ -266,8 +266,8 @@ def impatient(tmp_path, monkeypatch):
     def run():
         lab = Laboratory.open(tmp_path)
         app = create_app(lab.coordinator, "operator")
-        [middleware] = app.user_middleware
-        middleware.kwargs["pause_s"] = 0.1
+        [layer] = [one for one in app.user_middleware if one.cls is limits.Limits]
+        layer.kwargs["pause_s"] = 0.1
 
         async def serve():
             listener = socket.create_server(("127.0.0.1", 0))
