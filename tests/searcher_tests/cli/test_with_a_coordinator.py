@@ -48,7 +48,7 @@ def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab
     """One behind every address; its operator is called operator."""
     lab = Laboratory.open(tmp_path)
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
-        def client(url: str, token: str) -> CoordinatorClient:
+        def client(url: str, token: str, fingerprint: str | None = None) -> CoordinatorClient:
             return CoordinatorClient(url, token, transport=server)
 
         monkeypatch.setattr("searcher.client.CoordinatorClient", client)
