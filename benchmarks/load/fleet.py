@@ -18,7 +18,9 @@ from searcher.ledger.reading import open_ledger
 from searcher.measurement import Plan
 
 PLAN = Plan("load", block_s=0.001, min_blocks=8, max_s=0.2, warmup_s=0.001)
-JOBS_EACH = 40
+JOBS_EACH = 60
+STARTUP_S = 180.0
+"""For all of them to start: a hundred interpreters on two cores."""
 
 
 def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> list[Check]:
@@ -31,12 +33,22 @@ def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> 
         for attempt in range(JOBS_EACH):
             for name in names:
                 client.submit_job("measure", f"device:{name}", _payload(files, attempt))
+        began_s = time.monotonic()
+        while not all(_has_worked(directory, name) for name in names):
+            if time.monotonic() - began_s > STARTUP_S:
+                break
+            time.sleep(1.0)
+        print(f"all agents at work after {time.monotonic() - began_s:.0f} s", flush=True)
         time.sleep(seconds)
         for process in processes:
             process.terminate()
         for process in processes:
             process.wait()
     return _audit(directory, names)
+
+
+def _has_worked(directory: Path, name: str) -> bool:
+    return ": done" in (directory / "agents" / name / "log").read_text()
 
 
 def _model(directory: Path, latency_s: float) -> dict[str, object]:
@@ -83,8 +95,7 @@ def _audit(directory: Path, names: list[str]) -> list[Check]:
         failed = db.execute(
             """SELECT count(*) FROM jobs
                WHERE pool LIKE 'device:fleet-%' AND state = 'failed'""").fetchone()[0]
-    working = sum((directory / "agents" / name / "log").read_text().count(": done") > 0
-                  for name in names)
+    working = sum(_has_worked(directory, name) for name in names)
     print(f"{len(names)} agents: {len(digests)} jobs done, {failed} failed; protocol "
           f"{protocol.PROTOCOL_VERSION}. Bounded by: the two cores that all agents and their "
           "children share.")
