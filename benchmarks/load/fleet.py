@@ -38,7 +38,9 @@ def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> 
             if time.monotonic() - began_s > STARTUP_S:
                 break
             time.sleep(1.0)
-        print(f"all agents at work after {time.monotonic() - began_s:.0f} s", flush=True)
+        ready = sum(_has_worked(directory, name) for name in names)
+        print(f"{ready} of {len(names)} agents at work after {time.monotonic() - began_s:.0f} s",
+              flush=True)
         time.sleep(seconds)
         for process in processes:
             process.terminate()
