@@ -22,6 +22,8 @@ FEWEST = 3
 """Candidates that are worth a window of their own while builds go on."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
+PASSING = frozenset({"busy", "throttled"})
+"""Reasons that another time may not have; outputs that are wrong stay wrong."""
 SLACK, ROUGH_SLACK = 0.03, 0.25
 """By how much the latency of a trained graph may lie below what its untrained one showed: where
 quiet blocks were measured, and where a busy machine gave a rough ratio only."""
@@ -108,7 +110,7 @@ class Windows:
                 # A busy machine shows well enough what to train; no front gets to see it.
                 candidate.values |= _latency(entry["rough_ratio"], level_s)
                 candidate.slack = ROUGH_SLACK
-            elif (entry["verdict"] == "invalid" and candidate.attempt < ATTEMPTS
+            elif (PASSING.intersection(entry["reasons"]) and candidate.attempt < ATTEMPTS
                   and not self.out_of_patience):
                 candidate.attempt += 1
                 self._queue(candidate).append(candidate)

@@ -167,6 +167,8 @@ class FakeCoordinator:
             fate.busy -= 1
             return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"],
                     "measurement": 6, "rough_ratio": fate.rough_ratio}
+        if fate.measured.startswith("parity"):
+            return {"sha256": sha256, "verdict": "invalid", "reasons": [fate.measured]}
         if fate.measured != "valid":
             return {"sha256": sha256, "verdict": "failed", "reasons": [fate.measured]}
         return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": 7,

@@ -122,6 +122,12 @@ def test_without_any_ratio_a_busy_measurement_is_tried_again(busy: int) -> None:
     assert (rows["x"]["state"], rows["x"]["reason"]) == wanted
 
 
+def test_wrong_outputs_are_not_measured_again() -> None:
+    client, _, rows = ran(("x",), {"x": Fate(measured="parity: outputs differ")})
+    assert tried(client, "untrained") == [1]
+    assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", "parity: outputs differ")
+
+
 def test_a_rough_ratio_decides_about_training_and_no_more() -> None:
     client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, busy=3, rough_ratio=0.62)})
     assert tried(client, "untrained") == [1], "no second look at what is only to be trained"
