@@ -36,7 +36,10 @@ def measure_on(
             raise
         inspect(client, model, sha256, say)
         job = client.submit_job("measure", pool, request)
-    return measured_document(model, _ended(client, job, f"measuring on {chosen}", say))
+    job = _ended(client, job, f"measuring on {chosen}", say)
+    document = measured_document(model, job)
+    say(f"measured on {chosen}")
+    return document
 
 
 def device_of(client: CoordinatorClient, wanted: str | None) -> str:

@@ -70,6 +70,7 @@ def test_from_file_to_figures(bench: Bench) -> None:
     assert set(document) == {"values", "intervals", "n", "verdict", "warnings", "environment"}
     assert (bench.lab.folder / "artifacts" / bench.sha256).read_bytes() == bench.model.read_bytes()
     assert bench.said[0] == "uploading: 100 %" and "waiting for builder" in bench.said
+    assert bench.said[-1] == "measured on tx2"
 
 
 def test_the_second_time_nothing_is_sent_or_inspected(bench: Bench) -> None:

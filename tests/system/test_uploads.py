@@ -62,7 +62,7 @@ def test_any_model_is_measured_where_a_coordinator_serves(lab, tmp_path):
     assert done.returncode == 0, done.stderr
     document = json.loads(done.stdout)
     assert document["verdict"] in ("valid", "invalid") and document["values"]["load_s"] > 0
-    assert "uploading: 100 %" in done.stderr and "measuring on local_cpu" in done.stderr
+    assert "uploading: 100 %" in done.stderr and "measured on local_cpu" in done.stderr
     assert inspection_of(lab, file)["macs"] == 12
 
 
