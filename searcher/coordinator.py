@@ -12,6 +12,7 @@ Every change is one transaction of the ledger; memory holds what a restart may f
 """
 
 import logging
+import math
 import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -114,6 +115,7 @@ class Coordinator:
         """Whatever has come due; seconds until to call again."""
         now_s = self.clock()
         try:
+            self.leases.store_beats()
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
                 log.warning("job %d: no sign of life, its lease ends", job.id, extra=about(job))
                 self.leases.lose(job, True, "no sign of life within the lease")
@@ -125,8 +127,8 @@ class Coordinator:
         except (LedgerError, sqlite3.Error) as error:
             log.error("%s", error)
             return TICK_AT_MOST_S
-        ends = [queue.ends_at_s(job) for job in jobs.leased(self.store.db)]
-        due_s = min([*ends, self.window.due_at_s() or now_s + TICK_AT_MOST_S])
+        due_s = min(jobs.next_end_s(self.store.db) or math.inf,
+                    self.window.due_at_s() or math.inf)
         return min(max(due_s - now_s, 0.01), TICK_AT_MOST_S)
 
     def _end_waiting(self, now_s: float) -> None:

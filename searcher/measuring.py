@@ -22,20 +22,21 @@ Say = Callable[[str], None]
 
 def measure_on(
     client: CoordinatorClient, model: Path, device: str | None, plan: Plan,
-    say: Say = lambda text: None,
+    say: Say = lambda text: None, queue_s: float | None = None,
 ) -> dict[str, Any]:
-    """The document of ``fleetfront measure``. Raises UserError; ProtocolError for conflicts."""
+    """The document of ``fleetfront measure``. Raises UserError, also when the device does not
+    begin within ``queue_s``; ProtocolError for conflicts."""
     size_bytes = checked_size(model)
     chosen = device_of(client, device)
     sha256 = upload(client, model, lambda sent, of: say(f"uploading: {sent * 10 // of * 10} %"))
     pool, request = f"device:{chosen}", request_of(sha256, size_bytes, plan)
     try:
-        job = client.submit_job("measure", pool, request)
+        job = client.submit_job("measure", pool, request, queue_s=queue_s)
     except ProtocolError as error:
         if error.status != 409:
             raise
         inspect(client, model, sha256, say)
-        job = client.submit_job("measure", pool, request)
+        job = client.submit_job("measure", pool, request, queue_s=queue_s)
     job = _ended(client, job, f"measuring on {chosen}", say)
     document = measured_document(model, job)
     say(f"measured on {chosen}")

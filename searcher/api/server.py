@@ -165,7 +165,8 @@ class _Service:
         config = uvicorn.Config(
             AccessLog(app) if access_log.isEnabledFor(logging.DEBUG) else app,
             access_log=False, log_config=None, lifespan="on", loop="uvloop", http=http_protocol(),
-            ws="none", timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=ANSWER_WITHIN_S,
+            ws="none", proxy_headers=False, server_header=False,
+            timeout_keep_alive=_KEEP_ALIVE_S, timeout_graceful_shutdown=ANSWER_WITHIN_S,
             ssl_certfile=None if certificate is None else str(certificate.path),
             ssl_keyfile=None if certificate is None else str(certificate.key),
         )

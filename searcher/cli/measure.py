@@ -25,12 +25,14 @@ def command(
     directory: Directory = HERE,
     url: Url = None,
     plan: Annotated[str, typer.Option(help="quick, standard or strict.")] = "standard",
+    queue_s: Annotated[float | None, typer.Option(
+        min=0, help="Give up when the device has not begun within so many seconds.")] = None,
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
     from searcher.measurement import plan_of
 
-    document = _measured(model, device, directory, url, plan_of(plan))
+    document = _measured(model, device, directory, url, plan_of(plan), queue_s)
     values, intervals = document["values"], document["intervals"]
     row = {**values, "n": document["n"], "verdict": document["verdict"]}
 
@@ -49,7 +51,8 @@ def command(
 
 
 def _measured(
-    model: Path, device: str | None, directory: Path, url: str | None, plan: Any
+    model: Path, device: str | None, directory: Path, url: str | None, plan: Any,
+    queue_s: float | None,
 ) -> dict[str, Any]:
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
     from searcher.errors import UserError
@@ -58,7 +61,7 @@ def _measured(
 
     if url is not None or serves(directory):
         with client_of(directory, url) as client:
-            return measure_on(client, model, device, plan, news_line())
+            return measure_on(client, model, device, plan, news_line(), queue_s)
     if device not in (None, LOCAL_DEVICE):
         raise UserError(
             f"No coordinator serves {directory}, so only this machine ({LOCAL_DEVICE}) can "

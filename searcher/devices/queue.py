@@ -13,7 +13,7 @@ from sqlite_utils import Database
 from searcher.devices import payloads, standing
 from searcher.errors import ProtocolError
 from searcher.ledger import campaigns, jobs, members
-from searcher.ledger.jobs import LeaseRow
+from searcher.ledger.jobs import Beat, LeaseRow
 from searcher.ledger.rows import AgentRow, JobRow
 
 NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io", "queue_timeout", "device_removed")
@@ -120,13 +120,13 @@ def _check_lease(job: JobRow | LeaseRow, fence: int, agent: AgentRow) -> None:
 def heartbeat(
     db: Database, job_id: int, fence: int, agent: AgentRow, progress: float | None,
     rules: LeaseRules, now_s: float,
-) -> Literal["continue", "cancel"]:
-    """Prolong a lease. Raises ProtocolError (404, 409)."""
+) -> tuple[Literal["continue", "cancel"], Beat | None]:
+    """The answer to a sign of life, and how it prolongs the lease. ProtocolError (404, 409)."""
     job = leased_job(db, job_id, fence, agent)
     if job.deadline_at_s is not None and now_s >= job.deadline_at_s:
-        return "cancel"
-    jobs.heartbeat(db, job_id, now_s + rules.ttl_s(job.pool), progress, now_s)
-    return "cancel" if job.cancel_requested else "continue"
+        return "cancel", None
+    beat = Beat(job_id, fence, now_s, now_s + rules.ttl_s(job.pool), progress)
+    return "cancel" if job.cancel_requested else "continue", beat
 
 
 def already_accepted(
@@ -152,16 +152,7 @@ def already_accepted(
 
 def expired(db: Database, now_s: float, builders_stopped: bool) -> list[JobRow]:
     """Leases whose time is over. A stopped builder's lease does not age."""
-    return [
-        job for job in jobs.leased(db)
-        if not (builders_stopped and job.pool == payloads.BUILDER)
-        and now_s >= ends_at_s(job)
-    ]
-
-
-def ends_at_s(job: JobRow) -> float:
-    """When the lease ends unless something comes in."""
-    return min(job.lease_expires_s or 0.0, job.deadline_at_s or 0.0)
+    return jobs.lease_over(db, now_s, payloads.BUILDER if builders_stopped else None)
 
 
 def lose(

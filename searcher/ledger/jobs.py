@@ -1,6 +1,6 @@
 """Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ _WANTED = """(t.unowned OR EXISTS (
 _NOT_ENDED = """(t.unowned OR EXISTS (
     SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
     WHERE r.job = t.id AND c.state NOT IN ('done', 'failed', 'cancelled')))"""
+
+_ENDS = "min(coalesce(lease_expires_s, 0), coalesce(deadline_at_s, 0))"
 
 
 def get(db: Database, job_id: int) -> JobRow | None:
@@ -159,6 +161,22 @@ def leased(db: Database, pool: str | None = None, limit: int = 10_000) -> list[J
     )
 
 
+def lease_over(
+    db: Database, now_s: float, without_pool: str | None = None, limit: int = 1000
+) -> list[JobRow]:
+    """Leased jobs whose lease or deadline is over, but those of ``without_pool``."""
+    return select(
+        db, JobRow, "jobs",
+        f"WHERE state = 'leased' AND {_ENDS} <= ? AND pool IS NOT ? ORDER BY {_ENDS} LIMIT ?",
+        [now_s, without_pool, limit])
+
+
+def next_end_s(db: Database) -> float | None:
+    """When the first of all leases is over unless something comes in; None without any."""
+    row = db.execute(f"SELECT min({_ENDS}) FROM jobs WHERE state = 'leased'").fetchone()
+    return None if row[0] is None else float(row[0])
+
+
 def held_by(db: Database, pool: str, holder: str) -> list[JobRow]:
     return select(
         db, JobRow, "jobs", "WHERE state = 'leased' AND pool = ? AND holder = ?", [pool, holder]
@@ -180,14 +198,23 @@ def grant(
     return fence
 
 
-def heartbeat(
-    db: Database, job_id: int, expires_s: float, progress: float | None, now_s: float
-) -> None:
-    db.execute(
+@dataclass(frozen=True)
+class Beat:
+    """A sign of life of the holder of ``job`` under ``fence``."""
+
+    job: int
+    fence: int
+    seen_s: float
+    expires_s: float
+    progress: float | None
+
+
+def put_beats(db: Database, beats: Iterable[Beat]) -> None:
+    """Prolong the leases that are still in force."""
+    db.conn.executemany(
         """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
-             progress = coalesce(?, progress) WHERE id = ?""",
-        [now_s, expires_s, progress, job_id],
-    )
+             progress = coalesce(?, progress) WHERE id = ? AND fence = ? AND state = 'leased'""",
+        [(b.seen_s, b.expires_s, b.progress, b.job, b.fence) for b in beats])
 
 
 def extend(db: Database, pool: str, by_s: float) -> None:

@@ -91,6 +91,19 @@ def test_this_machine_comes_first(bench: Bench) -> None:
     assert bench.kinds[-1] == "measure device:tx2"
 
 
+def test_a_device_that_does_not_begin_in_time(bench: Bench) -> None:
+    bench.device("tx2")
+    bench.devices.clear()
+
+    def later(text: str) -> None:
+        bench.say(text)
+        bench.lab.clock.advance(6.0)
+        bench.lab.coordinator.tick()
+
+    with pytest.raises(UserError, match="Nobody took the job .* 'tx2' was last seen"):
+        measure_on(bench.client, bench.model, None, PLAN, later, queue_s=5.0)
+
+
 def test_a_refused_model(bench: Bench) -> None:
     bench.device("tx2")
     bench.found = REFUSED
