@@ -65,6 +65,7 @@ def test_devices_show_what_they_work_on(lab: Lab) -> None:
     assert (shown["name"], shown["state"], shown["job"]) == ("local_cpu", "active", job.id)
     lab.lab.clock.advance(20.0)
     lab.lab.coordinator.heartbeat(agent, job.id, running.fence or 0, 0.5)
+    lab.lab.coordinator.tick()
     [shown] = lab.operator.devices()
     assert shown["last_seen_s"] == pytest.approx(lab.lab.clock.now_s, abs=1.0)
     drained = lab.operator.set_device_state("local_cpu", "draining")
