@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 import onnx
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from searcher.complexity import complexity
 from searcher.errors import BuildError
@@ -38,6 +39,9 @@ from strategies.training.loop import fit_until_plateau
 from strategies.weights.clustering import int8_weight_scales
 
 MEMORY_PREFIXES = 16
+FULL_SHARE = 0.25
+"""Networks of less than this share of the baseline's operations are trained longer
+(``Task.longest_full``): about as long as one of this share takes."""
 
 
 @dataclass(frozen=True)
@@ -189,13 +193,28 @@ class Builder:
             self._built, self._reused = counted
             state = _restore(model, self.folder / short)
         torch.manual_seed(int(short[:8], 16))
-        reached = Fidelity("full" if fidelity == "full" else "short", self.task.epochs[fidelity])
+        reached = Fidelity("full" if fidelity == "full" else "short",
+                           self._epochs(model, fidelity))
         trained: tuple[nn.Module, TrainingState] = strategy.train(
             model, self._teach(), self.split, reached, state)
         model, state = trained
         self._keep(folder / "state.pt", {"weights": model.state_dict(), "training": state})
         self._built += 1
         return model
+
+    def _epochs(self, model: nn.Module, fidelity: str) -> int:
+        epochs = self.task.epochs[fidelity]
+        if fidelity != "full" or self.task.longest_full <= 1:
+            return epochs
+        share = self._operations(model) / self._operations(self._baseline())
+        stretch = min(max(FULL_SHARE / share, 1.0), self.task.longest_full)
+        return epochs + round((epochs - self.task.epochs["short"]) * (stretch - 1))
+
+    def _operations(self, model: nn.Module) -> int:
+        """Of convolutions and matrix products in one forward pass of one sample."""
+        with FlopCounterMode(display=False) as counter, torch.no_grad():
+            model(self.split.calibration(1))
+        return max(counter.get_total_flops(), 1)
 
     def _keep(self, file: Path, content: Any) -> None:
         self._cached_bytes += _write(file, content)

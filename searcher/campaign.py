@@ -19,10 +19,19 @@ DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
 @dataclass(frozen=True)
 class Budget:
-    """The search ends at whichever comes first; minutes count from the measured baseline."""
+    """The search ends at whichever comes first. ``wall_minutes`` count from the measured baseline,
+    ``total_minutes`` from the campaign's start: what a slow baseline takes, the search loses."""
 
     candidates: int = 60
     wall_minutes: float = 10.0
+    total_minutes: float | None = None
+
+    def search_s(self, baseline_s: float) -> float:
+        """Seconds for the search, after a baseline that took ``baseline_s``."""
+        search_s = self.wall_minutes * 60
+        if self.total_minutes is None:
+            return search_s
+        return min(search_s, max(self.total_minutes * 60 - baseline_s, 0.0))
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Campaign:
         """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
         return {
             "name": self.name, "task": self.task, "seed": self.seed, "builders": self.builders,
-            "budget": asdict(self.budget),
+            "budget": {k: v for k, v in asdict(self.budget).items() if v is not None},
             "objectives": {o.name: o.direction for o in self.objectives},
             "constraints": dict(self.constraints),
             "measurement": {"plan": self.plan.as_dict()},
@@ -91,7 +100,7 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
     plain = name.isascii() and name[0].isalnum() and len(name) <= 80
     if not plain or not all(c.isalnum() or c in "-_." for c in name):
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
-    budget = _table(document, "budget", {"candidates", "wall_minutes"})
+    budget = _table(document, "budget", {"candidates", "wall_minutes", "total_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
     devices, named = _devices(document.get("devices", [{"profile": "local_cpu"}]))
     return Campaign(
@@ -101,6 +110,8 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         budget=Budget(
             int(_number(budget, "candidates", 60, 1, 1e6, whole=True)),
             _number(budget, "wall_minutes", 10.0, 1e-3, 1e6),
+            _number(budget, "total_minutes", 10.0, 1e-3, 1e6) if "total_minutes" in budget
+            else None,
         ),
         objectives=_objectives(_table(document, "objectives", None)),
         constraints=_constraints(_table(document, "constraints", None)),

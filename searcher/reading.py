@@ -122,7 +122,7 @@ class Reading:
         row, campaign = self.campaign(name)
         with self.ledger() as db:
             counted = trials.counts(db, row.name)
-        return standing(asdict(row), counted, campaign.budget.wall_minutes, now_s)
+        return standing(asdict(row), counted, campaign.budget, now_s)
 
     def _point(self, candidate: Candidate) -> dict[str, Any]:
         sha256 = candidate.trial.sha256 or ""

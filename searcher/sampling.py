@@ -152,7 +152,8 @@ class Sampling:
         for _ in range(self._draw.randint(*MOVES)):
             numbers = sorted(name for name in params if not name.endswith(".on"))
             if numbers and self._draw.random() > TURN_A_SWITCH:
-                params.pop(self._draw.choice(numbers))
+                for name in self._drawn_anew(numbers):
+                    params.pop(name)
                 continue
             on = self._draw.random() < TURN_OFF
             names = sorted(n for n in params if n.endswith(".on") and bool(params[n]) is on)
@@ -160,6 +161,14 @@ class Sampling:
                 name = self._draw.choice(names)
                 params[name] = not params[name]
         self._study.enqueue_trial(params)
+
+    def _drawn_anew(self, numbers: list[str]) -> list[str]:
+        """One number that says how much is compressed, or all of the training at once: singly,
+        those would take most of the moves, and give twins."""
+        strengths = [name for name in numbers if name in self._strengths]
+        training = [name for name in numbers if name not in self._strengths]
+        chosen = self._draw.choice([*strengths, *training[:1]])
+        return training if chosen in training else [chosen]
 
     def _pick(self, params: list[dict[str, Any]], values: list[list[float]]) -> dict[str, Any]:
         """The best by weights drawn at random over the objectives, each scaled to its range."""
@@ -177,8 +186,11 @@ class Sampling:
     def favour(self, number: int, values: Mapping[str, float]) -> None:
         """A trial in progress looks good: ``ask`` may step from it before it is told. Its twin in
         the other number format is looked at next: what makes a file small may make it slow."""
+        known = number in self._favoured
         params = dict(self._asked[number].params)
         self._favoured[number] = (params, self._values(values))
+        if known:
+            return
         self._twins += [{**params, name: not params[name]} for name in self._space.formats
                         if name in params]
 

@@ -10,7 +10,7 @@ wait, and those that wait for the device share one quiet window.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from searcher.baseline import Baseline, establish, unpack_bits
@@ -20,6 +20,7 @@ from searcher.deciding import (
     HEADROOM,
     Point,
     excess,
+    expected_drop,
     front_of,
     hope,
     promise,
@@ -38,10 +39,11 @@ PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10}
 AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
 POOL = 24
-"""Measured candidates from which the most promising is trained next."""
+"""Measured candidates from which the most promising is trained next; whenever a training begins,
+the least promising of a full pool makes room for another."""
 FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
-PATIENCE = 0.1
+PATIENCE = 0.15
 """Share of the budget for which trained candidates are still waited for when it is over."""
 LISTEN_S = 5.0
 SAVE_EVERY_S = 15.0
@@ -65,13 +67,15 @@ class Search:
         self._seen: set[str] = set()
         self._baseline: Baseline
         self._asked = 0
-        self._began_s = self._searched_s = self._saved_s = 0.0
+        self._began_s = self._baseline_s = self._searched_s = self._saved_s = self._budget_s = 0.0
 
     def run(self) -> None:
         """From wherever the ledger stands to the campaign's end."""
         self._began_s = self.now_s()
         known = self.client.campaign(self.campaign.name).get("baseline") or {}
         self._baseline = establish(self._jobs, self._requests, known, self.builders)
+        self._baseline_s = float(known.get("baseline_s", self.now_s() - self._began_s))
+        self._budget_s = self.campaign.budget.search_s(self._baseline_s)
         self._searched_s = float(known.get("searched_s", 0.0))
         self._resume()
         self._began_s = self.now_s()
@@ -82,7 +86,8 @@ class Search:
 
     def _save(self, state: str = "running") -> None:
         self._saved_s = self._elapsed_s()
-        document = {**self._baseline.document, "searched_s": self._saved_s}
+        document = {**self._baseline.document, "baseline_s": self._baseline_s,
+                    "searched_s": self._saved_s}
         self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:
@@ -90,7 +95,7 @@ class Search:
 
     @property
     def _time_is_up(self) -> bool:
-        return self._elapsed_s() >= self.campaign.budget.wall_minutes * 60
+        return self._elapsed_s() >= self._budget_s
 
     def _resume(self) -> None:
         """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
@@ -124,7 +129,7 @@ class Search:
             self._train_best()
         if not self._flow and not self._jobs.has_news:
             return False
-        left_s = self.campaign.budget.wall_minutes * 60 - self._elapsed_s()
+        left_s = self._budget_s - self._elapsed_s()
         self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
         if self._elapsed_s() - self._saved_s >= SAVE_EVERY_S:
             self._save()
@@ -196,11 +201,14 @@ class Search:
         share: float = candidate.values["macs"] / self._baseline.values["macs"]
         return FIXED_COST + share
 
-    def _hope(self, candidate: Candidate) -> float:
+    def _gain(self, candidate: Candidate, front: Sequence[Point]) -> float:
+        """What its training may add to the front, by what is expected of it and what it costs."""
+        drop = expected_drop(candidate.values, self._baseline.values, self._trained_values)
+        values = {**candidate.values, "accuracy": self._baseline.values["accuracy"] - drop}
+        gain = promise(values, front, self._baseline.values, self.campaign.objectives)
         allowed = self.campaign.constraints.get("accuracy_drop")
-        if allowed is None:
-            return 1.0
-        return hope(candidate.values, self._baseline.values, self._trained_values, allowed)
+        chance = 1.0 if allowed is None else hope(drop, allowed)
+        return gain * chance / self._training_cost(candidate)
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
@@ -211,11 +219,11 @@ class Search:
             if not waiting:
                 return
             front = front_of(self._points, self.campaign.objectives)
-            best = [{**c.values, "accuracy": self._optimistic} for c in waiting]
-            gains = [promise(values, front, self._baseline.values, self.campaign.objectives)
-                     * self._hope(c) / self._training_cost(c)
-                     for values, c in zip(best, waiting, strict=True)]
+            gains = [self._gain(candidate, front) for candidate in waiting]
             self._train(waiting[gains.index(max(gains))], "short")
+            if len(waiting) >= POOL:
+                self._tell(waiting[gains.index(min(gains))], "pruned",
+                           reason="all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         candidate.stage = fidelity
@@ -233,6 +241,8 @@ class Search:
         if candidate.stage == "short":
             self._after_short(candidate, drop, allowed)
             return
+        if allowed is None or drop <= allowed:
+            self.sampling.favour(candidate.number, candidate.values)
         broken = any(v > 0 for v in excess(candidate.values, self.campaign.constraints).values())
         off_front = shortfall(candidate.hopeful, candidate.values["accuracy"], self._points,
                               self.campaign.objectives) > 0
@@ -298,8 +308,7 @@ class Search:
 
     def _give_up_early_stages(self) -> None:
         """The time is up: only what is nearly done is finished."""
-        self._windows.out_of_patience = self._elapsed_s() >= (
-            (1 + PATIENCE) * self.campaign.budget.wall_minutes * 60)
+        self._windows.out_of_patience = self._elapsed_s() >= (1 + PATIENCE) * self._budget_s
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
                 self._windows.drop(candidate)

@@ -17,7 +17,8 @@ from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
 GROUPS = ("model", "convolutions", "fully_connected")
-WHOLE = 0.5
+WHOLE, STRUCTURE_ALONE = 0.5, 0.5
+"""Shares of the startup recipes: one strategy for the whole model; nothing but structure."""
 
 
 class AskedTrial(Protocol):
@@ -104,9 +105,12 @@ class Space:
 
     def few_switches(self, draw: random.Random) -> dict[str, bool]:
         """What a startup recipe switches on: for each stage either one strategy for the whole
-        model, or one at most for each part of it; stacked at random they destroy any model."""
+        model, or one at most for each part of it; stacked at random they destroy any model. Half
+        of them change the structure alone: what is fastest is found there, and hidden as soon as
+        anything else costs accuracy too."""
         chosen: set[str] = set()
-        for stage in STAGES:
+        alone = draw.random() < STRUCTURE_ALONE
+        for stage in STAGES[:1] if alone else STAGES:
             names: dict[str, list[str]] = {}
             for group, strategy in self.choices:
                 if strategy.stage == stage:

@@ -3,13 +3,17 @@
 from collections.abc import Mapping
 from typing import Any
 
+from searcher.campaign import Budget
+
 
 def standing(
-    row: Mapping[str, Any], trials: Mapping[str, int], wall_minutes: float, now_s: float
+    row: Mapping[str, Any], trials: Mapping[str, int], budget: Budget, now_s: float
 ) -> dict[str, Any]:
     """The document of ``fleetfront status --format json``; ``row`` has the campaign's columns."""
-    searched_s = (row["baseline"] or {}).get("searched_s")
-    remaining_s = None if searched_s is None else max(wall_minutes * 60 - searched_s, 0)
+    known = row["baseline"] or {}
+    searched_s = known.get("searched_s")
+    remaining_s = None if searched_s is None else max(
+        budget.search_s(known.get("baseline_s", 0.0)) - searched_s, 0)
     began_s, ended_s = row["started_s"] or row["created_s"], row["ended_s"]
     return {
         "campaign": row["name"], "state": row["state"], "trials": dict(trials),

@@ -45,7 +45,7 @@ def standings(directory: Path, url: str | None) -> list[dict[str, Any]]:
     else:
         with client_of(directory, url) as client:
             rows = [(row, row["trials"]) for row in client.campaigns()]
-    return [standing(row, counted, from_document(row["spec"]).budget.wall_minutes, time.time())
+    return [standing(row, counted, from_document(row["spec"]).budget, time.time())
             for row, counted in rows]
 
 

@@ -32,7 +32,10 @@ class BaselineTraining:
 @dataclass(frozen=True)
 class Task:
     """What is compressed. ``load`` gives the three disjoint splits; ``identity`` holds whatever
-    of the task changes its results and is no field of this class, such as data digests."""
+    of the task changes its results and is no field of this class, such as data digests.
+
+    A network of few operations learns slower, and an epoch of it costs less: its full training
+    goes on for up to ``longest_full`` times the epochs that it adds to the short one."""
 
     name: str
     model: Callable[[], nn.Module]
@@ -45,11 +48,13 @@ class Task:
     batch_size: int = 64
     epoch_samples: int = 3000
     augmented_epochs: int = 12
+    longest_full: float = 1.0
     baseline: BaselineTraining = field(default_factory=BaselineTraining)
 
     @property
     def digest(self) -> str:
         """sha256 over everything that a build of this task depends on, code apart."""
         document = [self.name, dict(self.identity), dict(self.epochs), self.metric,
-                    self.batch_size, self.epoch_samples, self.augmented_epochs, repr(self.baseline)]
+                    self.batch_size, self.epoch_samples, self.augmented_epochs,
+                    self.longest_full, repr(self.baseline)]
         return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

@@ -61,6 +61,7 @@ def lenet5_mnist() -> Task:
         augment=functools.partial(affine, degrees=18.0, shift=0.12, scale=0.18),
         identity=_identity((digits.MNIST_5K,), "affine 18 degrees, 0.12 shift, 0.18 scale"),
         epochs={"short": 3, "full": 7}, batch_size=32, epoch_samples=2500, augmented_epochs=30,
+        longest_full=2.5,
         baseline=BaselineTraining(4e-3, cycle_epochs=24, max_epochs=60, tolerance=0.002),
     )
 
@@ -71,6 +72,7 @@ def _thousands(name: str, files: tuple[PinnedFile, ...]) -> Task:
         loss=nn.functional.cross_entropy, augment=affine,
         identity=_identity(files, "affine 15 degrees, 0.1 shift, 0.15 scale"),
         epochs={"short": 2, "full": 6}, batch_size=64, epoch_samples=11000, augmented_epochs=10,
+        longest_full=2.5,
         baseline=BaselineTraining(cycle_epochs=10, max_epochs=60, tolerance=0.0004),
     )
 

@@ -18,7 +18,7 @@ import pytest
 
 from searcher.workers.base import NoWorkers, Workers
 from searcher.workers.in_process import Gate, InProcess
-from searcher.workers.process_pool import MOST_FRUITLESS, ProcessPool
+from searcher.workers.process_pool import MOST_FRUITLESS, SHORT_SPINS, ProcessPool
 
 PATIENCE_S = 30.0
 
@@ -227,6 +227,27 @@ def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     assert crew.workers.broken is not None and "missing" in crew.workers.broken
     assert crew.workers.alive_count() == 0
     crew.close()
+
+
+def test_threads_of_a_builder_spin_shortly_unless_told_otherwise(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = COUNTING.replace("while True:", f"""
+for name in {list(SHORT_SPINS)}:
+    sys.stderr.write(name + "=" + os.environ[name] + ";")
+sys.stderr.flush()
+while True:""")
+    for given in (None, "7"):
+        folder = tmp_path / str(given)
+        folder.mkdir()
+        if given is not None:
+            monkeypatch.setenv("GOMP_SPINCOUNT", given)
+        crew = Processes(folder, script)
+        crew.workers.start()
+        crew.wait_for_progress()
+        crew.close()
+        expected = given or SHORT_SPINS["GOMP_SPINCOUNT"]
+        said = {log.read_text() for log in (folder / "logs").iterdir()} - {""}
+        assert said == {f"GOMP_SPINCOUNT={expected};"}
 
 
 def test_what_a_builder_started_stops_with_it(tmp_path: Path) -> None:

@@ -143,6 +143,25 @@ def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:
     assert epochs == [0, 1, 2] and counts(full) == (1, 1), "each step counts once"
 
 
+@pytest.mark.parametrize(("share", "trained"), [(1.0, 3), (0.25, 3), (0.125, 5), (0.01, 7)])
+def test_few_operations_are_trained_longer(
+    builder: Builder, monkeypatch: pytest.MonkeyPatch, share: float, trained: int
+) -> None:
+    """Short is one epoch of the three, and the other two stretch to six at most."""
+    builder.task = dataclasses.replace(builder.task, longest_full=3.0)
+    baseline, small = builder._baseline(), nn.Identity()
+    operations = {id(small): round(share * 1000)}
+    monkeypatch.setattr(builder, "_operations", lambda model: operations.get(id(model), 1000))
+    assert builder._epochs(small, "full") == trained and builder._epochs(small, "short") == 1
+    assert builder._epochs(baseline, "full") == 3
+
+
+def test_operations_are_counted(builder: Builder) -> None:
+    whole = builder._operations(builder._baseline())
+    pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))
+    assert 0 < pruned < whole
+
+
 def test_full_is_the_same_whether_or_not_short_was_asked_for(
     tiny: Task, builds: Path, trained_folder: Path, tmp_path: Path
 ) -> None:
@@ -215,7 +234,8 @@ def test_the_build_key_tells_everything_apart(tiny: Task, tmp_path: Path,
 
 @pytest.mark.parametrize("change", [
     {"name": "other"}, {"identity": {"a": 1}}, {"epochs": {"short": 1}}, {"metric": "top5"},
-    {"batch_size": 7}, {"epoch_samples": 5}, {"augmented_epochs": 9}])
+    {"batch_size": 7}, {"epoch_samples": 5}, {"augmented_epochs": 9},
+    {"longest_full": 3.0}])
 def test_the_digest_of_a_task(tiny: Task, change: dict[str, Any]) -> None:
     assert dataclasses.replace(tiny, **change).digest != tiny.digest
     assert dataclasses.replace(tiny).digest == tiny.digest

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import tomli_w
 
-from searcher.campaign import Campaign, from_document, load
+from searcher.campaign import Budget, Campaign, from_document, load
 from searcher.errors import UserError
 from searcher.measurement import PLANS
 
@@ -94,6 +94,7 @@ def test_an_unknown_key_names_the_nearest(place: tuple[Any, ...], key: str, near
     ({"budget": {"candidates": 0}}, "candidates = 0 must be a whole number from 1"),
     ({"budget": {"candidates": "many"}}, "candidates = 'many'"),
     ({"budget": {"wall_minutes": float("nan")}}, "wall_minutes = nan"),
+    ({"budget": {"total_minutes": 0}}, "total_minutes = 0"),
     ({"objectives": {"accuracy": "maximize"}}, "at least one of latency_s, file_bytes"),
     ({"objectives": {"latency_s": "minimize", "file_bytes": "minimize"}}, "needs accuracy"),
     ({"objectives": {"accuracy": "maximize", "latency_s": 1}}, "latency_s = '1' must be minimize"),
@@ -163,3 +164,16 @@ def test_the_examples_are_right(file: Path) -> None:
     campaign = load(file)
     check_before_start(campaign)
     assert campaign.task in TASKS
+
+
+def test_what_a_budget_leaves_for_the_search() -> None:
+    assert Budget(wall_minutes=2).search_s(baseline_s=50) == 120
+    both = Budget(wall_minutes=2, total_minutes=2.5)
+    assert [both.search_s(s) for s in (10, 50, 200)] == [120, 100, 0]
+
+
+def test_a_budget_without_a_bound_for_all_is_written_without_it() -> None:
+    document = from_document({"name": "c", "task": "t"}).as_dict()
+    assert "total_minutes" not in document["budget"]
+    both = from_document({"name": "c", "task": "t", "budget": {"total_minutes": 3}})
+    assert from_document(both.as_dict()).budget == both.budget == Budget(total_minutes=3.0)

@@ -1,5 +1,6 @@
 import copy
 import json
+import random
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -337,6 +338,25 @@ def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(
     assert all((b > a if loosen else b < a) for b, a in zip(before, after, strict=True))
 
 
+def test_half_of_the_startup_recipes_change_the_structure_alone() -> None:
+    space = Space.of(campaign(), LAYERS, BOTH)
+    stages = {f"{group}.{s.name}.on": s.stage for group, s in space.choices}
+    draw, alone = random.Random(0), 0
+    for _ in range(400):
+        on = {stages[name] for name, chosen in space.few_switches(draw).items() if chosen}
+        alone += on == {"structure"}
+    assert 150 < alone < 300
+
+
+def test_a_number_or_all_of_the_training_is_drawn_anew() -> None:
+    study = sampling(strategies=["channel_pruning", "svd", "knowledge_distillation"])
+    training = [f"model.knowledge_distillation.{name}"
+                for name in ("learning_rate", "teacher_weight", "temperature")]
+    keep = "model.channel_pruning.keep_ratio"
+    drawn = {tuple(study._drawn_anew([keep, *training])) for _ in range(50)}
+    assert drawn == {(keep,), tuple(training)}
+
+
 @pytest.mark.parametrize("span", [
     Range(0.05, 0.8, True, False), Range(2, 8, False, True), Range(0.3, 0.3, True, False)])
 def test_a_range_gives_its_ends_and_stays_inside(span: Range) -> None:
@@ -351,6 +371,8 @@ def test_what_looks_good_is_also_looked_at_in_the_other_number_format() -> None:
     while len(study._study.trials) < STARTUP_TRIALS:
         last = study.ask()
     study.favour(last.number, VALUES)
+    study.favour(last.number, {**VALUES, "accuracy": 0.91})
+    assert len(study._twins) == 1, "better known, but no other recipe"
     twin = study.ask()
 
     def split(recipe: Recipe) -> tuple[list[str], bool]:

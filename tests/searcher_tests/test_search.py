@@ -11,7 +11,7 @@ from searcher.errors import BuildError
 from searcher.measurement import PLANS
 from searcher.requests import Requests
 from searcher.sampling import Sampling
-from searcher.search import SAVE_EVERY_S
+from searcher.search import POOL, SAVE_EVERY_S
 from searcher.space import Space
 from searcher.windows import ATTEMPTS, SLACK
 from strategies.layers import layers_of
@@ -235,6 +235,28 @@ def test_the_budget_of_time() -> None:
     assert cut and all(row["state"] == "pruned" for row in cut)
     assert all(row["state"] != "running" for row in client.rows) and client.state == "done"
     assert 30 <= (client.baseline or {})["searched_s"] < 80
+
+
+def test_a_budget_may_hold_the_baseline_too() -> None:
+    fates = {c: Fate(ratio=0.9 - 0.03 * i, file_bytes=900 - 10 * i)
+             for i, c in enumerate("abcdefghijklmnopqrst")}
+    client, _, _ = ran(tuple(fates), fates, budget={"candidates": 20, "total_minutes": 0.5})
+    saved = client.baseline or {}
+    assert saved["baseline_s"] >= COST_S["train"] and client.state == "done"
+    assert 30 - saved["baseline_s"] <= saved["searched_s"] < 80 - saved["baseline_s"]
+
+
+def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
+    """More and more is asked for; what promises least is told so, and its successors are seen."""
+    names = [f"n{i:03d}" for i in range(3 * POOL)]
+    fates = {name: Fate(ratio=0.9 - 0.01 * i, file_bytes=900 - 10 * i)
+             for i, name in enumerate(names)}
+    client, sampling, rows = ran(
+        tuple(names), fates, budget={"candidates": len(names), "wall_minutes": 4})
+    evicted = [name for name, row in rows.items() if "promised more" in (row["reason"] or "")]
+    assert evicted and not set(evicted) & set(names_of(client, "train"))
+    assert all(rows[name]["state"] == "pruned" for name in evicted)
+    assert sampling.asked > POOL + 8, "the first ones do not keep the others out"
 
 
 def test_the_front_alone_sees_the_test_split() -> None:
