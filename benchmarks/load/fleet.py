@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -41,6 +42,8 @@ def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> 
         ready = sum(_has_worked(directory, name) for name in names)
         print(f"{ready} of {len(names)} agents at work after {time.monotonic() - began_s:.0f} s",
               flush=True)
+        for words, number in _last_words(directory, names).most_common():
+            print(f"  {number} said last: {words}", flush=True)
         time.sleep(seconds)
         for process in processes:
             process.terminate()
@@ -51,6 +54,13 @@ def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> 
 
 def _has_worked(directory: Path, name: str) -> bool:
     return ": done" in (directory / "agents" / name / "log").read_text()
+
+
+def _last_words(directory: Path, names: list[str]) -> Counter[str]:
+    """Of the agents that have not worked yet, numbers in them left out."""
+    logs = [(directory / "agents" / name / "log").read_text().splitlines()
+            for name in names if not _has_worked(directory, name)]
+    return Counter(re.sub(r"[0-9]+", "N", log[-1]) if log else "nothing" for log in logs)
 
 
 def _model(directory: Path, latency_s: float) -> dict[str, object]:
