@@ -101,7 +101,8 @@ def check_time(directory: Path, name: str, label: str) -> list[Check]:
 def check_honesty(directory: Path, output: Path, task: str, seed: int,
                   document: dict[str, Any], label: str) -> list[Check]:
     """As many further epochs as a candidate gets, the longest too, must not raise the baseline."""
-    figures = commands.build([FURTHER_TRAINING, FURTHER_TRAINING], task, directory, output, seed=seed)
+    further_training = [FURTHER_TRAINING, FURTHER_TRAINING]
+    figures = commands.build(further_training, task, directory, output, seed=seed)
     further, baseline = output / "model.onnx", Path(document["baseline"]["artifact"])
     tested = commands.accuracies(task, [further, baseline])
     gains = {"validation": figures["values"]["accuracy"] - figures["baseline"]["accuracy"],

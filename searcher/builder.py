@@ -214,7 +214,7 @@ class Builder:
         """Of convolutions and matrix products in one forward pass of one sample."""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(self.split.calibration(1))
-        return max(counter.get_total_flops(), 1)
+        return max(int(counter.get_total_flops()), 1)
 
     def _keep(self, file: Path, content: Any) -> None:
         self._cached_bytes += _write(file, content)

@@ -41,6 +41,8 @@ AHEAD = 8
 POOL = 24
 """Measured candidates from which the most promising is trained next; whenever a training begins,
 the least promising of a full pool makes room for another."""
+LUCK = 0.005
+"""Accuracy (absolute) by which a candidate may well be better than expected."""
 FIXED_COST = 0.2
 """Training time that does not depend on MACs, as a share of the baseline's."""
 PATIENCE = 0.15
@@ -201,14 +203,17 @@ class Search:
         share: float = candidate.values["macs"] / self._baseline.values["macs"]
         return FIXED_COST + share
 
-    def _gain(self, candidate: Candidate, front: Sequence[Point]) -> float:
-        """What its training may add to the front, by what is expected of it and what it costs."""
+    def _gain(self, candidate: Candidate, front: Sequence[Point]) -> tuple[float, float]:
+        """What its training may add to the front for what it costs; among those that add nothing,
+        the one that most likely keeps the accuracy comes first."""
         drop = expected_drop(candidate.values, self._baseline.values, self._trained_values)
-        values = {**candidate.values, "accuracy": self._baseline.values["accuracy"] - drop}
-        gain = promise(values, front, self._baseline.values, self.campaign.objectives)
+        accuracy = self._baseline.values["accuracy"] - drop + LUCK
+        added = promise({**candidate.values, "accuracy": accuracy}, front, self._baseline.values,
+                        self.campaign.objectives)
         allowed = self.campaign.constraints.get("accuracy_drop")
         chance = 1.0 if allowed is None else hope(drop, allowed)
-        return gain * chance / self._training_cost(candidate)
+        worth = chance / self._training_cost(candidate)
+        return added * worth, worth
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
@@ -219,10 +224,11 @@ class Search:
             if not waiting:
                 return
             front = front_of(self._points, self.campaign.objectives)
-            gains = [self._gain(candidate, front) for candidate in waiting]
-            self._train(waiting[gains.index(max(gains))], "short")
+            gains = {c.trial: self._gain(c, front) for c in waiting}
+            *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
+            self._train(best, "short")
             if len(waiting) >= POOL:
-                self._tell(waiting[gains.index(min(gains))], "pruned",
+                self._tell(rest[0], "pruned",
                            reason="all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:

@@ -131,5 +131,6 @@ def test_hope_is_even_at_what_is_allowed() -> None:
 
 def test_without_neighbours_hope_falls_with_the_distance_from_the_baseline() -> None:
     base = {**BASE, "macs": 1000.0}
-    chances = [hope(expected_drop(trained(0.0, scale), base, ()), ALLOWED) for scale in (2.0, 1.0, 0.1, 0.01)]
+    chances = [hope(expected_drop(trained(0.0, scale), base, ()), ALLOWED)
+               for scale in (2.0, 1.0, 0.1, 0.01)]
     assert chances == sorted(chances, reverse=True) and chances[0] > 0.5 > chances[-1]
