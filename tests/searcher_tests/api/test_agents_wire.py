@@ -78,6 +78,7 @@ def test_a_job_from_lease_to_result(wire: Wire) -> None:
     beat = wire.http.post("/v1/heartbeat", headers=wire.builder, json={
         "job": lease.job, "fence": lease.fence, "progress": 0.5})
     assert beat.json() == {"verdict": "continue"}
+    wire.lab.coordinator.tick()
     shown = wire.http.get(f"/v1/jobs/{lease.job}", headers=OPERATOR).json()
     assert (shown["state"], shown["progress"]) == ("leased", 0.5)
     content = envelope({"reason": "nan_loss", "message": "NaN"}, "failed")

@@ -82,9 +82,9 @@ def test_measure_with_a_coordinator(run: Run, tmp_path: Path, coordinator: Labor
                                     monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def measure_on(client: Any, model: Path, device: str | None, plan: Any, say: Any
-                   ) -> dict[str, Any]:
-        asked.append((client.url, device))
+    def measure_on(client: Any, model: Path, device: str | None, plan: Any, say: Any,
+                   queue_s: float | None) -> dict[str, Any]:
+        asked.append((client.url, device, queue_s))
         say("measuring on tx2")
         say("measuring on tx2")
         return measured(model, model, plan)
@@ -96,5 +96,6 @@ def test_measure_with_a_coordinator(run: Run, tmp_path: Path, coordinator: Labor
     assert answer.code == 0 and answer.err == "measuring on tx2\n"
     assert "24 quiet blocks" in answer.out
     (tmp_path / "coordinator.json").write_text('{"url": "http://here", "token": "operator"}')
-    assert json.loads(run(*command, "--dir", tmp_path, "--format", "json").out)["n"] == 24
-    assert asked == [("http://lab", "tx2"), ("http://here", None)]
+    patient = ("--queue-s", "60", "--format", "json")
+    assert json.loads(run(*command, "--dir", tmp_path, *patient).out)["n"] == 24
+    assert asked == [("http://lab", "tx2", None), ("http://here", None, 60.0)]
