@@ -8,8 +8,9 @@ from searcher.front import Objective, front_indices, losses, volume
 
 REACH = 0.05
 """Accuracy below the baseline (absolute) at which a point adds nothing."""
-NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.5, 0.3, 0.01, 0.2
-"""Of ``hope``: kernel width in log units, weight of the prior, softness and cap in accuracy."""
+NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.5, 0.3, 0.01, 0.03
+"""Of what is expected: kernel width in log units, weight of the prior, softness and cap in
+accuracy. One destroyed neighbour must not outweigh all that went well."""
 POINT, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, STEEPNESS = 0.01, 0.1, 0.01, 6
 """Accuracy believed to be lost before anything is known: a point with a tenth of the MACs or a
 hundredth of the bytes, whichever is nearer, and steeply more beyond. Ranks 80 candidates of three
