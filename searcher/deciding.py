@@ -8,9 +8,11 @@ from searcher.front import Objective, front_indices, losses, volume
 
 REACH = 0.05
 """Accuracy below the baseline (absolute) at which a point adds nothing."""
-NEAR, BELIEF, SOFTNESS, WORST_DROP = 0.5, 0.3, 0.01, 0.03
-"""Of what is expected: kernel width in log units, weight of the prior, softness and cap in
-accuracy. One destroyed neighbour must not outweigh all that went well."""
+NEAR, BELIEF, SOFTNESS = 0.5, 0.3, 0.01
+"""Of what is expected: kernel width in log units, weight of the prior, softness in accuracy."""
+WORST_DROP, WORST_BELIEVED = 0.05, 0.2
+"""Most accuracy that a neighbour counts for: one that was destroyed must not outweigh all that went
+well. Most that is believed at first."""
 POINT, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, STEEPNESS = 0.01, 0.1, 0.01, 6
 """Accuracy believed to be lost before anything is known: a point with a tenth of the MACs or a
 hundredth of the bytes, whichever is nearer, and steeply more beyond. Ranks 80 candidates of three
@@ -112,7 +114,7 @@ def expected_drop(values: Mapping[str, float], baseline: Mapping[str, float],
     where there are none, the further from the baseline the more is believed to be lost.
     """
     place = _place(values, baseline)
-    weights, drops = BELIEF, BELIEF * min(_prior_drop(place), WORST_DROP)
+    weights, drops = BELIEF, BELIEF * min(_prior_drop(place), WORST_BELIEVED)
     for other in trained:
         distance = sum((a - b) ** 2 for a, b in zip(place, _place(other, baseline), strict=True))
         weight = math.exp(-distance / (2 * NEAR**2))

@@ -2,7 +2,7 @@ import pytest
 
 from searcher.deciding import (
     HEADROOM,
-    WORST_DROP,
+    WORST_BELIEVED,
     Point,
     excess,
     expected_drop,
@@ -116,7 +116,7 @@ def test_hope_is_learnt_from_neighbours() -> None:
 
 @pytest.mark.parametrize(("macs", "file_bytes", "believed"), [
     (0.1, 0.5, ALLOWED), (0.5, 0.01, ALLOWED), (0.1, 0.01, ALLOWED), (0.3, 0.1, 0.0),
-    (0.02, 0.5, WORST_DROP), (2.0, 2.0, 0.0)])
+    (0.02, 0.5, WORST_BELIEVED), (2.0, 2.0, 0.0)])
 def test_what_is_believed_at_first(macs: float, file_bytes: float, believed: float) -> None:
     """A tenth of the MACs or a hundredth of the bytes costs a point, whichever is nearer."""
     base = {**BASE, "macs": 1000.0}
