@@ -22,6 +22,10 @@ FEWEST = 3
 """Candidates that are worth a window of their own while builds go on."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
+WIDEST, LOOKS = 0.06, 4
+"""A trained candidate whose interval is wider than this (relative) was measured while the machine
+changed, and its ratio may be off by tens of percent: it is looked at again, so many times in all,
+and the narrowest counts."""
 PASSING = frozenset({"busy", "throttled"})
 """Reasons that another time may not have; outputs that are wrong stay wrong."""
 SLACK, ROUGH_SLACK = 0.03, 0.25
@@ -42,6 +46,7 @@ class Candidate:
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, list[float]] = field(default_factory=dict)
     attempt: int = 1
+    looks: tuple[Mapping[str, Any], ...] = ()
     slack: float = SLACK
 
     @property
@@ -62,7 +67,7 @@ class Windows:
         self.out_of_patience = False
 
     def add(self, candidate: Candidate, stage: str) -> None:
-        candidate.stage, candidate.attempt = stage, 1
+        candidate.stage, candidate.attempt, candidate.looks = stage, 1, ()
         self._queue(candidate).append(candidate)
 
     def drop(self, candidate: Candidate) -> None:
@@ -102,7 +107,11 @@ class Windows:
             if candidate.trial in self._dropped:
                 continue
             entry = entry_of(job, candidate.build["sha256"])
-            if entry["verdict"] == "valid":
+            valid = entry["verdict"] == "valid"
+            passing = valid or bool(PASSING.intersection(entry["reasons"]))
+            candidate.looks += (entry,) if valid else ()
+            if candidate.looks and passing and not self._look_again(candidate):
+                entry = min(candidate.looks, key=_width)
                 candidate.values |= _latency(entry["ratio"], level_s)
                 candidate.intervals["latency_s"] = [
                     entry["ratio_low"] * level_s, entry["ratio_high"] * level_s]
@@ -110,8 +119,7 @@ class Windows:
                 # A busy machine shows well enough what to train; no front gets to see it.
                 candidate.values |= _latency(entry["rough_ratio"], level_s)
                 candidate.slack = ROUGH_SLACK
-            elif (PASSING.intersection(entry["reasons"]) and candidate.attempt < ATTEMPTS
-                  and not self.out_of_patience):
+            elif passing and candidate.attempt < ATTEMPTS and not self.out_of_patience:
                 candidate.attempt += 1
                 self._queue(candidate).append(candidate)
                 continue
@@ -120,6 +128,16 @@ class Windows:
                 continue
             candidate.measured = entry
             self._taken(candidate)
+
+    def _look_again(self, candidate: Candidate) -> bool:
+        """Whether what was measured so far is too vague, and more may be had."""
+        return (candidate.stage != "measuring" and len(candidate.looks) < LOOKS
+                and candidate.attempt < ATTEMPTS and not self.out_of_patience
+                and min(map(_width, candidate.looks)) > WIDEST)
+
+
+def _width(entry: Mapping[str, Any]) -> float:
+    return float((entry["ratio_high"] - entry["ratio_low"]) / entry["ratio"])
 
 
 def _latency(ratio: float, level_s: float) -> dict[str, float]:

@@ -13,7 +13,7 @@ from searcher.requests import Requests
 from searcher.sampling import Sampling
 from searcher.search import POOL, SAVE_EVERY_S
 from searcher.space import Space
-from searcher.windows import ATTEMPTS, SLACK
+from searcher.windows import ATTEMPTS, LOOKS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     COST_S,
@@ -126,6 +126,21 @@ def test_wrong_outputs_are_not_measured_again() -> None:
     client, _, rows = ran(("x",), {"x": Fate(measured="parity: outputs differ")})
     assert tried(client, "untrained") == [1]
     assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", "parity: outputs differ")
+
+
+def test_a_vague_measurement_of_a_trained_candidate_is_looked_at_again() -> None:
+    client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, vague=2)})
+    assert tried(client, "untrained") == [1] and tried(client, "full") == [1, 2, 3]
+    row = rows["x"]
+    assert row["values"]["latency_ratio"] == 0.5 and row["measurement"] == 7
+
+
+def test_of_vague_measurements_only_the_narrowest_counts() -> None:
+    client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, vague=9)})
+    assert tried(client, "full") == list(range(1, LOOKS + 1))
+    low, high = rows["x"]["intervals"]["latency_s"]
+    assert (rows["x"]["state"], rows["x"]["measurement"]) == ("complete", 5)
+    assert (high - low) / LEVEL_S == pytest.approx(0.5 * (0.3 + (9 - LOOKS) / 10))
 
 
 def test_a_rough_ratio_decides_about_training_and_no_more() -> None:
