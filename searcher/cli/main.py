@@ -66,7 +66,7 @@ def main() -> None:
         typer.echo("Stopped. The same command goes on from here.", err=True)
         sys.exit(INTERRUPTED)
     except TyperException as error:
-        typer.echo(f"error: {error}", err=True)
+        typer.echo(f"error: {error.format_message()}", err=True)
         sys.exit(1)
     except (FleetfrontError, OSError) as error:
         typer.echo(f"error: {error}", err=True)

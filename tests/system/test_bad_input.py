@@ -89,6 +89,7 @@ def test_measuring_what_is_not_there(tmp_path):
 def test_wrong_usage():
     said = refused("front", "--formatt", "json")
     assert "--formatt" in said
+    assert "--queue-s" in refused("measure", "model.onnx", "--queue-s", "-1")
 
 
 def test_a_task_is_found_in_the_folder_of_the_command(tmp_path, recipe):
