@@ -192,11 +192,13 @@ class Builder:
             self._trained(strategy, steps, "short", int8)
             self._built, self._reused = counted
             state = _restore(model, self.folder / short)
-        torch.manual_seed(int(short[:8], 16))
         reached = Fidelity("full" if fidelity == "full" else "short",
                            self._epochs(model, fidelity))
+        teacher = self._teach()
+        # Seeded last: a baseline that is only now loaded draws random numbers, too.
+        torch.manual_seed(int(short[:8], 16))
         trained: tuple[nn.Module, TrainingState] = strategy.train(
-            model, self._teach(), self.split, reached, state)
+            model, teacher, self.split, reached, state)
         model, state = trained
         self._keep(folder / "state.pt", {"weights": model.state_dict(), "training": state})
         self._built += 1
@@ -212,8 +214,11 @@ class Builder:
 
     def _operations(self, model: nn.Module) -> int:
         """Of convolutions and matrix products in one forward pass of one sample."""
+        training = model.training
+        model.eval()  # one sample must leave no trace in the statistics of a BatchNorm
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             model(self.split.calibration(1))
+        model.train(training)
         return max(int(counter.get_total_flops()), 1)
 
     def _keep(self, file: Path, content: Any) -> None:

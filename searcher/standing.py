@@ -1,13 +1,14 @@
 """How far a campaign is: one document from its row, wherever that was read."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from searcher.campaign import Budget
+if TYPE_CHECKING:
+    from searcher.campaign import Budget  # numpy comes with it
 
 
 def standing(
-    row: Mapping[str, Any], trials: Mapping[str, int], budget: Budget, now_s: float
+    row: Mapping[str, Any], trials: Mapping[str, int], budget: "Budget", now_s: float
 ) -> dict[str, Any]:
     """The document of ``fleetfront status --format json``; ``row`` has the campaign's columns."""
     known = row["baseline"] or {}

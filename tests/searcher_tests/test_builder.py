@@ -156,6 +156,28 @@ def test_few_operations_are_trained_longer(
     assert builder._epochs(baseline, "full") == 3
 
 
+def test_training_draws_the_same_numbers_whatever_is_in_memory(
+    tiny: Task, builds: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second builder finds the pruned model on the disk and loads the baseline only later."""
+    import torch
+
+    from strategies.training.finetune import Finetune
+
+    states, train = [], Finetune.train
+
+    def noted(self: Finetune, *arguments: Any) -> Any:
+        states.append(torch.get_rng_state())
+        return train(self, *arguments)
+
+    monkeypatch.setattr(Finetune, "train", noted)
+    for _ in range(2):
+        builder = Builder(tiny, 0, builds)
+        builder.train(recipe(PRUNE, TUNE), "short", TARGET)
+        (builds / builder.build_key((PRUNE, TUNE), "short") / "state.pt").unlink()
+    assert len(states) == 2 and torch.equal(*states)
+
+
 def test_operations_are_counted(builder: Builder) -> None:
     whole = builder._operations(builder._baseline())
     pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))

@@ -1,9 +1,7 @@
 """What runs next, where: leases, quiet windows, spans, restarts."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -447,43 +445,6 @@ def test_a_job_that_heartbeats_for_ever_is_stuck(lab: Laboratory) -> None:
         verdict = lab.coordinator.heartbeat(agent, job.id, job.fence or 0, 0.5)
     lab.coordinator.tick()
     assert job_of(lab.coordinator, job).state == "queued"
-
-
-def test_heartbeats_are_stored_together_and_only_where_the_lease_is_in_force(
-        lab: Laboratory) -> None:
-    agents = [lab.device(name, hostname="elsewhere") for name in ("tx2", "nano")]
-    leased = []
-    for agent in agents:
-        payload = {**lab.measure().payload, "candidates": [lab.artifact(agent.pool.encode())]}
-        lab.coordinator.submit("measure", agent.pool, payload)
-        leased.append(lab.leased(agent))
-    lab.clock.advance(10.0)
-    for agent, job in zip(agents, leased, strict=True):
-        lab.coordinator.heartbeat(agent, job.id, job.fence or 0, 0.5)
-    lab.done(agents[1], leased[1])
-    assert job_of(lab.coordinator, leased[0]).progress is None, "not yet"
-    lab.coordinator.tick()
-    kept, ended = (job_of(lab.coordinator, job) for job in leased)
-    assert kept.progress == 0.5
-    assert (kept.lease_expires_s or 0.0) > (leased[0].lease_expires_s or 0.0) + 9.9
-    assert (ended.state, ended.progress, ended.lease_expires_s) == ("done", None, None)
-
-
-def test_heartbeats_that_could_not_be_stored_are_stored_later(
-        lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
-    agent = lab.device("tx2", hostname="elsewhere")
-    payload = {**lab.measure().payload, "candidates": [lab.artifact(b"x")]}
-    lab.coordinator.submit("measure", agent.pool, payload)
-    job = lab.leased(agent)
-    lab.coordinator.heartbeat(agent, job.id, job.fence or 0, 0.5)
-    with monkeypatch.context() as patched:
-        def refuse(*arguments: Any) -> None:
-            raise sqlite3.OperationalError("disk I/O error")
-
-        patched.setattr(jobs, "put_beats", refuse)
-        lab.coordinator.tick()
-    lab.coordinator.tick()
-    assert job_of(lab.coordinator, job).progress == 0.5
 
 
 def test_a_measure_job_needs_its_files(lab: Laboratory) -> None:
