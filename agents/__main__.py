@@ -107,6 +107,7 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
     from agents.client import Agent
     from agents.files import SpoolInUse, lock_folder
     from agents.settings import AgentError
+    from agents.spare import Spare
     from agents.update import OwnFile, Updated, kept_lock, own_archive, start_anew
 
     archive = own_archive()
@@ -114,8 +115,9 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
         own_file = OwnFile(archive)
         settings = settings_of(options)
         lock = lock_folder(settings.spool, kept_lock())
-        agent = Agent(settings, functools.partial(_capabilities, options),
-                      functools.partial(_child, options.runtime_python), own_file=own_file)
+        spare = Spare(options.runtime_python)
+        agent = Agent(settings, functools.partial(_capabilities, options), spare.start,
+                      own_file=own_file, spare=spare)
         _end_when_told(agent, options)
         try:
             agent.run()
@@ -154,11 +156,6 @@ def settings_of(options: argparse.Namespace) -> Any:
 def _capabilities(options: argparse.Namespace) -> Dict[str, Any]:
     from agents.capabilities import capabilities
     return capabilities(options.runtime or ["onnxruntime"], options.runtime_python)
-
-
-def _child(python: str, runtime: str, request: Dict[str, Any]) -> Any:
-    from agents.children import ProcessChild
-    return ProcessChild(runtime, request, python)
 
 
 def _token(options: argparse.Namespace, spool: str) -> Optional[str]:

@@ -63,14 +63,16 @@ def archive_of(module_file: str) -> str:
 
 
 class ProcessChild(Child):
-    """A child in a process of its own, started by ``python``."""
+    """A child in a process of its own, started by ``python``; without a ``request`` it imports its
+    runtime and waits until ``begin``."""
 
-    def __init__(self, runtime: str, request: Dict[str, Any], python: str = sys.executable) -> None:
+    def __init__(self, runtime: str, request: Optional[Dict[str, Any]] = None,
+                 python: str = sys.executable) -> None:
         self._buffer = self._tail = b""
         self._silent = self._mute = False
         self._last = Where(NOBODY, True, 0)
         archive = archive_of(__file__)
-        shared = shared_file()
+        self._shared = shared = shared_file()
         try:
             self._position: Optional[Position] = Position(shared)
             self._process = subprocess.Popen(
@@ -79,9 +81,18 @@ class ProcessChild(Child):
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 cwd=archive if os.path.isdir(archive) else None, pass_fds=(shared,))
             os.set_blocking(self._stream("stderr").fileno(), False)
-            self._send(dict(request, position_descriptor=shared))
         finally:
             os.close(shared)
+        if request is not None:
+            self.begin(request)
+
+    def begin(self, request: Dict[str, Any]) -> None:
+        """Send the one request that this child serves."""
+        self._send(dict(request, position_descriptor=self._shared))
+
+    def is_over(self) -> bool:
+        """Whether the process has ended, without waiting for it."""
+        return self._process.poll() is not None
 
     def next_event(self, timeout_s: float) -> Optional[Dict[str, Any]]:
         while b"\n" not in self._buffer and not self._silent:

@@ -31,6 +31,7 @@ from agents.update import OwnFile, UpdateFailed
 
 if TYPE_CHECKING:
     from agents.children import StartChild
+    from agents.spare import Spare
 
 LOG = logging.getLogger("fleetfront.agent")
 POLL_S = 25.0
@@ -47,9 +48,10 @@ class Agent:
                  clock: Callable[[], float] = time.monotonic,
                  wait: Optional[Callable[[float], object]] = None,
                  backoff: Optional[Backoff] = None, own_file: Optional[OwnFile] = None,
-                 connect: Callable[..., Link] = Link) -> None:
+                 connect: Callable[..., Link] = Link, spare: Optional["Spare"] = None) -> None:
         self._capabilities = capabilities
         self._start_child = start_child
+        self._spare = spare
         self._tree = tree or Tree()
         self._clock = clock
         self.finish = threading.Event()
@@ -77,6 +79,8 @@ class Agent:
                 "another folder with --spool.".format(self._settings.spool, error)) from error
         finally:
             self._link.close()
+            if self._spare is not None:
+                self._spare.close()
         return done
 
     def wake(self) -> None:
@@ -93,6 +97,8 @@ class Agent:
                 if done and self._settings.once:
                     break
                 self._update()
+                if self._spare is not None:
+                    self._spare.ready()
                 lease = self._lease()
                 self._backoff.reset()
             except CertificateRefused as error:

@@ -8,15 +8,6 @@ from searcher.front import Objective, front_indices, losses, volume
 
 REACH = 0.05
 """Accuracy below the baseline (absolute) at which a point adds nothing."""
-NEAR, BELIEF, SOFTNESS = 0.5, 0.3, 0.01
-"""Of what is expected: kernel width in log units, weight of the prior, softness in accuracy."""
-WORST_DROP, WORST_BELIEVED = 0.05, 0.2
-"""Most accuracy that a neighbour counts for: one that was destroyed must not outweigh all that went
-well. Most that is believed at first."""
-POINT, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, STEEPNESS = 0.01, 0.1, 0.01, 6
-"""Accuracy believed to be lost before anything is known: a point with a tenth of the MACs or a
-hundredth of the bytes, whichever is nearer, and steeply more beyond. Ranks 80 candidates of three
-runs better than a distance (0.94 of pairs right instead of 0.85)."""
 HEADROOM = 0.015
 """Accuracy (absolute) that further training may still win back; short training gets no less."""
 
@@ -104,35 +95,3 @@ def promise(values: Mapping[str, float], front: Sequence[Point], baseline: Mappi
 
     points = [place(p.values) for p in front]
     return volume([*points, place(values)], reference) - volume(points, reference)
-
-
-def expected_drop(values: Mapping[str, float], baseline: Mapping[str, float],
-                  trained: Sequence[Mapping[str, float]]) -> float:
-    """Accuracy (absolute) that a candidate will have lost once trained, judged by its neighbours.
-
-    Neighbours are trained candidates of like MACs, bytes and latency (Gaussian kernel on logs);
-    where there are none, the further from the baseline the more is believed to be lost.
-    """
-    place = _place(values, baseline)
-    weights, drops = BELIEF, BELIEF * min(_prior_drop(place), WORST_BELIEVED)
-    for other in trained:
-        distance = sum((a - b) ** 2 for a, b in zip(place, _place(other, baseline), strict=True))
-        weight = math.exp(-distance / (2 * NEAR**2))
-        weights += weight
-        drops += weight * min(other["accuracy_drop"], WORST_DROP)
-    return drops / weights
-
-
-def hope(expected_drop: float, allowed_drop: float) -> float:
-    """Chance 0..1 that a candidate keeps ``allowed_drop`` once trained."""
-    return 1 / (1 + math.exp(min((expected_drop - allowed_drop) / SOFTNESS, 50.0)))
-
-
-def _prior_drop(place: Sequence[float]) -> float:
-    macs, file_bytes, _ = place
-    stretch = max(macs / math.log(TENTH_OF_MACS), file_bytes / math.log(HUNDREDTH_OF_BYTES), 0.0)
-    return POINT * stretch**STEEPNESS
-
-
-def _place(values: Mapping[str, float], baseline: Mapping[str, float]) -> list[float]:
-    return [math.log(values[name] / baseline[name]) for name in ("macs", "file_bytes", "latency_s")]

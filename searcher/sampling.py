@@ -11,7 +11,7 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,24 +22,19 @@ from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESample
 from optuna.trial import FrozenTrial, TrialState
 
 from searcher.campaign import Campaign
+from searcher.moves import Moves
 from searcher.recipe import Recipe
 from searcher.space import Space
 
 STARTUP_TRIALS = 14
-NEIGHBOURS = 0.7
-"""Share of the asks that start from a point of the front instead of from nothing."""
-MOVE_ALL = 0.4
-"""Of these, how many move all numbers of the compression together; the others turn switches and
-draw single numbers anew."""
-LOOSEN, STRIDE = 0.25, (0.1, 0.4)
-"""Of the common moves, how many go back towards the baseline, and how far one goes."""
-AMBITION, JITTER = (0.1, 0.9), 0.15
+NEIGHBOURS, DRAFTS = 0.8, 16
+"""Share of the asks that start from points that are good, instead of from nothing; of how many
+steps away from them the most promising is taken."""
+AMBITION = (0.1, 0.9)
 """Startup recipes stand on a ladder from mild to strong: drawn independently, nearly every recipe
 has one number that destroys the model, and the rest of it teaches nothing."""
-TURN_A_SWITCH = 0.6
-MOVES = (1, 3)
-TURN_OFF = 0.4
-"""Of switches turned, how many take a strategy away: what makes a file small may make it slow."""
+Prospect = Callable[[Recipe], float]
+"""What a recipe promises, judged without building it; the more, the better."""
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
 
 
@@ -58,14 +53,14 @@ class Sampling:
     def __init__(self, campaign: Campaign, space: Space, told: int = 0) -> None:
         optuna.logging.set_verbosity(logging.ERROR)
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-        self._campaign, self._space = campaign, space
+        self._campaign, self.space = campaign, space
         self._study = optuna.create_study(
             directions=[o.direction for o in campaign.objectives],
             sampler=_sampler(campaign.search.sampler, campaign.seed + told))
         self._asked: dict[int, optuna.Trial] = {}
         self._favoured: dict[int, tuple[dict[str, Any], list[float]]] = {}
         self._draw = random.Random(campaign.seed + told)
-        self._strengths, self._twins = space.strengths(), list[dict[str, Any]]()
+        self._moves, self._twins = Moves(space, self._draw), list[dict[str, Any]]()
         self._rungs = [AMBITION[0] + (AMBITION[1] - AMBITION[0]) * (i + 0.5) / STARTUP_TRIALS
                        for i in range(STARTUP_TRIALS)]
         self._draw.shuffle(self._rungs)
@@ -100,78 +95,38 @@ class Sampling:
             trial.set_constraint(name, value)
         return trial
 
-    def ask(self) -> Proposal:
-        """The next recipe to look at."""
+    def ask(self, prospect: Prospect = lambda recipe: 0.0) -> Proposal:
+        """The next recipe to look at; with no ``prospect`` all promise alike."""
         asked = len(self._study.get_trials(deepcopy=False))
         if asked < STARTUP_TRIALS:
-            self._study.enqueue_trial(self._on_rung(self._rungs[asked]))
+            self._study.enqueue_trial(self._moves.on_rung(self._rungs[asked]))
         elif self._twins:
             self._study.enqueue_trial(self._twins.pop(0))
         elif self._draw.random() < NEIGHBOURS:
-            self._enqueue_neighbour()
+            self._enqueue_neighbour(prospect)
         trial = self._study.ask()
-        recipe = self._space.sample(trial)
+        recipe = self.space.sample(trial)
         self._asked[trial.number] = trial
         return Proposal(trial.number, recipe, {
             "values": dict(trial.params),
             "distributions": {k: distribution_to_json(d)
                               for k, d in trial.distributions.items()}})
 
-    def _on_rung(self, ambition: float) -> dict[str, Any]:
-        """Few switches, and all numbers about as strong as ``ambition``."""
-        switches = self._space.few_switches(self._draw)
-        return {**switches, **{
-            name: span.value(ambition + self._draw.uniform(-JITTER, JITTER))
-            for name, span in self._strengths.items()
-            if switches[f"{name.rpartition('.')[0]}.on"]}}
-
-    def _moved(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """All that is compressed a common step stronger, or milder."""
-        stride, loosen = self._draw.uniform(*STRIDE), self._draw.random() < LOOSEN
-        moved = dict(params)
-        for name, span in self._strengths.items():
-            if name in params:
-                before, step = span.strength(params[name]), stride * self._draw.uniform(0.5, 1.5)
-                moved[name] = span.value(
-                    before * (1 - step) if loosen else before + (1 - before) * step)
-        return moved
-
-    def _enqueue_neighbour(self) -> None:
-        """A step from a point of the front: all numbers moved together, or a few switches turned
-        and numbers drawn anew by the sampler; what stays equal is a prefix that need not be built
-        again."""
+    def _enqueue_neighbour(self, prospect: Prospect) -> None:
+        """Of some steps away from good points the most promising."""
         parents = [*self._favoured.values(), *(
             (t.params, t.values) for t in self._study.best_trials
             if all(v <= 0 for v in t.constraints.values()))]
         if not parents:
             return
-        params = dict(self._pick([p for p, _ in parents], [v for _, v in parents]))
-        if self._draw.random() < MOVE_ALL:
-            self._study.enqueue_trial(self._moved(params))
-            return
-        for _ in range(self._draw.randint(*MOVES)):
-            numbers = sorted(name for name in params if not name.endswith(".on"))
-            if numbers and self._draw.random() > TURN_A_SWITCH:
-                for name in self._drawn_anew(numbers):
-                    params.pop(name)
-                continue
-            on = self._draw.random() < TURN_OFF
-            names = sorted(n for n in params if n.endswith(".on") and bool(params[n]) is on)
-            if names:
-                name = self._draw.choice(names)
-                params[name] = not params[name]
-        self._study.enqueue_trial(params)
+        drafts = [self._moves.completed(
+            self._moves.step(self._pick(parents), self._pick(parents))) for _ in range(DRAFTS)]
+        worth = [prospect(recipe) for _, recipe in drafts]
+        self._study.enqueue_trial(drafts[worth.index(max(worth))][0])
 
-    def _drawn_anew(self, numbers: list[str]) -> list[str]:
-        """One number that says how much is compressed, or all of the training at once: singly,
-        those would take most of the moves, and give twins."""
-        strengths = [name for name in numbers if name in self._strengths]
-        training = [name for name in numbers if name not in self._strengths]
-        chosen = self._draw.choice([*strengths, *training[:1]])
-        return training if chosen in training else [chosen]
-
-    def _pick(self, params: list[dict[str, Any]], values: list[list[float]]) -> dict[str, Any]:
+    def _pick(self, parents: Sequence[tuple[dict[str, Any], list[float]]]) -> dict[str, Any]:
         """The best by weights drawn at random over the objectives, each scaled to its range."""
+        params, values = zip(*parents, strict=True)
         losses = [[-v if o.direction == "maximize" else v
                    for v, o in zip(row, self._campaign.objectives, strict=True)]
                   for row in values]
@@ -181,7 +136,8 @@ class Sampling:
         weights = [self._draw.expovariate(1.0) for _ in lows]
         scores = [sum(w * (v - low) / span for w, v, low, span
                       in zip(weights, row, lows, spans, strict=True)) for row in losses]
-        return params[scores.index(min(scores))]
+        best: dict[str, Any] = params[scores.index(min(scores))]
+        return best
 
     def favour(self, number: int, values: Mapping[str, float]) -> None:
         """A trial in progress looks good: ``ask`` may step from it before it is told. Its twin in
@@ -191,7 +147,7 @@ class Sampling:
         self._favoured[number] = (params, self._values(values))
         if known:
             return
-        self._twins += [{**params, name: not params[name]} for name in self._space.formats
+        self._twins += [{**params, name: not params[name]} for name in self.space.formats
                         if name in params]
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,

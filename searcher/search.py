@@ -20,17 +20,17 @@ from searcher.deciding import (
     HEADROOM,
     Point,
     excess,
-    expected_drop,
     front_of,
-    hope,
     promise,
     shortfall,
     why_not_train,
     worth_continuing,
 )
+from searcher.expecting import Expectation, Expecting, hope
+from searcher.features import features
 from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
-from searcher.recipe import Recipe
+from searcher.recipe import Recipe, Step
 from searcher.requests import Requests
 from searcher.sampling import Sampling
 from searcher.windows import Candidate, Windows
@@ -40,11 +40,18 @@ AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
 POOL = 24
 """Measured candidates from which the most promising is trained next; whenever a training begins,
-the least promising of a full pool makes room for another."""
-LUCK = 0.005
-"""Accuracy (absolute) by which a candidate may well be better than expected."""
-FIXED_COST = 0.2
-"""Training time that does not depend on MACs, as a share of the baseline's."""
+the least promising of a full pool make room for others."""
+TURNOVER = 2
+"""How many: being measured takes a twentieth of the time of being trained."""
+LUCK = 0.002
+"""Most accuracy (absolute) by which a candidate is taken to be better than expected."""
+SHORT_SHARE = 0.25
+"""Of full training, how much time short training takes."""
+WIN_BACK = 0.004
+"""Accuracy (absolute) that full training wins back after short training, on average."""
+FIXED_COST, SHARED_COST = 0.2, 0.05
+"""Training time that does not depend on MACs, as a share of the baseline's; what remains of all of
+it when the training was done for another recipe."""
 PATIENCE = 0.15
 """Share of the budget for which trained candidates are still waited for when it is over."""
 LISTEN_S = 5.0
@@ -63,9 +70,10 @@ class Search:
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
-        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed)
+        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
         self._points: list[Point] = []
-        self._trained_values: list[Mapping[str, float]] = []
+        self._expecting: Expecting
+        self._trained_drops: dict[tuple[Step, ...], float] = {}
         self._seen: set[str] = set()
         self._baseline: Baseline
         self._asked = 0
@@ -102,10 +110,17 @@ class Search:
     def _resume(self) -> None:
         """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
         rows = self.client.trials(self.campaign.name)
+        self._expecting = Expecting(self._baseline.values,
+                                    len(features(self.sampling.space, Recipe())))
         for row in rows:
             self._seen.add(row["recipe"])
+            if "latency_s" in (row["values"] or {}):
+                self._expecting.measured(
+                    features(self.sampling.space, Recipe.from_list(row["steps"])),
+                    row["values"])
             if "accuracy" in (row["values"] or {}):
-                self._trained_values.append(row["values"])
+                self._remember(Recipe.from_list(row["steps"]), row["values"],
+                               "full" if row["state"] == "complete" else "short")
             if row["state"] == "complete":
                 # Only what was measured itself carries no reason.
                 feasible = row["reason"] is None and all(
@@ -145,7 +160,7 @@ class Search:
         while (self._asked < self.campaign.budget.candidates and failures < 100
                and self._count("compressing", "measuring") < AHEAD
                and self._count("waiting") < POOL):
-            proposal = self.sampling.ask()
+            proposal = self.sampling.ask(self._prospect)
             if proposal.recipe.hash in self._seen:
                 self.sampling.tell(proposal.number, "failed", None, {})
                 failures += 1
@@ -175,20 +190,22 @@ class Search:
         self._windows.send(
             self._baseline.document,
             coming={True: bool(self._count("compressing")),
-                    False: bool(self._count("short", "full"))},
+                    False: bool(self._count("short", "full")) and not self._time_is_up},
             idle=not self._count("compressing", "waiting", "short", "full"))
 
     def _measured(self, candidate: Candidate) -> None:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
+        self._expecting.measured(features(self.sampling.space, candidate.recipe),
+                                 candidate.values)
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
     def _reconsider(self, candidate: Candidate) -> None:
         """Prune a measured candidate that training cannot bring onto the front any more."""
         refused = why_not_train(candidate.hopeful, self.campaign.constraints, self._optimistic,
-                                self._points, self.campaign.objectives)
+                                self._standing(), self.campaign.objectives)
         if refused is not None:
             self._tell(candidate, "pruned", reason=refused[0], constraints=refused[1])
 
@@ -196,24 +213,52 @@ class Search:
     def _optimistic(self) -> float:
         """The accuracy that an untrained candidate may hope for."""
         return max([self._baseline.values["accuracy"],
-                    *(p.values["accuracy"] for p in self._points if p.feasible)])
+                    *(p.values["accuracy"] for p in self._standing() if p.feasible)])
 
-    def _training_cost(self, candidate: Candidate) -> float:
-        """Roughly proportional to the seconds that its training takes."""
-        share: float = candidate.values["macs"] / self._baseline.values["macs"]
-        return FIXED_COST + share
+    def _standing(self, but: Candidate | None = None) -> list[Point]:
+        """Finished candidates, and trained ones that wait to be measured (``but`` for one): their
+        latency is that of their untrained graph."""
+        return [*self._points, *(Point(c.trial, c.values, True) for c in self._flow.values()
+                                 if c.stage == "measuring again" and c is not but)]
 
-    def _gain(self, candidate: Candidate, front: Sequence[Point]) -> tuple[float, float]:
-        """What its training may add to the front for what it costs; among those that add nothing,
+    def _remember(self, recipe: Recipe, values: Mapping[str, float], fidelity: str) -> None:
+        drop = values["accuracy_drop"] - (WIN_BACK if fidelity == "short" else 0.0)
+        self._trained_drops[self.sampling.space.shared_training(recipe)] = drop
+        self._expecting.trained(features(self.sampling.space, recipe), values, drop)
+
+    def _expected(self, recipe: Recipe,
+                  values: Mapping[str, float]) -> tuple[Expectation, float]:
+        """What training may lose, and roughly how long it takes (the baseline's is one)."""
+        known = self._trained_drops.get(self.sampling.space.shared_training(recipe))
+        if known is not None:
+            return Expectation(known, 0.0), SHARED_COST
+        share = values["macs"] / self._baseline.values["macs"]
+        steps = features(self.sampling.space, recipe)
+        return self._expecting.loss(steps, values), FIXED_COST + share
+
+    def _gain(self, recipe: Recipe, values: Mapping[str, float],
+              front: Sequence[Point]) -> tuple[float, float]:
+        """What training may add to the front for what it costs; among those that add nothing,
         the one that most likely keeps the accuracy comes first."""
-        drop = expected_drop(candidate.values, self._baseline.values, self._trained_values)
-        accuracy = self._baseline.values["accuracy"] - drop + LUCK
-        added = promise({**candidate.values, "accuracy": accuracy}, front, self._baseline.values,
-                        self.campaign.objectives)
+        expected, cost = self._expected(recipe, values)
         allowed = self.campaign.constraints.get("accuracy_drop")
-        chance = 1.0 if allowed is None else hope(drop, allowed)
-        worth = chance / self._training_cost(candidate)
+        chance = 1.0 if allowed is None else hope(expected, allowed)
+        # Where it does not keep what is allowed, short training is all that it costs, and it adds
+        # nothing; so what it adds is judged for the case that it does.
+        drop = expected.drop if allowed is None else min(expected.drop, allowed)
+        accuracy = self._baseline.values["accuracy"] - drop + min(LUCK, expected.deviation)
+        added = promise({**values, "accuracy": accuracy}, front, self._baseline.values,
+                        self.campaign.objectives)
+        worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))
         return added * worth, worth
+
+    def _prospect(self, recipe: Recipe) -> float:
+        """What a recipe promises that was not built yet."""
+        if recipe.hash in self._seen:
+            return -1.0
+        costs = self._expecting.costs(features(self.sampling.space, recipe))
+        front = front_of(self._standing(), self.campaign.objectives)
+        return self._gain(recipe, costs, front)[0]
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
@@ -223,12 +268,12 @@ class Search:
             waiting = [c for c in self._flow.values() if c.stage == "waiting"]
             if not waiting:
                 return
-            front = front_of(self._points, self.campaign.objectives)
-            gains = {c.trial: self._gain(c, front) for c in waiting}
+            front = front_of(self._standing(), self.campaign.objectives)
+            gains = {c.trial: self._gain(c.recipe, c.values, front) for c in waiting}
             *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
             self._train(best, "short")
-            if len(waiting) >= POOL:
-                self._tell(rest[0], "pruned",
+            for least in rest[:TURNOVER] if len(waiting) >= POOL else ():
+                self._tell(least, "pruned",
                            reason="all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
@@ -241,7 +286,7 @@ class Search:
             return
         candidate.build = job["result"]
         self._take_accuracy(candidate)
-        self._trained_values.append(dict(candidate.values))
+        self._remember(candidate.recipe, candidate.values, candidate.stage)
         drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
             "accuracy_drop")
         if candidate.stage == "short":
@@ -250,16 +295,23 @@ class Search:
         if allowed is None or drop <= allowed:
             self.sampling.favour(candidate.number, candidate.values)
         broken = any(v > 0 for v in excess(candidate.values, self.campaign.constraints).values())
-        off_front = shortfall(candidate.hopeful, candidate.values["accuracy"], self._points,
-                              self.campaign.objectives) > 0
-        if broken or off_front:
+        if broken or self._is_overtaken(candidate):
             self._complete(candidate, measured=False)
-        else:
-            self._windows.add(candidate, "measuring again")
+            return
+        self._windows.add(candidate, "measuring again")
+        for other in self._windows.trained:
+            if self._is_overtaken(other):
+                self._windows.drop(other)
+                self._complete(other, measured=False)
+
+    def _is_overtaken(self, candidate: Candidate) -> bool:
+        """Whether a trained candidate is dominated even if measuring it gave the best."""
+        return shortfall(candidate.hopeful, candidate.values["accuracy"],
+                         self._standing(but=candidate), self.campaign.objectives) > 0
 
     def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
         hoped = candidate.values["accuracy"] + HEADROOM
-        short = shortfall(candidate.hopeful, hoped, self._points, self.campaign.objectives)
+        short = shortfall(candidate.hopeful, hoped, self._standing(), self.campaign.objectives)
         if not worth_continuing(drop, allowed):
             self._tell(candidate, "pruned", constraints={"accuracy_drop": drop - (allowed or 0.0)},
                        reason=f"short training lost {drop:.2%}, more than full training wins back")

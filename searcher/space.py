@@ -3,6 +3,7 @@
 Parameters are named ``<group>.<strategy>.on`` and ``<group>.<strategy>.<parameter>``.
 """
 
+import functools
 import math
 import random
 from collections.abc import Mapping, Sequence
@@ -87,15 +88,22 @@ class Space:
         steps["training"].append(self._training(trial))
         return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
 
+    @functools.cached_property
     def strengths(self) -> dict[str, "Range"]:
         """The numbers that say how much is compressed, by their full name: the lower, the more."""
         found: dict[str, Range] = {}
         for group, strategy in self.choices:
             if strategy.stage in ("structure", "weights"):
                 members = [layer for layer in self.layers if group in layer.groups]
-                ranges = _Ranges()
-                strategy.suggest(ranges, members, self.limits)
-                found |= {f"{group}.{strategy.name}.{n}": r for n, r in ranges.found.items()}
+                found |= _ranges(strategy, f"{group}.{strategy.name}.", members, self.limits)
+        return found
+
+    @functools.cached_property
+    def training_numbers(self) -> dict[str, "Range"]:
+        """Of all trainings, as ``<strategy>.<parameter>``."""
+        found: dict[str, Range] = {}
+        for strategy in self.trainings:
+            found |= _ranges(strategy, f"{strategy.name}.", self.layers, self.limits)
         return found
 
     @property
@@ -108,20 +116,49 @@ class Space:
         model, or one at most for each part of it; stacked at random they destroy any model. Half
         of them change the structure alone: what is fastest is found there, and hidden as soon as
         anything else costs accuracy too."""
-        chosen: set[str] = set()
         alone = draw.random() < STRUCTURE_ALONE
-        for stage in STAGES[:1] if alone else STAGES:
-            names: dict[str, list[str]] = {}
-            for group, strategy in self.choices:
-                if strategy.stage == stage:
-                    names.setdefault(group, []).append(f"{group}.{strategy.name}.on")
-            whole = names.pop("model", [])
-            if whole and draw.random() < WHOLE:
-                chosen.add(draw.choice(whole))
-            else:
-                chosen |= {draw.choice([*part, ""]) for part in names.values()}
-        return {name: name in chosen for name in
-                (f"{group}.{strategy.name}.on" for group, strategy in self.choices)}
+        compressing = [stage for stage in STAGES if stage != "training"]
+        switches = {name: False for stage in compressing for name in self._switches(stage)}
+        for stage in compressing[:1] if alone else compressing:
+            switches |= self.stage_anew(stage, draw)
+        return switches
+
+    def stage_anew(self, stage: str, draw: random.Random) -> dict[str, bool]:
+        """All switches of one stage: one strategy for the whole model, or one at most for each
+        part of it."""
+        names: dict[str, list[str]] = {}
+        for name in self._switches(stage):
+            names.setdefault(name.partition(".")[0], []).append(name)
+        whole = names.pop("model", [])
+        if whole and (not names or draw.random() < WHOLE):
+            chosen = {draw.choice(whole if names else [*whole, ""])}
+        else:
+            chosen = {draw.choice([*part, ""]) for part in names.values()}
+        return {name: name in chosen for name in self._switches(stage)}
+
+    def _switches(self, stage: str) -> list[str]:
+        if stage == "training":
+            return [f"model.{s.name}.on" for s in self.trainings[:-1]]
+        return [f"{group}.{s.name}.on" for group, s in self.choices if s.stage == stage]
+
+    def parts_of(self, choice: str) -> list[str]:
+        """Of ``model.<strategy>``: the same strategy for each part; else nothing."""
+        group, _, strategy = choice.partition(".")
+        return [f"{other}.{s.name}" for other, s in self.choices
+                if group == "model" and other != "model" and s.name == strategy]
+
+    def stage_of(self, parameter: str) -> str:
+        """Of a switch or a number, by its full name."""
+        strategy = parameter.split(".")[1]
+        return next((s.stage for _, s in self.choices if s.name == strategy), "training")
+
+    def shared_training(self, recipe: Recipe) -> tuple[Step, ...]:
+        """The steps that decide what training gives: recipes that have them in common share it.
+        What is constrained while it trains is also trained for its number format."""
+        stages = {s.name: s.stage for _, s in self.choices}
+        constrained = any(stages.get(step.strategy) == "weights" for step in recipe.steps)
+        return tuple(step for step in recipe.steps
+                     if constrained or stages.get(step.strategy) != "encoding")
 
     def _training(self, trial: AskedTrial) -> Step:
         for strategy in self.trainings[:-1]:
@@ -178,14 +215,19 @@ class _Ranges:
         return low
 
 
+def _ranges(strategy: type[Any], prefix: str, layers: Sequence[Layer],
+            limits: Limits) -> dict[str, Range]:
+    ranges = _Ranges()
+    strategy.suggest(ranges, layers, limits)
+    return {prefix + name: span for name, span in ranges.found.items()}
+
+
 def _check_limits(limits: Mapping[str, tuple[float, float]],
                   known: Mapping[str, type[Any]]) -> None:
     """Raises UserError for a parameter that is not searched and for an empty range."""
     searched: dict[str, Range] = {}
     for strategy in known.values():
-        ranges = _Ranges()
-        strategy.suggest(ranges, (), Limits())
-        searched |= {f"{strategy.name}.{name}": span for name, span in ranges.found.items()}
+        searched |= _ranges(strategy, f"{strategy.name}.", (), Limits())
     for name, (low, high) in limits.items():
         if name not in searched:
             raise UserError(f"Unknown parameter {name!r} in [search.limits]. "

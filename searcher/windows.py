@@ -19,7 +19,10 @@ PRIORITY = 10
 WINDOW = 8
 """Candidates measured in one job at most."""
 FEWEST = 3
-"""Candidates that are worth a window of their own while builds go on."""
+"""Untrained candidates that are worth a window while builds go on."""
+LONGEST_WAIT_S = 10.0
+"""Trained ones wait so long for others at most: builders stand still in each window, and some are
+overtaken before they were measured."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
 WIDEST, LOOKS = 0.06, 4
@@ -47,6 +50,7 @@ class Candidate:
     intervals: dict[str, list[float]] = field(default_factory=dict)
     attempt: int = 1
     looks: tuple[Mapping[str, Any], ...] = ()
+    since_s: float = 0.0
     slack: float = SLACK
 
     @property
@@ -60,15 +64,16 @@ class Windows:
     it never will be. A candidate in stage ``measuring`` is screened, any other measured."""
 
     def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
-                 failed: Callable[[Candidate, str], None]) -> None:
+                 failed: Callable[[Candidate, str], None], now_s: Callable[[], float]) -> None:
         self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
+        self._now_s = now_s
         self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
         self._dropped: set[int] = set()
         self.out_of_patience = False
 
     def add(self, candidate: Candidate, stage: str) -> None:
         candidate.stage, candidate.attempt, candidate.looks = stage, 1, ()
-        self._queue(candidate).append(candidate)
+        self._append(candidate)
 
     def drop(self, candidate: Candidate) -> None:
         """It is not wanted any more, whether it waits or is being measured."""
@@ -76,21 +81,35 @@ class Windows:
         if candidate in self._queue(candidate):
             self._queue(candidate).remove(candidate)
 
+    @property
+    def trained(self) -> list[Candidate]:
+        """Those that wait to be measured; not those that are being measured."""
+        return list(self._waiting[False])
+
+    def _append(self, candidate: Candidate) -> None:
+        candidate.since_s = self._now_s()
+        self._queue(candidate).append(candidate)
+
     def _queue(self, candidate: Candidate) -> deque[Candidate]:
         return self._waiting[candidate.stage == "measuring"]
 
     def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool) -> None:
-        """Windows for those that wait: when they fill one, or no build would bring more.
+        """Windows for those that wait: when they fill one, or no build would bring more, or they
+        waited long enough.
 
         ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
         more to measure; ``idle`` that no builder works.
         """
         for untrained, queue in self._waiting.items():
-            while queue and (len(queue) >= WINDOW or idle
-                             or (len(queue) >= FEWEST and not (untrained and coming[True]))
-                             or not (untrained or coming[False])):
+            while queue and (len(queue) >= WINDOW or idle or self._ready(untrained, coming)):
                 window = [queue.popleft() for _ in range(min(WINDOW, len(queue)))]
                 self._measure(baseline, window, untrained)
+
+    def _ready(self, untrained: bool, coming: Mapping[bool, bool]) -> bool:
+        queue = self._waiting[untrained]
+        if coming[untrained]:
+            return not untrained and self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
+        return not untrained or len(queue) >= FEWEST
 
     def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
                  untrained: bool) -> None:
@@ -121,7 +140,7 @@ class Windows:
                 candidate.slack = ROUGH_SLACK
             elif passing and candidate.attempt < ATTEMPTS and not self.out_of_patience:
                 candidate.attempt += 1
-                self._queue(candidate).append(candidate)
+                self._append(candidate)
                 continue
             else:
                 self._failed(candidate, ", ".join(entry["reasons"]) or "not measured")

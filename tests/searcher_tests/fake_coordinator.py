@@ -6,7 +6,8 @@
 import base64
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,6 +17,9 @@ from searcher.campaign import Campaign, from_document
 from searcher.recipe import Recipe, Step
 from searcher.sampling import Proposal
 from searcher.search import Search
+from searcher.space import Space
+from strategies.layers import layers_of
+from tests.tasks_for_tests import network
 
 N = 1000
 LEVEL_S = 1e-3
@@ -201,10 +205,14 @@ class Scripted:
         self.names, self.asked = names, 0
         self.told: dict[int, tuple[str, dict[str, float]]] = {}
 
-    def ask(self) -> Proposal:
+        self.space = Space.of(campaign(), layers_of(network()), frozenset({"float32", "int8"}))
+
+    def ask(self, prospect: Callable[[Recipe], float]) -> Proposal:
         name = self.names[min(self.asked, len(self.names) - 1)]
         self.asked += 1
-        return Proposal(self.asked - 1, Recipe((Step.of(name, "model", {}),)), {})
+        recipe = Recipe((Step.of(name, "model", {}),))
+        assert math.isfinite(prospect(recipe))
+        return Proposal(self.asked - 1, recipe, {})
 
     def favour(self, number: int, values: Mapping[str, float]) -> None:
         assert number not in self.told and "accuracy" in values

@@ -2,12 +2,9 @@ import pytest
 
 from searcher.deciding import (
     HEADROOM,
-    WORST_BELIEVED,
     Point,
     excess,
-    expected_drop,
     front_of,
-    hope,
     promise,
     shortfall,
     why_not_train,
@@ -91,46 +88,3 @@ def test_what_is_dominated_promises_nothing() -> None:
     assert promise(BASE, [], BASE, OBJECTIVES) == 0, "the baseline adds nothing to itself"
     worthless = {**BASE, "accuracy": 0.93, "latency_s": 0.1, "file_bytes": 1.0}
     assert promise(worthless, [], BASE, OBJECTIVES) == 0
-
-
-ALLOWED = 0.01
-
-
-def trained(drop: float, scale: float) -> dict[str, float]:
-    return {"macs": 500.0 * scale, "file_bytes": 100.0 * scale, "latency_s": 0.5 * scale,
-            "accuracy_drop": drop}
-
-
-def test_hope_is_learnt_from_neighbours() -> None:
-    base = {**BASE, "macs": 1000.0}
-    here = trained(0.0, 1.0)
-
-    def chance(*others: dict[str, float]) -> float:
-        return hope(expected_drop(here, base, others), ALLOWED)
-
-    assert 0 < chance(trained(0.2, 1.0)) < 0.5 < chance() < 1, "the bold are believed in at first"
-    assert chance(trained(0.05, 1.0)) < chance(trained(0.05, 4.0)) <= chance()
-    assert chance(trained(-0.01, 1.0)) > chance()
-    assert chance(*[trained(1.0, 1.0)] * 9) == chance(*[trained(0.2, 1.0)] * 9), "a cap"
-
-
-@pytest.mark.parametrize(("macs", "file_bytes", "believed"), [
-    (0.1, 0.5, ALLOWED), (0.5, 0.01, ALLOWED), (0.1, 0.01, ALLOWED), (0.3, 0.1, 0.0),
-    (0.02, 0.5, WORST_BELIEVED), (2.0, 2.0, 0.0)])
-def test_what_is_believed_at_first(macs: float, file_bytes: float, believed: float) -> None:
-    """A tenth of the MACs or a hundredth of the bytes costs a point, whichever is nearer."""
-    base = {**BASE, "macs": 1000.0}
-    here = {"macs": 1000.0 * macs, "file_bytes": base["file_bytes"] * file_bytes,
-            "latency_s": base["latency_s"]}
-    assert expected_drop(here, base, ()) == pytest.approx(believed, abs=0.0003)
-
-
-def test_hope_is_even_at_what_is_allowed() -> None:
-    assert hope(0.01, 0.01) == 0.5 and hope(0.0, 0.01) > 0.7 and hope(9.0, 0.01) < 1e-9
-
-
-def test_without_neighbours_hope_falls_with_the_distance_from_the_baseline() -> None:
-    base = {**BASE, "macs": 1000.0}
-    chances = [hope(expected_drop(trained(0.0, scale), base, ()), ALLOWED)
-               for scale in (2.0, 1.0, 0.1, 0.01)]
-    assert chances == sorted(chances, reverse=True) and chances[0] > 0.5 > chances[-1]

@@ -274,6 +274,15 @@ def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
     assert sampling.asked > POOL + 8, "the first ones do not keep the others out"
 
 
+def test_a_trained_candidate_that_is_overtaken_is_not_measured_again() -> None:
+    """``a`` waits for a window when ``b``, better in all, is trained."""
+    client, _, rows = ran(("a", "b"), {"a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985)})
+    again = [client.files[c["sha256"]] for p in client.of_kind("measure")
+             for c in p["candidates"] if client.files[c["sha256"]][1] == "full"]
+    assert ("b", "full") in again and ("a", "full") not in again
+    assert rows["a"]["state"] == "complete" and "untrained graph" in rows["a"]["reason"]
+
+
 def test_the_front_alone_sees_the_test_split() -> None:
     client, _, rows = ran(("a", "b"), {"a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985)})
     tested = {p["sha256"] for p in client.of_kind("evaluate")}

@@ -1,0 +1,137 @@
+"""Steps through the space of recipes, on parameters as the study names them.
+
+A draft may leave numbers open; ``completed`` draws them. Everything drawn comes from one
+``random.Random``.
+"""
+
+import math
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from searcher.recipe import Recipe
+from searcher.space import STAGES, Space
+
+MOVE_ALL, MOVE_PART, CROSS = 0.3, 0.3, 0.2
+"""How many steps move all numbers of the compression together, how many those of one strategy in
+one part of the model, and how many take some stages from one point and some from another; the
+others draw a stage or a number anew."""
+LOOSEN, STRIDE = 0.25, (0.1, 0.4)
+"""Of the moves, how many go back towards the baseline, and how far one goes."""
+JITTER = 0.15
+STAGE_ANEW = 0.6
+CHANGES = (1, 2)
+
+
+@dataclass(frozen=True)
+class Moves:
+    """``draw`` is shared with whoever makes it."""
+
+    space: Space
+    draw: random.Random
+
+    def on_rung(self, ambition: float) -> dict[str, Any]:
+        """Few switches, and all numbers about as strong as ``ambition``."""
+        switches = self.space.few_switches(self.draw)
+        return {**switches, **{
+            name: span.value(ambition + self.draw.uniform(-JITTER, JITTER))
+            for name, span in self.space.strengths.items()
+            if switches[f"{name.rpartition('.')[0]}.on"]}}
+
+    def step(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+        """A draft one step away from ``one``, perhaps towards ``other``; what stays equal is a
+        prefix that need not be built again."""
+        params, kind = dict(one), self.draw.random()
+        if kind < MOVE_ALL:
+            return self._moved(params)
+        if kind < MOVE_ALL + MOVE_PART:
+            return self._part_moved(params)
+        if kind < MOVE_ALL + MOVE_PART + CROSS:
+            return self._crossed(params, other)
+        for _ in range(self.draw.randint(*CHANGES)):
+            self._change(params)
+        return params
+
+    def completed(self, draft: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe]:
+        """Every number that ``draft`` leaves open drawn, every switch off; and its recipe."""
+        trial = _Completing(draft, self.draw)
+        recipe = self.space.sample(trial)
+        return trial.params, recipe
+
+    def _moved(self, params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+        """All that is compressed, or what ``prefix`` names, a common step stronger, or milder."""
+        stride, loosen = self.draw.uniform(*STRIDE), self.draw.random() < LOOSEN
+        moved = dict(params)
+        for name, span in self.space.strengths.items():
+            if name in params and name.startswith(prefix):
+                before, step = span.strength(params[name]), stride * self.draw.uniform(0.5, 1.5)
+                moved[name] = span.value(
+                    before * (1 - step) if loosen else before + (1 - before) * step)
+        return moved
+
+    def _part_moved(self, params: dict[str, Any]) -> dict[str, Any]:
+        """One strategy stronger, or milder, in one part of the model: the parts of a network can
+        bear different things, and what was chosen for all of it is the place to start from."""
+        on = sorted({name.rpartition(".")[0] for name in self.space.strengths if name in params})
+        if not on:
+            return params
+        chosen = self.draw.choice(on)
+        parts = self.space.parts_of(chosen)
+        if parts:
+            whole = {name: value for name, value in params.items()
+                     if name.startswith(f"{chosen}.")}
+            params = {**params, f"{chosen}.on": False, **{
+                f"{part}{name.removeprefix(chosen)}": value
+                for part in parts for name, value in whole.items()}}
+            chosen = self.draw.choice(parts)
+        return self._moved(params, f"{chosen}.")
+
+    def _crossed(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+        """Some stages from one parent, the others from another."""
+        stages = {stage for stage in STAGES if self.draw.random() < 0.5}
+        return {**{k: v for k, v in one.items() if self.space.stage_of(k) not in stages},
+                **{k: v for k, v in other.items() if self.space.stage_of(k) in stages}}
+
+    def _change(self, params: dict[str, Any]) -> None:
+        """The switches of one stage, or a number, drawn anew."""
+        numbers = sorted(name for name in params if not name.endswith(".on"))
+        if numbers and self.draw.random() > STAGE_ANEW:
+            for name in self._drawn_anew(numbers):
+                params.pop(name)
+        else:
+            params |= self.space.stage_anew(self.draw.choice(STAGES), self.draw)
+
+    def _drawn_anew(self, numbers: list[str]) -> list[str]:
+        """One number that says how much is compressed, or all of the training at once: singly,
+        those would take most of the moves, and give twins."""
+        strengths = [name for name in numbers if name in self.space.strengths]
+        training = [name for name in numbers if name not in self.space.strengths]
+        chosen = self.draw.choice([*strengths, *training[:1]])
+        return training if chosen in training else [chosen]
+
+
+class _Completing:
+    """A ``searcher.space.AskedTrial`` that takes what is given and draws the rest."""
+
+    def __init__(self, given: Mapping[str, Any], draw: random.Random) -> None:
+        self._given, self._draw, self.params = given, draw, dict[str, Any]()
+
+    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
+        if name not in self._given:
+            found = (math.exp(self._draw.uniform(math.log(low), math.log(high))) if log
+                     else self._draw.uniform(low, high))
+        else:
+            found = self._given[name]
+        self.params[name] = min(max(found, low), high)
+        return float(self.params[name])
+
+    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
+        found = self._given.get(name, self._draw.randint(low, high))
+        self.params[name] = min(max(found, low), high)
+        return int(self.params[name])
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+        """Switches; what is left open is off."""
+        self.params[name] = self._given.get(name, choices[0])
+        return self.params[name]

@@ -1,0 +1,45 @@
+import pytest
+
+from searcher.campaign import from_document
+from searcher.features import PRESENT, features, names
+from searcher.recipe import Recipe, Step
+from searcher.space import Space
+from strategies.layers import layers_of
+from tests.tasks_for_tests import network
+
+CAMPAIGN = from_document({"name": "c", "task": "t"})
+SPACE = Space.of(CAMPAIGN, layers_of(network()), frozenset({"float32", "int8"}))
+
+
+def row(*steps: Step) -> dict[str, float]:
+    found = dict(zip(names(SPACE), features(SPACE, Recipe(steps)), strict=True))
+    return {name: value for name, value in found.items() if value}
+
+
+def test_the_baseline_is_all_zeros() -> None:
+    assert row() == {}
+
+
+def test_the_whole_model_is_each_of_its_parts() -> None:
+    whole = row(Step.of("clustering", "model", {"bits": 2}))
+    parts = row(Step.of("clustering", "convolutions", {"bits": 2}),
+                Step.of("clustering", "fully_connected", {"bits": 2}))
+    assert whole == parts == {"convolutions.clustering": 1, "fully_connected.clustering": 1}
+
+
+def test_from_mild_to_strong() -> None:
+    span = SPACE.strengths["model.channel_pruning.keep_ratio"]
+    found = [row(Step.of("channel_pruning", "convolutions", {"keep_ratio": ratio}))
+             ["convolutions.channel_pruning"] for ratio in (1.0, span.high, 0.2, span.low, 0.001)]
+    assert found[0] == found[1] == pytest.approx(PRESENT) and found[3] == found[4] == 1
+    assert PRESENT < found[2] < 1
+
+
+def test_a_training_shows_its_numbers_and_a_format_that_it_is_there() -> None:
+    found = row(Step.of("finetune", "model", {"learning_rate": 6e-3}), Step.of("int8", "model", {}))
+    assert found["finetune.learning_rate"] == pytest.approx(0.5)
+    assert PRESENT < found["model.finetune"] < 1 and PRESENT < found["model.int8"] < 1
+
+
+def test_a_step_that_is_not_searched_counts_for_nothing() -> None:
+    assert row(Step.of("unheard_of", "model", {"strength": 1})) == {}

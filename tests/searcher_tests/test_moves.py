@@ -1,0 +1,120 @@
+"""Steps from one recipe to another, drawn from one source."""
+
+import random
+
+import pytest
+
+from searcher.campaign import from_document
+from searcher.moves import JITTER, Moves
+from searcher.sampling import STARTUP_TRIALS
+from searcher.space import Space
+from strategies.layers import layers_of
+from tests.tasks_for_tests import network
+
+LAYERS = layers_of(network())
+BOTH = frozenset({"float32", "int8"})
+ONLY = {"all": "MOVE_ALL", "part": "MOVE_PART", "cross": "CROSS"}
+
+
+def moves(*strategies: str, seed: int = 0) -> Moves:
+    spec = from_document({"name": "c", "task": "t", "search": {"strategies": list(strategies)}})
+    return Moves(Space.of(spec, LAYERS, BOTH), random.Random(seed))
+
+
+@pytest.fixture
+def only(monkeypatch):
+    def kind(name):
+        for other, constant in ONLY.items():
+            monkeypatch.setattr(f"searcher.moves.{constant}", float(other == name))
+    return kind
+
+
+def strengths_of(made, params):
+    """How strongly each number of a recipe's compression is set, 0 mild to 1 strong."""
+    return {name: span.strength(params[name]) for name, span in made.space.strengths.items()
+            if name in params}
+
+
+def parent_of(made, enough=2):
+    drafts = iter(lambda: made.completed(made.on_rung(0.5))[0], None)
+    return next(params for params in drafts if len(strengths_of(made, params)) >= enough)
+
+
+def test_a_rung_is_about_as_strong_as_asked() -> None:
+    made = moves("channel_pruning", "magnitude_pruning", "svd")
+    for rung in range(STARTUP_TRIALS):
+        ambition = 0.2 + 0.6 * rung / STARTUP_TRIALS
+        found = strengths_of(made, made.on_rung(ambition)).values()
+        assert all(abs(value - ambition) <= JITTER + 0.01 for value in found)
+
+
+@pytest.mark.parametrize("loosen", [False, True])
+def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(loosen, monkeypatch, only) -> None:
+    monkeypatch.setattr("searcher.moves.LOOSEN", float(loosen))
+    only("all")
+    made = moves("channel_pruning", "magnitude_pruning", "svd")
+    parent = parent_of(made)
+    child, recipe = made.completed(made.step(parent, parent))
+    before, after = strengths_of(made, parent), strengths_of(made, child)
+    assert set(before) == set(after)
+    assert all((before[n] > after[n]) if loosen else (before[n] < after[n]) for n in before)
+
+
+def test_a_part_moves_alone_and_the_whole_is_parted_first(monkeypatch, only) -> None:
+    monkeypatch.setattr("searcher.moves.LOOSEN", 0.0)
+    only("part")
+    made = moves("channel_pruning")
+    name = "channel_pruning.keep_ratio"
+    parent, _ = made.completed({"model.channel_pruning.on": True, f"model.{name}": 0.3})
+    child, recipe = made.completed(made.step(parent, parent))
+    ratios = [child[f"convolutions.{name}"], child[f"fully_connected.{name}"]]
+    assert child["model.channel_pruning.on"] is False
+    assert max(ratios) == 0.3 and min(ratios) < 0.3, "one is stronger, the other as it was"
+    assert [s.layers for s in recipe.steps][:2] == ["convolutions", "fully_connected"]
+    again, _ = made.completed(made.step(child, child))
+    assert sum(again[f"{part}.{name}"] == child[f"{part}.{name}"]
+               for part in ("convolutions", "fully_connected")) == 1
+
+
+def test_of_two_parents_each_stage_comes_from_one(only) -> None:
+    only("cross")
+    made = moves("channel_pruning", "clustering", "int8", seed=3)
+    one, _ = made.completed({"model.channel_pruning.on": True, "model.int8.on": True})
+    other, _ = made.completed({"model.clustering.on": True})
+    seen = set()
+    for _ in range(60):
+        child = made.step(one, other)
+        for strategy in ("channel_pruning", "clustering", "int8"):
+            mine = {k: v for k, v in child.items() if strategy in k}
+            assert mine in [{k: v for k, v in p.items() if strategy in k} for p in (one, other)]
+        seen.add((child["model.channel_pruning.on"], child["model.clustering.on"],
+                  child["model.int8.on"]))
+    assert (True, True, True) in seen and len(seen) == 8
+
+
+def test_every_step_can_be_completed() -> None:
+    made = moves(seed=5)
+    one, other = parent_of(made), parent_of(made)
+    for _ in range(200):
+        params, recipe = made.completed(made.step(one, other))
+        again, same = made.completed(params)
+        assert same == recipe and again == params, "nothing is left to be drawn"
+        one, other = params, one
+
+
+def test_a_number_or_all_of_the_training_is_drawn_anew() -> None:
+    made = moves("channel_pruning", "svd", "knowledge_distillation")
+    training = [f"model.knowledge_distillation.{name}"
+                for name in ("learning_rate", "teacher_weight", "temperature")]
+    keep = "model.channel_pruning.keep_ratio"
+    drawn = {tuple(made._drawn_anew([keep, *training])) for _ in range(50)}
+    assert drawn == {(keep,), tuple(training)}
+
+
+def test_the_training_may_be_exchanged(only) -> None:
+    only("none")
+    made = moves("channel_pruning", "knowledge_distillation")
+    parent, _ = made.completed({"model.channel_pruning.on": True,
+                                "model.knowledge_distillation.on": True})
+    last = {made.completed(made.step(parent, parent))[1].steps[-1].strategy for _ in range(60)}
+    assert last == {"finetune", "knowledge_distillation"}

@@ -1,0 +1,86 @@
+"""When those that wait for the device are measured; what comes of it is in test_search."""
+
+from typing import Any
+
+import pytest
+
+from searcher.recipe import Recipe
+from searcher.requests import Requests
+from searcher.windows import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
+from tests.searcher_tests.fake_coordinator import TARGET, campaign
+
+BASELINE = {"sha256": "0" * 64, "file_bytes": 1000, "quiet_level_s": 1e-3}
+COMING = {True: True, False: True}
+
+
+class Sent:
+    """Takes the place of ``JobFlow``."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def submit(self, kind: str, payload: dict[str, Any], priority: int, then: Any) -> None:
+        self.sizes.append(len(payload["candidates"]))
+
+
+class Bench:
+    def __init__(self) -> None:
+        self.now_s, self.sent, self._count = 100.0, Sent(), 0
+        self.windows = Windows(self.sent, Requests(campaign(), TARGET),  # type: ignore[arg-type]
+                               lambda one: None, lambda one, why: None, lambda: self.now_s)
+
+    def add(self, count: int, stage: str) -> list[Candidate]:
+        made = []
+        for _ in range(count):
+            self._count += 1
+            made.append(Candidate(self._count, self._count, Recipe(), build={
+                "sha256": f"{self._count:064x}", "file_bytes": 10}))
+            self.windows.add(made[-1], stage)
+        return made
+
+    def send(self, coming: dict[bool, bool] = COMING, idle: bool = False) -> list[int]:
+        self.sent.sizes.clear()
+        self.windows.send(BASELINE, coming, idle)
+        return self.sent.sizes
+
+
+@pytest.fixture
+def bench() -> Bench:
+    return Bench()
+
+
+@pytest.mark.parametrize("stage", ["measuring", "measuring again"])
+def test_as_many_as_fill_a_window_go_at_once(bench: Bench, stage: str) -> None:
+    bench.add(2 * WINDOW + 1, stage)
+    assert bench.send() == [WINDOW, WINDOW]
+    assert bench.send(idle=True) == [1]
+
+
+def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: Bench) -> None:
+    none = {True: False, False: True}
+    bench.add(FEWEST - 1, "measuring")
+    assert bench.send(none) == []
+    bench.add(1, "measuring")
+    assert bench.send() == [] and bench.send(none) == [FEWEST]
+
+
+def test_trained_ones_wait_for_others_for_a_while(bench: Bench) -> None:
+    bench.add(1, "measuring again")
+    bench.now_s += LONGEST_WAIT_S - 1
+    bench.add(1, "measuring again")
+    assert bench.send() == []
+    bench.now_s += 1
+    assert bench.send() == [2], "the first waited long enough, and the second goes with it"
+
+
+def test_trained_ones_go_at_once_when_no_training_is_under_way(bench: Bench) -> None:
+    bench.add(1, "measuring again")
+    assert bench.send({True: True, False: False}) == [1]
+
+
+def test_what_waits_can_be_dropped(bench: Bench) -> None:
+    first, second = bench.add(2, "measuring again")
+    assert bench.windows.trained == [first, second]
+    bench.windows.drop(first)
+    assert bench.windows.trained == [second] and bench.send(idle=True) == [1]
+    assert bench.windows.trained == []
