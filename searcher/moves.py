@@ -21,6 +21,9 @@ LOOSEN, STRIDE = 0.25, (0.1, 0.4)
 """Of the moves, how many go back towards the baseline, and how far one goes."""
 JITTER = 0.15
 STAGE_ANEW = 0.6
+TRAINING_ANEW = 0.35
+"""How many steps draw the training anew, too: by itself it would never promise most."""
+COMPRESSION = tuple(stage for stage in STAGES if stage != "training")
 CHANGES = (1, 2)
 
 
@@ -42,7 +45,16 @@ class Moves:
     def step(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         """A draft one step away from ``one``, perhaps towards ``other``; what stays equal is a
         prefix that need not be built again."""
-        params, kind = dict(one), self.draw.random()
+        params = self._compression_step(dict(one), other)
+        if self.draw.random() < TRAINING_ANEW:
+            params = {name: value for name, value in params.items()
+                      if self.space.stage_of(name) != "training"}
+            params |= self.space.stage_anew("training", self.draw)
+        return params
+
+    def _compression_step(self, params: dict[str, Any],
+                          other: Mapping[str, Any]) -> dict[str, Any]:
+        kind = self.draw.random()
         if kind < MOVE_ALL:
             return self._moved(params)
         if kind < MOVE_ALL + MOVE_PART:
@@ -94,21 +106,12 @@ class Moves:
                 **{k: v for k, v in other.items() if self.space.stage_of(k) in stages}}
 
     def _change(self, params: dict[str, Any]) -> None:
-        """The switches of one stage, or a number, drawn anew."""
-        numbers = sorted(name for name in params if not name.endswith(".on"))
+        """The switches of one stage of the compression, or one of its numbers, drawn anew."""
+        numbers = [name for name in self.space.strengths if name in params]
         if numbers and self.draw.random() > STAGE_ANEW:
-            for name in self._drawn_anew(numbers):
-                params.pop(name)
+            del params[self.draw.choice(numbers)]
         else:
-            params |= self.space.stage_anew(self.draw.choice(STAGES), self.draw)
-
-    def _drawn_anew(self, numbers: list[str]) -> list[str]:
-        """One number that says how much is compressed, or all of the training at once: singly,
-        those would take most of the moves, and give twins."""
-        strengths = [name for name in numbers if name in self.space.strengths]
-        training = [name for name in numbers if name not in self.space.strengths]
-        chosen = self.draw.choice([*strengths, *training[:1]])
-        return training if chosen in training else [chosen]
+            params |= self.space.stage_anew(self.draw.choice(COMPRESSION), self.draw)
 
 
 class _Completing:

@@ -27,10 +27,10 @@ from searcher.recipe import Recipe
 from searcher.space import Space
 
 STARTUP_TRIALS = 14
-NEIGHBOURS, DRAFTS = 0.8, 16
+NEIGHBOURS, DRAFTS = 0.9, 16
 """Share of the asks that start from points that are good, instead of from nothing; of how many
 steps away from them the most promising is taken."""
-AMBITION = (0.1, 0.9)
+AMBITION = (0.1, 0.7)
 """Startup recipes stand on a ladder from mild to strong: drawn independently, nearly every recipe
 has one number that destroys the model, and the rest of it teaches nothing."""
 Prospect = Callable[[Recipe], float]

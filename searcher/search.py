@@ -32,7 +32,7 @@ from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
 from searcher.recipe import Recipe, Step
 from searcher.requests import Requests
-from searcher.sampling import Sampling
+from searcher.sampling import STARTUP_TRIALS, Sampling
 from searcher.windows import Candidate, Windows
 
 PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10}
@@ -41,8 +41,9 @@ AHEAD = 8
 POOL = 24
 """Measured candidates from which the most promising is trained next; whenever a training begins,
 the least promising of a full pool make room for others."""
-TURNOVER = 2
-"""How many: being measured takes a twentieth of the time of being trained."""
+TURNOVER = 3
+"""How many: being measured takes a twentieth of the time of being trained. And so many are asked
+for each training: the later, the more is known of what is worth asking."""
 LUCK = 0.002
 """Most accuracy (absolute) by which a candidate is taken to be better than expected."""
 SHORT_SHARE = 0.25
@@ -76,7 +77,7 @@ class Search:
         self._trained_drops: dict[tuple[Step, ...], float] = {}
         self._seen: set[str] = set()
         self._baseline: Baseline
-        self._asked = 0
+        self._asked = self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = self._budget_s = 0.0
 
     def run(self) -> None:
@@ -128,6 +129,7 @@ class Search:
                 self._points.append(Point(row["id"], row["values"], feasible))
         numbers = self.sampling.restore(rows)
         self._asked = len(rows)
+        self._trainings = self._asked // TURNOVER
         for row in rows:
             if row["state"] == "running":
                 candidate = Candidate(row["id"], numbers[row["id"]],
@@ -158,6 +160,8 @@ class Search:
     def _ask_ahead(self) -> None:
         failures = 0
         while (self._asked < self.campaign.budget.candidates and failures < 100
+               and (self._asked < STARTUP_TRIALS + TURNOVER * self._trainings
+                    or self._count("compressing", "measuring", "waiting") < AHEAD)
                and self._count("compressing", "measuring") < AHEAD
                and self._count("waiting") < POOL):
             proposal = self.sampling.ask(self._prospect)
@@ -277,6 +281,7 @@ class Search:
                            reason="all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
+        self._trainings += fidelity == "short"
         candidate.stage = fidelity
         self._jobs.submit("train", self._requests.train(candidate.recipe, fidelity),
                           PRIORITY[fidelity], lambda job: self._trained(candidate, job))

@@ -10,8 +10,8 @@ from searcher.baseline import unpack_bits
 from searcher.errors import BuildError
 from searcher.measurement import PLANS
 from searcher.requests import Requests
-from searcher.sampling import Sampling
-from searcher.search import POOL, SAVE_EVERY_S
+from searcher.sampling import STARTUP_TRIALS, Sampling
+from searcher.search import AHEAD, POOL, SAVE_EVERY_S, TURNOVER
 from searcher.space import Space
 from searcher.windows import ATTEMPTS, LOOKS, SLACK
 from strategies.layers import layers_of
@@ -272,6 +272,18 @@ def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
     assert evicted and not set(evicted) & set(names_of(client, "train"))
     assert all(rows[name]["state"] == "pruned" for name in evicted)
     assert sampling.asked > POOL + 8, "the first ones do not keep the others out"
+
+
+def test_what_is_asked_follows_what_is_trained() -> None:
+    """Nothing is asked far ahead of what is learnt; but where nothing is worth training, on."""
+    fates = {f"n{i:03d}": Fate(ratio=0.9 - 0.005 * i, file_bytes=900 - 5 * i) for i in range(100)}
+    client, sampling, _ = ran(tuple(fates), fates, budget={"candidates": 100, "wall_minutes": 3})
+    trained = sum(p["fidelity"] == "short" for p in client.of_kind("train") if p["recipe"])
+    assert sampling.asked <= STARTUP_TRIALS + TURNOVER * trained + AHEAD < 100
+    slow = {name: Fate(ratio=2.0, file_bytes=2000) for name in fates}
+    client, sampling, rows = ran(tuple(slow), slow, budget={"candidates": 60, "wall_minutes": 60},
+                                 constraints={"latency_s": 1e-9})
+    assert sampling.asked >= 60 and not any(p["recipe"] for p in client.of_kind("train"))
 
 
 def test_a_trained_candidate_that_is_overtaken_is_not_measured_again() -> None:
