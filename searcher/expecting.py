@@ -55,7 +55,7 @@ class Regression:
 
 
 class Expecting:
-    """Learns from candidates; ``steps`` is ``features(space, recipe)``."""
+    """Learns from candidates; ``steps`` is ``Features.of(recipe)``."""
 
     def __init__(self, baseline: Mapping[str, float], size: int) -> None:
         self._baseline = baseline

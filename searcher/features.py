@@ -11,30 +11,40 @@ from searcher.space import Range, Space
 PRESENT = 0.4
 
 
-def names(space: Space) -> list[str]:
-    """What each number stands for: ``<group>.<strategy>`` or ``<strategy>.<parameter>``."""
-    parted = {s.name for group, s in space.choices if group != "model"}
-    return [*(f"{group}.{s.name}" for group, s in space.choices
-              if group != "model" or s.name not in parted),
-            *(f"model.{s.name}" for s in space.trainings), *space.training_numbers]
+class Features:
+    """``names`` says what each number stands for: ``<group>.<strategy>`` or
+    ``<strategy>.<parameter>`` of a training."""
 
+    def __init__(self, space: Space) -> None:
+        parted = {s.name for group, s in space.choices if group != "model"}
+        self.names = [*(f"{group}.{s.name}" for group, s in space.choices
+                        if group != "model" or s.name not in parted),
+                      *(f"model.{s.name}" for s in space.trainings), *space.training_numbers]
+        self._numbers = space.training_numbers
+        self._spans: dict[str, dict[str, Range]] = {}
+        for name, span in space.strengths.items():
+            choice, _, parameter = name.rpartition(".")
+            self._spans.setdefault(choice, {})[parameter] = span
+        choices = [f"{group}.{s.name}" for group, s in space.choices]
+        self._parts = {choice: space.parts_of(choice) or [choice] for choice in choices}
 
-def features(space: Space, recipe: Recipe) -> list[float]:
-    """In the order of ``names``; a step that the space does not have counts for nothing."""
-    strengths, numbers = space.strengths, space.training_numbers
-    found = dict.fromkeys(names(space), 0.0)
-    for step in recipe.steps:
-        choice = f"{step.layers}.{step.strategy}"
-        spans = {name.rpartition(".")[2]: span for name, span in strengths.items()
-                 if name.startswith(f"{choice}.")}
-        shares = [_share(span, value) for name, value in step.parameters
-                  if (span := spans.get(name)) is not None]
-        strength = sum(shares) / len(shares) if shares else 0.5
-        found |= {part: PRESENT + (1 - PRESENT) * strength
-                  for part in space.parts_of(choice) or [choice] if part in found}
-        found |= {key: _share(numbers[key], value) - 0.5 for name, value in step.parameters
-                  if (key := f"{step.strategy}.{name}") in numbers}
-    return list(found.values())
+    def of(self, recipe: Recipe) -> list[float]:
+        """In the order of ``names``; a step that the space does not have counts for nothing."""
+        found = dict.fromkeys(self.names, 0.0)
+        for step in recipe.steps:
+            choice = f"{step.layers}.{step.strategy}"
+            spans = self._spans.get(choice, {})
+            shares = [_share(spans[name], value) for name, value in step.parameters
+                      if name in spans]
+            strength = sum(shares) / len(shares) if shares else 0.5
+            for part in self._parts.get(choice, [choice]):
+                if part in found:
+                    found[part] = PRESENT + (1 - PRESENT) * strength
+            for name, value in step.parameters:
+                key = f"{step.strategy}.{name}"
+                if key in self._numbers:
+                    found[key] = _share(self._numbers[key], value) - 0.5
+        return list(found.values())
 
 
 def _share(span: Range, value: object) -> float:

@@ -27,10 +27,10 @@ from searcher.deciding import (
     worth_continuing,
 )
 from searcher.expecting import Expectation, Expecting, hope
-from searcher.features import features
+from searcher.features import Features
 from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
-from searcher.recipe import Recipe, Step
+from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import STARTUP_TRIALS, Sampling
 from searcher.windows import Candidate, Windows
@@ -72,9 +72,9 @@ class Search:
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
         self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
-        self._points: list[Point] = []
-        self._expecting: Expecting
-        self._trained_drops: dict[tuple[Step, ...], float] = {}
+        self._front: list[Point] = []
+        self._features, self._expecting = Features(sampling.space), Expecting({}, 0)
+        self._trained_drops: dict[str, float] = {}
         self._seen: set[str] = set()
         self._baseline: Baseline
         self._asked = self._trainings = 0
@@ -111,22 +111,21 @@ class Search:
     def _resume(self) -> None:
         """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
         rows = self.client.trials(self.campaign.name)
-        self._expecting = Expecting(self._baseline.values,
-                                    len(features(self.sampling.space, Recipe())))
+        self._expecting = Expecting(self._baseline.values, len(self._features.names))
+        points: list[Point] = []
         for row in rows:
             self._seen.add(row["recipe"])
             if "latency_s" in (row["values"] or {}):
                 self._expecting.measured(
-                    features(self.sampling.space, Recipe.from_list(row["steps"])),
-                    row["values"])
+                    self._features.of(Recipe.from_list(row["steps"])), row["values"])
             if "accuracy" in (row["values"] or {}):
                 self._remember(Recipe.from_list(row["steps"]), row["values"],
                                "full" if row["state"] == "complete" else "short")
-            if row["state"] == "complete":
-                # Only what was measured itself carries no reason.
-                feasible = row["reason"] is None and all(
-                    v <= 0 for v in (row["constraints"] or {}).values())
-                self._points.append(Point(row["id"], row["values"], feasible))
+            # Only what was measured itself carries no reason.
+            if row["state"] == "complete" and row["reason"] is None:
+                feasible = all(v <= 0 for v in (row["constraints"] or {}).values())
+                points.append(Point(row["id"], row["values"], feasible))
+        self._front = front_of(points, self.campaign.objectives)
         numbers = self.sampling.restore(rows)
         self._asked = len(rows)
         self._trainings = self._asked // TURNOVER
@@ -201,8 +200,7 @@ class Search:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
-        self._expecting.measured(features(self.sampling.space, candidate.recipe),
-                                 candidate.values)
+        self._expecting.measured(self._features.of(candidate.recipe), candidate.values)
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
@@ -220,15 +218,15 @@ class Search:
                     *(p.values["accuracy"] for p in self._standing() if p.feasible)])
 
     def _standing(self, but: Candidate | None = None) -> list[Point]:
-        """Finished candidates, and trained ones that wait to be measured (``but`` for one): their
+        """The front, and trained candidates that wait to be measured (``but`` for one): their
         latency is that of their untrained graph."""
-        return [*self._points, *(Point(c.trial, c.values, True) for c in self._flow.values()
+        return [*self._front, *(Point(c.trial, c.values, True) for c in self._flow.values()
                                  if c.stage == "measuring again" and c is not but)]
 
     def _remember(self, recipe: Recipe, values: Mapping[str, float], fidelity: str) -> None:
         drop = values["accuracy_drop"] - (WIN_BACK if fidelity == "short" else 0.0)
         self._trained_drops[self.sampling.space.shared_training(recipe)] = drop
-        self._expecting.trained(features(self.sampling.space, recipe), values, drop)
+        self._expecting.trained(self._features.of(recipe), values, drop)
 
     def _expected(self, recipe: Recipe,
                   values: Mapping[str, float]) -> tuple[Expectation, float]:
@@ -237,7 +235,7 @@ class Search:
         if known is not None:
             return Expectation(known, 0.0), SHARED_COST
         share = values["macs"] / self._baseline.values["macs"]
-        steps = features(self.sampling.space, recipe)
+        steps = self._features.of(recipe)
         return self._expecting.loss(steps, values), FIXED_COST + share
 
     def _gain(self, recipe: Recipe, values: Mapping[str, float],
@@ -260,7 +258,7 @@ class Search:
         """What a recipe promises that was not built yet."""
         if recipe.hash in self._seen:
             return -1.0
-        costs = self._expecting.costs(features(self.sampling.space, recipe))
+        costs = self._expecting.costs(self._features.of(recipe))
         front = front_of(self._standing(), self.campaign.objectives)
         return self._gain(recipe, costs, front)[0]
 
@@ -352,7 +350,8 @@ class Search:
     def _complete(self, candidate: Candidate, measured: bool) -> None:
         constraints = excess(candidate.values, self.campaign.constraints)
         feasible = measured and all(v <= 0 for v in constraints.values())
-        self._points.append(Point(candidate.trial, dict(candidate.values), feasible))
+        point = Point(candidate.trial, dict(candidate.values), feasible)
+        self._front = front_of([*self._front, point], self.campaign.objectives)
         reason = None if measured else (
             "breaks a constraint after training" if any(v > 0 for v in constraints.values())
             else "another candidate is better on every objective; latency is that of its "
@@ -380,7 +379,7 @@ class Search:
 
     def _finish(self) -> None:
         """Test accuracy of the baseline and of the points chosen on validation, then the end."""
-        chosen = {p.trial for p in front_of(self._points, self.campaign.objectives)}
+        chosen = {p.trial for p in self._front}
         files = [row["sha256"] for row in self.client.trials(self.campaign.name)
                  if row["id"] in chosen]
         waiting: list[Job] = []

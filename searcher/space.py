@@ -152,13 +152,13 @@ class Space:
         strategy = parameter.split(".")[1]
         return next((s.stage for _, s in self.choices if s.name == strategy), "training")
 
-    def shared_training(self, recipe: Recipe) -> tuple[Step, ...]:
-        """The steps that decide what training gives: recipes that have them in common share it.
-        What is constrained while it trains is also trained for its number format."""
+    def shared_training(self, recipe: Recipe) -> str:
+        """Hash of the steps that decide what training gives: recipes that have them in common
+        share it. What is constrained while it trains is also trained for its number format."""
         stages = {s.name: s.stage for _, s in self.choices}
         constrained = any(stages.get(step.strategy) == "weights" for step in recipe.steps)
-        return tuple(step for step in recipe.steps
-                     if constrained or stages.get(step.strategy) != "encoding")
+        return Recipe(tuple(step for step in recipe.steps
+                            if constrained or stages.get(step.strategy) != "encoding")).hash
 
     def _training(self, trial: AskedTrial) -> Step:
         for strategy in self.trainings[:-1]:

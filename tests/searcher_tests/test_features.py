@@ -1,7 +1,7 @@
 import pytest
 
 from searcher.campaign import from_document
-from searcher.features import PRESENT, features, names
+from searcher.features import PRESENT, Features
 from searcher.recipe import Recipe, Step
 from searcher.space import Space
 from strategies.layers import layers_of
@@ -9,10 +9,11 @@ from tests.tasks_for_tests import network
 
 CAMPAIGN = from_document({"name": "c", "task": "t"})
 SPACE = Space.of(CAMPAIGN, layers_of(network()), frozenset({"float32", "int8"}))
+FEATURES = Features(SPACE)
 
 
 def row(*steps: Step) -> dict[str, float]:
-    found = dict(zip(names(SPACE), features(SPACE, Recipe(steps)), strict=True))
+    found = dict(zip(FEATURES.names, FEATURES.of(Recipe(steps)), strict=True))
     return {name: value for name, value in found.items() if value}
 
 
