@@ -192,6 +192,8 @@ class Agent:
 
     def _pause(self, what: str, error: BaseException) -> None:
         delay_s = self._backoff.next_s()
+        if self._spare is not None:
+            self._spare.close()  # who knows when there will be a job again
         if not self.finish.is_set():
             LOG.warning("%s (%s); next try in %.1f s", what, error, delay_s)
             self._wait(delay_s)

@@ -9,6 +9,7 @@ Candidates flow independently: while some train, others are compressed, so that 
 wait, and those that wait for the device share one quiet window.
 """
 
+import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -73,7 +74,8 @@ class Search:
         self._flow: dict[int, Candidate] = {}
         self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
         self._front: list[Point] = []
-        self._features, self._expecting = Features(sampling.space), Expecting({}, 0)
+        self._features = Features(sampling.space)
+        self._expecting: Expecting
         self._trained_drops: dict[str, float] = {}
         self._seen: set[str] = set()
         self._baseline: Baseline
@@ -163,7 +165,8 @@ class Search:
                     or self._count("compressing", "measuring", "waiting") < AHEAD)
                and self._count("compressing", "measuring") < AHEAD
                and self._count("waiting") < POOL):
-            proposal = self.sampling.ask(self._prospect)
+            front = front_of(self._standing(), self.campaign.objectives)
+            proposal = self.sampling.ask(functools.partial(self._prospect, front))
             if proposal.recipe.hash in self._seen:
                 self.sampling.tell(proposal.number, "failed", None, {})
                 failures += 1
@@ -217,11 +220,11 @@ class Search:
         return max([self._baseline.values["accuracy"],
                     *(p.values["accuracy"] for p in self._standing() if p.feasible)])
 
-    def _standing(self, but: Candidate | None = None) -> list[Point]:
-        """The front, and trained candidates that wait to be measured (``but`` for one): their
-        latency is that of their untrained graph."""
+    def _standing(self) -> list[Point]:
+        """The front, and trained candidates that wait to be measured: their latency is that of
+        their untrained graph."""
         return [*self._front, *(Point(c.trial, c.values, True) for c in self._flow.values()
-                                 if c.stage == "measuring again" and c is not but)]
+                                 if c.stage == "measuring again")]
 
     def _remember(self, recipe: Recipe, values: Mapping[str, float], fidelity: str) -> None:
         drop = values["accuracy_drop"] - (WIN_BACK if fidelity == "short" else 0.0)
@@ -254,12 +257,11 @@ class Search:
         worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))
         return added * worth, worth
 
-    def _prospect(self, recipe: Recipe) -> float:
+    def _prospect(self, front: Sequence[Point], recipe: Recipe) -> float:
         """What a recipe promises that was not built yet."""
         if recipe.hash in self._seen:
             return -1.0
         costs = self._expecting.costs(self._features.of(recipe))
-        front = front_of(self._standing(), self.campaign.objectives)
         return self._gain(recipe, costs, front)[0]
 
     def _train_best(self) -> None:
@@ -298,19 +300,13 @@ class Search:
         if allowed is None or drop <= allowed:
             self.sampling.favour(candidate.number, candidate.values)
         broken = any(v > 0 for v in excess(candidate.values, self.campaign.constraints).values())
-        if broken or self._is_overtaken(candidate):
+        # By what was measured only: a point must not be lost to one that may never be.
+        off_front = shortfall(candidate.hopeful, candidate.values["accuracy"], self._front,
+                              self.campaign.objectives) > 0
+        if broken or off_front:
             self._complete(candidate, measured=False)
-            return
-        self._windows.add(candidate, "measuring again")
-        for other in self._windows.trained:
-            if self._is_overtaken(other):
-                self._windows.drop(other)
-                self._complete(other, measured=False)
-
-    def _is_overtaken(self, candidate: Candidate) -> bool:
-        """Whether a trained candidate is dominated even if measuring it gave the best."""
-        return shortfall(candidate.hopeful, candidate.values["accuracy"],
-                         self._standing(but=candidate), self.campaign.objectives) > 0
+        else:
+            self._windows.add(candidate, "measuring again")
 
     def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
         hoped = candidate.values["accuracy"] + HEADROOM

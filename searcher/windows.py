@@ -21,8 +21,7 @@ WINDOW = 8
 FEWEST = 3
 """Untrained candidates that are worth a window while builds go on."""
 LONGEST_WAIT_S = 10.0
-"""Trained ones wait so long for others at most: builders stand still in each window, and some are
-overtaken before they were measured."""
+"""Trained ones wait so long for others at most: builders stand still in each window."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
 WIDEST, LOOKS = 0.06, 4
@@ -80,11 +79,6 @@ class Windows:
         self._dropped.add(candidate.trial)
         if candidate in self._queue(candidate):
             self._queue(candidate).remove(candidate)
-
-    @property
-    def trained(self) -> list[Candidate]:
-        """Those that wait to be measured; not those that are being measured."""
-        return list(self._waiting[False])
 
     def _append(self, candidate: Candidate) -> None:
         candidate.since_s = self._now_s()

@@ -55,11 +55,12 @@ def main(runtime_name: str, parent_pid: int) -> int:
         return 0
     _leave_no_core()
     events = _own_stdout()
-    _load(runtime_name)
-    request = Request(json.loads(_first_line().decode("utf-8")))
-    die_with_stdin()
     try:
-        _Child(runtime_named(runtime_name), request, events).serve()
+        runtime = runtime_named(runtime_name)
+        runtime.versions()  # imports it before there is a request: a child may be started ahead
+        request = Request(json.loads(_first_line().decode("utf-8")))
+        die_with_stdin()
+        _Child(runtime, request, events).serve()
     except RuntimeUnavailable as error:
         _emit(events, {"event": "broken", "reason": str(error)})
     except Exception as error:  # noqa: BLE001 - process boundary: the parent turns it into a result
@@ -67,14 +68,6 @@ def main(runtime_name: str, parent_pid: int) -> int:
             type(error).__name__, " ".join(str(error).split())[:300])})
     # Without the libraries' own teardown, which may crash after the result is out.
     os._exit(0)
-
-
-def _load(runtime_name: str) -> None:
-    """Import the runtime before the request is read: a child may be started ahead of its job."""
-    try:
-        runtime_named(runtime_name).versions()
-    except Exception:  # noqa: BLE001 - it happens again where it can be told: in ``serve``
-        pass
 
 
 class _Child:

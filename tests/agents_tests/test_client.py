@@ -101,6 +101,36 @@ def test_a_coordinator_that_is_away_is_tried_again(coordinator, tmp_path):
     assert only_result(coordinator)["state"] == "done"
 
 
+class Recorder:
+    """Takes the place of the child that is started ahead."""
+
+    def __init__(self):
+        self.calls = []
+
+    def ready(self):
+        self.calls.append("ready")
+
+    def close(self):
+        self.calls.append("close")
+
+
+def test_a_child_is_started_ahead_between_jobs_and_given_up_at_the_end(coordinator, tmp_path):
+    coordinator.add([REFERENCE, GOOD])
+    agent = agent_of(coordinator, tmp_path)
+    agent._spare = Recorder()
+    agent.run()
+    assert agent._spare.calls == ["ready", "close"]
+
+
+def test_no_child_waits_while_the_coordinator_is_away(coordinator, tmp_path):
+    coordinator.add([REFERENCE, GOOD])
+    agent = agent_of(coordinator, tmp_path)
+    agent._spare = Recorder()
+    coordinator.drop = 1
+    agent.run()
+    assert agent._spare.calls == ["close", "ready", "close"]
+
+
 def test_a_result_waits_for_a_coordinator_that_is_away(coordinator, tmp_path):
     coordinator.add([REFERENCE, GOOD])
     agent = agent_of(coordinator, tmp_path)

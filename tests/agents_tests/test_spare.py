@@ -1,7 +1,9 @@
 """A child started ahead serves one job, and only while it is of use."""
 
 import os
+import select
 import signal
+import sys
 
 import pytest
 
@@ -22,7 +24,6 @@ def clock():
 
 @pytest.fixture
 def spare(clock):
-    import sys
     made = Spare(sys.executable, clock)
     yield made
     made.close()
@@ -49,6 +50,17 @@ def test_a_child_that_waits_serves_the_next_job(spare):
     child = spare.start("fake", {"mode": "versions"})
     assert pid(child) == waiting
     assert answer(child)["event"] == "ready"
+
+
+def test_it_has_imported_its_runtime_before_there_is_a_job(spare, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    answer(spare.start("onnxruntime", {"mode": "versions"}))
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    spare.ready()
+    stream, told = spare._child._stream("stderr"), b""
+    while b"| onnxruntime\n" not in told:
+        assert select.select([stream], [], [], 20.0)[0], "it waits for a request first"
+        told += os.read(stream.fileno(), 1 << 16)
 
 
 def test_each_job_has_a_child_of_its_own(spare):

@@ -44,6 +44,7 @@ class Fate:
     vague: int = 0
     rough_ratio: float | None = None
     measured: str = "valid"
+    breaks_trained: bool = False
 
 
 @dataclass
@@ -175,6 +176,8 @@ class FakeCoordinator:
             return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": 5,
                     "ratio": 2 * fate.ratio, "ratio_low": (1.7 - fate.vague / 10) * fate.ratio,
                     "ratio_high": 2 * fate.ratio, "quiet_level_s": LEVEL_S}
+        if fate.breaks_trained and fidelity == "full":
+            return {"sha256": sha256, "verdict": "failed", "reasons": ["crashed: signal 9"]}
         if fate.busy:
             fate.busy -= 1
             return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"],
@@ -204,7 +207,6 @@ class Scripted:
     def __init__(self, *names: str) -> None:
         self.names, self.asked = names, 0
         self.told: dict[int, tuple[str, dict[str, float]]] = {}
-
         self.space = Space.of(campaign(), layers_of(network()), frozenset({"float32", "int8"}))
 
     def ask(self, prospect: Callable[[Recipe], float]) -> Proposal:

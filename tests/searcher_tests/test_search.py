@@ -10,8 +10,8 @@ from searcher.baseline import unpack_bits
 from searcher.errors import BuildError
 from searcher.measurement import PLANS
 from searcher.requests import Requests
-from searcher.sampling import STARTUP_TRIALS, Sampling
-from searcher.search import AHEAD, POOL, SAVE_EVERY_S, TURNOVER
+from searcher.sampling import Sampling
+from searcher.search import POOL, SAVE_EVERY_S
 from searcher.space import Space
 from searcher.windows import ATTEMPTS, LOOKS, SLACK
 from strategies.layers import layers_of
@@ -274,25 +274,12 @@ def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
     assert sampling.asked > POOL + 8, "the first ones do not keep the others out"
 
 
-def test_what_is_asked_follows_what_is_trained() -> None:
-    """Nothing is asked far ahead of what is learnt; but where nothing is worth training, on."""
-    fates = {f"n{i:03d}": Fate(ratio=0.9 - 0.005 * i, file_bytes=900 - 5 * i) for i in range(100)}
-    client, sampling, _ = ran(tuple(fates), fates, budget={"candidates": 100, "wall_minutes": 3})
-    trained = sum(p["fidelity"] == "short" for p in client.of_kind("train") if p["recipe"])
-    assert sampling.asked <= STARTUP_TRIALS + TURNOVER * trained + AHEAD < 100
-    slow = {name: Fate(ratio=2.0, file_bytes=2000) for name in fates}
-    client, sampling, rows = ran(tuple(slow), slow, budget={"candidates": 60, "wall_minutes": 60},
-                                 constraints={"latency_s": 1e-9})
-    assert sampling.asked >= 60 and not any(p["recipe"] for p in client.of_kind("train"))
-
-
-def test_a_trained_candidate_that_is_overtaken_is_not_measured_again() -> None:
-    """``a`` waits for a window when ``b``, better in all, is trained."""
-    client, _, rows = ran(("a", "b"), {"a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985)})
-    again = [client.files[c["sha256"]] for p in client.of_kind("measure")
-             for c in p["candidates"] if client.files[c["sha256"]][1] == "full"]
-    assert ("b", "full") in again and ("a", "full") not in again
-    assert rows["a"]["state"] == "complete" and "untrained graph" in rows["a"]["reason"]
+def test_a_point_is_not_lost_to_one_that_is_never_measured() -> None:
+    """``b`` is better in all, and waits for the device beside ``a``; then it cannot be measured."""
+    client, _, rows = ran(("a", "b"), {
+        "a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985, breaks_trained=True)})
+    assert rows["b"]["state"] == "failed"
+    assert (rows["a"]["state"], rows["a"]["reason"]) == ("complete", None)
 
 
 def test_the_front_alone_sees_the_test_split() -> None:

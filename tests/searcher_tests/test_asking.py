@@ -1,0 +1,51 @@
+"""What the search asks next, and how far ahead of what it has learnt."""
+
+import pytest
+
+from searcher.recipe import Recipe, Step
+from searcher.sampling import STARTUP_TRIALS
+from searcher.search import AHEAD, SHARED_COST, TURNOVER
+from tests.searcher_tests.fake_coordinator import (
+    FakeCoordinator,
+    Fate,
+    Scripted,
+    campaign,
+    search_of,
+)
+from tests.searcher_tests.test_search import ran
+
+
+def test_what_is_asked_follows_what_is_trained() -> None:
+    """Nothing is asked far ahead of what is learnt; but where nothing is worth training, on."""
+    fates = {f"n{i:03d}": Fate(ratio=0.9 - 0.005 * i, file_bytes=900 - 5 * i) for i in range(100)}
+    client, sampling, _ = ran(tuple(fates), fates, budget={"candidates": 100, "wall_minutes": 3})
+    trained = sum(p["fidelity"] == "short" for p in client.of_kind("train") if p["recipe"])
+    assert sampling.asked <= STARTUP_TRIALS + TURNOVER * trained + AHEAD < 100
+    slow = {name: Fate(ratio=2.0, file_bytes=2000) for name in fates}
+    client, sampling, rows = ran(tuple(slow), slow, budget={"candidates": 60, "wall_minutes": 60},
+                                 constraints={"latency_s": 1e-9})
+    assert sampling.asked >= 60 and not any(p["recipe"] for p in client.of_kind("train"))
+
+
+def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
+    spec = campaign()
+    client, sampling = FakeCoordinator(spec.as_dict(), {}), Scripted("a")
+    search = search_of(client, sampling, spec)
+    search.run()
+    known = Recipe((Step.of("a", "model", {}),))
+    assert search._prospect([], known) == -1.0, "nothing is built twice"
+    twin = Recipe((*known.steps, Step.of("int8", "model", {})))
+    expected, cost = search._expected(twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
+    assert (expected.drop, expected.deviation) == (pytest.approx(0.01), 0.0), "trained already"
+    assert cost == SHARED_COST
+    mild, strong = (Recipe((Step.of("channel_pruning", "model", {"keep_ratio": ratio}),))
+                    for ratio in (0.7, 0.05))
+    small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
+    for _ in range(4):
+        search._expecting.measured(search._features.of(strong), small)
+    before = search._prospect([], strong)
+    assert before > search._prospect([], mild) > 0, "costs are learnt, too"
+    values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "accuracy_drop": 0.05}
+    for _ in range(4):
+        search._remember(strong, values, "full")
+    assert search._prospect([], strong) < 0.5 * before, "what lost before promises less"
