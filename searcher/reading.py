@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from searcher.ledger.reading import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.measurement import paired_difference, wilson
 from searcher.standing import standing
+from searcher.together import Together, revised
 
 REFERENCE_DROP = 0.05
 """The hypervolume's reference point: this much accuracy below the baseline, at its costs."""
@@ -26,7 +27,8 @@ REFERENCE_DROP = 0.05
 
 @dataclass(frozen=True)
 class Candidate:
-    """A finished or running trial with everything attached to it."""
+    """A finished or running trial with everything attached to it; its figures are those that were
+    measured together with the front at the campaign's end, where there are such."""
 
     name: str
     trial: TrialRow
@@ -79,8 +81,10 @@ class Reading:
     def candidates(self, campaign: str) -> list[Candidate]:
         """Every trial of a campaign, by number."""
         with self.ledger() as db:
-            baseline = _correct(db, (campaigns.get(db, campaign)), "test")
-            return [_candidate(db, row, baseline) for row in trials.history(db, campaign)]
+            row = campaigns.get(db, campaign)
+            baseline, together = _correct(db, row, "test"), _together(row)
+            return [_candidate(db, replace(trial, **revised(asdict(trial), together)), baseline)
+                    for trial in trials.history(db, campaign)]
 
     def candidate(self, name: str) -> Candidate:
         """``campaign/number``. Raises UserError."""
@@ -101,7 +105,9 @@ class Reading:
                             f"{nearest(device, campaign.devices)}")
         keep = condition(where)
         everyone = {c.trial.id: c for c in self.candidates(row.name)}
-        chosen = front_of([c.point for c in everyone.values()], campaign.objectives)
+        together = _together(row)
+        chosen = front_of([c.point for id_, c in everyone.items()
+                           if not together or str(id_) in together], campaign.objectives)
         baseline = _baseline_point(self, row)
         reference = reference_point(baseline["values"], campaign)
         points = [self._point(everyone[p.trial]) for p in chosen]
@@ -157,6 +163,10 @@ def _correct(db: Database, row: CampaignRow | None, split: str) -> np.ndarray | 
         return None
     found = builds.evaluation(db, row.baseline["sha256"], split)
     return None if found is None else unpack(found.correct, found.n)
+
+
+def _together(row: CampaignRow | None) -> Together:
+    return {} if row is None else (row.baseline or {}).get("together") or {}
 
 
 def unpack(correct: bytes, n: int) -> np.ndarray:

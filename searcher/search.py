@@ -29,14 +29,16 @@ from searcher.deciding import (
 )
 from searcher.expecting import Expectation, Expecting, hope
 from searcher.features import Features
+from searcher.finishing import final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
 from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import STARTUP_TRIALS, Sampling
+from searcher.together import Together, told_point
 from searcher.windows import Candidate, Windows
 
-PRIORITY = {"evaluate": 40, "compress": 30, "full": 20, "short": 10}
+PRIORITY = {"compress": 30, "full": 20, "short": 10}
 AHEAD = 8
 """Candidates between asking and being measured, so that measurements share windows."""
 POOL = 24
@@ -56,6 +58,8 @@ FIXED_COST, SHARED_COST = 0.2, 0.05
 it when the training was done for another recipe."""
 PATIENCE = 0.15
 """Share of the budget for which trained candidates are still waited for when it is over."""
+BUSY_PATIENCE = 0.05
+"""Share of the budget for which the front is tried to be measured together on a busy machine."""
 LISTEN_S = 5.0
 SAVE_EVERY_S = 15.0
 """At most this much of the time spent is forgotten when the search is ended."""
@@ -78,6 +82,7 @@ class Search:
         self._expecting: Expecting
         self._trained_drops: dict[str, float] = {}
         self._seen: set[str] = set()
+        self._together: Together = {}
         self._baseline: Baseline
         self._asked = self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = self._budget_s = 0.0
@@ -100,7 +105,7 @@ class Search:
     def _save(self, state: str = "running") -> None:
         self._saved_s = self._elapsed_s()
         document = {**self._baseline.document, "baseline_s": self._baseline_s,
-                    "searched_s": self._saved_s}
+                    "searched_s": self._saved_s, "together": self._together}
         self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:
@@ -114,7 +119,6 @@ class Search:
         """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
         rows = self.client.trials(self.campaign.name)
         self._expecting = Expecting(self._baseline.values, len(self._features.names))
-        points: list[Point] = []
         for row in rows:
             self._seen.add(row["recipe"])
             if "latency_s" in (row["values"] or {}):
@@ -123,10 +127,7 @@ class Search:
             if "accuracy" in (row["values"] or {}):
                 self._remember(Recipe.from_list(row["steps"]), row["values"],
                                "full" if row["state"] == "complete" else "short")
-            # Only what was measured itself carries no reason.
-            if row["state"] == "complete" and row["reason"] is None:
-                feasible = all(v <= 0 for v in (row["constraints"] or {}).values())
-                points.append(Point(row["id"], row["values"], feasible))
+        points = [p for p in map(told_point, rows) if p is not None]
         self._front = front_of(points, self.campaign.objectives)
         numbers = self.sampling.restore(rows)
         self._asked = len(rows)
@@ -374,15 +375,15 @@ class Search:
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
-        """Test accuracy of the baseline and of the points chosen on validation, then the end."""
-        chosen = {p.trial for p in self._front}
-        files = [row["sha256"] for row in self.client.trials(self.campaign.name)
-                 if row["id"] in chosen]
-        waiting: list[Job] = []
-        for sha256 in [self._baseline.sha256, *files]:
-            self._jobs.submit("evaluate", self._requests.evaluate(sha256, "test"),
-                              PRIORITY["evaluate"], waiting.append)
-        while len(waiting) < len(files) + 1:
-            self._jobs.listen(20.0)
+        """The front measured together; test accuracy of the baseline and of the points chosen on
+        validation; the end."""
+        trials = self.client.trials(self.campaign.name)
+        patience_ends_s = self.now_s() + BUSY_PATIENCE * self._budget_s
+        self._together = measure_together(
+            self._jobs, self._requests, self._baseline.document, trials,
+            patient=lambda: self.now_s() < patience_ends_s)
+        self._save()
+        files = final_files(self._requests, trials, self._together)
+        judge_on_test(self._jobs, self._requests, [self._baseline.sha256, *files])
         self._save("done")
 

@@ -124,7 +124,7 @@ class Windows:
             passing = valid or bool(PASSING.intersection(entry["reasons"]))
             candidate.looks += (entry,) if valid else ()
             if candidate.looks and passing and not self._look_again(candidate):
-                entry = min(candidate.looks, key=_width)
+                entry = min(candidate.looks, key=relative_width)
                 candidate.values |= _latency(entry["ratio"], level_s)
                 candidate.intervals["latency_s"] = [
                     entry["ratio_low"] * level_s, entry["ratio_high"] * level_s]
@@ -146,10 +146,11 @@ class Windows:
         """Whether what was measured so far is too vague, and more may be had."""
         return (candidate.stage != "measuring" and len(candidate.looks) < LOOKS
                 and candidate.attempt < ATTEMPTS and not self.out_of_patience
-                and min(map(_width, candidate.looks)) > WIDEST)
+                and min(map(relative_width, candidate.looks)) > WIDEST)
 
 
-def _width(entry: Mapping[str, Any]) -> float:
+def relative_width(entry: Mapping[str, Any]) -> float:
+    """Of the interval of a valid measurement, relative to its ratio."""
     return float((entry["ratio_high"] - entry["ratio_low"]) / entry["ratio"])
 
 

@@ -57,6 +57,8 @@ def why(found: Any, front: dict[str, Any]) -> str:
         return f"not on the front: breaks a constraint: {', '.join(broken)}"
     better = [p["candidate"] for p in front["points"] if _no_worse(p["values"], found.values,
                                                                    front["objectives"])]
+    if not better:
+        return "not on the front: another candidate was clearly better when it was measured"
     return f"not on the front: {', '.join(better)} is no worse on every objective and better on one"
 
 

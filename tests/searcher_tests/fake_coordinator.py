@@ -33,7 +33,8 @@ class Killed(Exception):
 @dataclass
 class Fate:
     """What becomes of one recipe. ``busy``: how many measurements are invalid at first, ``vague``:
-    how many of the trained file are valid and wrong, each less so than the one before."""
+    how many of the trained file are valid and wrong, each less so than the one before. The last
+    three are of the front's measurement together: another ratio, busy at first, a crash."""
 
     ratio: float = 0.5
     file_bytes: int = 500
@@ -45,6 +46,9 @@ class Fate:
     rough_ratio: float | None = None
     measured: str = "valid"
     breaks_trained: bool = False
+    changes: float | None = None
+    busy_together: int = 0
+    crashes_together: bool = False
 
 
 @dataclass
@@ -57,6 +61,7 @@ class FakeCoordinator:
     state: str = "queued"
     baseline: dict[str, Any] | None = None
     dies_at: int | None = None
+    dies_on: str | None = None
     jobs: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
     told: list[tuple[int, str]] = field(default_factory=list)
@@ -104,6 +109,8 @@ class FakeCoordinator:
     def submit_job(self, kind: str, pool: str, payload: Mapping[str, Any], *, campaign: str,
                    priority: int) -> dict[str, Any]:
         assert pool == ("device:fake" if kind == "measure" else "builder")
+        if kind == self.dies_on:
+            raise Killed
         key = json.dumps([kind, pool, payload], sort_keys=True)
         for job in self.jobs:
             if job["key"] == key:
@@ -162,20 +169,31 @@ class FakeCoordinator:
             "evaluation": None if fidelity == "untrained" else evaluation(accuracy)}}
 
     def _measure(self, payload: dict[str, Any]) -> dict[str, Any]:
-        entries = [self._measured(file["sha256"]) for file in payload["candidates"]]
+        together = payload["plan"]["name"].endswith("-together")
+        entries = [(self._measured_together if together else self._measured)(file["sha256"])
+                   for file in payload["candidates"]]
         if any(self._fate(self.files[f["sha256"]][0]).measured == "job failed"
                for f in payload["candidates"]):
             return {"state": "failed", "reason": "quarantined", "message": "the device is gone"}
         return {"state": "done", "result": {"measurements": entries}}
+
+    def _measured_together(self, sha256: str) -> dict[str, Any]:
+        fate = self._fate(self.files[sha256][0])
+        if fate.crashes_together:
+            return {"sha256": sha256, "verdict": "failed", "reasons": ["crashed: signal 9"]}
+        if fate.busy_together:
+            fate.busy_together -= 1
+            return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"]}
+        ratio = fate.changes or fate.ratio
+        return valid(sha256, ratio, ratio * 0.99, ratio * 1.01, 8)
 
     def _measured(self, sha256: str) -> dict[str, Any]:
         name, fidelity = self.files[sha256]
         fate = self._fate(name)
         if fate.vague and fidelity == "full":
             fate.vague -= 1
-            return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": 5,
-                    "ratio": 2 * fate.ratio, "ratio_low": (1.7 - fate.vague / 10) * fate.ratio,
-                    "ratio_high": 2 * fate.ratio, "quiet_level_s": LEVEL_S}
+            return valid(sha256, 2 * fate.ratio, (1.7 - fate.vague / 10) * fate.ratio,
+                         2 * fate.ratio, 5)
         if fate.breaks_trained and fidelity == "full":
             return {"sha256": sha256, "verdict": "failed", "reasons": ["crashed: signal 9"]}
         if fate.busy:
@@ -186,13 +204,16 @@ class FakeCoordinator:
             return {"sha256": sha256, "verdict": "invalid", "reasons": [fate.measured]}
         if fate.measured != "valid":
             return {"sha256": sha256, "verdict": "failed", "reasons": [fate.measured]}
-        return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": 7,
-                "ratio": fate.ratio, "ratio_low": fate.ratio * 0.99,
-                "ratio_high": fate.ratio * 1.01, "quiet_level_s": LEVEL_S}
+        return valid(sha256, fate.ratio, fate.ratio * 0.99, fate.ratio * 1.01, 7)
 
     def _evaluate(self, payload: dict[str, Any]) -> dict[str, Any]:
         assert payload["split"] == "test"
         return {"state": "done", "result": {"evaluation": evaluation(0.9)}}
+
+
+def valid(sha256: str, ratio: float, low: float, high: float, row: int) -> dict[str, Any]:
+    return {"sha256": sha256, "verdict": "valid", "reasons": [], "measurement": row,
+            "ratio": ratio, "ratio_low": low, "ratio_high": high, "quiet_level_s": LEVEL_S}
 
 
 def evaluation(accuracy: float) -> dict[str, Any]:

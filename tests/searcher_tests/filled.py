@@ -11,6 +11,7 @@ from searcher.ledger import builds, campaigns, jobs, measurements, trials
 from searcher.ledger.store import Store
 from searcher.measurement import summarise
 from searcher.recipe import Recipe, Step
+from searcher.together import entry_together
 
 SPEC = from_document({"name": "digits", "task": "tests.tasks_for_tests:tiny",
                       "constraints": {"accuracy_drop": 0.02},
@@ -98,6 +99,20 @@ class Folder:
                           "latency_s": [ratio * LEVEL_S * 0.99, ratio * LEVEL_S * 1.01]},
             "constraints": {"accuracy_drop": 0.01 if broken else -0.01},
             "measurement": measurement}, 9.0)
+
+    def together(self, ratios: dict[int, float], name: str = "digits") -> None:
+        """Trials by id were measured together at the campaign's end."""
+        row = campaigns.get(self.db, name)
+        assert row is not None and row.baseline is not None
+        found = {}
+        for trial, ratio in ratios.items():
+            told = trials.get(self.db, trial)
+            assert told is not None and told.sha256 is not None and told.values is not None
+            measured = {"ratio": ratio, "ratio_low": 0.99 * ratio, "ratio_high": 1.01 * ratio,
+                        "measurement": self._measure(told.sha256, ratio)}
+            found[str(trial)] = entry_together(told.sha256, told.values, measured, LEVEL_S, {})
+        campaigns.set_state(self.db, name, "running", None,
+                            {**row.baseline, "together": found}, 190.0)
 
     def _build(self, made: Recipe, sha256: str, file_bytes: int) -> None:
         layer: dict[str, Any] = {

@@ -164,3 +164,22 @@ def test_wrong_conditions(text: str, said: str) -> None:
 
 def test_bits_unpack() -> None:
     assert np.array_equal(unpack(np.packbits(bits(0.3)).tobytes(), N), bits(0.3))
+
+
+def test_the_front_goes_by_what_was_measured_together(tmp_path: Path) -> None:
+    """0 was told 0.5 and 1 0.25; together 0 is the faster one, and 2 was not measured again."""
+    folder = Folder(tmp_path)
+    folder.campaign(state="running")
+    folder.trial(0)
+    folder.trial(1, ratio=0.25, file_bytes=500, accuracy=0.98)
+    folder.trial(2, ratio=0.1, file_bytes=400, accuracy=0.98)
+    folder.together({1: 0.2, 2: 0.3})
+    folder.close()
+    front = Reading(tmp_path).front("digits")
+    assert [p["candidate"] for p in front["points"]] == ["digits/0", "digits/1"]
+    faster, slower = front["points"]
+    assert faster["values"]["latency_s"] == pytest.approx(0.2 * LEVEL_S)
+    assert slower["intervals"]["latency_s"] == pytest.approx([0.297 * LEVEL_S, 0.303 * LEVEL_S])
+    found = Reading(tmp_path).candidate("digits/0")
+    assert found.measurement is not None and found.measurement.ratio == pytest.approx(0.2)
+    assert Reading(tmp_path).candidate("digits/2").values["latency_ratio"] == 0.1

@@ -1,0 +1,96 @@
+"""A campaign's end on scripted candidates: measured together, busy or not, and judged on test."""
+
+from typing import Any
+
+import pytest
+
+from searcher.finishing import _groups
+from searcher.windows import WINDOW
+from tests.searcher_tests.fake_coordinator import (
+    LEVEL_S,
+    FakeCoordinator,
+    Fate,
+    Killed,
+    Scripted,
+    campaign,
+    search_of,
+)
+
+
+def front_of_three() -> dict[str, Fate]:
+    """Each faster one is less accurate."""
+    return {"a": Fate(0.8, 800, 0.99), "b": Fate(0.5, 500, 0.985), "c": Fate(0.3, 300, 0.98)}
+
+
+def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[str, Any]]:
+    spec = campaign(budget={"candidates": len(fates), "wall_minutes": 60}, **changes)
+    client = FakeCoordinator(spec.as_dict(), fates)
+    search_of(client, Scripted(*fates), spec).run()
+    return client, {row["steps"][0]["strategy"]: row for row in client.rows}
+
+
+def together_jobs(client: FakeCoordinator) -> list[dict[str, Any]]:
+    return [p for p in client.of_kind("measure") if p["plan"]["name"] == "quick-together"]
+
+
+def test_the_front_is_measured_in_one_job_and_told_figures_stay() -> None:
+    fates = front_of_three()
+    fates["b"].changes = 0.6
+    client, rows = ran(fates)
+    (job,) = together_jobs(client)
+    assert [f["sha256"] for f in job["candidates"]] == [rows[n]["sha256"] for n in "cba"]
+    together = (client.baseline or {})["together"]
+    assert together[str(rows["b"]["id"])]["values"] == pytest.approx(
+        {"latency_ratio": 0.6, "latency_s": 0.6 * LEVEL_S})
+    assert rows["b"]["values"]["latency_s"] == pytest.approx(0.5 * LEVEL_S)
+
+
+def test_a_point_that_another_beats_when_measured_together_is_not_judged_on_test() -> None:
+    fates = {"a": Fate(0.51, 500, 0.985), "b": Fate(0.5, 500, 0.98)}
+    fates["b"].changes = 0.52
+    client, rows = ran(fates)
+    tested = {p["sha256"] for p in client.of_kind("evaluate")}
+    assert tested == {rows["a"]["sha256"], (client.baseline or {})["sha256"]}
+
+
+def test_busy_ones_are_measured_again_and_keep_their_own_figures_at_last() -> None:
+    fates = front_of_three()
+    fates["b"].busy_together = 2
+    client, rows = ran(fates)
+    jobs = together_jobs(client)
+    assert [len(job["candidates"]) for job in jobs] == [3, 1, 1]
+    assert len({job["attempt"] for job in jobs}) == 3
+    assert all("values" in entry for entry in (client.baseline or {})["together"].values())
+    fates = front_of_three()
+    fates["b"].busy_together = 10**6
+    client, rows = ran(fates)
+    together = (client.baseline or {})["together"]
+    assert together[str(rows["b"]["id"])] == {"sha256": rows["b"]["sha256"]}
+    assert rows["b"]["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
+
+
+def test_a_file_that_crashes_now_is_not_tried_again() -> None:
+    fates = front_of_three()
+    fates["b"].crashes_together = True
+    client, _ = ran(fates)
+    assert len(together_jobs(client)) == 1 and client.state == "done"
+
+
+def test_a_search_that_dies_after_it_measures_nothing_twice() -> None:
+    spec = campaign(budget={"candidates": 3, "wall_minutes": 60})
+    client = FakeCoordinator(spec.as_dict(), front_of_three())
+    client.dies_on = "evaluate"
+    with pytest.raises(Killed):
+        search_of(client, Scripted("a", "b", "c"), spec).run()
+    measured = len(client.of_kind("measure"))
+    assert (client.baseline or {})["together"]
+    client.dies_on = None
+    search_of(client, Scripted("a", "b", "c"), spec).run()
+    assert len(client.of_kind("measure")) == measured and client.state == "done"
+
+
+def test_groups_are_bounded_by_number_and_by_memory() -> None:
+    trials: list[Any] = list(range(150))
+    assert [len(g) for g in _groups(trials, 1000)] == [64, 64, 22]
+    assert [len(g) for g in _groups(trials[:20], 100 * 2**20)] == [WINDOW, WINDOW, 4]
+    assert [t for g in _groups(trials, 2**24) for t in g] == trials

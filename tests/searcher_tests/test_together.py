@@ -1,0 +1,89 @@
+"""The rules by which a front measured together replaces what single windows said."""
+
+from typing import Any
+
+import pytest
+
+from searcher.front import Objective
+from searcher.measurement import PLANS
+from searcher.together import (
+    MIN_BLOCKS,
+    NEAR,
+    contenders,
+    entry_together,
+    plan_together,
+    revised,
+    told_point,
+)
+from tests.searcher_tests.test_deciding import OBJECTIVES, point
+
+
+def test_contenders_are_the_front_and_what_comes_close_to_it() -> None:
+    front = [point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400)]
+    close = point(3, 0.98, 0.5 * (1 + NEAR / 2), 400)
+    far = point(4, 0.98, 0.5 * (1 + 2 * NEAR), 400)
+    broken = point(5, 0.999, 0.1, 10, feasible=False)
+    assert [p.trial for p in contenders([*front, close, far, broken], OBJECTIVES)] == [2, 3, 1]
+
+
+def test_a_close_point_that_is_larger_or_less_accurate_has_no_place_at_any_latency() -> None:
+    front = [point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400)]
+    larger = point(3, 0.98, 0.51, 401)
+    assert [p.trial for p in contenders([*front, larger], OBJECTIVES)] == [2, 3, 1], \
+        "it may be the faster one"
+    slower = point(3, 0.98, 0.54, 401)
+    assert [p.trial for p in contenders([*front, slower], OBJECTIVES)] == [2, 1]
+
+
+def test_a_single_point_and_fronts_without_speed_are_not_measured_again() -> None:
+    assert contenders([point(1, 0.99, 1.0, 500)], OBJECTIVES) == []
+    assert contenders([], OBJECTIVES) == []
+    without = tuple(o for o in OBJECTIVES if o.name != "latency_s")
+    assert contenders([point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400)], without) == []
+    alone = (Objective("latency_s", "minimize"),)
+    assert len(contenders([point(1, 0.9, 1.0, 5), point(2, 0.9, 1.01, 4)], alone)) == 2
+
+
+def test_the_plan_is_the_campaigns_with_more_blocks() -> None:
+    quick = plan_together(PLANS["quick"])
+    assert (quick.name, quick.min_blocks) == ("quick-together", MIN_BLOCKS)
+    strict = plan_together(PLANS["strict"])
+    assert strict.min_blocks == PLANS["strict"].min_blocks and not strict.memory
+    assert strict.processes == PLANS["strict"].processes
+
+
+TRIAL: dict[str, Any] = {
+    "id": 4, "state": "complete", "reason": None, "sha256": "f", "measurement": 7,
+    "values": {"accuracy": 0.98, "latency_ratio": 0.5, "latency_s": 0.0005, "file_bytes": 10},
+    "intervals": {"accuracy": [0.97, 0.99], "latency_s": [0.00049, 0.00051]},
+    "constraints": {"latency_s": -0.1}}
+
+
+def test_what_was_measured_together_replaces_latency_and_nothing_else() -> None:
+    entry = entry_together(
+        "f", TRIAL["values"], {"ratio": 0.6, "ratio_low": 0.59, "ratio_high": 0.61,
+                               "measurement": 9}, 1e-3, {"latency_s": 0.00055})
+    found = revised(TRIAL, {"4": entry})
+    assert found["values"] == pytest.approx({**TRIAL["values"], "latency_ratio": 0.6,
+                                             "latency_s": 0.0006})
+    assert found["intervals"]["latency_s"] == pytest.approx([0.00059, 0.00061])
+    assert found["intervals"]["accuracy"] == [0.97, 0.99]
+    assert found["measurement"] == 9
+    assert found["constraints"]["latency_s"] == pytest.approx(1 / 11), "now it breaks the bound"
+    again = told_point({**TRIAL, **found})
+    assert again is not None and not again.feasible
+    assert TRIAL["values"]["latency_s"] == 0.0005, "the trial keeps what the search saw"
+
+
+@pytest.mark.parametrize("together", [{}, {"5": {"values": {"latency_s": 9.0}}},
+                                      {"4": {"sha256": "f"}}])
+def test_a_trial_that_was_not_measured_again_keeps_its_own(together: dict[str, Any]) -> None:
+    assert revised(TRIAL, together) == {
+        k: TRIAL[k] for k in ("values", "intervals", "constraints", "measurement")}
+
+
+def test_points_are_what_was_measured_itself() -> None:
+    found = told_point(TRIAL)
+    assert found is not None and found.feasible and found.values == TRIAL["values"]
+    assert told_point({**TRIAL, "state": "pruned"}) is None
+    assert told_point({**TRIAL, "reason": "latency is that of its untrained graph"}) is None
