@@ -25,6 +25,11 @@ from searcher.reading import Reading
 
 DROP = 0.01
 OURS, PLAIN = "fleetfront", "plain optuna"
+YARDSTICK = "4-8-32, untrained"
+"""4 and 8 channels, 32 hidden units: 6.7x faster where the targets were set. What it is here says
+how much of a call is left to be saved on this machine."""
+THIN = [{"strategy": "channel_pruning", "layers": group, "keep_ratio": ratio, "round_to": 4}
+        for group, ratio in (("convolutions", 0.16), ("fully_connected", 0.064))]
 
 
 def train_baseline(task: str, directory: Path, seed: int) -> Path:
@@ -32,6 +37,14 @@ def train_baseline(task: str, directory: Path, seed: int) -> Path:
     output = directory / "baseline"
     if not (output / "figures.json").exists():
         commands.build([], task, directory / "campaign", output, seed=seed)
+    return output / "model.onnx"
+
+
+def thin_network(task: str, directory: Path, seed: int) -> Path:
+    """The yardstick's file."""
+    output = directory / "yardstick"
+    if not (output / "figures.json").exists():
+        commands.build(THIN, task, directory / "campaign", output, fidelity="untrained", seed=seed)
     return output / "model.onnx"
 
 
@@ -72,14 +85,17 @@ def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed:
             for i in chosen}
 
 
-def judged(files: dict[str, Path], baseline: Path, task: str, folder: Path, plan: str
+def judged(files: dict[str, Path], baseline: Path, thin: Path, task: str, folder: Path, plan: str
            ) -> tuple[Figures, list[Figures], list[Check]]:
     """Test accuracy and interleaved latency of everything; the baseline's ratio is 1."""
     tested = commands.accuracies(task, [baseline, *files.values()])
-    ratios = measure_together({**files, "baseline": baseline}, baseline, folder, plan)
+    others = {"baseline": baseline, YARDSTICK: thin}
+    ratios = measure_together({**files, **others}, baseline, folder, plan)
     itself = ratios.get("baseline")
-    checks = [holds("points measured together", len(ratios) == len(files) + 1,
-                    f"{len(ratios)} of {len(files) + 1}", "all"),
+    if YARDSTICK in ratios:
+        print(f"{YARDSTICK}: {1 / ratios[YARDSTICK].value:.2f}x faster than the baseline")
+    checks = [holds("points measured together", len(ratios) == len(files) + len(others),
+                    f"{len(ratios)} of {len(files) + len(others)}", "all"),
               against("baseline against itself", itself and abs(itself.value - 1) * 100, "<=", 1,
                       " %", 2)]
     points = [Figures(name, tested[file], file.stat().st_size, ratios[name].value)
@@ -145,8 +161,9 @@ def main() -> int:
     plain = {} if arguments.skip_plain else plain_points(
         task, arguments.dir, arguments.minutes, arguments.sampler, arguments.seed,
         baseline_seed, arguments.reuse)
-    base, points, checks = judged({**ours, **plain}, baseline, task, arguments.dir / "together",
-                                  arguments.plan)
+    thin = thin_network(task, arguments.dir, baseline_seed)
+    base, points, checks = judged({**ours, **plain}, baseline, thin, task,
+                                  arguments.dir / "together", arguments.plan)
     checks += compare([p for p in points if p.name in ours],
                       [p for p in points if p.name in plain], base)
     return conclude(checks)

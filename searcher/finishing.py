@@ -1,15 +1,16 @@
 """The end of a campaign: its front measured together, then the test split, once.
 
-    search is over --> measure the front's members and what is close to them, in one job
-                       |  busy: those again, while there is patience
-                       v
+    search is over --> measure the front's members, what is close to them, and what was trained
+                       and not measured yet, in one job
+                       |  busy: those again, while there is patience; the last time by the
+                       v        machine's own level of that moment
                        front of these figures --> test accuracy of the baseline and of each member
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
-from searcher.deciding import front_of
+from searcher.deciding import excess, front_of
 from searcher.job_flow import Job, JobFlow, entry_of
 from searcher.requests import Requests
 from searcher.together import (
@@ -20,7 +21,7 @@ from searcher.together import (
     revised,
     told_point,
 )
-from searcher.windows import PASSING, WIDEST, WINDOW, relative_width
+from searcher.windows import PASSING, WIDEST, WINDOW, Candidate, relative_width
 
 PRIORITY = {"measure": 45, "evaluate": 40}
 MOST = 64
@@ -32,33 +33,59 @@ Trial = Mapping[str, Any]
 
 
 def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, Any],
-                     trials: Sequence[Trial], patient: Callable[[], bool]) -> dict[str, Any]:
+                     trials: Sequence[Trial], unmeasured: Collection[int],
+                     patient: Callable[[], bool]) -> dict[str, Any]:
     """The figures of the front and of what is close to it; see ``searcher.together.Together``.
 
-    What stays busy until ``patient()`` ends is named without figures, and keeps its own.
+    ``unmeasured`` are trials whose latency is that of their untrained graph. What cannot be
+    measured is named with the ``reason`` instead of figures, and keeps its own.
     """
-    by_id = {t["id"]: t for t in trials}
-    objectives, bounds = requests.campaign.objectives, requests.campaign.constraints
-    points = [p for p in map(told_point, trials) if p is not None]
-    waiting = [by_id[p.trial] for p in contenders(points, objectives)]
-    found = {str(t["id"]): {"sha256": t["sha256"]} for t in waiting}
-    attempt = 1
+    waiting = _chosen(requests, trials, unmeasured)
+    found: dict[str, Any] = {str(t["id"]): {"sha256": t["sha256"]} for t in waiting}
+    attempt, last = 1, False
     while waiting:
         busy: list[Trial] = []
         for group in _groups(waiting, baseline["file_bytes"]):
-            payload = requests.measure(baseline, [_file(t) for t in group],
-                                       plan_together(requests.campaign.plan), attempt)
+            payload = requests.measure(
+                baseline, [_file(t) for t in group],
+                plan_together(requests.campaign.plan, attempt), attempt, own_level=last)
             job = flow.wait_for("measure", payload, PRIORITY["measure"])
             for trial in group:
                 entry = entry_of(job, trial["sha256"])
-                if entry["verdict"] == "valid" and relative_width(entry) <= WIDEST:
+                if entry["verdict"] == "valid" and (last or relative_width(entry) <= WIDEST):
                     found[str(trial["id"])] = entry_together(
-                        trial["sha256"], trial["values"], entry, baseline["quiet_level_s"], bounds)
-                elif entry["verdict"] == "valid" or PASSING.intersection(entry["reasons"]):
+                        trial["sha256"], trial["values"], entry, baseline["quiet_level_s"],
+                        requests.campaign.constraints)
+                    continue
+                found[str(trial["id"])]["reason"] = ", ".join(entry["reasons"]) or "vague"
+                if entry["verdict"] == "valid" or PASSING.intersection(entry["reasons"]):
                     busy.append(trial)
-        waiting = busy if patient() else []
+        if patient():
+            waiting = busy
+        else:
+            # Those with a figure of a quiet machine keep it rather than take one of a busy one.
+            waiting = [] if last else [t for t in busy if t["id"] in unmeasured]
+            last = True
         attempt += 1
     return found
+
+
+def as_told(candidate: Candidate, constraints: Mapping[str, float]) -> dict[str, Any]:
+    """The row of a trained candidate as it will be once it is measured."""
+    return {"id": candidate.trial, "state": "complete", "reason": None,
+            "values": candidate.values, "sha256": candidate.build["sha256"],
+            "constraints": excess(candidate.values, constraints)}
+
+
+def _chosen(requests: Requests, trials: Sequence[Trial],
+            unmeasured: Collection[int]) -> list[Trial]:
+    """Nothing, where there is nothing to compare and nothing to be measured."""
+    objectives = requests.campaign.objectives
+    points = [p for p in map(told_point, trials) if p is not None]
+    close = [p.trial for p in contenders(points, objectives)]
+    comparable = len(close) > 1 and any(o.name == "latency_s" for o in objectives)
+    by_id = {t["id"]: t for t in trials}
+    return [by_id[i] for i in close] if comparable or set(close) & set(unmeasured) else []
 
 
 def _groups(trials: Sequence[Trial], baseline_bytes: int) -> list[Sequence[Trial]]:
@@ -68,7 +95,7 @@ def _groups(trials: Sequence[Trial], baseline_bytes: int) -> list[Sequence[Trial
 
 
 def _file(trial: Trial) -> dict[str, Any]:
-    return {"sha256": trial["sha256"], "file_bytes": trial["values"]["file_bytes"]}
+    return {"sha256": trial["sha256"], "file_bytes": int(trial["values"]["file_bytes"])}
 
 
 def final_files(requests: Requests, trials: Iterable[Trial], together: Together) -> list[str]:

@@ -24,6 +24,8 @@ at 6 % half of the quiet blocks were thrown away."""
 
 
 CONFIDENCE = 0.95
+BUSY = 1.2
+"""A job whose reference is so much slower than it is known to be ran on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ def summarise(
         latency_s=ratio * level, latency_low_s=low * level, latency_high_s=high * level,
         p90_s=quantile(singles, 0.90), p99_s=quantile(singles, 0.99),
         ungated_p50_s=_middle(np.sort(candidate)), n=n, calls=len(singles),
-        quiet_share=n / len(quiet), warnings=_warnings(ratios, n / len(quiet)),
+        quiet_share=n / len(quiet),
+        warnings=_warnings(ratios, n / len(quiet), gate_level_s / level),
     )
 
 
@@ -226,7 +229,7 @@ def _middle(ordered: np.ndarray) -> float:
     return float(ordered[half] if len(ordered) % 2 else (ordered[half - 1] + ordered[half]) / 2)
 
 
-def _warnings(ordered: np.ndarray, quiet_share: float) -> tuple[str, ...]:
+def _warnings(ordered: np.ndarray, quiet_share: float, slower: float) -> tuple[str, ...]:
     found, n = [], len(ordered)
     spread = float((ordered[-1 - n // 4] - ordered[n // 4]) / ordered[n // 2])
     if spread > 0.10:
@@ -235,6 +238,9 @@ def _warnings(ordered: np.ndarray, quiet_share: float) -> tuple[str, ...]:
         found.append(f"only {n} quiet blocks")
     if quiet_share < 0.2:
         found.append(f"the machine was quiet in only {quiet_share:.0%} of the blocks")
+    if slower > BUSY:
+        found.append(f"the reference took {slower - 1:.0%} longer than it is known to: the machine "
+                     "was slow throughout, and the ratio is that of then")
     return tuple(found)
 
 

@@ -28,9 +28,9 @@ class Requests:
         return {"task": self.campaign.task, "sha256": sha256, "split": split}
 
     def measure(self, baseline: Mapping[str, Any], builds: Sequence[Mapping[str, Any]],
-                plan: Plan, attempt: int) -> dict[str, Any]:
+                plan: Plan, attempt: int, own_level: bool = False) -> dict[str, Any]:
         """``baseline`` and ``builds`` hold sha256 and file_bytes; the baseline's quiet level is
-        sent along once it is known."""
+        sent along once it is known, unless the job is to go by its ``own_level``."""
         # Two recipes may give the same file; it is measured once.
         sizes = {build["sha256"]: build["file_bytes"] for build in builds}
         return {
@@ -38,5 +38,6 @@ class Requests:
             "candidates": [{"sha256": s, "size_bytes": size} for s, size in sizes.items()],
             "runtime": "onnxruntime", "plan": plan.as_dict(),
             "options": {"threads": 1, "graph_level": "all", "batch": 1},
-            "quiet_level_s": baseline.get("quiet_level_s"), "input_seed": 0, "attempt": attempt,
+            "quiet_level_s": None if own_level else baseline.get("quiet_level_s"),
+            "input_seed": 0, "attempt": attempt,
         }

@@ -29,7 +29,7 @@ from searcher.deciding import (
 )
 from searcher.expecting import Expectation, Expecting, hope
 from searcher.features import Features
-from searcher.finishing import final_files, judge_on_test, measure_together
+from searcher.finishing import as_told, final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
 from searcher.recipe import Recipe
@@ -56,10 +56,8 @@ WIN_BACK = 0.004
 FIXED_COST, SHARED_COST = 0.2, 0.05
 """Training time that does not depend on MACs, as a share of the baseline's; what remains of all of
 it when the training was done for another recipe."""
-PATIENCE = 0.15
-"""Share of the budget for which trained candidates are still waited for when it is over."""
-BUSY_PATIENCE = 0.05
-"""Share of the budget for which the front is tried to be measured together on a busy machine."""
+PATIENCE = 0.08
+"""Share of the budget for which a busy machine is waited for when the search is over."""
 LISTEN_S = 5.0
 SAVE_EVERY_S = 15.0
 """At most this much of the time spent is forgotten when the search is ended."""
@@ -76,7 +74,8 @@ class Search:
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
-        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
+        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s,
+                                campaign.budget.search_s(0.0))
         self._front: list[Point] = []
         self._features = Features(sampling.space)
         self._expecting: Expecting
@@ -84,6 +83,7 @@ class Search:
         self._seen: set[str] = set()
         self._together: Together = {}
         self._baseline: Baseline
+        self._least_drop = 0.0
         self._asked = self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = self._budget_s = 0.0
 
@@ -111,10 +111,6 @@ class Search:
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
 
-    @property
-    def _time_is_up(self) -> bool:
-        return self._elapsed_s() >= self._budget_s
-
     def _resume(self) -> None:
         """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
         rows = self.client.trials(self.campaign.name)
@@ -140,15 +136,16 @@ class Search:
 
     def _step(self) -> bool:
         """One turn of the loop; False when nothing is left to do."""
-        time_is_up = self._time_is_up
+        time_is_up = self._elapsed_s() >= self._budget_s
         if time_is_up:
             self._give_up_early_stages()
         else:
             self._ask_ahead()
-        self._send_measurements()
+        self._send_measurements(time_is_up)
         if not time_is_up:
             self._train_best()
-        if not self._flow and not self._jobs.has_news:
+        held = len(self._windows.held) if time_is_up else 0
+        if len(self._flow) == held and not self._jobs.has_news:
             return False
         left_s = self._budget_s - self._elapsed_s()
         self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
@@ -193,12 +190,13 @@ class Search:
                              "macs": candidate.build["report"]["macs"]}
         self._windows.add(candidate, "measuring")
 
-    def _send_measurements(self) -> None:
+    def _send_measurements(self, time_is_up: bool) -> None:
         self._windows.send(
             self._baseline.document,
             coming={True: bool(self._count("compressing")),
-                    False: bool(self._count("short", "full")) and not self._time_is_up},
-            idle=not self._count("compressing", "waiting", "short", "full"))
+                    False: bool(self._count("short", "full")) and not time_is_up},
+            idle=not self._count("compressing", "waiting", "short", "full"),
+            hold=time_is_up)
 
     def _measured(self, candidate: Candidate) -> None:
         if candidate.stage == "measuring again":
@@ -210,16 +208,13 @@ class Search:
 
     def _reconsider(self, candidate: Candidate) -> None:
         """Prune a measured candidate that training cannot bring onto the front any more."""
-        refused = why_not_train(candidate.hopeful, self.campaign.constraints, self._optimistic,
-                                self._standing(), self.campaign.objectives)
+        standing = self._standing()
+        best = max([self._baseline.values["accuracy"],
+                    *(p.values["accuracy"] for p in standing if p.feasible)])
+        refused = why_not_train(candidate.hopeful, self.campaign.constraints, best, standing,
+                                self.campaign.objectives)
         if refused is not None:
             self._tell(candidate, "pruned", reason=refused[0], constraints=refused[1])
-
-    @property
-    def _optimistic(self) -> float:
-        """The accuracy that an untrained candidate may hope for."""
-        return max([self._baseline.values["accuracy"],
-                    *(p.values["accuracy"] for p in self._standing() if p.feasible)])
 
     def _standing(self) -> list[Point]:
         """The front, and trained candidates that wait to be measured: their latency is that of
@@ -229,6 +224,8 @@ class Search:
 
     def _remember(self, recipe: Recipe, values: Mapping[str, float], fidelity: str) -> None:
         drop = values["accuracy_drop"] - (WIN_BACK if fidelity == "short" else 0.0)
+        if fidelity == "full":
+            self._least_drop = min(self._least_drop, drop)
         self._trained_drops[self.sampling.space.shared_training(recipe)] = drop
         self._expecting.trained(self._features.of(recipe), values, drop)
 
@@ -252,7 +249,9 @@ class Search:
         # Where it does not keep what is allowed, short training is all that it costs, and it adds
         # nothing; so what it adds is judged for the case that it does.
         drop = expected.drop if allowed is None else min(expected.drop, allowed)
-        accuracy = self._baseline.values["accuracy"] - drop + min(LUCK, expected.deviation)
+        # Sums know no end: a model would be expected above all that training ever gave.
+        drop = max(drop - min(LUCK, expected.deviation), self._least_drop)
+        accuracy = self._baseline.values["accuracy"] - drop
         added = promise({**values, "accuracy": accuracy}, front, self._baseline.values,
                         self.campaign.objectives)
         worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))
@@ -367,7 +366,6 @@ class Search:
 
     def _give_up_early_stages(self) -> None:
         """The time is up: only what is nearly done is finished."""
-        self._windows.out_of_patience = self._elapsed_s() >= (1 + PATIENCE) * self._budget_s
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
                 self._windows.drop(candidate)
@@ -375,15 +373,26 @@ class Search:
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
-        """The front measured together; test accuracy of the baseline and of the points chosen on
-        validation; the end."""
-        trials = self.client.trials(self.campaign.name)
-        patience_ends_s = self.now_s() + BUSY_PATIENCE * self._budget_s
+        """The front measured, with what nobody had time to measure; the test split; the end."""
+        held = self._windows.held
+        told = self.client.trials(self.campaign.name)
+        trials = [*told, *(as_told(c, self.campaign.constraints) for c in held)]
+        patience_ends_s = self.now_s() + PATIENCE * self._budget_s
         self._together = measure_together(
-            self._jobs, self._requests, self._baseline.document, trials,
+            self._jobs, self._requests, self._baseline.document, trials, {c.trial for c in held},
             patient=lambda: self.now_s() < patience_ends_s)
+        for candidate in held:
+            self._end_of_held(candidate, self._together.get(str(candidate.trial)))
         self._save()
-        files = final_files(self._requests, trials, self._together)
+        files = final_files(self._requests, self.client.trials(self.campaign.name), self._together)
         judge_on_test(self._jobs, self._requests, [self._baseline.sha256, *files])
         self._save("done")
 
+    def _end_of_held(self, candidate: Candidate, entry: Mapping[str, Any] | None) -> None:
+        if entry is not None and "values" not in entry:
+            self._failed(candidate, entry["reason"])
+            return
+        candidate.values |= (entry or {}).get("values", {})
+        candidate.intervals |= (entry or {}).get("intervals", {})
+        candidate.measured = entry or candidate.measured
+        self._complete(candidate, measured=entry is not None)

@@ -24,23 +24,23 @@ Together = Mapping[str, Mapping[str, Any]]
 ``intervals``, ``constraints`` and ``measurement`` to go by."""
 
 
-def plan_together(plan: Plan) -> Plan:
-    """Enough blocks to tell members apart; memory has been measured."""
-    return replace(plan, name=f"{plan.name}-together",
-                   min_blocks=max(plan.min_blocks, MIN_BLOCKS), memory=False)
+def plan_together(plan: Plan, attempt: int) -> Plan:
+    """At first with enough blocks to tell members apart, then, on a busy machine, as many as the
+    plan itself asks for. Memory has been measured."""
+    least = MIN_BLOCKS if attempt == 1 else 0
+    return replace(plan, name=f"{plan.name}-together", min_blocks=max(plan.min_blocks, least),
+                   memory=False)
 
 
 def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
     """The front, and every feasible point that would be on it were it ``NEAR`` faster, fastest
-    first. None when speed is no objective, or when there is nothing to compare."""
-    if "latency_s" not in {o.name for o in objectives}:
-        return []
+    first."""
     front = front_of(points, objectives)
     members = {p.trial for p in front}
     ends = [losses(p.values, objectives) for p in front]
     close = [p for p in points if p.feasible and (
         p.trial in members or not _beaten(p, ends, objectives))]
-    return sorted(close, key=lambda p: p.values["latency_s"]) if len(close) > 1 else []
+    return sorted(close, key=lambda p: p.values["latency_s"])
 
 
 def _beaten(point: Point, front: Sequence[Sequence[float]],

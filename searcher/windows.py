@@ -20,8 +20,9 @@ WINDOW = 8
 """Candidates measured in one job at most."""
 FEWEST = 3
 """Untrained candidates that are worth a window while builds go on."""
-LONGEST_WAIT_S = 10.0
-"""Trained ones wait so long for others at most: builders stand still in each window."""
+LONGEST_WAIT_S, WAIT_SHARE = 600.0, 0.25
+"""Trained ones wait so long for others at most, and no longer than this share of the budget:
+builders stand still in each window, and the latency of their untrained graph is known."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
 WIDEST, LOOKS = 0.06, 4
@@ -63,12 +64,12 @@ class Windows:
     it never will be. A candidate in stage ``measuring`` is screened, any other measured."""
 
     def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
-                 failed: Callable[[Candidate, str], None], now_s: Callable[[], float]) -> None:
+                 failed: Callable[[Candidate, str], None], now_s: Callable[[], float],
+                 budget_s: float) -> None:
         self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
-        self._now_s = now_s
+        self._now_s, self._longest_wait_s = now_s, min(LONGEST_WAIT_S, WAIT_SHARE * budget_s)
         self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
         self._dropped: set[int] = set()
-        self.out_of_patience = False
 
     def add(self, candidate: Candidate, stage: str) -> None:
         candidate.stage, candidate.attempt, candidate.looks = stage, 1, ()
@@ -80,6 +81,11 @@ class Windows:
         if candidate in self._queue(candidate):
             self._queue(candidate).remove(candidate)
 
+    @property
+    def held(self) -> list[Candidate]:
+        """Trained ones that wait."""
+        return list(self._waiting[False])
+
     def _append(self, candidate: Candidate) -> None:
         candidate.since_s = self._now_s()
         self._queue(candidate).append(candidate)
@@ -87,14 +93,18 @@ class Windows:
     def _queue(self, candidate: Candidate) -> deque[Candidate]:
         return self._waiting[candidate.stage == "measuring"]
 
-    def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool) -> None:
+    def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool,
+             hold: bool) -> None:
         """Windows for those that wait: when they fill one, or no build would bring more, or they
         waited long enough.
 
         ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
-        more to measure; ``idle`` that no builder works.
+        more to measure; ``idle`` that no builder works, ``hold`` that trained ones are measured
+        with the front instead.
         """
         for untrained, queue in self._waiting.items():
+            if hold and not untrained:
+                continue
             while queue and (len(queue) >= WINDOW or idle or self._ready(untrained, coming)):
                 window = [queue.popleft() for _ in range(min(WINDOW, len(queue)))]
                 self._measure(baseline, window, untrained)
@@ -102,7 +112,7 @@ class Windows:
     def _ready(self, untrained: bool, coming: Mapping[bool, bool]) -> bool:
         queue = self._waiting[untrained]
         if coming[untrained]:
-            return not untrained and self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
+            return not untrained and self._now_s() - queue[0].since_s >= self._longest_wait_s
         return not untrained or len(queue) >= FEWEST
 
     def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
@@ -132,7 +142,7 @@ class Windows:
                 # A busy machine shows well enough what to train; no front gets to see it.
                 candidate.values |= _latency(entry["rough_ratio"], level_s)
                 candidate.slack = ROUGH_SLACK
-            elif passing and candidate.attempt < ATTEMPTS and not self.out_of_patience:
+            elif passing and candidate.attempt < ATTEMPTS:
                 candidate.attempt += 1
                 self._append(candidate)
                 continue
@@ -145,7 +155,7 @@ class Windows:
     def _look_again(self, candidate: Candidate) -> bool:
         """Whether what was measured so far is too vague, and more may be had."""
         return (candidate.stage != "measuring" and len(candidate.looks) < LOOKS
-                and candidate.attempt < ATTEMPTS and not self.out_of_patience
+                and candidate.attempt < ATTEMPTS
                 and min(map(relative_width, candidate.looks)) > WIDEST)
 
 

@@ -99,6 +99,8 @@ class FakeCoordinator:
         row = self.rows[trial - 1]
         assert row["state"] == "running", f"trial {trial} is told twice"
         row.update(json.loads(json.dumps({"state": state, **changes}, allow_nan=False)))
+        # As the ledger has them.
+        row["values"] = {name: float(value) for name, value in (row["values"] or {}).items()}
         self.told.append((trial, state))
 
     def trials(self, campaign: str) -> list[dict[str, Any]]:
@@ -170,18 +172,20 @@ class FakeCoordinator:
 
     def _measure(self, payload: dict[str, Any]) -> dict[str, Any]:
         together = payload["plan"]["name"].endswith("-together")
-        entries = [(self._measured_together if together else self._measured)(file["sha256"])
-                   for file in payload["candidates"]]
+        assert all(type(file["size_bytes"]) is int for file in payload["candidates"])
+        own_level = payload["quiet_level_s"] is None
+        entries = [self._measured_together(file["sha256"], own_level) if together
+                   else self._measured(file["sha256"]) for file in payload["candidates"]]
         if any(self._fate(self.files[f["sha256"]][0]).measured == "job failed"
                for f in payload["candidates"]):
             return {"state": "failed", "reason": "quarantined", "message": "the device is gone"}
         return {"state": "done", "result": {"measurements": entries}}
 
-    def _measured_together(self, sha256: str) -> dict[str, Any]:
+    def _measured_together(self, sha256: str, own_level: bool) -> dict[str, Any]:
         fate = self._fate(self.files[sha256][0])
         if fate.crashes_together:
             return {"sha256": sha256, "verdict": "failed", "reasons": ["crashed: signal 9"]}
-        if fate.busy_together:
+        if fate.busy_together and not own_level:
             fate.busy_together -= 1
             return {"sha256": sha256, "verdict": "invalid", "reasons": ["busy"]}
         ratio = fate.changes or fate.ratio

@@ -24,7 +24,7 @@ def front_of_three() -> dict[str, Fate]:
 
 def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[str, Any]]:
     spec = campaign(budget={"candidates": len(fates), "wall_minutes": 60}, **changes)
-    client = FakeCoordinator(spec.as_dict(), fates)
+    client = FakeCoordinator(spec.as_dict(), dict(fates))
     search_of(client, Scripted(*fates), spec).run()
     return client, {row["steps"][0]["strategy"]: row for row in client.rows}
 
@@ -65,7 +65,9 @@ def test_busy_ones_are_measured_again_and_keep_their_own_figures_at_last() -> No
     fates["b"].busy_together = 10**6
     client, rows = ran(fates)
     together = (client.baseline or {})["together"]
-    assert together[str(rows["b"]["id"])] == {"sha256": rows["b"]["sha256"]}
+    assert together[str(rows["b"]["id"])] == {"sha256": rows["b"]["sha256"], "reason": "busy"}
+    assert all(job["quiet_level_s"] is not None for job in together_jobs(client)), \
+        "a figure of a quiet machine is not given up for one of a busy machine"
     assert rows["b"]["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
 
 
@@ -87,6 +89,63 @@ def test_a_search_that_dies_after_it_measures_nothing_twice() -> None:
     client.dies_on = None
     search_of(client, Scripted("a", "b", "c"), spec).run()
     assert len(client.of_kind("measure")) == measured and client.state == "done"
+
+
+def test_a_single_point_is_not_measured_again() -> None:
+    client, _ = ran({"a": Fate(0.8, 800, 0.99)})
+    assert together_jobs(client) == [] and client.state == "done"
+
+
+# -- what was trained, and not measured when the time was up ------------------------------------
+
+
+def cut_short(fates: dict[str, Fate]) -> tuple[FakeCoordinator, dict[str, Any]]:
+    """The time is up while the trained ones wait for the device."""
+    spec = campaign(budget={"candidates": len(fates), "wall_minutes": 1})
+    client = FakeCoordinator(spec.as_dict(), dict(fates))
+    search = search_of(client, Scripted(*fates), spec, threads=len(fates))
+    trained = 2 * len(fates)  # short and full
+    began = []
+
+    def now_s() -> float:
+        done = [j for j in client.jobs if j["kind"] == "train" and j["state"] == "done"]
+        if len(done) > trained and not began:
+            client.now_s += 60.0
+            began.append(True)
+        return client.now_s
+
+    search.now_s = now_s
+    search.run()
+    return client, {row["steps"][0]["strategy"]: row for row in client.rows}
+
+
+def measured_trained(client: FakeCoordinator) -> list[str]:
+    """Plans by which trained files were measured."""
+    return [p["plan"]["name"] for p in client.of_kind("measure")
+            if any(client.files[f["sha256"]][1] == "full" for f in p["candidates"])]
+
+
+def test_what_was_not_measured_in_time_is_measured_with_the_front() -> None:
+    client, rows = cut_short({"a": Fate(0.5, 500, 0.98)})
+    assert measured_trained(client) == ["quick", "quick-together"], "the first is the baseline's"
+    row = rows["a"]
+    assert (row["state"], row["reason"], row["measurement"]) == ("complete", None, 8)
+    assert row["intervals"]["latency_s"] == pytest.approx([0.495 * LEVEL_S, 0.505 * LEVEL_S])
+    assert row["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
+
+
+def test_the_last_time_it_goes_by_the_machines_own_level() -> None:
+    client, rows = cut_short({"a": Fate(0.5, 500, 0.98, busy_together=10**6)})
+    levels = [job["quiet_level_s"] for job in together_jobs(client)]
+    assert len(levels) > 1 and levels[-1] is None and None not in levels[:-1]
+    assert rows["a"]["state"] == "complete" and rows["a"]["reason"] is None
+
+
+def test_what_crashes_then_has_failed_and_the_rest_is_measured() -> None:
+    client, rows = cut_short({"a": Fate(0.5, 500, 0.98, crashes_together=True),
+                              "b": Fate(0.4, 600, 0.98)})
+    assert (rows["a"]["state"], rows["a"]["reason"]) == ("failed", "crashed: signal 9")
+    assert (rows["b"]["state"], rows["b"]["reason"]) == ("complete", None)
 
 
 def test_groups_are_bounded_by_number_and_by_memory() -> None:

@@ -1,6 +1,5 @@
 """The loop on scripted candidates: every asked trial is told once, whatever happens to it."""
 
-import itertools
 import warnings
 from typing import Any
 
@@ -159,16 +158,6 @@ def test_trained_and_untrained_candidates_never_share_a_window() -> None:
     assert {(plan.endswith("-screening"), *sorted(kinds)) for plan, kinds in windows} == {
         (True, "untrained"), (False, "full")}
     assert max(len(p["candidates"]) for p in client.of_kind("measure")) > 1
-
-
-def test_after_the_budget_a_busy_machine_is_not_waited_for_without_end() -> None:
-    spec = campaign(budget={"candidates": 1, "wall_minutes": 1})
-    client = FakeCoordinator(spec.as_dict(), {"x": Fate(busy=ATTEMPTS, rough_ratio=0.5)})
-    search = search_of(client, Scripted("x"), spec)
-    search.now_s = itertools.count(0.0, 2.0).__next__
-    search.run()
-    assert [row["reason"] for row in client.rows] == ["busy"]
-    assert 1 <= len(tried(client, "full")) < ATTEMPTS
 
 
 def test_a_rough_ratio_is_doubted_before_it_prunes() -> None:

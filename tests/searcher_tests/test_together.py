@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from searcher.front import Objective
 from searcher.measurement import PLANS
 from searcher.together import (
     MIN_BLOCKS,
@@ -35,19 +34,18 @@ def test_a_close_point_that_is_larger_or_less_accurate_has_no_place_at_any_laten
     assert [p.trial for p in contenders([*front, slower], OBJECTIVES)] == [2, 1]
 
 
-def test_a_single_point_and_fronts_without_speed_are_not_measured_again() -> None:
-    assert contenders([point(1, 0.99, 1.0, 500)], OBJECTIVES) == []
-    assert contenders([], OBJECTIVES) == []
+def test_without_an_objective_of_speed_there_is_the_front_alone() -> None:
     without = tuple(o for o in OBJECTIVES if o.name != "latency_s")
-    assert contenders([point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400)], without) == []
-    alone = (Objective("latency_s", "minimize"),)
-    assert len(contenders([point(1, 0.9, 1.0, 5), point(2, 0.9, 1.01, 4)], alone)) == 2
+    points = [point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400), point(3, 0.98, 0.5, 401)]
+    assert {p.trial for p in contenders(points, without)} == {1, 2}
+    assert contenders([], OBJECTIVES) == []
 
 
-def test_the_plan_is_the_campaigns_with_more_blocks() -> None:
-    quick = plan_together(PLANS["quick"])
+def test_the_plan_is_the_campaigns_with_more_blocks_at_first() -> None:
+    quick = plan_together(PLANS["quick"], 1)
     assert (quick.name, quick.min_blocks) == ("quick-together", MIN_BLOCKS)
-    strict = plan_together(PLANS["strict"])
+    assert plan_together(PLANS["quick"], 2).min_blocks == PLANS["quick"].min_blocks
+    strict = plan_together(PLANS["strict"], 1)
     assert strict.min_blocks == PLANS["strict"].min_blocks and not strict.memory
     assert strict.processes == PLANS["strict"].processes
 

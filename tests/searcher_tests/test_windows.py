@@ -6,10 +6,11 @@ import pytest
 
 from searcher.recipe import Recipe
 from searcher.requests import Requests
-from searcher.windows import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
+from searcher.windows import FEWEST, WAIT_SHARE, WINDOW, Candidate, Windows
 from tests.searcher_tests.fake_coordinator import TARGET, campaign
 
 BASELINE = {"sha256": "0" * 64, "file_bytes": 1000, "quiet_level_s": 1e-3}
+BUDGET_S = 100.0
 COMING = {True: True, False: True}
 
 
@@ -27,7 +28,8 @@ class Bench:
     def __init__(self) -> None:
         self.now_s, self.sent, self._count = 100.0, Sent(), 0
         self.windows = Windows(self.sent, Requests(campaign(), TARGET),
-                               lambda one: None, lambda one, why: None, lambda: self.now_s)
+                               lambda one: None, lambda one, why: None, lambda: self.now_s,
+                               BUDGET_S)
 
     def add(self, count: int, stage: str) -> list[Candidate]:
         made = []
@@ -38,9 +40,10 @@ class Bench:
             self.windows.add(made[-1], stage)
         return made
 
-    def send(self, coming: dict[bool, bool] = COMING, idle: bool = False) -> list[int]:
+    def send(self, coming: dict[bool, bool] = COMING, idle: bool = False,
+             hold: bool = False) -> list[int]:
         self.sent.sizes.clear()
-        self.windows.send(BASELINE, coming, idle)
+        self.windows.send(BASELINE, coming, idle, hold)
         return self.sent.sizes
 
 
@@ -66,7 +69,7 @@ def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: 
 
 def test_trained_ones_wait_for_others_for_a_while(bench: Bench) -> None:
     bench.add(1, "measuring again")
-    bench.now_s += LONGEST_WAIT_S - 1
+    bench.now_s += WAIT_SHARE * BUDGET_S - 1
     bench.add(1, "measuring again")
     assert bench.send() == []
     bench.now_s += 1
@@ -82,3 +85,11 @@ def test_what_waits_can_be_dropped(bench: Bench) -> None:
     first, _ = bench.add(2, "measuring again")
     bench.windows.drop(first)
     assert bench.send(idle=True) == [1] and bench.send(idle=True) == []
+
+
+def test_trained_ones_are_held_for_the_front_when_the_time_is_up(bench: Bench) -> None:
+    bench.add(1, "measuring")
+    trained = bench.add(2, "measuring again")
+    assert bench.send(idle=True, hold=True) == [1]
+    assert bench.windows.held == trained
+    assert bench.send(idle=True) == [2] and bench.windows.held == []
