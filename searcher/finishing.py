@@ -48,7 +48,8 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, A
         for group in _groups(waiting, baseline["file_bytes"]):
             payload = requests.measure(
                 baseline, [_file(t) for t in group],
-                plan_together(requests.campaign.plan, attempt), attempt, own_level=last)
+                plan_together(requests.campaign.plan, 3 if last else attempt), attempt,
+                own_level=last)
             job = flow.wait_for("measure", payload, PRIORITY["measure"])
             for trial in group:
                 entry = entry_of(job, trial["sha256"])

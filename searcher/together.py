@@ -17,7 +17,9 @@ from searcher.measurement import Plan
 NEAR = 0.05
 """Windows of one campaign differ by up to this (relative): so much faster is every point taken to
 be that may still have a place on the front."""
-MIN_BLOCKS = 60
+MOST_BLOCKS, FEWEST_BLOCKS = 60, 8
+"""Enough blocks to tell members apart; and those that still bound a median, on a machine that is
+quiet in one block of twenty."""
 
 Together = Mapping[str, Mapping[str, Any]]
 """By the trial's id, as JSON has it: ``sha256``, and where the file could be measured ``values``,
@@ -25,10 +27,11 @@ Together = Mapping[str, Mapping[str, Any]]
 
 
 def plan_together(plan: Plan, attempt: int) -> Plan:
-    """At first with enough blocks to tell members apart, then, on a busy machine, as many as the
-    plan itself asks for. Memory has been measured."""
-    least = MIN_BLOCKS if attempt == 1 else 0
-    return replace(plan, name=f"{plan.name}-together", min_blocks=max(plan.min_blocks, least),
+    """At first with many blocks, then as many as the plan itself asks for, then few: their
+    interval says what they are worth. Memory has been measured."""
+    blocks = {1: max(plan.min_blocks, MOST_BLOCKS), 2: plan.min_blocks}
+    return replace(plan, name=f"{plan.name}-together",
+                   min_blocks=blocks.get(attempt, min(plan.min_blocks, FEWEST_BLOCKS)),
                    memory=False)
 
 

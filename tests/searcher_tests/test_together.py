@@ -6,7 +6,8 @@ import pytest
 
 from searcher.measurement import PLANS
 from searcher.together import (
-    MIN_BLOCKS,
+    FEWEST_BLOCKS,
+    MOST_BLOCKS,
     NEAR,
     contenders,
     entry_together,
@@ -41,10 +42,11 @@ def test_without_an_objective_of_speed_there_is_the_front_alone() -> None:
     assert contenders([], OBJECTIVES) == []
 
 
-def test_the_plan_is_the_campaigns_with_more_blocks_at_first() -> None:
+def test_the_plan_is_the_campaigns_with_more_blocks_at_first_and_fewer_at_last() -> None:
     quick = plan_together(PLANS["quick"], 1)
-    assert (quick.name, quick.min_blocks) == ("quick-together", MIN_BLOCKS)
+    assert (quick.name, quick.min_blocks) == ("quick-together", MOST_BLOCKS)
     assert plan_together(PLANS["quick"], 2).min_blocks == PLANS["quick"].min_blocks
+    assert plan_together(PLANS["quick"], 3).min_blocks == FEWEST_BLOCKS
     strict = plan_together(PLANS["strict"], 1)
     assert strict.min_blocks == PLANS["strict"].min_blocks and not strict.memory
     assert strict.processes == PLANS["strict"].processes
