@@ -19,12 +19,12 @@ beside what is expected of it."""
 EFFECT, SCATTER = 1.5, 0.3
 """The same of the logarithm of a cost."""
 COSTS = ("macs", "file_bytes", "latency_s")
-SOFTNESS = 0.005
+SOFTNESS = 0.01
 WORST_DROP, WORST_BELIEVED = 0.05, 0.2
 """Most accuracy that one training counts for: one that destroyed the model must not outweigh all
 that went well. Most that is believed at first."""
-BELIEVED, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, STEEPNESS = 0.008, 0.1, 0.01, 6
-"""Accuracy believed to be lost before anything is known: so much with a tenth of the MACs or a
+POINT, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, STEEPNESS = 0.01, 0.1, 0.01, 6
+"""Accuracy believed to be lost before anything is known: a point with a tenth of the MACs or a
 hundredth of the bytes, whichever is nearer, and steeply more beyond."""
 
 
@@ -88,7 +88,7 @@ class Expecting:
                             for name in ("macs", "file_bytes"))
         stretch = max(macs / math.log(TENTH_OF_MACS), file_bytes / math.log(HUNDREDTH_OF_BYTES),
                       0.0)
-        believed: float = BELIEVED * stretch**STEEPNESS
+        believed: float = POINT * stretch**STEEPNESS
         return min(believed, WORST_BELIEVED)
 
 

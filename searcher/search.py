@@ -83,7 +83,6 @@ class Search:
         self._seen: set[str] = set()
         self._together: Together = {}
         self._baseline: Baseline
-        self._least_drop = 0.0
         self._asked = self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = self._budget_s = 0.0
 
@@ -224,8 +223,6 @@ class Search:
 
     def _remember(self, recipe: Recipe, values: Mapping[str, float], fidelity: str) -> None:
         drop = values["accuracy_drop"] - (WIN_BACK if fidelity == "short" else 0.0)
-        if fidelity == "full":
-            self._least_drop = min(self._least_drop, drop)
         self._trained_drops[self.sampling.space.shared_training(recipe)] = drop
         self._expecting.trained(self._features.of(recipe), values, drop)
 
@@ -249,9 +246,7 @@ class Search:
         # Where it does not keep what is allowed, short training is all that it costs, and it adds
         # nothing; so what it adds is judged for the case that it does.
         drop = expected.drop if allowed is None else min(expected.drop, allowed)
-        # Sums know no end: a model would be expected above all that training ever gave.
-        drop = max(drop - min(LUCK, expected.deviation), self._least_drop)
-        accuracy = self._baseline.values["accuracy"] - drop
+        accuracy = self._baseline.values["accuracy"] - drop + min(LUCK, expected.deviation)
         added = promise({**values, "accuracy": accuracy}, front, self._baseline.values,
                         self.campaign.objectives)
         worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))

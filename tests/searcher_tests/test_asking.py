@@ -2,7 +2,6 @@
 
 import pytest
 
-from searcher.deciding import Point
 from searcher.recipe import Recipe, Step
 from searcher.sampling import STARTUP_TRIALS
 from searcher.search import AHEAD, SHARED_COST, TURNOVER
@@ -50,21 +49,3 @@ def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
     for _ in range(4):
         search._remember(strong, values, "full")
     assert search._prospect([], strong) < 0.5 * before, "what lost before promises less"
-
-
-def test_a_repetition_of_what_is_good_promises_less_than_something_new() -> None:
-    """However well the sums expect it to do: nothing was ever better than the baseline."""
-    spec = campaign()
-    client, sampling = FakeCoordinator(spec.as_dict(), {}), Scripted("a")
-    search = search_of(client, sampling, spec)
-    search.run()
-    again = Recipe((Step.of("channel_pruning", "model", {"keep_ratio": 0.4}),))
-    values = {"accuracy": 0.9895, "accuracy_drop": 0.0005, "latency_s": 3e-4, "file_bytes": 300,
-              "macs": 200}
-    front = [Point(1, values, True)]
-    for _ in range(8):
-        search._remember(again, values, "full")
-    nearly = {**values, "file_bytes": 299}
-    other = {**values, "file_bytes": 150, "macs": 150}
-    step = Recipe((Step.of("channel_pruning", "model", {"keep_ratio": 0.41}),))
-    assert search._gain(step, nearly, front)[0] < 0.1 * search._gain(step, other, front)[0]
