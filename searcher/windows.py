@@ -95,8 +95,8 @@ class Windows:
 
     def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool,
              hold: bool) -> None:
-        """Windows for those that wait: when they fill one, or no build would bring more, or they
-        waited long enough.
+        """Windows for those that wait: untrained ones when they fill one, trained ones when they
+        waited long enough, any when no build would bring more.
 
         ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
         more to measure; ``idle`` that no builder works, ``hold`` that trained ones are measured
@@ -105,15 +105,16 @@ class Windows:
         for untrained, queue in self._waiting.items():
             if hold and not untrained:
                 continue
-            while queue and (len(queue) >= WINDOW or idle or self._ready(untrained, coming)):
+            while queue and (idle or self._ready(untrained, coming)):
                 window = [queue.popleft() for _ in range(min(WINDOW, len(queue)))]
                 self._measure(baseline, window, untrained)
 
     def _ready(self, untrained: bool, coming: Mapping[bool, bool]) -> bool:
         queue = self._waiting[untrained]
-        if coming[untrained]:
-            return not untrained and self._now_s() - queue[0].since_s >= self._longest_wait_s
-        return not untrained or len(queue) >= FEWEST
+        if untrained:
+            return len(queue) >= WINDOW or (len(queue) >= FEWEST and not coming[True])
+        # However many: on a busy machine they come back, and would be tried again at once.
+        return not coming[False] or self._now_s() - queue[0].since_s >= self._longest_wait_s
 
     def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
                  untrained: bool) -> None:

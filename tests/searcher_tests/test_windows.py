@@ -52,11 +52,19 @@ def bench() -> Bench:
     return Bench()
 
 
-@pytest.mark.parametrize("stage", ["measuring", "measuring again"])
-def test_as_many_as_fill_a_window_go_at_once(bench: Bench, stage: str) -> None:
-    bench.add(2 * WINDOW + 1, stage)
+def test_as_many_untrained_ones_as_fill_a_window_go_at_once(bench: Bench) -> None:
+    bench.add(2 * WINDOW + 1, "measuring")
     assert bench.send() == [WINDOW, WINDOW]
     assert bench.send(idle=True) == [1]
+
+
+def test_trained_ones_wait_however_many_they_are(bench: Bench) -> None:
+    """Else those that a busy machine sent back would be tried again at once, for minutes."""
+    bench.add(2 * WINDOW, "measuring again")
+    assert bench.send() == []
+    bench.now_s += WAIT_SHARE * BUDGET_S
+    bench.add(1, "measuring again")
+    assert bench.send() == [WINDOW, WINDOW], "the last one has just come"
 
 
 def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: Bench) -> None:
