@@ -280,6 +280,9 @@ from pathlib import Path
 import psutil
 from searcher.workers.process_pool import ProcessPool
 
+# Whoever runs the tests may have had SIGHUP ignored (nohup), and children inherit that. Real
+# builders look for their parent themselves when they go on; this one can only be told.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
 pool = ProcessPool(sleeper, 1, Path(sys.argv[1]), admit=lambda name: ("agent", "secret"),
                    ended=lambda agent, why: True, post=lambda run: None)
