@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr, bdtrik  # scipy.stats takes a second more of every start
 
+from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError, nearest
 
 GATE = 0.10
@@ -24,8 +25,6 @@ at 6 % half of the quiet blocks were thrown away."""
 
 
 CONFIDENCE = 0.95
-BUSY = 1.2
-"""A job whose reference is so much slower than it is known to be ran on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -238,7 +237,7 @@ def _warnings(ordered: np.ndarray, quiet_share: float, slower: float) -> tuple[s
         found.append(f"only {n} quiet blocks")
     if quiet_share < 0.2:
         found.append(f"the machine was quiet in only {quiet_share:.0%} of the blocks")
-    if slower > BUSY:
+    if slower > BUSY_FACTOR:
         found.append(f"the reference took {slower - 1:.0%} longer than it is known to: the machine "
                      "was slow throughout, and the ratio is that of then")
     return tuple(found)

@@ -148,6 +148,13 @@ def test_what_crashes_then_has_failed_and_the_rest_is_measured() -> None:
     assert (rows["b"]["state"], rows["b"]["reason"]) == ("complete", None)
 
 
+def test_what_another_clearly_beats_is_not_measured_then() -> None:
+    client, rows = cut_short({"a": Fate(0.5, 500, 0.98), "b": Fate(0.2, 200, 0.985)})
+    (job,) = together_jobs(client)
+    assert [f["sha256"] for f in job["candidates"]] == [rows["b"]["sha256"]]
+    assert rows["a"]["state"] == "complete" and "untrained graph" in rows["a"]["reason"]
+
+
 def test_groups_are_bounded_by_number_and_by_memory() -> None:
     trials: list[Any] = list(range(150))
     assert [len(g) for g in _groups(trials, 1000)] == [64, 64, 22]

@@ -158,6 +158,15 @@ def test_a_summary_criticises_itself() -> None:
     assert "16%" in found[2]
 
 
+def test_a_machine_that_was_slow_throughout_is_told() -> None:
+    def warned(known_s: float) -> list[str]:
+        blocks = {"before_s": [1.3] * 30, "after_s": [1.3] * 30, "candidate_s": [0.65] * 30}
+        found = summarise(blocks, [650_000_000] * 30, [1] * 30, 1.3, known_s).warnings
+        return [w for w in found if "slow throughout" in w]
+
+    assert "30% longer" in warned(1.0)[0] and warned(1.2) == []
+
+
 @pytest.mark.parametrize(("outputs", "number_format", "said"), [
     ([1.0, -4.0], "float32", None),
     ([1.003, -4.0], "float32", None),

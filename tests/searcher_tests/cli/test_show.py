@@ -1,0 +1,21 @@
+"""Why a candidate is or is not on the front, in words."""
+
+from pathlib import Path
+
+from searcher.cli.show import describe
+from searcher.reading import Reading
+from tests.searcher_tests.filled import Folder
+
+
+def test_one_that_was_not_measured_with_the_front_is_told_so(tmp_path: Path) -> None:
+    """By its old figures it would beat the front: they are of another time."""
+    folder = Folder(tmp_path)
+    folder.campaign(state="running")
+    for number, ratio in enumerate((0.5, 0.25, 0.1)):
+        folder.trial(number, ratio=ratio, file_bytes=1000 - 100 * number)
+    folder.together({1: 0.2, 2: 0.3})
+    folder.close()
+    reading = Reading(tmp_path)
+    assert describe(reading, "digits/0")["front"].startswith("on the front")
+    assert describe(reading, "digits/2")["front"] == (
+        "not on the front: another candidate was clearly better when it was measured")
