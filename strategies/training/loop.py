@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, update_bn
 
 from strategies.base import Batch, Fidelity, StrategyError, TrainingData, TrainingState
 from strategies.weights.parametrizing import advance, parametrizations
@@ -45,28 +46,31 @@ def train_to(model: nn.Module, data: TrainingData, fidelity: Fidelity,
 def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: float,
                       cycle_epochs: int, max_epochs: int, tolerance: float
                       ) -> tuple[nn.Module, TrainingState]:
-    """Cycles with warm restarts, the first of ``cycle_epochs``, the others a third as long, until
-    the validation metric has not risen by more than ``tolerance`` over one; the weights of the
-    best cycle's end."""
+    """Cycles with warm restarts, the first of ``cycle_epochs``, the others a third as long, and
+    the average of the weights at their ends (Izmailov et al. 2018, Averaging Weights Leads to
+    Wider Optima), until its validation metric has not risen by more than ``tolerance`` over one.
+    Should it have fallen by more, the average before counts.
+    """
     optimizer = _optimizer(model, learning_rate)
 
     def loss_of(batch: Batch, outputs: Tensor) -> Tensor:
         return data.loss(outputs, batch.targets)
 
-    best, kept, epoch = -math.inf, copy.deepcopy(model.state_dict()), 0
+    average, best, kept, epoch = AveragedModel(model, use_buffers=True), -math.inf, model, 0
     while epoch < max_epochs:
         end = min(epoch + (max(cycle_epochs // 3, 1) if epoch else cycle_epochs), max_epochs)
         peak = learning_rate * (RESTART if epoch else 1.0)
         _cycle(model, data, range(epoch, end), optimizer, peak, loss_of, fresh=False)
-        epoch, metric = end, data.validation_metric(model)
-        risen = metric > best + tolerance
-        if metric > best:
-            best, kept = metric, copy.deepcopy(model.state_dict())
-        if not risen:
+        average.update_parameters(model)
+        update_bn((batch.inputs for batch in data.batches(epoch)), average.module)
+        epoch, metric = end, data.validation_metric(average.module)
+        if metric >= best - tolerance:
+            kept = copy.deepcopy(average.module)
+        if metric <= best + tolerance:
             break
-    model.load_state_dict(kept)
-    return model, {"epoch": epoch, "optimizer": optimizer.state_dict(),
-                   "rng": torch.get_rng_state()}
+        best = metric
+    return kept.eval(), {"epoch": epoch, "optimizer": optimizer.state_dict(),
+                         "rng": torch.get_rng_state()}
 
 
 def one_cycle(progress: float) -> float:

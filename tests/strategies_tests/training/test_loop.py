@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from strategies.base import Fidelity, StrategyError
+from strategies.training import loop
 from strategies.training.finetune import Finetune
 from strategies.training.loop import fit_until_plateau
 from strategies.weights.magnitude_pruning import MagnitudePruning
@@ -137,12 +138,33 @@ def test_cycles_end_at_the_last_epoch():
     assert data.epochs == list(range(5)) and state["epoch"] == 5
 
 
-def test_the_best_cycle_is_kept_not_the_last():
-    _, best, _ = plateau((0.5,), max_epochs=2)
-    _, kept, _ = plateau((0.5, 0.4))
-    assert equal_states(best, kept)
-    _, risen, _ = plateau((0.5, 0.505))
-    assert not equal_states(best, risen)
+def test_the_average_of_the_cycles_ends_is_kept(monkeypatch):
+    ends = []
+    cycle = loop._cycle
+    monkeypatch.setattr(loop, "_cycle", lambda model, *rest, **more: (
+        cycle(model, *rest, **more), ends.append(copy.deepcopy(list(model.parameters())))))
+    _, kept, _ = plateau((0.5, 0.6, 0.605))
+    assert len(ends) == 3
+    for found, *parts in zip(kept.parameters(), *ends, strict=True):
+        assert torch.allclose(found, sum(parts) / 3, atol=1e-6)
+        assert not torch.equal(found, parts[-1])
+
+
+def test_an_average_that_fell_does_not_count():
+    _, first, _ = plateau((0.5,), max_epochs=2)
+    _, fallen, _ = plateau((0.5, 0.4))
+    assert equal_states(first, fallen)
+    _, about_equal, _ = plateau((0.5, 0.495))
+    assert not equal_states(first, about_equal)
+
+
+def test_the_averages_batch_norm_knows_the_averages_activations(monkeypatch):
+    seen = []
+    monkeypatch.setattr(loop, "update_bn", lambda batches, model: seen.append(
+        (len(list(batches)), model)))
+    data, model, _ = plateau((0.5, 0.6, 0.605))
+    assert [count for count, _ in seen] == [data.batches_per_epoch] * 3
+    assert seen[0][1] is not model and not model.training
 
 
 def test_the_optimizer_goes_on_where_it_was():
