@@ -2,12 +2,17 @@
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
 FORMATS = {"float32", "float16", "int8"}
+UNVERIFIED = "unverified: "
+"""So begins the source of a fact that was inferred, or told by one party that may be wrong."""
+_NO_FACTS = {"name", "description", "runtime", "sources"}
+_NEEDED = {"name", "description", "runtime", "number_formats", "sources"}
 
 
 class ProfileError(Exception):
@@ -15,19 +20,81 @@ class ProfileError(Exception):
 
 
 @dataclass(frozen=True)
+class Rails:
+    """Names of power rails as shell patterns. The sum of ``total`` is what ``covers`` says the
+    device draws; ``parts`` are inside it and ``others`` beside it, neither may be added to it."""
+
+    total: tuple[str, ...]
+    covers: str
+    parts: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PowerMode:
+    """The highest clocks of one mode in kHz, of the CPU by cluster; what is not capped or not
+    known is absent. ``id`` is nvpmodel's, ``cores`` how many are online."""
+
+    name: str
+    id: int | None = None
+    cores: int | None = None
+    cpu_khz: Mapping[str, int] | None = None
+    gpu_khz: int | None = None
+    emc_khz: int | None = None
+
+
+@dataclass(frozen=True)
 class DeviceProfile:
-    """``opset`` and ``ir_version`` bound what is exported for the device; ``number_formats`` what
-    its hardware computes with; ``sources`` says where each fact comes from."""
+    """What is not known is None or empty. ``number_formats`` is what the hardware computes with,
+    ``opset`` and ``ir_version`` the newest that is exported for it, ``sources`` where each fact
+    comes from."""
 
     name: str
     description: str
     runtime: str
     number_formats: frozenset[str]
-    int8_activations: str
-    opset: int
-    ir_version: int
-    threads: int
     sources: Mapping[str, str]
+    int8_activations: str | None = None
+    runtime_version: str | None = None
+    opset: int | None = None
+    ir_version: int | None = None
+    python: str | None = None
+    machine: str | None = None
+    boards: tuple[str, ...] = ()
+    soc: str | None = None
+    compute_capability: str | None = None
+    memory_bytes: tuple[int, ...] = ()
+    software: Mapping[str, str] | None = None
+    rails: Rails | None = None
+    power_modes: tuple[PowerMode, ...] = ()
+    gpu_clock: str | None = None
+    ignored_zones: tuple[str, ...] = ()
+
+    @property
+    def unverified(self) -> tuple[str, ...]:
+        """The facts whose source says that nobody has confirmed them."""
+        return tuple(fact for fact, source in self.sources.items() if source.startswith(UNVERIFIED))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain JSON of what is known."""
+        document = {**asdict(self), "number_formats": sorted(self.number_formats)}
+        known: dict[str, Any] = _known(document)
+        return known
+
+    def for_agent(self) -> dict[str, Any]:
+        """Plain JSON of what a measurement on the device needs: its rails, the thermal zones to
+        ignore, the clocks to expect and the file that tells the GPU's."""
+        told = self.as_dict()
+        return {"profile": self.name} | {
+            key: told[key] for key in ("rails", "ignored_zones", "power_modes", "gpu_clock")
+            if key in told}
+
+
+def _known(value: Any) -> Any:
+    """Without None and without what is empty, lists instead of tuples."""
+    if isinstance(value, Mapping):
+        return {k: _known(v) for k, v in value.items() if v not in (None, (), [], {})}
+    return [_known(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def names() -> list[str]:
@@ -35,40 +102,95 @@ def names() -> list[str]:
     return sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != "runtimes")
 
 
+@cache
 def profile(name: str) -> DeviceProfile:
     """The profile ``name``. Raises ProfileError."""
     if name not in names():
         raise ProfileError(f"Unknown device profile {name!r}. Known: {', '.join(names())}.")
-    return parse(name, tomllib.loads((FOLDER / f"{name}.toml").read_text()))
+    try:
+        document = tomllib.loads((FOLDER / f"{name}.toml").read_text())
+    except tomllib.TOMLDecodeError as error:
+        raise ProfileError(f"profiles/{name}.toml cannot be read as TOML: {error}.") from error
+    return parse(name, document)
 
 
 def parse(name: str, document: Mapping[str, Any]) -> DeviceProfile:
-    """A profile from its parsed file; every key is needed, none is unknown. Raises ProfileError."""
+    """A profile from its parsed file. Raises ProfileError for a key that is missing or unknown,
+    a fact without a source, and facts that exclude each other."""
+    here = f"profiles/{name}.toml"
     known = {f.name for f in fields(DeviceProfile)}
-    odd = sorted(set(document) ^ known)
+    odd = sorted((set(document) - known) | (_NEEDED - set(document)))
     if odd:
-        raise ProfileError(f"profiles/{name}.toml: missing or unknown keys: {', '.join(odd)}.")
-    formats = frozenset(document["number_formats"])
-    if not formats <= FORMATS or document["name"] != name:
-        raise ProfileError(f"profiles/{name}.toml: number_formats must be among {sorted(FORMATS)} "
-                           f"and name must be {name!r}.")
-    return DeviceProfile(**{**document, "number_formats": formats})
+        raise ProfileError(f"{here}: missing or unknown keys: {', '.join(odd)}.")
+    told, sourced = set(document) - _NO_FACTS, set(document["sources"])
+    if told ^ sourced:
+        raise ProfileError(f"{here}: every fact needs a source, and every source a fact: "
+                           f"{', '.join(sorted(told ^ sourced))}.")
+    try:
+        found = DeviceProfile(**{**document, **_tables(document), **{
+            key: tuple(document[key]) for key in ("boards", "memory_bytes", "ignored_zones")
+            if key in document}})
+    except TypeError as error:
+        raise ProfileError(f"{here}: [rails] or [[power_modes]]: {error}.") from error
+    _check(here, name, found)
+    return found
+
+
+def _tables(document: Mapping[str, Any]) -> dict[str, Any]:
+    tables: dict[str, Any] = {"number_formats": frozenset(document["number_formats"])}
+    if "rails" in document:
+        rails: dict[str, Any] = {name: tuple(value) if isinstance(value, list) else value
+                                 for name, value in document["rails"].items()}
+        tables["rails"] = Rails(**rails)
+    if "power_modes" in document:
+        tables["power_modes"] = tuple(PowerMode(**mode) for mode in document["power_modes"])
+    return tables
+
+
+def _check(here: str, name: str, found: DeviceProfile) -> None:
+    if found.name != name:
+        raise ProfileError(f"{here}: name = {found.name!r} must be {name!r}.")
+    if not found.number_formats <= FORMATS:
+        raise ProfileError(f"{here}: number_formats must be among {', '.join(sorted(FORMATS))}.")
+    wanted = ("uint8", "int8") if "int8" in found.number_formats else (None,)
+    if found.int8_activations not in wanted:
+        raise ProfileError(f"{here}: int8_activations = {found.int8_activations!r} must be "
+                           "\"uint8\" or \"int8\" with int8 in number_formats, else absent.")
+    if (found.opset is None) != (found.ir_version is None):
+        raise ProfileError(f"{here}: opset and ir_version are known together or not at all.")
+    if found.runtime_version is not None:
+        limits = runtime_limits(found.runtime_version)
+        if (found.opset, found.ir_version) != limits:
+            raise ProfileError(
+                f"{here}: opset {found.opset}, ir_version {found.ir_version}; ONNX Runtime "
+                f"{found.runtime_version} loads {limits[0]}, {limits[1]} (profiles/runtimes.toml).")
 
 
 def runtime_limits(version: str) -> tuple[int, int]:
     """(opset, IR version) that an ONNX Runtime ``version`` loads; the newest known at most.
 
-    Raises ProfileError for versions older than the table.
+    Raises ProfileError for versions older than the table, and for what is no version.
     """
-    table = tomllib.loads((FOLDER / "runtimes.toml").read_text())["onnxruntime"]
+    table = _limits()
     wanted = _key(version)
     below = [v for v in table if _key(v) <= wanted]
     if not below:
-        raise ProfileError(f"ONNX Runtime {version} is older than any known one ({min(table)}).")
+        oldest = min(table, key=_key)
+        raise ProfileError(f"ONNX Runtime {version} is older than any known one ({oldest}).")
     limits = table[max(below, key=_key)]
     return limits["opset"], limits["ir_version"]
 
 
+@cache
+def _limits() -> dict[str, dict[str, int]]:
+    table: dict[str, dict[str, int]] = tomllib.loads(
+        (FOLDER / "runtimes.toml").read_text())["onnxruntime"]
+    return table
+
+
 def _key(version: str) -> tuple[int, int]:
-    major, minor = version.split(".")[:2]
+    major, _, rest = version.partition(".")
+    minor = rest.partition(".")[0]
+    if not (major.isdecimal() and minor.isdecimal() and len(version) < 100):
+        raise ProfileError(f"ONNX Runtime {version[:40]!r} is no version such as 1.11.0.")
     return int(major), int(minor)

@@ -18,28 +18,42 @@ from strategies.base import Target
 FIDELITIES = ("untrained", "short", "full")
 
 
+EXPORTED_OPSET, EXPORTED_IR_VERSION = 16, 8
+"""The newest that export, int8 and the weight codec are tested with. Devices that load newer ones
+get these too: what all of them load is one file."""
+
+
 def target_of(profile: schema.DeviceProfile) -> Target:
-    """What is exported for a device."""
-    return Target(opset=profile.opset, ir_version=profile.ir_version,
+    """What is exported for a device. Raises UserError when nothing is known to load there."""
+    if profile.opset is None or profile.ir_version is None:
+        raise UserError(
+            f"No runtime is known that loads a file on {profile.name}: {profile.description}. "
+            "Enrol a device with an ONNX Runtime; what its agent reports counts.")
+    return Target(format="onnx", opset=min(profile.opset, EXPORTED_OPSET),
+                  ir_version=min(profile.ir_version, EXPORTED_IR_VERSION),
                   number_formats=profile.number_formats,
                   int8_activations="int8" if profile.int8_activations == "int8" else "uint8")
 
 
 def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, seed: int,
-                 directory: Path) -> dict[str, Any]:
+                 directory: Path, profile: str | None = None) -> dict[str, Any]:
     """Build and write model.onnx, checkpoint.pt, recipe.toml, figures.json into ``output``.
 
     Builds are cached in ``directory/builds`` as a campaign's are. For a candidate whose file was
-    dropped the figures say so (``dropped``). Raises UserError, BuildError.
+    dropped the figures say so (``dropped``). The file is for devices of ``profile``, unless
+    given that of the candidate's campaign, else local_cpu. Raises UserError, BuildError.
     """
     if fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
-    steps, task_name, seed, sha256 = _what(recipe, task, seed, directory)
+    steps, task_name, seed, sha256, device = _what(recipe, task, seed, directory)
+    try:
+        target = target_of(schema.profile(profile or device))
+    except schema.ProfileError as error:
+        raise UserError(str(error)) from error
     # As the builders of a campaign: several threads wait for each other when anything else runs.
     torch.set_num_threads(1)
     with owned(directory):
         builder = Builder(task_of(task_name), seed, directory / "builds")
-        target = target_of(schema.profile("local_cpu"))
         try:
             build = (builder.compress(steps, target) if fidelity == "untrained"
                      else builder.train(steps, fidelity, target))
@@ -59,18 +73,20 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
 
 
 def _what(recipe: str, task: str | None, seed: int,
-          directory: Path) -> tuple[Recipe, str, int, str | None]:
-    """Recipe, task and seed, and of a candidate whose file was dropped its sha256."""
+          directory: Path) -> tuple[Recipe, str, int, str | None, str]:
+    """Recipe, task and seed, of a candidate whose file was dropped its sha256, and the profile."""
     if recipe.endswith(".toml") or Path(recipe).is_file():
         if task is None:
             raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
-        return Recipe.from_toml(Path(recipe)), task, seed, None
+        return Recipe.from_toml(Path(recipe)), task, seed, None, "local_cpu"
     reading = Reading(directory)
     candidate = reading.candidate(recipe)
     _, campaign = reading.campaign(candidate.trial.campaign)
     sha256 = candidate.trial.sha256
     dropped = sha256 if sha256 and not reading.artifact(sha256).is_file() else None
-    return Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed, dropped
+    device = campaign.devices[0] if not campaign.named else "local_cpu"
+    return (Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed, dropped,
+            device)
 
 
 def _figures(builder: Builder, build: Build, baseline: Build, steps: Recipe, task: str,

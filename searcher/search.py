@@ -68,9 +68,10 @@ class Search:
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
                  sampling: Sampling, target: Mapping[str, Any], builders: int,
-                 now_s: Callable[[], float] = time.monotonic) -> None:
+                 now_s: Callable[[], float] = time.monotonic, notes: Sequence[str] = ()) -> None:
         self.client, self.campaign, self.device = client, campaign, device
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
+        self._notes = list(notes)
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
@@ -104,7 +105,8 @@ class Search:
     def _save(self, state: str = "running") -> None:
         self._saved_s = self._elapsed_s()
         document = {**self._baseline.document, "baseline_s": self._baseline_s,
-                    "searched_s": self._saved_s, "together": self._together}
+                    "searched_s": self._saved_s, "together": self._together,
+                    "notes": self._notes}
         self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:

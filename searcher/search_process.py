@@ -4,6 +4,7 @@ It may be ended at any moment: whatever it knew is in the ledger.
 """
 
 import argparse
+import logging
 import sys
 import traceback
 from contextlib import suppress
@@ -13,14 +14,17 @@ from profiles.schema import DeviceProfile, ProfileError, profile
 from searcher.building import target_of
 from searcher.campaign import Campaign, from_document
 from searcher.client import CoordinatorClient, connect
+from searcher.devices.reported import compared
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.lifeline import die_with_parent
 from searcher.running import cores
 from searcher.sampling import Sampling
 from searcher.search import Search
-from searcher.space import Space
+from searcher.space import Space, left_out
 from searcher.tasks.catalog import task as task_of
 from strategies.layers import layers_of
+
+log = logging.getLogger(__name__)
 
 FINAL = (UserError, BuildError)
 """What no second try would change."""
@@ -35,7 +39,12 @@ def search(directory: Path, name: str) -> None:
             known = client.campaign(name)
             campaign = from_document(known["spec"])
             task = task_of(campaign.task)
-            device = profile_of(client, campaign)
+            device, notes = profile_of(client, campaign)
+            notes += [f"{name} is left out: {device.name} has no {', '.join(sorted(lacking))} "
+                      f"({device.sources['number_formats']})"
+                      for name, lacking in left_out(campaign, device.number_formats).items()]
+            for note in notes:
+                log.warning("%s", note)
             target = target_of(device)
             space = Space.of(campaign, layers_of(task.model()), device.number_formats)
             told = sum(known["trials"].values())
@@ -43,7 +52,7 @@ def search(directory: Path, name: str) -> None:
                 "opset": target.opset, "ir_version": target.ir_version,
                 "number_formats": sorted(target.number_formats),
                 "int8_activations": target.int8_activations},
-                campaign.builders or cores()).run()
+                campaign.builders or cores(), notes=notes).run()
         except FINAL as error:
             # Paused or cancelled meanwhile, it stays so.
             with suppress(ProtocolError):
@@ -51,15 +60,19 @@ def search(directory: Path, name: str) -> None:
             raise
 
 
-def profile_of(client: CoordinatorClient, campaign: Campaign) -> DeviceProfile:
-    """The profile of the campaign's device: named, or that under which the device is enrolled.
-    Raises UserError."""
+def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DeviceProfile, list[str]]:
+    """The profile of the campaign's device: named, or that under which the device is enrolled;
+    what the device reported counts before it, and the contradictions are told. Raises UserError.
+    """
     device = campaign.devices[0]
-    enrolled = {row["name"]: row["profile"] for row in client.devices()}
+    enrolled = {row["name"]: row for row in client.devices()}
+    row = enrolled.get(device, {"profile": None, "fingerprint": {}, "capabilities": {}})
     try:
-        return profile(enrolled.get(device) or "" if device in campaign.named else device)
+        known = profile(row["profile"] or "" if device in campaign.named else device)
     except ProfileError as error:
         raise UserError(f"Device {device!r}: {error}") from error
+    found = compared(known, row["fingerprint"], row["capabilities"])
+    return found.profile, [f"{device}: {told}" for told in found.contradictions]
 
 
 def main() -> None:

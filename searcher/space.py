@@ -63,7 +63,8 @@ class Space:
             if name not in known:
                 raise UserError(f"Unknown strategy {name!r}. {nearest(name, known)}")
         _check_limits(campaign.search.limits, known)
-        chosen = sorted((known[n] for n in names if known[n].requires <= formats),
+        without = left_out(campaign, formats)
+        chosen = sorted((known[n] for n in names if n not in without),
                         key=lambda s: STAGES.index(s.stage))
         trainings = [s for s in chosen if s.stage == "training" and s.name != "finetune"]
         present = {group for layer in layers for group in layer.groups}
@@ -172,6 +173,14 @@ class Space:
         instance = strategy.suggest(suggester, members, self.limits)
         values: dict[str, Value] = {f.name: getattr(instance, f.name) for f in fields(instance)}
         return Step.of(strategy.name, group, values)
+
+
+def left_out(campaign: Campaign, formats: frozenset[str]) -> dict[str, frozenset[str]]:
+    """The campaign's strategies that a device with these number formats cannot run, each with
+    the formats that it lacks."""
+    chosen = campaign.search.strategies
+    return {s.name: s.requires - formats for s in all_strategies()
+            if (not chosen or s.name in chosen) and not s.requires <= formats}
 
 
 @dataclass(frozen=True)

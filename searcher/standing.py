@@ -20,7 +20,7 @@ def standing(
         "campaign": row["name"], "state": row["state"], "trials": dict(trials),
         "elapsed_s": (ended_s or now_s) - began_s,
         "remaining_s": 0.0 if ended_s else remaining_s,
-        "priority": row["priority"], "reason": row["reason"],
+        "priority": row["priority"], "reason": row["reason"], "notes": known.get("notes", []),
     }
 
 
@@ -28,4 +28,5 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
     """The same as one row."""
     row = {**document, **document["trials"]}
     row.pop("trials")
+    row["notes"] = "; ".join(document["notes"]) or None
     return row

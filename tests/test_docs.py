@@ -74,7 +74,7 @@ def test_every_objective_constraint_sampler_and_task_is_documented():
 
 @pytest.mark.parametrize("key", [f.name for f in dataclasses.fields(DeviceProfile)])
 def test_every_profile_key_is_documented(key):
-    assert f"`{key}`" in section(page("campaign.md"), "`[[devices]]`")
+    assert f"`{key}`" in section(page("devices.md"), "Profiles")
 
 
 @pytest.mark.parametrize("key", [f.name for f in dataclasses.fields(Plan)])

@@ -20,6 +20,7 @@ from searcher.api.schemas import (
     TrialTelling,
 )
 from searcher.coordinator import Coordinator
+from searcher.devices import reported
 from searcher.errors import ProtocolError
 from searcher.ledger import builds, campaigns, jobs, members, shares, trials
 from searcher.ledger.rows import CampaignRow
@@ -38,7 +39,8 @@ async def submit(
     coordinator: TheCoordinator, spec: Annotated[Document, Body()],
     priority: Priority | None = None,
 ) -> dict[str, Any]:
-    """A new campaign; the same document again is the same campaign, whose priority may change."""
+    """A new campaign; the same document again is the same campaign, whose priority may change.
+    ``warnings`` tells where its devices contradict their profiles."""
     from searcher.campaign import from_document  # numpy and moocore, at submission only
 
     campaign = from_document(spec)
@@ -60,7 +62,11 @@ async def submit(
         elif priority is not None:
             campaigns.set_priority(db, name, priority)
     coordinator.campaigns_changed()
-    return _with_counts(coordinator, coordinator.campaign(name))
+    shown = _with_counts(coordinator, coordinator.campaign(name))
+    rows = {row.name: row for row in members.devices(coordinator.store.db)}
+    warnings = [warning for device in campaign.devices if device in rows
+                for warning in reported.warnings(device, rows[device])]
+    return {**shown, "warnings": warnings}
 
 
 @router.get("/campaigns")

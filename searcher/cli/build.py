@@ -15,12 +15,15 @@ def command(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path(
         "build-output"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of baseline and training.")] = 0,
+    profile: Annotated[str | None, typer.Option(
+        help="The device that the file is for; that of a candidate's campaign, else local_cpu."
+    )] = None,
     directory: Directory = HERE,
 ) -> None:
     """Build RECIPE for TASK: model.onnx, checkpoint.pt, recipe.toml and figures.json."""
     from searcher.building import build_recipe
 
-    figures = build_recipe(recipe, task, fidelity, output, seed, directory)
+    figures = build_recipe(recipe, task, fidelity, output, seed, directory, profile)
     values = figures["values"]
     typer.echo(f"{output / 'model.onnx'}: {bytes_text(values['file_bytes'])}, "
                f"{figures['file_ratio']:.1f}x smaller than the baseline, "

@@ -20,6 +20,7 @@ from searcher.cli import (
     ledger,
     measure,
     pause,
+    profiles,
     report,
     resume,
     run,
@@ -40,7 +41,7 @@ app = typer.Typer(
 )
 for module in (
     run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, compare,
-    measure, upload, build, complexity, strategies, report, devices, doctor,
+    measure, upload, build, complexity, strategies, profiles, report, devices, doctor,
 ):
     app.command(
         name=module.__name__.rpartition(".")[2],

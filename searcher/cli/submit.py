@@ -32,6 +32,8 @@ def command(
     check_strategies(document)
     with client_of(directory, url) as client:
         row = client.create_campaign(document.as_dict(), priority)
+        for warning in row.get("warnings", []):
+            typer.echo(f"warning: {warning}", err=True)
         typer.echo(f"{row['name']}: {row['state']}, priority {row['priority']}")
         if wait:
             follow(client, row["name"], typer.echo)

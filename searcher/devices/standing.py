@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.devices import payloads
+from searcher.devices import payloads, reported
 from searcher.errors import ProtocolError
 from searcher.ledger import members
 from searcher.ledger.rows import DeviceRow, JobRow
@@ -133,8 +133,11 @@ def absence(db: Database, name: str, now_s: float) -> str:
 
 
 def described(device: DeviceRow, job: JobRow | None) -> dict[str, Any]:
-    """A device as it is shown; ``job`` is what it works on, ``drained`` a draining one without."""
-    shown = {**asdict(device), "job": None if job is None else job.id}
+    """A device as it is shown; ``job`` is what it works on, ``drained`` a draining one without;
+    ``contradictions`` is what it reported against its profile."""
+    shown = {**asdict(device), "job": None if job is None else job.id,
+             "contradictions": reported.contradictions(
+                 device.profile, device.fingerprint, device.capabilities)}
     if job is not None:
         shown["last_seen_s"] = max(device.last_seen_s or 0.0, job.heartbeat_s or 0.0)
     elif device.state == "draining":

@@ -14,9 +14,15 @@ import numpy as np
 import onnx
 import onnxruntime
 from numpy.typing import NDArray
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, NodeProto
 
 from strategies.encoding.graph import input_shapes
+
+KEEPS_SCALE = ("MaxPool", "Reshape")
+"""Operators over which ONNX Runtime carries a quantization by itself."""
+
+_ACTIVATIONS = ("Relu", "Clip")
+"""Operators that runtimes fuse into the convolution before them."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,34 @@ def convolutions_in_float(loaded: Loaded) -> list[str]:
 def unquantized_convolutions(content: bytes) -> list[str]:
     """Convolutions of a file that ONNX Runtime does not run as QLinearConv; empty is good."""
     return convolutions_in_float(load(content))
+
+
+def convolutions_without_pairs(graph: GraphProto) -> list[str]:
+    """Names (or outputs) of the convolutions that no runtime could run in int8: those whose data
+    or weight does not come from a DequantizeLinear, or whose result, after an activation, does
+    not go to QuantizeLinear alone. Empty is good."""
+    producer = {name: node for node in graph.node for name in node.output}
+    readers: dict[str, list[NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    outputs = {value.name for value in graph.output}
+
+    def dequantized(name: str) -> bool:
+        source = producer.get(name)
+        while source is not None and source.op_type in KEEPS_SCALE:
+            source = producer.get(source.input[0])
+        return source is not None and source.op_type == "DequantizeLinear"
+
+    def quantized(name: str) -> bool:
+        after = readers.get(name, [])
+        if len(after) == 1 and after[0].op_type in _ACTIVATIONS:
+            return quantized(after[0].output[0])
+        return bool(after) and name not in outputs and all(
+            node.op_type == "QuantizeLinear" for node in after)
+
+    return [node.name or node.output[0] for node in graph.node if node.op_type == "Conv" and not (
+        dequantized(node.input[0]) and dequantized(node.input[1]) and quantized(node.output[0]))]
 
 
 def left_unfolded(plain: Loaded, coded: Loaded) -> list[str]:

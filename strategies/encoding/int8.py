@@ -34,8 +34,6 @@ _LOWEST_OPSET = 13
 _CALIBRATION_BATCH = 64
 _LARGEST = 127
 
-_KEEPS_SCALE = ("MaxPool", "Reshape")
-"""Operators over which ONNX Runtime carries a quantization by itself."""
 
 
 class _Batches(CalibrationDataReader):
@@ -73,6 +71,9 @@ class Int8:
     ) -> ModelProto:
         """Raises StrategyError(``unsupported_target`` | ``unsupported_graph`` |
         ``gate_unquantized``)."""
+        if "int8" not in target.number_formats:
+            raise StrategyError("The device does not compute in int8, its profile says; leave "
+                                "int8 out for it.", "unsupported_target")
         if target.opset < _LOWEST_OPSET:
             raise StrategyError(
                 f"int8 with scales per channel needs opset {_LOWEST_OPSET}, the target has "
@@ -169,8 +170,15 @@ def _checked(quantized: ModelProto, target: Target) -> ModelProto:
     """The graph with fewer pairs if ONNX Runtime makes of it what it makes of ``quantized``."""
     loaded = gates.load(quantized.SerializeToString())
     left = gates.convolutions_in_float(loaded)
-    # Signed activations are for other processors; this one keeps some of them in float.
-    if left and target.int8_activations == "uint8":
+    # Signed activations are for other processors; this one keeps some of them in float, so for
+    # them the graph itself has to show that each convolution may be fused.
+    if target.int8_activations == "int8":
+        left_open = gates.convolutions_without_pairs(quantized.graph)
+        if left_open:
+            raise StrategyError(
+                f"{len(left_open)} convolutions are not enclosed in quantization pairs, "
+                f"{left_open[0]!r} first; no runtime can run them in int8.", "gate_unquantized")
+    elif left:
         raise StrategyError(
             f"ONNX Runtime keeps {len(left)} convolutions in float, {left[0]!r} first; the graph "
             "has an operator between them that it cannot quantize.", "gate_unquantized")
@@ -179,7 +187,8 @@ def _checked(quantized: ModelProto, target: Target) -> ModelProto:
     drop_needless_pairs(slim.graph)
     again = gates.load(slim.SerializeToString())
     fewer = sum(again.operators.values()) <= sum(loaded.operators.values())
-    if fewer and len(gates.convolutions_in_float(again)) <= len(left):
+    enclosed = not gates.convolutions_without_pairs(slim.graph)
+    if fewer and enclosed and len(gates.convolutions_in_float(again)) <= len(left):
         return slim
     return quantized
 
@@ -214,7 +223,7 @@ def _axis(node: NodeProto) -> int:
 def _same_scale(source: NodeProto, pair_start: NodeProto, producer: dict[str, NodeProto]) -> bool:
     """``source`` and what comes before it up to a DequantizeLinear keep the scale that
     ``pair_start`` applies."""
-    while source.op_type in _KEEPS_SCALE:
+    while source.op_type in gates.KEEPS_SCALE:
         before = producer.get(source.input[0])
         if before is None:
             return False

@@ -80,6 +80,24 @@ def test_a_folder_in_use_is_left_alone(recipe: str, tmp_path: Path) -> None:
         built(recipe, tmp_path)
 
 
+@pytest.mark.parametrize(("name", "opset", "ir_version", "activations"), [
+    ("jetson_tx2", 16, 8, None), ("jetson_agx_orin", 16, 8, "int8"),
+    ("raspberry_pi_4", 16, 8, "int8"),
+    ("desktop_gpu", 13, 7, "int8"), ("desktop_cpu", 13, 7, "uint8"), ("phone_page", 13, 7, None)])
+def test_the_target_of_each_kind_of_device(
+    name: str, opset: int, ir_version: int, activations: str | None
+) -> None:
+    target = target_of(profile(name))
+    assert (target.format, target.opset, target.ir_version) == ("onnx", opset, ir_version)
+    assert ("int8" in target.number_formats) == (activations is not None)
+    assert activations in (None, target.int8_activations)
+
+
+def test_a_device_without_a_runtime_has_no_target() -> None:
+    with pytest.raises(UserError, match=r"jetson_tk1.*Enrol a device"):
+        target_of(profile("jetson_tk1"))
+
+
 def test_the_target_is_the_profiles() -> None:
     target = target_of(profile("local_cpu"))
     assert (target.opset, target.ir_version) == (13, 7)

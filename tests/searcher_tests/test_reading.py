@@ -122,7 +122,7 @@ def test_status_of_a_finished_campaign(reading: Reading) -> None:
     assert reading.status("digits", 1e9) == {
         "campaign": "digits", "state": "done", "elapsed_s": 90.0, "remaining_s": 0.0,
         "trials": {"running": 0, "complete": 4, "pruned": 1, "failed": 1},
-        "priority": 0, "reason": None}
+        "priority": 0, "reason": None, "notes": []}
 
 
 def test_status_of_a_running_campaign_says_what_remains(tmp_path: Path) -> None:

@@ -16,21 +16,31 @@ class Enrolled:
     """The part of a client that tells of devices."""
 
     def devices(self) -> list[dict[str, Any]]:
-        return [{"name": "tx2-1", "profile": "local_cpu"}, {"name": "odd", "profile": None}]
+        old = {"runtimes": {"onnxruntime": {"onnxruntime": "1.10.0"}}}
+        return [{"name": "tx2-1", "profile": "jetson_tx2", "fingerprint": {}, "capabilities": old},
+                {"name": "odd", "profile": None, "fingerprint": {}, "capabilities": {}}]
 
 
 def found(**device: str) -> str:
     campaign = from_document({**SPEC, "devices": [device]})
     client: Any = Enrolled()
-    return profile_of(client, campaign).name
+    return profile_of(client, campaign)[0].name
 
 
 def test_the_profile_of_a_device() -> None:
     assert found(profile="local_cpu") == "local_cpu"
-    assert found(name="tx2-1") == "local_cpu"
+    assert found(name="tx2-1") == "jetson_tx2"
     for unknown in ({"name": "odd"}, {"name": "gone"}, {"profile": "none"}):
         with pytest.raises(UserError, match=f"Device '{next(iter(unknown.values()))}'"):
             found(**unknown)
+
+
+def test_what_a_device_reports_counts_before_its_profile() -> None:
+    campaign = from_document({**SPEC, "devices": [{"name": "tx2-1"}]})
+    client: Any = Enrolled()
+    device, notes = profile_of(client, campaign)
+    assert (device.opset, device.ir_version) == (15, 8)
+    assert len(notes) == 1 and notes[0].startswith("tx2-1: it reports ONNX Runtime 1.10.0")
 
 
 @pytest.mark.parametrize(("error", "code"), [

@@ -27,11 +27,13 @@ READING = {
     "front": ("front",), "front of": ("front", "digits", "--device", "local_cpu"),
     "show": ("show", "digits/1"), "show failed": ("show", "digits/4"),
     "status": ("status",), "strategies": ("strategies",), "doctor": ("doctor",),
+    "profiles": ("profiles",), "profiles of": ("profiles", "jetson_tx2"),
 }
 
 
 def words(name: str, data: Path) -> tuple[object, ...]:
-    return (*READING[name], *(() if name == "strategies" else ("--dir", data)))
+    nowhere = READING[name][0] in ("strategies", "profiles")
+    return (*READING[name], *(() if nowhere else ("--dir", data)))
 
 
 @pytest.mark.parametrize("name", READING)
@@ -52,6 +54,17 @@ def test_csv_of_every_reading_command(run: Run, data: Path, name: str) -> None:
 def test_tables_of_every_reading_command(run: Run, data: Path, name: str) -> None:
     answer = run(*words(name, data))
     assert answer.code == 0 and len(answer.out.splitlines()) >= 2
+
+
+def test_a_profile_tells_its_facts_with_their_sources(run: Run) -> None:
+    document = json.loads(run("profiles", "jetson_tx2", "--format", "json").out)
+    assert document["opset"] == 16 and document["rails"]["total"] == ["VDD_IN"]
+    rows = list(csv.DictReader(io.StringIO(run("profiles", "jetson_tx2", "--format", "csv").out)))
+    assert {row["fact"] for row in rows} == set(document["sources"])
+    assert all(row["source"] == document["sources"][row["fact"]] for row in rows)
+    assert "POM_5V_IN" in run("profiles").out
+    answer = run("profiles", "jetson_tx9")
+    assert answer.code == 1 and "Unknown device profile 'jetson_tx9'" in answer.err
 
 
 # -- front ---------------------------------------------------------------------------------------

@@ -57,6 +57,9 @@ def test_a_device_joins_by_the_line_and_leaves_by_command(
         row = shown(run, lab, "tx2")
         assert (row["state"], row["profile"]) == ("active", "jetson_tx2")
         assert "fake" in dict(row["capabilities"])["runtimes"]  # type: ignore[call-overload]
+        missing = "it offers fake, not the profile's runtime onnxruntime"
+        assert missing in row["contradictions"]  # type: ignore[operator]
+        assert f"tx2 (jetson_tx2): {missing}" in run("devices", "--dir", lab.directory).out
 
         assert run("device", "drain", "tx2", "--dir", lab.directory).out == "tx2: drained\n"
         assert shown(run, lab, "tx2")["state"] == "drained"

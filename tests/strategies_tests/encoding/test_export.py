@@ -21,7 +21,9 @@ def outputs(graph, inputs):
 
 
 @pytest.mark.parametrize("make", [lenet5, thin, Residual])
-@pytest.mark.parametrize("target", [Target(), Target(opset=11, ir_version=6)], ids=["13", "11"])
+@pytest.mark.parametrize("target", [
+    Target(), Target(opset=11, ir_version=6), Target(opset=16, ir_version=8)],
+    ids=["13", "11", "16"])
 def test_any_batch_gives_what_the_module_gives(make, target):
     model = make().eval()
     graph = export_onnx(model, INPUT, target)

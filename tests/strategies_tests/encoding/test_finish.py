@@ -57,7 +57,9 @@ def test_int8_files(tmp_path):
     assert gates.unquantized_convolutions(encoded.content) == []
 
 
-@pytest.mark.parametrize("target", [Target(), Target(opset=11, ir_version=6)], ids=["13", "11"])
+@pytest.mark.parametrize("target", [
+    Target(), Target(opset=11, ir_version=6), Target(opset=16, ir_version=8)],
+    ids=["13", "11", "16"])
 @pytest.mark.parametrize("make", [thin, Residual])
 def test_the_finished_file_is_a_valid_model_that_computes_the_same(make, target):
     model = shared(make().eval(), 5)

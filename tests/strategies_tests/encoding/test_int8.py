@@ -7,6 +7,7 @@ import torch
 
 from strategies.base import EncodingStrategy, StrategyError, Target
 from strategies.encoding import gates
+from strategies.encoding import int8 as int8_module
 from strategies.encoding.export import export_onnx
 from strategies.encoding.graph import constants
 from strategies.encoding.int8 import Int8, channel_scales
@@ -79,9 +80,46 @@ def test_old_targets_are_refused(tmp_path):
     assert caught.value.reason == "unsupported_target"
 
 
-def test_signed_activations(tmp_path):
-    graph = encode(thin(), tmp_path, Target(int8_activations="int8"))
-    assert np.uint8 not in {array.dtype.type for array in constants(graph.graph).values()}
+def test_a_device_without_int8_gets_none(tmp_path):
+    with pytest.raises(StrategyError, match="does not compute in int8") as caught:
+        encode(thin(), tmp_path, Target(number_formats=frozenset({"float32", "float16"})))
+    assert caught.value.reason == "unsupported_target"
+
+
+SIGNED = Target(opset=16, ir_version=8, int8_activations="int8")
+
+
+@pytest.mark.parametrize("make", [lenet5, thin, Residual])
+def test_signed_activations(make, tmp_path):
+    graph = encode(make().eval(), tmp_path, SIGNED)
+    values = constants(graph.graph)
+    assert np.uint8 not in {array.dtype.type for array in values.values()}
+    zero_points = [values[node.input[2]] for node in graph.graph.node
+                   if node.op_type.endswith("quantizeLinear") or node.op_type == "QuantizeLinear"]
+    assert zero_points and not any(array.any() for array in zero_points), "symmetric"
+    assert gates.convolutions_without_pairs(graph.graph) == []
+
+
+@pytest.mark.parametrize("target", [Target(), SIGNED], ids=["u8s8", "s8s8"])
+def test_a_convolution_outside_pairs_is_seen(target, tmp_path):
+    graph = encode(thin(), tmp_path, target)
+    assert gates.convolutions_without_pairs(graph.graph) == []
+    first = next(node for node in graph.graph.node if node.op_type == "Conv")
+    for lost in (0, 1):
+        broken = onnx.ModelProto()
+        broken.CopyFrom(graph)
+        next(n for n in broken.graph.node if n.op_type == "Conv").input[lost] = "input"
+        assert gates.convolutions_without_pairs(broken.graph) == [first.name or first.output[0]]
+    plain = export_onnx(thin(), INPUT, Target())
+    assert len(gates.convolutions_without_pairs(plain.graph)) == 2
+
+
+def test_a_signed_graph_that_no_runtime_can_fuse_is_refused(tmp_path, monkeypatch):
+    plain = export_onnx(thin(), INPUT, SIGNED)
+    monkeypatch.setattr(int8_module, "_quantize", lambda *arguments: plain)
+    with pytest.raises(StrategyError, match="2 convolutions are not enclosed") as caught:
+        encode(thin(), tmp_path, SIGNED)
+    assert caught.value.reason == "gate_unquantized"
 
 
 def test_the_graph_fits_the_target(tmp_path):

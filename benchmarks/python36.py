@@ -1,0 +1,161 @@
+"""The agent under a real Python 3.6 with the newest ONNX Runtime that has a wheel for it, from
+enrolment to measurements.
+
+    python -m benchmarks.python36
+
+An environment of its own is made in the user's cache folder the first time, with pip. The device
+enrols as a Jetson TX2; what it reports (another processor, ONNX Runtime 1.10) decides what is
+exported for it. Needs a Python 3.6: ``$PYTHON36``, pyenv's, or ``python3.6`` on the ``PATH``.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from agents.protocol import PROTOCOL_VERSION
+from benchmarks.agent import old_python
+from benchmarks.checks import Check, conclude, holds
+from benchmarks.old_runtime import outputs_now
+from benchmarks.tx2_files import TX2, files, format_of, pictures
+from profiles.schema import profile
+from searcher.artifacts import place_artifact
+from searcher.building import target_of
+from searcher.client import CoordinatorClient
+from searcher.datasets.sources import cache_folder
+from searcher.devices.reported import compared
+from searcher.job_flow import ENDED
+from searcher.measurement import parity, plan_of
+from searcher.measuring import measured_document, request_of
+from searcher.running import Tree, build_agent, tree
+
+PACKAGES = ("onnxruntime==1.10.0", "numpy==1.19.5")
+NAME = "python36"
+ENROL_S = 120.0
+ATTEMPTS = 8
+"""A busy machine is measured again so often."""
+
+OUTPUTS = """
+import sys, numpy, onnxruntime
+inputs = numpy.load(sys.argv[1])
+for path in sys.argv[2:]:
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    numpy.save(path + ".npy", session.run(None, {session.get_inputs()[0].name: inputs})[0])
+"""
+
+
+def environment() -> Path:
+    """An interpreter that has ``PACKAGES``."""
+    found = old_python()
+    if found is None:
+        raise SystemExit("There is no Python 3.6 here: set PYTHON36 to one, or: pyenv install 3.6")
+    folder = cache_folder() / "python36-onnxruntime-1.10.0"
+    python = folder / "bin" / "python"
+    try:
+        subprocess.run([python, "-c", "import onnxruntime, numpy"], check=True,
+                       capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        for command in ([found, "-m", "venv", "--clear", folder], [*pip, "pip==21.3.1"],
+                        [*pip, *PACKAGES]):
+            subprocess.run([str(word) for word in command], check=True)
+    return python
+
+
+def enrolled(grown: Tree, python: Path) -> dict[str, Any]:
+    """Start the agent under ``python``; its device as the coordinator shows it."""
+    archive = grown.directory / "agent.pyz"
+    build_agent(archive)
+    token = grown.client.create_enrolment(NAME, "agent", TX2)["token"]
+    file = grown.directory / "token"
+    file.write_text(token)
+    file.chmod(0o600)
+    grown.spawn("device", [
+        str(python), str(archive), "--coordinator", grown.client.url, "--token-file", str(file),
+        "--name", NAME, "--spool", str(grown.directory / "device"),
+        "--parent-pid", str(os.getpid())])
+    ends_s = time.monotonic() + ENROL_S
+    while time.monotonic() < ends_s:
+        for row in grown.client.devices():
+            if row["name"] == NAME:
+                return row
+        time.sleep(0.2)
+    raise SystemExit(f"The agent did not enrol within {ENROL_S:g} s; see {grown.directory}/logs.")
+
+
+def measured(client: CoordinatorClient, folder: Path, file: Path) -> dict[str, Any]:
+    """The document of ``fleetfront measure``; again while the machine is busy."""
+    content = file.read_bytes()
+    sha256 = place_artifact(folder / "artifacts", content).name
+    for _ in range(ATTEMPTS):
+        job = client.submit_job("measure", f"device:{NAME}",
+                                request_of(sha256, len(content), plan_of("quick")))
+        while job["state"] not in ENDED:
+            job = client.wait_job(job["job"], wait_s=2.0)
+        document = measured_document(file, job)
+        if document["verdict"] == "valid":
+            break
+    return document
+
+
+def alike(python: Path, made: list[Path], folder: Path) -> list[str]:
+    """Of each file, how the outputs of the old runtime differ from today's; empty is good."""
+    inputs = pictures(4).numpy()
+    np.save(folder / "inputs.npy", inputs)
+    subprocess.run([str(python), "-c", OUTPUTS, str(folder / "inputs.npy"), *map(str, made)],
+                   check=True, env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"})
+    old = [np.load(f"{file}.npy") for file in made]
+    differences = (parity(new.ravel().tolist(), other.ravel().tolist(), "float32")
+                   for new, other in zip(outputs_now(made, inputs), old, strict=True))
+    return [f"{file.name}: {why}" for file, why in zip(made, differences, strict=True) if why]
+
+
+def checks(python: Path, folder: Path) -> list[Check]:
+    with tree(folder, builders=0, agent=False) as grown:
+        row = enrolled(grown, python)
+        found = compared(profile(TX2), row["fingerprint"], row["capabilities"])
+        for told in found.contradictions:
+            print(f"{NAME}: {told}")
+        target = target_of(found.profile)
+        (folder / "files").mkdir()
+        made = files(target, folder / "files")
+        formats = sorted({format_of(file) for file in made.values()})
+        chosen = {name: file for name, file in made.items() if name.startswith("lenet5")}
+        documents = {name: measured(grown.client, folder, file) for name, file in chosen.items()}
+    for name, document in documents.items():
+        latency_s = document["values"]["latency_s"]
+        shown = "no quiet blocks" if latency_s is None else f"{latency_s * 1e6:.1f} us"
+        print(f"{name}: {document['verdict']}, {shown}")
+    valid = sum(document["verdict"] == "valid" for document in documents.values())
+    environments = [document["environment"] for document in documents.values()]
+    pythons = {environment["identity"]["python"] for environment in environments}
+    runtimes = {environment["runtime"]["onnxruntime"] for environment in environments}
+    differences = alike(python, list(made.values()), folder)
+    return [
+        holds("Python of the agent", {p.rpartition(".")[0] for p in pythons} == {"3.6"},
+              ", ".join(pythons), "3.6"),
+        holds("ONNX Runtime that measured", runtimes == {"1.10.0"}, ", ".join(runtimes), "1.10.0"),
+        holds("opset and IR version of the files", formats == [(15, 8)],
+              ", ".join(f"{opset}/{ir}" for opset, ir in formats), "15/8"),
+        holds(f"files measured, protocol {PROTOCOL_VERSION}", valid == len(documents),
+              f"{valid} of {len(documents)} valid", "all"),
+        holds("files that compute the same as today", not differences,
+              "; ".join(differences)[:300] or f"{len(made)} of {len(made)}", "all"),
+    ]
+
+
+def main() -> int:
+    argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0]).parse_args()
+    python = environment()
+    with tempfile.TemporaryDirectory(prefix="fleetfront-") as folder:
+        return conclude(checks(python, Path(folder)), "the agent under Python 3.6")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

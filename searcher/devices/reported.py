@@ -1,0 +1,131 @@
+"""What a device says of itself, against its profile: the device is believed, and every
+contradiction is told."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from typing import Any
+
+from profiles.schema import DeviceProfile, ProfileError, profile, runtime_limits
+from searcher.ledger.rows import DeviceRow
+
+LEAST_SHARE = 0.7
+"""Of the memory that a board is sold with, what Linux reports at least; the rest is reserved."""
+
+_MACHINES = {"x86_64": "uint8", "amd64": "uint8", "aarch64": "int8", "arm64": "int8",
+             "armv7l": "int8"}
+"""The activations of int8 files by processor: U8S8 on x86-64, S8S8 on ARM."""
+
+
+@dataclass(frozen=True)
+class Compared:
+    """``profile`` with what the device reported in place of what it contradicts."""
+
+    profile: DeviceProfile
+    contradictions: tuple[str, ...]
+
+
+def compared(
+    known: DeviceProfile, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+) -> Compared:
+    """What the agent told when it enrolled, against ``known``. What it did not tell, or told in a
+    form that cannot be read, changes nothing."""
+    said: list[str] = []
+    found = known
+    for look in (_board, _machine, _memory, _python):
+        found = look(found, fingerprint, said.append)
+    return Compared(_runtime(found, capabilities, said.append), tuple(said))
+
+
+def contradictions(
+    name: str | None, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+) -> list[str]:
+    """Of a device that is enrolled with the profile ``name``; none without one."""
+    if name is None:
+        return []
+    try:
+        known = profile(name)
+    except ProfileError as error:
+        return [str(error)]
+    return list(compared(known, fingerprint, capabilities).contradictions)
+
+
+def warnings(device: str, row: DeviceRow) -> list[str]:
+    """The contradictions of an enrolled device as sentences."""
+    return [f"Device {device!r} contradicts its profile {row.profile!r}: {told}."
+            for told in contradictions(row.profile, row.fingerprint, row.capabilities)]
+
+
+Say = Callable[[str], None]
+
+
+def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+    board = fingerprint.get("board")
+    if known.boards and isinstance(board, str) and board:
+        if not any(fnmatchcase(board.lower(), pattern.lower()) for pattern in known.boards):
+            say(f"it reports the board {board[:100]!r}; {known.name} is for "
+                f"{' or '.join(known.boards)}")
+    return known
+
+
+def _machine(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+    machine = fingerprint.get("machine")
+    if known.machine is None or not isinstance(machine, str) or machine in ("", known.machine):
+        return known
+    activations = known.int8_activations
+    if activations is not None:
+        activations = _MACHINES.get(machine.lower(), activations)
+    say(f"it reports a {machine[:40]} processor, the profile says {known.machine}" + (
+        f"; int8 files get {activations} activations" if activations else ""))
+    return replace(known, machine=machine, int8_activations=activations)
+
+
+def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+    memory = fingerprint.get("memory_bytes")
+    if isinstance(memory, bool) or not isinstance(memory, int) or memory <= 0:
+        return known
+    sold = known.memory_bytes
+    if sold and not any(LEAST_SHARE * size <= memory <= size for size in sold):
+        say(f"it reports {memory / 2**30:.1f} GiB of memory, the profile says "
+            f"{' or '.join(f'{size / 2**30:g}' for size in sold)} GiB")
+    return replace(known, memory_bytes=(memory,))
+
+
+def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+    version = fingerprint.get("python")
+    if known.python is None or not isinstance(version, str) or not version:
+        return known
+    short = ".".join(version.split(".")[:2])
+    if short != known.python:
+        say(f"its agent runs on Python {short[:20]}, the profile says {known.python}")
+    return replace(known, python=short)
+
+
+def _runtime(known: DeviceProfile, capabilities: Mapping[str, Any], say: Say) -> DeviceProfile:
+    """The limits of the ONNX Runtime that it has. A profile without a version of its own says
+    what is exported for any, and only an older one than that counts."""
+    runtimes = capabilities.get("runtimes")
+    if not isinstance(runtimes, Mapping) or not runtimes:
+        return known
+    versions = runtimes.get(known.runtime)
+    if not isinstance(versions, Mapping):
+        say(f"it offers {', '.join(sorted(map(str, runtimes)))[:100]}, not the profile's runtime "
+            f"{known.runtime}")
+        return known
+    version = versions.get("onnxruntime")
+    if not isinstance(version, str):
+        return known
+    try:
+        opset, ir_version = runtime_limits(version)
+    except ProfileError as error:
+        say(f"{error} The profile's limits are kept.")
+        return known
+    if known.opset is not None and known.ir_version is not None:
+        if known.runtime_version is None:
+            opset, ir_version = min(opset, known.opset), min(ir_version, known.ir_version)
+        if (opset, ir_version) != (known.opset, known.ir_version):
+            expected = known.runtime_version or "a newer one"
+            say(f"it reports ONNX Runtime {version}, the profile says {expected}: files for it "
+                f"have at most opset {opset} and IR {ir_version}, not {known.opset} and "
+                f"{known.ir_version}")
+    return replace(known, runtime_version=version, opset=opset, ir_version=ir_version)

@@ -1,0 +1,23 @@
+"""A device that lacks a number format gets no strategy that needs it, and the reason is known."""
+
+from searcher.campaign import from_document
+from searcher.space import Space, left_out
+from searcher.zoo.lenet import lenet5
+from strategies.layers import layers_of
+from tests.searcher_tests.devices.laboratory import SPEC
+
+FLOATS, ALL = frozenset({"float32", "float16"}), frozenset({"float32", "int8"})
+
+
+def test_int8_is_left_out_of_the_space_of_a_device_without_it() -> None:
+    layers = layers_of(lenet5())
+    for search in ({}, {"strategies": ["int8", "svd"]}):
+        campaign = from_document({**SPEC, "search": search})
+        with_it, without = (Space.of(campaign, layers, formats) for formats in (ALL, FLOATS))
+        assert "model.int8.on" in with_it.formats and without.formats == []
+        assert left_out(campaign, FLOATS) == {"int8": {"int8"}}
+        assert left_out(campaign, ALL) == {}
+
+
+def test_what_the_campaign_does_not_ask_for_is_not_left_out() -> None:
+    assert left_out(from_document({**SPEC, "search": {"strategies": ["svd"]}}), FLOATS) == {}
