@@ -97,6 +97,8 @@ def _quantize(
         QuantType.QUInt8 if target.int8_activations == "uint8" else QuantType.QInt8)
     prepared = ModelProto()
     prepared.CopyFrom(graph)
+    tidy(prepared)
+    overrides = _overrides(prepared)
     # Tells the quantizer that its own pre-processing, which adds opset imports that ONNX Runtime
     # 1.11 refuses, is not wanted; without it, it warns.
     onnx.helper.set_model_props(prepared, {"onnx.quant.pre_process": "onnxruntime.quant"})
@@ -107,7 +109,7 @@ def _quantize(
             quant_format=QuantFormat.QDQ, calibrate_method=CalibrationMethod.MinMax,
             per_channel=True, activation_type=activations, weight_type=QuantType.QInt8,
             extra_options={
-                "TensorQuantOverrides": _overrides(graph),
+                "TensorQuantOverrides": overrides,
                 "ActivationSymmetric": target.int8_activations == "int8",
             },
         )

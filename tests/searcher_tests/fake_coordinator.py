@@ -266,5 +266,7 @@ TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
           "int8_activations": "uint8"}
 
 
-def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1) -> Search:
-    return Search(client, spec, "fake", sampling, TARGET, threads, now_s=lambda: client.now_s)
+def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
+              notes: Sequence[str] = ()) -> Search:
+    return Search(client, spec, "fake", sampling, TARGET, threads, now_s=lambda: client.now_s,
+                  notes=notes)

@@ -12,6 +12,7 @@ from searcher.requests import Requests
 from searcher.sampling import Sampling
 from searcher.search import POOL, SAVE_EVERY_S
 from searcher.space import Space
+from searcher.standing import flat, standing
 from searcher.windows import ATTEMPTS, LOOKS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
@@ -36,6 +37,18 @@ def ran(names: tuple[str, ...], script: dict[str, Fate] | None = None,
     client, sampling = FakeCoordinator(spec.as_dict(), dict(script or {})), Scripted(*names)
     search_of(client, sampling, spec).run()
     return client, sampling, {row["steps"][0]["strategy"]: row for row in client.rows}
+
+
+def test_what_is_noted_of_the_device_stands_in_the_status() -> None:
+    spec = campaign()
+    client = FakeCoordinator(spec.as_dict(), {})
+    search_of(client, Scripted("a"), spec, notes=["int8 is left out: it has none"]).run()
+    row = {"name": "c", "state": "done", "baseline": client.baseline, "started_s": 1.0,
+           "created_s": 0.0, "ended_s": 2.0, "priority": 0, "reason": None}
+    document = standing(row, {}, spec.budget, 3.0)
+    assert document["notes"] == ["int8 is left out: it has none"]
+    assert flat(document)["notes"] == "int8 is left out: it has none"
+    assert standing({**row, "baseline": None}, {}, spec.budget, 3.0)["notes"] == []
 
 
 def names_of(client: FakeCoordinator, kind: str) -> list[str]:

@@ -70,6 +70,19 @@ def test_submit_pause_resume_cancel(run: Run, client: CoordinatorClient, file: P
     assert refused.code == 1 and "is cancelled" in refused.err and "resume" in refused.err
 
 
+def test_submitting_warns_of_a_device_that_contradicts_its_profile(
+    run: Run, client: CoordinatorClient, lab: Laboratory, file: Path
+) -> None:
+    assert run("submit", file).err == ""
+    token, _ = lab.coordinator.roster.invite("bench-1", "agent", "jetson_tx2", 60.0)
+    lab.coordinator.enrol(token, "bench-1", {"machine": "x86_64"}, {})
+    answer = run("submit", file)
+    assert answer.out == "digits: queued, priority 0\n"
+    assert answer.err.startswith(
+        "warning: Device 'bench-1' contradicts its profile 'jetson_tx2': it reports a x86_64")
+    assert len(answer.err.splitlines()) == 1
+
+
 def test_what_a_daemon_refuses(run: Run, client: CoordinatorClient, file: Path) -> None:
     file.write_text(CAMPAIGN.replace("lenet5-mnist", "os:abort"))
     assert "fleetfront serve --tasks" in run("submit", file).err

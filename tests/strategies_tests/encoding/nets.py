@@ -1,6 +1,7 @@
 """Small networks with random weights for the tests of the encoding stage."""
 
 import torch
+from onnx import ModelProto, helper
 from torch import Tensor, nn
 
 
@@ -39,6 +40,18 @@ class Residual(nn.Module):
         x = self.first(x)
         x = torch.relu(x + self.second(x))
         return self.last(self.pool(x).flatten(1))
+
+
+def as_exporters_leave_it(graph: ModelProto) -> ModelProto:
+    """The graph with every bias read through Identity and an import that no node uses."""
+    raw = ModelProto()
+    raw.CopyFrom(graph)
+    for node in [node for node in raw.graph.node if node.op_type in ("Conv", "Gemm")]:
+        copied = helper.make_node("Identity", [node.input[2]], [f"{node.input[2]}~copy"])
+        raw.graph.node.insert(0, copied)
+        node.input[2] = copied.output[0]
+    raw.opset_import.append(helper.make_opsetid("ai.onnx.ml", 5))
+    return raw
 
 
 def weighted(model: nn.Module) -> dict[str, nn.Module]:

@@ -12,6 +12,7 @@ from strategies.encoding.graph import constants
 from strategies.encoding.int8 import Int8
 from tests.strategies_tests.encoding.nets import (
     Residual,
+    as_exporters_leave_it,
     lenet5,
     on_int8_grid,
     shared,
@@ -92,6 +93,13 @@ def test_the_metadata_of_clustering_does_not_reach_the_file():
     encoded = finish(graph, Target())
     assert len(graph.metadata_props) == 1
     assert b"fleetfront" not in encoded.content
+
+
+def test_identities_and_stray_imports_do_not_reach_the_file():
+    clean = export_onnx(thin(), INPUT, Target())
+    graph = onnx.load_model_from_string(finish(as_exporters_leave_it(clean), Target()).content)
+    assert [entry.domain for entry in graph.opset_import] == [""]
+    assert "Identity" not in {node.op_type for node in graph.graph.node}
 
 
 def test_a_decoder_that_stays_in_the_graph_is_refused(monkeypatch):

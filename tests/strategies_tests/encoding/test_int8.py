@@ -11,7 +11,13 @@ from strategies.encoding import int8 as int8_module
 from strategies.encoding.export import export_onnx
 from strategies.encoding.graph import constants
 from strategies.encoding.int8 import Int8, channel_scales
-from tests.strategies_tests.encoding.nets import Residual, lenet5, on_int8_grid, thin
+from tests.strategies_tests.encoding.nets import (
+    Residual,
+    as_exporters_leave_it,
+    lenet5,
+    on_int8_grid,
+    thin,
+)
 
 INPUT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 CALIBRATION = torch.rand(70, 1, 28, 28, generator=torch.Generator().manual_seed(1))
@@ -42,6 +48,15 @@ def test_every_convolution_runs_in_int8(make, tmp_path, caplog):
     with torch.no_grad():
         plain = model(inputs).numpy()
     assert np.abs(coded - plain).max() < 0.05 * np.abs(plain).max() + 0.02
+
+
+def test_identities_and_stray_imports_do_not_keep_it_in_float(tmp_path):
+    clean = export_onnx(lenet5(), INPUT, Target())
+    raw = as_exporters_leave_it(clean)
+    made = [Int8().encode(graph, CALIBRATION, Target(), tmp_path).SerializeToString()
+            for graph in (raw, clean)]
+    found = [gates.load(content).operators for content in made]
+    assert found[0] == found[1] and found[0]["QLinearConv"] == 2
 
 
 def test_a_float_convolution_is_seen():
