@@ -9,12 +9,14 @@ import argparse
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, TextIO
+from typing import Any, Callable, Dict, List, NamedTuple, Sequence, TextIO
 
 from agents.capabilities import capabilities
 from agents.environment import identity, state, throttle_count
 from agents.files import SpoolInUse, lock_folder
 from agents.link import Link, LinkError, Refused, Trust, fingerprint_named
+from agents.meters import METERS
+from agents.meters.base import Meter
 from agents.spool import check_writable, read_secret
 from agents.sysfs import Tree
 from agents.update import own_archive, user_name
@@ -59,8 +61,7 @@ def examined(options: argparse.Namespace, spool: str, tree: Tree) -> List[Findin
         Finding("python", "ok", "{}, {}".format(who["python"], sys.executable)),
         *runtimes(able, options.runtime_python),
         spool_folder(spool), enrolment(spool, options.name), limits(), clock(),
-        *(Finding(name + " meter", "ok" if answer == "ok" else "lacks", answer)
-          for name, answer in able["meters"].items()),
+        *meter_findings([meter() for meter in METERS]),
         governor(tree), temperature(tree), throttling(tree), permissions(tree), updating()]
     if options.coordinator:
         found.append(coordinator(options, spool))
@@ -75,6 +76,17 @@ def runtimes(able: Dict[str, Any], python: str) -> List[Finding]:
             "--runtime-python ~/fleetfront/bin/python".format(python))
     return found + [Finding(name, "MISSING", problem, mend)
                     for name, problem in able["missing"].items()]
+
+
+def meter_findings(meters: Sequence[Meter]) -> List[Finding]:
+    """What each can read, or why it cannot."""
+    found = []
+    for meter in meters:
+        problem = meter.problem()
+        text = problem or ", ".join(one.name for one in meter.read())
+        found.append(Finding(meter.name + " meter", "lacks" if problem else "ok", text,
+                             meter.mend() if problem else ""))
+    return found
 
 
 def spool_folder(folder: str) -> Finding:

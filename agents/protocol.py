@@ -165,6 +165,26 @@ class MeasurePayload(NamedTuple):
     attempt: int = 1
 
 
+class Rail(NamedTuple):
+    """What a meter says of one power or energy that may be integrated; it never changes.
+
+    ``name`` ends in ``unit``: a power (W, mW, uW) or a counter of energy (J, mJ, uJ). ``covers``
+    is what draws it: board, cpu, gpu, memory or other. ``role``: ``total`` is used alone; where no
+    rail covers the board, an ``addend`` is added to the others; a ``part`` is inside another rail,
+    or nobody documents that it is not, and is never added. ``update_s`` is the period that the
+    meter claims, None where it claims none; ``wraps_at`` the range of a counter that wraps.
+    """
+
+    name: str
+    unit: str
+    source: str
+    covers: str
+    role: str
+    averaging: str
+    update_s: Optional[float] = None
+    wraps_at: Optional[float] = None
+
+
 class Blocks(NamedTuple):
     """Medians of the blocks in seconds per call; the three lists are equally long."""
 
@@ -206,6 +226,7 @@ CHOICES: Dict[Tuple[type, str], Tuple[str, ...]] = {
     (HeartbeatAnswer, "verdict"): ("continue", "cancel"),
     (ResultEnvelope, "state"): ("done", "failed"),
     (Measured, "verdict"): ("valid", "invalid", "failed"),
+    (Rail, "role"): ("total", "addend", "part"),
 }
 
 

@@ -4,5 +4,6 @@ from typing import Tuple, Type
 
 from agents.meters.base import Meter
 from agents.meters.memory import MemoryMeter
+from agents.meters.nvml import NvmlMeter
 
-METERS: Tuple[Type[Meter], ...] = (MemoryMeter,)
+METERS: Tuple[Type[Meter], ...] = (MemoryMeter, NvmlMeter)

@@ -1,6 +1,8 @@
 """What a meter is. "No meter" is an answer: ``problem`` says why and how to mend it."""
 
-from typing import List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional, Sequence
+
+from agents.protocol import Rail
 
 
 class MeterError(Exception):
@@ -8,7 +10,8 @@ class MeterError(Exception):
 
 
 class Reading(NamedTuple):
-    """``name`` ends in its unit (``peak_bytes``, ``VDD_IN_mw``); ``source``: where it came from."""
+    """``name`` ends in its unit (``peak_bytes``, ``VDD_IN_mw``); ``source``: where it came from.
+    A value that could not be read this once is NaN."""
 
     name: str
     value: float
@@ -25,6 +28,10 @@ class Meter:
         """None when it can be read; otherwise the cause and the mend in one sentence."""
         raise NotImplementedError
 
+    def mend(self) -> str:
+        """The command that mends the problem; empty where none does."""
+        return ""
+
     def readings(self) -> List[Reading]:
         """At least one reading, always the same names in the same order. Called when
         ``problem`` is None."""
@@ -36,3 +43,21 @@ class Meter:
         if trouble is not None:
             raise MeterError(trouble)
         return self.readings()
+
+
+class PowerMeter(Meter):
+    """A meter some of whose readings are powers or counters of energy."""
+
+    def rails(self) -> List[Rail]:
+        """One for each such reading, under its name and in its order. Called when ``problem`` is
+        None."""
+        raise NotImplementedError
+
+    def rail_values(self) -> Sequence[float]:
+        """The values of ``rails``, in their order and nothing else: what is polled."""
+        wanted = [rail.name for rail in self.rails()]
+        values = {one.name: one.value for one in self.readings()}
+        return [values[name] for name in wanted]
+
+    def close(self) -> None:
+        """Gives back what reading took; it may be read again afterwards."""

@@ -9,6 +9,7 @@ import pytest
 from agents import doctor
 from agents.__main__ import main
 from agents.files import lock_folder
+from agents.meters import METERS
 from agents.spool import Secret, write_secret
 from agents.sysfs import Tree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator
@@ -43,8 +44,8 @@ def test_it_names_everything_that_matters(capsys, words):
     code, found = said(capsys, words)
     assert code == 0
     assert list(found) == ["device", "python", "fake", "spool", "enrolment", "limits", "clock",
-                           "memory meter", "clocks", "temperature", "throttling", "permissions",
-                           "updates"]
+                           *(meter.name + " meter" for meter in METERS),
+                           "clocks", "temperature", "throttling", "permissions", "updates"]
     assert {found[name][0] for name in ("device", "python", "fake", "spool", "limits")} == {"ok"}
     assert found["enrolment"] == (
         "lacks", "not enrolled from this folder yet",

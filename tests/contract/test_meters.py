@@ -8,15 +8,19 @@ from agents.meters import METERS
 from agents.meters.base import Meter, MeterError, Reading
 from agents.meters.fake import FakeMeter
 from agents.meters.memory import MemoryMeter
+from agents.meters.nvml import NvmlMeter
+from tests.agents_tests.fake_nvml import FakeNvml
 
 TREES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sysfs")
 WORKING = {
     "memory": lambda: MemoryMeter(os.path.join(TREES, "two_cores")),
     "fake": lambda: FakeMeter([1.0, 2.5]),
+    "nvml": lambda: NvmlMeter(FakeNvml().load),
 }
 BROKEN = {
     "memory": lambda: MemoryMeter(os.path.join(TREES, "no_such_board")),
     "fake": lambda: FakeMeter(broken="the script is empty: give it values"),
+    "nvml": lambda: NvmlMeter(FakeNvml(gpus=0).load),
 }
 
 
