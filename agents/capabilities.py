@@ -3,8 +3,10 @@
 from typing import Any, Dict, List
 
 from agents.children import ProcessChild, StartChild
+from agents.energy_window import offered
 from agents.jobs import KINDS
 from agents.meters import METERS
+from agents.meters.base import PowerMeter
 from agents.runner import LISTEN_S, START_LIMIT_S
 
 
@@ -30,16 +32,24 @@ def runtime_versions(runtime: str, start_child: StartChild) -> Dict[str, Any]:
 
 
 def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
-    """What the agent tells when it enrols. Starts every runtime once, which takes seconds."""
+    """What the agent tells when it enrols. Starts every runtime once, which takes seconds.
+    ``energy`` says for ``cpu`` and ``gpu``: ok, or why no meter tells it."""
     def start(runtime: str, request: Dict[str, Any]) -> ProcessChild:
         return ProcessChild(runtime, request, python)
 
     found = {name: runtime_versions(name, start) for name in runtimes}
+    meters = [meter() for meter in METERS]
+    problems = {meter.name: meter.problem() or "ok" for meter in meters}
+    energy = offered([meter for meter in meters if isinstance(meter, PowerMeter)])
+    for meter in meters:
+        if isinstance(meter, PowerMeter):
+            meter.close()
     return {
         "kinds": list(KINDS),
         "runtimes": {name: versions for name, versions in found.items()
                      if "problem" not in versions},
         "missing": {name: versions["problem"] for name, versions in found.items()
                     if "problem" in versions},
-        "meters": {meter.name: meter().problem() or "ok" for meter in METERS},
+        "meters": problems,
+        "energy": energy,
     }

@@ -17,7 +17,6 @@ from agents.protocol import Rail
 Window = Tuple[float, float]
 IDLE_UPDATES = 20
 """An idle window may be shorter: power moves little there."""
-PARTS_OF_A_BOARD = ("cpu", "gpu", "memory", "other")
 
 
 class Choice(NamedTuple):
@@ -54,15 +53,18 @@ class Energy(NamedTuple):
 def choose(rails: Sequence[Rail], draws: str = "board") -> Choice:
     """Which rails tell the energy of what ``draws`` it: cpu, gpu, or anything (``board``).
 
-    A total of the board is used alone. Otherwise all addends, which must include what draws.
-    Raises Refused with what is missing.
+    A total of the board is used alone. Otherwise all addends, each name once (two meters may read
+    the same sensor), which must include what draws. Raises Refused with what is missing.
     """
     for place, rail in enumerate(rails):
         if rail.role == "total" and rail.covers == "board":
             return Choice([place], rail.name)
-    addends = [place for place, rail in enumerate(rails) if rail.role == "addend"]
+    addends: List[int] = []
+    for place, rail in enumerate(rails):
+        if rail.role == "addend" and rail.name not in [rails[one].name for one in addends]:
+            addends.append(place)
     covered = {rails[place].covers for place in addends}
-    if not addends or (draws != "board" and draws not in covered):
+    if not addends or (draws in ("cpu", "gpu") and not covered & {draws, "board"}):
         raise Refused("no meter: nothing here tells the energy of the {}{}".format(
             draws, ", only {}".format(", ".join(sorted(covered))) if covered else ""))
     names = [rails[place].name for place in addends]

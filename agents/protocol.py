@@ -12,7 +12,8 @@ Every refusal is ``ErrorAnswer``. Seconds end in ``_s``; durations, never points
 
 A field with a default may be absent. Unknown fields are ignored, so that version N may add a
 field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
-without a new number, ``Lease.transfer_s``, ``Heartbeat.phase`` and ``X-Agent-Sha256``.
+without a new number, ``Lease.transfer_s``, ``Heartbeat.phase`` and ``X-Agent-Sha256``;
+``MeasurePlan.energy_s`` and ``idle_s``, ``Measured.energy``.
 """
 
 import base64
@@ -150,6 +151,8 @@ class MeasurePlan(NamedTuple):
     warmup_s: float
     memory: bool = False
     processes: int = 1
+    energy_s: float = 0.0
+    idle_s: float = 0.0
 
 
 class MeasurePayload(NamedTuple):
@@ -185,6 +188,46 @@ class Rail(NamedTuple):
     wraps_at: Optional[float] = None
 
 
+class RailTrace(NamedTuple):
+    """Every poll of one rail: ``times`` packs nanoseconds since the first poll of the job
+    (``unpack_samples``), ``values`` its figures in its unit (``unpack_values``)."""
+
+    meter: str
+    rail: Rail
+    times: str
+    values: str
+
+
+class EnergyMeasured(NamedTuple):
+    """A window in which the candidate ran alone. Energies are joules per call, powers watts;
+    ``_error_`` is a half width. ``problem`` is why there are no figures, ``idle_problem`` why there
+    is no net energy. ``covers`` names the rails that were used; the windows are seconds since the
+    first poll, [start, end] each, empty where there was none."""
+
+    problem: str
+    covers: str = ""
+    calls: int = 0
+    load: List[float] = []
+    idle_before: List[float] = []
+    idle_after: List[float] = []
+    updates: int = 0
+    update_s: Optional[float] = None
+    power_w: Optional[float] = None
+    power_error_w: Optional[float] = None
+    gross_j: Optional[float] = None
+    gross_error_j: Optional[float] = None
+    net_j: Optional[float] = None
+    net_error_j: Optional[float] = None
+    idle_before_w: Optional[float] = None
+    idle_after_w: Optional[float] = None
+    edge_j: Optional[float] = None
+    quantisation_j: Optional[float] = None
+    sampling_j: Optional[float] = None
+    idle_drift_j: Optional[float] = None
+    idle_problem: str = ""
+    rails: List[RailTrace] = []
+
+
 class Blocks(NamedTuple):
     """Medians of the blocks in seconds per call; the three lists are equally long."""
 
@@ -209,6 +252,7 @@ class Measured(NamedTuple):
     provider: str
     memory_bytes: Optional[int] = None
     memory_baseline_bytes: Optional[int] = None
+    energy: Optional[EnergyMeasured] = None
 
 
 class MeasureResult(NamedTuple):
@@ -325,6 +369,27 @@ def unpack_samples(text: str) -> List[int]:
                                                           validate=True)))
     except (binascii.Error, zlib.error, ValueError) as error:
         raise ProtocolError("Samples cannot be unpacked ({}): {}".format(
+            error, _short(text))) from None
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tolist()
+
+
+def pack_values(values: Iterable[float]) -> str:
+    """``base64(zlib(little-endian float64))``; NaN stays NaN."""
+    packed = array("d", values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return base64.b64encode(zlib.compress(packed.tobytes(), 6)).decode("ascii")
+
+
+def unpack_values(text: str) -> List[float]:
+    """What ``pack_values`` packed; ``""`` is none. Raises ProtocolError."""
+    packed = array("d")
+    try:
+        packed.frombytes(zlib.decompress(base64.b64decode(text, validate=True)) if text else b"")
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ProtocolError("Values cannot be unpacked ({}): {}".format(
             error, _short(text))) from None
     if sys.byteorder == "big":
         packed.byteswap()

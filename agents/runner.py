@@ -8,7 +8,8 @@
     c2 kills child 1:   failed ["crashed: signal 11"];  child 2 does the rest anew: R c1 c3 .. cN
     c2 says nothing:    failed ["timeout"];             child 2 likewise
     processes = k       k such children one after another, their blocks pooled
-    memory              then one more child for each candidate, which is alone in it
+    memory, energy      then one more child each for every candidate, which is alone in it; while it
+                        has its energy measured the parent polls the meters (energy_window.py)
 
 Whom to blame is in memory shared with the child. When the reference dies where it is alone (when
 opened, always first), the job has failed. When it dies later, a candidate may have broken it: the
@@ -20,11 +21,13 @@ The parent sleeps in ``select`` meanwhile and wakes five times a second.
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
 
 from agents.children import Child, StartChild
+from agents.energy_window import EnergyWindow
 from agents.files import NO_SPACE
 from agents.pairing import Level, Series, judge, level_of, quiet, share
 from agents.position import NOBODY
 from agents.protocol import (
     Blocks,
+    EnergyMeasured,
     Measured,
     MeasurePayload,
     MeasureResult,
@@ -82,6 +85,7 @@ def measure(
     clock: Callable[[], float],
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda share_done: None,
+    energy_window: Callable[[], EnergyWindow] = EnergyWindow,
 ) -> MeasureResult:
     """Runs one job of kind ``measure``.
 
@@ -90,7 +94,7 @@ def measure(
     Raises MeasurementFailed, Cancelled, and ProtocolError for a payload that is none.
     """
     asked = payload if isinstance(payload, MeasurePayload) else decode(MeasurePayload, payload)
-    return _Measurement(asked, paths, start_child, clock, cancelled, progress).run()
+    return _Measurement(asked, paths, start_child, clock, cancelled, progress, energy_window).run()
 
 
 def step_limit_s(max_s: float, size_bytes: int) -> float:
@@ -101,7 +105,8 @@ def step_limit_s(max_s: float, size_bytes: int) -> float:
 class _Measurement:
     def __init__(self, payload: MeasurePayload, paths: Mapping[str, str], start_child: StartChild,
                  clock: Callable[[], float], cancelled: Callable[[], bool],
-                 progress: Callable[[float], None]) -> None:
+                 progress: Callable[[float], None],
+                 energy_window: Callable[[], EnergyWindow]) -> None:
         self._payload = payload
         self._files = [payload.reference, *payload.candidates]
         self._paths = [paths[one.sha256] for one in self._files]
@@ -113,21 +118,44 @@ class _Measurement:
         self._opened: Dict[int, Opened] = {}
         self._series: Dict[int, Series] = {}
         self._memory: Dict[int, Memory] = {}
+        self._energy: Dict[int, EnergyMeasured] = {}
+        self._energy_window = energy_window
+        self._window: Optional[EnergyWindow] = None
         self._reference_s: List[float] = []
         self._versions: Dict[str, Any] = {}
 
     def run(self) -> MeasureResult:
         plan = self._payload.plan
-        steps = plan.processes + (len(self._payload.candidates) if plan.memory else 0)
+        alone = [mode for mode, asked in (("memory", plan.memory), ("energy", plan.energy_s > 0))
+                 if asked]
+        steps = plan.processes + len(self._payload.candidates) * len(alone)
         singly = False
         for process in range(plan.processes):
             singly = self._one_process(singly)
             self._progress((process + 1) / steps)
-        if plan.memory:
-            for place, index in enumerate(self._alive()):
-                self._attend("memory", [index])
-                self._progress((plan.processes + place + 1) / steps)
+        done = plan.processes
+        for mode in alone:
+            for index in self._alive():
+                self._alone(mode, index)
+                done += 1
+                self._progress(done / steps)
         return self._result()
+
+    def _alone(self, mode: str, index: int) -> None:
+        if mode != "energy":
+            self._attend(mode, [index])
+            return
+        self._window = self._energy_window()
+        try:
+            opened = self._opened.get(index)
+            problem = self._window.problem(opened.provider if opened else "")
+            if problem is not None:
+                self._energy[index] = EnergyMeasured(problem)
+            else:
+                self._attend(mode, [index])
+        finally:
+            self._window.close()
+            self._window = None
 
     def _one_process(self, singly: bool) -> bool:
         """Every candidate once through the rounds; returns whether they go one by one now."""
@@ -189,7 +217,9 @@ class _Measurement:
         while True:
             if self._cancelled():
                 raise Cancelled()
-            event = child.next_event(LISTEN_S)
+            if self._window is not None:
+                self._window.poll()
+            event = child.next_event(self._window.period_s if self._window else LISTEN_S)
             if event is not None:
                 since = self._clock()
                 ending = self._take(event)
@@ -232,6 +262,10 @@ class _Measurement:
         elif kind == "memory":
             self._memory[int(event["index"])] = Memory(
                 int(event["peak_bytes"]), int(event["baseline_bytes"]))
+        elif kind == "energy" and self._window is not None:
+            self._window.poll()
+            index = int(event["index"])
+            self._energy[index] = self._window.measured(event, self._opened[index].provider)
         elif kind == "broken":
             return Ending(str(event["reason"]), NOBODY, False)
         elif kind == "end":
@@ -281,4 +315,5 @@ class _Measurement:
             sample_blocks=series.calls_per_block, outputs=outputs,
             provider=opened.provider if opened else "",
             memory_bytes=memory.peak_bytes if memory else None,
-            memory_baseline_bytes=memory.baseline_bytes if memory else None)
+            memory_baseline_bytes=memory.baseline_bytes if memory else None,
+            energy=self._energy.get(index))

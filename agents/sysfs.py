@@ -21,6 +21,10 @@ class Tree:
         # Device-tree strings end in a NUL byte.
         return content.decode("utf-8", "replace").strip("\0 \t\r\n") or None
 
+    def is_there(self, path: str) -> bool:
+        """Whether the file exists, readable or not."""
+        return os.path.lexists(os.path.join(self.root, path.lstrip("/")))
+
     def integer(self, path: str) -> Optional[int]:
         text = self.text(path)
         try:

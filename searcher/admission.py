@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from profiles import schema
+from searcher.energy import check_meters
 from searcher.errors import UserError, nearest
 from searcher.ledger.rows import DeviceRow
 from searcher.tasks.names import TASKS
@@ -49,6 +50,9 @@ class Admission:
             )
         if self.enrolled_only:
             _check_enrolled(campaign, name, devices)
+        for device in devices:
+            if device.name == name and device.state != "removed":
+                check_meters(campaign, device)
 
 
 def _check_enrolled(campaign: "Campaign", name: str, devices: Sequence[DeviceRow]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from searcher.energy import figures, lacking
 from searcher.errors import BuildError
 from searcher.job_flow import JobFlow, entry_of
 from searcher.measurement import wilson
@@ -66,9 +67,11 @@ def _measure(flow: JobFlow, requests: Requests, build: Mapping[str, Any]) -> Map
     for attempt in range(1, ATTEMPTS + 1):
         payload = requests.measure(build, [build], longer, attempt)
         entry = entry_of(flow.wait_for("measure", payload, PRIORITY), build["sha256"])
-        if entry["verdict"] == "valid":
+        without = lacking(entry.get("summary"), (o.name for o in requests.campaign.objectives))
+        if entry["verdict"] == "valid" and without is None:
             return entry
-    raise BuildError(f"The baseline could not be measured: {', '.join(entry['reasons'])}.",
+    reasons = [*entry["reasons"], *([without] if without else [])]
+    raise BuildError(f"The baseline could not be measured: {', '.join(reasons)}.",
                      "baseline_not_measured")
 
 
@@ -76,13 +79,15 @@ def _figures(build: Mapping[str, Any], evaluation: Mapping[str, Any],
              entry: Mapping[str, Any]) -> dict[str, Any]:
     level = entry["quiet_level_s"]
     hits = round(evaluation["value"] * evaluation["n"])
+    energy, energy_intervals = figures(entry.get("summary"))
     return {
         "quiet_level_s": level, "measurement": entry.get("measurement"),
         "values": {"accuracy": evaluation["value"], "accuracy_drop": 0.0, "latency_ratio": 1.0,
                    "latency_s": level, "file_bytes": build["file_bytes"],
-                   "macs": build["report"]["macs"]},
+                   "macs": build["report"]["macs"], **energy},
         "intervals": {"accuracy": list(wilson(hits, evaluation["n"])),
-                      "latency_s": [level * entry["ratio_low"], level * entry["ratio_high"]]},
+                      "latency_s": [level * entry["ratio_low"], level * entry["ratio_high"]],
+                      **energy_intervals},
     }
 
 

@@ -7,13 +7,14 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from searcher.energy import OBJECTIVES
 from searcher.errors import UserError, nearest
 from searcher.front import UNITS, Objective
 from searcher.measurement import Plan, plan_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
 CONSTRAINTS = {"accuracy_drop", "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}
-MEASURABLE = {"accuracy", "latency_s", "file_bytes"}
+MEASURABLE = {"accuracy", "latency_s", "file_bytes", "energy_j", "power_w"}
 DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
 
@@ -103,6 +104,9 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
     budget = _table(document, "budget", {"candidates", "wall_minutes", "total_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
     devices, named = _devices(document.get("devices", [{"profile": "local_cpu"}]))
+    objectives = _objectives(_table(document, "objectives", None))
+    plan = _plan(_table(document, "measurement", {"plan"}).get("plan", "quick"))
+    _enough_energy(objectives, plan)
     return Campaign(
         name=name,
         task=_text(document, "task"),
@@ -113,9 +117,9 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
             _number(budget, "total_minutes", 10.0, 1e-3, 1e6) if "total_minutes" in budget
             else None,
         ),
-        objectives=_objectives(_table(document, "objectives", None)),
+        objectives=objectives,
         constraints=_constraints(_table(document, "constraints", None)),
-        plan=_plan(_table(document, "measurement", {"plan"}).get("plan", "quick")),
+        plan=plan,
         devices=devices,
         search=_search(search),
         builders=int(_number(document, "builders", 0, 0, 256, whole=True)),
@@ -190,16 +194,28 @@ def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
     for objective in objectives:
         if objective.name not in MEASURABLE:
             raise UserError(
-                f"Objective {objective.name!r} needs a meter that no device of this campaign has "
+                f"Objective {objective.name!r} cannot be measured "
                 f"(nothing is estimated in its place). Use: {', '.join(sorted(MEASURABLE))}."
             )
         best = "maximize" if objective.name == "accuracy" else "minimize"
         if objective.direction != best:
             raise UserError(f"Objective {objective.name} = {objective.direction!r} must be {best}.")
     if "accuracy" not in {o.name for o in objectives} or len(objectives) < 2:
-        raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes.")
+        raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes, "
+                        "energy_j, power_w.")
     # The ledger keeps tables in alphabetical order; the order of a front must not depend on it.
     return tuple(sorted(objectives, key=lambda o: list(UNITS).index(o.name)))
+
+
+def _enough_energy(objectives: Iterable[Objective], plan: Plan) -> None:
+    """An objective of energy or power needs the windows for it."""
+    names = {objective.name for objective in objectives}
+    if names & OBJECTIVES and plan.energy_s <= 0:
+        raise UserError(f"Objective {', '.join(sorted(names & OBJECTIVES))} needs a plan with "
+                        f"energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
+                        f"{plan.name!r} has none.")
+    if "energy_j" in names and plan.idle_s <= 0:
+        raise UserError("Objective energy_j is net of idle power and needs a plan with idle_s > 0.")
 
 
 def _constraints(table: Mapping[str, Any]) -> dict[str, float]:

@@ -41,6 +41,8 @@ class Plan:
     warmup_s: float = 0.05
     memory: bool = False
     processes: int = 1
+    energy_s: float = 0.0
+    idle_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -48,14 +50,19 @@ class Plan:
 
 PLANS = {
     "quick": Plan("quick", min_blocks=24, max_s=1.5, fresh_session_every_s=0.5),
-    "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2),
-    "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4),
+    "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2,
+                     energy_s=20.0, idle_s=5.0),
+    "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4,
+                   energy_s=60.0, idle_s=10.0),
 }
 
 
-def screening(plan: Plan) -> Plan:
+def screening(plan: Plan, energy: bool = False) -> Plan:
     """The plan for untrained candidates: enough blocks to decide about training, no more. On a
-    busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is."""
+    busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is.
+    ``energy``: whether it is to be known then already, being an objective."""
+    if not energy:
+        plan = replace(plan, energy_s=0.0, idle_s=0.0)
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
                    min_s=min(plan.min_s, plan.max_s / 10) / 2, max_s=plan.max_s / 10, memory=False,
                    processes=1, warmup_s=min(plan.warmup_s, 0.01))

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from searcher.client import CoordinatorClient
+from searcher.energy import energy_notes, figures
 from searcher.errors import ProtocolError, UserError, nearest
 from searcher.job_flow import ENDED
 from searcher.measurement import Plan
@@ -104,12 +105,13 @@ def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
               "latency_p99_s": (summary.get("p99_s") or {}).get("value"),
               "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
               "memory_bytes": entry.get("memory_bytes")}
-    intervals = {}
+    energy, intervals = figures(summary)
+    values |= energy
     if summary:
         intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
         if values["latency_p99_s"] is not None:
             intervals["latency_p99_s"] = [summary["p99_s"]["low"], summary["p99_s"]["high"]]
     return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
             "verdict": entry["verdict"],
-            "warnings": [*entry["reasons"], *summary.get("warnings", [])],
+            "warnings": [*entry["reasons"], *summary.get("warnings", []), *energy_notes(summary)],
             "environment": result["environment"]}

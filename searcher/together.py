@@ -30,7 +30,7 @@ def plan_together(plan: Plan, attempt: int) -> Plan:
     """At first with many blocks, then as many as the plan itself asks for, then few: their
     interval says what they are worth. Memory has been measured."""
     blocks = {1: max(plan.min_blocks, MOST_BLOCKS), 2: plan.min_blocks}
-    return replace(plan, name=f"{plan.name}-together",
+    return replace(plan, name=f"{plan.name}-together", energy_s=0.0, idle_s=0.0,
                    min_blocks=blocks.get(attempt, min(plan.min_blocks, FEWEST_BLOCKS)),
                    memory=False)
 

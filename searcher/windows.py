@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from searcher.energy import OBJECTIVES, figures, lacking
 from searcher.job_flow import Job, JobFlow, entry_of
 from searcher.measurement import screening
 from searcher.recipe import Recipe
@@ -119,8 +120,9 @@ class Windows:
     def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
                  untrained: bool) -> None:
         plan = self._requests.campaign.plan
+        energy = bool(OBJECTIVES.intersection(self._objectives()))
         payload = self._requests.measure(
-            baseline, [c.build for c in window], screening(plan) if untrained else plan,
+            baseline, [c.build for c in window], screening(plan, energy) if untrained else plan,
             max(c.attempt for c in window))
         level_s = float(baseline["quiet_level_s"])
         self._jobs.submit("measure", payload, PRIORITY,
@@ -131,6 +133,10 @@ class Windows:
             if candidate.trial in self._dropped:
                 continue
             entry = entry_of(job, candidate.build["sha256"])
+            without = lacking(entry.get("summary"), self._objectives())
+            if without is not None:
+                self._without_energy(candidate, entry, without)
+                continue
             valid = entry["verdict"] == "valid"
             passing = valid or bool(PASSING.intersection(entry["reasons"]))
             candidate.looks += (entry,) if valid else ()
@@ -139,6 +145,9 @@ class Windows:
                 candidate.values |= _latency(entry["ratio"], level_s)
                 candidate.intervals["latency_s"] = [
                     entry["ratio_low"] * level_s, entry["ratio_high"] * level_s]
+                values, intervals = figures(entry.get("summary"))
+                candidate.values |= values
+                candidate.intervals |= intervals
             elif entry.get("rough_ratio") and candidate.stage == "measuring":
                 # A busy machine shows well enough what to train; no front gets to see it.
                 candidate.values |= _latency(entry["rough_ratio"], level_s)
@@ -152,6 +161,17 @@ class Windows:
                 continue
             candidate.measured = entry
             self._taken(candidate)
+
+    def _objectives(self) -> list[str]:
+        return [objective.name for objective in self._requests.campaign.objectives]
+
+    def _without_energy(self, candidate: Candidate, entry: Mapping[str, Any], why: str) -> None:
+        """Tried again where that may help: while the machine is busy, or the meter had gaps."""
+        if entry["verdict"] != "failed" and candidate.attempt < ATTEMPTS:
+            candidate.attempt += 1
+            self._append(candidate)
+        else:
+            self._failed(candidate, ", ".join([*entry["reasons"], why]))
 
     def _look_again(self, candidate: Candidate) -> bool:
         """Whether what was measured so far is too vague, and more may be had."""

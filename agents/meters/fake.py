@@ -2,24 +2,32 @@
 
 from typing import List, Optional, Sequence
 
-from agents.meters.base import Meter, Reading
+from agents.meters.base import PowerMeter, Reading
+from agents.protocol import Rail
+
+RAIL = Rail("fake_mw", "mW", "script", "board", "total", "instant")
 
 
-class FakeMeter(Meter):
+class FakeMeter(PowerMeter):
     """Returns ``values`` one after another and then the last one for ever; ``broken`` is its
-    ``problem``."""
+    ``problem``. ``rail`` says what the values are, a board's power in mW unless given."""
 
     name = "fake"
 
-    def __init__(self, values: Sequence[float] = (1.0,), broken: Optional[str] = None) -> None:
+    def __init__(self, values: Sequence[float] = (1.0,), broken: Optional[str] = None,
+                 rail: Rail = RAIL) -> None:
         if not values:
             raise ValueError("a fake meter needs at least one value")
         self._values = list(values)
         self._broken = broken
+        self._rail = rail
 
     def problem(self) -> Optional[str]:
         return self._broken
 
     def readings(self) -> List[Reading]:
         value = self._values.pop(0) if len(self._values) > 1 else self._values[0]
-        return [Reading("fake_mw", float(value), "mW", "script")]
+        return [Reading(self._rail.name, float(value), self._rail.unit, self._rail.source)]
+
+    def rails(self) -> List[Rail]:
+        return [self._rail]

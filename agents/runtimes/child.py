@@ -5,6 +5,7 @@
     {"event": "refused", "index": i, "reason": "unloadable: ..."}                  the rest go on
     {"event": "rounds", "reference_s": [...], "series": {i: [medians, ...]}, "openings": n}
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
+    {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
     {"event": "broken", "reason": "..."}                                           the child ends
     {"event": "end"}
 
@@ -17,22 +18,30 @@ import math
 import os
 import signal
 import sys
+import time
 from typing import Any, Dict, List, Optional, Sequence
 
 from agents.lifeline import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.meters.memory import MemoryMeter
 from agents.pairing import NS, Rounds, Run, measure_rounds
+from agents.phases import run_phases
 from agents.position import OPENING, RUNNING, Position
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
 from agents.runtimes import runtime_named
-from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable, Session
+from agents.runtimes.base import (
+    PERF_COUNTER_NS,
+    ModelRefused,
+    Runtime,
+    RuntimeUnavailable,
+    Session,
+)
 
 MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory or versions; ``indexes`` names the files as
-    the parent counts them, the reference (0) first."""
+    """What the parent asks: ``mode`` is pairs, memory, energy or versions; ``indexes`` names the
+    files as the parent counts them, the reference (0) first."""
 
     def __init__(self, content: Dict[str, Any]) -> None:
         self.mode = str(content["mode"])
@@ -86,6 +95,8 @@ class _Child:
             self._pairs()
         elif self._request.mode == "memory":
             self._memory()
+        elif self._request.mode == "energy":
+            self._energy()
         self._emit({"event": "end"})
 
     def _pairs(self) -> None:
@@ -119,6 +130,20 @@ class _Child:
         after = {one.name: one.value for one in meter.read()}
         self._emit({"event": "memory", "index": index, "baseline_bytes": int(baseline["rss_bytes"]),
                     "peak_bytes": int(after["peak_bytes"])})
+
+    def _energy(self) -> None:
+        """The file alone: rest, work, rest, while the parent reads the meters. By the system's
+        clock, which is the parent's, whatever the runtime's own is."""
+        if self._request.plan is None:
+            raise ValueError("a request for energy has no plan")
+        index = self._request.indexes[0]
+        session = self._first_opening(0, index)
+        if session is not None:
+            phases = run_phases(
+                session.run, self._request.plan.energy_s, self._request.plan.idle_s,
+                lambda: PERF_COUNTER_NS() / NS, time.sleep,
+                lambda: self._position.write(index, RUNNING))
+            self._emit(dict(phases._asdict(), event="energy", index=index))
 
     def _first_opening(self, place: int, index: int) -> Optional[Session]:
         """Opens and calls once, and tells how that went; None when the file was refused."""

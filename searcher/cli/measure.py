@@ -17,6 +17,8 @@ from searcher.cli.options import (
     time_text,
 )
 
+ENERGY = ("energy_j", "energy_gross_j", "power_w")
+
 
 def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
@@ -39,10 +41,11 @@ def command(
     def table() -> None:
         typer.echo(f"{model}: {document['verdict']}, {document['n']} quiet blocks")
         for name, value in values.items():
-            shown = "insufficient" if value is None else (
-                time_text(value) if name.endswith("_s") else f"{value:,}")
+            text = time_text if name.endswith("_s") else "{:,.6g}".format if name in ENERGY else \
+                "{:,}".format
+            shown = "insufficient" if value is None else text(value)
             low_high = intervals.get(name)
-            span = f"  [{time_text(low_high[0])} .. {time_text(low_high[1])}]" if low_high else ""
+            span = f"  [{text(low_high[0])} .. {text(low_high[1])}]" if low_high else ""
             typer.echo(f"  {name:16} {shown}{span}")
         for warning in document["warnings"]:
             typer.echo(f"  warning: {warning}")

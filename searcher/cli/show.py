@@ -69,6 +69,8 @@ def _no_worse(first: dict[str, float], second: dict[str, float],
 
 
 def _print(document: dict[str, Any]) -> None:
+    from searcher.energy import energy_notes, figures
+
     typer.echo(f"{document['candidate']} ({document['state']}, {document['fidelity']})")
     typer.echo(f"  {recipe_text(document['recipe'])}")
     typer.echo(f"  {document['front']}")
@@ -85,6 +87,10 @@ def _print(document: dict[str, Any]) -> None:
         ratio = f"ratio {measured['ratio']:.4f}" if measured["ratio"] else ""
         typer.echo(f"  measured on {measured['device']}: {measured['verdict']} {reasons} {ratio} "
                    f"quiet blocks {measured['n']}, plan {measured['plan'].get('name')}")
+        for name, (low, high) in figures(measured["summary"])[1].items():
+            typer.echo(f"    {name:18} {low:.6g} .. {high:.6g}")
+        for note in energy_notes(measured["summary"]):
+            typer.echo(f"    {note}")
 
 
 def print_layers(layers: list[dict[str, Any]]) -> None:

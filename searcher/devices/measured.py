@@ -19,6 +19,7 @@ from searcher.ledger.measurements import Samples
 from searcher.ledger.rows import JobRow, QuietLevelRow
 
 MOST_SAMPLE_BYTES = 128 * 2**20
+MOST_RAIL_BYTES = 8 * 2**20
 _VOLATILE = ("before", "after", "steal_share", "throttled")
 
 
@@ -110,8 +111,12 @@ def _store(
     if verdict == "valid":
         verdict, reasons, summary = _judged(
             db, measured, samples, gate_level_s, level_s, gate, reasons)
+    energy = _energy(measured)
+    if summary is not None and energy is not None:
+        summary["energy"] = {name: value for name, value in energy.items() if name != "rails"}
     columns = {
-        **common, "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
+        **common, "conditions": common["conditions"] | ({"energy": energy} if energy else {}),
+        "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
         "load_s": measured.load_s, "first_s": measured.first_s,
         "memory_bytes": _memory_bytes(measured), "provider": measured.provider[:200],
         "summary": summary, **_figures(summary),
@@ -170,6 +175,19 @@ def _figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
         **{name: summary[name] for name in names},
         "p90_s": summary["p90_s"]["value"], "p99_s": summary["p99_s"]["value"],
     }
+
+
+def _energy(measured: protocol.Measured) -> dict[str, Any] | None:
+    """Figures, windows and raw rails as the agent told them. Raises ProtocolError when rails are
+    too large to be kept."""
+    if measured.energy is None:
+        return None
+    packed = sum(len(rail.times) + len(rail.values) for rail in measured.energy.rails)
+    if packed > MOST_RAIL_BYTES:
+        raise ProtocolError(f"The rails of {measured.sha256} have {packed} bytes, over "
+                            f"{MOST_RAIL_BYTES}.")
+    told: dict[str, Any] = protocol.as_json(measured.energy)
+    return told
 
 
 def _memory_bytes(measured: protocol.Measured) -> int | None:

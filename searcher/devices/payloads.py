@@ -155,6 +155,8 @@ def measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
         whole_of(file.size_bytes, "size_bytes", 1)
     number_of(request.plan.max_s, "plan.max_s", 0.0)
     number_of(request.plan.gate, "plan.gate", 0.0)
+    number_of(request.plan.energy_s, "plan.energy_s", 0.0)
+    number_of(request.plan.idle_s, "plan.idle_s", 0.0)
     text_of(request.runtime, "runtime", 40)
     whole_of(request.attempt, "attempt")
     return request
@@ -194,5 +196,6 @@ def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
     if kind != "measure":
         return INSPECT_DEADLINE_S if kind == "inspect" else BUILD_DEADLINE_S
     # The payload was checked when the job was submitted.
-    longest_s: float = payload["plan"]["max_s"]
+    plan = payload["plan"]
+    longest_s: float = plan["max_s"] + plan.get("energy_s", 0.0) + 2 * plan.get("idle_s", 0.0)
     return 120.0 + len(payload["candidates"]) * (3.0 * longest_s + 30.0)

@@ -69,7 +69,8 @@ class FakeNvml:
 
     def _nvmlDeviceGetTotalEnergyConsumption(self, device, energy_mj):
         assert isinstance(energy_mj, ctypes.c_ulonglong)
-        while self._counted_s < self._updated_s() - 1e-9:
+        until_s = self._updated_s()
+        while self._counted_s < until_s - 1e-9:
             self._counted_s += self.update_s
             self._counter_mj += self.power_w(self._counted_s - self.update_s / 2) * (
                 self.update_s * 1e3)

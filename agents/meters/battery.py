@@ -1,0 +1,130 @@
+"""The battery of a phone, and its ODPM rails where it has them.
+
+    /sys/class/power_supply/battery/{current_now,voltage_now,status,online}
+    /sys/bus/iio/devices/iio:device*/energy_value      t=<ms>, then CH3(T=..)[S2M_VDD_CPUCL2], <uWs>
+
+The kernel asks for microampere and microvolt, negative while discharging, but drivers differ in
+sign and scale: both are calibrated from what a phone can be, and a charger makes the battery's
+current meaningless. ODPM (Pixel 6 and later) counts energy behind the battery, which no charger
+touches; which of its rails are inside others is documented nowhere, so they are only told.
+"""
+
+import os
+import re
+from typing import List, NamedTuple, Optional, Sequence, Tuple
+
+from agents.meters.base import PowerMeter, Reading
+from agents.protocol import Rail
+from agents.sysfs import Tree
+
+BATTERY = "/sys/class/power_supply/battery"
+CHARGERS = "/sys/class/power_supply/*/online"
+ODPM = "/sys/bus/iio/devices/iio:device*/energy_value"
+CHANNEL = re.compile(r"^CH\d+\([^)]*\)\[([^\]]+)\],\s*(\d+)\s*$", re.MULTILINE)
+CELL_V = (2.5, 9.0)
+"""One cell to two in series; anything else is a voltage in another unit."""
+MICROAMPERE_FROM = 20000
+"""No phone that is awake draws under 20 mA, and none 20 A: a smaller figure is milliampere."""
+NAN = float("nan")
+
+
+class Calibration(NamedTuple):
+    """What the figures are multiplied by: to watts out of the battery, positive."""
+
+    volts: float
+    amperes: float
+
+
+def calibrate(current_now: int, voltage_now: int) -> Optional[Calibration]:
+    """From one reading while discharging, with the screen on; None when no unit makes sense."""
+    volts = next((scale for scale in (1e-6, 1e-3) if CELL_V[0] <= voltage_now * scale <= CELL_V[1]),
+                 None)
+    if volts is None or current_now == 0:
+        return None
+    amperes = 1e-6 if abs(current_now) >= MICROAMPERE_FROM else 1e-3
+    return Calibration(volts, -amperes if current_now < 0 else amperes)
+
+
+class BatteryMeter(PowerMeter):
+    """Raises nothing: a battery on a charger is a problem. ``tree`` may be any that reads text,
+    such as one through a cable."""
+
+    name = "battery"
+
+    def __init__(self, root: str = "/", tree: Optional[Tree] = None) -> None:
+        self._tree = tree or Tree(root)
+        self._scale: Optional[Calibration] = None
+
+    def problem(self) -> Optional[str]:
+        current, volts = self._raw("current_now"), self._raw("voltage_now")
+        if current is None or volts is None:
+            return ("{} has no current_now and voltage_now that may be read: no battery here, or "
+                    "one that tells them to root only".format(BATTERY))
+        charger = self._charger()
+        if charger is not None:
+            return ("the charger is plugged in ({}), so the battery's current is not what the "
+                    "device draws: unplug it and connect by network".format(charger))
+        if self._scale is None:
+            self._scale = calibrate(current, volts)
+        if self._scale is None:
+            return ("current_now = {} and voltage_now = {} fit no unit that a battery could mean"
+                    .format(current, volts))
+        return None
+
+    def readings(self) -> List[Reading]:
+        return [Reading("battery_w", self.rail_values()[0], "W", BATTERY)]
+
+    def rail_values(self) -> Sequence[float]:
+        """NaN from the moment on in which a charger is plugged in."""
+        current, volts = self._raw("current_now"), self._raw("voltage_now")
+        if self._scale is None or current is None or volts is None or self._charger() is not None:
+            return [NAN]
+        return [volts * self._scale.volts * current * self._scale.amperes]
+
+    def rails(self) -> List[Rail]:
+        return [Rail("battery_w", "W", BATTERY, "board", "total", "the fuel gauge's own")]
+
+    def _charger(self) -> Optional[str]:
+        """What says that it is charging."""
+        for path in self._tree.paths(CHARGERS):
+            if self._tree.integer(path):
+                return path
+        status = self._tree.text(BATTERY + "/status")
+        return status if status in ("Charging", "Full") else None
+
+    def _raw(self, file: str) -> Optional[int]:
+        return self._tree.integer(BATTERY + "/" + file)
+
+
+class OdpmMeter(PowerMeter):
+    """Counters in uJ, one for each channel of each chip."""
+
+    name = "odpm"
+
+    def __init__(self, root: str = "/", tree: Optional[Tree] = None) -> None:
+        self._tree = tree or Tree(root)
+        self._names: List[str] = []
+
+    def problem(self) -> Optional[str]:
+        if not self._names:
+            self._names = [name for name, _, _ in self._channels()]
+        if not self._names:
+            return ("no {} with named channels: only phones with on-device power monitors have "
+                    "them, Pixel 6 and later".format(ODPM))
+        return None
+
+    def readings(self) -> List[Reading]:
+        now = {name: (value, "uJ", path) for name, value, path in self._channels()}
+        return [Reading(name, *now.get(name, (NAN, "uJ", ODPM))) for name in self._names]
+
+    def rails(self) -> List[Rail]:
+        return [Rail(one.name, "uJ", one.source, "other", "part", "counter since the start")
+                for one in self.readings()]
+
+    def _channels(self) -> List[Tuple[str, float, str]]:
+        found = []
+        for path in self._tree.paths(ODPM):
+            chip = os.path.basename(os.path.dirname(path)).rpartition(":")[2]
+            for label, value in CHANNEL.findall(self._tree.text(path) or ""):
+                found.append(("{}_{}_uj".format(chip, label), float(value), path))
+        return found

@@ -1,0 +1,78 @@
+"""Power of Jetson boards as jetson-stats tells it: for boards whose sysfs another program reads.
+
+Optional (``fleetfront[jetson]``; AGPL-3.0, so it is never required and imported only here). Its
+service measures once in its interval, a second unless configured: windows are long with it. Its
+``avg`` is no mean over time and is not used; its total is a rail, or a sum that may count twice,
+so the rails are taken and added as those of the chip itself (``ina3221.py``).
+"""
+
+from importlib import import_module
+from typing import Any, Callable, Dict, List, Optional, Sequence
+
+from agents.meters.base import PowerMeter, Reading
+from agents.meters.ina3221 import roles_of
+from agents.protocol import Rail
+
+NAN = float("nan")
+
+
+class JtopMeter(PowerMeter):
+    """``load`` imports the package. Version 4 and later."""
+
+    name = "jtop"
+
+    def __init__(self, load: Callable[[], Any] = lambda: import_module("jtop")) -> None:
+        self._load = load
+        self._client: Any = None
+        self._labels: List[str] = []
+
+    def problem(self) -> Optional[str]:
+        if self._client is not None:
+            return None
+        try:
+            package = self._load()
+        except ImportError as error:
+            return ("jetson-stats is not installed ({}): it is optional, and ina3221 reads the "
+                    "same rails without it".format(error))
+        try:
+            client = package.jtop()
+            client.start()
+        except package.JtopException as error:
+            return "the service of jetson-stats does not answer: {}".format(
+                " ".join(str(error).split()))
+        except OSError as error:
+            return "the socket of jetson-stats cannot be opened: {}".format(error)
+        self._client = client
+        self._labels = sorted(self._rails_now())
+        if not self._labels:
+            self.close()
+            return "jetson-stats knows no power rail of this board"
+        return None
+
+    def mend(self) -> str:
+        return "sudo systemctl restart jtop.service && sudo usermod -aG jtop $USER"
+
+    def readings(self) -> List[Reading]:
+        return [Reading(label + "_mw", value, "mW", "jtop.power rail " + label)
+                for label, value in zip(self._labels, self.rail_values())]  # noqa: B905
+
+    def rail_values(self) -> Sequence[float]:
+        now = self._rails_now()
+        values = [now.get(label, {}).get("power") for label in self._labels]
+        return [NAN if value is None else float(value) for value in values]
+
+    def rails(self) -> List[Rail]:
+        roles = roles_of(self._labels)
+        return [Rail(label + "_mw", "mW", "jtop.power rail " + label,
+                     "other" if roles[label] == "part" else "board", roles[label],
+                     "read once in the interval of the service", float(self._client.interval))
+                for label in self._labels]
+
+    def close(self) -> None:
+        if self._client is not None:
+            self._client.close()
+            self._client, self._labels = None, []
+
+    def _rails_now(self) -> Dict[str, Dict[str, Any]]:
+        found = self._client.power.get("rail", {})
+        return {label: rail for label, rail in found.items() if rail.get("online", True)}

@@ -1,0 +1,27 @@
+"""What a measurement is worth: each part prints its table and says whether it met its bounds.
+
+    python -m benchmarks.measurement [--only energy] [--trials 100]
+"""
+
+import argparse
+import sys
+from importlib import import_module
+
+PARTS = ("energy",)
+"""Modules of this package; ``run(arguments)`` prints and returns whether all bounds were met."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--seed", type=int, default=0)
+    arguments = parser.parse_args()
+    met = {part: import_module(f"benchmarks.measurement.{part}").run(arguments)
+           for part in arguments.only}
+    print(", ".join(f"{part}: {'met' if ok else 'NOT MET'}" for part, ok in met.items()))
+    sys.exit(not all(met.values()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""Energy as values with intervals, and devices that cannot tell it."""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from searcher.campaign import from_document
+from searcher.energy import check_meters, energy_notes, figures, lacking
+from searcher.errors import UserError
+from searcher.measurement import PLANS, screening
+from tests.searcher_tests.devices.laboratory import SPEC
+from tests.searcher_tests.test_admission import DAEMON, device
+
+TOLD: dict[str, Any] = {
+    "problem": "", "idle_problem": "", "covers": "VDD_IN", "net_j": 0.02, "net_error_j": 0.001,
+    "gross_j": 0.03, "gross_error_j": 0.0005, "power_w": 6.0, "power_error_w": 0.1}
+CAMPAIGN = from_document({**SPEC, "objectives": {"accuracy": "maximize", "energy_j": "minimize"},
+                          "measurement": {"plan": {"energy_s": 20.0, "idle_s": 5.0}}})
+
+
+def test_figures_have_their_errors_on_both_sides() -> None:
+    values, intervals = figures({"energy": TOLD})
+    assert values == {"energy_j": 0.02, "energy_gross_j": 0.03, "power_w": 6.0}
+    assert intervals["energy_j"] == pytest.approx([0.019, 0.021])
+    assert figures(None) == ({}, {}) == figures({})
+
+
+def test_what_is_lacking_has_the_reason_of_the_meter() -> None:
+    assert lacking({"energy": TOLD}, ["accuracy", "energy_j"]) is None
+    assert lacking(None, ["accuracy", "latency_s"]) is None
+    assert lacking(None, ["power_w"]) == "no power_w: it was not measured"
+    gross = {"energy": {**TOLD, "net_j": None, "idle_problem": "idle: meter gaps"}}
+    assert lacking(gross, ["energy_j", "power_w"]) == "no energy_j: idle: meter gaps"
+
+
+def test_a_reader_is_told_of_what_the_energy_is() -> None:
+    assert energy_notes({"energy": TOLD}) == ["energy is that of VDD_IN"]
+    assert energy_notes({"energy": {**TOLD, "problem": "no meter: none"}}) == [
+        "no energy: no meter: none"]
+    assert energy_notes({}) == []
+
+
+@pytest.mark.parametrize(("capabilities", "words"), [
+    ({"energy": {"cpu": "no meter: rapl: root only", "gpu": "no meter: none"}}, "rapl: root only"),
+    ({}, "tells nothing of meters"),
+])
+def test_energy_of_a_device_without_a_meter_is_refused_at_submission(
+    capabilities: dict[str, Any], words: str
+) -> None:
+    bare = replace(device("local_cpu"), capabilities=capabilities)
+    with pytest.raises(UserError, match=words):
+        DAEMON.check_campaign(CAMPAIGN, [bare])
+    with pytest.raises(UserError, match="energy_j needs a meter, and device 'local_cpu'"):
+        check_meters(CAMPAIGN, bare)
+    check_meters(from_document(SPEC), bare)
+
+
+def test_energy_of_a_device_with_a_meter_is_let_in() -> None:
+    able = {"energy": {"cpu": "ok", "gpu": "no meter: none"}}
+    DAEMON.check_campaign(CAMPAIGN, [replace(device("local_cpu"), capabilities=able)])
+
+
+def test_screening_measures_energy_only_where_it_is_an_objective() -> None:
+    assert screening(PLANS["standard"]).energy_s == 0
+    assert screening(PLANS["standard"], energy=True).energy_s == PLANS["standard"].energy_s
