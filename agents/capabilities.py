@@ -5,7 +5,6 @@ from typing import Any, Dict, List
 from agents.children import ProcessChild, StartChild
 from agents.energy_window import offered
 from agents.jobs import KINDS
-from agents.meters import METERS
 from agents.meters.base import PowerMeter
 from agents.runner import LISTEN_S, START_LIMIT_S
 
@@ -36,6 +35,8 @@ def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
     ``energy`` says for ``cpu`` and ``gpu``: ok, or why no meter tells it."""
     def start(runtime: str, request: Dict[str, Any]) -> ProcessChild:
         return ProcessChild(runtime, request, python)
+
+    from agents.meters.catalog import METERS
 
     found = {name: runtime_versions(name, start) for name in runtimes}
     meters = [meter() for meter in METERS]

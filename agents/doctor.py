@@ -15,8 +15,8 @@ from agents.capabilities import capabilities
 from agents.environment import identity, state, throttle_count
 from agents.files import SpoolInUse, lock_folder
 from agents.link import Link, LinkError, Refused, Trust, fingerprint_named
-from agents.meters import METERS
 from agents.meters.base import Meter
+from agents.meters.catalog import METERS
 from agents.spool import check_writable, read_secret
 from agents.sysfs import Tree
 from agents.update import own_archive, user_name

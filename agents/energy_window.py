@@ -11,7 +11,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from agents.energy import Window, choose, energy
 from agents.integral import Refused
-from agents.meters import power_meters
 from agents.meters.base import PowerMeter
 from agents.polling import Recorder, Trace
 from agents.protocol import EnergyMeasured, RailTrace, pack_samples, pack_values
@@ -55,7 +54,10 @@ class EnergyWindow:
 
     def __init__(self, meters: Optional[Sequence[PowerMeter]] = None,
                  clock: Callable[[], float] = time.perf_counter) -> None:
-        self._meters = list(power_meters() if meters is None else meters)
+        if meters is None:
+            from agents.meters.catalog import power_meters  # ctypes: only where energy is asked for
+            meters = power_meters()
+        self._meters = list(meters)
         readable = [meter for meter in self._meters if meter.problem() is None]
         self._recorder = Recorder(readable, clock)
         self.period_s = self._recorder.period_s()

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agents.meters import METERS
+from agents.meters.catalog import METERS
 from profiles.schema import DeviceProfile
 from searcher import campaign
 from searcher.cli.main import app

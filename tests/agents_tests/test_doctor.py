@@ -9,7 +9,7 @@ import pytest
 from agents import doctor
 from agents.__main__ import main
 from agents.files import lock_folder
-from agents.meters import METERS
+from agents.meters.catalog import METERS
 from agents.spool import Secret, write_secret
 from agents.sysfs import Tree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator

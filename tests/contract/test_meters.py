@@ -5,9 +5,9 @@ import os
 
 import pytest
 
-from agents.meters import METERS, power_meters
 from agents.meters.base import Meter, MeterError, PowerMeter, Reading
 from agents.meters.battery import BatteryMeter, OdpmMeter
+from agents.meters.catalog import METERS, power_meters
 from agents.meters.fake import FakeMeter
 from agents.meters.ina3221 import Ina3221Meter
 from agents.meters.jtop import JtopMeter
