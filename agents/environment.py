@@ -43,6 +43,7 @@ def state(tree: Tree) -> Dict[str, Any]:
         "load_1min": _first_number(tree.text("/proc/loadavg")),
         "pressure_cpu_avg10": _pressure(tree.text("/proc/pressure/cpu")),
         "cpu_ticks": cpu_ticks(tree),
+        "charging": charging(tree),
     }
 
 
@@ -64,14 +65,23 @@ def throttle_count(tree: Tree) -> Optional[int]:
     return sum(counts) if counts else None
 
 
+def charging(tree: Tree) -> Optional[bool]:
+    """Whether a battery is being charged, which warms a phone; None without a battery."""
+    supplies = tree.paths("/sys/class/power_supply/*/type")
+    states = [tree.text(os.path.dirname(path) + "/status") for path in supplies
+              if tree.text(path) == "Battery"]
+    return "Charging" in states if states else None
+
+
 def cpu_ticks(tree: Tree) -> Optional[Dict[str, int]]:
-    """All and stolen ticks since boot, of all cores together (/proc/stat)."""
+    """Ticks since boot of all cores together (/proc/stat): all, at work, and stolen."""
     lines = (tree.text("/proc/stat") or "").splitlines()
     words = lines[0].split() if lines else []
     if len(words) < 9 or words[0] != "cpu" or not all(word.isdigit() for word in words[1:9]):
         return None
     numbers = [int(word) for word in words[1:9]]
-    return {"total": sum(numbers), "steal": numbers[7]}
+    user, nice, system, _idle, _iowait, irq, softirq, steal = numbers
+    return {"total": sum(numbers), "busy": user + nice + system + irq + softirq, "steal": steal}
 
 
 def steal_share(before: Dict[str, Any], after: Dict[str, Any]) -> Optional[float]:

@@ -3,11 +3,13 @@
 import time
 from typing import Any, Callable, Dict, List, Mapping
 
+from agents import verdict
 from agents.children import StartChild
 from agents.environment import environment_of, identity, state, throttled
 from agents.protocol import Measured, MeasurePayload, MeasureResult, as_json
 from agents.runner import measure
 from agents.sysfs import Tree
+from agents.watch import Watch, cool_down
 
 KINDS = ("measure",)
 
@@ -20,23 +22,27 @@ def measure_in_environment(
     progress: Callable[[float], None],
     tree: Tree,
     clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
 ) -> Dict[str, Any]:
     """The result of one measurement with the device's state before and after it, as JSON.
 
-    Valid measurements become invalid for ``throttled`` when a throttle counter rose meanwhile.
+    It begins when the device is cool (``watch.cool_down``). Valid measurements become invalid for
+    ``throttled`` when a throttle counter rose meanwhile; see ``agents/verdict.py`` for doubts.
     Raises what ``runner.measure`` raises.
     """
-    before = state(tree)
-    result = measure(payload, paths, start_child, clock, cancelled, progress)
+    cooled = cool_down(tree, payload.plan, clock, wait, cancelled)
+    before, watch = state(tree), Watch(tree, clock)
+    result = measure(payload, paths, start_child, clock, cancelled, progress, watch)
     after = state(tree)
+    doubts = verdict.of_device(before, after, watch.seen(), cooled)
     environment = environment_of(identity(tree), result.environment["runtime"], before, after)
     environment["options"] = payload.options
-    measurements = result.measurements
+    measurements = [verdict.with_doubts(one, doubts, payload.plan) for one in result.measurements]
     if throttled(before, after):
         measurements = _invalid(measurements, "throttled")
     content: Dict[str, Any] = as_json(MeasureResult(
         result.quiet_level_s, result.reference_blocks, result.quiet_share, environment,
-        measurements))
+        measurements, result.device_s))
     return content
 
 

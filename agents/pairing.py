@@ -7,6 +7,9 @@ counts only while both reference blocks beside it ran at the reference's quiet l
     round 0:  R c1 R c2 R c3 R          "R": a block of the reference, at least one call,
     round 1:  R c3 R c2 R c1 R               new calls are begun for block_s seconds
 
+A call that is short against the clock's tick is repeated within one sample, which is their mean.
+The first warm-up ends when a steady state is detected (``agents/steady.py``), if the plan has time.
+
 Two candidates share the R between them, two rounds the R between them too, unless the sessions
 were opened afresh in between: placement in memory is a property of a session, so that a
 measurement in one session alone would measure that too.
@@ -19,6 +22,8 @@ from bisect import insort
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from agents.protocol import Blocks, MeasurePlan
+from agents.steady import LEAST, steady_from
+from agents.timing import NS, Run, flusher, median, repeats_for, tick_ns, time_block
 
 LEVEL_SHARE = 0.05
 """The quiet level is this quantile of the reference's block medians."""
@@ -29,9 +34,6 @@ REOPENING_SHARE = 0.1
 GIVE_UP_FROM, GIVE_UP_BELOW = 0.25, 0.5
 """After this share of its time a job is given up that has less than this share of the quiet
 blocks which it should have by then."""
-NS = 1e9
-
-Run = Callable[[], object]
 
 
 class Level(NamedTuple):
@@ -57,6 +59,7 @@ class Series:
         self.after_s: List[float] = []
         self.calls_ns: List[int] = []
         self.calls_per_block: List[int] = []
+        self.session_blocks: List[int] = []
 
     def add(self, before_s: float, calls_ns: Sequence[int], after_s: float) -> None:
         self.before_s.append(before_s)
@@ -64,6 +67,12 @@ class Series:
         self.after_s.append(after_s)
         self.calls_ns.extend(calls_ns)
         self.calls_per_block.append(len(calls_ns))
+        if not self.session_blocks:
+            self.begin_session()
+        self.session_blocks[-1] += 1
+
+    def begin_session(self) -> None:
+        self.session_blocks.append(0)
 
     def extend(self, other: "Series") -> None:
         """Pools the blocks of another process."""
@@ -72,26 +81,22 @@ class Series:
         self.after_s.extend(other.after_s)
         self.calls_ns.extend(other.calls_ns)
         self.calls_per_block.extend(other.calls_per_block)
+        self.session_blocks.extend(other.session_blocks)
 
     def blocks(self) -> Blocks:
         return Blocks(self.candidate_s, self.before_s, self.after_s)
 
 
 class Rounds(NamedTuple):
-    """All blocks of one process; ``series[i]`` belongs to the session ``i + 1``."""
+    """All blocks of one process; ``series[i]`` belongs to the session ``i + 1``. ``unsteady`` are
+    the sessions that found no steady state in their warm-up, ``repeats[i]`` the calls in a sample
+    of session ``i``."""
 
     reference_s: List[float]
     series: List[Series]
     openings: int
-
-
-def median(values: Sequence[float]) -> float:
-    """Raises IndexError on an empty sequence."""
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    if len(ordered) % 2:
-        return float(ordered[middle])
-    return (ordered[middle - 1] + ordered[middle]) / 2.0
+    unsteady: List[int]
+    repeats: List[int]
 
 
 def level_of(ordered_reference_s: Sequence[float], known_s: Optional[float]) -> Level:
@@ -127,19 +132,6 @@ def share(plan: MeasurePlan, processes: int) -> MeasurePlan:
     return plan._replace(
         min_blocks=-(-plan.min_blocks // processes), min_s=plan.min_s / processes,
         max_s=plan.max_s / processes, processes=1)
-
-
-def time_block(run: Run, block_ns: int, clock_ns: Callable[[], int]) -> List[int]:
-    """Nanoseconds of each call; calls are begun until ``block_ns`` have passed, at least one."""
-    calls: List[int] = []
-    end = clock_ns() + block_ns
-    while True:
-        before = clock_ns()
-        run()
-        after = clock_ns()
-        calls.append(after - before)
-        if after >= end:
-            return calls
 
 
 def measure_rounds(
@@ -184,6 +176,10 @@ class _Pairing:
         self._ordered_s: List[float] = []
         self._series: List[Series] = []
         self._openings = 0
+        self._unsteady: List[int] = []
+        self._repeats: List[int] = []
+        self._tick_ns = tick_ns(clock_ns)
+        self._flush = flusher(plan.cache_flush_bytes)
 
     def rounds(self, first: Optional[Sequence[Run]], opening_s: float) -> Rounds:
         if first is None:
@@ -192,6 +188,7 @@ class _Pairing:
             runs = first
             self._warm(runs, self._plan.warmup_s)
         self._series = [Series() for _ in runs[1:]]
+        self._begin_session()
         started = opened = self._now_s()
         previous: Optional[float] = None
         count = check_at = 0
@@ -201,6 +198,7 @@ class _Pairing:
                 runs = []  # the old sessions are closed before the new ones open
                 runs, opening_s = self._open()
                 opened, previous = self._now_s(), None
+                self._begin_session()
             previous = self._round(runs, reverse=count % 2 == 1, previous=previous)
             count += 1
             elapsed = self._now_s() - started
@@ -211,7 +209,12 @@ class _Pairing:
                     break
                 # Counting costs time in proportion to the blocks, so it gets rarer.
                 check_at = max(count + 1 + count // 16, self._plan.min_blocks)
-        return Rounds(self._reference_s, self._series, self._openings)
+        return Rounds(self._reference_s, self._series, self._openings, self._unsteady,
+                      self._repeats)
+
+    def _begin_session(self) -> None:
+        for one in self._series:
+            one.begin_session()
 
     def _open(self) -> Tuple[Sequence[Run], float]:
         """Sessions, warm; and how long opening them took, in seconds."""
@@ -227,8 +230,30 @@ class _Pairing:
     def _warm(self, runs: Sequence[Run], warm_s: float) -> None:
         for index, run in enumerate(runs):
             self._announce(index)
-            time_block(run, int(warm_s * NS), self._clock_ns)
+            calls = time_block(run, int(warm_s * NS), self._clock_ns)
+            if not self._openings:
+                # A sample of several calls would hide what is flushed before each.
+                self._repeats.append(1 if self._flush else repeats_for(
+                    median(calls), self._tick_ns))
+                if self._plan.warmup_max_s > self._plan.warmup_s:
+                    self._settle(index, run)
         self._openings += 1
+
+    def _settle(self, index: int, run: Run) -> None:
+        """Blocks until their medians keep one level, or until the time for that is over."""
+        medians: List[float] = []
+        until_s = self._now_s() + self._plan.warmup_max_s - self._plan.warmup_s
+        while self._now_s() < until_s:
+            self._announce(index)
+            medians.append(max(median(self._block(index, run)), 1.0))
+            if len(medians) % LEAST == 0 and steady_from(medians) is not None:
+                return
+        # Fewer blocks tell neither that it is steady nor that it is not.
+        if len(medians) >= LEAST:
+            self._unsteady.append(index)
+
+    def _block(self, index: int, run: Run) -> List[int]:
+        return time_block(run, self._block_ns(), self._clock_ns, self._repeats[index], self._flush)
 
     def _round(self, runs: Sequence[Run], reverse: bool, previous: Optional[float]) -> float:
         """One round; returns the median of its last reference block."""
@@ -238,7 +263,7 @@ class _Pairing:
         before = self._reference(runs[0]) if previous is None or not order else previous
         for index in order:
             self._announce(index)
-            calls = time_block(runs[index], self._block_ns(), self._clock_ns)
+            calls = self._block(index, runs[index])
             after = self._reference(runs[0])
             self._series[index - 1].add(before, calls, after)
             before = after
@@ -246,7 +271,7 @@ class _Pairing:
 
     def _reference(self, run: Run) -> float:
         self._announce(0)
-        value = median(time_block(run, self._block_ns(), self._clock_ns)) / NS
+        value = median(self._block(0, run)) / NS
         self._reference_s.append(value)
         insort(self._ordered_s, value)
         return value

@@ -12,8 +12,9 @@ Every refusal is ``ErrorAnswer``. Seconds end in ``_s``; durations, never points
 
 A field with a default may be absent. Unknown fields are ignored, so that version N may add a
 field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
-without a new number, ``Lease.transfer_s``, ``Heartbeat.phase`` and ``X-Agent-Sha256``;
-``MeasurePlan.energy_s`` and ``idle_s``, ``Measured.energy``.
+without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``, the plan from
+``energy_s`` on, ``Measured.energy``, ``warnings`` and ``session_blocks``,
+``MeasureResult.device_s``.
 """
 
 import base64
@@ -139,7 +140,13 @@ class ArtifactRef(NamedTuple):
 
 
 class MeasurePlan(NamedTuple):
-    """Seconds are device time per candidate, over all ``processes`` together."""
+    """Seconds are device time per candidate, over all ``processes`` together.
+
+    The first warm-up lasts ``warmup_s``, and where ``warmup_max_s`` is more, until a steady state
+    is detected, so long at most. ``cool_down_s`` is the longest wait for ``start_below_c`` (degrees
+    Celsius; 0: no limit). ``cache_flush_bytes`` are written before each call, untimed.
+    ``refuse_doubt``: a measurement with doubts is invalid.
+    """
 
     name: str
     block_s: float
@@ -153,6 +160,11 @@ class MeasurePlan(NamedTuple):
     processes: int = 1
     energy_s: float = 0.0
     idle_s: float = 0.0
+    warmup_max_s: float = 0.0
+    start_below_c: float = 0.0
+    cool_down_s: float = 0.0
+    cache_flush_bytes: int = 0
+    refuse_doubt: bool = False
 
 
 class MeasurePayload(NamedTuple):
@@ -238,7 +250,9 @@ class Blocks(NamedTuple):
 
 class Measured(NamedTuple):
     """One candidate. ``samples`` packs every call (``unpack_samples``, ns), ``sample_blocks`` says
-    how many calls each block of ``blocks`` has. A failed candidate has no blocks."""
+    how many calls each block of ``blocks`` has, ``session_blocks`` how many blocks were timed
+    between two openings. A failed candidate has no blocks. ``warnings`` are doubts that leave it
+    valid."""
 
     sha256: str
     verdict: str
@@ -253,16 +267,20 @@ class Measured(NamedTuple):
     memory_bytes: Optional[int] = None
     memory_baseline_bytes: Optional[int] = None
     energy: Optional[EnergyMeasured] = None
+    warnings: List[str] = []
+    session_blocks: List[int] = []
 
 
 class MeasureResult(NamedTuple):
-    """``quiet_level_s`` gated the blocks; None when no reference block was timed."""
+    """``quiet_level_s`` gated the blocks; None when no reference block was timed. ``device_s``: how
+    long the children ran."""
 
     quiet_level_s: Optional[float]
     reference_blocks: int
     quiet_share: float
     environment: Dict[str, Any]
     measurements: List[Measured]
+    device_s: Optional[float] = None
 
 
 CHOICES: Dict[Tuple[type, str], Tuple[str, ...]] = {

@@ -18,9 +18,11 @@ candidates then go one by one, and one beside which the reference dies is the cu
 The parent sleeps in ``select`` meanwhile and wakes five times a second.
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Union
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Union
 
+from agents import verdict
 from agents.children import Child, StartChild
+from agents.conditions import conditions_of
 from agents.energy_window import EnergyWindow
 from agents.files import NO_SPACE
 from agents.pairing import Level, Series, judge, level_of, quiet, share
@@ -85,16 +87,19 @@ def measure(
     clock: Callable[[], float],
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda share_done: None,
+    watch: Callable[[], None] = lambda: None,
     energy_window: Callable[[], EnergyWindow] = EnergyWindow,
 ) -> MeasureResult:
     """Runs one job of kind ``measure``.
 
     ``paths`` maps sha256 to a local file, ``clock`` is monotonic seconds (for time limits only;
-    the blocks are timed in the child). The result's environment holds ``{"runtime": versions}``.
+    the blocks are timed in the child). ``watch`` is called several times a second while a child
+    runs. The result's environment holds ``{"runtime": versions}``.
     Raises MeasurementFailed, Cancelled, and ProtocolError for a payload that is none.
     """
     asked = payload if isinstance(payload, MeasurePayload) else decode(MeasurePayload, payload)
-    return _Measurement(asked, paths, start_child, clock, cancelled, progress, energy_window).run()
+    return _Measurement(asked, paths, start_child, clock, cancelled, progress, watch,
+                        energy_window).run()
 
 
 def step_limit_s(max_s: float, size_bytes: int) -> float:
@@ -105,7 +110,7 @@ def step_limit_s(max_s: float, size_bytes: int) -> float:
 class _Measurement:
     def __init__(self, payload: MeasurePayload, paths: Mapping[str, str], start_child: StartChild,
                  clock: Callable[[], float], cancelled: Callable[[], bool],
-                 progress: Callable[[float], None],
+                 progress: Callable[[float], None], watch: Callable[[], None],
                  energy_window: Callable[[], EnergyWindow]) -> None:
         self._payload = payload
         self._files = [payload.reference, *payload.candidates]
@@ -114,6 +119,10 @@ class _Measurement:
         self._clock = clock
         self._cancelled = cancelled
         self._progress = progress
+        self._watch = watch
+        self._device_s = 0.0
+        self._doubts: List[str] = []
+        self._unsteady: Set[int] = set()
         self._failed: Dict[int, str] = {}
         self._opened: Dict[int, Opened] = {}
         self._series: Dict[int, Series] = {}
@@ -185,6 +194,7 @@ class _Measurement:
 
     def _attend(self, mode: str, indexes: Sequence[int]) -> Ending:
         """One child from start to end; whom it blames is entered among the failed."""
+        started_s = self._clock()
         try:
             child = self._start_child(self._payload.runtime, self._request(mode, indexes))
         except OSError as error:
@@ -196,6 +206,7 @@ class _Measurement:
             ending = self._listen(child)
         finally:
             child.close()
+            self._device_s += self._clock() - started_s
         if ending.blamed == NOBODY and ending.reason is not None:
             raise MeasurementFailed("runtime", "The runtime {!r} does not start: {}".format(
                 self._payload.runtime, ending.reason))
@@ -217,6 +228,7 @@ class _Measurement:
         while True:
             if self._cancelled():
                 raise Cancelled()
+            self._watch()
             if self._window is not None:
                 self._window.poll()
             event = child.next_event(self._window.period_s if self._window else LISTEN_S)
@@ -274,11 +286,16 @@ class _Measurement:
 
     def _pool(self, event: Dict[str, Any]) -> None:
         self._reference_s.extend(event["reference_s"])
+        self._doubts += verdict.of_conditions(
+            conditions_of(event.get("conditions", {})),
+            verdict.computes_here(self._opened[0].provider if 0 in self._opened else ""))
+        self._unsteady.update(event.get("unsteady", []))
         for key, blocks in event["series"].items():
             one = Series()
             one.candidate_s, one.before_s = blocks["candidate_s"], blocks["before_s"]
             one.after_s, one.calls_per_block = blocks["after_s"], blocks["sample_blocks"]
             one.calls_ns = unpack_samples(blocks["samples"])
+            one.session_blocks = blocks.get("session_blocks", [])
             self._series.setdefault(int(key), Series()).extend(one)
 
     def _result(self) -> MeasureResult:
@@ -294,7 +311,8 @@ class _Measurement:
             quiet_level_s=level.gate_s if level else None,
             reference_blocks=len(self._reference_s),
             quiet_share=sum(marks) / len(marks) if marks else 0.0,
-            environment={"runtime": self._versions}, measurements=measured)
+            environment={"runtime": self._versions}, measurements=measured,
+            device_s=self._device_s)
 
     def _measured(self, index: int, level: Optional[Level]) -> Measured:
         opened = self._opened.get(index)
@@ -305,15 +323,33 @@ class _Measurement:
             place = opened.outputs.index(None)
             reason = "not finite: the value {} of the first output".format(place)
         if reason is not None or series is None or level is None:
-            verdict, reasons, series, outputs = "failed", [reason or "not measured"], Series(), []
+            state, reasons, series, outputs = "failed", [reason or "not measured"], Series(), []
         else:
-            verdict, reasons, _ = judge(series, level, self._payload.plan)
-        return Measured(
-            sha256=self._files[index].sha256, verdict=verdict, reasons=reasons,
+            state, reasons, _ = judge(series, level, self._payload.plan)
+        fallback = verdict.provider_fallback(self._payload.options,
+                                             opened.provider if opened else "")
+        if state != "failed" and fallback is not None:
+            state, reasons = "invalid", [*reasons, fallback]
+        measured = Measured(
+            sha256=self._files[index].sha256, verdict=state, reasons=reasons,
             load_s=opened.load_s if opened else None, first_s=opened.first_s if opened else None,
             blocks=Blocks(*series.blocks()), samples=pack_samples(series.calls_ns),
             sample_blocks=series.calls_per_block, outputs=outputs,
             provider=opened.provider if opened else "",
             memory_bytes=memory.peak_bytes if memory else None,
             memory_baseline_bytes=memory.baseline_bytes if memory else None,
-            energy=self._energy.get(index))
+            energy=self._energy.get(index), session_blocks=series.session_blocks)
+        return verdict.with_doubts(measured, self._doubts_about(index, series, level),
+                                   self._payload.plan)
+
+    def _doubts_about(self, index: int, series: Series, level: Optional[Level]) -> List[str]:
+        if level is None:
+            return []
+        marks = quiet(series, level.gate_s, self._payload.plan.gate)
+        ratios = [2 * own / (before + after) for own, before, after, counts in zip(  # noqa: B905 - Python 3.6 has no strict
+            *series.blocks(), marks) if counts]
+        unsteady = ["no steady state: {} was still changing after {:g} s of warm-up".format(
+            what, self._payload.plan.warmup_max_s)
+            for at, what in ((0, "the reference"), (index, "it")) if at in self._unsteady]
+        return [*self._doubts, *unsteady, *verdict.of_reference(self._reference_s),
+                *verdict.of_ratios(ratios), *verdict.of_calls(series.calls_ns)]

@@ -108,7 +108,7 @@ class Work:
         self._progress(0.0)
         return measure_in_environment(
             payload, paths, self._place.start_child, self._stop, self._progress,
-            self._place.tree, self._place.clock)
+            self._place.tree, self._place.clock, self._place.wait)
 
     def _refuse(self, what: str, value: str, known: Sequence[str]) -> Dict[str, Any]:
         raise MeasurementFailed(what, "This agent has no {} {!r}; it has {}.".format(

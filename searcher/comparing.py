@@ -6,11 +6,9 @@ from typing import Any
 
 from searcher.errors import UserError
 from searcher.ledger import builds
-from searcher.measurement import paired_difference
+from searcher.measurement import EQUAL, paired_difference
 from searcher.reading import Reading, unpack
 
-EQUAL = 0.01
-"""Costs that differ by less than this share are called equal."""
 COSTS = ("latency_s", "latency_p99_s", "file_bytes", "memory_bytes", "macs")
 SPLITS = {"accuracy": "validation", "accuracy_test": "test"}
 

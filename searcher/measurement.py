@@ -3,33 +3,33 @@
 A candidate is timed in blocks of a few milliseconds between two blocks of the device's reference
 (see ``agents/runner.py`` for the timeline). A block counts when the reference beside it ran at
 its quiet level. Per counted block the ratio is ``candidate / mean(before, after)``; the summary is
-the median of these ratios with its distribution-free 95 % interval (order statistics).
+the median of these ratios with its distribution-free 95 % interval (order statistics), or the
+wider one that resampling its sessions gives (``searcher/intervals.py``).
 """
 
-import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.special import bdtr, bdtrik  # scipy.stats takes a second more of every start
 
 from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError, nearest
+from searcher.intervals import CONFIDENCE, Quantile, median_rank, quantile, session_interval
 
 GATE = 0.10
 """The quiet state of a machine is itself some percent wide (frequency, placement of sessions); its
 slow state begins far above. Between gates of 6 and 13 % ratios differed by under half a percent,
 at 6 % half of the quiet blocks were thrown away."""
-
-
-CONFIDENCE = 0.95
+EQUAL = 0.01
+"""Costs that differ by less than this share are called equal."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often to measure; seconds are device time per candidate."""
+    """How long and how often to measure; seconds are device time per candidate. The fields are
+    those of ``agents.protocol.MeasurePlan``."""
 
     name: str
     block_s: float = 0.004
@@ -43,6 +43,11 @@ class Plan:
     processes: int = 1
     energy_s: float = 0.0
     idle_s: float = 0.0
+    warmup_max_s: float = 0.0
+    start_below_c: float = 0.0
+    cool_down_s: float = 0.0
+    cache_flush_bytes: int = 0
+    refuse_doubt: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -51,8 +56,10 @@ class Plan:
 PLANS = {
     "quick": Plan("quick", min_blocks=24, max_s=1.5, fresh_session_every_s=0.5),
     "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2,
-                     energy_s=20.0, idle_s=5.0),
+                     warmup_max_s=1.0, start_below_c=75.0, cool_down_s=30.0, energy_s=20.0,
+                     idle_s=5.0),
     "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4,
+                   warmup_max_s=5.0, start_below_c=60.0, cool_down_s=600.0, refuse_doubt=True,
                    energy_s=60.0, idle_s=10.0),
 }
 
@@ -65,7 +72,8 @@ def screening(plan: Plan, energy: bool = False) -> Plan:
         plan = replace(plan, energy_s=0.0, idle_s=0.0)
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
                    min_s=min(plan.min_s, plan.max_s / 10) / 2, max_s=plan.max_s / 10, memory=False,
-                   processes=1, warmup_s=min(plan.warmup_s, 0.01))
+                   processes=1, warmup_s=min(plan.warmup_s, 0.01), warmup_max_s=0.0,
+                   refuse_doubt=False)
 
 
 def plan_of(value: str | Mapping[str, Any]) -> Plan:
@@ -98,18 +106,10 @@ def _check_type(key: str, value: Any) -> None:
 
 
 @dataclass(frozen=True)
-class Quantile:
-    """A quantile with its distribution-free interval; None where n does not carry it."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-
-@dataclass(frozen=True)
 class Summary:
     """What a measurement says. ``ratio`` is candidate over reference in quiet blocks; seconds are
-    one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside them."""
+    one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside them, which
+    the quantiles are of; ``session_blocks`` counts all blocks between two openings."""
 
     ratio: float
     ratio_low: float
@@ -118,72 +118,22 @@ class Summary:
     latency_s: float
     latency_low_s: float
     latency_high_s: float
+    p50_s: Quantile
     p90_s: Quantile
     p99_s: Quantile
     ungated_p50_s: float
     n: int
     calls: int
     quiet_share: float
+    session_blocks: tuple[int, ...]
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         # dataclasses.asdict copies everything deeply, at ten times the price.
-        return {**self.__dict__, "p90_s": dict(self.p90_s.__dict__),
-                "p99_s": dict(self.p99_s.__dict__), "warnings": list(self.warnings)}
-
-
-@functools.lru_cache(maxsize=4096)
-def _median_rank(n: int, confidence: float) -> int:
-    """The interval of a median of ``n`` begins at this place, counted from 0, and ends as far from
-    the other end. Cached: the binomial distribution costs more than all the rest."""
-    rank = _quantile((1 - confidence) / 2, n, 0.5)
-    rank = rank if _below(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
-    return max(rank, 1) - 1
-
-
-@functools.lru_cache(maxsize=4096)
-def _quantile_ranks(n: int, share: float, confidence: float) -> tuple[int, int, int]:
-    """Places of a quantile's lower bound, itself and its upper bound."""
-    low = max(_quantile((1 - confidence) / 2, n, share), 1) - 1
-    high = min(_quantile(1 - (1 - confidence) / 2, n, share) + 1, n) - 1
-    return low, min(math.ceil(share * n), n) - 1, high
-
-
-def _below(k: int, n: int, share: float) -> float:
-    """Chance of at most ``k`` successes among ``n``."""
-    return 0.0 if k < 0 else float(bdtr(k, n, share))
-
-
-def _quantile(chance: float, n: int, share: float) -> int:
-    """The fewest successes among ``n`` that are not exceeded with at least ``chance``."""
-    k: int = max(math.ceil(bdtrik(chance, n, share)), 0)
-    while k > 0 and _below(k - 1, n, share) >= chance:
-        k -= 1
-    while _below(k, n, share) < chance:
-        k += 1
-    return k
-
-
-def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Order statistics that hold the median with at least ``confidence``; the range if n < 6."""
-    ordered = sorted(values)
-    low = _median_rank(len(ordered), confidence)
-    return float(ordered[low]), float(ordered[len(ordered) - 1 - low])
-
-
-def quantile(
-    values: Sequence[float] | np.ndarray, share: float, confidence: float = CONFIDENCE
-) -> Quantile:
-    """The ``share`` quantile; refused when no order statistic bounds it from above.
-
-    One exists from n with ``share**n <= (1 - confidence) / 2``.
-    """
-    n = len(values)
-    if n == 0 or share**n > (1 - confidence) / 2:
-        return Quantile(None, None, None)
-    ordered = np.sort(np.asarray(values, dtype=float))
-    low, middle, high = _quantile_ranks(n, share, confidence)
-    return Quantile(float(ordered[middle]), float(ordered[low]), float(ordered[high]))
+        return {**self.__dict__, "warnings": list(self.warnings),
+                "session_blocks": list(self.session_blocks),
+                **{name: dict(getattr(self, name).__dict__)
+                   for name in ("p50_s", "p90_s", "p99_s")}}
 
 
 def quiet_blocks(blocks: Mapping[str, Sequence[float]], level_s: float, gate: float) -> np.ndarray:
@@ -201,32 +151,41 @@ def summarise(
     gate_level_s: float,
     quiet_level_s: float | None = None,
     gate: float = GATE,
+    session_blocks: Sequence[int] = (),
+    warnings: Sequence[str] = (),
 ) -> Summary:
     """Summary of one candidate.
 
     ``gate_level_s`` is the reference level that the blocks were gated by, ``quiet_level_s`` the
     level that the device is known by: ``latency_s`` is the ratio times the latter. ``calls_ns``
-    are the single calls, block by block, ``calls_per_block`` in number. Raises ValueError when no
-    block was quiet.
+    are the single calls, block by block, ``calls_per_block`` in number; ``session_blocks`` says how
+    many blocks each opening lasted. ``warnings`` are the agent's. Raises ValueError when no block
+    was quiet.
     """
     candidate = np.asarray(blocks["candidate_s"], dtype=float)
     beside = (np.asarray(blocks["before_s"]) + np.asarray(blocks["after_s"])) / 2
     quiet = quiet_blocks(blocks, gate_level_s, gate)
-    ratios = np.sort(candidate[quiet] / beside[quiet])
+    in_order = candidate[quiet] / beside[quiet]
+    ratios = np.sort(in_order)
     n = len(ratios)
     if n == 0:
         raise ValueError("no quiet block: nothing to summarise")
-    ratio, rank = _middle(ratios), _median_rank(n, CONFIDENCE)
+    ratio, rank = _middle(ratios), median_rank(n, CONFIDENCE)
     low, high = float(ratios[rank]), float(ratios[n - 1 - rank])
+    if sum(session_blocks) == len(quiet):
+        session = np.repeat(np.arange(len(session_blocks)), session_blocks)[quiet]
+        drifting = session_interval(in_order, session)
+        if drifting is not None:
+            low, high = min(low, drifting[0]), max(high, drifting[1])
     level = quiet_level_s or gate_level_s
     singles = np.sort(np.asarray(calls_ns)[np.repeat(quiet, calls_per_block)] * 1e-9)
     return Summary(
         ratio=ratio, ratio_low=low, ratio_high=high, quiet_level_s=level,
         latency_s=ratio * level, latency_low_s=low * level, latency_high_s=high * level,
-        p90_s=quantile(singles, 0.90), p99_s=quantile(singles, 0.99),
+        p50_s=quantile(singles, 0.50), p90_s=quantile(singles, 0.90), p99_s=quantile(singles, 0.99),
         ungated_p50_s=_middle(np.sort(candidate)), n=n, calls=len(singles),
-        quiet_share=n / len(quiet),
-        warnings=_warnings(ratios, n / len(quiet), gate_level_s / level),
+        quiet_share=n / len(quiet), session_blocks=tuple(session_blocks),
+        warnings=(*warnings, *_warnings(ratios, n / len(quiet), gate_level_s / level)),
     )
 
 
@@ -261,7 +220,7 @@ def rough_ratio(blocks: Mapping[str, Sequence[float]]) -> float:
     return float(np.median(np.asarray(blocks["candidate_s"])[fastest] / beside[fastest]))
 
 
-TOLERANCE = {"float32": 1e-3, "int8": 2e-2}
+TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 2e-2}
 """Largest allowed distance of device outputs from the host's, relative to the output range."""
 
 

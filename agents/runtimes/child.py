@@ -3,7 +3,8 @@
     {"event": "ready", "versions": {...}}
     {"event": "opened", "index": i, "load_s", "first_s", "provider", "outputs"}    i = 0: reference
     {"event": "refused", "index": i, "reason": "unloadable: ..."}                  the rest go on
-    {"event": "rounds", "reference_s": [...], "series": {i: [medians, ...]}, "openings": n}
+    {"event": "rounds", "reference_s": [...], "series": {i: [medians, ...]}, "openings": n,
+     "conditions": {...}, "unsteady": [i, ...], "repeats": {i: n}}
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
     {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
     {"event": "broken", "reason": "..."}                                           the child ends
@@ -21,9 +22,10 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
+from agents.conditions import Conditions, between, look
 from agents.lifeline import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.meters.memory import MemoryMeter
-from agents.pairing import NS, Rounds, Run, measure_rounds
+from agents.pairing import Rounds, measure_rounds
 from agents.phases import run_phases
 from agents.position import OPENING, RUNNING, Position
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
@@ -35,6 +37,8 @@ from agents.runtimes.base import (
     RuntimeUnavailable,
     Session,
 )
+from agents.sysfs import Tree
+from agents.timing import NS, Run
 
 MEMORY_CALLS = 5
 
@@ -110,10 +114,12 @@ class _Child:
             elif place == 0:
                 return
         session = None
+        tree = Tree()
+        before = look(tree)
         rounds = measure_rounds(self._reopen, self._request.plan, self._request.quiet_level_s,
                                 self._runtime.clock_ns, self._announce, self._first,
                                 self._opening_s)
-        self._emit(self._as_event(rounds))
+        self._emit(self._as_event(rounds, between(before, look(tree))))
 
     def _memory(self) -> None:
         """The file alone in a fresh process: what it needs at its peak, the library included."""
@@ -184,14 +190,17 @@ class _Child:
     def _announce(self, session: int) -> None:
         self._position.write(self._request.indexes[self._open[session]], RUNNING)
 
-    def _as_event(self, rounds: Rounds) -> Dict[str, Any]:
+    def _as_event(self, rounds: Rounds, conditions: Conditions) -> Dict[str, Any]:
+        indexes = [self._request.indexes[place] for place in self._open]
         series = {}
         for place, one in zip(self._open[1:], rounds.series):  # noqa: B905 - Python 3.6 has no strict
             series[str(self._request.indexes[place])] = dict(
                 as_json(one.blocks()), samples=pack_samples(one.calls_ns),
-                sample_blocks=one.calls_per_block)
+                sample_blocks=one.calls_per_block, session_blocks=one.session_blocks)
         return {"event": "rounds", "reference_s": rounds.reference_s, "series": series,
-                "openings": rounds.openings}
+                "openings": rounds.openings, "conditions": dict(conditions._asdict()),
+                "unsteady": [indexes[session] for session in rounds.unsteady],
+                "repeats": {str(index): count for index, count in zip(indexes, rounds.repeats)}}  # noqa: B905 - as above
 
     def _emit(self, event: Dict[str, Any]) -> None:
         _emit(self._events, event)

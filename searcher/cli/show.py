@@ -40,7 +40,7 @@ def describe(reading: Any, name: str) -> dict[str, Any]:
         "layers": build.report["layers"] if build else [],
         "macs": build.report["macs"] if build else None,
         "parameters": build.report["parameters"] if build else None,
-        "measurements": [asdict(m) for m in measured],
+        "measurements": [{**asdict(m), "warnings": m.warnings()} for m in measured],
         "front": why(found, front),
     }
 
@@ -83,14 +83,15 @@ def _print(document: dict[str, Any]) -> None:
         typer.echo(f"  {name:20} {value:.6g}{span}")
     print_layers(document["layers"])
     for measured in document["measurements"]:
-        reasons = ", ".join(measured["reasons"])
         ratio = f"ratio {measured['ratio']:.4f}" if measured["ratio"] else ""
-        typer.echo(f"  measured on {measured['device']}: {measured['verdict']} {reasons} {ratio} "
+        typer.echo(f"  measured on {measured['device']}: {measured['verdict']} {ratio} "
                    f"quiet blocks {measured['n']}, plan {measured['plan'].get('name')}")
         for name, (low, high) in figures(measured["summary"])[1].items():
             typer.echo(f"    {name:18} {low:.6g} .. {high:.6g}")
         for note in energy_notes(measured["summary"]):
             typer.echo(f"    {note}")
+        for warning in measured["warnings"]:
+            typer.echo(f"    warning: {warning}")
 
 
 def print_layers(layers: list[dict[str, Any]]) -> None:

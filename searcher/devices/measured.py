@@ -55,7 +55,8 @@ def store_measurements(
     }
     return {
         "quiet_level_s": level_s, "environment": {**result.environment, "key": environment_hash},
-        "quiet_share": result.quiet_share,
+        "quiet_share": result.quiet_share, "own_level_s": result.quiet_level_s,
+        "device_s": result.device_s,
         "measurements": [
             _store(db, common, measured, result.quiet_level_s, level_s, request.plan.gate)
             for measured in result.measurements
@@ -106,13 +107,17 @@ def _store(
     gate_level_s: float | None, level_s: float | None, gate: float,
 ) -> dict[str, Any]:
     samples = _samples(measured)
-    verdict, reasons = measured.verdict, [reason[:1000] for reason in measured.reasons[:20]]
+    verdict, reasons = measured.verdict, _texts(measured.reasons)
+    warnings = _texts(measured.warnings)
     summary: dict[str, Any] | None = None
     if verdict == "valid":
         verdict, reasons, summary = _judged(
-            db, measured, samples, gate_level_s, level_s, gate, reasons)
+            db, measured, samples, gate_level_s, level_s, gate, reasons, warnings)
     energy = _energy(measured)
-    if summary is not None and energy is not None:
+    if summary is None:
+        # Only a summary keeps warnings, and what is not valid has none.
+        reasons += [warning for warning in warnings if warning not in reasons]
+    elif energy is not None:
         summary["energy"] = {name: value for name, value in energy.items() if name != "rails"}
     columns = {
         **common, "conditions": common["conditions"] | ({"energy": energy} if energy else {}),
@@ -133,6 +138,10 @@ def _store(
     }
 
 
+def _texts(sent: Sequence[str]) -> list[str]:
+    return [text[:1000] for text in sent[:20]]
+
+
 def _rough_ratio(samples: Samples) -> float | None:
     from searcher.measurement import rough_ratio
 
@@ -142,7 +151,7 @@ def _rough_ratio(samples: Samples) -> float | None:
 
 def _judged(
     db: Database, measured: protocol.Measured, samples: Samples, gate_level_s: float | None,
-    level_s: float | None, gate: float, reasons: list[str],
+    level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
 ) -> tuple[str, list[str], dict[str, Any] | None]:
     """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
     from searcher.measurement import parity, summarise  # numpy and scipy: half a second
@@ -160,7 +169,7 @@ def _judged(
               "after_s": samples.after_s}
     try:
         summary = summarise(blocks, samples.calls_ns, samples.sample_blocks, gate_level_s,
-                            level_s, gate)
+                            level_s, gate, measured.session_blocks, warnings)
     except ValueError:
         return "invalid", [*reasons, "busy"], None
     return "valid", reasons, summary.as_dict()
@@ -208,6 +217,9 @@ def _samples(measured: protocol.Measured) -> Samples:
         if seconds and min(seconds) <= 0:
             raise ProtocolError(f"A block of {measured.sha256} took no time or less.")
     calls = unpacked(measured.samples)
+    if measured.session_blocks and (
+            min(measured.session_blocks) < 0 or sum(measured.session_blocks) != len(per_block)):
+        raise ProtocolError(f"The sessions of {measured.sha256} name other blocks than it has.")
     if (per_block and min(per_block) < 1) or sum(per_block) != len(calls):
         raise ProtocolError(
             f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."

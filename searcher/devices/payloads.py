@@ -190,12 +190,14 @@ def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
 def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
     """How long a lease of this job may last, heartbeats or not.
 
-    For a measurement: the plan's longest, and a wide margin for downloads, loading and children
-    that crash and are started anew.
+    For a measurement: the plan's longest, its wait for a cool device, and a wide margin for
+    downloads, loading and children that crash and are started anew.
     """
     if kind != "measure":
         return INSPECT_DEADLINE_S if kind == "inspect" else BUILD_DEADLINE_S
     # The payload was checked when the job was submitted.
     plan = payload["plan"]
-    longest_s: float = plan["max_s"] + plan.get("energy_s", 0.0) + 2 * plan.get("idle_s", 0.0)
-    return 120.0 + len(payload["candidates"]) * (3.0 * longest_s + 30.0)
+    longest_s = (plan["max_s"] + plan.get("processes", 1) * plan.get("warmup_max_s", 0.0)
+                 + plan.get("energy_s", 0.0) + 2 * plan.get("idle_s", 0.0))
+    return float(120.0 + plan.get("cool_down_s", 0.0)
+                 + len(payload["candidates"]) * (3.0 * longest_s + 30.0))

@@ -192,6 +192,10 @@ class MeasurementRow:
     conditions: dict[str, Any]
     created_s: float
 
+    def warnings(self) -> list[str]:
+        """Why it is not valid, or what there is to doubt although it is; reports print them."""
+        return [*self.reasons, *(self.summary or {}).get("warnings", [])]
+
 
 @dataclass(frozen=True)
 class QuietLevelRow:

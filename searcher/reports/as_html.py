@@ -162,7 +162,7 @@ def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidat
         measured = candidate.measurement
         if candidate.name not in members or measured is None:
             continue
-        notes = "; ".join([*measured.reasons, *(measured.summary or {}).get("warnings", [])])
+        notes = "; ".join(measured.warnings())
         rows.append(
             f"<tr><td>{html.escape(candidate.name)}</td><td>{measured.ratio:.4f} "
             f"[{measured.ratio_low:.4f}, {measured.ratio_high:.4f}]</td><td>{measured.n}</td>"

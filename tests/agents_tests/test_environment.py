@@ -35,7 +35,7 @@ def test_state_is_read_from_the_tree():
     assert now["temperatures_c"] == {"MCPU-therm": 41.5}
     assert now["throttle_count"] == 7
     assert now["load_1min"] == 0.5 and now["pressure_cpu_avg10"] == 1.25
-    assert now["cpu_ticks"] == {"total": 1000, "steal": 40}
+    assert now["cpu_ticks"] == {"total": 1000, "busy": 150, "steal": 40}
 
 
 def test_cores_of_two_minds_are_both_named(board):
@@ -49,7 +49,7 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path):
     assert who["board"] is None and who["memory_bytes"] is None and who["kernel"]
     assert now == {"governor": None, "clocks_khz": [], "temperatures_c": {},
                    "throttle_count": None, "load_1min": None, "pressure_cpu_avg10": None,
-                   "cpu_ticks": None}
+                   "cpu_ticks": None, "charging": None}
     assert steal_share(now, now) is None and not throttled(now, now)
 
 

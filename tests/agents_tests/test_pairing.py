@@ -11,12 +11,11 @@ from agents.pairing import (
     judge,
     level_of,
     measure_rounds,
-    median,
     quiet,
     share,
-    time_block,
 )
 from agents.protocol import MeasurePlan
+from agents.timing import median, time_block
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=10, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.3, warmup_s=0.01)
@@ -205,3 +204,37 @@ def test_series_pool_their_blocks():
     first.extend(second)
     assert first.blocks() == ([20e-9, 30e-9], [1.0, 3.0], [2.0, 4.0])
     assert (first.calls_ns, first.calls_per_block) == ([10, 20, 40, 30], [3, 1])
+
+
+def test_the_first_warm_up_goes_on_until_a_steady_state_is_detected():
+    plan = PLAN._replace(warmup_s=0.01, warmup_max_s=1.0, max_s=0.1, fresh_session_every_s=9.0)
+    machine = Machine([1e-3, 1e-3], busy=lambda now_s: now_s < 0.1, factors=[2.0, 2.0])
+    rounds = machine.measure(plan, known_s=1e-3)
+    assert rounds.unsteady == [] and max(rounds.reference_s) == pytest.approx(1e-3)
+
+
+def test_what_never_settles_is_named():
+    plan = PLAN._replace(warmup_max_s=0.5, max_s=0.1, fresh_session_every_s=9.0)
+    machine = Machine([1e-3, 1e-3], factors=[1.0, 1.5],
+                      busy=lambda now_s: now_s % 0.06 < 0.03)
+    assert machine.measure(plan, known_s=1e-3).unsteady == [1]
+
+
+def test_a_plan_without_time_for_it_does_not_look_for_a_steady_state():
+    machine = Machine([1e-3, 1e-3], factors=[1.0, 1.5], busy=lambda now_s: now_s % 0.06 < 0.03)
+    assert machine.measure(PLAN, known_s=1e-3).unsteady == []
+
+
+def test_calls_shorter_than_the_clock_resolves_are_repeated():
+    machine = Machine([1e-3, 2e-8])
+    rounds = machine.measure(PLAN._replace(max_s=0.05, min_blocks=2), known_s=1e-3)
+    assert rounds.repeats == [1, 5]
+    assert set(rounds.series[0].calls_ns) == {20}
+
+
+def test_blocks_are_counted_by_session():
+    machine = Machine([1e-3, 1e-3])
+    rounds = machine.measure(PLAN._replace(min_blocks=60, min_s=1.0), known_s=1e-3)
+    blocks = rounds.series[0].session_blocks
+    assert len(blocks) == machine.openings > 2
+    assert sum(blocks) == len(rounds.series[0].candidate_s) and min(blocks) > 0

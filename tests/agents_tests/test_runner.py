@@ -262,3 +262,33 @@ def test_a_payload_that_is_none_is_refused():
 def test_the_limit_grows_with_plan_and_file():
     assert step_limit_s(0.1, 0) == 5.0
     assert step_limit_s(10.0, 100000000) == 40.0
+
+
+def test_doubts_about_the_window_are_warnings_of_all_its_candidates():
+    event = dict(rounds([1, 2]), unsteady=[2], conditions={"wall_s": 1.0, "others_cores": 0.8})
+    result, _ = play([[READY, opened(0), opened(1), opened(2), event, END]])
+    first, second = [one.warnings for one in result.measurements]
+    assert [one.partition(":")[0] for one in first] == ["busy machine"]
+    assert [one.partition(":")[0] for one in second] == ["busy machine", "no steady state"]
+    assert {one.verdict for one in result.measurements} == {"valid"}
+
+
+def test_a_plan_that_refuses_doubt_refuses_it():
+    event = dict(rounds([1]), conditions={"wall_s": 1.0, "others_cores": 0.8})
+    result, _ = play([[READY, opened(0), opened(1), event, END]],
+                     payload(1, refuse_doubt=True))
+    (one,) = result.measurements
+    assert one.verdict == "invalid" and one.reasons == one.warnings
+
+
+def test_another_provider_than_the_one_asked_for_makes_it_invalid():
+    asked = payload(1, options={"providers": ["CUDAExecutionProvider"]})
+    result, _ = play([good([1])], asked)
+    assert "P ran it" in result.measurements[0].reasons[0]
+    assert result.measurements[0].verdict == "invalid"
+
+
+def test_the_time_on_the_device_is_that_of_the_children():
+    asked = payload(1)
+    result, _ = play([[READY, opened(0), ("hang", Where(1, True, 1))]], asked)
+    assert result.device_s == pytest.approx(step_limit_s(2.0, 10), abs=0.5)

@@ -3,17 +3,14 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import binom
 
 from searcher.errors import UserError
 from searcher.measurement import (
     PLANS,
     Plan,
-    median_interval,
     paired_difference,
     parity,
     plan_of,
-    quantile,
     quiet_blocks,
     rough_ratio,
     screening,
@@ -65,39 +62,6 @@ def test_paired_difference_swaps_sign_and_pairs_only() -> None:
         paired_difference(first, second[1:])
 
 
-@pytest.mark.parametrize("n", [*range(6, 60), 120, 1000])
-def test_median_interval_covers_and_is_tight(n: int) -> None:
-    low, high = median_interval(list(range(n)))
-    rank = int(low) + 1
-    assert high == n - rank
-    assert 1 - 2 * binom.cdf(rank - 1, n, 0.5) >= 0.95
-    if rank < n // 2:
-        assert 1 - 2 * binom.cdf(rank, n, 0.5) < 0.95, "one rank further in holds it too"
-
-
-def test_median_interval_of_few_values_is_their_range() -> None:
-    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
-    assert median_interval([2.0]) == (2.0, 2.0)
-
-
-@pytest.mark.parametrize(("share", "needed"), [(0.5, 6), (0.9, 36), (0.99, 368)])
-def test_quantile_is_refused_until_n_bounds_it(share: float, needed: int) -> None:
-    values = [float(v) for v in range(needed)]
-    assert quantile(values[1:], share).value is None
-    found = quantile(values, share)
-    assert found.value is not None and found.low is not None
-    assert found.low <= found.value <= (found.high or 0) == values[-1]
-    assert quantile([], share).high is None
-
-
-@pytest.mark.parametrize(("share", "n"), [(0.9, 40), (0.9, 333), (0.99, 400), (0.99, 5000)])
-def test_quantile_interval_covers(share: float, n: int) -> None:
-    found = quantile([float(v) for v in range(1, n + 1)], share)
-    assert found.value == math.ceil(share * n)
-    covered = binom.cdf((found.high or 0) - 1, n, share) - binom.cdf((found.low or 0) - 1, n, share)
-    assert covered >= 0.95
-
-
 BLOCKS = {
     "before_s": [1.00, 1.05, 1.00, 1.30, 1.00, 1.02],
     "candidate_s": [0.50, 0.525, 0.90, 0.65, 0.60, 0.51],
@@ -121,6 +85,7 @@ def test_summary_of_the_quiet_blocks() -> None:
     assert found.ungated_p50_s == pytest.approx(0.5625)
     assert found.p99_s.value is None
     assert found.warnings == ("only 4 quiet blocks",)
+    assert found.session_blocks == ()
     assert json.loads(json.dumps(found.as_dict()))["p99_s"] == {
         "value": None, "low": None, "high": None}
 
@@ -130,6 +95,7 @@ def test_percentiles_count_the_calls_of_quiet_blocks_only() -> None:
     blocks = {"before_s": before, "after_s": before, "candidate_s": [0.5] * 100}
     calls = [500_000_000 + n for n in range(100)] + [10**12] * 300
     found = summarise(blocks, calls, [2] * 50 + [6] * 50, gate_level_s=1.0)
+    assert found.p50_s.value == pytest.approx(0.5, rel=1e-6)
     assert found.calls == 100 and found.p90_s.value == pytest.approx(0.5, rel=1e-6)
     assert found.p90_s.low is not None and found.p90_s.low < found.p90_s.value
 
@@ -143,6 +109,23 @@ def test_the_ratio_does_not_drift_with_the_machine() -> None:
     blocks = {"before_s": drift, "after_s": drift, "candidate_s": drift * 0.25}
     found = summarise(blocks, [250_000_000] * 40, [1] * 40, gate_level_s=1.0)
     assert found.ratio == pytest.approx(0.25) and found.warnings == ()
+
+
+def test_what_differs_between_sessions_widens_the_interval() -> None:
+    """Each session has a level of its own: within it all blocks are alike."""
+    levels = np.repeat([0.49, 0.51, 0.50, 0.495, 0.505, 0.50, 0.492, 0.508], 10)
+    blocks = {"before_s": [1.0] * 80, "after_s": [1.0] * 80, "candidate_s": levels}
+    calls = [500_000_000] * 80
+    alone = summarise(blocks, calls, [1] * 80, 1.0)
+    known = summarise(blocks, calls, [1] * 80, 1.0, session_blocks=[10] * 8)
+    assert alone.ratio == known.ratio
+    assert known.ratio_high - known.ratio_low > alone.ratio_high - alone.ratio_low
+    assert known == summarise(blocks, calls, [1] * 80, 1.0, session_blocks=[10] * 8)
+
+
+def test_the_warnings_of_the_agent_come_first() -> None:
+    found = summarise(BLOCKS, CALLS, ONE_EACH, 1.0, warnings=["hot: it began at 80.0 C"])
+    assert found.warnings == ("hot: it began at 80.0 C", "only 4 quiet blocks")
 
 
 def test_no_quiet_block_is_no_figure() -> None:

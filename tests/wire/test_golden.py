@@ -16,9 +16,13 @@ FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "v1")
 NAMES = sorted(name[:-len(".json")] for name in os.listdir(FOLDER))
 
 
-ADDED = {"lease": {"transfer_s": 0.0}, "heartbeat": {"phase": ""}}
+ADDED = {"lease": {"transfer_s": 0.0}, "heartbeat": {"phase": ""},
+         "measure_result": {"device_s": None}}
 """What the first messages of protocol 1 did not have, with what its absence means."""
-ADDED_WITHIN = {"plan": {"energy_s": 0.0, "idle_s": 0.0}, "measurements": {"energy": None}}
+ADDED_WITHIN = {
+    "plan": {"energy_s": 0.0, "idle_s": 0.0, "warmup_max_s": 0.0, "start_below_c": 0.0,
+             "cool_down_s": 0.0, "cache_flush_bytes": 0, "refuse_doubt": False},
+    "measurements": {"energy": None, "warnings": [], "session_blocks": []}}
 """The same of messages within messages, by the field that holds them."""
 FIRST = {
     # The sha256 of each file as it was first released.

@@ -1,0 +1,119 @@
+"""What a measurement is worth. A *reason* makes it invalid; a *doubt* is printed with its figures,
+and is a reason too where the plan refuses doubt. Rules on plain values; each text begins with the
+short stable name of its kind.
+"""
+
+from typing import Any, List, Mapping, Optional, Sequence
+
+from agents.conditions import Conditions
+from agents.protocol import Measured, MeasurePlan
+from agents.steady import binned, drift, largest_step
+from agents.watch import Cooled, Seen
+
+CORE_SHARE = 0.96
+"""A thread that computes has its core; ticks of the system and the clock's own calls take 1 %."""
+OTHERS_CORES = 0.25
+STOLEN_SHARE = 0.03
+PRESSURE_SHARE = 0.25
+STALL_S, STALL_FACTOR = 0.03, 10.0
+"""A call that took so much longer than the median, in seconds and in times, stood still."""
+CLOCK_SHARE = 0.9
+DRIFT = 0.03
+STEP = 0.05
+NO_REFUSAL = ("unpinned",)
+"""Such figures count, among their like: the governor is part of the environment's key."""
+
+
+def computes_here(provider: str) -> bool:
+    """Whether the measuring thread itself computes, and waits for no accelerator."""
+    return provider == "CPUExecutionProvider"
+
+
+def of_conditions(one: Conditions, computes: bool) -> List[str]:
+    """Doubts about one child's window."""
+    found = []
+    if computes and one.core_share is not None and one.core_share < CORE_SHARE:
+        found.append("interrupted: the measuring thread had a core for only {:.0%} of its time"
+                     .format(one.core_share))
+    if one.others_cores is not None and one.others_cores > OTHERS_CORES:
+        found.append("busy machine: other processes used {:.2g} cores".format(one.others_cores))
+    pressure = one.pressure_share or 0.0
+    if one.others_cores is None and pressure > PRESSURE_SHARE:
+        found.append("busy machine: tasks waited for a core in {:.0%} of the time".format(pressure))
+    if one.stolen_share is not None and one.stolen_share > STOLEN_SHARE:
+        found.append("stolen: the hypervisor took {:.0%} of the time".format(one.stolen_share))
+    return found
+
+
+def of_calls(calls_ns: Sequence[int]) -> List[str]:
+    """Doubts about single calls of one candidate."""
+    if not calls_ns:
+        return []
+    middle, longest = sorted(calls_ns)[len(calls_ns) // 2], max(calls_ns)
+    if longest - middle > STALL_S * 1e9 and longest > STALL_FACTOR * middle:
+        return ["stalled: one call took {:.3g} s, the median {:.3g} s".format(
+            longest / 1e9, middle / 1e9)]
+    return []
+
+
+def of_reference(reference_s: Sequence[float]) -> List[str]:
+    """Doubts about the machine from the reference's block medians, in their order."""
+    return _changes("the reference's time", reference_s)
+
+
+def of_ratios(ratios: Sequence[float]) -> List[str]:
+    """Doubts about a candidate from its blocks' ratios to the reference, in their order."""
+    return _changes("the ratio to the reference", ratios)
+
+
+def _changes(what: str, series: Sequence[float]) -> List[str]:
+    values = binned(series)
+    trend = drift(values)
+    if abs(trend) > DRIFT:
+        return ["drift: {} changed by {:+.1%} over the window".format(what, trend)]
+    step = largest_step(values)
+    if step is None or abs(step.ratio - 1) <= STEP:
+        return []
+    return ["no steady state: {} changed by {:+.1%} at {:.0%} of the window".format(
+        what, step.ratio - 1, step.at / float(len(values)))]
+
+
+def of_device(before: Mapping[str, Any], after: Mapping[str, Any], seen: Seen,
+              cooled: Cooled) -> List[str]:
+    """Doubts from what the device says of itself."""
+    found = []
+    if not cooled.enough():
+        found.append("hot: it began at {:.1f} C, above {:.1f} C, after {:.0f} s of waiting".format(
+            cooled.hottest_c, cooled.limit_c, cooled.waited_s))
+    if seen.clocks_khz and min(seen.clocks_khz) < CLOCK_SHARE * max(seen.clocks_khz):
+        found.append("clock drop: the clock fell to {} of {} kHz within the window".format(
+            min(seen.clocks_khz), max(seen.clocks_khz)))
+    if before.get("charging") or after.get("charging"):
+        found.append("charging: the battery was being charged")
+    if before.get("governor") not in (None, "performance"):
+        found.append("unpinned: the clocks are left to the governor {!r}".format(
+            before["governor"]))
+    return found
+
+
+def provider_fallback(options: Mapping[str, Any], provider: str) -> Optional[str]:
+    """A reason, when another provider ran the file than the one asked for first."""
+    asked = (options.get("providers") or [None])[0]
+    name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
+    if name is None or not provider or name == provider:
+        return None
+    return "provider fallback: {} was asked for, {} ran it".format(name, provider)
+
+
+def with_doubts(measured: Measured, doubts: Sequence[str], plan: MeasurePlan) -> Measured:
+    """The doubts among the warnings, each once; a valid one turns invalid if the plan says so."""
+    if measured.verdict == "failed":
+        return measured
+    new = [doubt for doubt in doubts if doubt not in measured.warnings]
+    if not new:
+        return measured
+    warned = measured._replace(warnings=[*measured.warnings, *new])
+    refused = [doubt for doubt in new if not doubt.startswith(NO_REFUSAL)]
+    if plan.refuse_doubt and refused:
+        return warned._replace(verdict="invalid", reasons=[*measured.reasons, *refused])
+    return warned

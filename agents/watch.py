@@ -1,0 +1,74 @@
+"""The device while it measures: cool before, then its clocks and temperatures now and then.
+
+    wait until cool (bounded) | child ...... the parent looks every LOOK_S ...... | what was seen
+"""
+
+from typing import Any, Callable, Dict, List, NamedTuple
+
+from agents.environment import temperatures
+from agents.protocol import MeasurePlan
+from agents.sysfs import Tree
+
+LOOK_S = 0.5
+COOLING_LOOK_S = 1.0
+MOST_CLOCKS = 16
+"""Reading a clock may wake its core, and servers have hundreds."""
+CLOCKS = ("/sys/devices/system/cpu/cpufreq/policy[0-9]*/scaling_cur_freq",
+          "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+
+
+class Seen(NamedTuple):
+    """``clocks_khz``: the fastest core's clock at each look; ``hottest_c`` is None where there is
+    no sensor."""
+
+    clocks_khz: List[int]
+    hottest_c: Any = None
+
+
+class Watch:
+    """Call it as often as you like; it looks at most every ``LOOK_S``."""
+
+    def __init__(self, tree: Tree, clock: Callable[[], float]) -> None:
+        self._tree, self._clock = tree, clock
+        self._paths = next((found for found in map(tree.paths, CLOCKS) if found), [])[:MOST_CLOCKS]
+        self._due_s = clock() + LOOK_S
+        self._clocks_khz: List[int] = []
+        self._hottest_c: List[float] = []
+
+    def __call__(self) -> None:
+        now_s = self._clock()
+        if now_s < self._due_s:
+            return
+        self._due_s = now_s + LOOK_S
+        clocks = [self._tree.integer(path) for path in self._paths]
+        known = [clock for clock in clocks if clock is not None]
+        if known:
+            self._clocks_khz.append(max(known))
+        self._hottest_c.extend(temperatures(self._tree).values())
+
+    def seen(self) -> Seen:
+        return Seen(self._clocks_khz, max(self._hottest_c) if self._hottest_c else None)
+
+
+class Cooled(NamedTuple):
+    """``hottest_c`` at the end of ``waited_s``; None where there is no sensor."""
+
+    waited_s: float
+    hottest_c: Any
+    limit_c: float
+
+    def enough(self) -> bool:
+        return self.limit_c <= 0 or self.hottest_c is None or self.hottest_c <= self.limit_c
+
+
+def cool_down(tree: Tree, plan: MeasurePlan, clock: Callable[[], float],
+              wait: Callable[[float], object], stop: Callable[[], bool]) -> Cooled:
+    """Waits until every zone is below the plan's limit, no longer than ``plan.cool_down_s``."""
+    started_s = clock()
+    while True:
+        zones: Dict[str, float] = temperatures(tree) if plan.start_below_c > 0 else {}
+        waited_s = clock() - started_s
+        cooled = Cooled(waited_s, max(zones.values()) if zones else None, plan.start_below_c)
+        if cooled.enough() or waited_s >= plan.cool_down_s or stop():
+            return cooled
+        wait(min(COOLING_LOOK_S, plan.cool_down_s - waited_s))

@@ -1,0 +1,101 @@
+"""Doubts and reasons from plain values."""
+
+import random
+
+import pytest
+
+from agents import verdict
+from agents.conditions import Conditions
+from agents.protocol import Blocks, Measured, MeasurePlan
+from agents.watch import Cooled, Seen
+
+PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
+                   fresh_session_every_s=0.5, warmup_s=0.01)
+COOL = Cooled(0.0, 40.0, 60.0)
+PINNED = {"governor": "performance", "charging": None}
+
+
+def measured(state="valid", **fields):
+    return Measured("sha", state, [], 0.1, 0.1, Blocks([], [], []), "", [], [], "P")._replace(
+        **fields)
+
+
+def kinds(doubts):
+    return [doubt.partition(":")[0] for doubt in doubts]
+
+
+@pytest.mark.parametrize("conditions, expected", [
+    (Conditions(2.0, 0.99, 0.05, 0.0, 0.9), []),
+    (Conditions(2.0, 0.8, 0.05, 0.0, 0.0), ["interrupted"]),
+    (Conditions(2.0, 0.99, 0.9, 0.0, 0.0), ["busy machine"]),
+    (Conditions(2.0, None, None, None, 0.5), ["busy machine"]),
+    (Conditions(2.0, 0.99, 0.0, 0.2, 0.0), ["stolen"]),
+    (Conditions(2.0), []),
+])
+def test_conditions(conditions, expected):
+    assert kinds(verdict.of_conditions(conditions, True)) == expected
+
+
+def test_a_thread_that_waits_for_an_accelerator_is_not_interrupted():
+    assert verdict.of_conditions(Conditions(2.0, 0.2), False) == []
+    assert verdict.computes_here("CPUExecutionProvider")
+    assert not verdict.computes_here("CUDAExecutionProvider")
+
+
+def test_a_call_that_stood_still_is_told_with_its_time():
+    calls = [1000000] * 50
+    assert verdict.of_calls(calls) == [] == verdict.of_calls([])
+    assert "took 0.08 s, the median 0.001 s" in verdict.of_calls(calls + [80000000])[0]
+    assert verdict.of_calls([900000000] * 5 + [990000000]) == []
+
+
+def series(levels):
+    source = random.Random(3)
+    return [level * (1 + source.gauss(0, 0.004)) for level in levels]
+
+
+@pytest.mark.parametrize("levels, expected", [
+    ([1.0] * 50, []),
+    ([1.0 + 0.002 * n for n in range(50)], ["drift"]),
+    ([1.0] * 40 + [1.2] * 9, ["no steady state"]),
+])
+def test_series_that_change(levels, expected):
+    assert kinds(verdict.of_reference(series(levels))) == expected
+    assert kinds(verdict.of_ratios(series(levels))) == expected
+
+
+def test_what_the_device_says_of_itself():
+    still = Seen([1500, 1480, 1500], 45.0)
+    assert verdict.of_device(PINNED, PINNED, still, COOL) == []
+    assert verdict.of_device({}, {}, Seen([]), Cooled(0.0, None, 60.0)) == []
+    free = {"governor": "schedutil", "charging": True}
+    assert kinds(verdict.of_device(free, PINNED, Seen([1500, 1000]), Cooled(9.0, 61.5, 60.0))) == [
+        "hot", "clock drop", "charging", "unpinned"]
+
+
+@pytest.mark.parametrize("options, provider, falls", [
+    ({}, "CPUExecutionProvider", False),
+    ({"providers": ["CUDAExecutionProvider"]}, "CUDAExecutionProvider", False),
+    ({"providers": ["CUDAExecutionProvider"]}, "", False),
+    ({"providers": ["CUDAExecutionProvider"]}, "CPUExecutionProvider", True),
+    ({"providers": [["TensorrtExecutionProvider", {}], "CUDAExecutionProvider"]},
+     "CUDAExecutionProvider", True),
+])
+def test_another_provider_than_the_one_asked_for(options, provider, falls):
+    reason = verdict.provider_fallback(options, provider)
+    assert (reason is not None) == falls and (reason is None or provider in reason)
+
+
+def test_doubts_are_warnings_and_each_is_told_once():
+    one = verdict.with_doubts(measured(warnings=["a: 1"]), ["a: 1", "b: 2"], PLAN)
+    assert (one.verdict, one.reasons, one.warnings) == ("valid", [], ["a: 1", "b: 2"])
+
+
+def test_a_plan_that_refuses_doubt_makes_it_invalid():
+    strict = PLAN._replace(refuse_doubt=True)
+    one = verdict.with_doubts(measured(), ["hot: 80", "unpinned: x"], strict)
+    assert (one.verdict, one.reasons) == ("invalid", ["hot: 80"])
+    assert verdict.with_doubts(measured(), ["unpinned: x"], strict).verdict == "valid"
+    assert verdict.with_doubts(measured(), [], strict).verdict == "valid"
+    failed = measured("failed")
+    assert verdict.with_doubts(failed, ["hot: 80"], strict) is failed
