@@ -5,10 +5,11 @@ that drift of the machine shows.
 """
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from searcher.against import RunJob, against
 from searcher.client import CoordinatorClient
 from searcher.energy import energy_notes, figures
 from searcher.errors import ProtocolError, UserError, nearest
@@ -42,6 +43,35 @@ def measure_on(
     document = measured_document(model, job)
     say(f"measured on {chosen}")
     return document
+
+
+def compare_on(
+    client: CoordinatorClient, model: Path, other: Path, device: str | None, seconds: float,
+    say: Say = lambda text: None, queue_s: float | None = None,
+) -> dict[str, Any]:
+    """The document of ``fleetfront measure --against``. Raises as ``measure_on`` does."""
+    sizes = {path: checked_size(path) for path in (model, other)}
+    chosen = device_of(client, device)
+    files = {path: {"sha256": upload(client, path), "size_bytes": size}
+             for path, size in sizes.items()}
+
+    run_job = job_runner(client, chosen, queue_s)
+    try:
+        return against(model, other, (files[model], files[other]), run_job, seconds, say)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+    for path, file in files.items():
+        inspect(client, path, str(file["sha256"]), say)
+    return against(model, other, (files[model], files[other]), run_job, seconds, say)
+
+
+def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = None) -> RunJob:
+    """Runs one measure job after another on a device."""
+    def run_job(payload: Mapping[str, Any]) -> dict[str, Any]:
+        job = client.submit_job("measure", f"device:{device}", payload, queue_s=queue_s)
+        return _ended(client, job, f"measuring on {device}", lambda text: None)
+    return run_job
 
 
 def device_of(client: CoordinatorClient, wanted: str | None) -> str:
@@ -101,16 +131,17 @@ def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
     if entry["verdict"] == "failed":
         raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
     summary = entry.get("summary") or {}
+    quantiles = {f"latency_{name}": summary.get(name) or {} for name in ("p50_s", "p90_s", "p99_s")}
     values = {"latency_s": summary.get("latency_s"),
-              "latency_p99_s": (summary.get("p99_s") or {}).get("value"),
+              **{name: found.get("value") for name, found in quantiles.items()},
               "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
               "memory_bytes": entry.get("memory_bytes")}
     energy, intervals = figures(summary)
     values |= energy
     if summary:
         intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
-        if values["latency_p99_s"] is not None:
-            intervals["latency_p99_s"] = [summary["p99_s"]["low"], summary["p99_s"]["high"]]
+        intervals |= {name: [found["low"], found["high"]] for name, found in quantiles.items()
+                      if found.get("value") is not None}
     return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
             "verdict": entry["verdict"],
             "warnings": [*entry["reasons"], *summary.get("warnings", []), *energy_notes(summary)],

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from searcher.against import against
 from searcher.agent_archive import agent_archive
 from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, load
@@ -31,7 +32,7 @@ from searcher.ledger import members
 from searcher.ledger.reading import open_ledger
 from searcher.measurement import Plan
 from searcher.measuring import LOCAL_DEVICE as LOCAL_DEVICE
-from searcher.measuring import inspect, measured_document, request_of
+from searcher.measuring import compare_on, inspect, job_runner, measured_document, request_of
 from searcher.ownership import owned
 from searcher.reading import Reading
 from searcher.uploading import checked_size
@@ -334,3 +335,23 @@ def _measured(
             grown.check()
             job = grown.client.wait_job(job["job"], wait_s=2.0)
     return measured_document(model, job)
+
+
+def compare_files(model: Path, other: Path, directory: Path, seconds: float,
+                  say: Callable[[str], None]) -> dict[str, Any]:
+    """One ONNX file against another on this machine, in a process tree of its own. Raises
+    UserError."""
+    own, reference = (
+        {"size_bytes": checked_size(path),
+         "sha256": place_artifact(directory / "artifacts", path.read_bytes()).name}
+        for path in (model, other))
+    try:
+        with tree(directory, builders=0, agent=True) as grown:
+            run_job = job_runner(grown.client, LOCAL_DEVICE)
+            return against(model, other, (own, reference), run_job, seconds, say)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+    # One of them was uploaded here before, and no builder has inspected it yet.
+    with tree(directory, builders=1, agent=True) as grown:
+        return compare_on(grown.client, model, other, LOCAL_DEVICE, seconds, say)

@@ -29,11 +29,20 @@ def command(
     plan: Annotated[str, typer.Option(help="quick, standard or strict.")] = "standard",
     queue_s: Annotated[float | None, typer.Option(
         min=0, help="Give up when the device has not begun within so many seconds.")] = None,
+    against: Annotated[Path | None, typer.Option(
+        help="Another .onnx file: is MODEL faster, slower, or equal within 1 %?")] = None,
+    seconds: Annotated[float, typer.Option(
+        min=1, help="With --against: most seconds of device time.")] = 10.0,
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
     from searcher.measurement import plan_of
 
+    if against is not None:
+        compared = _compared(model, against, device, directory, url, seconds, queue_s)
+        figures = {name: value for name, value in compared.items() if name != "looks"}
+        emit(compared, [figures], format, lambda: _print_compared(compared))
+        return
     document = _measured(model, device, directory, url, plan_of(plan), queue_s)
     values, intervals = document["values"], document["intervals"]
     row = {**values, "n": document["n"], "verdict": document["verdict"]}
@@ -58,15 +67,47 @@ def _measured(
     queue_s: float | None,
 ) -> dict[str, Any]:
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
-    from searcher.errors import UserError
-    from searcher.measuring import LOCAL_DEVICE, measure_on
+    from searcher.measuring import measure_on
     from searcher.running import measure_file, serves
 
     if url is not None or serves(directory):
         with client_of(directory, url) as client:
             return measure_on(client, model, device, plan, news_line(), queue_s)
+    _check_local(device, directory)
+    return measure_file(model, directory, plan)
+
+
+def _check_local(device: str | None, directory: Path) -> None:
+    """Raises UserError for a device that is not this machine."""
+    from searcher.errors import UserError
+    from searcher.measuring import LOCAL_DEVICE
+
     if device not in (None, LOCAL_DEVICE):
         raise UserError(
             f"No coordinator serves {directory}, so only this machine ({LOCAL_DEVICE}) can "
             f"measure, not {device!r}. Start `fleetfront serve` there, or name it with --url.")
-    return measure_file(model, directory, plan)
+
+
+def _compared(
+    model: Path, other: Path, device: str | None, directory: Path, url: str | None, seconds: float,
+    queue_s: float | None,
+) -> dict[str, Any]:
+    from searcher.measuring import compare_on
+    from searcher.running import compare_files, serves
+
+    if url is not None or serves(directory):
+        with client_of(directory, url) as client:
+            return compare_on(client, model, other, device, seconds, news_line(), queue_s)
+    _check_local(device, directory)
+    return compare_files(model, other, directory, seconds, news_line())
+
+
+def _print_compared(document: dict[str, Any]) -> None:
+    looks = len(document["looks"])
+    typer.echo(f"{document['model']} against {document['against']}: {document['verdict']}")
+    if document["ratio"] is not None:
+        low, high = document["interval"]
+        typer.echo(f"  ratio of times    {document['ratio']:.4f}  [{low:.4f} .. {high:.4f}]")
+    typer.echo(f"  {looks} looks, {document['device_s']:.1f} s on the device")
+    for warning in document["warnings"]:
+        typer.echo(f"  warning: {warning}")

@@ -12,7 +12,7 @@ from searcher.client import CoordinatorClient
 from searcher.errors import UserError
 from searcher.ledger import members
 from searcher.measurement import plan_of
-from searcher.measuring import measure_on
+from searcher.measuring import compare_on, measure_on
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory, envelope
 from tests.searcher_tests.devices.test_inspected import ACCEPTED, REFUSED
@@ -147,3 +147,21 @@ def test_files_that_cannot_be_sent(bench: Bench, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is empty"):
         bench.measure()
     assert members.devices(bench.lab.store.db)
+
+
+def test_two_files_are_uploaded_inspected_and_compared(bench: Bench, tmp_path: Path) -> None:
+    bench.device("tx2")
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"another model")
+    worked = bench.client.wait_job
+
+    def wait(job: int, wait_s: float = 0.0) -> dict[str, Any]:
+        bench.say("waiting")
+        return worked(job, wait_s=wait_s)
+
+    bench.client.wait_job = wait  # type: ignore[method-assign]
+    document = compare_on(bench.client, bench.model, other, None, 4.0, bench.said.append)
+    assert bench.kinds[:2] == ["inspect builder"] * 2
+    assert set(bench.kinds[2:]) == {"measure device:tx2"} and len(bench.kinds) >= 5
+    assert document["verdict"] in ("slower", "faster", "equal", "undecided")
+    assert len(document["looks"]) == len(bench.kinds) - 2

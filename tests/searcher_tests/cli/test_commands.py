@@ -182,6 +182,23 @@ def test_measure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert (row["latency_s"], row["latency_p99_s"], row["verdict"]) == ("0.001", "", "valid")
 
 
+def test_measure_against_another(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def compared(model: Path, other: Path, directory: Path, seconds: float,
+                 say: Any) -> dict[str, Any]:
+        return {"model": str(model), "against": str(other), "ratio": 1.031,
+                "interval": [1.02, 1.04], "verdict": "slower", "looks": [{}] * 4,
+                "device_s": seconds, "warnings": ["hot (in 1 of 4 looks)"], "environment": {}}
+
+    monkeypatch.setattr("searcher.running.compare_files", compared)
+    command = ("measure", "m.onnx", "--against", "o.onnx", "--seconds", "5", "--dir", tmp_path)
+    text = run(*command).out
+    assert "m.onnx against o.onnx: slower" in text and "1.0310  [1.0200 .. 1.0400]" in text
+    assert "4 looks, 5.0 s" in text and "warning: hot" in text
+    assert json.loads(run(*command, "--format", "json").out)["interval"] == [1.02, 1.04]
+
+
 def test_run_prints_the_front_and_where_it_is(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,115 @@
+"""One ONNX file against another on one device, looked at while it runs.
+
+    look 1: a process of its own, O M O M ... blocks for LOOK_S | look 2 | ... | decided, or no time
+                                                       '- ratio M / O
+
+The other file is the reference; see ``searcher/sequential.py`` for when it ends.
+"""
+
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from searcher.devices.quiet import BUSY_FACTOR
+from searcher.errors import UserError
+from searcher.measurement import Plan
+from searcher.sequential import Estimate, estimate, spent
+
+LOOK_S = 0.75
+LONGEST_LOOK_S = 30.0
+FEW_BLOCKS = 8
+"""A look with fewer quiet blocks was too short for these files: the next is twice as long."""
+
+RunJob = Callable[[Mapping[str, Any]], dict[str, Any]]
+"""The payload of a measure job -> the job when it has ended."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """``ratio`` is None when the look was invalid, for ``warnings``; ``level_s`` is the other
+    file's quiet level in it."""
+
+    ratio: float | None
+    level_s: float | None
+    blocks: int
+    device_s: float
+    warnings: tuple[str, ...]
+
+
+def look_plan(seconds: float) -> Plan:
+    """Always as long as asked, in one process, with fresh sessions in the middle."""
+    return Plan("look", min_blocks=3, min_s=seconds, max_s=seconds, warmup_s=0.02,
+                fresh_session_every_s=seconds / 2)
+
+
+def against(
+    model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]],
+    run_job: RunJob, seconds: float, say: Callable[[str], None] = lambda text: None,
+) -> dict[str, Any]:
+    """The document of ``fleetfront measure --against``; ``files`` names both by sha256 and size.
+
+    ``ratio`` is MODEL's time over OTHER's; ``seconds`` of device time are the most that is spent.
+    Raises UserError when a file cannot be measured.
+    """
+    looks: list[Look] = []
+    environment: dict[str, Any] = {}
+    found: Estimate | None = None
+    used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds / 4)
+    while used_s < seconds and (found is None or found.verdict == "undecided"):
+        look, environment = _look(model, files, run_job, look_s)
+        looks.append(look)
+        used_s += look.device_s
+        if look.blocks < FEW_BLOCKS:
+            look_s = min(2 * look_s, LONGEST_LOOK_S)
+        allowed = spent(used_s / seconds)
+        ratios = [one.ratio for one in looks if one.ratio is not None]
+        now = estimate(ratios, allowed - paid) if look.ratio is not None else None
+        if now is not None:
+            found, paid = now, allowed
+            say(f"{now.ratio:.4f} [{now.low:.4f} .. {now.high:.4f}] {now.verdict} "
+                f"after {used_s:.1f} s")
+    return {
+        "model": str(model), "against": str(other),
+        "ratio": found.ratio if found else None,
+        "interval": [found.low, found.high] if found else None,
+        "verdict": found.verdict if found else "undecided",
+        "looks": [asdict(look) for look in looks], "device_s": used_s,
+        "warnings": _warnings(looks), "environment": environment}
+
+
+def _look(model: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]], run_job: RunJob,
+          seconds: float) -> tuple[Look, dict[str, Any]]:
+    plan = look_plan(seconds)
+    own, other = files
+    job = run_job({
+        "reference": dict(other), "candidates": [dict(own)], "runtime": "onnxruntime",
+        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
+        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)})
+    if job["state"] != "done":
+        raise UserError(f"{model} could not be compared: {job['message'] or job['reason']}.")
+    result = job["result"]
+    (entry,) = result["measurements"]
+    if entry["verdict"] == "failed":
+        raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
+    summary = entry.get("summary") or {}
+    device_s = result.get("device_s")
+    return Look(entry.get("ratio"), result.get("own_level_s"), entry.get("n") or 0,
+                plan.max_s if device_s is None else device_s,
+                (*entry["reasons"], *summary.get("warnings", []))), result["environment"]
+
+
+def _warnings(looks: list[Look]) -> list[str]:
+    """Each kind once, with how many looks had it; and whether the machine changed in between."""
+    kinds: dict[str, int] = {}
+    for look in looks:
+        for kind in {warning.partition(":")[0] for warning in look.warnings}:
+            if kind.replace(" ", "").isalpha():
+                kinds[kind] = kinds.get(kind, 0) + 1
+    found = [f"{kind} (in {count} of {len(looks)} looks)" for kind, count in sorted(kinds.items())]
+    levels = [look.level_s for look in looks if look.ratio is not None and look.level_s]
+    if levels and max(levels) > BUSY_FACTOR * min(levels):
+        found.append(f"between looks the machine's speed changed by {max(levels) / min(levels):.2g}"
+                     ": the ratio is over all its states")
+    return found
