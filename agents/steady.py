@@ -4,7 +4,8 @@ Changepoints minimise the squared distance from segment means of the logarithms 
 each segment; the exact minimum by dynamic programming with pruning (PELT: Killick, Fearnhead and
 Eckley 2012), as Barrett et al. (OOPSLA 2017) use it to ask whether a program ever gets warm. The
 scale of the noise is taken from neighbours, so that a step does not count as noise. A trend is
-the line of Theil and Sen, believed where Kendall's test (Mann 1945) does.
+the line of Theil and Sen, believed where Kendall's test (Mann 1945) does and most pairs of blocks
+agree: a shared machine that changes to and fro has pairs of both kinds.
 """
 
 from math import exp, isfinite, log, sqrt
@@ -21,8 +22,9 @@ PENALTY = 6.0
 FINEST = 2e-3
 """Noise below this (relative) is taken for this much: nobody asks for smaller steps."""
 MOST_BINS = 64
-SURE = 3.3
-"""Standard errors of Kendall's score from which a trend is believed (one series in a thousand)."""
+SURE, MONOTONE = 3.3, 0.6
+"""A trend is believed from so many standard errors of Kendall's score on (one series of noise in a
+thousand), and from this tau on."""
 
 
 class Step(NamedTuple):
@@ -66,7 +68,11 @@ def drift(values: Sequence[float]) -> float:
     beyond doubt."""
     logs = [log(value) for value in binned(values)]
     n = len(logs)
-    if n < LEAST or abs(_kendall(logs)) < SURE:
+    if n < LEAST:
+        return 0.0
+    score = _kendall(logs)
+    if abs(score) < SURE * sqrt(n * (n - 1) * (2 * n + 5) / 18.0) or (
+            abs(score) < MONOTONE * n * (n - 1) / 2.0):
         return 0.0
     slopes = [(logs[j] - logs[i]) / (j - i) for i in range(n) for j in range(i + 1, n)]
     return exp(_median(slopes) * (n - 1)) - 1.0
@@ -138,12 +144,11 @@ def _merged(logs: Sequence[float], starts: Sequence[int]) -> List[int]:
     return kept
 
 
-def _kendall(values: Sequence[float]) -> float:
-    """Kendall's score in standard errors; its sign is the trend's."""
+def _kendall(values: Sequence[float]) -> int:
+    """Kendall's score: pairs that ascend less pairs that descend."""
     n = len(values)
-    score = sum((values[j] > values[i]) - (values[j] < values[i])
-                for i in range(n) for j in range(i + 1, n))
-    return score / sqrt(n * (n - 1) * (2 * n + 5) / 18.0)
+    return sum((values[j] > values[i]) - (values[j] < values[i])
+               for i in range(n) for j in range(i + 1, n))
 
 
 def _median(values: Sequence[float]) -> float:

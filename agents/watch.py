@@ -9,7 +9,7 @@ from agents.environment import temperatures
 from agents.protocol import MeasurePlan
 from agents.sysfs import Tree
 
-LOOK_S = 0.5
+LOOK_S = 0.2
 COOLING_LOOK_S = 1.0
 MOST_CLOCKS = 16
 """Reading a clock may wake its core, and servers have hundreds."""
@@ -31,7 +31,7 @@ class Watch:
     def __init__(self, tree: Tree, clock: Callable[[], float]) -> None:
         self._tree, self._clock = tree, clock
         self._paths = next((found for found in map(tree.paths, CLOCKS) if found), [])[:MOST_CLOCKS]
-        self._due_s = clock() + LOOK_S
+        self._due_s = clock()
         self._clocks_khz: List[int] = []
         self._hottest_c: List[float] = []
 

@@ -1,11 +1,15 @@
 """One ONNX file against another on one device, looked at while it runs.
 
-    look 1: a process of its own, O M O M ... blocks for LOOK_S | look 2 | ... | decided, or no time
-                                                       '- ratio M / O
+    look 1: a process | open O, M | O M O M ... | open M, O | O M O M ... | ratio M / O
+    look 2: another   | ...                                                            until decided
 
-The other file is the reference; see ``searcher/sequential.py`` for when it ends.
+The other file is the reference. Calls alternate one by one, and all count that were not
+interrupted: two files that are much alike are slowed alike, whatever the machine does. What is
+opened first may be slower by some percent, so each look has sessions of both orders, and its ratio
+is the mean of theirs. See ``searcher/sequential.py`` for when it ends.
 """
 
+import math
 import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -18,6 +22,9 @@ from searcher.measurement import Plan
 from searcher.sequential import Estimate, estimate, spent
 
 LOOK_S = 0.75
+BLOCK_S, UNINTERRUPTED = 0.0005, 1.0
+"""Single calls from half a millisecond on; beside reference calls of at most twice the quiet level.
+"""
 LONGEST_LOOK_S = 30.0
 FEW_BLOCKS = 8
 """A look with fewer quiet blocks was too short for these files: the next is twice as long."""
@@ -40,8 +47,8 @@ class Look:
 
 def look_plan(seconds: float) -> Plan:
     """Always as long as asked, in one process, with fresh sessions in the middle."""
-    return Plan("look", min_blocks=3, min_s=seconds, max_s=seconds, warmup_s=0.02,
-                fresh_session_every_s=seconds / 2)
+    return Plan("look", block_s=BLOCK_S, min_blocks=3, min_s=seconds, max_s=seconds,
+                gate=UNINTERRUPTED, warmup_s=0.02, fresh_session_every_s=seconds / 2)
 
 
 def against(
@@ -57,13 +64,15 @@ def against(
     environment: dict[str, Any] = {}
     found: Estimate | None = None
     used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds / 4)
-    while used_s < seconds and (found is None or found.verdict == "undecided"):
+    last = False
+    while not last and (found is None or found.verdict == "undecided"):
         look, environment = _look(model, files, run_job, look_s)
         looks.append(look)
         used_s += look.device_s
         if look.blocks < FEW_BLOCKS:
             look_s = min(2 * look_s, LONGEST_LOOK_S)
-        allowed = spent(used_s / seconds)
+        last = used_s + max(look.device_s, look_s) > seconds
+        allowed = spent(1.0 if last else used_s / seconds)
         ratios = [one.ratio for one in looks if one.ratio is not None]
         now = estimate(ratios, allowed - paid) if look.ratio is not None else None
         if now is not None:
@@ -95,9 +104,17 @@ def _look(model: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]], run_j
         raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
     summary = entry.get("summary") or {}
     device_s = result.get("device_s")
-    return Look(entry.get("ratio"), result.get("own_level_s"), entry.get("n") or 0,
+    return Look(_ratio(entry, summary), result.get("own_level_s"), entry.get("n") or 0,
                 plan.max_s if device_s is None else device_s,
                 (*entry["reasons"], *summary.get("warnings", []))), result["environment"]
+
+
+def _ratio(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> float | None:
+    """The geometric mean of the sessions; an older agent does not tell them apart."""
+    sessions = summary.get("session_ratios")
+    if not sessions:
+        return entry.get("ratio")
+    return math.exp(sum(map(math.log, sessions)) / len(sessions))
 
 
 def _warnings(looks: list[Look]) -> list[str]:

@@ -109,7 +109,8 @@ def _check_type(key: str, value: Any) -> None:
 class Summary:
     """What a measurement says. ``ratio`` is candidate over reference in quiet blocks; seconds are
     one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside them, which
-    the quantiles are of; ``session_blocks`` counts all blocks between two openings."""
+    the quantiles are of; ``session_blocks`` counts all blocks between two openings,
+    ``session_ratios`` has the median of each opening that has quiet ones."""
 
     ratio: float
     ratio_low: float
@@ -126,12 +127,14 @@ class Summary:
     calls: int
     quiet_share: float
     session_blocks: tuple[int, ...]
+    session_ratios: tuple[float, ...]
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
         # dataclasses.asdict copies everything deeply, at ten times the price.
         return {**self.__dict__, "warnings": list(self.warnings),
                 "session_blocks": list(self.session_blocks),
+                "session_ratios": list(self.session_ratios),
                 **{name: dict(getattr(self, name).__dict__)
                    for name in ("p50_s", "p90_s", "p99_s")}}
 
@@ -172,8 +175,11 @@ def summarise(
         raise ValueError("no quiet block: nothing to summarise")
     ratio, rank = _middle(ratios), median_rank(n, CONFIDENCE)
     low, high = float(ratios[rank]), float(ratios[n - 1 - rank])
+    session_ratios: tuple[float, ...] = ()
     if sum(session_blocks) == len(quiet):
         session = np.repeat(np.arange(len(session_blocks)), session_blocks)[quiet]
+        session_ratios = tuple(float(np.median(in_order[session == one]))
+                               for one in np.unique(session))
         drifting = session_interval(in_order, session)
         if drifting is not None:
             low, high = min(low, drifting[0]), max(high, drifting[1])
@@ -185,6 +191,7 @@ def summarise(
         p50_s=quantile(singles, 0.50), p90_s=quantile(singles, 0.90), p99_s=quantile(singles, 0.99),
         ungated_p50_s=_middle(np.sort(candidate)), n=n, calls=len(singles),
         quiet_share=n / len(quiet), session_blocks=tuple(session_blocks),
+        session_ratios=session_ratios,
         warnings=(*warnings, *_warnings(ratios, n / len(quiet), gate_level_s / level)),
     )
 

@@ -68,6 +68,10 @@ def test_noise_is_no_drift():
     assert drift([1.0] * 5) == 0.0
 
 
+def test_to_and_fro_is_no_drift():
+    assert drift(noisy([1.0, 1.0, 1.0, 1.3, 1.3, 1.3, 1.35] * 9)) == 0.0
+
+
 def test_bins_are_medians_in_order():
     assert binned([3, 1, 2]) == [3, 1, 2]
     assert binned(list(range(100)), 10) == [4.5 + 10 * n for n in range(10)]

@@ -60,12 +60,14 @@ def series(levels):
     ([1.0] * 40 + [1.2] * 9, ["no steady state"]),
 ])
 def test_series_that_change(levels, expected):
-    assert kinds(verdict.of_reference(series(levels))) == expected
     assert kinds(verdict.of_ratios(series(levels))) == expected
+    # A step of the reference is a state of the machine, and the gate's to judge.
+    assert kinds(verdict.of_reference(series(levels))) == [
+        kind for kind in expected if kind == "drift"]
 
 
 def test_what_the_device_says_of_itself():
-    still = Seen([1500, 1480, 1500], 45.0)
+    still = Seen([700, 1500, 1480, 1500], 45.0)
     assert verdict.of_device(PINNED, PINNED, still, COOL) == []
     assert verdict.of_device({}, {}, Seen([]), Cooled(0.0, None, 60.0)) == []
     free = {"governor": "schedutil", "charging": True}

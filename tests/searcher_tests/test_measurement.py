@@ -119,6 +119,7 @@ def test_what_differs_between_sessions_widens_the_interval() -> None:
     alone = summarise(blocks, calls, [1] * 80, 1.0)
     known = summarise(blocks, calls, [1] * 80, 1.0, session_blocks=[10] * 8)
     assert alone.ratio == known.ratio
+    assert known.session_ratios == pytest.approx(levels[::10]) and alone.session_ratios == ()
     assert known.ratio_high - known.ratio_low > alone.ratio_high - alone.ratio_low
     assert known == summarise(blocks, calls, [1] * 80, 1.0, session_blocks=[10] * 8)
 
