@@ -1,0 +1,1 @@
+"""What the measurements of fleetfront are worth, each claim against something independent."""

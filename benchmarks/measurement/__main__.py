@@ -1,20 +1,22 @@
 """What a measurement is worth: each part prints its table and says whether it met its bounds.
 
-    python -m benchmarks.measurement [--only energy] [--trials 100]
+    python -m benchmarks.measurement [--only loop ratio disturb hour energy] [--trials 100]
+                                     [--minutes 60]
 """
 
 import argparse
 import sys
 from importlib import import_module
 
-PARTS = ("energy",)
+PARTS = ("loop", "ratio", "disturb", "hour", "energy")
 """Modules of this package; ``run(arguments)`` prints and returns whether all bounds were met."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
-    parser.add_argument("--trials", type=int, default=100)
+    parser.add_argument("--trials", type=int, default=100, help="of all parts but hour")
+    parser.add_argument("--minutes", type=float, default=60.0, help="that hour is spread over")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     met = {part: import_module(f"benchmarks.measurement.{part}").run(arguments)

@@ -1,0 +1,143 @@
+"""Disturbances planted in measurements: how many are told, and how often one is told of that was
+not planted.
+
+    real       a busy core | SIGSTOP | a CPU quota (cgroup)      onnxruntime, in child processes
+    synthetic  a step in the clock | a throttle flag | a drift   a made-up machine and its /sys
+
+All go through ``agents.jobs.measure_in_environment``, as a lease does. Found is what has a reason
+or a warning of a kind that the disturbance may cause; a run without one is a false alarm when it
+has any but ``busy``: that is the gate's answer to a machine that was not quiet, counted beside. What
+else a real quiet run says may be true of the machine too, and is printed.
+"""
+
+import argparse
+import random
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from agents.children import ProcessChild
+from agents.jobs import measure_in_environment
+from agents.protocol import MeasurePayload, decode
+from agents.sysfs import Tree
+from benchmarks.measurement.disturbances import BusyCore, Quota, Stop
+from benchmarks.measurement.models import chain
+from benchmarks.measurement.synthetic import Board, SyntheticChild, clock_step, drift, throttle
+from searcher.artifacts import place_artifact
+from searcher.cli.options import print_table
+from searcher.measurement import plan_of
+
+PLAN = {"min_s": 1.5, "max_s": 1.5}
+CHANGED = ("drift", "no steady state", "busy")
+KINDS: dict[str, tuple[str, ...]] = {
+    "busy core": ("busy machine", "interrupted", "stalled", *CHANGED),
+    "SIGSTOP": ("interrupted", "stalled"),
+    "CPU quota": ("interrupted", "stalled"),
+    "clock step": ("clock drop", *CHANGED),
+    "throttle flag": ("throttled",),
+    "slow drift": CHANGED,
+}
+REAL: dict[str, Callable[[random.Random], Any]] = {
+    "busy core": BusyCore, "SIGSTOP": Stop, "CPU quota": Quota}
+SYNTHETIC: dict[str, Callable[[random.Random], Any]] = {
+    "clock step": clock_step, "throttle flag": throttle, "slow drift": drift}
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    drawn = random.Random(arguments.seed)
+    names = [*REAL, *SYNTHETIC]
+    if not Quota.possible():
+        print("CPU quota: no cgroup can be made here, so none is planted.")
+        names.remove("CPU quota")
+    planted = [names[n % len(names)] for n in range(arguments.trials)]
+    quiet = ["quiet, real", "quiet, synthetic"] * (arguments.trials // 2)
+    order = [*planted, *quiet]
+    drawn.shuffle(order)
+    said: dict[str, list[list[str]]] = {name: [] for name in order}
+    with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:
+        bench = Bench(Path(scratch))
+        for name in order:
+            said[name].append(bench.trial(name, drawn))
+    return _report(said)
+
+
+def kinds(document: Mapping[str, Any]) -> list[str]:
+    (one,) = document["measurements"]
+    found = {text.partition(":")[0] for text in (*one["reasons"], *one["warnings"])}
+    return sorted(found - {"unpinned"})
+
+
+class Bench:
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        content = chain(folder / "model.onnx", 80).read_bytes()
+        placed = place_artifact(folder / "artifacts", content)
+        self._paths = {placed.name: str(placed)}
+        file = {"sha256": placed.name, "size_bytes": len(content)}
+        self._payload = {
+            "reference": file, "candidates": [file], "runtime": "onnxruntime",
+            "options": {"threads": 1, "graph_level": "all", "batch": 1}, "input_seed": 0,
+            "plan": {**plan_of("quick").as_dict(), **PLAN}, "quiet_level_s": None, "attempt": 1}
+
+    def trial(self, name: str, drawn: random.Random) -> list[str]:
+        if name in SYNTHETIC or name == "quiet, synthetic":
+            board = Board(self._folder / "root", drawn.randrange(2**31))
+            if name in SYNTHETIC:
+                SYNTHETIC[name](drawn).plant(board)
+            return kinds(measure_in_environment(
+                self._request(), self._paths, lambda runtime, request: SyntheticChild(
+                    board, request), lambda: False, lambda share: None,
+                Tree(str(board.root)), board.clock, board.wait))
+        disturbance = REAL[name](drawn) if name in REAL else None
+        children: list[ProcessChild] = []
+
+        def start_child(runtime: str, request: dict[str, Any]) -> ProcessChild:
+            children.append(ProcessChild(runtime, request))
+            if disturbance is not None:
+                threading.Thread(target=_disturb, args=(disturbance, children[-1]),
+                                 daemon=True).start()
+            return children[-1]
+
+        try:
+            return kinds(measure_in_environment(
+                self._request(), self._paths, start_child, lambda: False, lambda share: None,
+                Tree(), time.monotonic))
+        finally:
+            if disturbance is not None:
+                disturbance.end()
+
+    def _request(self) -> MeasurePayload:
+        return decode(MeasurePayload, self._payload)
+
+
+def _disturb(disturbance: Any, child: ProcessChild) -> None:
+    """Begins when the child times its blocks."""
+    while child.where().opening and child.ended() is None:
+        time.sleep(0.005)
+    disturbance.begin(child._process.pid)
+
+
+def _report(said: Mapping[str, list[list[str]]]) -> bool:
+    rows, found, planted, alarms, quiet, busy = [], 0, 0, 0, 0, 0
+    for name in sorted(said):
+        trials = said[name]
+        heard = Counter(kind for one in trials for kind in one)
+        expected = set(KINDS.get(name, ()))
+        hits = sum(bool(expected & set(one)) for one in trials) if expected else sum(
+            bool(set(one) - {"busy"}) for one in trials)
+        if expected:
+            found, planted = found + hits, planted + len(trials)
+        else:
+            alarms, quiet = alarms + hits, quiet + len(trials)
+            busy += sum(one == ["busy"] for one in trials)
+        rows.append((name, f"{hits} of {len(trials)}",
+                     ", ".join(f"{kind} {count}" for kind, count in heard.most_common())))
+    print_table("disturbances: planted and found; quiet runs: false alarms",
+                ("planted", "told", "what was said, in how many runs"), rows)
+    print(f"found {found} of {planted}; false alarms {alarms} of {quiet}, and {busy} of these were "
+          "sent back as busy")
+    return found >= 0.99 * planted and alarms < 0.05 * quiet

@@ -1,0 +1,140 @@
+"""Five models of different kind, each measured ten times over an hour, where plain loops drift.
+
+    every minutes / 10:  plain loop of each, LOOP_S | one job: all five against the reference
+
+Spread is the standard deviation over the mean, with the range beside it.
+"""
+
+import argparse
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from statistics import mean, median, stdev
+from typing import Any
+
+from benchmarks import commands
+from benchmarks.measurement.models import opened, timed
+from searcher.artifacts import place_artifact
+from searcher.cli.options import print_table
+from searcher.measurement import PLANS
+from searcher.measuring import job_runner
+from searcher.running import LOCAL_DEVICE, tree
+
+TASK = "lenet5-mnist"
+CONVOLUTIONS, MATRICES = "convolutions", "fully_connected"
+RECIPES: dict[str, list[dict[str, Any]]] = {
+    "fp32": [],
+    "int8": [{"strategy": "int8"}],
+    "thin": [{"strategy": "channel_pruning", "layers": group, "keep_ratio": 0.4}
+             for group in (CONVOLUTIONS, MATRICES)],
+    "low rank": [{"strategy": "svd", "layers": MATRICES, "rank_ratio": 0.1}],
+    "coded": [{"strategy": "clustering", "layers": group, "bits": 4}
+              for group in (CONVOLUTIONS, MATRICES)],
+}
+ROUNDS, LOOP_S = 10, 2.0
+ATTEMPTS = 5
+"""A round whose job was busy is measured again so often, as a search does."""
+LATENCY_BOUND, RATIO_BOUND = 0.02, 0.01
+
+Figures = dict[str, list[float]]
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:
+        folder = Path(scratch)
+        files = {name: _built(name, steps, folder) for name, steps in RECIPES.items()}
+        plain: Figures = {name: [] for name in files}
+        latencies: Figures = {name: [] for name in files}
+        ratios: Figures = {name: [] for name in files}
+        with tree(folder / "data", builders=0, agent=True) as grown:
+            bench = Bench(files, folder / "data", job_runner(grown.client, LOCAL_DEVICE))
+            for place in range(ROUNDS):
+                due = time.monotonic() + 60 * arguments.minutes / ROUNDS
+                for name, path in files.items():
+                    plain[name].append(median(timed(opened(path), LOOP_S)))
+                for name, entry in bench.round().items():
+                    latencies[name].append(entry["latency_s"])
+                    ratios[name].append(entry["ratio"])
+                print(f"round {place + 1} of {ROUNDS}", flush=True)
+                if place + 1 < ROUNDS:
+                    time.sleep(max(due - time.monotonic(), 0.0))
+    return _report(plain, latencies, ratios, bench.device_s, bench.busy)
+
+
+def _built(name: str, steps: Sequence[dict[str, Any]], folder: Path) -> Path:
+    output = folder / "built" / name.replace(" ", "_")
+    commands.build(steps, TASK, folder / "builds", output, "untrained")
+    return output / "model.onnx"
+
+
+class Bench:
+    """``device_s`` is what all jobs took, ``busy`` how many results were sent back."""
+
+    def __init__(self, files: Mapping[str, Path], folder: Path,
+                 run_job: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+        self._files = {}
+        for name, path in files.items():
+            content = path.read_bytes()
+            self._files[name] = {
+                "sha256": place_artifact(folder / "artifacts", content).name,
+                "size_bytes": len(content)}
+        self._run_job = run_job
+        self._level_s: float | None = None
+        self.device_s, self.busy = 0.0, 0
+
+    def round(self) -> dict[str, dict[str, Any]]:
+        """The valid measurements by model, with the level known by then."""
+        found: dict[str, dict[str, Any]] = {}
+        for _ in range(ATTEMPTS):
+            missing = {name: file for name, file in self._files.items() if name not in found}
+            if not missing:
+                break
+            job = self._run_job({
+                "reference": self._files["fp32"], "candidates": list(missing.values()),
+                "runtime": "onnxruntime", "input_seed": 0,
+                "options": {"threads": 1, "graph_level": "all", "batch": 1},
+                "plan": {**PLANS["standard"].as_dict(), "memory": False},
+                "quiet_level_s": self._level_s, "attempt": secrets.randbelow(2**31)})
+            if job["state"] != "done":
+                raise SystemExit(f"not measured: {job['message'] or job['reason']}")
+            result = job["result"]
+            self._level_s = result["quiet_level_s"]
+            self.device_s += result["device_s"]
+            measured = {entry["sha256"]: entry for entry in result["measurements"]}
+            valid = {name: measured[file["sha256"]] for name, file in missing.items()
+                     if measured[file["sha256"]]["verdict"] == "valid"}
+            self.busy += len(missing) - len(valid)
+            found |= valid
+        return found
+
+
+def _report(plain: Figures, latencies: Figures, ratios: Figures, device_s: float,
+            busy: int) -> bool:
+    rows, met = [], True
+    for name in plain:
+        wide, narrow = _spread(latencies[name]), _spread(ratios[name])
+        met = met and len(ratios[name]) >= ROUNDS - 1 and (
+            wide is not None and wide < LATENCY_BOUND) and (
+            narrow is not None and narrow < RATIO_BOUND)
+        rows.append((name, *(_text(values) for values in
+                             (plain[name], latencies[name], ratios[name])),
+                     f"{len(ratios[name])} of {ROUNDS}"))
+    print_table("spread (standard deviation, range) of ten measurements",
+                ("model", "plain loops' p50", "latency_s", "ratio to the reference", "measured"),
+                rows)
+    print(f"{device_s:.0f} s on the device, {busy} results sent back and measured again")
+    return met
+
+
+def _spread(values: Sequence[float]) -> float | None:
+    return stdev(values) / mean(values) if len(values) > 1 else None
+
+
+def _text(values: Sequence[float]) -> str:
+    spread = _spread(values)
+    if spread is None:
+        return "insufficient"
+    return (f"{mean(values):.4g}: {spread:.2%} "
+            f"({min(values) / mean(values) - 1:+.1%}..{max(values) / mean(values) - 1:+.1%})")

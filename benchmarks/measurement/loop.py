@@ -1,0 +1,60 @@
+"""The agent's own timing against a bare loop that alternates with it in one process: the same
+session, the same clock, a block of one and a block of the other.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from agents.runtimes.ort_runner import OrtRuntime
+from agents.timing import repeats_for, tick_ns, time_block
+from benchmarks.measurement.models import chain
+from searcher.cli.options import print_table
+
+LAYERS = (1, 10, 120)
+BLOCK_S, TRIAL_S = 0.004, 1.0
+BOUND = 0.01
+
+
+def run(arguments: argparse.Namespace) -> bool:
+    rows, met = [], True
+    with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:
+        for layers in LAYERS:
+            path = chain(Path(scratch) / f"{layers}.onnx", layers)
+            trials = [_trial(path) for _ in range(arguments.trials)]
+            ratios = sorted(own / bare for own, bare in trials)
+            off = max(abs(ratio - 1) for ratio in ratios)
+            over = sum(abs(ratio - 1) > BOUND for ratio in ratios)
+            met = met and abs(median(ratios) - 1) <= BOUND and over <= 0.05 * len(ratios)
+            rows.append((f"{layers} layers", f"{median(bare for _, bare in trials) * 1e6:.1f} us",
+                         f"{median(ratios):.4f}", f"{off:.2%}", f"{over} of {len(ratios)}"))
+    print_table(f"p50 of the agent's blocks over that of a bare loop, {TRIAL_S:g} s a trial",
+                ("model", "bare p50", "ratio", "farthest from 1", "beyond 1 %"), rows)
+    return met
+
+
+def _trial(path: Path) -> tuple[float, float]:
+    """p50 by the agent's blocks, and by the loop between them, in seconds."""
+    runtime = OrtRuntime()
+    run_once = runtime.open(str(path), {"threads": 1, "graph_level": "all", "batch": 1}, 0).run
+    first = median(time_block(run_once, int(0.05e9), runtime.clock_ns))
+    repeats = repeats_for(first, tick_ns(runtime.clock_ns))
+    own: list[float] = []
+    bare: list[float] = []
+    end = time.perf_counter() + TRIAL_S
+    while time.perf_counter() < end:
+        own += time_block(run_once, int(BLOCK_S * 1e9), runtime.clock_ns, repeats)
+        bare += _bare(run_once)
+    return median(own) * 1e-9, median(bare)
+
+
+def _bare(call: Any) -> list[float]:
+    found, end = [], time.perf_counter() + BLOCK_S
+    while time.perf_counter() < end:
+        before = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - before)
+    return found

@@ -1,0 +1,87 @@
+"""Small real ONNX files of a wanted latency, and the plain loops that they are compared with."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnx import helper, numpy_helper
+
+CHANNELS, SIDE = 8, 14
+SHAPE = (1, CHANNELS, SIDE, SIDE)
+
+
+def chain(path: Path, layers: int, seed: int = 0) -> Path:
+    """So many convolutions in a row, some microseconds each; the values stay of order one."""
+    rng = np.random.default_rng(seed)
+    scale = (2 / (CHANNELS * 9)) ** 0.5
+    weights = (scale * rng.standard_normal((CHANNELS, CHANNELS, 3, 3))).astype(np.float32)
+    nodes, name = [], "input"
+    for layer in range(layers):
+        nodes += [helper.make_node("Conv", [name, "weights"], [f"c{layer}"], pads=[1, 1, 1, 1]),
+                  helper.make_node("Relu", [f"c{layer}"], [f"r{layer}"])]
+        name = f"r{layer}"
+    graph = helper.make_graph(
+        nodes, "chain", [helper.make_tensor_value_info("input", onnx.TensorProto.FLOAT, SHAPE)],
+        [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, SHAPE)],
+        [numpy_helper.from_array(weights, "weights")])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=7)
+    onnx.save(model, str(path))
+    return path
+
+
+def opened(path: Path) -> Any:
+    """One call of the file on one thread, as a function without arguments."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    one, output = session.get_inputs()[0], [session.get_outputs()[0].name]
+    shape = [size if isinstance(size, int) and size > 0 else 1 for size in one.shape]
+    feed = {one.name: np.random.default_rng(0).random(shape, dtype=np.float32)}
+    return lambda: session.run(output, feed)
+
+
+def timed(call: Any, seconds: float) -> list[float]:
+    """Seconds of each call of a plain loop."""
+    found = []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        before = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - before)
+    return found
+
+
+def long_ratio(first: Path, second: Path, seconds: float) -> float:
+    """First over second: single calls in turn, sessions opened afresh every half second, in turn
+    the one and the other first; the mean of both medians of the sessions' ratios. Nothing of the
+    product is in it."""
+    ratios: tuple[list[float], list[float]] = ([], [])
+    end, opening = time.perf_counter() + seconds, 0
+    while time.perf_counter() < end or opening % 2:
+        if opening % 2:
+            other = opened(second)
+            one = opened(first)
+        else:
+            one = opened(first)
+            other = opened(second)
+        timed(one, 0.02), timed(other, 0.02)
+        own: list[float] = []
+        others: list[float] = []
+        until, turn = time.perf_counter() + 0.5, 0
+        while time.perf_counter() < until:
+            pairs: Sequence[tuple[Any, list[float]]] = [(one, own), (other, others)]
+            for call, times in pairs if turn % 2 == 0 else pairs[::-1]:
+                before = time.perf_counter()
+                call()
+                times.append(time.perf_counter() - before)
+            turn += 1
+        ratios[opening % 2].append(median(own) / median(others))
+        opening += 1
+        del one, other, pairs
+    return (median(ratios[0]) * median(ratios[1])) ** 0.5

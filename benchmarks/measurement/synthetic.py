@@ -1,0 +1,136 @@
+"""A made-up machine: its calls take made-up time, its /sys is a folder that follows that time."""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from agents.children import Child, Where
+from agents.pairing import measure_rounds
+from agents.position import NOBODY
+from agents.protocol import MeasurePlan, as_json, decode, pack_samples
+
+CALL_S = 0.8e-3
+FULL_KHZ = 1_800_000
+WINDOW_S = 1.5
+
+
+class Board:
+    """``speed(now_s)`` is the share of its full clock, ``slow(now_s)`` what else stretches calls,
+    ``throttled_s`` when a throttle counter rises; the window begins at 0."""
+
+    def __init__(self, root: Path, seed: int) -> None:
+        self.root = root
+        self.noise = random.Random(seed)
+        self.spread = self.noise.uniform(0.003, 0.012)
+        self.speed: Callable[[float], float] = lambda now_s: 1.0
+        self.slow: Callable[[float], float] = lambda now_s: 1.0
+        self.throttled_s: float | None = None
+        self.now_s = 0.0
+        self._show()
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def wait(self, seconds: float) -> None:
+        self.now_s += seconds
+        self._show()
+
+    def call_ns(self, at_s: float) -> int:
+        """Noise as real loops have it: a little always, and now and then an interrupt."""
+        spike = self.noise.uniform(1.1, 2.0) if self.noise.random() < 0.01 else 1.0
+        stretch = self.slow(at_s) / self.speed(at_s)
+        return int(CALL_S * stretch * spike * (1 + self.spread * self.noise.random()) * 1e9)
+
+    def _show(self) -> None:
+        cpu = "sys/devices/system/cpu"
+        rose = self.throttled_s is not None and self.now_s >= self.throttled_s
+        self._write(f"{cpu}/cpufreq/policy0/scaling_cur_freq",
+                    int(FULL_KHZ * self.speed(self.now_s)))
+        self._write(f"{cpu}/cpu0/cpufreq/scaling_governor", "performance")
+        self._write(f"{cpu}/cpu0/thermal_throttle/core_throttle_count", 3 + rose)
+        self._write("sys/class/thermal/thermal_zone0/temp", 48_000)
+
+    def _write(self, path: str, content: object) -> None:
+        (self.root / path).parent.mkdir(parents=True, exist_ok=True)
+        (self.root / path).write_text(f"{content}\n")
+
+
+class SyntheticChild(Child):
+    """Times its rounds at once, on the board's made-up clock, and tells when as much of the
+    parent's time has passed."""
+
+    def __init__(self, board: Board, request: dict[str, Any]) -> None:
+        self._board, self._now_ns = board, 0
+        plan = decode(MeasurePlan, request["plan"])
+        rounds = measure_rounds(
+            lambda: [self._call] * len(request["indexes"]), plan, request["quiet_level_s"],
+            lambda: self._now_ns, lambda session: None)
+        series = {str(index): dict(
+            as_json(one.blocks()), samples=pack_samples(one.calls_ns),
+            sample_blocks=one.calls_per_block, session_blocks=one.session_blocks)
+            for index, one in zip(request["indexes"][1:], rounds.series, strict=True)}
+        self._events: list[dict[str, Any]] = [
+            {"event": "ready", "versions": {"synthetic": "1"}},
+            *({"event": "opened", "index": index, "load_s": 0.01, "first_s": 0.002,
+               "provider": "CPUExecutionProvider", "outputs": [0.5]}
+              for index in request["indexes"]),
+            {"event": "rounds", "reference_s": rounds.reference_s, "series": series,
+             "openings": rounds.openings},
+            {"event": "end"}]
+
+    def _call(self) -> None:
+        self._now_ns += self._board.call_ns(self._now_ns * 1e-9)
+
+    def next_event(self, timeout_s: float) -> dict[str, Any] | None:
+        if self._board.now_s * 1e9 < self._now_ns:
+            self._board.wait(timeout_s)
+            return None
+        return self._events.pop(0)
+
+    def where(self) -> Where:
+        # Always somewhere else: it does not hang.
+        return Where(NOBODY, True, int(self._board.now_s * 1e3))
+
+    def ended(self) -> str | None:
+        return None
+
+    def last_words(self) -> str:
+        return ""
+
+    def close(self) -> None:
+        """There is no process."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    plant: Callable[[Board], None]
+
+
+def clock_step(drawn: random.Random) -> Planted:
+    """Down to a share of the clock, at some moment of the window, to its end."""
+    at_s, share = drawn.uniform(0.2, 0.75) * WINDOW_S, drawn.uniform(0.55, 0.88)
+
+    def plant(board: Board) -> None:
+        board.speed = lambda now_s: share if now_s >= at_s else 1.0
+    return Planted(plant)
+
+
+def throttle(drawn: random.Random) -> Planted:
+    """A counter rises; the clock is lower for a moment only."""
+    at_s, for_s = drawn.uniform(0.1, 0.8) * WINDOW_S, drawn.uniform(0.005, 0.05)
+
+    def plant(board: Board) -> None:
+        board.throttled_s = at_s
+        board.slow = lambda now_s: 1.3 if at_s <= now_s < at_s + for_s else 1.0
+    return Planted(plant)
+
+
+def drift(drawn: random.Random) -> Planted:
+    """All calls take longer and longer, by some percent from the beginning to the end."""
+    change = drawn.uniform(0.045, 0.35)
+
+    def plant(board: Board) -> None:
+        board.slow = lambda now_s: 1.0 + change * min(now_s / WINDOW_S, 1.0)
+    return Planted(plant)
