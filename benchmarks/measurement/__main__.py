@@ -17,6 +17,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--trials", type=int, default=100, help="of all parts but hour")
     parser.add_argument("--minutes", type=float, default=60.0, help="that hour is spread over")
+    parser.add_argument("--rounds", type=int, default=10, help="measurements of each in the hour")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     met = {part: import_module(f"benchmarks.measurement.{part}").run(arguments)

@@ -6,8 +6,8 @@ not planted.
 
 All go through ``agents.jobs.measure_in_environment``, as a lease does. Found is what has a reason
 or a warning of a kind that the disturbance may cause; a run without one is a false alarm when it
-has any but ``busy``: that is the gate's answer to a machine that was not quiet, counted beside. What
-else a real quiet run says may be true of the machine too, and is printed.
+has any but ``busy``: that is the gate's answer to a machine that was not quiet, counted beside.
+What else a real quiet run says may be true of the machine too, and is printed.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Five models of different kind, each measured ten times over an hour, where plain loops drift.
 
-    every minutes / 10:  plain loop of each, LOOP_S | one job: all five against the reference
+    every minutes / rounds:  plain loop of each, LOOP_S | one job: all five against the reference
 
 Spread is the standard deviation over the mean, with the range beside it.
 """
@@ -33,7 +33,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
     "coded": [{"strategy": "clustering", "layers": group, "bits": 4}
               for group in (CONVOLUTIONS, MATRICES)],
 }
-ROUNDS, LOOP_S = 10, 2.0
+LOOP_S = 2.0
 ATTEMPTS = 5
 """A round whose job was busy is measured again so often, as a search does."""
 LATENCY_BOUND, RATIO_BOUND = 0.02, 0.01
@@ -50,17 +50,17 @@ def run(arguments: argparse.Namespace) -> bool:
         ratios: Figures = {name: [] for name in files}
         with tree(folder / "data", builders=0, agent=True) as grown:
             bench = Bench(files, folder / "data", job_runner(grown.client, LOCAL_DEVICE))
-            for place in range(ROUNDS):
-                due = time.monotonic() + 60 * arguments.minutes / ROUNDS
+            for place in range(arguments.rounds):
+                due = time.monotonic() + 60 * arguments.minutes / arguments.rounds
                 for name, path in files.items():
                     plain[name].append(median(timed(opened(path), LOOP_S)))
                 for name, entry in bench.round().items():
                     latencies[name].append(entry["latency_s"])
                     ratios[name].append(entry["ratio"])
-                print(f"round {place + 1} of {ROUNDS}", flush=True)
-                if place + 1 < ROUNDS:
+                print(f"round {place + 1} of {arguments.rounds}", flush=True)
+                if place + 1 < arguments.rounds:
                     time.sleep(max(due - time.monotonic(), 0.0))
-    return _report(plain, latencies, ratios, bench.device_s, bench.busy)
+    return _report(plain, latencies, ratios, bench, arguments.rounds)
 
 
 def _built(name: str, steps: Sequence[dict[str, Any]], folder: Path) -> Path:
@@ -110,21 +110,21 @@ class Bench:
         return found
 
 
-def _report(plain: Figures, latencies: Figures, ratios: Figures, device_s: float,
-            busy: int) -> bool:
+def _report(plain: Figures, latencies: Figures, ratios: Figures, bench: Bench,
+            rounds: int) -> bool:
     rows, met = [], True
     for name in plain:
         wide, narrow = _spread(latencies[name]), _spread(ratios[name])
-        met = met and len(ratios[name]) >= ROUNDS - 1 and (
+        met = met and len(ratios[name]) == rounds and (
             wide is not None and wide < LATENCY_BOUND) and (
             narrow is not None and narrow < RATIO_BOUND)
         rows.append((name, *(_text(values) for values in
                              (plain[name], latencies[name], ratios[name])),
-                     f"{len(ratios[name])} of {ROUNDS}"))
-    print_table("spread (standard deviation, range) of ten measurements",
+                     f"{len(ratios[name])} of {rounds}"))
+    print_table("spread (standard deviation, range) of the measurements",
                 ("model", "plain loops' p50", "latency_s", "ratio to the reference", "measured"),
                 rows)
-    print(f"{device_s:.0f} s on the device, {busy} results sent back and measured again")
+    print(f"{bench.device_s:.0f} s on the device, {bench.busy} results sent back and measured again")
     return met
 
 
