@@ -124,7 +124,8 @@ def _report(plain: Figures, latencies: Figures, ratios: Figures, bench: Bench,
     print_table("spread (standard deviation, range) of the measurements",
                 ("model", "plain loops' p50", "latency_s", "ratio to the reference", "measured"),
                 rows)
-    print(f"{bench.device_s:.0f} s on the device, {bench.busy} results sent back and measured again")
+    print(f"{bench.device_s:.0f} s on the device, {bench.busy} results sent back and measured "
+          "again")
     return met
 
 
