@@ -17,38 +17,29 @@ without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha25
 ``MeasureResult.device_s``.
 """
 
-import base64
-import binascii
-import hashlib
-import json
-import math
-import sys
-import zlib
-from array import array
-from typing import (
-    Any,
-    Callable,
-    Dict,
-    Iterable,
-    List,
-    NamedTuple,
-    Optional,
-    Tuple,
-    Type,
-    TypeVar,
-    Union,
-    get_type_hints,
+from typing import Any, Dict, List, NamedTuple, Optional
+
+from agents.packing import pack_samples, pack_values, unpack_samples, unpack_values
+from agents.wire_json import (
+    CHOICES,
+    ProtocolError,
+    as_json,
+    canonical_json,
+    content_sha256,
+    decode,
+    encode,
+    parse_json,
 )
+
+__all__ = [
+    "CHOICES", "ProtocolError", "as_json", "canonical_json", "content_sha256", "decode", "encode",
+    "pack_samples", "pack_values", "parse_json", "unpack_samples", "unpack_values",
+]
+"""Beside the messages below."""
 
 PROTOCOL_VERSION = 1
 OUTPUT_LIMIT = 1024
 """A measurement carries at most so many values of the first output."""
-
-T = TypeVar("T")
-
-
-class ProtocolError(ValueError):
-    """A message that cannot be accepted; the text names the field and the value."""
 
 
 class VersionMismatch(ProtocolError):
@@ -283,13 +274,13 @@ class MeasureResult(NamedTuple):
     device_s: Optional[float] = None
 
 
-CHOICES: Dict[Tuple[type, str], Tuple[str, ...]] = {
+CHOICES.update({
     (Heartbeat, "phase"): ("", "transfer", "device"),
     (HeartbeatAnswer, "verdict"): ("continue", "cancel"),
     (ResultEnvelope, "state"): ("done", "failed"),
     (Measured, "verdict"): ("valid", "invalid", "failed"),
     (Rail, "role"): ("total", "addend", "part"),
-}
+})
 
 
 def accepts(client: int, server: int = PROTOCOL_VERSION) -> bool:
@@ -307,221 +298,3 @@ def check_version(client: int, server: int = PROTOCOL_VERSION) -> None:
     raise VersionMismatch(
         "The coordinator speaks protocol {}, the agent speaks protocol {}: {}.".format(
             spoken, client, mend), server, client)
-
-
-def encode(message: Any) -> bytes:
-    """Canonical JSON of one of the messages above. Raises ProtocolError on NaN and infinity."""
-    return canonical_json(as_json(message))
-
-
-def as_json(value: Any) -> Any:
-    """Messages as dicts, nested ones too; everything else unchanged."""
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return {name: as_json(getattr(value, name)) for name in value._fields}
-    if isinstance(value, (list, tuple)):
-        return [as_json(item) for item in value]
-    if isinstance(value, dict):
-        return {key: as_json(item) for key, item in value.items()}
-    return value
-
-
-def decode(cls: Type[T], content: Union[bytes, str, Dict[str, Any]]) -> T:
-    """A message of type ``cls`` out of JSON text or an already parsed object.
-
-    Raises ProtocolError, and nothing else, whatever ``content`` is.
-    """
-    value: Any = content
-    if isinstance(content, (bytes, bytearray, str)):
-        value = parse_json(content)
-    try:
-        message: T = _message(cls, value, cls.__name__)
-    except RecursionError:
-        raise ProtocolError("{}: the message is nested too deeply.".format(cls.__name__)) from None
-    return message
-
-
-def parse_json(content: Union[bytes, bytearray, str]) -> Any:
-    """JSON as the RFC has it: no NaN, no infinity. Raises ProtocolError."""
-    try:
-        text = content if isinstance(content, str) else bytes(content).decode("utf-8")
-        return json.loads(text, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise ProtocolError("The message is nested too deeply to be read.") from None
-    except ValueError as error:
-        raise ProtocolError("The message is not JSON ({}): {}".format(
-            error, _short(content))) from None
-
-
-def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no spaces, ASCII: equal values give equal bytes. Raises ProtocolError."""
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ProtocolError("Cannot be written as JSON ({}): {}".format(
-            error, _short(value))) from None
-
-
-def content_sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def pack_samples(samples_ns: Iterable[int]) -> str:
-    """``base64(zlib(little-endian uint32))``; ``Q:`` and uint64 when a call took over 4.29 s."""
-    values = list(samples_ns)
-    wide = max(values, default=0) >= 2**32
-    packed = array("Q" if wide else "I", values)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    text = base64.b64encode(zlib.compress(packed.tobytes(), 6)).decode("ascii")
-    return "Q:" + text if wide else text
-
-
-def unpack_samples(text: str) -> List[int]:
-    """The nanoseconds that ``pack_samples`` packed; ``""`` is none. Raises ProtocolError."""
-    if not text:
-        return []
-    wide = text.startswith("Q:")
-    packed = array("Q" if wide else "I")
-    try:
-        packed.frombytes(zlib.decompress(base64.b64decode(text[2:] if wide else text,
-                                                          validate=True)))
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise ProtocolError("Samples cannot be unpacked ({}): {}".format(
-            error, _short(text))) from None
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tolist()
-
-
-def pack_values(values: Iterable[float]) -> str:
-    """``base64(zlib(little-endian float64))``; NaN stays NaN."""
-    packed = array("d", values)
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return base64.b64encode(zlib.compress(packed.tobytes(), 6)).decode("ascii")
-
-
-def unpack_values(text: str) -> List[float]:
-    """What ``pack_values`` packed; ``""`` is none. Raises ProtocolError."""
-    packed = array("d")
-    try:
-        packed.frombytes(zlib.decompress(base64.b64decode(text, validate=True)) if text else b"")
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise ProtocolError("Values cannot be unpacked ({}): {}".format(
-            error, _short(text))) from None
-    if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tolist()
-
-
-def _message(cls: Any, value: Any, where: str) -> Any:
-    if not isinstance(value, dict):
-        raise ProtocolError("{}: expected an object, got {}".format(where, _short(value)))
-    found = {}
-    for name, kind, optional, allowed in _fields(cls):
-        if name not in value:
-            if not optional:
-                raise ProtocolError("{}.{} is missing; the message has the fields {}".format(
-                    where, name, _short(sorted(map(str, value)))))
-            continue
-        given = value[name]
-        # Most values are of the very type; for them this is all.
-        plain = type(given) is kind and kind in _PLAIN
-        found[name] = given if plain else _checked(kind, given, where, name)
-        if allowed and found[name] not in allowed:
-            raise ProtocolError("{}.{} must be one of {}, got {}".format(
-                where, name, ", ".join(allowed), _short(value[name])))
-    return cls(**found)
-
-
-_PLAIN = frozenset((str, bool, int))
-_FIELDS: Dict[Any, List[Tuple[str, Any, bool, Tuple[str, ...]]]] = {}
-
-
-def _fields(cls: Any) -> List[Tuple[str, Any, bool, Tuple[str, ...]]]:
-    """Name, type, whether it may be absent, and allowed values; type hints are slow to read."""
-    if cls not in _FIELDS:
-        defaults = getattr(cls, "_field_defaults", {})
-        _FIELDS[cls] = [(name, kind, name in defaults, CHOICES.get((cls, name), ()))
-                        for name, kind in get_type_hints(cls).items()]
-    return _FIELDS[cls]
-
-
-def _checked(kind: Any, value: Any, parent: str, name: str) -> Any:
-    """``value`` as ``kind``; an integer passes where a float is asked for, and becomes one."""
-    where = parent + "." + name
-    origin = getattr(kind, "__origin__", None)
-    if origin is Union:
-        inner = [option for option in kind.__args__ if option is not type(None)]
-        return None if value is None else _checked(inner[0], value, parent, name)
-    if origin in (list, List):
-        if not isinstance(value, list):
-            raise _wrong(where, "a list", value)
-        if _all_of(kind.__args__[0], value):
-            return value
-        return [_checked(kind.__args__[0], item, parent, "{}[{}]".format(name, position))
-                for position, item in enumerate(value)]
-    if origin in (dict, Dict):
-        if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
-            raise _wrong(where, "an object", value)
-        return value
-    if kind in _SCALARS:
-        return _SCALARS[kind](value, where)
-    return _message(kind, value, where)
-
-
-def _all_of(kind: Any, values: List[Any]) -> bool:
-    """Whether nothing is left to convert or refuse; the usual case of thousands of samples."""
-    if kind not in (float, int, str) or not {kind}.issuperset(map(type, values)):
-        return False
-    return kind is not float or all(map(math.isfinite, values))
-
-
-def _integer(value: Any, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int):
-        raise _wrong(where, "an integer", value)
-    return value
-
-
-def _number(value: Any, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise _wrong(where, "a number", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        raise _wrong(where, "a finite number", value) from None
-    if not math.isfinite(number):
-        raise _wrong(where, "a finite number", value)
-    return number
-
-
-def _text(value: Any, where: str) -> str:
-    if not isinstance(value, str):
-        raise _wrong(where, "a string", value)
-    return value
-
-
-def _truth(value: Any, where: str) -> bool:
-    if not isinstance(value, bool):
-        raise _wrong(where, "true or false", value)
-    return value
-
-
-_SCALARS: Dict[Any, Callable[[Any, str], Any]] = {
-    int: _integer, float: _number, str: _text, bool: _truth}
-
-
-def _wrong(where: str, expected: str, value: Any) -> ProtocolError:
-    return ProtocolError("{} must be {}, got {}".format(where, expected, _short(value)))
-
-
-def _short(value: Any) -> str:
-    try:
-        text = repr(value)
-    except (RecursionError, ValueError):
-        text = "a {} that cannot be shown".format(type(value).__name__)
-    return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ValueError("{} is not a JSON number".format(name))

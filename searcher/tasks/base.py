@@ -21,8 +21,8 @@ class Split:
 
 @dataclass(frozen=True)
 class BaselineTraining:
-    """Cosine cycles, their ends averaged, until the validation metric has not risen by ``tolerance``
-    over one."""
+    """Cosine cycles, their ends averaged, until the validation metric has not risen by
+    ``tolerance`` over one."""
 
     learning_rate: float = 2e-3
     cycle_epochs: int = 10
