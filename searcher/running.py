@@ -23,7 +23,7 @@ from typing import Any
 from searcher.against import against
 from searcher.agent_archive import agent_archive
 from searcher.artifacts import place_artifact
-from searcher.campaign import Campaign, load
+from searcher.campaign import Campaign, from_document, load
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
 from searcher.errors import FleetfrontError, ProtocolError, UserError, nearest
@@ -214,7 +214,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     campaign = load(file)
     check_before_start(campaign)
     reading = Reading(directory)
-    if not _has_ended(reading, campaign):
+    if not has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
         with tree(directory, builders, agent=True) as grown:
             known = grown.client.create_campaign(campaign.as_dict())
@@ -260,13 +260,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _has_ended(reading: Reading, campaign: Campaign) -> bool:
+def has_ended(reading: Reading, campaign: Campaign) -> bool:
     """Whether the ledger holds this campaign, finished. Raises UserError if its file changed."""
     if not (reading.directory / "ledger.db").exists():
         return False
     for row in reading.campaigns():
         if row.name == campaign.name:
-            if row.spec != campaign.as_dict():
+            # An older version stored fewer settings: those that it did not know had their defaults.
+            if from_document(row.spec) != campaign:
                 raise UserError(
                     f"{reading.directory} holds a campaign {campaign.name!r} with other settings. "
                     "Give this one another name, or name another --dir.")

@@ -53,7 +53,7 @@ async def submit(
         if known is None:
             campaigns.create(db, name, spec, coordinator.clock(), priority or 0)
             shares.enter(db, name)
-        elif known.spec != spec:
+        elif from_document(known.spec) != campaign:
             differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
             raise ProtocolError(
                 f"There is another campaign {name!r} already; it differs in "

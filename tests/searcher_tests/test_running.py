@@ -3,15 +3,18 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from searcher.campaign import from_document
 from searcher.client import CoordinatorClient
-from searcher.errors import FleetfrontError
-from searcher.ledger import members
+from searcher.errors import FleetfrontError, UserError
+from searcher.ledger import campaigns, members
 from searcher.ledger.reading import open_ledger
-from searcher.running import Tree, tree
+from searcher.reading import Reading
+from searcher.running import Tree, has_ended, tree
 from tests.searcher_tests.devices.laboratory import Laboratory
 
 
@@ -39,6 +42,21 @@ def test_a_machine_in_quarantine_ends_the_run_with_the_reason(
         grown = Tree(quarantined, client, {"agent": child})
         with pytest.raises(FleetfrontError, match="not measure reliably: 3 strikes in a row"):
             grown.check()
+
+
+def test_settings_that_an_older_version_did_not_store_are_no_other_settings(
+    tmp_path: Path
+) -> None:
+    campaign = from_document({"name": "digits", "task": "lenet5-mnist"})
+    stored = campaign.as_dict()
+    del stored["measurement"]["plan"]["energy_s"]
+    lab = Laboratory.open(tmp_path)
+    with lab.store.atomic() as db:
+        campaigns.create(db, "digits", stored, 0.0)
+    lab.store.close()
+    assert not has_ended(Reading(tmp_path), campaign)
+    with pytest.raises(UserError, match="other settings"):
+        has_ended(Reading(tmp_path), replace(campaign, seed=1))
 
 
 def test_running_again_releases_it(quarantined: Path) -> None:

@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from searcher.api.app import create_app
+from searcher.campaign import from_document
 from searcher.client import CoordinatorClient, Unreachable
 from searcher.errors import LedgerError, ProtocolError, UserError
 from tests.searcher_tests.api.local import LocalServer
@@ -105,6 +106,8 @@ def test_refusals_keep_their_kind(clients: Clients) -> None:
     operator, builder = clients.operator, clients.builder()
     operator.create_campaign(SPEC)
     assert operator.create_campaign(SPEC)["name"] == "digits"
+    # A version that knows more settings sends more, with the meaning that their absence had.
+    assert operator.create_campaign(from_document(SPEC).as_dict())["name"] == "digits"
     with pytest.raises(ProtocolError, match="differs in seed") as conflict:
         operator.create_campaign({**SPEC, "seed": 1})
     assert conflict.value.status == 409
