@@ -23,6 +23,7 @@ from searcher import rebuilding
 from searcher.admission import Admission
 from searcher.devices import inspected, payloads, queue, standing
 from searcher.devices.enrolment import Host
+from searcher.devices.measured import Draft
 from searcher.devices.queue import LeaseRules
 from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
@@ -288,10 +289,11 @@ class Coordinator:
         return self.leases.heartbeat(agent, job_id, fence, progress)
 
     def put_result(
-        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes,
+        draft: Draft | None = None,
     ) -> None:
         """See ``Leases.put_result``."""
-        self.leases.put_result(agent, job_id, attempt, fence, sha256, content)
+        self.leases.put_result(agent, job_id, attempt, fence, sha256, content, draft)
 
     def _look_at_builders(self) -> None:
         """When no builder will ever run again, its queue would wait for ever."""

@@ -13,6 +13,7 @@ from sqlite_utils import Database
 
 from searcher import rebuilding
 from searcher.devices import payloads, queue, standing, wire
+from searcher.devices.measured import Draft
 from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
@@ -20,6 +21,7 @@ from searcher.devices.window import Window
 from searcher.keeping import Keeping
 from searcher.ledger import jobs, members, shares, spans
 from searcher.ledger.clock import Clock
+from searcher.ledger.jobs import LeaseRow
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
 
@@ -54,11 +56,15 @@ class Leases:
         """
         if self._roster.is_revoked(agent):
             return None
-        for held in jobs.held_by(self._store.db, agent.pool, agent.id):
-            self.lose(held, True, "its holder asked for other work")
+        device = (None if agent.device is None
+                  else members.standing(self._store.db, agent.device, agent.id))
+        if device is None or device.holds:
+            for held in jobs.held_by(self._store.db, agent.pool, agent.id):
+                self.lose(held, True, "its holder asked for other work")
         now_s = self._clock()
         if agent.device is not None:
-            device = members.standing(self._store.db, agent.device)
+            if device is not None and device.holds:  # losing a lease may have changed it
+                device = members.standing(self._store.db, agent.device, agent.id)
             if device is None:
                 return None
             if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
@@ -128,18 +134,20 @@ class Leases:
             self._beats = {}
 
     def put_result(
-        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes,
+        draft: Draft | None = None,
     ) -> None:
-        """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
-        stored, after which the same result may come again."""
+        """Accept a result once; ``draft`` is what somebody made of ``content`` already. Raises
+        ProtocolError (404, 409), or LedgerError with nothing stored, after which the same result
+        may come again."""
         shared = agent.pool == self._window.measuring_pool
         with self._store.atomic() if shared else self._store.grouped() as db:
-            job = queue.job_of(db, job_id)
+            job = queue.lease_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            now_s = self._clock()
-            outcome = wire.outcome_of(db, job, content, self._artifacts, now_s)
-            outcome = rebuilding.judged(db, job, outcome)
+            outcome = None if draft is None else wire.outcome_of_draft(db, draft)
+            if outcome is None:
+                outcome = self._judged(db, job_id, content)
             ended_s = self._clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
@@ -147,10 +155,10 @@ class Leases:
             )
             self._account(db, job, ended_s)
             if outcome.state == "done":
-                standing.succeeded(db, job)
+                standing.succeeded(db, job.pool)
             else:
-                standing.failed(db, job, outcome.reason or "", outcome.message or "",
-                                self._device_rules)
+                standing.failed(db, queue.job_of(db, job_id), outcome.reason or "",
+                                outcome.message or "", self._device_rules)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=about(job))
@@ -159,7 +167,12 @@ class Leases:
         self.over(job)
         self.finished(job)
 
-    def _account(self, db: Database, job: JobRow, ended_s: float) -> None:
+    def _judged(self, db: Database, job_id: int, content: bytes) -> wire.Outcome:
+        job = queue.job_of(db, job_id)
+        outcome = wire.outcome_of(db, job, content, self._artifacts, self._clock())
+        return rebuilding.judged(db, job, outcome)
+
+    def _account(self, db: Database, job: JobRow | LeaseRow, ended_s: float) -> None:
         spans.end_of_job(db, job.id, ended_s)
         if job.campaign is not None and job.leased_s is not None:
             shares.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
@@ -179,7 +192,7 @@ class Leases:
         else:
             self.finished(job)
 
-    def over(self, job: JobRow) -> None:
+    def over(self, job: JobRow | LeaseRow) -> None:
         """The job runs no more; the quiet window moves on."""
         if job.pool == payloads.BUILDER:
             self._window.build_ended()
@@ -187,7 +200,7 @@ class Leases:
         elif self._window.lease_ended(job.pool):
             self.builders_may_lease()
 
-    def finished(self, job: JobRow) -> None:
+    def finished(self, job: JobRow | LeaseRow) -> None:
         """The job has ended; those who wait for it are told."""
         for campaign in jobs.campaigns_of(self._store.db, job.id):
             self._ring(f"campaign:{campaign}")
@@ -208,7 +221,7 @@ class Leases:
         return employed
 
 
-def about(job: JobRow) -> dict[str, Any]:
+def about(job: JobRow | LeaseRow) -> dict[str, Any]:
     """What a line of the log is about."""
     device = job.pool.partition(":")[2] or None
     return {"job": job.id, "campaign": job.campaign, "device": device}

@@ -33,6 +33,7 @@ from searcher.errors import (
     ProtocolError,
     UserError,
 )
+from searcher.judging import Judge
 from searcher.ledger.tally import EndedJobs
 
 log = logging.getLogger(__name__)
@@ -41,10 +42,11 @@ Started = Callable[[], Awaitable[None]]
 
 def create_app(
     coordinator: Coordinator, operator_token: str, started: Started | None = None,
-    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
+    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES, judge: Judge | None = None,
 ) -> FastAPI:
     """``started`` runs in the event loop before the first request. The app rings, ticks and at
-    its end stops ``coordinator``; the ledger stays open. ``state.fingerprint`` is what devices pin
+    its end stops ``coordinator``; the ledger stays open. ``judge`` is started and stopped with
+    it; without one results are judged here. ``state.fingerprint`` is what devices pin
     of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
     until the server sets them."""
     bells = Bells()
@@ -56,6 +58,8 @@ def create_app(
         commit_soon(coordinator.store, asyncio.get_running_loop(),
                     lambda error: log.error("%s", error))
         app.state.uploads.sweep()
+        if judge is not None:
+            await judge.start()
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, bells, ended))
@@ -67,6 +71,8 @@ def create_app(
             ticking.cancel()
             keeping.cancel()
             coordinator.stop()
+            if judge is not None:
+                judge.stop()
             coordinator.store.opened = None
             coordinator.store.commit()
 
@@ -76,7 +82,7 @@ def create_app(
     )
     app.state.coordinator, app.state.bells = coordinator, bells
     coordinator.roster.accept(operator_token, "operator")
-    app.state.polls = {}
+    app.state.polls, app.state.judge = {}, judge
     app.state.agent = agent_archive()
     app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
     app.state.fingerprint = app.state.advertised = None

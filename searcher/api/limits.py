@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from itertools import chain
 
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
@@ -78,7 +79,7 @@ class Limits:
 def refusal_of_head(scope: Scope, announced: bytes, most: int) -> JSONResponse | None:
     """431 for a long head, 413 for a body that is announced as longer than ``most`` bytes."""
     head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
-    head += sum(len(name) + len(value) for name, value in scope["headers"])
+    head += sum(map(len, chain.from_iterable(scope["headers"])))
     if head > MOST_HEAD_BYTES:
         return JSONResponse(
             {"error": f"Address and headers are longer than {MOST_HEAD_BYTES} bytes."}, 431)

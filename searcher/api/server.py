@@ -12,7 +12,6 @@ Imports neither torch nor optuna.
 
 import argparse
 import asyncio
-import importlib
 import json
 import logging
 import os
@@ -42,6 +41,7 @@ from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host
 from searcher.devices.queue import LeaseRules
 from searcher.errors import FleetfrontError, UserError
+from searcher.judging import Judge
 from searcher.keeping import parse_bytes
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
@@ -154,7 +154,8 @@ class _Service:
         self._announce = announce
         self._token = secrets.token_urlsafe(32)
         self._app = create_app(
-            self._coordinator, self._token, self._started, settings.largest_upload_bytes)
+            self._coordinator, self._token, self._started, settings.largest_upload_bytes,
+            Judge(settings.directory / LEDGER))
         self._app.state.fingerprint = self._address["fingerprint"]
         self._app.state.advertised = self._address["advertised"]
         self._post: Post = lambda run: None
@@ -183,9 +184,6 @@ class _Service:
             _crew(self._settings, self._coordinator, self._address, self._post))
         write_address(folder, {**self._address, "token": self._token})
         self._supervision.start(_searches(self._settings, self._supervision, self._post))
-        # The first result would otherwise wait for numpy and scipy.
-        warm = asyncio.to_thread(importlib.import_module, "searcher.measurement")
-        self._app.state.warming = asyncio.create_task(warm)
         systemd.notify("READY=1")
         self._announce(self._address)
 

@@ -110,8 +110,10 @@ class Roster:
     def _looked_up(self, key: str) -> Member | None:
         agent = members.agent_by_secret(self._store.db, key)
         if agent is not None and agent.first_used_s is None:
-            with self._store.atomic() as db:
+            # Known from its next request on: by then this is on the disk, or is written again.
+            with self._store.grouped() as db:
                 members.agent_used(db, agent.id, self._clock())
+            return agent
         member = agent or members.token_by_secret(self._store.db, key)
         if member is None:
             return None

@@ -80,10 +80,10 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
     return device_of(db, name)
 
 
-def succeeded(db: Database, job: JobRow) -> None:
-    """A job of a device was done: it is in order."""
-    if job.pool != payloads.BUILDER:
-        members.set_strikes(db, payloads.device_of(job.pool), 0)
+def succeeded(db: Database, pool: str) -> None:
+    """A job of ``pool`` was done: a device that did it is in order."""
+    if pool != payloads.BUILDER:
+        members.set_strikes(db, payloads.device_of(pool), 0)
 
 
 def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:

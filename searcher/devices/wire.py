@@ -17,9 +17,9 @@ from typing import Any
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import payloads
+from searcher.devices import measured, payloads
 from searcher.devices.inspected import store_inspection
-from searcher.devices.measured import store_measurements
+from searcher.devices.measured import Draft
 from searcher.errors import ProtocolError
 from searcher.ledger import builds
 from searcher.ledger.rows import JobRow
@@ -36,12 +36,38 @@ class MalformedResult(ProtocolError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of a job: its state, and its result or why there is none."""
+    """What becomes of a job: its state, and its result or why there is none. A result that is a
+    text is JSON already."""
 
     state: str
-    result: dict[str, Any] | None = None
+    result: dict[str, Any] | str | None = None
     reason: str | None = None
     message: str | None = None
+
+
+def drafted(db: Database, job: JobRow, content: bytes, now_s: float) -> Draft | None:
+    """What ``outcome_of`` would store, judged beforehand and perhaps elsewhere. None for all but
+    the sound result of a measurement."""
+    if job.kind != "measure":
+        return None
+    try:
+        envelope = protocol.decode(protocol.ResultEnvelope, content)
+        if envelope.state != "done":
+            return None
+        return measured.draft(db, job, envelope.result, now_s)
+    except (ProtocolError, protocol.ProtocolError, ValueError, OverflowError):
+        return None
+
+
+def outcome_of_draft(db: Database, draft: Draft) -> Outcome | None:
+    """None, and nothing stored, if it does not hold (any more)."""
+    if not measured.still_holds(db, draft):
+        return None
+    try:
+        with savepoint(db, "outcome"):
+            return Outcome("done", measured.store(db, draft))
+    except sqlite3.IntegrityError:
+        return None
 
 
 def outcome_of(
@@ -65,7 +91,8 @@ def _stored(db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: f
         state = "cancelled" if job.cancel_requested and reason == "cancelled" else "failed"
         return Outcome(state, None, reason, clipped(failure.message))
     if job.kind == "measure":
-        return Outcome("done", store_measurements(db, job, envelope.result, now_s))
+        return Outcome("done", measured.store(
+            db, measured.draft(db, job, envelope.result, now_s)))
     if job.kind == "evaluate":
         return Outcome("done", _store_evaluation_job(db, job, envelope.result, artifacts, now_s))
     if job.kind == "inspect":

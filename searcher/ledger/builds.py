@@ -95,6 +95,12 @@ def artifact(db: Database, sha256: str) -> ArtifactRow | None:
     return first(db, ArtifactRow, "artifacts", "WHERE sha256 = ?", [sha256])
 
 
+def is_seen(db: Database, sha256: str) -> bool:
+    """Whether there is a row of this file."""
+    return db.execute(
+        "SELECT 1 FROM artifacts WHERE sha256 = ?", [sha256]).fetchone() is not None
+
+
 def see_artifact(db: Database, sha256: str, file_bytes: int, now_s: float) -> None:
     """A file of which nothing more is known than its size, unless it is known already."""
     db.execute(

@@ -41,7 +41,7 @@ class Folder:
         self.db.execute(
             "INSERT OR IGNORE INTO devices VALUES "
             "('local_cpu', 'local_cpu', '{}', '{}', 1, 'active', 1, 1, 0, NULL)")
-        measurements.put_environment(self.db, "e" * 64, {"cpu": "fake"})
+        measurements.put_environment(self.db, "e" * 64, '{"cpu":"fake"}')
 
     def close(self) -> None:
         self.store.close()

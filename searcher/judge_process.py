@@ -1,0 +1,64 @@
+"""The judge (see ``searcher/judging.py``): results in, drafts out, until the coordinator ends.
+
+A kill costs nothing but time: what it was asked is judged elsewhere, and it holds nothing.
+"""
+
+import argparse
+import marshal
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlite_utils import Database
+
+import searcher.measurement  # noqa: F401 - numpy and scipy: the first result must not wait for them
+from searcher.devices import wire
+from searcher.judging import LENGTH, messages
+from searcher.ledger import jobs
+from searcher.ledger.reading import open_ledger
+from searcher.lifeline import die_with_parent
+
+READ_BYTES = 2**18
+
+
+def judged(db: Database, job_id: int, content: bytes, now_s: float) -> tuple[Any, ...] | None:
+    """A ``Draft`` as a plain tuple, or None."""
+    job = jobs.get(db, job_id)
+    draft = None if job is None else wire.drafted(db, job, content, now_s)
+    return None if draft is None else tuple(draft)
+
+
+def _asked(link: socket.socket) -> Iterator[list[bytes]]:
+    """What has come together, until the other end closes."""
+    buffer = bytearray()
+    while piece := link.recv(READ_BYTES):
+        buffer += piece
+        yield messages(buffer)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m searcher.judge_process")
+    parser.add_argument("--ledger", type=Path, required=True)
+    parser.add_argument("--socket", type=int, required=True)
+    parser.add_argument("--parent-pid", type=int, required=True)
+    options = parser.parse_args(arguments)
+    die_with_parent(options.parent_pid)
+    # Whoever stops the coordinator stops this with it, when its last results are in.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    with socket.socket(fileno=options.socket) as link, open_ledger(options.ledger) as db:
+        for together in _asked(link):
+            answers = []
+            for message in together:
+                number, job_id, content, now_s = marshal.loads(message)
+                answer = marshal.dumps((number, judged(db, job_id, content, now_s)))
+                answers.append(LENGTH.pack(len(answer)) + answer)
+            link.sendall(b"".join(answers))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
