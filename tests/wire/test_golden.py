@@ -59,7 +59,7 @@ def class_of(name):
 
 def completed(name, content):
     """The content with what was added since and it does not have."""
-    found = dict(ADDED.get(name, {}), **content)
+    found = dict(ADDED.get(name.partition(".")[0], {}), **content)
     for field in set(ADDED_WITHIN) & set(content):
         inner = content[field]
         found[field] = ([dict(ADDED_WITHIN[field], **one) for one in inner]

@@ -1,6 +1,7 @@
 """Bodies of strangers over HTTP: accepted or refused with a reason, never a 5xx, and the
 coordinator serves on."""
 
+import base64
 import gzip
 import hashlib
 import json
@@ -13,7 +14,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import protocol
 from searcher.api import limits
 from searcher.api.app import create_app
 from searcher.coordinator import Rules
@@ -183,7 +183,7 @@ def test_bodies_that_explode_when_unpacked(target: Target) -> None:
     assert target.latest()["reason"] == "malformed_result", "what is in it is not unpacked again"
     samples = zlib.compress(bytes(2**28))
     result = target.right("measure")
-    result["result"]["measurements"][0]["samples"] = protocol.base64.b64encode(samples).decode()
+    result["result"]["measurements"][0]["samples"] = base64.b64encode(samples).decode()
     assert judged(target.put("measure", as_body(result))) == 200
     row = target.latest()
     assert (row["state"], row["reason"]) == ("failed", "malformed_result")

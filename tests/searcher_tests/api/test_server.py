@@ -139,12 +139,13 @@ def test_a_coordinator_from_start_to_stop(server: Server) -> None:
     assert second.returncode == 1
     assert str(server.process.pid) in second.stderr and "Traceback" not in second.stderr
 
-    builders = psutil.Process(server.process.pid).children()
-    assert len(builders) == 1
+    children = psutil.Process(server.process.pid).children()
+    assert sum("searcher.judge_process" in child.cmdline() for child in children) == 1
+    assert len(children) == 2, "a builder and the judge"
     assert server.stop() == 0
     assert not path.exists()
-    psutil.wait_procs(builders, PATIENCE_S)
-    assert not any(builder.is_running() for builder in builders)
+    psutil.wait_procs(children, PATIENCE_S)
+    assert not any(child.is_running() for child in children)
 
 
 def test_kill_9_loses_nothing_and_takes_the_builders_along(server: Server) -> None:
@@ -194,7 +195,8 @@ def test_a_measurement_on_this_host_stops_the_builder(server: Server) -> None:
     build = server.client.submit_job("compress", "builder", build_payload(76), campaign="digits")
     while not (server.folder / "hanging").exists():
         server.client.wait_job(build["job"], 0.05)
-    [builder] = psutil.Process(server.process.pid).children()
+    [builder] = [child for child in psutil.Process(server.process.pid).children()
+                 if "searcher.judge_process" not in child.cmdline()]
     secret = enrolled(server)
     files = []
     for number in range(4):
