@@ -1,6 +1,5 @@
 """``fleetfront doctor``: what works on this machine and what does not, with the fix."""
 
-import importlib.metadata
 import os
 import shutil
 import sys
@@ -33,12 +32,14 @@ def _python(directory: Path) -> Answer:
 
 
 def _packages(directory: Path) -> Answer:
+    from importlib import metadata  # a sixth of the start of every command
+
     names = ("torch", "onnxruntime", "optuna", "psutil", "sqlite-utils", "torch-pruning")
     missing, found = [], []
     for name in names:
         try:
-            found.append(f"{name} {importlib.metadata.version(name)}")
-        except importlib.metadata.PackageNotFoundError:
+            found.append(f"{name} {metadata.version(name)}")
+        except metadata.PackageNotFoundError:
             missing.append(name)
     if missing:
         return "fails", f"missing: {', '.join(missing)}", f"pip install {' '.join(missing)}"
