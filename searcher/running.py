@@ -26,6 +26,7 @@ from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, from_document, load
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
+from searcher.energy import OBJECTIVES
 from searcher.errors import FleetfrontError, ProtocolError, UserError, nearest
 from searcher.job_flow import ENDED
 from searcher.ledger import members
@@ -217,6 +218,8 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     if not has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
         with tree(directory, builders, agent=True) as grown:
+            if OBJECTIVES & {objective.name for objective in campaign.objectives}:
+                _await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())
             if known["state"] in ("paused", "failed", "cancelled"):
                 grown.client.set_state(campaign.name, "queued")
@@ -225,6 +228,17 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
                 "--campaign", campaign.name, "--parent-pid", str(os.getpid())])
             _watch(grown, reading, campaign.name, show)
     return write_results(reading, campaign.name)
+
+
+def _await_agent(grown: Tree) -> None:
+    """Until this machine's agent has enrolled: only then is it known what its meters tell."""
+    deadline_s = time.monotonic() + STARTUP_S
+    while LOCAL_DEVICE not in {device["name"] for device in grown.client.devices()}:
+        grown.check()
+        if time.monotonic() > deadline_s:
+            raise FleetfrontError(f"The agent did not enrol within {STARTUP_S:g} s:\n"
+                                  f"{last_words(grown.directory, 'agent')}")
+        time.sleep(0.05)
 
 
 def check_before_start(campaign: Campaign) -> None:

@@ -5,6 +5,7 @@ import subprocess
 
 import pytest
 
+from agents.meters.catalog import power_meters
 from tests.system.real import FLEETFRONT, campaign_file, fleetfront
 
 ALL = "channel_pruning clustering int8"
@@ -38,6 +39,18 @@ def test_a_wrong_campaign_file(tmp_path, line, instead, value, remedy):
     said = refused("run", file, "--dir", tmp_path / "data")
     assert str(file) in said or "clusterin" in said
     assert value in said and remedy in said
+
+
+@pytest.mark.skipif(
+    any(meter.problem() is None for meter in power_meters()), reason="this machine has a meter")
+def test_energy_of_a_machine_without_a_meter(tmp_path):
+    """Refused before anything is built, with what each meter lacks."""
+    file = campaign(tmp_path, "[measurement]\nplan = {",
+                    '[objectives]\naccuracy = "maximize"\nenergy_j = "minimize"\n'
+                    "[measurement]\nplan = {energy_s = 20, idle_s = 5, ")
+    said = refused("run", file, "--dir", tmp_path / "data")
+    assert "energy_j" in said and "nvml" in said
+    assert not (tmp_path / "data" / "builds").exists()
 
 
 def test_data_of_another_digest(tmp_path):
