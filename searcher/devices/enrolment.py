@@ -76,13 +76,21 @@ def checked_name(name: str) -> str:
     return name
 
 
+def fresh_secret() -> str:
+    """256 bits at random, to be typed after an option: it never begins with a dash."""
+    while True:
+        secret = secrets.token_urlsafe(32)
+        if not secret.startswith("-"):
+            return secret
+
+
 def invite(
     db: Database, name: str, role: str, profile: str | None, ttl_s: float, now_s: float
 ) -> str:
     """A one-time token with which an agent called ``name`` may enrol within ``ttl_s``."""
     if role not in ROLES:
         raise ProtocolError(f"role = {role!r} must be one of {', '.join(ROLES)}.")
-    token = secrets.token_urlsafe(32)
+    token = fresh_secret()
     members.create_enrolment(
         db, hashed(token), checked_name(name), role, profile, now_s + ttl_s, now_s
     )
@@ -138,7 +146,7 @@ def _never_used(db: Database, agent_id: str) -> bool:
 
 def admit(db: Database, name: str, role: str, now_s: float) -> tuple[AgentRow, str]:
     """A new agent and its secret. Role ``agent`` needs the device ``name`` in the ledger."""
-    secret = secrets.token_urlsafe(32)
+    secret = fresh_secret()
     device = name if role == "agent" else None
     pool = f"device:{name}" if role == "agent" else "builder"
     agent_id = secrets.token_hex(8)

@@ -76,7 +76,7 @@ class Roster:
         self, name: str, role: Literal["operator", "viewer"], ttl_s: float | None
     ) -> tuple[TokenRow, str]:
         """A standing token and its secret, which is shown this once; for ever without ``ttl_s``."""
-        now_s, secret = self._clock(), secrets.token_urlsafe(32)
+        now_s, secret = self._clock(), enrolment.fresh_secret()
         row = TokenRow(secrets.token_hex(6), enrolment.checked_name(name), role, now_s,
                        None if ttl_s is None else now_s + ttl_s, None)
         with self._store.atomic() as db:

@@ -28,6 +28,17 @@ def test_a_token_works_once(lab: Laboratory) -> None:
     assert refused.value.status == 403
 
 
+def test_no_secret_looks_like_an_option(
+    lab: Laboratory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = iter(["-one", "two", "-three", "-four", "five", "-six", "seven"])
+    monkeypatch.setattr("secrets.token_urlsafe", lambda count: next(drawn))
+    token, _ = lab.coordinator.roster.invite("tx2", "agent", None, 60.0)
+    _, secret = lab.coordinator.enrol(token, "tx2", {}, {})
+    _, standing = lab.coordinator.roster.create_token("me", "viewer", None)
+    assert (token, secret, standing) == ("two", "five", "seven")
+
+
 def test_a_lost_answer_may_be_asked_for_again(lab: Laboratory) -> None:
     token, _ = lab.coordinator.roster.invite("tx2", "agent", None, 60.0)
     _, lost = lab.coordinator.enrol(token, "tx2", {}, {})
