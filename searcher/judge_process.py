@@ -4,6 +4,7 @@ A kill costs nothing but time: what it was asked is judged elsewhere, and it hol
 """
 
 import argparse
+import gc
 import marshal
 import signal
 import socket
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever stops the coordinator stops this with it, when its last results are in.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    gc.freeze()  # what was imported stays, and is walked over no more
     with socket.socket(fileno=options.socket) as link, open_ledger(options.ledger) as db:
         for together in _asked(link):
             answers = []
