@@ -16,7 +16,7 @@ demo: $(VENV)/.installed
 	$(BIN)/fleetfront run examples/lenet5_mnist.toml --dir $(DEMO_DIR)
 
 test: $(VENV)/.installed lint $(VENV)/.python36
-	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile
+	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
