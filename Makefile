@@ -37,6 +37,7 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.study
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.agent
+	$(BIN)/python -m benchmarks.measurement
 	$(BIN)/python -m benchmarks.tx2_files
 	$(BIN)/python -m benchmarks.python36
 	$(BIN)/python -m benchmarks.chaos

@@ -60,8 +60,8 @@ def throughput(directory: Path, connections: int, seconds: float) -> list[Check]
          f"{quantile(tally.lease_s, 0.99) * 1e3:.1f} ms")
         for name, (tally, rate, cpu_s, judge_s, _) in zip(
             ("highest", "half, a campaign asks"), tallies, strict=True)])
-    print("Bounded by: one core of Python, which the coordinator's event loop and the judge share "
-          "here.")
+    print("Bounded by: one core, which the coordinator's event loop (SQLite, HTTP) shares with its "
+          "judge and the campaign's search.")
     return [
         against("(b) coordinator CPU per cycle", most_cpu_s / most.cycles * 1e3, "<=", 1, " ms"),
         against("(b) p99 of a lease answer at half load", quantile(half.lease_s, 0.99) * 1e3, "<",
