@@ -93,8 +93,9 @@ class Serving:
         return float(times.user + times.system)
 
     def judge_cpu_s(self) -> float:
-        """The same of its children: what judges results beside it."""
-        return sum(float(sum(child.cpu_times()[:2])) for child in self.process.children())
+        """The same of the process that judges results beside it; the search is not in it."""
+        return sum(float(sum(child.cpu_times()[:2])) for child in self.process.children()
+                   if "searcher.judge_process" in child.cmdline())
 
     def resident_bytes(self) -> int:
         return int(self.process.memory_info().rss)
