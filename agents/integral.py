@@ -91,7 +91,7 @@ def _updates(trace: Trace, times: Sequence[float], moved: Sequence[int], duratio
     if updates < max(min_updates, 2):
         raise Refused("window too short: {} updates of {} in {:.1f} s, at least {} are wanted"
                       .format(updates, trace.rail.name, duration_s, max(min_updates, 2)))
-    between = sorted(times[b] - times[a] for a, b in zip(moved, moved[1:]))  # noqa: B905
+    between = sorted(times[b] - times[a] for a, b in zip(moved, moved[1:]))
     return updates, max(between[len(between) // 2], trace.rail.update_s or 0.0)
 
 
@@ -101,7 +101,7 @@ def _refuse_silence(trace: Trace, times: Sequence[float], moved: Sequence[int], 
     seen = [times[0], *(times[place] for place in moved), times[-1]]
     for what, moments, most in (("not read", times, MISSED_UPDATES),
                                 ("the same", seen, STALE_UPDATES)):
-        longest = max(b - a for a, b in zip(moments, moments[1:]))  # noqa: B905
+        longest = max(b - a for a, b in zip(moments, moments[1:]))
         if longest > most * update_s and not (counter and what == "not read"):
             raise Refused("meter gaps: {} was {} for {:.2f} s, its period is {:.3f} s".format(
                 trace.rail.name, what, longest, update_s))
@@ -112,7 +112,7 @@ def _unwrapped(trace: Trace, times: Sequence[float], values: Sequence[float], sc
     """The counter as if it never wrapped. Raises Refused when it may have wrapped unseen."""
     wraps_at = trace.rail.wraps_at * scale if trace.rail.wraps_at else None
     found, turns = [values[0]], 0.0
-    for before, now in zip(values, values[1:]):  # noqa: B905
+    for before, now in zip(values, values[1:]):
         if now < before:
             if wraps_at is None:
                 raise Refused("meter reset: {} went back from {:g} to {:g} J".format(
@@ -121,7 +121,7 @@ def _unwrapped(trace: Trace, times: Sequence[float], values: Sequence[float], sc
         found.append(now + turns)
     if wraps_at is not None:
         power_w = (found[-1] - found[0]) / (times[-1] - times[0])
-        longest = max(b - a for a, b in zip(times, times[1:]))  # noqa: B905
+        longest = max(b - a for a, b in zip(times, times[1:]))
         if power_w * longest > SAFE_SHARE_OF_WRAP * wraps_at:
             raise Refused("meter gaps: {} was not read for {:.1f} s, and wraps every {:.1f} s"
                           .format(trace.rail.name, longest, wraps_at / power_w))
@@ -135,7 +135,7 @@ def _difference(times: Sequence[float], values: Sequence[float], moved: Sequence
     level = [values[place] for place in moved]
     energy_j = _between(at, level, window[1]) - _between(at, level, window[0])
     duration_s = window[1] - window[0]
-    longest_poll_s = max(b - a for a, b in zip(times, times[1:]))  # noqa: B905
+    longest_poll_s = max(b - a for a, b in zip(times, times[1:]))
     # An update was seen up to one poll late, at either edge.
     edge_j = energy_j / duration_s * min(longest_poll_s, update_s)
     return Integral(energy_j, duration_s, updates, update_s, edge_j, unit_j, 0.0)

@@ -346,7 +346,7 @@ class _Measurement:
         if level is None:
             return []
         marks = quiet(series, level.gate_s, self._payload.plan.gate)
-        ratios = [2 * own / (before + after) for own, before, after, counts in zip(  # noqa: B905 - Python 3.6 has no strict
+        ratios = [2 * own / (before + after) for own, before, after, counts in zip(
             *series.blocks(), marks) if counts]
         unsteady = ["no steady state: {} was still changing after {:g} s of warm-up".format(
             what, self._payload.plan.warmup_max_s)

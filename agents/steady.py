@@ -56,10 +56,10 @@ def largest_step(values: Sequence[float]) -> Optional[Step]:
     """None without one. Both levels last for a tenth of the series and ``SHORTEST`` blocks."""
     starts = [0, *changepoints(values), len(values)]
     lasting = max(SHORTEST, len(values) // 10)
-    levels = [(start, _median(values[start:end])) for start, end in zip(starts, starts[1:])  # noqa: B905 - Python 3.6 has no strict
+    levels = [(start, _median(values[start:end])) for start, end in zip(starts, starts[1:])
               if end - start >= lasting]
     steps = [Step(after[0], after[1] / before[1])
-             for before, after in zip(levels, levels[1:])]  # noqa: B905 - as above
+             for before, after in zip(levels, levels[1:])]
     return max(steps, key=lambda step: abs(log(step.ratio))) if steps else None
 
 
@@ -84,7 +84,7 @@ def binned(values: Sequence[float], most: int = MOST_BINS) -> List[float]:
     if n <= most:
         return list(values)
     edges = [place * n // most for place in range(most + 1)]
-    return [_median(values[start:end]) for start, end in zip(edges, edges[1:])]  # noqa: B905 - as above
+    return [_median(values[start:end]) for start, end in zip(edges, edges[1:])]
 
 
 def _smoothed(values: List[float]) -> List[float]:
@@ -95,7 +95,7 @@ def _smoothed(values: List[float]) -> List[float]:
 
 def _noise(values: Sequence[float]) -> float:
     """Standard deviation from the differences of neighbours (their median absolute value)."""
-    differences = [abs(b - a) for a, b in zip(values, values[1:])]  # noqa: B905 - as above
+    differences = [abs(b - a) for a, b in zip(values, values[1:])]
     # 0.6745: of a normal distribution; sqrt(2): of a difference.
     return max(_median(differences) / 0.6745 / sqrt(2.0) if differences else 0.0, FINEST)
 
@@ -135,8 +135,8 @@ def _merged(logs: Sequence[float], starts: Sequence[int]) -> List[int]:
     kept = list(starts)
     while kept:
         edges = [0, *kept, len(logs)]
-        levels = [_median(logs[start:end]) for start, end in zip(edges, edges[1:])]  # noqa: B905 - as above
-        sizes = [abs(b - a) for a, b in zip(levels, levels[1:])]  # noqa: B905 - as above
+        levels = [_median(logs[start:end]) for start, end in zip(edges, edges[1:])]
+        sizes = [abs(b - a) for a, b in zip(levels, levels[1:])]
         smallest = sizes.index(min(sizes))
         if sizes[smallest] >= log(1.0 + STEP):
             break

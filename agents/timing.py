@@ -44,7 +44,7 @@ def _repeated(run: Run, repeats: int) -> Run:
 def tick_ns(clock_ns: Callable[[], int]) -> int:
     """The smallest step by which the clock is seen to move; 1 when it does not."""
     readings = [clock_ns() for _ in range(TICK_READINGS)]
-    steps = [b - a for a, b in zip(readings, readings[1:]) if b > a]  # noqa: B905 - Python 3.6 has no strict
+    steps = [b - a for a, b in zip(readings, readings[1:]) if b > a]
     return min(steps) if steps else 1
 
 

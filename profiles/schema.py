@@ -81,14 +81,6 @@ class DeviceProfile:
         known: dict[str, Any] = _known(document)
         return known
 
-    def for_agent(self) -> dict[str, Any]:
-        """Plain JSON of what a measurement on the device needs: its rails, the thermal zones to
-        ignore, the clocks to expect and the file that tells the GPU's."""
-        told = self.as_dict()
-        return {"profile": self.name} | {
-            key: told[key] for key in ("rails", "ignored_zones", "power_modes", "gpu_clock")
-            if key in told}
-
 
 def _known(value: Any) -> Any:
     """Without None and without what is empty, lists instead of tuples."""

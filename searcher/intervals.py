@@ -61,13 +61,6 @@ def _quantile(chance: float, n: int, share: float) -> int:
     return k
 
 
-def median_interval(values: Sequence[float], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Order statistics that hold the median with at least ``confidence``; the range if n < 6."""
-    ordered = sorted(values)
-    low = median_rank(len(ordered), confidence)
-    return float(ordered[low]), float(ordered[len(ordered) - 1 - low])
-
-
 def quantile(
     values: Sequence[float] | np.ndarray, share: float, confidence: float = CONFIDENCE
 ) -> Quantile:

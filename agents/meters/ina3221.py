@@ -68,7 +68,7 @@ class Ina3221Meter(PowerMeter):
 
     def readings(self) -> List[Reading]:
         return [Reading(_name(one), value, "mW", one.factors[0])
-                for one, value in zip(self._channels, self.rail_values())]  # noqa: B905
+                for one, value in zip(self._channels, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:
         values = [self._power_mw(channel) for channel in self._channels]

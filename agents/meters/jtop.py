@@ -54,7 +54,7 @@ class JtopMeter(PowerMeter):
 
     def readings(self) -> List[Reading]:
         return [Reading(label + "_mw", value, "mW", "jtop.power rail " + label)
-                for label, value in zip(self._labels, self.rail_values())]  # noqa: B905
+                for label, value in zip(self._labels, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:
         now = self._rails_now()

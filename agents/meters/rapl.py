@@ -53,7 +53,7 @@ class RaplMeter(PowerMeter):
 
     def readings(self) -> List[Reading]:
         return [Reading(zone.name, value, "uJ", zone.path)
-                for zone, value in zip(self._zones, self.rail_values())]  # noqa: B905
+                for zone, value in zip(self._zones, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:
         values = [self._tree.integer(zone.path) for zone in self._zones]

@@ -197,14 +197,14 @@ class _Child:
     def _as_event(self, rounds: Rounds, conditions: Conditions) -> Dict[str, Any]:
         indexes = [self._request.indexes[place] for place in self._open]
         series = {}
-        for place, one in zip(self._open[1:], rounds.series):  # noqa: B905 - Python 3.6 has no strict
+        for place, one in zip(self._open[1:], rounds.series):
             series[str(self._request.indexes[place])] = dict(
                 as_json(one.blocks()), samples=pack_samples(one.calls_ns),
                 sample_blocks=one.calls_per_block, session_blocks=one.session_blocks)
         return {"event": "rounds", "reference_s": rounds.reference_s, "series": series,
                 "openings": rounds.openings, "conditions": dict(conditions._asdict()),
                 "unsteady": [indexes[session] for session in rounds.unsteady],
-                "repeats": {str(index): count for index, count in zip(indexes, rounds.repeats)}}  # noqa: B905 - as above
+                "repeats": {str(index): count for index, count in zip(indexes, rounds.repeats)}}
 
     def _emit(self, event: Dict[str, Any]) -> None:
         _emit(self._events, event)

@@ -17,8 +17,6 @@ from searcher.cli.options import (
     time_text,
 )
 
-ENERGY = ("energy_j", "energy_gross_j", "power_w")
-
 
 def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
@@ -36,6 +34,7 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
+    from searcher.energy import FIGURES
     from searcher.measurement import plan_of
 
     if against is not None:
@@ -50,7 +49,7 @@ def command(
     def table() -> None:
         typer.echo(f"{model}: {document['verdict']}, {document['n']} quiet blocks")
         for name, value in values.items():
-            text = time_text if name.endswith("_s") else "{:,.6g}".format if name in ENERGY else \
+            text = time_text if name.endswith("_s") else "{:,.6g}".format if name in FIGURES else \
                 "{:,}".format
             shown = "insufficient" if value is None else text(value)
             low_high = intervals.get(name)

@@ -4,22 +4,25 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from searcher.intervals import LEAST_SESSIONS, median_interval, quantile, session_interval
+from searcher.intervals import (
+    CONFIDENCE,
+    LEAST_SESSIONS,
+    median_rank,
+    quantile,
+    session_interval,
+)
 
 
 @pytest.mark.parametrize("n", [*range(6, 60), 120, 1000])
 def test_median_interval_covers_and_is_tight(n: int) -> None:
-    low, high = median_interval(list(range(n)))
-    rank = int(low) + 1
-    assert high == n - rank
+    rank = median_rank(n, CONFIDENCE) + 1
     assert 1 - 2 * binom.cdf(rank - 1, n, 0.5) >= 0.95
     if rank < n // 2:
         assert 1 - 2 * binom.cdf(rank, n, 0.5) < 0.95, "one rank further in holds it too"
 
 
-def test_median_interval_of_few_values_is_their_range() -> None:
-    assert median_interval([3.0, 1.0, 2.0]) == (1.0, 3.0)
-    assert median_interval([2.0]) == (2.0, 2.0)
+def test_the_interval_of_few_values_is_their_range() -> None:
+    assert [median_rank(n, CONFIDENCE) for n in (1, 2, 3, 5)] == [0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(("share", "needed"), [(0.5, 7), (0.9, 44), (0.99, 459)])
@@ -54,8 +57,8 @@ def test_resampled_sessions_hold_the_median_that_order_statistics_lose() -> None
         values, session = sessions(rng, 10, between=0.01)
         low, high = session_interval(values, session) or (math.inf, -math.inf)
         held += low <= 1 <= high
-        narrow = median_interval(values.tolist())
-        lost += not narrow[0] <= 1 <= narrow[1]
+        ordered, place = np.sort(values), median_rank(len(values), CONFIDENCE)
+        lost += not ordered[place] <= 1 <= ordered[-1 - place]
     assert held >= 36 and lost >= 12
 
 
