@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -52,9 +52,17 @@ class Tree:
     client: CoordinatorClient
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
-    def spawn(self, name: str, command: list[str], token: str | None = None) -> None:
-        """Start a child that logs to ``logs/<name>.log`` and reads ``token`` on stdin."""
-        self.children[name] = _spawn(self.directory, name, command, token)
+    def spawn(self, name: str, command: Sequence[str]) -> None:
+        """Start a child that logs to ``logs/<name>.log``."""
+        self.children[name] = _spawn(self.directory, name, command)
+
+    def begin(self, name: str) -> None:
+        """Let a child begin that has waited for it (``--when-told``)."""
+        stdin = self.children[name].stdin
+        assert stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            stdin.write(b"\n")
+            stdin.flush()
 
     def check(self) -> None:
         """Raises FleetfrontError when the coordinator or the agent has died, or this machine is
@@ -75,35 +83,30 @@ class Tree:
             raise FleetfrontError(f"This machine does not measure reliably: {device.reason}.\n"
                                   f"{last_words(self.directory, 'agent')}")
 
-    def stop(self) -> None:
-        """Ask every child to end, last started first; kill what does not."""
-        for child in reversed(self.children.values()):
-            child.terminate()
-        deadline = time.monotonic() + STOP_S
-        for child in reversed(self.children.values()):
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                child.wait(max(deadline - time.monotonic(), 0.1))
-            if child.poll() is None:
-                child.kill()
-                child.wait()
-            if child.stdin is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    child.stdin.close()
+
+def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Ask every child to end, last started first; kill what does not."""
+    for child in reversed(children.values()):
+        child.terminate()
+    deadline = time.monotonic() + STOP_S
+    for child in reversed(children.values()):
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            child.wait(max(deadline - time.monotonic(), 0.1))
+        if child.poll() is None:
+            child.kill()
+            child.wait()
+        if child.stdin is not None:
+            with contextlib.suppress(BrokenPipeError):
+                child.stdin.close()
 
 
-def _spawn(directory: Path, name: str, command: list[str],
-           token: str | None) -> subprocess.Popen[bytes]:
+def _spawn(directory: Path, name: str, command: Sequence[str]) -> subprocess.Popen[bytes]:
     folder = directory / "logs"
     folder.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, "ORT_DISABLE_TELEMETRY": "1"}
     with (folder / f"{name}.log").open("ab") as log:
-        child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log,
-                                 start_new_session=True, env=environment)
-    assert child.stdin is not None
-    with contextlib.suppress(BrokenPipeError):
-        child.stdin.write(f"{token or ''}\n".encode())
-        child.stdin.flush()
-    return child
+        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log,
+                                start_new_session=True, env=environment)
 
 
 def last_words(directory: Path, name: str, lines: int = 12) -> str:
@@ -138,8 +141,10 @@ def serves(directory: Path) -> bool:
 
 
 @contextlib.contextmanager
-def tree(directory: Path, builders: int, agent: bool) -> Iterator[Tree]:
-    """Coordinator with ``builders`` builder processes, and an agent for this machine if asked.
+def tree(directory: Path, builders: int, agent: bool,
+         search: Sequence[str] | None = None) -> Iterator[Tree]:
+    """Coordinator with ``builders`` builder processes, an agent for this machine if asked, and
+    the command ``search``, which loads beside the coordinator and waits for ``Tree.begin``.
 
     Raises UserError when ``directory`` has another owner, FleetfrontError when a child does not
     come up.
@@ -151,15 +156,17 @@ def tree(directory: Path, builders: int, agent: bool) -> Iterator[Tree]:
         (directory / ADDRESS).unlink(missing_ok=True)
     command = [sys.executable, "-m", "searcher.api.server", "--dir", str(directory), "--port", "0",
                "--builders", str(builders), "--parent-pid", str(os.getpid())]
-    coordinator = _spawn(directory, "coordinator", command, None)
-    grown = Tree(directory, _connect(directory, coordinator), {"coordinator": coordinator})
+    children = {"coordinator": _spawn(directory, "coordinator", command)}
     try:
-        if agent:
-            _start_agent(grown)
-        yield grown
+        if search is not None:
+            children["search"] = _spawn(directory, "search", search)
+        with _connect(directory, children["coordinator"]) as client:
+            grown = Tree(directory, client, children)
+            if agent:
+                _start_agent(grown)
+            yield grown
     finally:
-        grown.client.close()
-        grown.stop()
+        _stop(children)
 
 
 def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> CoordinatorClient:
@@ -171,7 +178,6 @@ def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> Coordinat
         with contextlib.suppress(UserError):
             return connect(directory)
         time.sleep(0.02)
-    coordinator.kill()
     raise FleetfrontError(f"The coordinator did not answer within {STARTUP_S:g} s.")
 
 
@@ -217,15 +223,15 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     reading = Reading(directory)
     if not has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
-        with tree(directory, builders, agent=True) as grown:
+        search = [sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
+                  "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
+        with tree(directory, builders, agent=True, search=search) as grown:
             if OBJECTIVES & {objective.name for objective in campaign.objectives}:
                 _await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())
             if known["state"] in ("paused", "failed", "cancelled"):
                 grown.client.set_state(campaign.name, "queued")
-            grown.spawn("search", [
-                sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
-                "--campaign", campaign.name, "--parent-pid", str(os.getpid())])
+            grown.begin("search")
             _watch(grown, reading, campaign.name, show)
     return write_results(reading, campaign.name)
 

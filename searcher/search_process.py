@@ -81,8 +81,11 @@ def main() -> None:
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--campaign", required=True)
     parser.add_argument("--parent-pid", type=int, required=True)
+    parser.add_argument("--when-told", action="store_true", help="begin with a line on stdin")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent_pid)
+    if arguments.when_told and not sys.stdin.readline():
+        return
     try:
         search(arguments.dir, arguments.campaign)
     except FleetfrontError as error:

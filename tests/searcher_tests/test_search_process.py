@@ -1,5 +1,6 @@
 """What a search process learns before it searches, and how it ends."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,20 @@ def test_what_a_device_reports_counts_before_its_profile() -> None:
     device, notes = profile_of(client, campaign)
     assert (device.opset, device.ir_version) == (15, 8)
     assert len(notes) == 1 and notes[0].startswith("tx2-1: it reports ONNX Runtime 1.10.0")
+
+
+@pytest.mark.parametrize(("told", "searched"), [("\n", ["digits"]), ("", [])])
+def test_started_early_it_begins_when_told_and_not_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, searched: list[str]
+) -> None:
+    names: list[str] = []
+    monkeypatch.setattr(search_process, "search", lambda directory, name: names.append(name))
+    monkeypatch.setattr(search_process, "die_with_parent", lambda pid: None)
+    monkeypatch.setattr("sys.stdin", io.StringIO(told))
+    monkeypatch.setattr("sys.argv", ["search", "--dir", str(tmp_path), "--campaign", "digits",
+                                     "--parent-pid", "1", "--when-told"])
+    main()
+    assert names == searched
 
 
 @pytest.mark.parametrize(("error", "code"), [
