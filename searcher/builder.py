@@ -17,12 +17,11 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import onnx
 import torch
-from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
+from torch import Tensor, nn
 
 from searcher.complexity import complexity
 from searcher.errors import BuildError
@@ -213,13 +212,23 @@ class Builder:
         return epochs + round((epochs - self.task.epochs["short"]) * (stretch - 1))
 
     def _operations(self, model: nn.Module) -> int:
-        """Of convolutions and matrix products in one forward pass of one sample."""
-        training = model.training
+        """Multiply-adds of convolutions and linear layers in one forward pass of one sample."""
+        counted, training = 0, model.training
+
+        def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+            nonlocal counted
+            weight = cast(Tensor, layer.weight)
+            counted += output.numel() // len(weight) * weight.numel()
+
+        hooks = [layer.register_forward_hook(count) for layer in model.modules()
+                 if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
         model.eval()  # one sample must leave no trace in the statistics of a BatchNorm
-        with FlopCounterMode(display=False) as counter, torch.no_grad():
+        with torch.no_grad():
             model(self.split.calibration(1))
         model.train(training)
-        return max(int(counter.get_total_flops()), 1)
+        for hook in hooks:
+            hook.remove()
+        return max(counted, 1)
 
     def _keep(self, file: Path, content: Any) -> None:
         self._cached_bytes += _write(file, content)

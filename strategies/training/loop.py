@@ -6,6 +6,7 @@
 """
 
 import copy
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any
@@ -80,9 +81,20 @@ def one_cycle(progress: float) -> float:
     return (1 + math.cos(math.pi * (progress - WARM_UP) / (1 - WARM_UP))) / 2
 
 
+class _AdamW(torch.optim.AdamW):
+    """The methods without their wrappers for torch's compiler, which import all of it with their
+    first call: seconds in every process that trains."""
+
+    add_param_group = inspect.unwrap(torch.optim.AdamW.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.AdamW.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.AdamW.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.AdamW.load_state_dict)
+    step = torch.no_grad()(inspect.unwrap(torch.optim.AdamW.step))
+
+
 def _optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
     trained = [p for p in model.parameters() if p.requires_grad]
-    return torch.optim.AdamW(trained, learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
+    return _AdamW(trained, learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
 
 
 def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, peak: float,

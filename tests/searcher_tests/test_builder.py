@@ -178,10 +178,11 @@ def test_training_draws_the_same_numbers_whatever_is_in_memory(
     assert len(states) == 2 and torch.equal(*states)
 
 
-def test_operations_are_counted(builder: Builder) -> None:
+def test_operations_are_those_of_the_exported_graph(builder: Builder) -> None:
     whole = builder._operations(builder._baseline())
     pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))
     assert 0 < pruned < whole
+    assert pruned == builder.compress(recipe(PRUNE), TARGET).report["macs"]
 
 
 def test_full_is_the_same_whether_or_not_short_was_asked_for(

@@ -1,5 +1,7 @@
 import copy
 import io
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -32,6 +34,18 @@ def test_a_fixed_seed_gives_the_same_bits():
     states = [FINETUNE.train(plain(), None, Noise(), SHORT, None)[0] for _ in range(2)]
     assert equal_states(*states)
     assert not equal_states(states[0], plain())
+
+
+def test_training_does_not_import_the_compiler_of_torch():
+    code = """
+import sys
+from strategies.base import Fidelity
+from strategies.training.finetune import Finetune
+from tests.strategies_tests.training.toy import Noise, plain
+model, state = Finetune(1e-3).train(plain(), None, Noise(), Fidelity("short", 1), None)
+Finetune(1e-3).train(model, None, Noise(), Fidelity("full", 2), state)
+sys.exit("torch._dynamo" in sys.modules)"""
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_training_lowers_the_loss():
@@ -81,8 +95,8 @@ def test_full_takes_the_epochs_after_short_and_a_reached_fidelity_none():
 
 def test_each_fidelity_ends_at_no_rate_and_full_restarts_at_half_the_peak(monkeypatch):
     rates = []
-    step = torch.optim.AdamW.step
-    monkeypatch.setattr(torch.optim.AdamW, "step", lambda self, *rest: (
+    step = loop._AdamW.step
+    monkeypatch.setattr(loop._AdamW, "step", lambda self, *rest: (
         rates.append(self.param_groups[0]["lr"]), step(self, *rest))[1])
     model, state = FINETUNE.train(plain(), None, Noise(20), SHORT, None)
     first = rates.copy()
