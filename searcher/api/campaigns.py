@@ -22,7 +22,7 @@ from searcher.api.schemas import (
 from searcher.coordinator import Coordinator
 from searcher.devices import reported
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, campaigns, jobs, members, shares, trials
+from searcher.ledger import builds, campaigns, jobs, measurements, members, shares, trials
 from searcher.ledger.rows import CampaignRow
 from searcher.recipe import Recipe
 
@@ -140,7 +140,8 @@ async def create_trial(
     if recipe.hash != body.recipe:
         raise ProtocolError(f"The steps hash to {recipe.hash}, not to {body.recipe}.")
     coordinator.campaign(name)
-    with coordinator.store.atomic() as db:
+    # With the commit of others: a search asks and tells for months, and each commit stops all.
+    with coordinator.store.grouped() as db:
         row = trials.find(db, name, body.device, recipe.hash, body.options)
         created = row is None
         if row is None:
@@ -159,12 +160,14 @@ async def tell_trial(
 ) -> dict[str, Any]:
     """Set the state and whatever else is given; an ended trial never runs again."""
     changes = body.model_dump(exclude_unset=True, exclude={"state"})
-    with coordinator.store.atomic() as db:
+    with coordinator.store.grouped() as db:
         known = trials.get(db, trial)
         if known is None:
             raise ProtocolError(f"There is no trial {trial}.", 404)
         if known.state != "running" and body.state == "running":
             raise ProtocolError(f"Trial {trial} has ended ({known.state}).", 409)
+        if body.measurement is not None and measurements.file_of(db, body.measurement) is None:
+            raise ProtocolError(f"There is no measurement {body.measurement}.", 409)
         trials.tell(db, trial, body.state, changes, coordinator.clock())
         row = trials.get(db, trial)
     coordinator.ring(f"trials:{known.campaign}")
