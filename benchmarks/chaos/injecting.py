@@ -27,6 +27,8 @@ DURING_START = 0.1
 SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.1, 1.5
 WIRE_AHEAD = 6
 PACE, LONGEST_PAUSE_S = 0.4, 0.5
+PROGRAMS = {"builder": "benchmarks.chaos.builder", "judge": "searcher.judge_process"}
+"""Children of the coordinator, by their module."""
 
 
 class Chaos:
@@ -142,8 +144,9 @@ class Chaos:
 
     def _of_kind(self, who: str) -> list[psutil.Process]:
         house = self.house
-        if who == "builder":
-            return [b for b in house.children(house.coordinator) if _is_builder(b)]
+        if who in PROGRAMS:
+            return [child for child in house.children(house.coordinator)
+                    if _runs(child, PROGRAMS[who])]
         if who == "child":
             return [c for agent in house.agents.values() for c in house.children(agent)]
         if who == "agent":
@@ -211,7 +214,7 @@ def _process(post: Post) -> psutil.Process | None:
         return None
 
 
-def _is_builder(process: psutil.Process) -> bool:
+def _runs(process: psutil.Process, program: str) -> bool:
     with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-        return "benchmarks.chaos.builder" in process.cmdline()
+        return program in process.cmdline()
     return False
