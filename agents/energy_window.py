@@ -13,7 +13,15 @@ from agents.energy import Window, choose, energy
 from agents.integral import Refused
 from agents.meters.base import PowerMeter
 from agents.polling import Recorder, Trace
-from agents.protocol import EnergyMeasured, RailTrace, pack_samples, pack_values
+from agents.protocol import (
+    UNKNOWN,
+    EnergyMeasured,
+    ProfileFacts,
+    RailTrace,
+    pack_samples,
+    pack_values,
+)
+from agents.rails import by_profile, cover_of
 
 ON_GPU = ("CUDA", "Tensorrt", "TensorRT", "DirectML", "ROCM")
 NS = 1e9
@@ -24,13 +32,14 @@ def draws_of(provider: str) -> str:
     return "gpu" if provider.startswith(ON_GPU) else "cpu"
 
 
-def usable(meters: Sequence[PowerMeter], draws: str) -> List[PowerMeter]:
+def usable(meters: Sequence[PowerMeter], draws: str,
+           profile: ProfileFacts = UNKNOWN) -> List[PowerMeter]:
     """Those without a problem, if together they tell the energy of what draws. Raises Refused with
     every problem."""
     problems = {meter.name: meter.problem() for meter in meters}
     found = [meter for meter in meters if problems[meter.name] is None]
     try:
-        choose([rail for meter in found for rail in meter.rails()], draws)
+        choose([rail for meter in found for rail in by_profile(meter.rails(), profile)], draws)
     except Refused as error:
         told = ["{}: {}".format(name, problem) for name, problem in problems.items() if problem]
         raise Refused("; ".join([str(error), *told])) from None
@@ -53,19 +62,21 @@ class EnergyWindow:
     """One window. ``poll`` is to be called about every ``period_s``; ``close`` frees the meters."""
 
     def __init__(self, meters: Optional[Sequence[PowerMeter]] = None,
-                 clock: Callable[[], float] = time.perf_counter) -> None:
+                 clock: Callable[[], float] = time.perf_counter,
+                 profile: ProfileFacts = UNKNOWN) -> None:
         if meters is None:
             from agents.meters.catalog import power_meters  # ctypes: only where energy is asked for
             meters = power_meters()
         self._meters = list(meters)
         readable = [meter for meter in self._meters if meter.problem() is None]
-        self._recorder = Recorder(readable, clock)
+        self._profile = profile
+        self._recorder = Recorder(readable, clock, profile)
         self.period_s = self._recorder.period_s()
 
     def problem(self, provider: str) -> Optional[str]:
         """Why the energy of this provider cannot be told, before anything is run."""
         try:
-            usable(self._meters, draws_of(provider))
+            usable(self._meters, draws_of(provider), self._profile)
         except Refused as error:
             return str(error)
         return None
@@ -89,6 +100,11 @@ class EnergyWindow:
         except Refused as error:
             return EnergyMeasured(problem=str(error), **packed)
         figures = found._asdict()
+        rails = [trace.rail for trace in traces]
+        used = [rails[place] for place in choose(rails, draws).places]
+        cover = cover_of(used, self._profile)
+        if cover:
+            figures["covers"] = "{} ({})".format(" + ".join(rail.name for rail in used), cover)
         for name in ("calls", "duration_s"):
             del figures[name]
         return EnergyMeasured(problem="", **dict(packed, **figures))

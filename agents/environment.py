@@ -7,7 +7,7 @@ Units are in the names; temperatures in degrees Celsius, clocks in kHz, shares 0
 import os
 import platform
 import socket
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence
 
 from agents.protocol import canonical_json, content_sha256
 from agents.sysfs import Tree
@@ -15,6 +15,7 @@ from agents.sysfs import Tree
 # The PMIC-Die zone of Tegra boards always reads 100 degrees.
 IGNORED_ZONES = ("PMIC-Die",)
 OFFLINE_C = -255.0
+POWER_MODE = "/var/lib/nvpmodel/status"
 
 
 def identity(tree: Tree) -> Dict[str, Any]:
@@ -33,12 +34,13 @@ def identity(tree: Tree) -> Dict[str, Any]:
     }
 
 
-def state(tree: Tree) -> Dict[str, Any]:
+def state(tree: Tree, ignored_zones: Sequence[str] = ()) -> Dict[str, Any]:
     """What may disturb a measurement, as it is now."""
     return {
         "governor": _agreed(tree, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"),
         "clocks_khz": _integers(tree, "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq"),
-        "temperatures_c": temperatures(tree),
+        "power_mode": power_mode_id(tree),
+        "temperatures_c": temperatures(tree, ignored_zones),
         "throttle_count": throttle_count(tree),
         "load_1min": _first_number(tree.text("/proc/loadavg")),
         "pressure_cpu_avg10": _pressure(tree.text("/proc/pressure/cpu")),
@@ -47,13 +49,21 @@ def state(tree: Tree) -> Dict[str, Any]:
     }
 
 
-def temperatures(tree: Tree) -> Dict[str, float]:
-    """Degrees by thermal zone; zones that are switched off are left out."""
+def power_mode_id(tree: Tree) -> Optional[int]:
+    """The mode that nvpmodel was last set to (``pmode:0002``); None where it never was."""
+    key, _, digits = (tree.text(POWER_MODE) or "").partition("\n")[0].partition(":")
+    words = digits.split()
+    return int(words[0]) if key == "pmode" and words and words[0].isdigit() else None
+
+
+def temperatures(tree: Tree, ignored_zones: Sequence[str] = ()) -> Dict[str, float]:
+    """Degrees by thermal zone; without zones that are switched off, or known to measure nothing."""
+    ignored = (*IGNORED_ZONES, *ignored_zones)
     found = {}
     for path in tree.paths("/sys/class/thermal/thermal_zone[0-9]*/temp"):
         name = tree.text(os.path.dirname(path) + "/type") or os.path.basename(os.path.dirname(path))
         millidegrees = tree.integer(path)
-        if millidegrees is None or name in IGNORED_ZONES or millidegrees / 1000.0 <= OFFLINE_C:
+        if millidegrees is None or name in ignored or millidegrees / 1000.0 <= OFFLINE_C:
             continue
         found[name] = millidegrees / 1000.0
     return found
@@ -101,8 +111,10 @@ def environment_of(
     who: Dict[str, Any], runtime: Dict[str, Any], before: Dict[str, Any], after: Dict[str, Any]
 ) -> Dict[str, Any]:
     """What travels with a measurement. ``key`` is equal exactly where quiet levels may be shared:
-    the same machine, system, runtime versions and governor."""
+    the same machine, system, runtime versions, governor and power mode."""
     kept = {"identity": who, "runtime": runtime, "governor": before.get("governor")}
+    if before.get("power_mode") is not None:
+        kept["power_mode"] = before["power_mode"]
     return dict(kept, key=content_sha256(canonical_json(kept)), before=before, after=after,
                 steal_share=steal_share(before, after), throttled=throttled(before, after))
 

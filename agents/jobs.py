@@ -6,10 +6,10 @@ from typing import Any, Callable, Dict, List, Mapping
 from agents import verdict
 from agents.children import StartChild
 from agents.environment import environment_of, identity, state, throttled
-from agents.protocol import Measured, MeasurePayload, MeasureResult, as_json
+from agents.protocol import UNKNOWN, Measured, MeasurePayload, MeasureResult, as_json
 from agents.runner import measure
 from agents.sysfs import Tree
-from agents.watch import Watch, cool_down
+from agents.watch import Watch, cool_down, power_mode
 
 KINDS = ("measure",)
 
@@ -30,11 +30,14 @@ def measure_in_environment(
     ``throttled`` when a throttle counter rose meanwhile; see ``agents/verdict.py`` for doubts.
     Raises what ``runner.measure`` raises.
     """
-    cooled = cool_down(tree, payload.plan, clock, wait, cancelled)
-    before, watch = state(tree), Watch(tree, clock)
+    profile = payload.profile or UNKNOWN
+    cooled = cool_down(tree, payload.plan, clock, wait, cancelled, profile.ignored_zones)
+    before, watch = state(tree, profile.ignored_zones), Watch(tree, clock, profile)
+    mode = power_mode(tree, before, profile.power_modes)
     result = measure(payload, paths, start_child, clock, cancelled, progress, watch)
-    after = state(tree)
-    doubts = verdict.of_device(before, after, watch.seen(), cooled)
+    after = state(tree, profile.ignored_zones)
+    doubts = verdict.of_device(before, after, watch.seen(), cooled, mode,
+                               [one.provider for one in result.measurements])
     environment = environment_of(identity(tree), result.environment["runtime"], before, after)
     environment["options"] = payload.options
     measurements = [verdict.with_doubts(one, doubts, payload.plan) for one in result.measurements]

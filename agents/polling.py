@@ -4,7 +4,8 @@ import math
 from typing import Callable, List, NamedTuple, Sequence
 
 from agents.meters.base import PowerMeter
-from agents.protocol import Rail
+from agents.protocol import UNKNOWN, ProfileFacts, Rail
+from agents.rails import by_profile
 
 FASTEST_S, SLOWEST_S = 0.02, 0.5
 """A poll costs the device time, so no meter is read more often, whatever it offers."""
@@ -20,14 +21,16 @@ class Trace(NamedTuple):
 
 
 class Recorder:
-    """Polls meters that have no problem; ``clock`` is the monotonic one of the measuring child."""
+    """Polls meters that have no problem; ``clock`` is the monotonic one of the measuring child,
+    ``profile`` says which rails count."""
 
-    def __init__(self, meters: Sequence[PowerMeter], clock: Callable[[], float]) -> None:
+    def __init__(self, meters: Sequence[PowerMeter], clock: Callable[[], float],
+                 profile: ProfileFacts = UNKNOWN) -> None:
         self._meters = list(meters)
         self._clock = clock
         self._times: List[List[float]] = [[] for _ in self._meters]
         self._values: List[List[Sequence[float]]] = [[] for _ in self._meters]
-        self._rails = [meter.rails() for meter in self._meters]
+        self._rails = [by_profile(meter.rails(), profile) for meter in self._meters]
 
     def period_s(self) -> float:
         """How often to poll: twice within the shortest period that a rail claims."""

@@ -14,7 +14,7 @@ A field with a default may be absent. Unknown fields are ignored, so that versio
 field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
 without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``, the plan from
 ``energy_s`` on, ``Measured.energy``, ``warnings`` and ``session_blocks``,
-``MeasureResult.device_s``.
+``MeasureResult.device_s``, ``MeasurePayload.profile``.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -158,8 +158,40 @@ class MeasurePlan(NamedTuple):
     refuse_doubt: bool = False
 
 
+class PowerMode(NamedTuple):
+    """The highest clocks of one power mode in kHz, of the fastest core and of the GPU; None: not
+    capped, or not known. ``id`` is nvpmodel's."""
+
+    name: str
+    id: Optional[int] = None
+    cpu_khz: Optional[int] = None
+    gpu_khz: Optional[int] = None
+
+
+class ProfileFacts(NamedTuple):
+    """What an agent needs of its device's profile; what is not known is empty.
+
+    Rails are shell patterns of their names without the unit. What ``single_rails`` names is never
+    added; of the rest, those that ``total_rails`` name are together what the device draws, as far
+    as ``rails_cover`` says. ``gpu_clock`` is a file below /sys, in Hz. ``ignored_zones`` are
+    thermal zones that measure nothing.
+    """
+
+    name: str
+    total_rails: List[str] = []
+    single_rails: List[str] = []
+    rails_cover: str = ""
+    ignored_zones: List[str] = []
+    gpu_clock: str = ""
+    power_modes: List[PowerMode] = []
+
+
+UNKNOWN = ProfileFacts("")
+"""Of a device without a profile."""
+
+
 class MeasurePayload(NamedTuple):
-    """What a job of kind ``measure`` asks for."""
+    """What a job of kind ``measure`` asks for. The coordinator adds ``profile`` when it leases."""
 
     reference: ArtifactRef
     candidates: List[ArtifactRef]
@@ -169,6 +201,7 @@ class MeasurePayload(NamedTuple):
     quiet_level_s: Optional[float] = None
     input_seed: int = 0
     attempt: int = 1
+    profile: Optional[ProfileFacts] = None
 
 
 class Rail(NamedTuple):

@@ -28,6 +28,7 @@ from agents.files import NO_SPACE
 from agents.pairing import Level, Series, judge, level_of, quiet, share
 from agents.position import NOBODY
 from agents.protocol import (
+    UNKNOWN,
     Blocks,
     EnergyMeasured,
     Measured,
@@ -88,7 +89,7 @@ def measure(
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda share_done: None,
     watch: Callable[[], None] = lambda: None,
-    energy_window: Callable[[], EnergyWindow] = EnergyWindow,
+    energy_window: Callable[..., EnergyWindow] = EnergyWindow,
 ) -> MeasureResult:
     """Runs one job of kind ``measure``.
 
@@ -111,7 +112,7 @@ class _Measurement:
     def __init__(self, payload: MeasurePayload, paths: Mapping[str, str], start_child: StartChild,
                  clock: Callable[[], float], cancelled: Callable[[], bool],
                  progress: Callable[[float], None], watch: Callable[[], None],
-                 energy_window: Callable[[], EnergyWindow]) -> None:
+                 energy_window: Callable[..., EnergyWindow]) -> None:
         self._payload = payload
         self._files = [payload.reference, *payload.candidates]
         self._paths = [paths[one.sha256] for one in self._files]
@@ -154,7 +155,7 @@ class _Measurement:
         if mode != "energy":
             self._attend(mode, [index])
             return
-        self._window = self._energy_window()
+        self._window = self._energy_window(profile=self._payload.profile or UNKNOWN)
         try:
             opened = self._opened.get(index)
             problem = self._window.problem(opened.provider if opened else "")

@@ -3,10 +3,11 @@ and is a reason too where the plan refuses doubt. Rules on plain values; each te
 short stable name of its kind.
 """
 
-from typing import Any, List, Mapping, Optional, Sequence
+from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from agents.conditions import Conditions
-from agents.protocol import Measured, MeasurePlan
+from agents.energy_window import draws_of
+from agents.protocol import Measured, MeasurePlan, PowerMode
 from agents.steady import binned, drift, largest_step
 from agents.watch import Cooled, Seen
 
@@ -82,21 +83,47 @@ def _trend(what: str, series: Sequence[float]) -> List[str]:
     return ["drift: {} changed by {:+.1%} over the window".format(what, trend)]
 
 
-def of_device(before: Mapping[str, Any], after: Mapping[str, Any], seen: Seen,
-              cooled: Cooled) -> List[str]:
-    """Doubts from what the device says of itself."""
+def of_clocks(seen: Seen, mode: Optional[PowerMode], providers: Iterable[str]) -> List[str]:
+    """Doubts from the clocks of what computes. In a known power mode they are held to its clocks,
+    otherwise to the highest that was seen; the GPU's to its mode's only."""
+    cpu_khz = gpu_khz = None
+    if mode is not None:
+        used = {draws_of(provider) for provider in providers if provider}
+        cpu_khz = mode.cpu_khz if "cpu" in used else None
+        gpu_khz = mode.gpu_khz if "gpu" in used else None
+    found = _clock_drop("the clock", seen.clocks_khz, cpu_khz, mode)
+    if gpu_khz is not None:
+        found += _clock_drop("the GPU's clock", seen.gpu_khz, gpu_khz, mode)
+    return found
+
+
+def _clock_drop(whose: str, clocks_khz: Sequence[int], wanted_khz: Optional[int],
+                mode: Optional[PowerMode]) -> List[str]:
+    """What is idle has a low clock before its first call: only what falls again is a drop, or what
+    never comes up to what is wanted."""
+    told = "" if wanted_khz is None or mode is None else ", the power mode {} has {} kHz".format(
+        mode.name, wanted_khz)
+    least_khz = CLOCK_SHARE * (wanted_khz or 0)
+    highest_khz = 0
+    for clock_khz in clocks_khz:
+        highest_khz = max(highest_khz, clock_khz)
+        enough_khz = least_khz if wanted_khz is not None else CLOCK_SHARE * highest_khz
+        if clock_khz < enough_khz <= highest_khz:
+            return ["clock drop: {} fell from {} to {} kHz within the window{}".format(
+                whose, highest_khz, clock_khz, told)]
+    if clocks_khz and highest_khz < least_khz:
+        return ["clock drop: {} was at most {} kHz{}".format(whose, highest_khz, told)]
+    return []
+
+
+def of_device(before: Mapping[str, Any], after: Mapping[str, Any], seen: Seen, cooled: Cooled,
+              mode: Optional[PowerMode] = None, providers: Iterable[str] = ()) -> List[str]:
+    """Doubts from what the device says of itself; ``mode`` is the power mode that it is in."""
     found = []
     if not cooled.enough():
         found.append("hot: it began at {:.1f} C, above {:.1f} C, after {:.0f} s of waiting".format(
             cooled.hottest_c, cooled.limit_c, cooled.waited_s))
-    highest_khz = 0
-    for clock_khz in seen.clocks_khz:
-        # An idle core's clock is low before its first call: only what falls again is a drop.
-        highest_khz = max(highest_khz, clock_khz)
-        if clock_khz < CLOCK_SHARE * highest_khz:
-            found.append("clock drop: the clock fell from {} to {} kHz within the window".format(
-                highest_khz, clock_khz))
-            break
+    found += of_clocks(seen, mode, providers)
     if before.get("charging") or after.get("charging"):
         found.append("charging: the battery was being charged")
     if before.get("governor") not in (None, "performance"):

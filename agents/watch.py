@@ -3,10 +3,10 @@
     wait until cool (bounded) | child ...... the parent looks every LOOK_S ...... | what was seen
 """
 
-from typing import Any, Callable, Dict, List, NamedTuple
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from agents.environment import temperatures
-from agents.protocol import MeasurePlan
+from agents.protocol import UNKNOWN, MeasurePlan, PowerMode, ProfileFacts
 from agents.sysfs import Tree
 
 LOOK_S = 0.2
@@ -15,24 +15,34 @@ MOST_CLOCKS = 16
 """Reading a clock may wake its core, and servers have hundreds."""
 CLOCKS = ("/sys/devices/system/cpu/cpufreq/policy[0-9]*/scaling_cur_freq",
           "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
+LIMITS = tuple(path.replace("_cur_", "_max_") for path in CLOCKS)
+LIKE = 0.01
+"""Tables of clocks are rounded: so far may a limit be from the mode's that it belongs to."""
 
 
 class Seen(NamedTuple):
-    """``clocks_khz``: the fastest core's clock at each look; ``hottest_c`` is None where there is
-    no sensor."""
+    """``clocks_khz``: the fastest core's clock at each look, ``gpu_khz`` the GPU's;
+    ``hottest_c`` is None where there is no sensor."""
 
     clocks_khz: List[int]
     hottest_c: Any = None
+    gpu_khz: Sequence[int] = ()
 
 
 class Watch:
     """Call it as often as you like; it looks at most every ``LOOK_S``."""
 
-    def __init__(self, tree: Tree, clock: Callable[[], float]) -> None:
+    def __init__(self, tree: Tree, clock: Callable[[], float],
+                 profile: ProfileFacts = UNKNOWN) -> None:
         self._tree, self._clock = tree, clock
+        self._ignored_zones = profile.ignored_zones
+        # Of a path from elsewhere no other file is opened.
+        is_clock = profile.gpu_clock.startswith("/sys/") and ".." not in profile.gpu_clock
+        self._gpu_clock = profile.gpu_clock if is_clock else None
         self._paths = next((found for found in map(tree.paths, CLOCKS) if found), [])[:MOST_CLOCKS]
         self._due_s = clock()
         self._clocks_khz: List[int] = []
+        self._gpu_khz: List[int] = []
         self._hottest_c: List[float] = []
 
     def __call__(self) -> None:
@@ -44,10 +54,14 @@ class Watch:
         known = [clock for clock in clocks if clock is not None]
         if known:
             self._clocks_khz.append(max(known))
-        self._hottest_c.extend(temperatures(self._tree).values())
+        gpu_hz = self._tree.integer(self._gpu_clock) if self._gpu_clock else None
+        if gpu_hz is not None:
+            self._gpu_khz.append(gpu_hz // 1000)
+        self._hottest_c.extend(temperatures(self._tree, self._ignored_zones).values())
 
     def seen(self) -> Seen:
-        return Seen(self._clocks_khz, max(self._hottest_c) if self._hottest_c else None)
+        return Seen(self._clocks_khz, max(self._hottest_c) if self._hottest_c else None,
+                    self._gpu_khz)
 
 
 class Cooled(NamedTuple):
@@ -62,13 +76,29 @@ class Cooled(NamedTuple):
 
 
 def cool_down(tree: Tree, plan: MeasurePlan, clock: Callable[[], float],
-              wait: Callable[[float], object], stop: Callable[[], bool]) -> Cooled:
+              wait: Callable[[float], object], stop: Callable[[], bool],
+              ignored_zones: Sequence[str] = ()) -> Cooled:
     """Waits until every zone is below the plan's limit, no longer than ``plan.cool_down_s``."""
     started_s = clock()
     while True:
-        zones: Dict[str, float] = temperatures(tree) if plan.start_below_c > 0 else {}
+        zones: Dict[str, float] = (
+            temperatures(tree, ignored_zones) if plan.start_below_c > 0 else {})
         waited_s = clock() - started_s
         cooled = Cooled(waited_s, max(zones.values()) if zones else None, plan.start_below_c)
         if cooled.enough() or waited_s >= plan.cool_down_s or stop():
             return cooled
         wait(min(COOLING_LOOK_S, plan.cool_down_s - waited_s))
+
+
+def power_mode(tree: Tree, state: Mapping[str, Any], modes: Sequence[PowerMode]) -> Optional[
+        PowerMode]:
+    """The mode that the device is in: the one that nvpmodel was set to; where it tells none, the
+    only one to whose clock the fastest core is limited."""
+    told = state.get("power_mode")
+    if told is not None:
+        return next((mode for mode in modes if mode.id == told), None)
+    paths = next((found for found in map(tree.paths, LIMITS) if found), [])[:MOST_CLOCKS]
+    limit_khz = max([tree.integer(path) or 0 for path in paths], default=0)
+    fitting = [mode for mode in modes
+               if mode.cpu_khz is not None and abs(mode.cpu_khz - limit_khz) <= LIKE * limit_khz]
+    return fitting[0] if len(fitting) == 1 else None

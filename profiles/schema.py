@@ -21,8 +21,9 @@ class ProfileError(Exception):
 
 @dataclass(frozen=True)
 class Rails:
-    """Names of power rails as shell patterns. The sum of ``total`` is what ``covers`` says the
-    device draws; ``parts`` are inside it and ``others`` beside it, neither may be added to it."""
+    """Names of power rails, as meters tell them, as shell patterns. The sum of ``total`` is what
+    ``covers`` says the device draws; ``parts`` are inside it and ``others`` beside it, neither may
+    be added to it, although a pattern of ``total`` fits too."""
 
     total: tuple[str, ...]
     covers: str

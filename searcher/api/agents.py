@@ -12,7 +12,7 @@ from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
 from searcher.api.openapi import body_of, refusals
 from searcher.api.schemas import LARGEST
 from searcher.api.wire_route import Answer, Call, Described, WireRoute
-from searcher.devices import payloads, wire
+from searcher.devices import payloads, profiled, wire
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import JobRow, text
 
@@ -55,7 +55,9 @@ async def lease(call: Call) -> Answer:
         while polls.get(agent.id) is mine and not bells.closing:
             job = coordinator.lease(agent)
             if job is not None:
-                return Answer(_lease(job, coordinator.rules.lease.ttl_s(job.pool)), 200, version)
+                known = coordinator.roster.profile_of(agent)
+                return Answer(
+                    _lease(job, coordinator.rules.lease.ttl_s(job.pool), known), 200, version)
             left_s = ends_s - loop.time()
             # Who was removed meanwhile learns it with the next request, not after this poll.
             if left_s <= 0 or coordinator.roster.is_revoked(agent):
@@ -70,9 +72,10 @@ async def lease(call: Call) -> Answer:
     return Answer(b"", 204, version)
 
 
-def _lease(job: JobRow, ttl_s: float) -> bytes:
+def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-                           payloads.deadline_s(job.kind, job.payload), job.payload)
+                           payloads.deadline_s(job.kind, job.payload),
+                           profiled.payload_for(job, profile))
     # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
     return text(lease._asdict()).encode()
 

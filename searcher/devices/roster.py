@@ -126,6 +126,10 @@ class Roster:
         """Whether another took its place since ``agent`` was recognised."""
         return agent.id not in self._keys and enrolment.is_revoked(self._store.db, agent)
 
+    def profile_of(self, agent: AgentRow) -> str | None:
+        """Under which its device is enrolled; None for a builder, and where none was named."""
+        return None if agent.device is None else members.profile(self._store.db, agent.device)
+
     def forget_agents_of(self, device: str) -> None:
         """After they were revoked in the ledger."""
         self._forget(*(member.id for member in self._known.values()

@@ -50,6 +50,12 @@ def device_state(db: Database, name: str) -> str | None:
     return None if row is None else str(row[0])
 
 
+def profile(db: Database, name: str) -> str | None:
+    """Of a device, the name of the profile that it was enrolled with."""
+    row = db.execute("SELECT profile FROM devices WHERE name = ?", [name]).fetchone()
+    return None if row is None else row[0]
+
+
 def devices(db: Database, limit: int = 1000) -> list[DeviceRow]:
     return select(db, DeviceRow, "devices", "ORDER BY name LIMIT ?", [limit])
 

@@ -69,7 +69,7 @@ def measured(meters, clock, energy_event=TOLD):
         return RestingChild(scripts[len(modes) - 1], clock)
 
     result = measure(payload(1, energy_s=13.5, idle_s=8.0), PATHS, start, clock,
-                     energy_window=lambda: EnergyWindow(meters, clock))
+                     energy_window=lambda profile: EnergyWindow(meters, clock, profile))
     return modes, decode(MeasureResult, encode(result)).measurements[0]
 
 

@@ -47,7 +47,7 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path):
     tree = Tree(str(tmp_path))
     who, now = identity(tree), state(tree)
     assert who["board"] is None and who["memory_bytes"] is None and who["kernel"]
-    assert now == {"governor": None, "clocks_khz": [], "temperatures_c": {},
+    assert now == {"governor": None, "clocks_khz": [], "power_mode": None, "temperatures_c": {},
                    "throttle_count": None, "load_1min": None, "pressure_cpu_avg10": None,
                    "cpu_ticks": None, "charging": None}
     assert steal_share(now, now) is None and not throttled(now, now)
@@ -74,14 +74,15 @@ def test_steal_and_throttling_are_differences():
 
 
 def test_the_key_is_equal_where_quiet_levels_may_be_shared():
-    def key(governor, version, load):
+    def key(governor, version, load, power_mode=None):
         who = identity(Tree(BOARD))
-        before = dict(state(Tree(BOARD)), governor=governor, load_1min=load)
+        before = dict(state(Tree(BOARD)), governor=governor, load_1min=load, power_mode=power_mode)
         return environment_of(who, {"onnxruntime": version}, before, before)["key"]
 
     assert key("schedutil", "1.0", 0.1) == key("schedutil", "1.0", 0.9)
     assert len({key("schedutil", "1.0", 0), key("performance", "1.0", 0),
-                key("schedutil", "1.1", 0)}) == 3
+                key("schedutil", "1.1", 0), key("schedutil", "1.0", 0, 2),
+                key("schedutil", "1.0", 0, 0)}) == 5
 
 
 def test_the_tree_reads_what_is_there_and_nothing_else(tmp_path):

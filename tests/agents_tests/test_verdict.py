@@ -6,7 +6,7 @@ import pytest
 
 from agents import verdict
 from agents.conditions import Conditions
-from agents.protocol import Blocks, Measured, MeasurePlan
+from agents.protocol import Blocks, Measured, MeasurePlan, PowerMode
 from agents.watch import Cooled, Seen
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
@@ -73,6 +73,29 @@ def test_what_the_device_says_of_itself():
     free = {"governor": "schedutil", "charging": True}
     assert kinds(verdict.of_device(free, PINNED, Seen([1500, 1000]), Cooled(9.0, 61.5, 60.0))) == [
         "hot", "clock drop", "charging", "unpinned"]
+
+
+MAXN = PowerMode("MAXN", 0, 2000000, 1300000)
+CPU, GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
+
+
+@pytest.mark.parametrize("clocks, gpu, provider, told", [
+    ([345000, 1990000, 2000000], [], CPU, None),
+    ([345000, 1200000, 1210000], [], CPU,
+     "clock drop: the clock was at most 1210000 kHz, the power mode MAXN has 2000000 kHz"),
+    ([1850000, 1790000], [], CPU, "clock drop: the clock fell from 1850000 to 1790000 kHz within"),
+    ([345000, 1200000, 1210000], [1300000], GPU, None),
+    ([345000, 1200000, 1000000], [1300000], GPU, "clock drop: the clock fell from 1200000"),
+    ([2000000], [114000, 1300000, 850000], GPU, "clock drop: the GPU's clock fell from 1300000"),
+    ([2000000], [850000, 860000], GPU, "clock drop: the GPU's clock was at most 860000 kHz"),
+    ([2000000], [114000, 850000], CPU, None),
+    ([1000000], [], "", None),
+])
+def test_in_a_known_power_mode_clocks_are_held_to_it(clocks, gpu, provider, told):
+    found = verdict.of_clocks(Seen(clocks, None, gpu), MAXN, [provider])
+    assert len(found) == (told is not None) and (told is None or found[0].startswith(told))
+    partial = verdict.of_clocks(Seen([1200000], None, [850000]), PowerMode("uncapped"), [CPU, GPU])
+    assert partial == []
 
 
 @pytest.mark.parametrize("options, provider, falls", [

@@ -3,9 +3,10 @@
 import pytest
 
 from agents.conditions import Conditions, Look, between, conditions_of, look
-from agents.protocol import MeasurePlan
+from agents.environment import state
+from agents.protocol import MeasurePlan, PowerMode, ProfileFacts
 from agents.sysfs import Tree
-from agents.watch import Watch, cool_down
+from agents.watch import Watch, cool_down, power_mode
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01, start_below_c=50.0, cool_down_s=20.0)
@@ -33,8 +34,9 @@ class Board:
         self.celsius -= seconds
         self.write("sys/class/thermal/thermal_zone0/temp", int(self.celsius * 1000))
 
-    def cool(self, stop=lambda: False, **plan):
-        return cool_down(Tree(str(self.folder)), PLAN._replace(**plan), self.clock, self.wait, stop)
+    def cool(self, stop=lambda: False, ignored=(), **plan):
+        return cool_down(Tree(str(self.folder)), PLAN._replace(**plan), self.clock, self.wait, stop,
+                         ignored)
 
 
 def test_it_waits_until_the_device_is_cool(tmp_path):
@@ -52,6 +54,18 @@ def test_a_cool_device_or_a_plan_without_a_limit_waits_for_nothing(tmp_path, cha
     board = Board(tmp_path, changes.pop("celsius"))
     cooled = board.cool(**changes)
     assert cooled.enough() and board.now_s == 0.0
+
+
+def test_a_zone_that_the_profile_ignores_is_neither_waited_for_nor_seen(tmp_path):
+    board = Board(tmp_path, celsius=40.0)
+    board.write("sys/class/thermal/thermal_zone1/temp", 99000)
+    board.write("sys/class/thermal/thermal_zone1/type", "Stuck")
+    assert not board.cool(cool_down_s=0.0).enough()
+    assert board.cool(ignored=["Stuck"]).enough() and board.now_s == 0.0
+    watch = Watch(Tree(str(tmp_path)), board.clock, ProfileFacts("x", ignored_zones=["Stuck"]))
+    watch()
+    assert watch.seen().hottest_c == 40.0
+    assert state(Tree(str(tmp_path)), ["Stuck"])["temperatures_c"] == {"thermal_zone0": 40.0}
 
 
 def test_cancelling_ends_the_wait(tmp_path):
@@ -79,10 +93,42 @@ def test_the_fastest_clock_is_seen_now_and_then(tmp_path):
     assert watch.seen().hottest_c == pytest.approx(39.925, abs=0.01)
 
 
+@pytest.mark.parametrize("path, seen", [
+    ("/sys/devices/gpu/cur_freq", [1300]), ("/sys/devices/none", []), ("/proc/uptime", []),
+    ("/sys/../proc/uptime", [])])
+def test_the_clock_of_the_gpu_is_where_the_profile_says_but_below_sys(tmp_path, path, seen):
+    board = Board(tmp_path)
+    board.write("sys/devices/gpu/cur_freq", 1300500)
+    board.write("proc/uptime", 7000)
+    watch = Watch(Tree(str(tmp_path)), board.clock, ProfileFacts("x", gpu_clock=path))
+    watch()
+    assert watch.seen().gpu_khz == seen
+
+
+MODES = [PowerMode("MAXN", 0, 2035000, 1300500), PowerMode("MAXQ", 1, 1200000, 850000),
+         PowerMode("again", 2, 1200000, 1120000), PowerMode("uncapped", 3)]
+
+
+@pytest.mark.parametrize("status, limits_khz, name", [
+    ("pmode:0002 fmode:cool", (2035200,), "again"), ("pmode:0007", (2035200,), None),
+    (None, (1200000, 2035200), "MAXN"), (None, (1200000,), None), (None, (), None),
+    ("nothing", (2035200,), "MAXN")])
+def test_the_power_mode_is_nvpmodels_or_the_one_whose_clock_is_the_limit(
+        tmp_path, status, limits_khz, name):
+    board, tree = Board(tmp_path), Tree(str(tmp_path))
+    if status is not None:
+        board.write("var/lib/nvpmodel/status", status)
+    for number, limit_khz in enumerate(limits_khz):
+        board.write("sys/devices/system/cpu/cpufreq/policy{}/scaling_max_freq".format(number),
+                    limit_khz)
+    found = power_mode(tree, state(tree), MODES)
+    assert (None if found is None else found.name) == name
+
+
 def test_a_machine_without_clocks_has_been_seen_nothing_of(tmp_path):
     watch = Watch(Tree(str(tmp_path)), iter((0.0, 9.0)).__next__)
     watch()
-    assert watch.seen() == ([], None)
+    assert watch.seen() == ([], None, [])
 
 
 def test_conditions_are_differences():

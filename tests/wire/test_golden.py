@@ -17,7 +17,7 @@ NAMES = sorted(name[:-len(".json")] for name in os.listdir(FOLDER))
 
 
 ADDED = {"lease": {"transfer_s": 0.0}, "heartbeat": {"phase": ""},
-         "measure_result": {"device_s": None}}
+         "measure_result": {"device_s": None}, "measure_payload": {"profile": None}}
 """What the first messages of protocol 1 did not have, with what its absence means."""
 ADDED_WITHIN = {
     "plan": {"energy_s": 0.0, "idle_s": 0.0, "warmup_max_s": 0.0, "start_below_c": 0.0,

@@ -1,0 +1,41 @@
+"""What the agent of a device is told of its profile, with every job that measures."""
+
+from functools import cache
+from typing import Any
+
+from agents import protocol
+from profiles.schema import DeviceProfile, ProfileError, profile
+from searcher.ledger.rows import JobRow
+
+
+def payload_for(job: JobRow, profile_name: str | None) -> dict[str, Any]:
+    """The job's payload, of a measurement with the facts of the device's profile."""
+    facts = None if job.kind != "measure" or profile_name is None else _known(profile_name)
+    return job.payload if facts is None else {**job.payload, "profile": facts}
+
+
+def facts_of(known: DeviceProfile) -> protocol.ProfileFacts:
+    """Rails, zones to ignore and clock targets."""
+    rails = known.rails
+    return protocol.ProfileFacts(
+        known.name,
+        total_rails=[] if rails is None else list(rails.total),
+        single_rails=[] if rails is None else [*rails.parts, *rails.others],
+        rails_cover="" if rails is None else rails.covers,
+        ignored_zones=list(known.ignored_zones), gpu_clock=known.gpu_clock or "",
+        power_modes=[protocol.PowerMode(
+            mode.name, mode.id, max(mode.cpu_khz.values()) if mode.cpu_khz else None, mode.gpu_khz)
+            for mode in known.power_modes])
+
+
+@cache
+def _known(profile_name: str) -> dict[str, Any] | None:
+    """None where there is nothing to tell, or no such profile (``reported`` says so)."""
+    try:
+        facts = facts_of(profile(profile_name))
+    except ProfileError:
+        return None
+    if facts == protocol.ProfileFacts(facts.name):
+        return None
+    told: dict[str, Any] = protocol.as_json(facts)
+    return told
