@@ -41,6 +41,7 @@ class Draft(NamedTuple):
     level: Level | None
     rows: list[dict[str, Any]]
     blobs: list[tuple[bytes, bytes] | None]
+    rails: list[bytes | None]
     shown: list[str]
     rest: str
     made_s: float
@@ -86,6 +87,7 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
         (device, request.runtime, key, request.reference.sha256, text(request.options)),
         None if known is None else known.updated_s, _changed(known, learnt),
         [row for row, _, _ in judged], [blobs for _, blobs, _ in judged],
+        [_rails(measured) for measured in result.measurements],
         [text(shown) for _, _, shown in judged], text(rest), now_s)
 
 
@@ -103,10 +105,13 @@ def store(db: Database, drafted: Draft) -> str:
     if drafted.level is not None:
         measurements.put_quiet_level(db, drafted.level_place, drafted.level)
     told = []
-    for row, blobs, shown in zip(drafted.rows, drafted.blobs, drafted.shown, strict=True):
+    for row, blobs, rails, shown in zip(
+            drafted.rows, drafted.blobs, drafted.rails, drafted.shown, strict=True):
         measurement_id = measurements.put_written(db, row)
         if blobs is not None:
             measurements.put_samples(db, measurement_id, blobs)
+        if rails is not None:
+            measurements.put_rails(db, measurement_id, rails)
         told.append(f'{{"measurement":{measurement_id},{shown[1:]}')
     return f'{{"measurements":[{",".join(told)}],{drafted.rest[1:]}'
 
@@ -170,7 +175,7 @@ def _judged(
         # Only a summary keeps warnings, and what is not valid has none.
         reasons += [warning for warning in warnings if warning not in reasons]
     elif energy is not None:
-        summary["energy"] = {name: value for name, value in energy.items() if name != "rails"}
+        summary["energy"] = energy
     columns = {
         **common, "conditions": common["conditions"] | ({"energy": energy} if energy else {}),
         "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
@@ -236,16 +241,24 @@ def _figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def _energy(measured: protocol.Measured) -> dict[str, Any] | None:
-    """Figures, windows and raw rails as the agent told them. Raises ProtocolError when rails are
-    too large to be kept."""
+    """Figures and windows as the agent told them."""
     if measured.energy is None:
+        return None
+    told: dict[str, Any] = protocol.as_json(measured.energy._replace(rails=[]))
+    del told["rails"]
+    return told
+
+
+def _rails(measured: protocol.Measured) -> bytes | None:
+    """Raw rails as they are stored; None without any. Raises ProtocolError when they are too
+    large to be kept."""
+    if measured.energy is None or not measured.energy.rails:
         return None
     packed = sum(len(rail.times) + len(rail.values) for rail in measured.energy.rails)
     if packed > MOST_RAIL_BYTES:
         raise ProtocolError(f"The rails of {measured.sha256} have {packed} bytes, over "
                             f"{MOST_RAIL_BYTES}.")
-    told: dict[str, Any] = protocol.as_json(measured.energy)
-    return told
+    return measurements.compressed_rails(protocol.as_json(measured.energy.rails))
 
 
 def _memory_bytes(measured: protocol.Measured) -> int | None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +49,8 @@ class Report:
 def check(directory: Path, deep: bool = False) -> Report:
     """Bring the ledger of ``directory`` up to date unless it is served, and look it over.
 
-    ``deep`` also reads every artifact and every stored sample. Raises LedgerError when there is no
-    ledger, or it is none of this program's.
+    ``deep`` also reads every artifact, and every stored sample and rail. Raises LedgerError when
+    there is no ledger, or it is none of this program's.
     """
     path = directory / "ledger.db"
     if not path.is_file():
@@ -102,7 +102,8 @@ def _looked_over(db: Database, artifacts: Path, served: bool, deep: bool) -> Ite
     yield from _leases(db)
     yield from _files(db, artifacts, served, deep)
     if deep:
-        yield _samples(db)
+        yield _unpacked(db, "samples", measurements.samples)
+        yield _unpacked(db, "rails", measurements.rails)
 
 
 def _foreign_keys(db: Database) -> Finding:
@@ -231,17 +232,18 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _samples(db: Database) -> Finding:
+def _unpacked(db: Database, table: str, read: Callable[[Database, int], object]) -> Finding:
+    """Whether every blob of a table of raw figures can be read."""
     said, count = [], 0
-    for (measurement,) in db.execute("SELECT measurement FROM samples").fetchall():
+    for (measurement,) in db.execute(f"SELECT measurement FROM {table}").fetchall():
         count += 1
         try:
-            measurements.samples(db, measurement)
+            read(db, measurement)
         except (zstandard.ZstdError, ValueError, TypeError) as error:
             said.append(f"those of measurement {measurement} cannot be unpacked ({error})")
     if not said:
-        return Finding("samples", "ok", f"those of {count} measurements can be read")
-    return Finding("samples", "wrong", _some(said), FROM_BACKUP)
+        return Finding(table, "ok", f"those of {count} measurements can be read")
+    return Finding(table, "wrong", _some(said), FROM_BACKUP)
 
 
 def _some(said: Iterable[str]) -> str:

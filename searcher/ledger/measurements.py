@@ -1,4 +1,4 @@
-"""Measurements, their raw samples, the environments they ran in, and learnt quiet levels."""
+"""Measurements, their raw samples and rails, their environments, and learnt quiet levels."""
 
 import json
 from array import array
@@ -115,6 +115,27 @@ def compressed(samples: Samples) -> tuple[bytes, bytes]:
 def put_samples(db: Database, measurement_id: int, blobs: tuple[bytes, bytes]) -> None:
     """``blobs`` as ``compressed`` makes them."""
     db.execute("INSERT INTO samples VALUES (?, ?, ?)", [measurement_id, *blobs])
+
+
+def compressed_rails(traces: Sequence[Mapping[str, Any]]) -> bytes:
+    """Polls of meters (``protocol.RailTrace`` as JSON) as they are stored."""
+    return _COMPRESSOR.compress(text(traces).encode())
+
+
+def put_rails(db: Database, measurement_id: int, blob: bytes) -> None:
+    """``blob`` as ``compressed_rails`` makes it."""
+    db.execute("INSERT INTO rails VALUES (?, ?)", [measurement_id, blob])
+
+
+def rails(db: Database, measurement_id: int) -> list[dict[str, Any]]:
+    """Every poll of every rail while the energy was measured; empty where it was not."""
+    row = db.execute(
+        "SELECT traces FROM rails WHERE measurement = ?", [measurement_id]).fetchone()
+    if row is None:
+        return []
+    found: list[dict[str, Any]] = json.loads(zstandard.ZstdDecompressor().decompress(
+        row[0], max_output_size=_LARGEST_BLOB_BYTES))
+    return found
 
 
 def _packed(calls_ns: Sequence[int]) -> bytes:

@@ -1,11 +1,13 @@
 """Bringing a ledger to this program's schema version, one step at a time."""
 
+import json
 from collections.abc import Callable, Mapping
 
 from sqlite_utils import Database
 
 from searcher.errors import LedgerError
-from searcher.ledger import schema
+from searcher.ledger import measurements, schema
+from searcher.ledger.rows import text
 
 Step = Callable[[Database], None]
 
@@ -36,7 +38,25 @@ def _to_2(db: Database) -> None:
         db.execute(statement)
 
 
-STEPS: Mapping[int, Step] = {1: _to_2}
+def _to_3(db: Database) -> None:
+    """Raw rails of meters, until then among the conditions of their measurement."""
+    db.execute("""CREATE TABLE rails (
+        measurement INTEGER PRIMARY KEY REFERENCES measurements(id), traces BLOB NOT NULL)
+       STRICT""")
+    found = db.execute("""SELECT id FROM measurements
+                          WHERE json_type(conditions, '$.energy.rails') IS NOT NULL""").fetchall()
+    for (measurement_id,) in found:
+        (document,) = db.execute(
+            "SELECT conditions FROM measurements WHERE id = ?", [measurement_id]).fetchone()
+        conditions = json.loads(document)
+        traces = conditions["energy"].pop("rails")
+        if traces:
+            measurements.put_rails(db, measurement_id, measurements.compressed_rails(traces))
+        db.execute("UPDATE measurements SET conditions = ? WHERE id = ?",
+                   [text(conditions), measurement_id])
+
+
+STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3}
 """From version n to n + 1; each runs in one transaction. Version 1 is the first."""
 
 

@@ -159,7 +159,7 @@ class EvaluationRow:
 @dataclass(frozen=True)
 class MeasurementRow:
     """``verdict``: valid, invalid or failed; figures are None unless it is valid.
-    ``conditions``: temperatures, clocks and load before and after."""
+    ``conditions``: temperatures, clocks and load before and after, and energy with its windows."""
 
     id: int
     sha256: str

@@ -3,7 +3,7 @@
 Changing anything here needs a new ``VERSION`` and a step in ``migrations.py``.
 """
 
-VERSION = 2
+VERSION = 3
 
 STATEMENTS = (
     """CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT""",
@@ -91,6 +91,9 @@ STATEMENTS = (
     """CREATE TABLE samples (
         measurement INTEGER PRIMARY KEY REFERENCES measurements(id), blocks BLOB NOT NULL,
         calls_ns BLOB NOT NULL) STRICT""",
+    """CREATE TABLE rails (
+        measurement INTEGER PRIMARY KEY REFERENCES measurements(id), traces BLOB NOT NULL)
+       STRICT""",
     """CREATE TABLE quiet_levels (
         device TEXT NOT NULL REFERENCES devices(name), runtime TEXT NOT NULL,
         environment TEXT NOT NULL, reference_sha256 TEXT NOT NULL, options TEXT NOT NULL,

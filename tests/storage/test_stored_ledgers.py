@@ -1,6 +1,8 @@
 """Ledgers of every schema version so far open, are brought up to date and keep their content."""
 
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -10,13 +12,14 @@ from searcher.ledger import builds, campaigns, files, jobs, measurements, member
 from searcher.ledger.care import check, tables_of
 from searcher.ledger.migrations import stored_version
 from searcher.ledger.reading import open_any_version, open_ledger
+from searcher.ledger.rows import text
 from searcher.ledger.schema import VERSION
 from searcher.ledger.store import Store
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.devices.laboratory import RAILS, Laboratory
 from tests.searcher_tests.ledger.damage import overwrite_middle
-from tests.storage import make_v1, make_v2
+from tests.storage import make_v1, make_v2, make_v3
 
-STORED = {1: make_v1.STORED, 2: make_v2.STORED}
+STORED = {1: make_v1.STORED, 2: make_v2.STORED, 3: make_v3.STORED}
 
 
 @pytest.fixture(params=STORED)
@@ -81,6 +84,29 @@ def test_version_2_keeps_what_the_daemon_added(tmp_path: Path) -> None:
         "SELECT * FROM shares WHERE pool = 'builder'")] == [12.5]
     assert [row["n"] for row in db.query(
         "SELECT count(*) AS n FROM jobs WHERE queue_until_s IS NOT NULL")] == [1]
+    store.close()
+
+
+def test_version_3_keeps_its_rails(tmp_path: Path) -> None:
+    store = Store(Path(shutil.copy(make_v3.STORED, tmp_path / "ledger.db")))
+    assert measurements.rails(store.db, 1) == RAILS
+    store.close()
+
+
+@pytest.mark.parametrize("rails", [RAILS, []])
+def test_rails_of_version_2_move_out_of_the_conditions(
+    tmp_path: Path, rails: list[dict[str, object]]
+) -> None:
+    path = Path(shutil.copy(make_v2.STORED, tmp_path / "ledger.db"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE measurements SET conditions = ?", [text(
+            {"steal_share": 0.0, "energy": {"gross_j": 0.5, "problem": "", "rails": rails}})])
+    store = Store(path)
+    row = measurements.get(store.db, 1)
+    assert row is not None
+    assert row.conditions == {"steal_share": 0.0, "energy": {"gross_j": 0.5, "problem": ""}}
+    assert measurements.rails(store.db, 1) == rails
+    assert store.db.execute("SELECT count(*) FROM rails").fetchone()[0] == len(rails)
     store.close()
 
 

@@ -34,6 +34,14 @@ ENVIRONMENT = {
 }
 
 
+RAILS = [{
+    "meter": "ina3221", "times": protocol.pack_samples([0, 40_000_000, 80_000_000]),
+    "values": protocol.pack_values([4100.0, 4200.5, float("nan")]),
+    "rail": {"name": "VDD_IN_mw", "unit": "mW", "source": "in1_input", "covers": "board",
+             "role": "total", "averaging": "instant", "update_s": 0.1, "wraps_at": None}}]
+"""The polls of one rail while energy was measured."""
+
+
 class FakeClock:
     """Time passes when the test says so, and a microsecond at every look."""
 

@@ -11,12 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import protocol
-from searcher.devices.measured import unpacked
+from searcher.devices.measured import MOST_RAIL_BYTES, unpacked
 from searcher.devices.wire import content_of
 from searcher.errors import ProtocolError
 from searcher.ledger import builds, jobs, measurements
 from searcher.ledger.rows import AgentRow, JobRow
 from tests.searcher_tests.devices.laboratory import (
+    RAILS,
     Laboratory,
     build_result,
     envelope,
@@ -101,6 +102,32 @@ def test_a_measurement_is_stored_with_its_samples(lab: Laboratory) -> None:
     assert samples.before_s == [1e-4] * 12 and samples.sample_blocks == [3] * 12
     levels = measurements.quiet_levels(lab.store.db, "local_cpu")
     assert [level.level_s for level in levels] == [1e-4]
+
+
+def test_raw_rails_are_kept_beside_the_figures(lab: Laboratory) -> None:
+    agent, job = measuring(lab, candidates=2)
+    result = measure_result(job.payload)
+    result["measurements"][0]["energy"] = {"problem": "", "gross_j": 0.5, "rails": RAILS}
+    result["measurements"][1]["energy"] = {"problem": "no meter: none"}
+    lab.put(agent, job, envelope(result))
+    first, second = measurements.of_job(lab.store.db, job.id)
+    assert measurements.rails(lab.store.db, first.id) == RAILS
+    told = first.conditions["energy"]
+    assert told["gross_j"] == 0.5 and "rails" not in told
+    assert first.summary is not None and first.summary["energy"] == told
+    assert measurements.rails(lab.store.db, second.id) == []
+    assert [row["measurement"] for row in lab.store.db.query("SELECT measurement FROM rails")] == [
+        first.id]
+
+
+def test_rails_beyond_all_measure_are_refused(lab: Laboratory) -> None:
+    agent, job = measuring(lab)
+    result = measure_result(job.payload)
+    rail = {**RAILS[0], "values": "A" * (MOST_RAIL_BYTES + 1)}
+    result["measurements"][0]["energy"] = {"problem": "", "rails": [rail]}
+    lab.put(agent, job, envelope(result))
+    found = ended(lab, job)
+    assert found.reason == "malformed_result" and "rails" in (found.message or "")
 
 
 def test_latency_is_the_ratio_times_the_lowest_level_known(lab: Laboratory) -> None:

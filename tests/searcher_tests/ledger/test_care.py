@@ -66,7 +66,7 @@ def test_a_whole_ledger(folder: Path, deep: bool) -> None:
     assert {f.state for f in report.findings} == {"ok"}
     names = [f.check for f in report.findings]
     assert names == ["integrity", "version", "foreign keys", "tables", "references", "counters",
-                     "leases", "files", *(["samples"] if deep else [])]
+                     "leases", "files", *(["samples", "rails"] if deep else [])]
 
 
 BREAKS = {
@@ -132,6 +132,12 @@ def test_samples_that_cannot_be_unpacked(folder: Path) -> None:
     write(folder, "UPDATE samples SET calls_ns = x'00'")
     assert check(folder).is_whole
     assert "measurement 1 cannot be unpacked" in only(check(folder, deep=True), "samples").found
+
+
+def test_rails_that_cannot_be_unpacked(folder: Path) -> None:
+    write(folder, "INSERT INTO rails VALUES (1, x'00')")
+    assert check(folder).is_whole
+    assert "measurement 1 cannot be unpacked" in only(check(folder, deep=True), "rails").found
 
 
 def test_bytes_overwritten_in_the_middle(folder: Path) -> None:
