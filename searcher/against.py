@@ -18,6 +18,7 @@ from typing import Any
 
 from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError
+from searcher.job_flow import reference_problem
 from searcher.measurement import Plan
 from searcher.sequential import Estimate, estimate, spent
 
@@ -66,7 +67,7 @@ def against(
     used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds / 4)
     last = False
     while not last and (found is None or found.verdict == "undecided"):
-        look, environment = _look(model, files, run_job, look_s)
+        look, environment = _look(model, other, files, run_job, look_s)
         looks.append(look)
         used_s += look.device_s
         if look.blocks < FEW_BLOCKS:
@@ -88,15 +89,18 @@ def against(
         "warnings": _warnings(looks), "environment": environment}
 
 
-def _look(model: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]], run_job: RunJob,
-          seconds: float) -> tuple[Look, dict[str, Any]]:
+def _look(model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]],
+          run_job: RunJob, seconds: float) -> tuple[Look, dict[str, Any]]:
     plan = look_plan(seconds)
-    own, other = files
+    own, reference = files
     job = run_job({
-        "reference": dict(other), "candidates": [dict(own)], "runtime": "onnxruntime",
+        "reference": dict(reference), "candidates": [dict(own)], "runtime": "onnxruntime",
         "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
         "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)})
     if job["state"] != "done":
+        broken = reference_problem(job)
+        if broken is not None:
+            raise UserError(f"{other} could not be measured: {broken}.")
         raise UserError(f"{model} could not be compared: {job['message'] or job['reason']}.")
     result = job["result"]
     (entry,) = result["measurements"]

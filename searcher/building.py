@@ -1,6 +1,7 @@
 """One recipe without a search: the folder that ``fleetfront build`` writes."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,10 @@ import torch
 
 from profiles import schema
 from searcher.builder import Build, Builder
+from searcher.campaign import Campaign
+from searcher.devices.reported import Compared, of_campaign
 from searcher.errors import BuildError, UserError, nearest
+from searcher.ledger import members
 from searcher.ownership import owned
 from searcher.reading import Reading
 from searcher.recipe import Recipe
@@ -41,15 +45,14 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
 
     Builds are cached in ``directory/builds`` as a campaign's are. For a candidate whose file was
     dropped the figures say so (``dropped``). The file is for devices of ``profile``, unless
-    given that of the candidate's campaign, else local_cpu. Raises UserError, BuildError.
+    given for the device of the candidate's campaign as it is enrolled, else local_cpu; the figures
+    say which (``target``). Raises UserError, BuildError.
     """
     if fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
-    steps, task_name, seed, sha256, device = _what(recipe, task, seed, directory)
-    try:
-        target = target_of(schema.profile(profile or device))
-    except schema.ProfileError as error:
-        raise UserError(str(error)) from error
+    steps, task_name, seed, sha256, campaign = _what(recipe, task, seed, directory)
+    device, known = _for_whom(profile, campaign, directory)
+    target = target_of(known.profile)
     # As the builders of a campaign: several threads wait for each other when anything else runs.
     torch.set_num_threads(1)
     with owned(directory):
@@ -61,6 +64,10 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
             raise UserError(f"The recipe cannot be built ({error.reason}): {error}") from error
         baseline = builder.train(Recipe(), "full", target)
         figures = _figures(builder, build, baseline, steps, task_name, fidelity, seed)
+        figures["target"] = {
+            "device": device, "profile": known.profile.name, "opset": target.opset,
+            "ir_version": target.ir_version, "number_formats": sorted(target.number_formats),
+            "contradictions": list(known.contradictions)}
         output.mkdir(parents=True, exist_ok=True)
         if sha256 is not None:
             figures["dropped"] = {"sha256": sha256, "same_bytes": build.sha256 == sha256}
@@ -73,20 +80,35 @@ def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, see
 
 
 def _what(recipe: str, task: str | None, seed: int,
-          directory: Path) -> tuple[Recipe, str, int, str | None, str]:
-    """Recipe, task and seed, of a candidate whose file was dropped its sha256, and the profile."""
+          directory: Path) -> tuple[Recipe, str, int, str | None, Campaign | None]:
+    """Recipe, task and seed, of a candidate whose file was dropped its sha256, and its campaign."""
     if recipe.endswith(".toml") or Path(recipe).is_file():
         if task is None:
             raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
-        return Recipe.from_toml(Path(recipe)), task, seed, None, "local_cpu"
+        return Recipe.from_toml(Path(recipe)), task, seed, None, None
     reading = Reading(directory)
     candidate = reading.candidate(recipe)
     _, campaign = reading.campaign(candidate.trial.campaign)
     sha256 = candidate.trial.sha256
     dropped = sha256 if sha256 and not reading.artifact(sha256).is_file() else None
-    device = campaign.devices[0] if not campaign.named else "local_cpu"
     return (Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed, dropped,
-            device)
+            campaign)
+
+
+def _for_whom(profile: str | None, campaign: Campaign | None,
+              directory: Path) -> tuple[str | None, Compared]:
+    """The device whose files these are, if it is one of the ledger, and what is known of it."""
+    if profile is not None or campaign is None:
+        try:
+            return None, Compared(schema.profile(profile or "local_cpu"), ())
+        except schema.ProfileError as error:
+            raise UserError(str(error)) from error
+    name = campaign.devices[0]
+    with Reading(directory).ledger() as db:
+        row = members.device(db, name)
+    told: tuple[str | None, Mapping[str, Any], Mapping[str, Any]] = (
+        (None, {}, {}) if row is None else (row.profile, row.fingerprint, row.capabilities))
+    return None if row is None else name, of_campaign(name, name in campaign.named, *told)
 
 
 def _figures(builder: Builder, build: Build, baseline: Build, steps: Recipe, task: str,

@@ -12,6 +12,14 @@ Then = Callable[[Job], None]
 ENDED = ("done", "failed", "cancelled")
 
 
+def reference_problem(job: Job) -> str | None:
+    """Why the reference failed (as agents say it), without its role: users know its file; None
+    when something else did."""
+    if job.get("reason") != "reference":
+        return None
+    return str(job["message"] or "").removeprefix("The reference failed: ") or "it failed"
+
+
 class JobFlow:
     """Submits jobs and hands each to its callback when it ends; single-threaded.
 

@@ -13,7 +13,7 @@ from searcher.against import RunJob, against
 from searcher.client import CoordinatorClient
 from searcher.energy import energy_notes, figures
 from searcher.errors import ProtocolError, UserError, nearest
-from searcher.job_flow import ENDED
+from searcher.job_flow import ENDED, reference_problem
 from searcher.measurement import Plan
 from searcher.uploading import checked_size, upload
 
@@ -125,7 +125,8 @@ def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
     """``values, intervals, n, verdict, warnings, environment`` of an ended job. Raises UserError
     when the file could not be measured."""
     if job["state"] != "done":
-        raise UserError(f"{model} could not be measured: {job['message'] or job['reason']}.")
+        why = reference_problem(job) or job["message"] or job["reason"]
+        raise UserError(f"{model} could not be measured: {why}.")
     result = job["result"]
     entry = result["measurements"][0]
     if entry["verdict"] == "failed":

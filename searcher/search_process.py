@@ -10,11 +10,11 @@ import traceback
 from contextlib import suppress
 from pathlib import Path
 
-from profiles.schema import DeviceProfile, ProfileError, profile
+from profiles.schema import DeviceProfile
 from searcher.building import target_of
 from searcher.campaign import Campaign, from_document
 from searcher.client import CoordinatorClient, connect
-from searcher.devices.reported import compared
+from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.lifeline import die_with_parent
 from searcher.running import cores
@@ -67,11 +67,8 @@ def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DevicePro
     device = campaign.devices[0]
     enrolled = {row["name"]: row for row in client.devices()}
     row = enrolled.get(device, {"profile": None, "fingerprint": {}, "capabilities": {}})
-    try:
-        known = profile(row["profile"] or "" if device in campaign.named else device)
-    except ProfileError as error:
-        raise UserError(f"Device {device!r}: {error}") from error
-    found = compared(known, row["fingerprint"], row["capabilities"])
+    found = of_campaign(device, device in campaign.named, row["profile"], row["fingerprint"],
+                        row["capabilities"])
     return found.profile, [f"{device}: {told}" for told in found.contradictions]
 
 

@@ -16,7 +16,7 @@ def command(
         "build-output"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of baseline and training.")] = 0,
     profile: Annotated[str | None, typer.Option(
-        help="The device that the file is for; that of a candidate's campaign, else local_cpu."
+        help="What the file is for; the device of a candidate's campaign, else local_cpu."
     )] = None,
     directory: Directory = HERE,
 ) -> None:
@@ -29,6 +29,12 @@ def command(
                f"{figures['file_ratio']:.1f}x smaller than the baseline, "
                f"{values['macs'] / 1e6:.3f} M MACs, validation {share_text(values['accuracy'])} "
                f"(baseline {share_text(figures['baseline']['accuracy'])})")
+    target = figures["target"]
+    whose = target["device"] or "any device of it"
+    typer.echo(f"for the profile {target['profile']} ({whose}): opset {target['opset']}, "
+               f"IR {target['ir_version']}")
+    for told in target["contradictions"]:
+        typer.echo(f"  {target['device']}: {told}")
     if "dropped" in figures:
         dropped = figures["dropped"]
         typer.echo(f"the file {dropped['sha256']} of {recipe} had been dropped from {directory}; "

@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from profiles.schema import DeviceProfile, ProfileError, profile, runtime_limits
+from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 
 LEAST_SHARE = 0.7
@@ -35,6 +36,23 @@ def compared(
     for look in (_board, _machine, _memory, _python):
         found = look(found, fingerprint, said.append)
     return Compared(_runtime(found, capabilities, said.append), tuple(said))
+
+
+def of_campaign(
+    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, Any],
+    capabilities: Mapping[str, Any],
+) -> Compared:
+    """What is known of a campaign's device: ``named``, by the profile that it is enrolled with,
+    else ``device`` is the profile's own name. The rest is what it told when it enrolled, empty if
+    it never did. Raises UserError."""
+    if named and not profile_name:
+        raise UserError(f"Device {device!r} is not enrolled with a profile. Enrol it with "
+                        f"`fleetfront device enrol {device} --profile PROFILE`.")
+    try:
+        known = profile(profile_name if named and profile_name else device)
+    except ProfileError as error:
+        raise UserError(f"Device {device!r}: {error}") from error
+    return compared(known, fingerprint, capabilities)
 
 
 def contradictions(

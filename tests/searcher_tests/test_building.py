@@ -1,5 +1,7 @@
 import hashlib
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +12,12 @@ import torch
 from profiles.schema import profile
 from searcher.building import build_recipe, target_of
 from searcher.errors import UserError
+from searcher.ledger import campaigns, trials
+from searcher.ledger.builds import put_recipe
 from searcher.ownership import owned
 from searcher.recipe import Recipe, Step
 from tests.conftest import TINY
+from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
 
 STEPS = Recipe((Step.of("svd", "fc1", {"rank_ratio": 0.25}),
                 Step.of("finetune", "model", {"learning_rate": 0.01})))
@@ -102,3 +107,39 @@ def test_the_target_is_the_profiles() -> None:
     target = target_of(profile("local_cpu"))
     assert (target.opset, target.ir_version) == (13, 7)
     assert "int8" in target.number_formats and target.int8_activations == "uint8"
+
+
+@pytest.fixture
+def enrolled(tmp_path: Path) -> Path:
+    """A campaign on the device "lab", enrolled as a TX2 with an older runtime, and a candidate."""
+    lab = Laboratory.open(tmp_path)
+    token, _ = lab.coordinator.roster.invite("lab", "agent", "jetson_tx2", 60.0)
+    lab.coordinator.enrol(token, "lab", {"hostname": "tx2", "machine": "aarch64"},
+                          {"runtimes": {"onnxruntime": {"onnxruntime": "1.9.0"}}})
+    spec = {**SPEC, "name": "named", "task": TINY, "devices": [{"name": "lab"}]}
+    with lab.store.atomic() as db:
+        campaigns.create(db, "named", spec, lab.clock())
+        put_recipe(db, STEPS.hash, STEPS.as_list())
+        trials.create(db, "named", "lab", STEPS.hash, {}, {}, lab.clock())
+    lab.store.close()
+    return tmp_path
+
+
+def test_a_candidate_is_built_for_its_device_as_it_is_enrolled(
+    enrolled: Path, builds: Path
+) -> None:
+    figures = built("named/0", enrolled, task=None, fidelity="untrained")
+    assert figures["target"] == {
+        "device": "lab", "profile": "jetson_tx2", "opset": 15, "ir_version": 8,
+        "number_formats": ["float16", "float32"], "contradictions": [
+            "it reports ONNX Runtime 1.9.0, the profile says 1.11.0: files for it have at most "
+            "opset 15 and IR 8, not 16 and 8"]}
+    other = built("named/0", enrolled, task=None, fidelity="untrained", profile="local_cpu")
+    assert (other["target"]["device"], other["target"]["opset"]) == (None, 13)
+
+
+def test_a_device_without_a_profile_is_told(enrolled: Path) -> None:
+    with closing(sqlite3.connect(enrolled / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE devices SET profile = NULL")
+    with pytest.raises(UserError, match="'lab' is not enrolled with a profile.*--profile"):
+        built("named/0", enrolled, task=None)

@@ -130,10 +130,12 @@ def test_which_device(bench: Bench, devices: dict[str, str], wanted: str | None,
     assert not (bench.lab.folder / "artifacts" / bench.sha256).exists()
 
 
-def test_a_model_that_cannot_be_measured(bench: Bench) -> None:
+@pytest.mark.parametrize("failure", [
+    {"reason": "unloadable", "message": "no such operator"},
+    {"reason": "reference", "message": "The reference failed: no such operator"}])
+def test_a_model_that_cannot_be_measured(bench: Bench, failure: dict[str, str]) -> None:
     bench.device("tx2")
-    bench.lab.result = lambda job: envelope(  # type: ignore[method-assign]
-        {"reason": "unloadable", "message": "no such operator"}, "failed")
+    bench.lab.result = lambda job: envelope(failure, "failed")  # type: ignore[method-assign]
     with pytest.raises(UserError, match="model.onnx could not be measured: no such operator"):
         bench.measure()
 

@@ -99,6 +99,7 @@ def test_build_says_whether_it_gives_the_dropped_file(
     assert answer.code == 0 and figures["dropped"] == {"sha256": sha256, "same_bytes": False}
     assert f"the file {sha256} of digits/1 had been dropped" in answer.out
     assert f"this one is another: {figures['sha256']}" in answer.out
+    assert "for the profile local_cpu (local_cpu): opset 13, IR 7" in answer.out
     with sqlite3.connect(directory / "ledger.db") as connection:
         connection.execute(
             "UPDATE trials SET sha256 = ? WHERE sha256 = ?", [figures["sha256"], sha256])
