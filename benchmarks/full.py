@@ -96,8 +96,8 @@ def judged(files: dict[str, Path], baseline: Path, thin: Path, task: str, folder
         print(f"{YARDSTICK}: {1 / ratios[YARDSTICK].value:.2f}x faster than the baseline")
     checks = [holds("points measured together", len(ratios) == len(files) + len(others),
                     f"{len(ratios)} of {len(files) + len(others)}", "all"),
-              against("baseline against itself", itself and abs(itself.value - 1) * 100, "<=", 1,
-                      " %", 2)]
+              against("baseline against itself",
+                      abs(itself.value - 1) * 100 if itself else None, "<=", 1, " %", 2)]
     points = [Figures(name, tested[file], file.stat().st_size, ratios[name].value)
               for name, file in files.items() if name in ratios]
     return Figures("baseline", tested[baseline], baseline.stat().st_size, 1.0), points, checks
@@ -124,8 +124,8 @@ def compare(ours: list[Figures], plain: list[Figures], baseline: Figures) -> lis
         fastest = best(points, baseline.accuracy_test, lambda p: p.ratio)
         volume, share = volume_of(points, baseline)
         volumes[origin] = volume
-        size = smallest and baseline.file_bytes / smallest.file_bytes
-        speed = fastest and 1 / fastest.ratio
+        size = baseline.file_bytes / smallest.file_bytes if smallest else None
+        speed = 1 / fastest.ratio if fastest else None
         rows.append((origin, str(len(points)), f"{size or 0:.1f}", f"{speed or 0:.2f}",
                      f"{volume:.5f}", f"{share:.3f}"))
         checks += [

@@ -106,10 +106,11 @@ def row_of(batch: int, phases: Phases, times: list[float], traces: list[Trace],
         chosen = [trace._replace(rail=trace.rail._replace(role="addend")) for trace in traces
                   if trace.rail.name == prefix + name]
         try:
-            found[name] = energy(chosen, "gpu", phases.load, phases.calls, phases.idle_before,
-                                 phases.idle_after)
-            if found[name].idle_problem:
-                problems.append(found[name].idle_problem)
+            told = energy(chosen, "gpu", phases.load, phases.calls, phases.idle_before,
+                          phases.idle_after)
+            found[name] = told
+            if told.idle_problem:
+                problems.append(told.idle_problem)
         except Refused as error:
             found[name] = None
             problems.append(f"{name}: {error}")
@@ -138,7 +139,7 @@ def show(rows: list[Row]) -> None:
             print(cells + row.problem)
             continue
         idle = net = error = image = ratio = "-"
-        if told.net_j is not None:
+        if told.net_j is not None and told.net_error_j is not None:
             idle = f"{told.idle_before_w:.1f} / {told.idle_after_w:.1f}"
             net, image = f"{told.net_j:.5f}", f"{told.net_j / row.batch:.6f}"
             error = f"{told.net_error_j / told.net_j:.1%}"

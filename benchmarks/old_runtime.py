@@ -19,7 +19,8 @@ NEWEST_OPSET_OF_111 = 16
 def opset_of(file: Path) -> int:
     """The opset of the standard operators."""
     model = onnx.load(file)
-    return max(entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx"))
+    return max(int(entry.version) for entry in model.opset_import
+               if entry.domain in ("", "ai.onnx"))
 
 
 def outputs_now(files: Sequence[Path], inputs: np.ndarray) -> list[np.ndarray]:

@@ -15,6 +15,7 @@ import logging
 import time
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -25,10 +26,12 @@ from torch import nn
 
 DIGITS, BATCH, CALLS = 12_000, 128, 200
 
+Point = dict[str, Any]
 
-def pruned(net, c1, c2, hidden):
+
+def pruned(net: Any, c1: int, c2: int, hidden: int) -> Any:
     """The channels and units of largest weight norm stay."""
-    def strongest(weight, count):
+    def strongest(weight: torch.Tensor, count: int) -> torch.Tensor:
         return weight.flatten(1).norm(dim=1).topk(count).indices.sort().values
 
     net = copy.deepcopy(net)
@@ -47,7 +50,7 @@ def pruned(net, c1, c2, hidden):
     return net
 
 
-def factorised(net, rank):
+def factorised(net: Any, rank: int) -> Any:
     u, s, v = torch.linalg.svd(net.fc1.weight.detach(), full_matrices=False)
     rank = min(rank, len(s))
     first = nn.Linear(net.fc1.in_features, rank, bias=False)
@@ -60,7 +63,8 @@ def factorised(net, rank):
     return net
 
 
-def finetuned(net, inputs, labels, epochs, rate):
+def finetuned(net: Any, inputs: torch.Tensor, labels: torch.Tensor, epochs: int,
+              rate: float) -> Any:
     optimizer = torch.optim.AdamW(net.parameters(), rate)
     digits = min(DIGITS, len(labels))
     schedule = torch.optim.lr_scheduler.OneCycleLR(
@@ -76,14 +80,14 @@ def finetuned(net, inputs, labels, epochs, rate):
 
 
 class Calibration(CalibrationDataReader):
-    def __init__(self, inputs):
+    def __init__(self, inputs: np.ndarray) -> None:
         self.batches = iter([{"input": inputs[:200]}])
 
-    def get_next(self):
+    def get_next(self) -> Any:
         return next(self.batches, None)
 
 
-def exported(net, path, int8, calibration):
+def exported(net: Any, path: Path, int8: bool, calibration: np.ndarray) -> None:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -96,7 +100,7 @@ def exported(net, path, int8, calibration):
                         activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8)
 
 
-def measured(path, inputs, labels):
+def measured(path: Path, inputs: np.ndarray, labels: np.ndarray) -> Point:
     """Accuracy and the median latency of plain calls, one thread, batch 1."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
@@ -112,15 +116,17 @@ def measured(path, inputs, labels):
             "latency_s": float(np.median(times[20:])), "file_bytes": path.stat().st_size}
 
 
-def search(net, splits, out, minutes, sampler, seed):
+def search(net: Any, splits: Any, out: Path, minutes: float, sampler: str,
+           seed: int) -> tuple[Point, list[Point]]:
     inputs = torch.from_numpy(splits["training"].inputs)
     labels = torch.from_numpy(splits["training"].targets)
     validation = splits["validation"]
-    exported(net, out / "baseline.onnx", False, None)
+    exported(net, out / "baseline.onnx", False, splits["training"].inputs)
     baseline = measured(out / "baseline.onnx", validation.inputs, validation.targets)
-    points, began = [], time.monotonic()
+    began = time.monotonic()
+    points: list[Point] = []
 
-    def objective(trial):
+    def objective(trial: optuna.Trial) -> tuple[float, float, float]:
         small = pruned(net, trial.suggest_int("c1", 2, 20, log=True),
                        trial.suggest_int("c2", 4, 50, log=True),
                        trial.suggest_int("hidden", 8, 500, log=True))
@@ -144,7 +150,7 @@ def search(net, splits, out, minutes, sampler, seed):
     return baseline, points
 
 
-def main():
+def main() -> None:
     # Of fleetfront only what makes the comparison fair: the same weights and the same splits.
     from searcher.builder import Builder
     from searcher.recipe import Recipe

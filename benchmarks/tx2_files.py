@@ -11,7 +11,7 @@ the x86-64 build of 1.11; no TX2 was at hand.
 import copy
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,7 @@ class Residual(nn.Module):
         return out
 
 
-NETWORKS = {"lenet5": lenet5, "residual": Residual}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {"lenet5": lenet5, "residual": Residual}
 
 
 class _Middle:
@@ -110,7 +110,7 @@ def made_for(target: Target, steps: list[Any], network: str, scratch: Path) -> b
 
 def files(target: Target, folder: Path) -> dict[str, Path]:
     """One file per recipe and network, by name."""
-    found = {}
+    found: dict[str, Path] = {}
     for network in NETWORKS:
         for name, steps in recipes(target):
             file = folder / f"{len(found)}.onnx"

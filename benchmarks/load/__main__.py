@@ -44,7 +44,7 @@ def throughput(directory: Path, connections: int, seconds: float) -> list[Check]
     print(f"preparing {connections} devices with {jobs_each} jobs each ...", flush=True)
     devices = fill(directory, connections, jobs_each)
     os.sched_setaffinity(0, {GENERATOR_CORE})
-    tallies = []
+    tallies: list[tuple[Tally, float, float, float, int]] = []
     with serving(directory, SERVER_CORE) as served:
         for what in ("most", "half"):
             rate = None if what == "most" else tallies[0][1] / 2
@@ -75,7 +75,8 @@ def _load(served: Serving, devices: list[Device], seconds: float,
     """Tally, cycles per second, CPU seconds of the coordinator and of its judge, and trials asked
     beside it."""
     place, tally = urlsplit(served.url), Tally()
-    asking = threading.Thread(target=_ask, args=(served, seconds, asked := []))
+    asked: list[int] = []
+    asking = threading.Thread(target=_ask, args=(served, seconds, asked))
     if cycles_per_s is not None:
         asking.start()
     before_s, judge_s, began_s = served.cpu_s(), served.judge_cpu_s(), time.monotonic()

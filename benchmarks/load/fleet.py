@@ -90,7 +90,7 @@ def _agent(client: CoordinatorClient, url: str, directory: Path,
 
 
 def _audit(directory: Path, names: list[str]) -> list[Check]:
-    sent = Counter()
+    sent: Counter[int] = Counter()
     for name in names:
         for line in (directory / "agents" / name / "log").read_text().splitlines():
             words = line.split()

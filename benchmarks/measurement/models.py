@@ -1,5 +1,6 @@
 """Small real ONNX files of a wanted latency, and the plain loops that they are compared with."""
 
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -84,4 +85,4 @@ def long_ratio(first: Path, second: Path, seconds: float) -> float:
         ratios[opening % 2].append(median(own) / median(others))
         opening += 1
         del one, other, pairs
-    return (median(ratios[0]) * median(ratios[1])) ** 0.5
+    return math.sqrt(median(ratios[0]) * median(ratios[1]))
