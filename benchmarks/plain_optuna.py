@@ -31,7 +31,7 @@ Point = dict[str, Any]
 
 def pruned(net: Any, c1: int, c2: int, hidden: int) -> Any:
     """The channels and units of largest weight norm stay."""
-    def strongest(weight: torch.Tensor, count: int) -> torch.Tensor:
+    def strongest(weight: Any, count: int) -> Any:
         return weight.flatten(1).norm(dim=1).topk(count).indices.sort().values
 
     net = copy.deepcopy(net)
@@ -71,9 +71,11 @@ def finetuned(net: Any, inputs: torch.Tensor, labels: torch.Tensor, epochs: int,
         optimizer, rate, total_steps=epochs * -(-digits // BATCH))
     net.train()
     for _ in range(epochs):
-        for batch in torch.randperm(len(labels))[:digits].split(BATCH):
+        order = torch.randperm(len(labels))[:digits]
+        for batch in order.split(BATCH):  # type: ignore[no-untyped-call]
             optimizer.zero_grad()
-            nn.functional.cross_entropy(net(inputs[batch]), labels[batch]).backward()
+            loss = nn.functional.cross_entropy(net(inputs[batch]), labels[batch])
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return net.eval()
@@ -91,8 +93,9 @@ def exported(net: Any, path: Path, int8: bool, calibration: np.ndarray) -> None:
     content = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(net.eval(), (torch.zeros(1, 1, 28, 28),), content, dynamo=False,
-                          opset_version=13, input_names=["input"], output_names=["output"],
+        torch.onnx.export(net.eval(), (torch.zeros(1, 1, 28, 28),),
+                          content, dynamo=False, opset_version=13,  # type: ignore[arg-type]
+                          input_names=["input"], output_names=["output"],
                           dynamic_axes={"input": {0: "batch"}, "output": {0: "batch"}})
     path.write_bytes(content.getvalue())
     if int8:
