@@ -16,8 +16,8 @@ MOST_CLOCKS = 16
 CLOCKS = ("/sys/devices/system/cpu/cpufreq/policy[0-9]*/scaling_cur_freq",
           "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
 LIMITS = tuple(path.replace("_cur_", "_max_") for path in CLOCKS)
-LIKE = 0.01
-"""Tables of clocks are rounded: so far may a limit be from the mode's that it belongs to."""
+LIKE = 0.03
+"""Tables of modes are rounded, and clocks have steps: so far may a limit be from the mode's."""
 
 
 class Seen(NamedTuple):
@@ -92,13 +92,18 @@ def cool_down(tree: Tree, plan: MeasurePlan, clock: Callable[[], float],
 
 def power_mode(tree: Tree, state: Mapping[str, Any], modes: Sequence[PowerMode]) -> Optional[
         PowerMode]:
-    """The mode that the device is in: the one that nvpmodel was set to; where it tells none, the
-    only one to whose clock the fastest core is limited."""
+    """The mode that the device is in: the one that nvpmodel was set to, or where it tells none the
+    only one that fits the limit of the fastest core. None where that limit is another: then the
+    device has other modes than its profile. To be asked while it is cool: heat lowers the limit."""
     told = state.get("power_mode")
-    if told is not None:
-        return next((mode for mode in modes if mode.id == told), None)
     paths = next((found for found in map(tree.paths, LIMITS) if found), [])[:MOST_CLOCKS]
     limit_khz = max([tree.integer(path) or 0 for path in paths], default=0)
-    fitting = [mode for mode in modes
-               if mode.cpu_khz is not None and abs(mode.cpu_khz - limit_khz) <= LIKE * limit_khz]
+    fitting = []
+    for mode in modes:
+        if mode.cpu_khz is None or limit_khz == 0:
+            fits = told is not None
+        else:
+            fits = abs(mode.cpu_khz - limit_khz) <= LIKE * limit_khz
+        if fits and told in (None, mode.id):
+            fitting.append(mode)
     return fitting[0] if len(fitting) == 1 else None

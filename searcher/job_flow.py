@@ -17,7 +17,8 @@ def reference_problem(job: Job) -> str | None:
     when something else did."""
     if job.get("reason") != "reference":
         return None
-    return str(job["message"] or "").removeprefix("The reference failed: ") or "it failed"
+    told = str(job["message"] or "").removeprefix("The reference failed: ")
+    return told.rstrip(".") or "it failed"
 
 
 class JobFlow:

@@ -110,10 +110,12 @@ MODES = [PowerMode("MAXN", 0, 2035000, 1300500), PowerMode("MAXQ", 1, 1200000, 8
 
 
 @pytest.mark.parametrize("status, limits_khz, name", [
-    ("pmode:0002 fmode:cool", (2035200,), "again"), ("pmode:0007", (2035200,), None),
+    ("pmode:0002 fmode:cool", (345600, 1190400), "again"), ("pmode:0007", (2035200,), None),
+    ("pmode:0000", (), "MAXN"), ("pmode:0003", (2035200,), "uncapped"),
+    ("pmode:0001", (960000,), None), ("pmode:0000", (1200000,), None),
     (None, (1200000, 2035200), "MAXN"), (None, (1200000,), None), (None, (), None),
     ("nothing", (2035200,), "MAXN")])
-def test_the_power_mode_is_nvpmodels_or_the_one_whose_clock_is_the_limit(
+def test_the_power_mode_is_nvpmodels_unless_the_limit_of_the_clock_is_anothers(
         tmp_path, status, limits_khz, name):
     board, tree = Board(tmp_path), Tree(str(tmp_path))
     if status is not None:

@@ -97,7 +97,7 @@ def test_a_file_that_fails_is_an_error_of_its_user() -> None:
         against(Path("m.onnx"), Path("o.onnx"), FILES,
                 lambda payload: {"state": "failed", "message": "no such device"}, 10.0)
     broken = {"state": "failed", "reason": "reference",
-              "message": "The reference failed: unloadable: no such operator"}
+              "message": "The reference failed: unloadable: no such operator.."}
     with pytest.raises(UserError) as caught:
         against(Path("m.onnx"), Path("o.onnx"), FILES, lambda payload: broken, 10.0)
     assert str(caught.value) == "o.onnx could not be measured: unloadable: no such operator."

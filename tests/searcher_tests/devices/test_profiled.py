@@ -57,6 +57,13 @@ def test_a_measurement_carries_the_facts_of_the_devices_profile(lab: Laboratory)
     assert facts.power_modes[4].cpu_khz == 2035000, "of the fastest core"
 
 
+def test_a_device_that_enrols_as_another_is_told_of_the_other(lab: Laboratory) -> None:
+    assert leased(lab, "jetson_tx2")["profile"]["name"] == "jetson_tx2"
+    lab.clock.advance(60.0)
+    lab.coordinator.tick()
+    assert leased(lab, "jetson_nano")["profile"]["name"] == "jetson_nano"
+
+
 @pytest.mark.parametrize("name", [None, "local_cpu", "forgotten"])
 def test_where_nothing_is_known_nothing_is_sent(lab: Laboratory, name: str | None) -> None:
     assert "profile" not in leased(lab, name)
