@@ -16,6 +16,7 @@ MOST_CLOCKS = 16
 CLOCKS = ("/sys/devices/system/cpu/cpufreq/policy[0-9]*/scaling_cur_freq",
           "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
 LIMITS = tuple(path.replace("_cur_", "_max_") for path in CLOCKS)
+GPU_CLOCKS = ("/sys/devices/*/devfreq/*/cur_freq", "/sys/class/devfreq/*/cur_freq")
 LIKE = 0.03
 """Tables of modes are rounded, and clocks have steps: so far may a limit be from the mode's."""
 
@@ -36,9 +37,9 @@ class Watch:
                  profile: ProfileFacts = UNKNOWN) -> None:
         self._tree, self._clock = tree, clock
         self._ignored_zones = profile.ignored_zones
-        # Of a path from elsewhere no other file is opened.
-        is_clock = profile.gpu_clock.startswith("/sys/") and ".." not in profile.gpu_clock
-        self._gpu_clock = profile.gpu_clock if is_clock else None
+        # The profile names one of the files that are found here: no path of the wire is opened.
+        known = [path for pattern in GPU_CLOCKS for path in tree.paths(pattern)]
+        self._gpu_clock = profile.gpu_clock if profile.gpu_clock in known else None
         self._paths = next((found for found in map(tree.paths, CLOCKS) if found), [])[:MOST_CLOCKS]
         self._due_s = clock()
         self._clocks_khz: List[int] = []

@@ -94,11 +94,12 @@ def test_the_fastest_clock_is_seen_now_and_then(tmp_path):
 
 
 @pytest.mark.parametrize("path, seen", [
-    ("/sys/devices/gpu/cur_freq", [1300]), ("/sys/devices/none", []), ("/proc/uptime", []),
-    ("/sys/../proc/uptime", [])])
-def test_the_clock_of_the_gpu_is_where_the_profile_says_but_below_sys(tmp_path, path, seen):
+    ("/sys/devices/g/devfreq/g/cur_freq", [1300]), ("/sys/devices/none", []), ("/proc/uptime", []),
+    ("/sys/devices/gpu/cur_freq", []), ("/sys/../proc/uptime", [])])
+def test_the_clock_of_the_gpu_is_a_known_one_that_the_profile_names(tmp_path, path, seen):
     board = Board(tmp_path)
-    board.write("sys/devices/gpu/cur_freq", 1300500)
+    board.write("sys/devices/g/devfreq/g/cur_freq", 1300500)
+    board.write("sys/devices/gpu/cur_freq", 7000)
     board.write("proc/uptime", 7000)
     watch = Watch(Tree(str(tmp_path)), board.clock, ProfileFacts("x", gpu_clock=path))
     watch()
