@@ -75,8 +75,7 @@ class Search:
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
-        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s,
-                                campaign.budget.search_s(0.0))
+        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
         self._front: list[Point] = []
         self._features = Features(sampling.space)
         self._expecting: Expecting

@@ -21,9 +21,9 @@ WINDOW = 8
 """Candidates measured in one job at most."""
 FEWEST = 3
 """Untrained candidates that are worth a window while builds go on."""
-LONGEST_WAIT_S, WAIT_SHARE = 600.0, 0.25
-"""Trained ones wait so long for others at most, and no longer than this share of the budget:
-builders stand still in each window, and the latency of their untrained graph is known."""
+LONGEST_WAIT_S = 600.0
+"""Trained ones wait so long for others at most: builders stand still in each window, and the
+latency of their untrained graph is known. A shorter search has them measured with its front."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
 WIDEST, LOOKS = 0.06, 4
@@ -65,10 +65,9 @@ class Windows:
     it never will be. A candidate in stage ``measuring`` is screened, any other measured."""
 
     def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
-                 failed: Callable[[Candidate, str], None], now_s: Callable[[], float],
-                 budget_s: float) -> None:
+                 failed: Callable[[Candidate, str], None], now_s: Callable[[], float]) -> None:
         self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
-        self._now_s, self._longest_wait_s = now_s, min(LONGEST_WAIT_S, WAIT_SHARE * budget_s)
+        self._now_s = now_s
         self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
         self._dropped: set[int] = set()
 
@@ -115,7 +114,7 @@ class Windows:
         if untrained:
             return len(queue) >= WINDOW or (len(queue) >= FEWEST and not coming[True])
         # However many: on a busy machine they come back, and would be tried again at once.
-        return not coming[False] or self._now_s() - queue[0].since_s >= self._longest_wait_s
+        return not coming[False] or self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
 
     def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
                  untrained: bool) -> None:

@@ -6,11 +6,10 @@ import pytest
 
 from searcher.recipe import Recipe
 from searcher.requests import Requests
-from searcher.windows import FEWEST, WAIT_SHARE, WINDOW, Candidate, Windows
+from searcher.windows import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
 from tests.searcher_tests.fake_coordinator import TARGET, campaign
 
 BASELINE = {"sha256": "0" * 64, "file_bytes": 1000, "quiet_level_s": 1e-3}
-BUDGET_S = 100.0
 COMING = {True: True, False: True}
 
 
@@ -28,8 +27,7 @@ class Bench:
     def __init__(self) -> None:
         self.now_s, self.sent, self._count = 100.0, Sent(), 0
         self.windows = Windows(self.sent, Requests(campaign(), TARGET),
-                               lambda one: None, lambda one, why: None, lambda: self.now_s,
-                               BUDGET_S)
+                               lambda one: None, lambda one, why: None, lambda: self.now_s)
 
     def add(self, count: int, stage: str) -> list[Candidate]:
         made = []
@@ -62,7 +60,7 @@ def test_trained_ones_wait_however_many_they_are(bench: Bench) -> None:
     """Else those that a busy machine sent back would be tried again at once, for minutes."""
     bench.add(2 * WINDOW, "measuring again")
     assert bench.send() == []
-    bench.now_s += WAIT_SHARE * BUDGET_S
+    bench.now_s += LONGEST_WAIT_S
     bench.add(1, "measuring again")
     assert bench.send() == [WINDOW, WINDOW], "the last one has just come"
 
@@ -77,7 +75,7 @@ def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: 
 
 def test_trained_ones_wait_for_others_for_a_while(bench: Bench) -> None:
     bench.add(1, "measuring again")
-    bench.now_s += WAIT_SHARE * BUDGET_S - 1
+    bench.now_s += LONGEST_WAIT_S - 1
     bench.add(1, "measuring again")
     assert bench.send() == []
     bench.now_s += 1
