@@ -45,7 +45,7 @@ def measure_in_environment(
         measurements = _invalid(measurements, "throttled")
     content: Dict[str, Any] = as_json(MeasureResult(
         result.quiet_level_s, result.reference_blocks, result.quiet_share, environment,
-        measurements, result.device_s))
+        measurements, result.device_s, result.reference_nodes))
     return content
 
 

@@ -13,8 +13,8 @@ Every refusal is ``ErrorAnswer``. Seconds end in ``_s``; durations, never points
 A field with a default may be absent. Unknown fields are ignored, so that version N may add a
 field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
 without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``, the plan from
-``energy_s`` on, ``Measured.energy``, ``warnings`` and ``session_blocks``,
-``MeasureResult.device_s``, ``MeasurePayload.profile``.
+``energy_s`` on, ``Measured.energy``, ``warnings``, ``session_blocks`` and ``nodes``,
+``MeasureResult.device_s`` and ``reference_nodes``, ``MeasurePayload.profile``.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -136,7 +136,8 @@ class MeasurePlan(NamedTuple):
     The first warm-up lasts ``warmup_s``, and where ``warmup_max_s`` is more, until a steady state
     is detected, so long at most. ``cool_down_s`` is the longest wait for ``start_below_c`` (degrees
     Celsius; 0: no limit). ``cache_flush_bytes`` are written before each call, untimed.
-    ``refuse_doubt``: a measurement with doubts is invalid.
+    ``refuse_doubt``: a measurement with doubts is invalid. ``nodes``: single nodes are timed in a
+    child of their own.
     """
 
     name: str
@@ -156,6 +157,7 @@ class MeasurePlan(NamedTuple):
     cool_down_s: float = 0.0
     cache_flush_bytes: int = 0
     refuse_doubt: bool = False
+    nodes: bool = False
 
 
 class PowerMode(NamedTuple):
@@ -264,6 +266,40 @@ class EnergyMeasured(NamedTuple):
     rails: List[RailTrace] = []
 
 
+class NodeTime(NamedTuple):
+    """A node of the graph that really runs, or ``node_count`` short ones of one op together, which
+    have no name: seconds per call under the profile, bytes read and written where that tells."""
+
+    name: str
+    op: str
+    provider: str
+    time_s: float
+    node_count: int = 1
+    moved_bytes: Optional[int] = None
+
+
+class Copy(NamedTuple):
+    """What copying so many bytes took."""
+
+    size_bytes: int
+    time_s: float
+
+
+class NodesMeasured(NamedTuple):
+    """Single nodes of one file, timed in a child of their own, longest first; ``problem`` is why
+    there are none. ``call_s`` is a call without the profile at that time, ``idle_call_s`` one of a
+    graph with one node that computes nothing, ``idle_node_s`` what each further such node adds,
+    ``profiled_idle_s`` what the profile says of one."""
+
+    problem: str
+    call_s: Optional[float] = None
+    idle_call_s: Optional[float] = None
+    idle_node_s: Optional[float] = None
+    profiled_idle_s: Optional[float] = None
+    nodes: List[NodeTime] = []
+    copies: List[Copy] = []
+
+
 class Blocks(NamedTuple):
     """Medians of the blocks in seconds per call; the three lists are equally long."""
 
@@ -293,6 +329,7 @@ class Measured(NamedTuple):
     energy: Optional[EnergyMeasured] = None
     warnings: List[str] = []
     session_blocks: List[int] = []
+    nodes: Optional[NodesMeasured] = None
 
 
 class MeasureResult(NamedTuple):
@@ -305,6 +342,7 @@ class MeasureResult(NamedTuple):
     environment: Dict[str, Any]
     measurements: List[Measured]
     device_s: Optional[float] = None
+    reference_nodes: Optional[NodesMeasured] = None
 
 
 CHOICES.update({

@@ -10,6 +10,8 @@
     processes = k       k such children one after another, their blocks pooled
     memory, energy      then one more child each for every candidate, which is alone in it; while it
                         has its energy measured the parent polls the meters (energy_window.py)
+    nodes               at last one child in which each file has its nodes timed (node_times.py);
+                        what fails there leaves the measurement as it is
 
 Whom to blame is in memory shared with the child. When the reference dies where it is alone (when
 opened, always first), the job has failed. When it dies later, a candidate may have broken it: the
@@ -34,6 +36,7 @@ from agents.protocol import (
     Measured,
     MeasurePayload,
     MeasureResult,
+    NodesMeasured,
     decode,
     pack_samples,
     unpack_samples,
@@ -129,6 +132,7 @@ class _Measurement:
         self._series: Dict[int, Series] = {}
         self._memory: Dict[int, Memory] = {}
         self._energy: Dict[int, EnergyMeasured] = {}
+        self._nodes: Dict[int, NodesMeasured] = {}
         self._energy_window = energy_window
         self._window: Optional[EnergyWindow] = None
         self._reference_s: List[float] = []
@@ -149,7 +153,20 @@ class _Measurement:
                 self._alone(mode, index)
                 done += 1
                 self._progress(done / steps)
+        if plan.nodes:
+            self._time_nodes([0, *self._alive()])
         return self._result()
+
+    def _time_nodes(self, indexes: Sequence[int]) -> None:
+        failed = dict(self._failed)
+        try:
+            reason = self._attend("nodes", indexes).reason
+        except MeasurementFailed as error:
+            reason = str(error)
+        self._failed = failed
+        for index in indexes:
+            self._nodes.setdefault(index, NodesMeasured(
+                "not profiled: {}".format(reason or "nothing was told")))
 
     def _alone(self, mode: str, index: int) -> None:
         if mode != "energy":
@@ -275,6 +292,8 @@ class _Measurement:
         elif kind == "memory":
             self._memory[int(event["index"])] = Memory(
                 int(event["peak_bytes"]), int(event["baseline_bytes"]))
+        elif kind == "nodes":
+            self._nodes[int(event["index"])] = decode(NodesMeasured, event)
         elif kind == "energy" and self._window is not None:
             self._window.poll()
             index = int(event["index"])
@@ -313,7 +332,7 @@ class _Measurement:
             reference_blocks=len(self._reference_s),
             quiet_share=sum(marks) / len(marks) if marks else 0.0,
             environment={"runtime": self._versions}, measurements=measured,
-            device_s=self._device_s)
+            device_s=self._device_s, reference_nodes=self._nodes.get(0))
 
     def _measured(self, index: int, level: Optional[Level]) -> Measured:
         opened = self._opened.get(index)
@@ -339,7 +358,9 @@ class _Measurement:
             provider=opened.provider if opened else "",
             memory_bytes=memory.peak_bytes if memory else None,
             memory_baseline_bytes=memory.baseline_bytes if memory else None,
-            energy=self._energy.get(index), session_blocks=series.session_blocks)
+            energy=self._energy.get(index), session_blocks=series.session_blocks,
+            nodes=self._nodes.get(index))
+        measured = verdict.with_nodes(measured, self._payload.options, self._payload.plan)
         return verdict.with_doubts(measured, self._doubts_about(index, series, level),
                                    self._payload.plan)
 

@@ -23,6 +23,7 @@ DRIFT, STEP = 0.03, 0.1
 FEWEST_FOR_STEP = 40
 """Sessions of one file differ by some percent with their place in memory: that is no step, and of
 few quiet blocks some lie in one session only."""
+MOST_OPS = 8
 NO_REFUSAL = ("unpinned",)
 """Such figures count, among their like: the governor is part of the environment's key."""
 
@@ -134,11 +135,34 @@ def of_device(before: Mapping[str, Any], after: Mapping[str, Any], seen: Seen, c
 
 def provider_fallback(options: Mapping[str, Any], provider: str) -> Optional[str]:
     """A reason, when another provider ran the file than the one asked for first."""
-    asked = (options.get("providers") or [None])[0]
-    name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
+    name = _asked_provider(options)
     if name is None or not provider or name == provider:
         return None
     return "provider fallback: {} was asked for, {} ran it".format(name, provider)
+
+
+def with_nodes(measured: Measured, options: Mapping[str, Any], plan: MeasurePlan) -> Measured:
+    """A reason, when none of its nodes ran on the provider asked for first; a doubt, when some did
+    not. What a session claims of itself says nothing about its nodes."""
+    name = _asked_provider(options)
+    nodes = measured.nodes.nodes if measured.nodes is not None else []
+    elsewhere = [node for node in nodes if node.provider != name]
+    if name is None or not elsewhere or any("provider fallback" in one for one in measured.reasons):
+        return measured
+    text = "provider fallback: {} was asked for, {} of {} nodes ran on {} ({})".format(
+        name, sum(node.node_count for node in elsewhere),
+        sum(node.node_count for node in nodes),
+        ", ".join(sorted({node.provider for node in elsewhere})),
+        ", ".join(sorted({node.op for node in elsewhere})[:MOST_OPS]))
+    if len(elsewhere) < len(nodes) or measured.verdict == "failed":
+        return with_doubts(measured, [text], plan)
+    return measured._replace(verdict="invalid", reasons=[*measured.reasons, text])
+
+
+def _asked_provider(options: Mapping[str, Any]) -> Optional[str]:
+    asked = (options.get("providers") or [None])[0]
+    name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
+    return None if name is None else str(name)
 
 
 def with_doubts(measured: Measured, doubts: Sequence[str], plan: MeasurePlan) -> Measured:

@@ -6,20 +6,23 @@
 The other file is the reference. Calls alternate one by one, and all count that were not
 interrupted: two files that are much alike are slowed alike, whatever the machine does. What is
 opened first may be slower by some percent, so each look has sessions of both orders, and its ratio
-is the mean of theirs. See ``searcher/sequential.py`` for when it ends.
+is the mean of theirs. See ``searcher/sequential.py`` for when it ends. Where MODEL should be faster
+and is not, one more short job says why (``searcher/explaining.py``).
 """
 
 import math
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError
+from searcher.explaining import explained
 from searcher.job_flow import reference_problem
 from searcher.measurement import Plan
+from searcher.not_faster import Ratio
 from searcher.sequential import Estimate, estimate, spent
 
 LOOK_S = 0.75
@@ -27,6 +30,8 @@ BLOCK_S, UNINTERRUPTED = 0.0005, 1.0
 """Single calls from half a millisecond on; beside reference calls of at most twice the quiet level.
 """
 LONGEST_LOOK_S = 30.0
+EXPLAINING_S = 0.1
+"""Of pairs, in the job that is about nodes: its ratio is not used."""
 FEW_BLOCKS = 8
 """A look with fewer quiet blocks was too short for these files: the next is twice as long."""
 
@@ -58,8 +63,9 @@ def against(
 ) -> dict[str, Any]:
     """The document of ``fleetfront measure --against``; ``files`` names both by sha256 and size.
 
-    ``ratio`` is MODEL's time over OTHER's; ``seconds`` of device time are the most that is spent.
-    Raises UserError when a file cannot be measured.
+    ``ratio`` is MODEL's time over OTHER's; ``seconds`` of device time are the most that is spent
+    on it, the explanation of a model that should be faster apart. Raises UserError when a file
+    cannot be measured.
     """
     looks: list[Look] = []
     environment: dict[str, Any] = {}
@@ -80,23 +86,26 @@ def against(
             found, paid = now, allowed
             say(f"{now.ratio:.4f} [{now.low:.4f} .. {now.high:.4f}] {now.verdict} "
                 f"after {used_s:.1f} s")
+
+    def timed() -> Mapping[str, Any] | None:
+        job = run_job(_request(files, replace(look_plan(EXPLAINING_S), nodes=True)))
+        return job["result"] if job["state"] == "done" else None
+
+    why = [] if found is None else explained(
+        model, other, Ratio(found.ratio, found.low, found.high), timed)
     return {
         "model": str(model), "against": str(other),
         "ratio": found.ratio if found else None,
         "interval": [found.low, found.high] if found else None,
         "verdict": found.verdict if found else "undecided",
         "looks": [asdict(look) for look in looks], "device_s": used_s,
-        "warnings": _warnings(looks), "environment": environment}
+        "warnings": [*why, *_warnings(looks)], "environment": environment}
 
 
 def _look(model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]],
           run_job: RunJob, seconds: float) -> tuple[Look, dict[str, Any]]:
     plan = look_plan(seconds)
-    own, reference = files
-    job = run_job({
-        "reference": dict(reference), "candidates": [dict(own)], "runtime": "onnxruntime",
-        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
-        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)})
+    job = run_job(_request(files, plan))
     if job["state"] != "done":
         broken = reference_problem(job)
         if broken is not None:
@@ -111,6 +120,14 @@ def _look(model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str,
     return Look(_ratio(entry, summary), result.get("own_level_s"), entry.get("n") or 0,
                 plan.max_s if device_s is None else device_s,
                 (*entry["reasons"], *summary.get("warnings", []))), result["environment"]
+
+
+def _request(files: tuple[Mapping[str, Any], Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
+    own, other = files
+    return {
+        "reference": dict(other), "candidates": [dict(own)], "runtime": "onnxruntime",
+        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
+        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)}
 
 
 def _ratio(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> float | None:

@@ -48,6 +48,7 @@ class Plan:
     cool_down_s: float = 0.0
     cache_flush_bytes: int = 0
     refuse_doubt: bool = False
+    nodes: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -57,10 +58,10 @@ PLANS = {
     "quick": Plan("quick", min_blocks=24, max_s=1.5, fresh_session_every_s=0.5),
     "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2,
                      warmup_max_s=1.0, start_below_c=75.0, cool_down_s=30.0, energy_s=20.0,
-                     idle_s=5.0),
+                     idle_s=5.0, nodes=True),
     "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4,
                    warmup_max_s=5.0, start_below_c=60.0, cool_down_s=600.0, refuse_doubt=True,
-                   energy_s=60.0, idle_s=10.0),
+                   energy_s=60.0, idle_s=10.0, nodes=True),
 }
 
 
@@ -73,7 +74,7 @@ def screening(plan: Plan, energy: bool = False) -> Plan:
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
                    min_s=min(plan.min_s, plan.max_s / 10) / 2, max_s=plan.max_s / 10, memory=False,
                    processes=1, warmup_s=min(plan.warmup_s, 0.01), warmup_max_s=0.0,
-                   refuse_doubt=False)
+                   refuse_doubt=False, nodes=False)
 
 
 def plan_of(value: str | Mapping[str, Any]) -> Plan:

@@ -15,6 +15,7 @@ from searcher.energy import energy_notes, figures
 from searcher.errors import ProtocolError, UserError, nearest
 from searcher.job_flow import ENDED, reference_problem
 from searcher.measurement import Plan
+from searcher.node_notes import node_notes
 from searcher.uploading import checked_size, upload
 
 LOCAL_DEVICE = "local_cpu"
@@ -122,8 +123,8 @@ def request_of(sha256: str, size_bytes: int, plan: Plan) -> dict[str, Any]:
 
 
 def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """``values, intervals, n, verdict, warnings, environment`` of an ended job. Raises UserError
-    when the file could not be measured."""
+    """``values, intervals, n, verdict, warnings, nodes, environment`` of an ended job. Raises
+    UserError when the file could not be measured."""
     if job["state"] != "done":
         why = reference_problem(job) or job["message"] or job["reason"]
         raise UserError(f"{model} could not be measured: {why}.")
@@ -146,4 +147,4 @@ def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
     return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
             "verdict": entry["verdict"],
             "warnings": [*entry["reasons"], *summary.get("warnings", []), *energy_notes(summary)],
-            "environment": result["environment"]}
+            "nodes": node_notes(summary), "environment": result["environment"]}

@@ -7,7 +7,9 @@ C order, as float32 (anew from the seed for each input).
 
 import random
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional
+
+from agents.protocol import NodeTime
 
 
 class RuntimeUnavailable(Exception):
@@ -16,6 +18,10 @@ class RuntimeUnavailable(Exception):
 
 class ModelRefused(Exception):
     """The runtime cannot load or run this file; the text is the runtime's own."""
+
+
+class NotProfiled(Exception):
+    """This runtime does not tell the times of single nodes; the text says why."""
 
 
 class Session:
@@ -32,6 +38,11 @@ class Session:
         """One call; its first output flattened in C order, at most ``OUTPUT_LIMIT`` values."""
         raise NotImplementedError
 
+    def node_times(self) -> List[NodeTime]:
+        """Of a session that ``open_profiled`` opened, after its last call: every node that ran,
+        in order. Raises NotProfiled."""
+        raise NotProfiled("this session was not opened for a profile")
+
 
 class Runtime:
     """Opens models. ``options`` are the trial's: threads, graph_level, batch."""
@@ -43,6 +54,17 @@ class Runtime:
     def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
         """A warm-up is the caller's. Raises ModelRefused."""
         raise NotImplementedError
+
+    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+                      folder: str) -> Session:
+        """The same, with each node timed, which slows all of it; ``folder`` is for files that the
+        profile needs, and the caller's to remove. Raises ModelRefused and NotProfiled."""
+        raise NotProfiled("this runtime does not tell the times of single nodes")
+
+    def idle_model(self, nodes: int) -> Optional[bytes]:
+        """A model of so many nodes in a row that compute next to nothing and are all run; None
+        where there is none."""
+        return None
 
     def clock_ns(self) -> int:
         """Monotonic nanoseconds in which this runtime's calls take their time."""

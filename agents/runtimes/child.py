@@ -7,6 +7,7 @@
      "conditions": {...}, "unsteady": [i, ...], "repeats": {i: n}}
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
     {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
+    {"event": "nodes", "index": i, ...}                                            NodesMeasured
     {"event": "broken", "reason": "..."}                                           the child ends
     {"event": "end"}
 
@@ -44,8 +45,8 @@ MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory, energy or versions; ``indexes`` names the
-    files as the parent counts them, the reference (0) first."""
+    """What the parent asks: ``mode`` is pairs, memory, energy, nodes or versions; ``indexes`` names
+    the files as the parent counts them, the reference (0) first."""
 
     def __init__(self, content: Dict[str, Any]) -> None:
         self.mode = str(content["mode"])
@@ -102,6 +103,8 @@ class _Child:
             self._memory()
         elif self._request.mode == "energy":
             self._energy()
+        elif self._request.mode == "nodes":
+            self._nodes()
         self._emit({"event": "end"})
 
     def _pairs(self) -> None:
@@ -151,6 +154,18 @@ class _Child:
                 lambda: PERF_COUNTER_NS() / NS, time.sleep,
                 lambda: self._position.write(index, RUNNING))
             self._emit(dict(phases._asdict(), event="energy", index=index))
+
+    def _nodes(self) -> None:
+        from agents.node_times import measure_nodes  # the timed children have no need of it
+
+        for path, index in zip(self._request.paths, self._request.indexes):
+            def alive(index: int = index) -> None:
+                self._position.write(index, RUNNING)
+
+            alive()
+            measured = measure_nodes(self._runtime, path, self._request.options,
+                                     self._request.input_seed, alive)
+            self._emit(dict(as_json(measured), event="nodes", index=index))
 
     def _first_opening(self, place: int, index: int) -> Optional[Session]:
         """Opens and calls once, and tells how that went; None when the file was refused."""

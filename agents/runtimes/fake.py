@@ -10,6 +10,7 @@ no real time and comes out equal each time. A model file is a JSON object:
      "noise": 0.002,            each call takes up to this share longer
      "memory_bytes": 0,         really allocated when opened
      "provider": "FakeExecutionProvider",
+     "nodes": [["name", "op", "provider", 1e-5, 4096]],    seconds and bytes; without it one node
      "busy": {"share": 0.5, "period_s": 0.2, "factor": 1.4},    makes the *machine* busy, in turns
      "slowed_by": 1.4,          this model's own factor while the machine is busy
      "crash": {"at": "open", "how": "segv"},    at: "open" or the number of a call, from 1;
@@ -24,11 +25,12 @@ import signal
 import time
 from typing import Any, Dict, List, Optional
 
-from agents.protocol import OUTPUT_LIMIT
-from agents.runtimes.base import ModelRefused, Runtime, Session, option
+from agents.protocol import OUTPUT_LIMIT, NodeTime
+from agents.runtimes.base import ModelRefused, NotProfiled, Runtime, Session, option
 
 KEYS = {"fake_model", "latency_s", "load_s", "outputs", "noise", "memory_bytes", "provider",
-        "busy", "slowed_by", "crash", "hang"}
+        "nodes", "busy", "slowed_by", "crash", "hang"}
+IDLE_CALL_S, IDLE_NODE_S = 8e-6, 1e-6
 EXIT_CODE = 3
 SHORTEST_NS = 1000.0
 
@@ -48,7 +50,8 @@ class FakeMachine:
 
 
 class FakeSession(Session):
-    def __init__(self, machine: FakeMachine, model: Dict[str, Any], batch: int, seed: int) -> None:
+    def __init__(self, machine: FakeMachine, model: Dict[str, Any], batch: int, seed: int,
+                 profiled: bool) -> None:
         self.provider = str(model.get("provider", "FakeExecutionProvider"))
         self._machine = machine
         self._model = model
@@ -57,6 +60,7 @@ class FakeSession(Session):
         self._random = random.Random(seed)
         self._calls = 0
         self._ballast = b"\x01" * int(model.get("memory_bytes", 0))
+        self._profiled = profiled
 
     def run(self) -> object:
         self._calls += 1
@@ -72,6 +76,13 @@ class FakeSession(Session):
         self.run()
         return [float(value) for value in self._model.get("outputs", [])][:OUTPUT_LIMIT]
 
+    def node_times(self) -> List[NodeTime]:
+        if not self._profiled:
+            raise NotProfiled("this session was not opened for a profile")
+        default = [["all", "Fake", self.provider, self._latency_ns / 1e9, None]]
+        return [NodeTime(name, op, provider, time_s, moved_bytes=moved)
+                for name, op, provider, time_s, moved in self._model.get("nodes", default)]
+
 
 class FakeRuntime(Runtime):
     def __init__(self) -> None:
@@ -81,13 +92,26 @@ class FakeRuntime(Runtime):
         return {"fake": "1", "providers": ["FakeExecutionProvider"]}
 
     def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+        return self._opened(path, options, input_seed, False)
+
+    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+                      folder: str) -> Session:
+        return self._opened(path, options, input_seed, True)
+
+    def idle_model(self, nodes: int) -> Optional[bytes]:
+        row = [["idle", "Idle", "FakeExecutionProvider", IDLE_NODE_S, None]] * nodes
+        return json.dumps({"fake_model": 1, "nodes": row, "noise": 0,
+                           "latency_s": IDLE_CALL_S + (nodes - 1) * IDLE_NODE_S}).encode("ascii")
+
+    def _opened(self, path: str, options: Dict[str, Any], input_seed: int,
+                profiled: bool) -> Session:
         model = _read(path)
         batch = option(options, "batch", 1)
         _misbehave(model, "open")
         if model.get("busy"):
             self._machine.timetable = model["busy"]
         self._machine.now_ns += int(float(model.get("load_s", 0.002)) * 1e9)
-        return FakeSession(self._machine, model, batch, input_seed)
+        return FakeSession(self._machine, model, batch, input_seed, profiled)
 
     def clock_ns(self) -> int:
         return self._machine.now_ns

@@ -1,18 +1,21 @@
 """ONNX Runtime, 1.4 or newer. Its import, and numpy's, happen inside functions only."""
 
+import json
 import os
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Optional
 
-from agents.protocol import OUTPUT_LIMIT
+from agents.protocol import OUTPUT_LIMIT, NodeTime
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
     ModelRefused,
+    NotProfiled,
     Runtime,
     RuntimeUnavailable,
     Session,
     input_values,
     option,
 )
+from agents.runtimes.ort_profile import node_times
 
 LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "disable": "ORT_DISABLE_ALL"}
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
@@ -34,6 +37,35 @@ class OrtSession(Session):
         return [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT]]
 
 
+class OrtProfiledSession(OrtSession):
+    """``open_unpacked`` opens the same once more for the bytes of its nodes; None where this ONNX
+    Runtime cannot."""
+
+    def __init__(self, session: Any, feed: Dict[str, Any],
+                 open_unpacked: Callable[[], Optional[Any]]) -> None:
+        super().__init__(session, feed)
+        self._session: Any = session
+        self._open_unpacked = open_unpacked
+
+    def node_times(self) -> List[NodeTime]:
+        try:
+            events = _profile(self._session)
+        except (OSError, ValueError) as error:
+            raise NotProfiled("the profile cannot be read: {}".format(error)) from error
+        self._session = self._run = None  # its memory, before the same is opened again
+        return node_times(events, self._unpacked())
+
+    def _unpacked(self) -> List[Dict[str, Any]]:
+        try:
+            session = self._open_unpacked()
+            if session is None:
+                return []
+            session.run(self._names, self._feed)
+            return _profile(session)
+        except Exception:  # noqa: BLE001 - a kernel that wants packed weights costs the bytes alone
+            return []
+
+
 class OrtRuntime(Runtime):
     # Bound straight to the clock: every layer of Python would be timed too.
     clock_ns = staticmethod(PERF_COUNTER_NS)
@@ -45,17 +77,33 @@ class OrtRuntime(Runtime):
 
     def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
         module = _onnxruntime()
-        settings = _settings(module, options)
-        providers = options.get("providers") or ["CPUExecutionProvider"]
-        try:
-            session = module.InferenceSession(path, settings, providers)
-            feed = _feed(session, option(options, "batch", 1), input_seed)
-            return OrtSession(session, feed)
-        except ModelRefused:
-            raise
-        except Exception as error:
-            # onnxruntime's own exception types are not exported in all its versions.
-            raise ModelRefused(_one_line(error)) from error
+        session = _session(module, path, _settings(module, options), options)
+        return OrtSession(session, _feed(session, option(options, "batch", 1), input_seed))
+
+    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+                      folder: str) -> Session:
+        module = _onnxruntime()
+
+        def profiled(unpacked: bool) -> Any:
+            settings = _settings(module, options)
+            settings.enable_profiling = True
+            settings.profile_file_prefix = os.path.join(folder, "profile")
+            if unpacked:
+                # Older ones have not this method, or pack nevertheless: then no bytes are known.
+                if not hasattr(settings, "add_session_config_entry"):
+                    return None
+                settings.add_session_config_entry("session.disable_prepacking", "1")
+            return _session(module, path, settings, options)
+
+        session = profiled(False)
+        return OrtProfiledSession(
+            session, _feed(session, option(options, "batch", 1), input_seed),
+            lambda: profiled(True))
+
+    def idle_model(self, nodes: int) -> Optional[bytes]:
+        from agents.runtimes.idle_onnx import idle_onnx
+
+        return idle_onnx(nodes)
 
 
 RUNTIME = OrtRuntime
@@ -70,6 +118,22 @@ def _onnxruntime() -> Any:
             "onnxruntime cannot be imported ({}): install it for this Python, "
             "`python3 -m pip install onnxruntime`.".format(error)) from error
     return onnxruntime
+
+
+def _session(module: Any, path: str, settings: Any, options: Dict[str, Any]) -> Any:
+    try:
+        return module.InferenceSession(
+            path, settings, options.get("providers") or ["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime's own exception types are not exported in all its versions.
+        raise ModelRefused(_one_line(error)) from error
+
+
+def _profile(session: Any) -> List[Dict[str, Any]]:
+    """The events so far. Raises OSError and ValueError."""
+    with open(session.end_profiling(), encoding="utf-8") as stream:
+        events: List[Dict[str, Any]] = json.load(stream)
+        return events
 
 
 def _settings(module: Any, options: Dict[str, Any]) -> Any:

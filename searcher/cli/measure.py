@@ -55,6 +55,8 @@ def command(
             low_high = intervals.get(name)
             span = f"  [{text(low_high[0])} .. {text(low_high[1])}]" if low_high else ""
             typer.echo(f"  {name:16} {shown}{span}")
+        for note in document["nodes"]:
+            typer.echo(f"  {note}")
         for warning in document["warnings"]:
             typer.echo(f"  warning: {warning}")
 

@@ -70,6 +70,7 @@ def _no_worse(first: dict[str, float], second: dict[str, float],
 
 def _print(document: dict[str, Any]) -> None:
     from searcher.energy import energy_notes, figures
+    from searcher.node_notes import node_notes
 
     typer.echo(f"{document['candidate']} ({document['state']}, {document['fidelity']})")
     typer.echo(f"  {recipe_text(document['recipe'])}")
@@ -88,7 +89,7 @@ def _print(document: dict[str, Any]) -> None:
                    f"quiet blocks {measured['n']}, plan {measured['plan'].get('name')}")
         for name, (low, high) in figures(measured["summary"])[1].items():
             typer.echo(f"    {name:18} {low:.6g} .. {high:.6g}")
-        for note in energy_notes(measured["summary"]):
+        for note in (*energy_notes(measured["summary"]), *node_notes(measured["summary"])):
             typer.echo(f"    {note}")
         for warning in measured["warnings"]:
             typer.echo(f"    warning: {warning}")

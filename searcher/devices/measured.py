@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import payloads, quiet
+from searcher.devices import nodes, payloads, quiet
 from searcher.errors import ProtocolError
 from searcher.ledger import builds, measurements
 from searcher.ledger.measurements import Level, LevelPlace, Samples
@@ -75,11 +75,14 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
         "conditions": {k: v for k, v in result.environment.items() if k in _VOLATILE},
         "created_s": now_s,
     }
-    judged = [_judged(db, common, measured, result.quiet_level_s, level_s, request.plan.gate)
-              for measured in result.measurements]
+    reference_nodes = nodes.kept(result.reference_nodes, "the reference")
+    judged = [_judged(db, common, measured, result.quiet_level_s, level_s, request.plan.gate,
+                      reference_nodes) for measured in result.measurements]
     rest = {"quiet_level_s": level_s, "environment": {**result.environment, "key": key},
             "quiet_share": result.quiet_share, "own_level_s": result.quiet_level_s,
             "device_s": result.device_s}
+    if reference_nodes is not None:
+        rest["reference_nodes"] = protocol.as_json(reference_nodes)
     return Draft(
         [(file.sha256, file.size_bytes) for file in request.candidates
          if not builds.is_seen(db, file.sha256)],
@@ -161,6 +164,7 @@ def _changed(known: QuietLevelRow | None, learnt: QuietLevelRow | None) -> Level
 def _judged(
     db: Database, common: Mapping[str, Any], measured: protocol.Measured,
     gate_level_s: float | None, level_s: float | None, gate: float,
+    reference_nodes: protocol.NodesMeasured | None,
 ) -> tuple[dict[str, Any], tuple[bytes, bytes] | None, dict[str, Any]]:
     """One candidate: its row, its samples, and what is shown of it."""
     samples = _samples(measured)
@@ -171,6 +175,10 @@ def _judged(
         verdict, reasons, summary = _summarised(
             db, measured, samples, gate_level_s, level_s, gate, reasons, warnings)
     energy = _energy(measured)
+    own_nodes = nodes.kept(measured.nodes, measured.sha256)
+    if summary is not None and own_nodes is not None:
+        nodes.entered(db, summary, measured.sha256, common["reference_sha256"], own_nodes,
+                      reference_nodes, common["options"])
     if summary is None:
         # Only a summary keeps warnings, and what is not valid has none.
         reasons += [warning for warning in warnings if warning not in reasons]

@@ -52,6 +52,16 @@ def of_file(db: Database, sha256: str) -> BuildRow | None:
     return first(db, BuildRow, "builds", "WHERE sha256 = ? ORDER BY created_s", [sha256])
 
 
+def macs(db: Database, sha256: str) -> int | None:
+    """Multiply-accumulates of a file, as counted when it was built, or an upload inspected."""
+    for query in ("SELECT json_extract(report, '$.macs') FROM builds WHERE sha256 = ? LIMIT 1",
+                  "SELECT json_extract(inspection, '$.macs') FROM artifacts WHERE sha256 = ?"):
+        row = db.execute(query, [sha256]).fetchone()
+        if row is not None and row[0] is not None:
+            return int(row[0])
+    return None
+
+
 def put_artifact(
     db: Database, sha256: str, file_bytes: int, now_s: float, build_key: str | None = None,
     target: dict[str, Any] | None = None, number_format: str = "float32",

@@ -11,6 +11,7 @@ from plotly.offline import get_plotlyjs
 from searcher.cli.front import front_rows, recipe_text
 from searcher.cli.options import bytes_text, share_text, time_text
 from searcher.fetching import missing
+from searcher.node_notes import node_notes
 from searcher.reading import Candidate, Reading
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
@@ -163,11 +164,12 @@ def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidat
         if candidate.name not in members or measured is None:
             continue
         notes = "; ".join(measured.warnings())
+        provider = "; ".join(node_notes(measured.summary)) or measured.provider
         rows.append(
             f"<tr><td>{html.escape(candidate.name)}</td><td>{measured.ratio:.4f} "
             f"[{measured.ratio_low:.4f}, {measured.ratio_high:.4f}]</td><td>{measured.n}</td>"
             f"<td>{measured.quiet_share:.0%}</td><td>{measured.plan.get('name')}</td>"
-            f"<td>{html.escape(measured.provider)}</td><td>{measured.verdict} "
+            f"<td>{html.escape(provider)}</td><td>{measured.verdict} "
             f"{html.escape(notes)}</td></tr>")
     return (
         "<p>Latency: blocks of a few milliseconds of the candidate between blocks of the baseline "

@@ -292,3 +292,40 @@ def test_the_time_on_the_device_is_that_of_the_children():
     asked = payload(1)
     result, _ = play([[READY, opened(0), ("hang", Where(1, True, 1))]], asked)
     assert result.device_s == pytest.approx(step_limit_s(2.0, 10), abs=0.5)
+
+
+def nodes(index):
+    return {"event": "nodes", "index": index, "problem": "", "call_s": 1e-4,
+            "nodes": [{"name": "n", "op": "Conv", "provider": "P", "time_s": 1e-4}]}
+
+
+def test_nodes_are_timed_at_last_in_a_child_of_their_own():
+    result, requests = play([good([1, 2]), [READY, nodes(0), nodes(1), nodes(2), END]],
+                            payload(nodes=True))
+    assert [one["mode"] for one in requests] == ["pairs", "nodes"]
+    assert requests[1]["indexes"] == [0, 1, 2]
+    assert verdicts(result) == [("valid", []), ("valid", [])]
+    for one in (result.reference_nodes, *[one.nodes for one in result.measurements]):
+        assert [node.op for node in one.nodes] == ["Conv"] and one.problem == ""
+
+
+@pytest.mark.parametrize("ending, why", [
+    (("signal 11", Where(1, False, 3)), "not profiled: crashed: signal 11"),
+    (("hang", Where(1, False, 3)), "not profiled: timeout"),
+    (("exit code 1", Where(NOBODY, False, 0)),
+     "not profiled: The runtime 'fake' does not start: exit code 1")])
+def test_nodes_that_cannot_be_timed_leave_the_measurement_as_it_is(ending, why):
+    result, _ = play([good([1, 2]), [READY, nodes(0), ending]], payload(nodes=True))
+    assert verdicts(result) == [("valid", []), ("valid", [])]
+    assert result.reference_nodes.problem == ""
+    assert [one.nodes.problem for one in result.measurements] == [why, why]
+
+
+def test_nodes_that_ran_elsewhere_are_a_doubt():
+    asked = payload(1, nodes=True, options={"providers": ["P"]})
+    fallen = nodes(1)
+    fallen["nodes"] = fallen["nodes"] + [dict(fallen["nodes"][0], provider="CPU", op="Resize")]
+    result, _ = play([good([1]), [READY, nodes(0), fallen, END]], asked)
+    (one,) = result.measurements
+    assert one.verdict == "valid" and one.warnings == [
+        "provider fallback: P was asked for, 1 of 2 nodes ran on CPU (Resize)"]

@@ -6,7 +6,14 @@ import pytest
 
 from agents import verdict
 from agents.conditions import Conditions
-from agents.protocol import Blocks, Measured, MeasurePlan, PowerMode
+from agents.protocol import (
+    Blocks,
+    Measured,
+    MeasurePlan,
+    NodesMeasured,
+    NodeTime,
+    PowerMode,
+)
 from agents.watch import Cooled, Seen
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
@@ -109,6 +116,28 @@ def test_in_a_known_power_mode_clocks_are_held_to_it(clocks, gpu, provider, told
 def test_another_provider_than_the_one_asked_for(options, provider, falls):
     reason = verdict.provider_fallback(options, provider)
     assert (reason is not None) == falls and (reason is None or provider in reason)
+
+
+GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+
+
+@pytest.mark.parametrize("providers, state, told", [
+    ([GPU, GPU], "valid", None), ([], "valid", None),
+    ([GPU, CPU], "valid", "1 of 2 nodes ran on CPUExecutionProvider (Op1)"),
+    ([CPU, CPU], "invalid", "2 of 2 nodes ran on CPUExecutionProvider (Op0, Op1)")])
+def test_nodes_beside_the_provider_asked_for(providers, state, told):
+    nodes = NodesMeasured("", nodes=[NodeTime("", "Op{}".format(place), one, 1e-5)
+                                     for place, one in enumerate(providers)])
+    one = verdict.with_nodes(measured(nodes=nodes), {"providers": [GPU]}, PLAN)
+    assert one.verdict == state
+    texts = [] if told is None else ["provider fallback: {} was asked for, {}".format(GPU, told)]
+    assert [*one.reasons, *one.warnings] == texts
+    strict = verdict.with_nodes(measured(nodes=nodes), {"providers": [GPU]},
+                                PLAN._replace(refuse_doubt=True))
+    assert strict.reasons == texts
+    assert verdict.with_nodes(measured(nodes=nodes), {}, PLAN) == measured(nodes=nodes)
+    told_already = measured(reasons=["provider fallback: x"], nodes=nodes)
+    assert verdict.with_nodes(told_already, {"providers": [GPU]}, PLAN) is told_already
 
 
 def test_doubts_are_warnings_and_each_is_told_once():

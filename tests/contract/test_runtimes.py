@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 
 from agents.children import CHILD_NAMES, ProcessChild
-from agents.protocol import OUTPUT_LIMIT, MeasureResult
+from agents.node_times import measure_nodes
+from agents.protocol import OUTPUT_LIMIT, MeasureResult, NodeTime
 from agents.runner import measure
 from agents.runtimes import RUNTIMES, runtime_named
-from agents.runtimes.base import ModelRefused, RuntimeUnavailable, input_values
+from agents.runtimes.base import ModelRefused, NotProfiled, RuntimeUnavailable, input_values
 
 OPTIONS: dict[str, Any] = {"threads": 1, "graph_level": "all", "batch": 1}
 PLAN = {"name": "test", "block_s": 0.002, "min_blocks": 2, "min_s": 0.0, "max_s": 0.1, "gate": 9.0,
-        "fresh_session_every_s": 0.05, "warmup_s": 0.002, "memory": True}
+        "fresh_session_every_s": 0.05, "warmup_s": 0.002, "memory": True, "nodes": True}
 
 
 def onnx_model(outputs: int = 3, kind: str = "FLOAT", scale: float = 2.0) -> bytes:
@@ -34,6 +35,23 @@ def onnx_model(outputs: int = 3, kind: str = "FLOAT", scale: float = 2.0) -> byt
                                    [factor])
     model = onnx.helper.make_model(
         graph, opset_imports=[onnx.helper.make_opsetid("", 11)], ir_version=6)
+    content: bytes = model.SerializeToString()
+    return content
+
+
+def layers_model() -> bytes:
+    """``y = relu(x w + b)`` of shape (1, 4)."""
+    onnx = pytest.importorskip("onnx")
+    floats = onnx.TensorProto.FLOAT
+    x, y = (onnx.helper.make_tensor_value_info(name, floats, [1, 4]) for name in "xy")
+    weights = [onnx.helper.make_tensor("w", floats, [4, 4], [0.5] * 16),
+               onnx.helper.make_tensor("b", floats, [4], [0.25] * 4)]
+    layers = (("MatMul", ["x", "w"], "p"), ("Add", ["p", "b"], "s"), ("Relu", ["s"], "y"))
+    nodes = [onnx.helper.make_node(op, inputs, [output], name=op.lower())
+             for op, inputs, output in layers]
+    model = onnx.helper.make_model(
+        onnx.helper.make_graph(nodes, "g", [x], [y], weights),
+        opset_imports=[onnx.helper.make_opsetid("", 11)], ir_version=6)
     content: bytes = model.SerializeToString()
     return content
 
@@ -103,6 +121,50 @@ class TestRuntime:
         with pytest.raises(ModelRefused, match="'batch'"):
             runtime_named(name).open(put(tmp_path, MODELS[name](3)), {"batch": batch}, 0)
 
+    def test_a_profiled_session_tells_its_nodes(self, name: str, tmp_path: Path) -> None:
+        """Or the runtime says why it cannot."""
+        runtime, path, folder = runtime_named(name), put(tmp_path, MODELS[name](3)), tmp_path / "p"
+        folder.mkdir()
+        with pytest.raises(NotProfiled, match=".{10}"):
+            runtime.open(path, OPTIONS, 0).node_times()
+        try:
+            session = runtime.open_profiled(path, OPTIONS, 0, str(folder))
+        except NotProfiled as error:
+            assert len(str(error)) > 10
+            return
+        assert session.first_output() == runtime.open(path, OPTIONS, 0).first_output()
+        session.run()
+        nodes = session.node_times()
+        assert nodes and all(isinstance(one, NodeTime) for one in nodes)
+        assert all(one.op and one.node_count == 1 and one.time_s >= 0 for one in nodes)
+        assert {one.provider for one in nodes} == {session.provider}
+        with pytest.raises(ModelRefused):
+            runtime.open_profiled(put(tmp_path, b""), OPTIONS, 0, str(folder))
+
+    @pytest.mark.parametrize("count", [1, 9])
+    def test_an_idle_model_runs_all_its_nodes(self, name: str, tmp_path: Path, count: int) -> None:
+        runtime = runtime_named(name)
+        content = runtime.idle_model(count)
+        if content is None:
+            return
+        session = runtime.open_profiled(put(tmp_path, content), OPTIONS, 0, str(tmp_path))
+        session.run()
+        assert len(session.node_times()) == count
+
+    def test_nodes_are_measured_beside_what_a_call_costs_anyway(
+        self, name: str, tmp_path: Path
+    ) -> None:
+        runtime, alive = runtime_named(name), []
+        found = measure_nodes(runtime, put(tmp_path, MODELS[name](3)), OPTIONS, 0,
+                              lambda: alive.append(1))
+        assert len(alive) > 3 and found.call_s is not None or found.problem
+        if runtime.idle_model(1) is not None and not found.problem:
+            assert found.idle_call_s is not None and found.idle_call_s > 0
+            assert found.idle_node_s is not None and found.profiled_idle_s is not None
+        assert all(copy.size_bytes > 0 and copy.time_s > 0 for copy in found.copies)
+        refused = measure_nodes(runtime, put(tmp_path, b""), OPTIONS, 0, lambda: None)
+        assert refused.problem.startswith("not profiled: ") and not refused.nodes
+
     def test_it_is_measured_through_a_child(self, name: str, tmp_path: Path) -> None:
         good, bad = MODELS[name](3), b"\x00 no model" if name == "onnxruntime" else b""
         result = measured(tmp_path, name, [good, bad, MODELS[name](4)])
@@ -113,6 +175,8 @@ class TestRuntime:
         assert valid.memory_bytes >= valid.memory_baseline_bytes > 1e6
         assert valid.load_s is not None and valid.first_s is not None and valid.first_s > 0
         assert sum(valid.sample_blocks) > 0
+        for nodes in (valid.nodes, result.reference_nodes):
+            assert nodes is not None and bool(nodes.nodes) is not bool(nodes.problem)
         assert result.environment["runtime"][name]
 
 
@@ -143,6 +207,24 @@ class TestOnnxRuntime:
         options = dict(OPTIONS, graph_level=level)
         session = runtime_named("onnxruntime").open(put(tmp_path, onnx_model()), options, 0)
         assert session.provider == "CPUExecutionProvider"
+
+    def test_the_profile_shows_what_was_fused(self, tmp_path: Path) -> None:
+        pytest.importorskip("onnxruntime")
+        runtime = runtime_named("onnxruntime")
+        path = put(tmp_path, layers_model())
+        ops = {}
+        for level in ("all", "disable"):
+            session = runtime.open_profiled(path, dict(OPTIONS, graph_level=level), 0,
+                                            str(tmp_path))
+            session.run()
+            nodes = session.node_times()
+            ops[level] = [one.op for one in nodes]
+            assert all(one.provider == "CPUExecutionProvider" for one in nodes)
+            # Four floats in, sixteen weights, packed or not, four floats out.
+            bias = 4 * 4 if level == "all" else 0
+            assert nodes[0].moved_bytes == 4 * (4 + 16 + 4) + bias
+        assert ops["disable"] == ["MatMul", "Add", "Relu"]
+        assert len(ops["all"]) < 3
 
     def test_unknown_levels_and_inputs_that_are_no_floats_are_refused(self, tmp_path: Path) -> None:
         pytest.importorskip("onnxruntime")

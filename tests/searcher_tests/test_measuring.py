@@ -67,7 +67,8 @@ def test_from_file_to_figures(bench: Bench) -> None:
     document = bench.measure()
     assert bench.kinds == ["inspect builder", "measure device:tx2"]
     assert document["verdict"] == "valid" and document["n"] > 0
-    assert set(document) == {"values", "intervals", "n", "verdict", "warnings", "environment"}
+    assert set(document) == {"values", "intervals", "n", "verdict", "warnings", "nodes",
+                             "environment"}
     assert (bench.lab.folder / "artifacts" / bench.sha256).read_bytes() == bench.model.read_bytes()
     assert bench.said[0] == "uploading: 100 %" and "waiting for builder" in bench.said
     assert bench.said[-1] == "measured on tx2"

@@ -17,12 +17,13 @@ NAMES = sorted(name[:-len(".json")] for name in os.listdir(FOLDER))
 
 
 ADDED = {"lease": {"transfer_s": 0.0}, "heartbeat": {"phase": ""},
-         "measure_result": {"device_s": None}, "measure_payload": {"profile": None}}
+         "measure_result": {"device_s": None, "reference_nodes": None},
+         "measure_payload": {"profile": None}}
 """What the first messages of protocol 1 did not have, with what its absence means."""
 ADDED_WITHIN = {
     "plan": {"energy_s": 0.0, "idle_s": 0.0, "warmup_max_s": 0.0, "start_below_c": 0.0,
-             "cool_down_s": 0.0, "cache_flush_bytes": 0, "refuse_doubt": False},
-    "measurements": {"energy": None, "warnings": [], "session_blocks": []}}
+             "cool_down_s": 0.0, "cache_flush_bytes": 0, "refuse_doubt": False, "nodes": False},
+    "measurements": {"energy": None, "warnings": [], "session_blocks": [], "nodes": None}}
 """The same of messages within messages, by the field that holds them."""
 FIRST = {
     # The sha256 of each file as it was first released.

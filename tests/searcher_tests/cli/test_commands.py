@@ -168,7 +168,7 @@ def measured(path: Path, directory: Path, plan: Any) -> dict[str, Any]:
     assert plan.name == "quick"
     return {"values": {"latency_s": 1e-3, "latency_p99_s": None, "memory_bytes": 1_000_000},
             "intervals": {"latency_s": [0.9e-3, 1.1e-3]}, "n": 24, "verdict": "valid",
-            "warnings": ["only a test"], "environment": {}}
+            "warnings": ["only a test"], "nodes": ["nodes: 3 on CPU"], "environment": {}}
 
 
 def test_measure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,6 +177,7 @@ def test_measure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     text = run(*command).out
     assert "24 quiet blocks" in text and "insufficient" in text and "1,000,000" in text
     assert "[900 us .. 1.1 ms]" in text and "warning: only a test" in text
+    assert "  nodes: 3 on CPU" in text
     assert json.loads(run(*command, "--format", "json").out)["n"] == 24
     row = next(csv.DictReader(io.StringIO(run(*command, "--format", "csv").out)))
     assert (row["latency_s"], row["latency_p99_s"], row["verdict"]) == ("0.001", "", "valid")

@@ -181,6 +181,44 @@ def test_a_crashed_candidate_beside_a_valid_one(lab: Laboratory) -> None:
     assert verdicts == ["valid", "failed"]
 
 
+def timed(op: str, time_s: float) -> dict[str, Any]:
+    return {"problem": "", "call_s": 1e-3, "idle_call_s": 1e-5, "idle_node_s": 1e-6, "copies": [],
+            "nodes": [{"name": op.lower(), "op": op, "provider": "CPUExecutionProvider",
+                       "time_s": time_s}]}
+
+
+def test_compressed_but_not_faster_is_a_warning_with_its_reason(lab: Laboratory) -> None:
+    agent, job = measuring(lab)
+    candidate = job.payload["candidates"][0]["sha256"]
+    for sha256, macs in ((candidate, 10), (job.payload["reference"]["sha256"], 100)):
+        builds.put_upload(lab.store.db, sha256, 1, 0.0)
+        builds.put_inspection(lab.store.db, sha256, {"accepted": True, "macs": macs})
+    result = measure_result(job.payload)
+    result["measurements"] = [{**measured(candidate, ratio=1.1), "nodes": timed("Transpose", 1e-3)}]
+    result["reference_nodes"] = timed("Conv", 9e-4)
+    lab.put(agent, job, envelope(result))
+    told = ended(lab, job).result or {}
+    shown = told["measurements"][0]
+    assert shown["verdict"] == "valid"
+    (warning,) = [one for one in shown["summary"]["warnings"] if "compressed" in one]
+    assert warning.startswith("compressed but not faster: 90% fewer multiply-accumulates")
+    assert "unfused: Transpose take 100% of the nodes' time (reference 0%)" in warning
+    assert shown["summary"]["nodes"]["nodes"][0]["op"] == "Transpose"
+    assert told["reference_nodes"]["nodes"][0]["op"] == "Conv"
+    row = measurements.get(lab.store.db, shown["measurement"])
+    assert row is not None and warning in row.warnings()
+
+
+def test_nodes_of_a_faster_one_are_kept_without_a_word(lab: Laboratory) -> None:
+    agent, job = measuring(lab)
+    result = measure_result(job.payload)
+    result["measurements"][0]["nodes"] = timed("Conv", 1e-3)
+    lab.put(agent, job, envelope(result))
+    summary = (ended(lab, job).result or {})["measurements"][0]["summary"]
+    assert summary["nodes"]["call_s"] == 1e-3
+    assert not any("compressed" in one for one in summary["warnings"])
+
+
 def test_a_failed_job_says_why(lab: Laboratory) -> None:
     builder = lab.builder()
     lab.compress()
@@ -227,6 +265,10 @@ def wrong_blocks(**blocks: Any) -> Change:
     {"measurements": [{**measured("SHA"), "samples": "AAAA"}]},
     {"measurements": [{**measured("SHA"), "sample_blocks": [2] * 12}]},
     {"measurements": [{**measured("SHA"), "verdict": "splendid"}]},
+    {"measurements": [{**measured("SHA"), "nodes": {**timed("Conv", 1e-3), "call_s": -1.0}}]},
+    {"measurements": [{**measured("SHA"), "nodes": timed("Conv", -1e-3)}]},
+    {"reference_nodes": {**timed("Conv", 1e-3), "copies": [{"size_bytes": 0, "time_s": 1.0}]}},
+    {"reference_nodes": {**timed("Conv", 1e-3), "nodes": timed("Conv", 1e-3)["nodes"] * 1001}},
     {"measurements": [{**measured("SHA"), "memory_bytes": 2**70}]},
 ])
 def test_malformed_measurements_fail_their_job(lab: Laboratory, change: Change) -> None:

@@ -1,0 +1,63 @@
+"""Single nodes of a measurement as an agent tells them -> what is kept, and what they say of it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlite_utils import Database
+
+from agents import protocol
+from agents.protocol import NodesMeasured
+from searcher.devices import payloads
+from searcher.ledger import builds
+from searcher.not_faster import Costs, Ratio, Side, is_int8, not_faster
+
+MOST_NODES = 1000
+MOST_LETTERS = 200
+
+
+def kept(nodes: NodesMeasured | None, where: str) -> NodesMeasured | None:
+    """With names of bounded length. Raises ProtocolError for counts or times that are none."""
+    if nodes is None:
+        return None
+    payloads.whole_of(len(nodes.nodes), f"nodes of {where}", 0, MOST_NODES)
+    payloads.whole_of(len(nodes.copies), f"copies of {where}", 0, MOST_NODES)
+    for time in (nodes.call_s, nodes.idle_call_s, nodes.idle_node_s, nodes.profiled_idle_s,
+                 *(one.time_s for one in nodes.nodes), *(one.time_s for one in nodes.copies)):
+        payloads.number_of(time or 0.0, f"time of a node of {where}", 0.0)
+    for copy in nodes.copies:
+        payloads.whole_of(copy.size_bytes, "size_bytes", 1)
+    for one in nodes.nodes:
+        payloads.whole_of(one.node_count, "node_count", 1)
+        payloads.whole_of(one.moved_bytes or 0, "moved_bytes")
+    return nodes._replace(problem=nodes.problem[:1000], nodes=[one._replace(
+        name=one.name[:MOST_LETTERS], op=one.op[:MOST_LETTERS],
+        provider=one.provider[:MOST_LETTERS]) for one in nodes.nodes])
+
+
+def entered(db: Database, summary: dict[str, Any], sha256: str, reference_sha256: str,
+            nodes: NodesMeasured, reference: NodesMeasured | None,
+            options: Mapping[str, Any]) -> None:
+    """Nodes into a valid measurement's summary, and a warning where it is compressed but not
+    faster."""
+    summary["nodes"] = protocol.as_json(nodes)
+    if reference is None:
+        return
+    found = not_faster(
+        _side(db, sha256, nodes), _side(db, reference_sha256, reference),
+        Ratio(summary["ratio"], summary["ratio_low"], summary["ratio_high"]), asked(options))
+    if found is not None:
+        summary["warnings"] = [*summary["warnings"], found]
+
+
+def _side(db: Database, sha256: str, nodes: NodesMeasured) -> Side:
+    """What really runs shows whether it is int8: of an upload nobody knows more."""
+    return Side(Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes)), nodes)
+
+
+def asked(options: Mapping[str, Any]) -> str | None:
+    """The provider that was asked for first."""
+    providers = options.get("providers")
+    first = providers[0] if isinstance(providers, Sequence) and providers else None
+    if isinstance(first, Sequence) and not isinstance(first, str):
+        first = first[0] if first else None
+    return None if first is None else str(first)

@@ -1,0 +1,67 @@
+"""Explaining two real files with the times that a test makes up."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searcher.explaining import explained
+from searcher.not_faster import Ratio
+from tests.searcher_tests.test_not_faster import layers
+
+
+def result(op: str = "Sin") -> dict[str, Any]:
+    def timed(name: str) -> dict[str, Any]:
+        return {"problem": "", "nodes": [
+            {"name": "n", "op": name, "provider": "CPUExecutionProvider", "time_s": 1e-3}]}
+
+    return {"measurements": [{"summary": {"nodes": timed(op)}}], "reference_nodes": timed("MatMul")}
+
+
+class Files:
+    def __init__(self, folder: Path) -> None:
+        self.thin, self.wide, self.int8 = (folder / f"{name}.onnx" for name in ("t", "w", "i"))
+        self.thin.write_bytes(layers(8, 1).SerializeToString())
+        self.wide.write_bytes(layers(16, 1).SerializeToString())
+        self.int8.write_bytes(layers(16, 1, int8=True).SerializeToString())
+        self.asked = 0
+
+    def why(self, model: Path, other: Path, low: float = 1.0,
+            told: Mapping[str, Any] | None = None) -> list[str]:
+        def timed() -> Mapping[str, Any] | None:
+            self.asked += 1
+            return told
+
+        return explained(model, other, Ratio(1.0, low, 1.1), timed)
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    return Files(tmp_path)
+
+
+def test_a_thinner_file_that_is_as_slow(files: Files) -> None:
+    (found,) = files.why(files.thin, files.wide, told=result())
+    assert found.startswith("compressed but not faster: 75% fewer multiply-accumulates")
+    assert found.endswith("the longest nodes are Sin n 100%")
+
+
+def test_a_file_with_integers_that_is_as_slow(files: Files) -> None:
+    (found,) = files.why(files.int8, files.wide, told=result("DequantizeLinear"))
+    assert "int8 against the reference" in found and "unfused: DequantizeLinear" in found
+
+
+def test_nothing_is_timed_where_there_is_nothing_to_explain(files: Files) -> None:
+    assert files.why(files.wide, files.thin, told=result()) == []
+    assert files.why(files.wide, files.wide, told=result()) == []
+    assert files.why(files.thin, files.wide, low=0.9, told=result()) == []
+    assert files.why(files.thin.with_name("absent.onnx"), files.wide, told=result()) == []
+    assert files.asked == 0
+
+
+@pytest.mark.parametrize("told", [
+    None, {}, {"measurements": [{"summary": None}], "reference_nodes": None}])
+def test_a_job_that_told_nothing(files: Files, told: Mapping[str, Any] | None) -> None:
+    (found,) = files.why(files.thin, files.wide, told=told)
+    assert found.endswith("; why is not known, no node was told")
