@@ -14,13 +14,12 @@ from agents.artifacts import ArtifactCache, ArtifactError
 from agents.children import StartChild
 from agents.files import NO_SPACE
 from agents.heartbeat import Heart
-from agents.jobs import KINDS, measure_in_environment
+from agents.jobs import KINDS
 from agents.link import TIMEOUT_S, Backoff, Link, LinkError
 from agents.protocol import (
     ArtifactRef,
     Failure,
     Lease,
-    MeasurePayload,
     ProtocolError,
     ResultEnvelope,
     decode,
@@ -98,15 +97,16 @@ class Work:
             return _failed("defect", "{}: {}".format(type(error).__name__, error))
 
     def _result(self) -> Dict[str, Any]:
-        if self._lease.kind not in KINDS:
-            return self._refuse("kind", self._lease.kind, KINDS)
-        payload = decode(MeasurePayload, self._lease.payload)
+        kind = KINDS.get(self._lease.kind)
+        if kind is None:
+            return self._refuse("kind", self._lease.kind, list(KINDS))
+        payload: Any = decode(kind.payload, self._lease.payload)
         if payload.runtime not in self._place.runtimes:
             return self._refuse("runtime", payload.runtime, self._place.runtimes)
-        paths = self._fetched([payload.reference, *payload.candidates])
+        paths = self._fetched(kind.files(payload))
         self._heart.phase = "device"
         self._progress(0.0)
-        return measure_in_environment(
+        return kind.run(
             payload, paths, self._place.start_child, self._stop, self._progress,
             self._place.tree, self._place.clock, self._place.wait)
 

@@ -7,7 +7,7 @@ C order, as float32 (anew from the seed for each input).
 
 import random
 import time
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 
 class RuntimeUnavailable(Exception):
@@ -23,6 +23,8 @@ class Session:
 
     provider = ""
     """What really runs it, in the runtime's own words."""
+    batch: Optional[int] = None
+    """Samples that one call takes; None: any number."""
 
     def run(self) -> object:
         """One call: nothing but the call is inside, since this is what is timed."""
@@ -30,6 +32,11 @@ class Session:
 
     def first_output(self) -> List[float]:
         """One call; its first output flattened in C order, at most ``OUTPUT_LIMIT`` values."""
+        raise NotImplementedError
+
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        """The first output for other inputs, and its shape. Both are float32, little-endian, in C
+        order, the samples first. Raises ModelRefused."""
         raise NotImplementedError
 
 

@@ -7,6 +7,8 @@
      "conditions": {...}, "unsteady": [i, ...], "repeats": {i: n}}
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
     {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
+    {"event": "share", "done": 0 to 1}
+    {"event": "inferred", "shape": [n, ...], "outputs": "..."}                     (inferring.py)
     {"event": "broken", "reason": "..."}                                           the child ends
     {"event": "end"}
 
@@ -28,7 +30,7 @@ from agents.meters.memory import MemoryMeter
 from agents.pairing import Rounds, measure_rounds
 from agents.phases import run_phases
 from agents.position import OPENING, RUNNING, Position
-from agents.protocol import MeasurePlan, as_json, decode, pack_samples
+from agents.protocol import MeasurePlan, as_json, decode, pack_bytes, pack_samples
 from agents.runtimes import runtime_named
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
@@ -44,13 +46,14 @@ MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory, energy or versions; ``indexes`` names the
-    files as the parent counts them, the reference (0) first."""
+    """What the parent asks: ``mode`` is pairs, memory, energy, infer or versions; ``indexes`` names
+    the files as the parent counts them, the reference (0) first. ``inputs`` is a data set."""
 
     def __init__(self, content: Dict[str, Any]) -> None:
         self.mode = str(content["mode"])
         self.indexes: List[int] = list(content.get("indexes", []))
         self.paths: List[str] = list(content.get("paths", []))
+        self.inputs = str(content.get("inputs", ""))
         self.options: Dict[str, Any] = dict(content.get("options", {}))
         self.input_seed = int(content.get("input_seed", 0))
         self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
@@ -102,6 +105,8 @@ class _Child:
             self._memory()
         elif self._request.mode == "energy":
             self._energy()
+        elif self._request.mode == "infer":
+            self._infer()
         self._emit({"event": "end"})
 
     def _pairs(self) -> None:
@@ -151,6 +156,27 @@ class _Child:
                 lambda: PERF_COUNTER_NS() / NS, time.sleep,
                 lambda: self._position.write(index, RUNNING))
             self._emit(dict(phases._asdict(), event="energy", index=index))
+
+    def _infer(self) -> None:
+        """The file's outputs for a whole data set."""
+        from agents.inferring import infer_all
+
+        index = self._request.indexes[0]
+        session = self._first_opening(0, index)
+        if session is None:
+            return
+
+        def began(done: int, of: int) -> None:
+            self._position.write(index, RUNNING)
+            self._emit({"event": "share", "done": done / of})
+
+        try:
+            found = infer_all(session, self._request.inputs, began)
+        except ModelRefused as error:
+            self._emit({"event": "refused", "index": index, "reason": "refused: {}".format(error)})
+            return
+        self._emit({"event": "inferred", "index": index, "shape": found.shape,
+                    "outputs": pack_bytes(found.content)})
 
     def _first_opening(self, place: int, index: int) -> Optional[Session]:
         """Opens and calls once, and tells how that went; None when the file was refused."""

@@ -21,8 +21,9 @@ import json
 import os
 import random
 import signal
+import struct
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Sequence, Tuple
 
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import ModelRefused, Runtime, Session, option
@@ -71,6 +72,12 @@ class FakeSession(Session):
     def first_output(self) -> List[float]:
         self.run()
         return [float(value) for value in self._model.get("outputs", [])][:OUTPUT_LIMIT]
+
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        self.run()
+        constant = [float(value) for value in self._model.get("outputs", [])]
+        return struct.pack("<{}f".format(len(constant)), *constant) * shape[0], [
+            shape[0], len(constant)]
 
 
 class FakeRuntime(Runtime):

@@ -1,7 +1,7 @@
 """ONNX Runtime, 1.4 or newer. Its import, and numpy's, happen inside functions only."""
 
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict, List, Sequence, Tuple
 
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
@@ -25,6 +25,8 @@ class OrtSession(Session):
         self._names = [session.get_outputs()[0].name]
         self._feed = feed
         self.provider = str(session.get_providers()[0])
+        first = session.get_inputs()[0].shape[:1]
+        self.batch = first[0] if first and isinstance(first[0], int) and first[0] > 0 else None
 
     def run(self) -> object:
         return self._run(self._names, self._feed)
@@ -32,6 +34,20 @@ class OrtSession(Session):
     def first_output(self) -> List[float]:
         values = self._run(self._names, self._feed)[0]
         return [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT]]
+
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        import numpy
+
+        if len(self._feed) != 1:
+            raise ModelRefused("It has {} inputs; a data set is for one.".format(len(self._feed)))
+        (name, bound), = self._feed.items()
+        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(bound.dtype)
+        try:
+            found = self._run(self._names, {name: feed})[0]
+        except Exception as error:
+            # As in open: its exception types are not exported.
+            raise ModelRefused(_one_line(error)) from error
+        return numpy.ascontiguousarray(found, dtype="<f4").tobytes(), list(found.shape)
 
 
 class OrtRuntime(Runtime):

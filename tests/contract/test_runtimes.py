@@ -1,6 +1,7 @@
 """What every runtime keeps, the fake included: in this process, and through a measuring child."""
 
 import hashlib
+import io
 import json
 import math
 import random
@@ -12,9 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents import protocol
 from agents.children import CHILD_NAMES, ProcessChild
-from agents.protocol import OUTPUT_LIMIT, MeasureResult
-from agents.runner import measure
+from agents.infer import infer
+from agents.protocol import OUTPUT_LIMIT, ArtifactRef, InferPayload, InferResult, MeasureResult
+from agents.runner import MeasurementFailed, measure
 from agents.runtimes import RUNTIMES, runtime_named
 from agents.runtimes.base import ModelRefused, RuntimeUnavailable, input_values
 
@@ -91,6 +94,35 @@ class TestRuntime:
         assert all(isinstance(value, float) and math.isfinite(value) for value in first)
         assert runtime.open(path, OPTIONS, 7).first_output() == first
 
+    def test_outputs_for_given_inputs(self, name: str, tmp_path: Path) -> None:
+        """For the bound input those of a timed call; for several samples one row each."""
+        session = runtime_named(name).open(put(tmp_path, MODELS[name](3)), OPTIONS, 5)
+        bound = np.array(input_values(3, 5), "<f4")
+        content, shape = session.outputs(bound.tobytes(), [1, 3])
+        assert shape == [1, 3]
+        assert np.frombuffer(content, "<f4").tolist() == session.first_output()
+        count = session.batch or 4
+        content, shape = session.outputs(np.tile(bound, count).tobytes(), [count, 3])
+        assert shape == [count, 3]
+        rows = np.frombuffer(content, "<f4").reshape(shape)
+        assert np.array_equal(rows, np.tile(rows[:1], (count, 1)))
+
+    def test_a_data_set_is_answered_through_a_child(self, name: str, tmp_path: Path) -> None:
+        result, inputs = answered(tmp_path, name, MODELS[name](3), samples=7)
+        assert result.shape == [7, 3] and result.environment["runtime"][name]
+        content = protocol.unpack_bytes(result.outputs, protocol.INFERRED_BYTES)
+        session = runtime_named(name).open(put(tmp_path, MODELS[name](3)), OPTIONS, 0)
+        assert result.provider == session.provider
+        size = session.batch or 7
+        expected = b"".join(
+            session.outputs(inputs[i:i + size].tobytes(), [size, 3])[0] for i in range(0, 7, size))
+        assert content == expected
+
+    def test_a_model_that_is_none_has_a_reason(self, name: str, tmp_path: Path) -> None:
+        with pytest.raises(MeasurementFailed) as caught:
+            answered(tmp_path, name, b"", samples=2)
+        assert caught.value.reason == "unloadable" and str(caught.value)
+
     def test_a_file_that_cannot_be_loaded_is_refused(self, name: str, tmp_path: Path) -> None:
         with pytest.raises(ModelRefused) as caught:
             runtime_named(name).open(put(tmp_path, b""), OPTIONS, 0)
@@ -116,6 +148,16 @@ class TestRuntime:
         assert result.environment["runtime"][name]
 
 
+def answered(folder: Path, name: str, model: bytes, samples: int) -> tuple[InferResult, np.ndarray]:
+    inputs = np.random.default_rng(0).random((samples, 3), dtype="<f4")
+    file = io.BytesIO()
+    np.save(file, inputs)
+    paths = {Path(path).name: path for path in (put(folder, model), put(folder, file.getvalue()))}
+    refs = [ArtifactRef(sha256, 1) for sha256 in paths]
+    asked = InferPayload(refs[0], refs[1], name, OPTIONS)
+    return infer(asked, paths, ProcessChild, time.monotonic), inputs
+
+
 def measured(folder: Path, name: str, contents: list[bytes]) -> MeasureResult:
     refs = [{"sha256": hashlib.sha256(one).hexdigest(), "size_bytes": len(one)} for one in contents]
     paths = {Path(path).name: path for path in (put(folder, one) for one in contents)}
@@ -126,6 +168,16 @@ def measured(folder: Path, name: str, contents: list[bytes]) -> MeasureResult:
 
 class TestOnnxRuntime:
     """The input rule, which the searcher's evaluation shares."""
+
+    def test_a_fixed_batch_is_filled_up(self, tmp_path: Path) -> None:
+        onnx = pytest.importorskip("onnx")
+        model = onnx.load_model_from_string(onnx_model(3))
+        for value in (*model.graph.input, *model.graph.output):
+            value.type.tensor_type.shape.dim[0].dim_value = 4
+        result, inputs = answered(tmp_path, "onnxruntime", model.SerializeToString(), samples=6)
+        content = protocol.unpack_bytes(result.outputs, 1000)
+        assert result.shape == [6, 3]
+        assert np.array_equal(np.frombuffer(content, "<f4").reshape(6, 3), inputs * 2)
 
     @pytest.mark.parametrize("batch", [1, 4])
     def test_the_input_is_seeded_in_c_order_as_float32(self, tmp_path: Path, batch: int) -> None:
