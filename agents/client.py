@@ -229,7 +229,8 @@ class Agent:
         heart = Heart(self._new_link(), lease)
         place = Workplace(ArtifactCache(os.path.join(self._settings.spool, "artifacts")),
                           self._start_child, self._settings.runtimes, self._tree,
-                          self.abandon, self._wait_in_job, self._clock)
+                          self.abandon, self._wait_in_job, self._clock,
+                          os.path.join(self._settings.spool, "engines"))
         work = Work(place, self._link, lease, heart)
         heart.start()
         try:

@@ -7,12 +7,14 @@ from agents import verdict
 from agents.children import StartChild
 from agents.environment import environment_of, identity, state, throttled
 from agents.infer import infer
+from agents.prepare import prepare
 from agents.protocol import (
     ArtifactRef,
     InferPayload,
     Measured,
     MeasurePayload,
     MeasureResult,
+    PreparePayload,
     as_json,
 )
 from agents.runner import measure
@@ -79,6 +81,27 @@ def infer_in_environment(
     return content
 
 
+def prepare_in_environment(
+    payload: PreparePayload,
+    paths: Mapping[str, str],
+    start_child: StartChild,
+    cancelled: Callable[[], bool],
+    progress: Callable[[float], None],
+    tree: Tree,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+) -> Dict[str, Any]:
+    """What was prepared, with the device's state before and after, as JSON. Raises what
+    ``prepare.prepare`` raises."""
+    before = state(tree)
+    result = prepare(payload, paths, start_child, clock, cancelled)
+    environment = environment_of(
+        identity(tree), result.environment["runtime"], before, state(tree))
+    environment["options"] = payload.options
+    content: Dict[str, Any] = as_json(result._replace(environment=environment))
+    return content
+
+
 class Kind(NamedTuple):
     """A job kind: the message that its payload is, the files that it needs, and what does it."""
 
@@ -91,5 +114,6 @@ KINDS: Dict[str, Kind] = {
     "measure": Kind(MeasurePayload, lambda asked: [asked.reference, *asked.candidates],
                     measure_in_environment),
     "infer": Kind(InferPayload, lambda asked: [asked.model, asked.inputs], infer_in_environment),
+    "prepare": Kind(PreparePayload, lambda asked: [asked.model], prepare_in_environment),
 }
 """As ``protocol.DEVICE_KINDS`` names them."""

@@ -14,7 +14,8 @@ A field with a default may be absent. Unknown fields are ignored, so that versio
 field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
 without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``, the plan from
 ``energy_s`` on, ``Measured.energy``, ``warnings`` and ``session_blocks``,
-``MeasureResult.device_s``, ``LeaseRequest.kinds`` with the job kind ``infer``.
+``MeasureResult.device_s``, ``LeaseRequest.kinds`` with the job kinds ``infer`` and
+``prepare``.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional
@@ -50,7 +51,7 @@ OUTPUT_LIMIT = 1024
 """A measurement carries at most so many values of the first output."""
 INFERRED_BYTES = 16 << 20
 """A data set has at most so many bytes of outputs, unpacked."""
-DEVICE_KINDS = ("measure", "infer")
+DEVICE_KINDS = ("measure", "infer", "prepare")
 """The kinds of jobs for devices."""
 
 
@@ -310,6 +311,25 @@ class InferResult(NamedTuple):
     provider: str
     environment: Dict[str, Any]
     device_s: Optional[float] = None
+
+
+class PreparePayload(NamedTuple):
+    """What a job of kind ``prepare`` asks for: what the runtime needs of ``model`` before it can
+    run it with these ``options`` (a TensorRT engine), kept on the device."""
+
+    model: ArtifactRef
+    runtime: str
+    options: Dict[str, Any]
+    attempt: int = 1
+
+
+class PrepareResult(NamedTuple):
+    """``prepare_s`` is how long it took; 0 with ``reused``, when it was there already."""
+
+    prepare_s: float
+    reused: bool
+    kept_bytes: int
+    environment: Dict[str, Any]
 
 
 CHOICES.update({

@@ -11,7 +11,7 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from agents.artifacts import ArtifactCache, ArtifactError
-from agents.children import StartChild
+from agents.children import Child, StartChild
 from agents.files import NO_SPACE
 from agents.heartbeat import Heart
 from agents.jobs import KINDS
@@ -33,7 +33,7 @@ SHORTEST_TIMEOUT_S = 0.05
 
 class Workplace(NamedTuple):
     """What an agent lends to each of its jobs; ``abandon`` ends the job at hand, ``wait`` takes
-    seconds between two tries."""
+    seconds between two tries, ``prepared`` is the folder for what runtimes prepare."""
 
     cache: ArtifactCache
     start_child: StartChild
@@ -42,6 +42,7 @@ class Workplace(NamedTuple):
     abandon: threading.Event
     wait: Callable[[float], object]
     clock: Callable[[], float] = time.monotonic
+    prepared: Optional[str] = None
 
 
 class Transfer:
@@ -107,8 +108,11 @@ class Work:
         self._heart.phase = "device"
         self._progress(0.0)
         return kind.run(
-            payload, paths, self._place.start_child, self._stop, self._progress,
+            payload, paths, self._start_child, self._stop, self._progress,
             self._place.tree, self._place.clock, self._place.wait)
+
+    def _start_child(self, runtime: str, request: Dict[str, Any]) -> Child:
+        return self._place.start_child(runtime, dict(request, folder=self._place.prepared))
 
     def _refuse(self, what: str, value: str, known: Sequence[str]) -> Dict[str, Any]:
         raise MeasurementFailed(what, "This agent has no {} {!r}; it has {}.".format(

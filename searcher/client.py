@@ -24,7 +24,7 @@ ADDRESS = "coordinator.json"
 """Where a coordinator tells its own host how to reach it: url, token, pid, fingerprint (of its
 certificate), advertised (its address for devices), daemon (whether campaigns may be submitted)."""
 
-Kind = Literal["compress", "train", "evaluate", "inspect", "measure", "infer"]
+Kind = Literal["compress", "train", "evaluate", "inspect", "measure", "infer", "prepare"]
 DeviceState = Literal["active", "draining", "quarantined", "removed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 

@@ -115,7 +115,7 @@ def validated(
 
 
 def _rows(requests: Requests, trials: Iterable[Trial], together: Together) -> list[Trial]:
-    """Whatever may be on the front: a loss of accuracy there makes room for others."""
+    """The front and what is close to it: a loss of accuracy there makes room for others."""
     rows = [{**t, **revised(t, together)} for t in trials
             if not together or str(t["id"]) in together]
     points = [point for point in map(told_point, rows) if point is not None and point.feasible]

@@ -7,7 +7,7 @@ C order, as float32 (anew from the seed for each input).
 
 import random
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 
 class RuntimeUnavailable(Exception):
@@ -16,6 +16,14 @@ class RuntimeUnavailable(Exception):
 
 class ModelRefused(Exception):
     """The runtime cannot load or run this file; the text is the runtime's own."""
+
+
+class Prepared(NamedTuple):
+    """How long it took (0 when it was ``reused``), and the bytes that are kept."""
+
+    prepare_s: float
+    reused: bool
+    kept_bytes: int
 
 
 class Session:
@@ -41,7 +49,18 @@ class Session:
 
 
 class Runtime:
-    """Opens models. ``options`` are the trial's: threads, graph_level, batch."""
+    """Opens models. ``options`` are the trial's: threads, graph_level, batch, precision."""
+
+    folder: Optional[str] = None
+    """Where it may keep what it has prepared; set before it is used."""
+    in_process = True
+    """Whether models run in this very process, whose memory and time are then theirs."""
+    prepares = False
+    """Whether ``open`` needs what ``prepare`` has made."""
+
+    def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
+        """Raises ModelRefused, and so does a runtime that opens files as they are."""
+        raise ModelRefused("This runtime opens files as they are: there is nothing to prepare.")
 
     def versions(self) -> Dict[str, Any]:
         """Name and version of the library and what it offers. Raises RuntimeUnavailable."""

@@ -8,6 +8,7 @@
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
     {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
     {"event": "share", "done": 0 to 1}
+    {"event": "prepared", "prepare_s", "reused", "kept_bytes"}
     {"event": "inferred", "shape": [n, ...], "outputs": "..."}                     (inferring.py)
     {"event": "broken", "reason": "..."}                                           the child ends
     {"event": "end"}
@@ -46,14 +47,16 @@ MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory, energy, infer or versions; ``indexes`` names
-    the files as the parent counts them, the reference (0) first. ``inputs`` is a data set."""
+    """What the parent asks: ``mode`` is pairs, memory, energy, infer, prepare or versions;
+    ``indexes`` names the files as the parent counts them, the reference (0) first. ``inputs`` is a
+    data set, ``folder`` is where the runtime may keep things."""
 
     def __init__(self, content: Dict[str, Any]) -> None:
         self.mode = str(content["mode"])
         self.indexes: List[int] = list(content.get("indexes", []))
         self.paths: List[str] = list(content.get("paths", []))
         self.inputs = str(content.get("inputs", ""))
+        self.folder: Optional[str] = content.get("folder")
         self.options: Dict[str, Any] = dict(content.get("options", {}))
         self.input_seed = int(content.get("input_seed", 0))
         self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
@@ -96,6 +99,7 @@ class _Child:
         self._first: List[Run] = []
         self._opening_s = 0.0
         self._backwards = False
+        runtime.folder = request.folder
 
     def serve(self) -> None:
         self._emit({"event": "ready", "versions": self._runtime.versions()})
@@ -107,6 +111,8 @@ class _Child:
             self._energy()
         elif self._request.mode == "infer":
             self._infer()
+        elif self._request.mode == "prepare":
+            self._prepare()
         self._emit({"event": "end"})
 
     def _pairs(self) -> None:
@@ -130,7 +136,7 @@ class _Child:
     def _memory(self) -> None:
         """The file alone in a fresh process: what it needs at its peak, the library included."""
         meter = MemoryMeter()
-        if meter.problem() is not None:
+        if meter.problem() is not None or not self._runtime.in_process:
             return
         baseline = {one.name: one.value for one in meter.read()}
         index = self._request.indexes[0]
@@ -149,13 +155,23 @@ class _Child:
         if self._request.plan is None:
             raise ValueError("a request for energy has no plan")
         index = self._request.indexes[0]
-        session = self._first_opening(0, index)
+        session = self._first_opening(0, index) if self._runtime.in_process else None
         if session is not None:
             phases = run_phases(
                 session.run, self._request.plan.energy_s, self._request.plan.idle_s,
                 lambda: PERF_COUNTER_NS() / NS, time.sleep,
                 lambda: self._position.write(index, RUNNING))
             self._emit(dict(phases._asdict(), event="energy", index=index))
+
+    def _prepare(self) -> None:
+        index = self._request.indexes[0]
+        self._position.write(index, OPENING)
+        try:
+            done = self._runtime.prepare(self._request.paths[0], self._request.options)
+        except ModelRefused as error:
+            self._emit({"event": "refused", "index": index, "reason": "refused: {}".format(error)})
+            return
+        self._emit(dict(done._asdict(), event="prepared", index=index))
 
     def _infer(self) -> None:
         """The file's outputs for a whole data set."""

@@ -1,5 +1,5 @@
-"""The result of an ``infer`` job: the outputs become a file by digest, from which a builder, who
-has the targets, computes the accuracy."""
+"""What devices do beside measuring: the result of ``infer`` becomes a file by digest, from which a
+builder, who has the targets, computes the accuracy; that of ``prepare`` is what it took."""
 
 import io
 import math
@@ -23,16 +23,26 @@ def store(db: Database, job: JobRow, document: Mapping[str, Any], artifacts: Pat
           now_s: float) -> dict[str, Any]:
     """Place the outputs as a .npy file; what the search gets to know. Raises ProtocolError."""
     result = protocol.decode(protocol.InferResult, dict(document))
+    provider = payloads.text_of(result.provider, "provider", 200)
     content = _npy(result)
     path = place_artifact(artifacts, content)
     builds.see_artifact(db, path.name, len(content), now_s)
-    provider = payloads.text_of(result.provider, "provider", 200)
     return {
         "outputs": {"sha256": path.name, "size_bytes": len(content)}, "shape": result.shape,
         "file_bytes": len(content), "provider": provider, "device_s": result.device_s,
         "environment": {"key": result.environment.get("key")},
-        "place": _place(payloads.device_of(job.pool), job.payload["runtime"], provider),
+        "place": _place(job, provider),
     }
+
+
+def prepared(job: JobRow, document: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a ``prepare`` job; what it made stays on the device. Raises ProtocolError."""
+    result = protocol.decode(protocol.PrepareResult, dict(document))
+    return {"prepare_s": payloads.number_of(result.prepare_s, "prepare_s", 0.0),
+            "reused": result.reused,
+            "kept_bytes": payloads.whole_of(result.kept_bytes, "kept_bytes"),
+            "environment": {"key": result.environment.get("key"),
+                            "runtime": result.environment.get("runtime")}}
 
 
 def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
@@ -46,9 +56,11 @@ def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
     return str(result["place"])
 
 
-def _place(device: str, runtime: str, provider: str) -> str:
+def _place(job: JobRow, provider: str) -> str:
     """What decides the numerics; it stands in reports."""
-    return f"{device}/{runtime}/{provider}"
+    parts = [payloads.device_of(job.pool), job.payload["runtime"], provider]
+    precision = job.payload["options"].get("precision")
+    return "/".join([*parts, str(precision)[:40]] if precision is not None else parts)
 
 
 def _npy(result: protocol.InferResult) -> bytes:

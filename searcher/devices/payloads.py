@@ -20,9 +20,11 @@ MOST_CANDIDATES = 64
 BUILD_DEADLINE_S = 86_400.0
 INSPECT_DEADLINE_S = 600.0
 INFER_DEADLINE_S = 3600.0
+PREPARE_DEADLINE_S = 7200.0
 
 
-_DEADLINES_S = {"inspect": INSPECT_DEADLINE_S, "infer": INFER_DEADLINE_S}
+_DEADLINES_S = {"inspect": INSPECT_DEADLINE_S, "infer": INFER_DEADLINE_S,
+                "prepare": PREPARE_DEADLINE_S}
 
 
 def key_of(kind: str, pool: str, payload: Mapping[str, Any]) -> str:
@@ -47,6 +49,8 @@ def check(kind: str, pool: str, payload: Mapping[str, Any]) -> None:
         measure_request(payload)
     elif kind == "infer":
         infer_request(payload)
+    elif kind == "prepare":
+        prepare_request(payload)
     elif kind == "evaluate":
         EvaluateRequest.of(payload)
     elif kind == "inspect":
@@ -181,12 +185,27 @@ def infer_request(payload: Mapping[str, Any]) -> protocol.InferPayload:
         request = protocol.decode(protocol.InferPayload, dict(payload))
     except protocol.ProtocolError as error:
         raise ProtocolError(str(error)) from error
-    for file in (request.model, request.inputs):
+    _check_files(request, request.model, request.inputs)
+    return request
+
+
+def prepare_request(payload: Mapping[str, Any]) -> protocol.PreparePayload:
+    """The payload of ``prepare`` as the agent will read it. Raises ProtocolError (400)."""
+    try:
+        request = protocol.decode(protocol.PreparePayload, dict(payload))
+    except protocol.ProtocolError as error:
+        raise ProtocolError(str(error)) from error
+    _check_files(request, request.model)
+    return request
+
+
+def _check_files(request: protocol.InferPayload | protocol.PreparePayload,
+                 *files: protocol.ArtifactRef) -> None:
+    for file in files:
         sha256_of(file.sha256, "sha256")
         whole_of(file.size_bytes, "size_bytes", 1)
     text_of(request.runtime, "runtime", 40)
     whole_of(request.attempt, "attempt")
-    return request
 
 
 def stored_measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
@@ -212,6 +231,8 @@ def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
     if kind == "infer":
         asked = infer_request(payload)
         return asked.model.sha256, asked.inputs.sha256
+    if kind == "prepare":
+        return (prepare_request(payload).model.sha256,)
     if kind == "inspect":
         return (sha256_of(payload.get("sha256"), "sha256"),)
     if kind == "measure":

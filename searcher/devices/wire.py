@@ -93,6 +93,8 @@ def _stored(db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: f
             db, measured.draft(db, job, envelope.result, now_s)))
     if job.kind == "infer":
         return Outcome("done", inferred.store(db, job, envelope.result, artifacts, now_s))
+    if job.kind == "prepare":
+        return Outcome("done", inferred.prepared(job, envelope.result))
     if job.kind == "evaluate":
         return Outcome("done", _store_evaluation_job(db, job, envelope.result, artifacts, now_s))
     if job.kind == "inspect":

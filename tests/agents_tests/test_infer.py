@@ -1,4 +1,4 @@
-"""A data set through a child: the file that holds it, what may be wrong with it, and with a child."""
+"""A data set through a child: the file that holds it, and what may be wrong with either."""
 
 import os
 import struct
@@ -58,7 +58,8 @@ def test_samples_come_in_batches_and_the_last_is_short(tmp_path, version):
 
 
 @pytest.mark.parametrize("content, what", [
-    (b"", "no .npy"), (b"PK\x03\x04" * 30, "no .npy"), (npy()[:9], "header"), (npy()[:20], "header"),
+    (b"", "no .npy"), (b"PK\x03\x04" * 30, "no .npy"), (npy()[:9], "header"),
+    (npy()[:20], "header"),
     (npy(kind="<f8"), "float32.*'<f8'"), (npy(kind="|O"), "float32"),
     (npy(turned=True), "Fortran"), (npy((6,)), "shape"), (npy((0, 2)), "shape"),
     (npy((3, 2), [1.0]), "must have"), (npy() + b"x", "must have"),

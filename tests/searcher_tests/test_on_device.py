@@ -56,7 +56,7 @@ def test_the_front_has_the_devices_accuracies_and_the_trials_keep_the_hosts() ->
 
 
 def test_what_the_device_makes_worse_than_allowed_is_not_on_the_front() -> None:
-    client, rows = ran({"a": Fate(0.5, 500, 0.985, there=0.7), "b": Fate(0.8, 800, 0.98)})
+    client, rows = ran({"a": Fate(0.5, 500, 0.985, there=0.7), "b": Fate(0.8, 800, 0.99)})
     together = document(client)["together"]
     assert together[str(rows["a"]["id"])]["constraints"]["accuracy_drop"] > 0
     tested = {p["model"]["sha256"] for p in client.of_kind("infer")

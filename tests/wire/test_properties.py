@@ -16,7 +16,7 @@ MESSAGES = [
     protocol.Enrol, protocol.Enrolled, protocol.LeaseRequest, protocol.Lease, protocol.Heartbeat,
     protocol.HeartbeatAnswer, protocol.ResultEnvelope, protocol.Failure, protocol.ResultAnswer,
     protocol.ErrorAnswer, protocol.MeasurePayload, protocol.MeasureResult,
-    protocol.InferPayload, protocol.InferResult,
+    protocol.InferPayload, protocol.InferResult, protocol.PreparePayload, protocol.PrepareResult,
 ]
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
