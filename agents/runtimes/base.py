@@ -5,6 +5,7 @@ symbolic dimensions become ``batch`` and the values are ``random.Random(input_se
 C order, as float32 (anew from the seed for each input).
 """
 
+import base64
 import random
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
@@ -70,6 +71,11 @@ class Runtime:
         """A warm-up is the caller's. Raises ModelRefused."""
         raise NotImplementedError
 
+    def prove(self, provider: str) -> None:
+        """One real inference by ``provider`` and no other, which alone proves it: libraries list
+        what they were built with. Raises ModelRefused."""
+        raise NotImplementedError
+
     def clock_ns(self) -> int:
         """Monotonic nanoseconds in which this runtime's calls take their time."""
         return int(PERF_COUNTER_NS())
@@ -96,3 +102,9 @@ def option(options: Dict[str, Any], name: str, default: int) -> int:
         raise ModelRefused("The option {!r} must be a positive integer, got {!r}.".format(
             name, value))
     return value
+
+
+PROOF = base64.b64decode(
+    "CAYSADpMCg4KAXgKAWsSAXkiA011bBIBZyoNCAEQASIEAAAAQEIBa1oTCgF4Eg4KDAgBEggKAggBCgIIBGITCgF5Eg4K"
+    "DAgBEggKAggBCgIIBEIECgAQCw==")
+"""An ONNX file: y = 2 x, float32 of shape (1, 4); opset 11, IR 6."""

@@ -47,9 +47,9 @@ MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory, energy, infer, prepare or versions;
+    """What the parent asks: ``mode`` is pairs, memory, energy, infer, prepare, prove or versions;
     ``indexes`` names the files as the parent counts them, the reference (0) first. ``inputs`` is a
-    data set, ``folder`` is where the runtime may keep things."""
+    data set, ``folder`` is where the runtime may keep things, ``provider`` is to be proved."""
 
     def __init__(self, content: Dict[str, Any]) -> None:
         self.mode = str(content["mode"])
@@ -57,6 +57,7 @@ class Request:
         self.paths: List[str] = list(content.get("paths", []))
         self.inputs = str(content.get("inputs", ""))
         self.folder: Optional[str] = content.get("folder")
+        self.provider = str(content.get("provider", ""))
         self.options: Dict[str, Any] = dict(content.get("options", {}))
         self.input_seed = int(content.get("input_seed", 0))
         self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
@@ -113,6 +114,8 @@ class _Child:
             self._infer()
         elif self._request.mode == "prepare":
             self._prepare()
+        elif self._request.mode == "prove":
+            self._prove()
         self._emit({"event": "end"})
 
     def _pairs(self) -> None:
@@ -162,6 +165,13 @@ class _Child:
                 lambda: PERF_COUNTER_NS() / NS, time.sleep,
                 lambda: self._position.write(index, RUNNING))
             self._emit(dict(phases._asdict(), event="energy", index=index))
+
+    def _prove(self) -> None:
+        self._position.write(0, OPENING)
+        try:
+            self._runtime.prove(self._request.provider)
+        except ModelRefused as error:
+            self._emit({"event": "refused", "index": 0, "reason": "refused: {}".format(error)})
 
     def _prepare(self) -> None:
         index = self._request.indexes[0]

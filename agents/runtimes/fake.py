@@ -96,6 +96,10 @@ class FakeRuntime(Runtime):
         self._machine.now_ns += int(float(model.get("load_s", 0.002)) * 1e9)
         return FakeSession(self._machine, model, batch, input_seed)
 
+    def prove(self, provider: str) -> None:
+        if provider != "FakeExecutionProvider":
+            raise ModelRefused("There is no {} here.".format(provider))
+
     def clock_ns(self) -> int:
         return self._machine.now_ns
 

@@ -6,6 +6,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
+    PROOF,
     ModelRefused,
     Runtime,
     RuntimeUnavailable,
@@ -17,6 +18,7 @@ from agents.runtimes.base import (
 LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "disable": "ORT_DISABLE_ALL"}
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 SILENT_BELOW_ERROR = 3
+CPU = "CPUExecutionProvider"
 
 
 class OrtSession(Session):
@@ -72,6 +74,22 @@ class OrtRuntime(Runtime):
         except Exception as error:
             # onnxruntime's own exception types are not exported in all its versions.
             raise ModelRefused(_one_line(error)) from error
+
+
+    def prove(self, provider: str) -> None:
+        module = _onnxruntime()
+        settings = _settings(module, {})
+        if provider != CPU and hasattr(settings, "add_session_config_entry"):
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = module.InferenceSession(PROOF, settings, [provider])
+            ran = OrtSession(session, _feed(session, 1, 0))
+            ran.run()
+        except Exception as error:
+            # As in open: its exception types are not exported.
+            raise ModelRefused(_one_line(error)) from error
+        if ran.provider != provider:
+            raise ModelRefused("It was asked for, and {} ran the file.".format(ran.provider))
 
 
 RUNTIME = OrtRuntime

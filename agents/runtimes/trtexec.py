@@ -30,6 +30,7 @@ from agents.lifeline import signal_on_parent_death
 from agents.onnx_io import FLOAT, OnnxError, Port, ports_of
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
+    PROOF,
     ModelRefused,
     Prepared,
     Runtime,
@@ -121,6 +122,13 @@ class TrtexecRuntime(Runtime):
 
     def clock_ns(self) -> int:
         return self.now_ns
+
+    def prove(self, provider: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            model = os.path.join(folder, "proof.onnx")
+            with open(model, "wb") as stream:
+                stream.write(PROOF)
+            _launched(["--onnx=" + model, *ONCE], BUILD_LIMIT_S)
 
     def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
         engines = self._engines()

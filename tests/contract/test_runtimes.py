@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from agents import protocol
+from agents.capabilities import proved
 from agents.children import CHILD_NAMES, ProcessChild
 from agents.infer import infer
 from agents.prepare import prepare
@@ -117,6 +118,19 @@ class TestRuntime:
         versions = runtime_named(name).versions()
         assert isinstance(versions[name], str) and versions["providers"]
         json.dumps(versions)
+
+    def test_a_provider_is_proved_by_an_inference(self, name: str) -> None:
+        def start(runtime: str, request: dict[str, Any]) -> ProcessChild:
+            return ProcessChild(runtime, request)
+
+        versions = runtime_named(name).versions()
+        asked = dict(versions, providers=[*versions["providers"], "CUDAExecutionProvider"])
+        found = proved(name, asked, start)
+        assert found[name] == versions[name]
+        assert set(found["providers"]) | set(found["unproven"]) == set(asked["providers"])
+        assert found["providers"] and all(found["unproven"].values())
+        if name != "trtexec":  # which has one provider, and does not ask for its name
+            assert "CUDAExecutionProvider" in found["unproven"]
 
     def test_a_session_runs_and_its_clock_moves(self, name: str, tmp_path: Path) -> None:
         runtime = made(name, tmp_path)
