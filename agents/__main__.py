@@ -58,7 +58,7 @@ def _parser() -> argparse.ArgumentParser:
                              "(default: {}/NAME)".format(DEFAULT_SPOOL))
     parser.add_argument("--once", action="store_true", help="do one job and end")
     parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process ends")
-    parser.add_argument("--runtime", action="append", choices=["onnxruntime", "fake"],
+    parser.add_argument("--runtime", action="append", choices=["onnxruntime", "trtexec", "fake"],
                         help="offer this runtime only; may be repeated (default: onnxruntime)")
     parser.add_argument("--runtime-python", metavar="PYTHON", default=sys.executable,
                         help="interpreter that has the runtime (default: this one)")

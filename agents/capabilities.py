@@ -1,5 +1,6 @@
 """What this device offers: job kinds, runtimes that start, meters that read."""
 
+import time
 from typing import Any, Dict, List
 
 from agents.children import ProcessChild, StartChild
@@ -7,6 +8,9 @@ from agents.energy_window import offered
 from agents.jobs import KINDS
 from agents.meters.base import PowerMeter
 from agents.runner import LISTEN_S, START_LIMIT_S
+
+PROOF_LIMIT_S = 600.0
+"""A GPU's first inference compiles kernels, for minutes on a small board."""
 
 
 def runtime_versions(runtime: str, start_child: StartChild) -> Dict[str, Any]:
@@ -30,8 +34,26 @@ def runtime_versions(runtime: str, start_child: StartChild) -> Dict[str, Any]:
         child.close()
 
 
+def proved(runtime: str, versions: Dict[str, Any], start_child: StartChild) -> Dict[str, Any]:
+    """The versions with those ``providers`` that ran a file; the others are ``unproven``, with the
+    reason. A child for each: one that crashes says nothing of the next."""
+    from agents.attend import attend
+    from agents.runner import MeasurementFailed
+
+    providers, unproven = [], {}
+    for name in versions["providers"]:
+        try:
+            attend(runtime, {"mode": "prove", "provider": name}, start_child, time.monotonic,
+                   lambda: False, lambda event: None, PROOF_LIMIT_S)
+            providers.append(name)
+        except MeasurementFailed as error:
+            unproven[name] = "{}: {}".format(error.reason, error)
+    return dict(versions, providers=providers, unproven=unproven)
+
+
 def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
-    """What the agent tells when it enrols. Starts every runtime once, which takes seconds.
+    """What the agent tells when it enrols. Starts every runtime, once more for each of its
+    providers, which takes seconds.
     ``energy`` says for ``cpu`` and ``gpu``: ok, or why no meter tells it."""
     def start(runtime: str, request: Dict[str, Any]) -> ProcessChild:
         return ProcessChild(runtime, request, python)
@@ -47,7 +69,7 @@ def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
             meter.close()
     return {
         "kinds": list(KINDS),
-        "runtimes": {name: versions for name, versions in found.items()
+        "runtimes": {name: proved(name, versions, start) for name, versions in found.items()
                      if "problem" not in versions},
         "missing": {name: versions["problem"] for name, versions in found.items()
                     if "problem" in versions},

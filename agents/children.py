@@ -12,7 +12,7 @@ from agents.position import NOBODY, OPENING, Position, shared_file
 
 STDERR_TAIL_BYTES = 2000
 """What is kept of a child's chatter, which may be endless."""
-CHILD_NAMES = {"onnxruntime": "ort", "fake": "fake"}
+CHILD_NAMES = {"onnxruntime": "ort", "trtexec": "trtexec", "fake": "fake"}
 LINE_BYTES = 1 << 20
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from agents.link import Backoff, CertificateRefused, Link, LinkError, Refused
 from agents.protocol import (
+    DEVICE_KINDS,
     PROTOCOL_VERSION,
     Lease,
     LeaseRequest,
@@ -139,7 +140,8 @@ class Agent:
     def _lease(self) -> Optional[Lease]:
         asked = self._clock()
         answer = self._link.request(
-            "POST", "/v1/lease", encode(LeaseRequest(PROTOCOL_VERSION, POLL_S)),
+            "POST", "/v1/lease",
+            encode(LeaseRequest(PROTOCOL_VERSION, POLL_S, list(DEVICE_KINDS))),
             timeout_s=POLL_S + POLL_GRACE_S)
         if answer.status == 204:
             if self._clock() - asked < SHORT_POLL_S:
@@ -227,7 +229,8 @@ class Agent:
         heart = Heart(self._new_link(), lease)
         place = Workplace(ArtifactCache(os.path.join(self._settings.spool, "artifacts")),
                           self._start_child, self._settings.runtimes, self._tree,
-                          self.abandon, self._wait_in_job, self._clock)
+                          self.abandon, self._wait_in_job, self._clock,
+                          os.path.join(self._settings.spool, "engines"))
         work = Work(place, self._link, lease, heart)
         heart.start()
         try:

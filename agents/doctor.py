@@ -74,6 +74,9 @@ def runtimes(able: Dict[str, Any], python: str) -> List[Finding]:
     mend = ("{0} -m pip install onnxruntime; where the system forbids that: {0} -m venv "
             "~/fleetfront, ~/fleetfront/bin/pip install onnxruntime, and start the agent with "
             "--runtime-python ~/fleetfront/bin/python".format(python))
+    found += [Finding(provider[:14], "lacks", "{} did not run a file: {}".format(provider, why))
+              for versions in able["runtimes"].values()
+              for provider, why in versions.get("unproven", {}).items()]
     return found + [Finding(name, "MISSING", problem, mend)
                     for name, problem in able["missing"].items()]
 

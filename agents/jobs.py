@@ -1,17 +1,26 @@
 """What an agent does with a lease, by kind. Jobs are data, never shell."""
 
 import time
-from typing import Any, Callable, Dict, List, Mapping
+from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 from agents import verdict
 from agents.children import StartChild
 from agents.environment import environment_of, identity, state, throttled
-from agents.protocol import UNKNOWN, Measured, MeasurePayload, MeasureResult, as_json
+from agents.infer import infer
+from agents.prepare import prepare
+from agents.protocol import (
+    UNKNOWN,
+    ArtifactRef,
+    InferPayload,
+    Measured,
+    MeasurePayload,
+    MeasureResult,
+    PreparePayload,
+    as_json,
+)
 from agents.runner import measure
 from agents.sysfs import Tree
 from agents.watch import Watch, cool_down, power_mode
-
-KINDS = ("measure",)
 
 
 def measure_in_environment(
@@ -53,3 +62,62 @@ def _invalid(measurements: List[Measured], reason: str) -> List[Measured]:
     return [one if one.verdict == "failed" else
             one._replace(verdict="invalid", reasons=[*one.reasons, reason])
             for one in measurements]
+
+
+def infer_in_environment(
+    payload: InferPayload,
+    paths: Mapping[str, str],
+    start_child: StartChild,
+    cancelled: Callable[[], bool],
+    progress: Callable[[float], None],
+    tree: Tree,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+) -> Dict[str, Any]:
+    """The outputs for a data set with the device's state before and after, as JSON. Heat changes
+    no output, so nothing is waited for. Raises what ``infer.infer`` raises."""
+    before = state(tree)
+    result = infer(payload, paths, start_child, clock, cancelled, progress)
+    environment = environment_of(
+        identity(tree), result.environment["runtime"], before, state(tree))
+    environment["options"] = payload.options
+    content: Dict[str, Any] = as_json(result._replace(environment=environment))
+    return content
+
+
+def prepare_in_environment(
+    payload: PreparePayload,
+    paths: Mapping[str, str],
+    start_child: StartChild,
+    cancelled: Callable[[], bool],
+    progress: Callable[[float], None],
+    tree: Tree,
+    clock: Callable[[], float] = time.monotonic,
+    wait: Callable[[float], object] = time.sleep,
+) -> Dict[str, Any]:
+    """What was prepared, with the device's state before and after, as JSON. Raises what
+    ``prepare.prepare`` raises."""
+    before = state(tree)
+    result = prepare(payload, paths, start_child, clock, cancelled)
+    environment = environment_of(
+        identity(tree), result.environment["runtime"], before, state(tree))
+    environment["options"] = payload.options
+    content: Dict[str, Any] = as_json(result._replace(environment=environment))
+    return content
+
+
+class Kind(NamedTuple):
+    """A job kind: the message that its payload is, the files that it needs, and what does it."""
+
+    payload: type
+    files: Callable[[Any], List[ArtifactRef]]
+    run: Callable[..., Dict[str, Any]]
+
+
+KINDS: Dict[str, Kind] = {
+    "measure": Kind(MeasurePayload, lambda asked: [asked.reference, *asked.candidates],
+                    measure_in_environment),
+    "infer": Kind(InferPayload, lambda asked: [asked.model, asked.inputs], infer_in_environment),
+    "prepare": Kind(PreparePayload, lambda asked: [asked.model], prepare_in_environment),
+}
+"""As ``protocol.DEVICE_KINDS`` names them."""

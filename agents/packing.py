@@ -57,3 +57,23 @@ def unpack_values(text: str) -> List[float]:
     if sys.byteorder == "big":
         packed.byteswap()
     return packed.tolist()
+
+
+def pack_bytes(content: bytes) -> str:
+    """``base64(zlib(content))``."""
+    return base64.b64encode(zlib.compress(content, 6)).decode("ascii")
+
+
+def unpack_bytes(text: str, most: int) -> bytes:
+    """What ``pack_bytes`` packed. Raises ProtocolError, also for more than ``most`` bytes."""
+    unpacker = zlib.decompressobj()
+    try:
+        content = unpacker.decompress(base64.b64decode(text, validate=True), most)
+    except (binascii.Error, zlib.error, ValueError) as error:
+        raise ProtocolError("Bytes cannot be unpacked ({}): {}".format(
+            error, short(text))) from None
+    if not unpacker.eof and unpacker.decompress(unpacker.unconsumed_tail, 1):
+        raise ProtocolError("Bytes unpack to over {}.".format(most))
+    if not unpacker.eof:
+        raise ProtocolError("Bytes end early: {}".format(short(text)))
+    return content

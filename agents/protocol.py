@@ -14,12 +14,20 @@ A field with a default may be absent. Unknown fields are ignored, so that versio
 field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
 without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``, the plan from
 ``energy_s`` on, ``Measured.energy``, ``warnings``, ``session_blocks`` and ``nodes``,
-``MeasureResult.device_s`` and ``reference_nodes``, ``MeasurePayload.profile``.
+``MeasureResult.device_s`` and ``reference_nodes``, ``MeasurePayload.profile``,
+``LeaseRequest.kinds`` with the job kinds ``infer`` and ``prepare``.
 """
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from agents.packing import pack_samples, pack_values, unpack_samples, unpack_values
+from agents.packing import (
+    pack_bytes,
+    pack_samples,
+    pack_values,
+    unpack_bytes,
+    unpack_samples,
+    unpack_values,
+)
 from agents.wire_json import (
     CHOICES,
     ProtocolError,
@@ -33,13 +41,18 @@ from agents.wire_json import (
 
 __all__ = [
     "CHOICES", "ProtocolError", "as_json", "canonical_json", "content_sha256", "decode", "encode",
-    "pack_samples", "pack_values", "parse_json", "unpack_samples", "unpack_values",
+    "pack_bytes", "pack_samples", "pack_values", "parse_json", "unpack_bytes", "unpack_samples",
+    "unpack_values",
 ]
 """Beside the messages below."""
 
 PROTOCOL_VERSION = 1
 OUTPUT_LIMIT = 1024
 """A measurement carries at most so many values of the first output."""
+INFERRED_BYTES = 16 << 20
+"""A data set has at most so many bytes of outputs, unpacked."""
+DEVICE_KINDS = ("measure", "infer", "prepare")
+"""The kinds of jobs for devices."""
 
 
 class VersionMismatch(ProtocolError):
@@ -66,8 +79,12 @@ class Enrolled(NamedTuple):
 
 
 class LeaseRequest(NamedTuple):
+    """``kinds`` are those that the program can do; none: it is older than they are, and can
+    ``measure``."""
+
     protocol: int
     wait_s: float
+    kinds: List[str] = []
 
 
 class Lease(NamedTuple):
@@ -343,6 +360,47 @@ class MeasureResult(NamedTuple):
     measurements: List[Measured]
     device_s: Optional[float] = None
     reference_nodes: Optional[NodesMeasured] = None
+
+
+class InferPayload(NamedTuple):
+    """What a job of kind ``infer`` asks for: the outputs of ``model`` for every sample of
+    ``inputs``, a .npy file of float32, the samples first."""
+
+    model: ArtifactRef
+    inputs: ArtifactRef
+    runtime: str
+    options: Dict[str, Any]
+    attempt: int = 1
+
+
+class InferResult(NamedTuple):
+    """``outputs`` packs the first output (``unpack_bytes``): float32, little-endian, in C order,
+    of ``shape``, the samples first. All are finite."""
+
+    shape: List[int]
+    outputs: str
+    provider: str
+    environment: Dict[str, Any]
+    device_s: Optional[float] = None
+
+
+class PreparePayload(NamedTuple):
+    """What a job of kind ``prepare`` asks for: what the runtime needs of ``model`` before it can
+    run it with these ``options`` (a TensorRT engine), kept on the device."""
+
+    model: ArtifactRef
+    runtime: str
+    options: Dict[str, Any]
+    attempt: int = 1
+
+
+class PrepareResult(NamedTuple):
+    """``prepare_s`` is how long it took; 0 with ``reused``, when it was there already."""
+
+    prepare_s: float
+    reused: bool
+    kept_bytes: int
+    environment: Dict[str, Any]
 
 
 CHOICES.update({

@@ -11,16 +11,15 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from agents.artifacts import ArtifactCache, ArtifactError
-from agents.children import StartChild
+from agents.children import Child, StartChild
 from agents.files import NO_SPACE
 from agents.heartbeat import Heart
-from agents.jobs import KINDS, measure_in_environment
+from agents.jobs import KINDS
 from agents.link import TIMEOUT_S, Backoff, Link, LinkError
 from agents.protocol import (
     ArtifactRef,
     Failure,
     Lease,
-    MeasurePayload,
     ProtocolError,
     ResultEnvelope,
     decode,
@@ -34,7 +33,7 @@ SHORTEST_TIMEOUT_S = 0.05
 
 class Workplace(NamedTuple):
     """What an agent lends to each of its jobs; ``abandon`` ends the job at hand, ``wait`` takes
-    seconds between two tries."""
+    seconds between two tries, ``prepared`` is the folder for what runtimes prepare."""
 
     cache: ArtifactCache
     start_child: StartChild
@@ -43,6 +42,7 @@ class Workplace(NamedTuple):
     abandon: threading.Event
     wait: Callable[[float], object]
     clock: Callable[[], float] = time.monotonic
+    prepared: Optional[str] = None
 
 
 class Transfer:
@@ -98,17 +98,21 @@ class Work:
             return _failed("defect", "{}: {}".format(type(error).__name__, error))
 
     def _result(self) -> Dict[str, Any]:
-        if self._lease.kind not in KINDS:
-            return self._refuse("kind", self._lease.kind, KINDS)
-        payload = decode(MeasurePayload, self._lease.payload)
+        kind = KINDS.get(self._lease.kind)
+        if kind is None:
+            return self._refuse("kind", self._lease.kind, list(KINDS))
+        payload: Any = decode(kind.payload, self._lease.payload)
         if payload.runtime not in self._place.runtimes:
             return self._refuse("runtime", payload.runtime, self._place.runtimes)
-        paths = self._fetched([payload.reference, *payload.candidates])
+        paths = self._fetched(kind.files(payload))
         self._heart.phase = "device"
         self._progress(0.0)
-        return measure_in_environment(
-            payload, paths, self._place.start_child, self._stop, self._progress,
+        return kind.run(
+            payload, paths, self._start_child, self._stop, self._progress,
             self._place.tree, self._place.clock, self._place.wait)
+
+    def _start_child(self, runtime: str, request: Dict[str, Any]) -> Child:
+        return self._place.start_child(runtime, dict(request, folder=self._place.prepared))
 
     def _refuse(self, what: str, value: str, known: Sequence[str]) -> Dict[str, Any]:
         raise MeasurementFailed(what, "This agent has no {} {!r}; it has {}.".format(

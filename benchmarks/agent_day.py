@@ -90,7 +90,7 @@ class Lab:
             "options": {"threads": 1}, "plan": PLAN, "attempt": 1}
         if job % 43 == 0:
             payload.pop("plan")
-        return {"job": job, "kind": "infer" if job % 47 == 0 else "measure", "attempt": 1,
+        return {"job": job, "kind": "unknown" if job % 47 == 0 else "measure", "attempt": 1,
                 "fence": job, "ttl_s": 0.02 if job % 50 == 0 else 20.0,
                 "deadline_s": 60.0, "transfer_s": 60.0, "payload": payload}
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from searcher.complexity import complexity
 from searcher.errors import BuildError
-from searcher.evaluation import Evaluation, evaluate, probe_outputs
+from searcher.evaluation import Evaluation, evaluate, judge, probe_outputs
 from searcher.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from searcher.tasks.training_split import CachedTeacher, TrainingSplit
@@ -100,6 +100,10 @@ class Builder:
         """Accuracy of a file on one of the task's splits."""
         part = self.task.load()[split]
         return evaluate(content, part.inputs, part.targets, self.task.metric)
+
+    def judge(self, outputs: Path, split: str) -> Evaluation:
+        """Accuracy by outputs (.npy) that were computed elsewhere. Raises BuildError."""
+        return judge(outputs, self.task.load()[split].targets, self.task.metric)
 
     def _guarded(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         self._built = self._reused = self._cached_bytes = 0

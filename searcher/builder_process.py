@@ -49,14 +49,20 @@ class Workshop:
         torch.set_num_threads(int(payload.get("threads", 1)))
         builder = self._builder(payload["task"], int(payload.get("seed", 0)))
         if kind == "evaluate":
-            path = self.folder / "artifacts" / payload["sha256"]
-            return {"evaluation": _evaluation(builder.evaluate(path, payload["split"]))}
+            return {"evaluation": _evaluation(self._evaluated(builder, payload))}
         recipe = Recipe.from_list(payload["recipe"])
         target = Target(**{**payload["target"],
                            "number_formats": frozenset(payload["target"]["number_formats"])})
         if kind == "compress":
             return self._result(builder.compress(recipe, target))
         return self._result(builder.train(recipe, payload["fidelity"], target))
+
+    def _evaluated(self, builder: Builder, payload: dict[str, Any]) -> Evaluation:
+        """Of a file, or of the outputs that a device computed with it."""
+        folder, outputs = self.folder / "artifacts", payload.get("outputs")
+        if outputs is not None:
+            return builder.judge(folder / outputs["sha256"], payload["split"])
+        return builder.evaluate(folder / payload["sha256"], payload["split"])
 
     def _builder(self, name: str, seed: int) -> Builder:
         if (name, seed) not in self._builders:

@@ -24,7 +24,7 @@ ADDRESS = "coordinator.json"
 """Where a coordinator tells its own host how to reach it: url, token, pid, fingerprint (of its
 certificate), advertised (its address for devices), daemon (whether campaigns may be submitted)."""
 
-Kind = Literal["compress", "train", "evaluate", "inspect", "measure"]
+Kind = Literal["compress", "train", "evaluate", "inspect", "measure", "infer", "prepare"]
 DeviceState = Literal["active", "draining", "quarantined", "removed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
@@ -346,6 +346,8 @@ class CoordinatorClient:
 
 def _progress(answer: httpx.Response) -> tuple[int, bool]:
     return int(answer.headers.get("Upload-Offset", 0)), answer.status_code == 200
+
+
 def _refuse_certificate(url: str, error: BaseException) -> None:
     """Raises UserError when TLS is why there is no answer: no retry would change that."""
     cause: BaseException | None = error

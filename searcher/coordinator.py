@@ -168,13 +168,14 @@ class Coordinator:
         Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
         """
         payloads.check(kind, pool, payload)
+        standing.check_kind(self.store.db, kind, pool)
         if pool == payloads.BUILDER and "task" in payload:
             self.admission.check_task(payload["task"])
         if not queue.is_done(self.store.db, kind, pool, payload):
             for sha256 in payloads.files_of(kind, payload):
                 self.keeping.touch(self.artifact_path(sha256))
-                if kind != "inspect":
-                    inspected.check(self.store.db, sha256)
+            for sha256 in payloads.models_of(kind, payload):
+                inspected.check(self.store.db, sha256)
         with self.store.atomic() as db:
             job = queue.submit(
                 db, kind, pool, payload, campaign, priority, retry, self.clock(), queue_s
@@ -274,9 +275,9 @@ class Coordinator:
             self.leases.finished(job)
         return len(cancelled)
 
-    def lease(self, agent: AgentRow) -> JobRow | None:
+    def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
         """See ``Leases.lease``."""
-        return self.leases.lease(agent)
+        return self.leases.lease(agent, kinds)
 
     def retry_s(self, agent: AgentRow) -> float | None:
         """See ``Leases.retry_s``."""

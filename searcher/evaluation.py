@@ -1,4 +1,4 @@
-"""Accuracy of the exported file itself, by ONNX Runtime on the host."""
+"""Accuracy of the exported file itself: by ONNX Runtime on the host, or by a device's outputs."""
 
 import random
 from dataclasses import dataclass
@@ -54,6 +54,20 @@ def evaluate(content: bytes | Path, inputs: np.ndarray, targets: np.ndarray,
     answers = [run.run(None, {name: inputs[start:start + BATCH]})[0].argmax(axis=1)
                for start in range(0, len(inputs), BATCH)]
     correct = np.concatenate(answers) == targets
+    return Evaluation(metric, float(correct.mean()), len(correct), correct)
+
+
+def judge(outputs: Path, targets: np.ndarray, metric: str = "accuracy") -> Evaluation:
+    """Top-1 accuracy by the outputs (n, classes) in a .npy file. Raises BuildError(``outputs``)
+    unless there is one for each target."""
+    try:
+        found = np.load(outputs, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise BuildError(f"The outputs cannot be read: {error}", "outputs") from error
+    if found.ndim != 2 or len(found) != len(targets):
+        raise BuildError(f"Outputs of shape {found.shape} do not answer {len(targets)} samples.",
+                         "outputs")
+    correct = found.argmax(axis=1) == targets
     return Evaluation(metric, float(correct.mean()), len(correct), correct)
 
 

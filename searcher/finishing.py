@@ -10,8 +10,10 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
+from searcher.baseline import Baseline
 from searcher.deciding import excess, front_of
 from searcher.job_flow import Job, JobFlow, entry_of
+from searcher.on_device import OnDevice, answers
 from searcher.requests import Requests
 from searcher.together import (
     Together,
@@ -99,17 +101,25 @@ def _file(trial: Trial) -> dict[str, Any]:
     return {"sha256": trial["sha256"], "file_bytes": int(trial["values"]["file_bytes"])}
 
 
-def final_files(requests: Requests, trials: Iterable[Trial], together: Together) -> list[str]:
-    """The files of the front, by what was measured together if anything was."""
+def final_files(requests: Requests, trials: Iterable[Trial],
+                together: Together) -> dict[str, int]:
+    """The files of the front (bytes by sha256), by what was measured together if anything was."""
     rows = [{**t, **revised(t, together)} for t in trials
             if not together or str(t["id"]) in together]
     files = {t["id"]: str(t["sha256"]) for t in rows}
     points = [p for p in map(told_point, rows) if p is not None]
-    return [files[p.trial] for p in front_of(points, requests.campaign.objectives)]
+    return {files[p.trial]: int(p.values["file_bytes"])
+            for p in front_of(points, requests.campaign.objectives)}
 
 
-def judge_on_test(flow: JobFlow, requests: Requests, files: Sequence[str]) -> None:
-    """Test accuracy of each file; returns when the last is there."""
+def judge_on_test(flow: JobFlow, requests: Requests, baseline: Baseline,
+                  front: Mapping[str, int], on_device: OnDevice | None) -> None:
+    """Test accuracy of the baseline and of each file of the front (bytes by sha256), where their
+    validation accuracy comes from; returns when the last is there."""
+    files = {baseline.sha256: int(baseline.document["file_bytes"]), **front}
+    if on_device is not None and "on_device" in baseline.document:
+        answers(flow, requests, on_device, files, "test")
+        return
     waiting: list[Job] = []
     for sha256 in files:
         flow.submit("evaluate", requests.evaluate(sha256, "test"), PRIORITY["evaluate"],

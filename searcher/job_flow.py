@@ -4,6 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from agents.protocol import DEVICE_KINDS
 from searcher.client import CoordinatorClient, Kind
 from searcher.errors import DroppedError, ProtocolError
 
@@ -40,7 +41,7 @@ class JobFlow:
 
     def submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
         """The same request again is the same job, done or not; ``then`` runs in ``listen``."""
-        pool = f"device:{self._device}" if kind == "measure" else "builder"
+        pool = f"device:{self._device}" if kind in DEVICE_KINDS else "builder"
         try:
             job = self._client.submit_job(kind, pool, payload, campaign=self._campaign,
                                           priority=priority)

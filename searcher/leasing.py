@@ -5,7 +5,7 @@ Whoever ends a lease tells those who may lease next, and whoever waits for the j
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,6 +28,8 @@ from searcher.ledger.store import Store
 log = logging.getLogger(__name__)
 
 SEEN_EVERY_S = 10.0
+MOST_KNOWN = 20_000
+"""Agents whose kinds of jobs are kept in memory; beyond that they are looked up again."""
 
 
 class Leases:
@@ -46,11 +48,14 @@ class Leases:
         self._roster, self._window = roster, window
         self._keeping, self._artifacts = keeping, artifacts
         self._employed: set[str] = set()
+        self._kinds: dict[str, tuple[str, ...]] = {}
         self._beats: dict[int, jobs.Beat] = {}
         self.lost: Counter[str] = Counter()
 
-    def lease(self, agent: AgentRow) -> JobRow | None:
-        """The agent's next job, leased; None when there is nothing for it now.
+    def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
+        """The agent's next job, leased; None when there is nothing for it now. ``kinds`` are the
+        jobs that it says it can do: an agent that has updated itself can do more than it told when
+        it enrolled.
 
         Whatever it held before is lost: it would not ask if it still worked on it.
         """
@@ -67,6 +72,8 @@ class Leases:
                 device = members.standing(self._store.db, agent.device, agent.id)
             if device is None:
                 return None
+            if kinds and self._kinds.get(agent.id) != tuple(kinds):
+                self._learn(agent.id, agent.device, kinds)
             if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
                 with self._store.grouped() as db:
                     members.device_seen(db, agent.device, now_s)
@@ -78,6 +85,13 @@ class Leases:
             return None
         job = jobs.next_queued(self._store.db, agent.pool)
         return None if job is None else self._grant(job, agent)
+
+    def _learn(self, agent_id: str, device: str, kinds: Sequence[str]) -> None:
+        with self._store.grouped() as db:
+            standing.learn_kinds(db, device, kinds)
+        if len(self._kinds) >= MOST_KNOWN:
+            self._kinds.clear()
+        self._kinds[agent_id] = tuple(kinds)
 
     def retry_s(self, agent: AgentRow) -> float | None:
         """Seconds after which ``lease`` may answer differently although nothing rings."""
@@ -162,7 +176,7 @@ class Leases:
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=about(job))
-        if job.pool == payloads.BUILDER and self._keeping.grew(*rebuilding.added(outcome)):
+        if job.kind != "measure" and self._keeping.grew(*rebuilding.added(outcome)):
             self._ring("disk")
         self.over(job)
         self.finished(job)

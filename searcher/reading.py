@@ -82,8 +82,9 @@ class Reading:
         """Every trial of a campaign, by number."""
         with self.ledger() as db:
             row = campaigns.get(db, campaign)
-            baseline, together = _correct(db, row, "test"), _together(row)
-            return [_candidate(db, replace(trial, **revised(asdict(trial), together)), baseline)
+            baseline, together, place = _correct(db, row, "test"), _together(row), place_of(row)
+            return [_candidate(db, replace(trial, **revised(asdict(trial), together)), baseline,
+                               place)
                     for trial in trials.history(db, campaign)]
 
     def candidate(self, name: str) -> Candidate:
@@ -116,7 +117,7 @@ class Reading:
             "campaign": row.name, "device": campaign.devices[0],
             "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit}
                            for o in campaign.objectives],
-            "baseline": baseline, "points": points,
+            "accuracy_place": place_of(row), "baseline": baseline, "points": points,
             "hypervolume": hypervolume(
                 [losses(p["values"], campaign.objectives) for p in points], reference),
             "reference_point": [-v if o.direction == "maximize" else v
@@ -149,8 +150,10 @@ def _baseline_point(reading: Reading, row: CampaignRow) -> dict[str, Any]:
                         "see `fleetfront status`.")
     sha256 = row.baseline["sha256"]
     with reading.ledger() as db:
-        test = builds.evaluation(db, sha256, "test")
-    values, intervals = dict(row.baseline["values"]), dict(row.baseline["intervals"])
+        test = builds.evaluation(db, sha256, "test", place_of(row))
+    there = row.baseline.get("on_device", {"values": {}, "intervals": {}})
+    values = {**row.baseline["values"], **there["values"]}
+    intervals = {**row.baseline["intervals"], **there["intervals"]}
     if test is not None:
         values["accuracy_test"] = test.value
         intervals["accuracy_test"] = list(wilson(round(test.value * test.n), test.n))
@@ -161,7 +164,7 @@ def _baseline_point(reading: Reading, row: CampaignRow) -> dict[str, Any]:
 def _correct(db: Database, row: CampaignRow | None, split: str) -> np.ndarray | None:
     if row is None or not row.baseline or "sha256" not in row.baseline:
         return None
-    found = builds.evaluation(db, row.baseline["sha256"], split)
+    found = builds.evaluation(db, row.baseline["sha256"], split, place_of(row))
     return None if found is None else unpack(found.correct, found.n)
 
 
@@ -169,14 +172,22 @@ def _together(row: CampaignRow | None) -> Together:
     return {} if row is None else (row.baseline or {}).get("together") or {}
 
 
+def place_of(row: CampaignRow | None) -> str:
+    """Where the accuracies of a campaign's front were computed: ``host``, or device, runtime and
+    provider."""
+    found = {} if row is None or not row.baseline else row.baseline.get("on_device") or {}
+    return str(found.get("place", builds.HOST))
+
+
 def unpack(correct: bytes, n: int) -> np.ndarray:
     """Booleans of an evaluation's packed bits."""
     return np.unpackbits(np.frombuffer(correct, np.uint8), count=n).astype(bool)
 
 
-def _candidate(db: Database, row: TrialRow, baseline_test: np.ndarray | None) -> Candidate:
+def _candidate(db: Database, row: TrialRow, baseline_test: np.ndarray | None,
+               place: str) -> Candidate:
     values, intervals = dict(row.values or {}), dict(row.intervals or {})
-    test = builds.evaluation(db, row.sha256, "test") if row.sha256 else None
+    test = builds.evaluation(db, row.sha256, "test", place) if row.sha256 else None
     if test is not None:
         correct = unpack(test.correct, test.n)
         values["accuracy_test"] = test.value

@@ -87,7 +87,7 @@ def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
 
 
 def added(outcome: Outcome) -> tuple[int, int]:
-    """Bytes that a builder's result put into artifacts, at most, and into the builders' folder."""
+    """Bytes that a result put into artifacts, at most, and into the builders' folder."""
     result = outcome.result if isinstance(outcome.result, dict) else {}
     return result.get("file_bytes", 0), result.get("cached_bytes", 0)
 

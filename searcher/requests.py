@@ -8,6 +8,9 @@ from searcher.campaign import Campaign
 from searcher.measurement import Plan
 from searcher.recipe import Recipe
 
+RUNTIME = "onnxruntime"
+OPTIONS = {"threads": 1, "graph_level": "all", "batch": 1}
+
 
 @dataclass(frozen=True)
 class Requests:
@@ -27,6 +30,12 @@ class Requests:
     def evaluate(self, sha256: str, split: str) -> dict[str, Any]:
         return {"task": self.campaign.task, "sha256": sha256, "split": split}
 
+    def infer(self, model: Mapping[str, Any], inputs: Mapping[str, Any],
+              attempt: int) -> dict[str, Any]:
+        """``model`` and ``inputs`` hold sha256 and size_bytes. It runs as it is measured."""
+        return {"model": dict(model), "inputs": dict(inputs), "runtime": RUNTIME,
+                "options": dict(OPTIONS), "attempt": attempt}
+
     def measure(self, baseline: Mapping[str, Any], builds: Sequence[Mapping[str, Any]],
                 plan: Plan, attempt: int, own_level: bool = False) -> dict[str, Any]:
         """``baseline`` and ``builds`` hold sha256 and file_bytes; the baseline's quiet level is
@@ -36,8 +45,7 @@ class Requests:
         return {
             "reference": {"sha256": baseline["sha256"], "size_bytes": baseline["file_bytes"]},
             "candidates": [{"sha256": s, "size_bytes": size} for s, size in sizes.items()],
-            "runtime": "onnxruntime", "plan": plan.as_dict(),
-            "options": {"threads": 1, "graph_level": "all", "batch": 1},
+            "runtime": RUNTIME, "plan": plan.as_dict(), "options": dict(OPTIONS),
             "quiet_level_s": None if own_level else baseline.get("quiet_level_s"),
             "input_seed": 0, "attempt": attempt,
         }

@@ -32,6 +32,7 @@ from searcher.features import Features
 from searcher.finishing import as_told, final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
 from searcher.measurement import paired_difference, wilson
+from searcher.on_device import OnDevice, validated
 from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import STARTUP_TRIALS, Sampling
@@ -68,10 +69,11 @@ class Search:
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
                  sampling: Sampling, target: Mapping[str, Any], builders: int,
-                 now_s: Callable[[], float] = time.monotonic, notes: Sequence[str] = ()) -> None:
+                 now_s: Callable[[], float] = time.monotonic, notes: Sequence[str] = (),
+                 on_device: OnDevice | None = None) -> None:
         self.client, self.campaign, self.device = client, campaign, device
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
-        self._notes = list(notes)
+        self._notes, self._on_device = list(notes), on_device
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
@@ -104,8 +106,7 @@ class Search:
     def _save(self, state: str = "running") -> None:
         self._saved_s = self._elapsed_s()
         document = {**self._baseline.document, "baseline_s": self._baseline_s,
-                    "searched_s": self._saved_s, "together": self._together,
-                    "notes": self._notes}
+                    "searched_s": self._saved_s, "together": self._together, "notes": self._notes}
         self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:
@@ -379,9 +380,13 @@ class Search:
             patient=lambda: self.now_s() < patience_ends_s)
         for candidate in held:
             self._end_of_held(candidate, self._together.get(str(candidate.trial)))
+        told = self.client.trials(self.campaign.name)
+        self._together, self._baseline, notes = validated(
+            self._jobs, self._requests, self._on_device, self._baseline, told, self._together)
+        self._notes += notes
         self._save()
-        files = final_files(self._requests, self.client.trials(self.campaign.name), self._together)
-        judge_on_test(self._jobs, self._requests, [self._baseline.sha256, *files])
+        files = final_files(self._requests, told, self._together)
+        judge_on_test(self._jobs, self._requests, self._baseline, files, self._on_device)
         self._save("done")
 
     def _end_of_held(self, candidate: Candidate, entry: Mapping[str, Any] | None) -> None:

@@ -4,11 +4,17 @@ It may be ended at any moment: whatever it knew is in the ledger.
 """
 
 import argparse
+import functools
 import logging
+import platform
 import sys
+import tempfile
 import traceback
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from profiles.schema import DeviceProfile
 from searcher.building import target_of
@@ -17,11 +23,15 @@ from searcher.client import CoordinatorClient, connect
 from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.lifeline import die_with_parent
+from searcher.numerics import why_they_differ
+from searcher.on_device import OnDevice
 from searcher.running import cores
 from searcher.sampling import Sampling
 from searcher.search import Search
 from searcher.space import Space, left_out
+from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
+from searcher.uploading import upload
 from strategies.layers import layers_of
 
 log = logging.getLogger(__name__)
@@ -52,7 +62,8 @@ def search(directory: Path, name: str) -> None:
                 "opset": target.opset, "ir_version": target.ir_version,
                 "number_formats": sorted(target.number_formats),
                 "int8_activations": target.int8_activations},
-                campaign.builders or cores(), notes=notes).run()
+                campaign.builders or cores(), notes=notes,
+                on_device=on_device_of(client, campaign, device, task)).run()
         except FINAL as error:
             # Paused or cancelled meanwhile, it stays so.
             with suppress(ProtocolError):
@@ -70,6 +81,25 @@ def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DevicePro
     found = of_campaign(device, device in campaign.named, row["profile"], row["fingerprint"],
                         row["capabilities"])
     return found.profile, [f"{device}: {told}" for told in found.contradictions]
+
+
+def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DeviceProfile,
+                 task: Task) -> OnDevice | None:
+    """How the device answers the task's splits itself; None where the host's accuracy is its own.
+    A device that has not enrolled yet is the agent of ``run``, on this machine."""
+    shares_host = all(row["shares_host"] for row in client.devices()
+                      if row["name"] == campaign.devices[0])
+    why = why_they_differ(device, shares_host, platform.machine())
+    return None if why is None else OnDevice(why, functools.cache(
+        functools.partial(_sent_inputs, client, task)))
+
+
+def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> dict[str, Any]:
+    """The inputs of a split as a file of the coordinator."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "inputs.npy"
+        np.save(file, np.ascontiguousarray(task.load()[split].inputs, "<f4"), allow_pickle=False)
+        return {"sha256": upload(client, file), "size_bytes": file.stat().st_size}
 
 
 def main() -> None:

@@ -3,7 +3,10 @@
 hypothesis tries the same examples in every run, and does not mind how fast the machine is.
 """
 
+import os
+import shlex
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,3 +53,16 @@ def trained_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def builds(trained_folder: Path, tmp_path: Path) -> Path:
     """A builder's folder of the test's own, the baseline in it."""
     return Path(shutil.copytree(trained_folder, tmp_path / "builds"))
+
+@pytest.fixture
+def tensorrt(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A ``trtexec`` on the PATH that behaves as documented; the log of its starts."""
+    folder = tmp_path_factory.mktemp("tensorrt")
+    script = Path(__file__).parent / "fake_tensorrt" / "trtexec"
+    program, log = folder / "trtexec", folder / "log"
+    words = f"{shlex.quote(sys.executable)} {shlex.quote(str(script))}"
+    program.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("FAKE_TRTEXEC_LOG", str(log))
+    return log

@@ -5,9 +5,10 @@ symbolic dimensions become ``batch`` and the values are ``random.Random(input_se
 C order, as float32 (anew from the seed for each input).
 """
 
+import base64
 import random
 import time
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 from agents.protocol import NodeTime
 
@@ -24,11 +25,21 @@ class NotProfiled(Exception):
     """This runtime does not tell the times of single nodes; the text says why."""
 
 
+class Prepared(NamedTuple):
+    """How long it took (0 when it was ``reused``), and the bytes that are kept."""
+
+    prepare_s: float
+    reused: bool
+    kept_bytes: int
+
+
 class Session:
     """One opened model with its input bound."""
 
     provider = ""
     """What really runs it, in the runtime's own words."""
+    batch: Optional[int] = None
+    """Samples that one call takes; None: any number."""
 
     def run(self) -> object:
         """One call: nothing but the call is inside, since this is what is timed."""
@@ -43,9 +54,25 @@ class Session:
         in order. Raises NotProfiled."""
         raise NotProfiled("this session was not opened for a profile")
 
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        """The first output for other inputs, and its shape. Both are float32, little-endian, in C
+        order, the samples first. Raises ModelRefused."""
+        raise NotImplementedError
+
 
 class Runtime:
-    """Opens models. ``options`` are the trial's: threads, graph_level, batch."""
+    """Opens models. ``options`` are the trial's: threads, graph_level, batch, precision."""
+
+    folder: Optional[str] = None
+    """Where it may keep what it has prepared; set before it is used."""
+    in_process = True
+    """Whether models run in this very process, whose memory and time are then theirs."""
+    prepares = False
+    """Whether ``open`` needs what ``prepare`` has made."""
+
+    def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
+        """Raises ModelRefused, and so does a runtime that opens files as they are."""
+        raise ModelRefused("This runtime opens files as they are: there is nothing to prepare.")
 
     def versions(self) -> Dict[str, Any]:
         """Name and version of the library and what it offers. Raises RuntimeUnavailable."""
@@ -65,6 +92,11 @@ class Runtime:
         """A model of so many nodes in a row that compute next to nothing and are all run; None
         where there is none."""
         return None
+
+    def prove(self, provider: str) -> None:
+        """One real inference by ``provider`` and no other, which alone proves it: libraries list
+        what they were built with. Raises ModelRefused."""
+        raise NotImplementedError
 
     def clock_ns(self) -> int:
         """Monotonic nanoseconds in which this runtime's calls take their time."""
@@ -92,3 +124,9 @@ def option(options: Dict[str, Any], name: str, default: int) -> int:
         raise ModelRefused("The option {!r} must be a positive integer, got {!r}.".format(
             name, value))
     return value
+
+
+PROOF = base64.b64decode(
+    "CAYSADpMCg4KAXgKAWsSAXkiA011bBIBZyoNCAEQASIEAAAAQEIBa1oTCgF4Eg4KDAgBEggKAggBCgIIBGITCgF5Eg4K"
+    "DAgBEggKAggBCgIIBEIECgAQCw==")
+"""An ONNX file: y = 2 x, float32 of shape (1, 4); opset 11, IR 6."""

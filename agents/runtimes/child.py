@@ -8,6 +8,9 @@
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
     {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
     {"event": "nodes", "index": i, ...}                                            NodesMeasured
+    {"event": "share", "done": 0 to 1}
+    {"event": "prepared", "prepare_s", "reused", "kept_bytes"}
+    {"event": "inferred", "shape": [n, ...], "outputs": "..."}                     (inferring.py)
     {"event": "broken", "reason": "..."}                                           the child ends
     {"event": "end"}
 
@@ -29,7 +32,7 @@ from agents.meters.memory import MemoryMeter
 from agents.pairing import Rounds, measure_rounds
 from agents.phases import run_phases
 from agents.position import OPENING, RUNNING, Position
-from agents.protocol import MeasurePlan, as_json, decode, pack_samples
+from agents.protocol import MeasurePlan, as_json, decode, pack_bytes, pack_samples
 from agents.runtimes import runtime_named
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
@@ -45,13 +48,18 @@ MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory, energy, nodes or versions; ``indexes`` names
-    the files as the parent counts them, the reference (0) first."""
+    """What the parent asks: ``mode`` is pairs, memory, energy, nodes, infer, prepare, prove or
+    versions; ``indexes`` names the files as the parent counts them, the reference (0) first.
+    ``inputs`` is a data set, ``folder`` is where the runtime may keep things, ``provider`` is to
+    be proved."""
 
     def __init__(self, content: Dict[str, Any]) -> None:
         self.mode = str(content["mode"])
         self.indexes: List[int] = list(content.get("indexes", []))
         self.paths: List[str] = list(content.get("paths", []))
+        self.inputs = str(content.get("inputs", ""))
+        self.folder: Optional[str] = content.get("folder")
+        self.provider = str(content.get("provider", ""))
         self.options: Dict[str, Any] = dict(content.get("options", {}))
         self.input_seed = int(content.get("input_seed", 0))
         self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
@@ -94,6 +102,7 @@ class _Child:
         self._first: List[Run] = []
         self._opening_s = 0.0
         self._backwards = False
+        runtime.folder = request.folder
 
     def serve(self) -> None:
         self._emit({"event": "ready", "versions": self._runtime.versions()})
@@ -105,6 +114,12 @@ class _Child:
             self._energy()
         elif self._request.mode == "nodes":
             self._nodes()
+        elif self._request.mode == "infer":
+            self._infer()
+        elif self._request.mode == "prepare":
+            self._prepare()
+        elif self._request.mode == "prove":
+            self._prove()
         self._emit({"event": "end"})
 
     def _pairs(self) -> None:
@@ -128,7 +143,7 @@ class _Child:
     def _memory(self) -> None:
         """The file alone in a fresh process: what it needs at its peak, the library included."""
         meter = MemoryMeter()
-        if meter.problem() is not None:
+        if meter.problem() is not None or not self._runtime.in_process:
             return
         baseline = {one.name: one.value for one in meter.read()}
         index = self._request.indexes[0]
@@ -147,7 +162,7 @@ class _Child:
         if self._request.plan is None:
             raise ValueError("a request for energy has no plan")
         index = self._request.indexes[0]
-        session = self._first_opening(0, index)
+        session = self._first_opening(0, index) if self._runtime.in_process else None
         if session is not None:
             phases = run_phases(
                 session.run, self._request.plan.energy_s, self._request.plan.idle_s,
@@ -166,6 +181,44 @@ class _Child:
             measured = measure_nodes(self._runtime, path, self._request.options,
                                      self._request.input_seed, alive)
             self._emit(dict(as_json(measured), event="nodes", index=index))
+
+    def _prove(self) -> None:
+        self._position.write(0, OPENING)
+        try:
+            self._runtime.prove(self._request.provider)
+        except ModelRefused as error:
+            self._emit({"event": "refused", "index": 0, "reason": "refused: {}".format(error)})
+
+    def _prepare(self) -> None:
+        index = self._request.indexes[0]
+        self._position.write(index, OPENING)
+        try:
+            done = self._runtime.prepare(self._request.paths[0], self._request.options)
+        except ModelRefused as error:
+            self._emit({"event": "refused", "index": index, "reason": "refused: {}".format(error)})
+            return
+        self._emit(dict(done._asdict(), event="prepared", index=index))
+
+    def _infer(self) -> None:
+        """The file's outputs for a whole data set."""
+        from agents.inferring import infer_all
+
+        index = self._request.indexes[0]
+        session = self._first_opening(0, index)
+        if session is None:
+            return
+
+        def began(done: int, of: int) -> None:
+            self._position.write(index, RUNNING)
+            self._emit({"event": "share", "done": done / of})
+
+        try:
+            found = infer_all(session, self._request.inputs, began)
+        except ModelRefused as error:
+            self._emit({"event": "refused", "index": index, "reason": "refused: {}".format(error)})
+            return
+        self._emit({"event": "inferred", "index": index, "shape": found.shape,
+                    "outputs": pack_bytes(found.content)})
 
     def _first_opening(self, place: int, index: int) -> Optional[Session]:
         """Opens and calls once, and tells how that went; None when the file was refused."""

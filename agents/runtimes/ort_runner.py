@@ -2,11 +2,12 @@
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Optional
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from agents.protocol import OUTPUT_LIMIT, NodeTime
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
+    PROOF,
     ModelRefused,
     NotProfiled,
     Runtime,
@@ -20,6 +21,7 @@ from agents.runtimes.ort_profile import node_times
 LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "disable": "ORT_DISABLE_ALL"}
 DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
 SILENT_BELOW_ERROR = 3
+CPU = "CPUExecutionProvider"
 
 
 class OrtSession(Session):
@@ -28,6 +30,8 @@ class OrtSession(Session):
         self._names = [session.get_outputs()[0].name]
         self._feed = feed
         self.provider = str(session.get_providers()[0])
+        first = session.get_inputs()[0].shape[:1]
+        self.batch = first[0] if first and isinstance(first[0], int) and first[0] > 0 else None
 
     def run(self) -> object:
         return self._run(self._names, self._feed)
@@ -35,6 +39,20 @@ class OrtSession(Session):
     def first_output(self) -> List[float]:
         values = self._run(self._names, self._feed)[0]
         return [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT]]
+
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        import numpy
+
+        if len(self._feed) != 1:
+            raise ModelRefused("It has {} inputs; a data set is for one.".format(len(self._feed)))
+        (name, bound), = self._feed.items()
+        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(bound.dtype)
+        try:
+            found = self._run(self._names, {name: feed})[0]
+        except Exception as error:
+            # As in open: its exception types are not exported.
+            raise ModelRefused(_one_line(error)) from error
+        return numpy.ascontiguousarray(found, dtype="<f4").tobytes(), list(found.shape)
 
 
 class OrtProfiledSession(OrtSession):
@@ -104,6 +122,22 @@ class OrtRuntime(Runtime):
         from agents.runtimes.idle_onnx import idle_onnx
 
         return idle_onnx(nodes)
+
+
+    def prove(self, provider: str) -> None:
+        module = _onnxruntime()
+        settings = _settings(module, {})
+        if provider != CPU and hasattr(settings, "add_session_config_entry"):
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = module.InferenceSession(PROOF, settings, [provider])
+            ran = OrtSession(session, _feed(session, 1, 0))
+            ran.run()
+        except Exception as error:
+            # As in open: its exception types are not exported.
+            raise ModelRefused(_one_line(error)) from error
+        if ran.provider != provider:
+            raise ModelRefused("It was asked for, and {} ran the file.".format(ran.provider))
 
 
 RUNTIME = OrtRuntime

@@ -53,7 +53,7 @@ async def lease(call: Call) -> Answer:
     version = ((b"x-agent-sha256", call.state.agent_sha256.encode()),)
     try:
         while polls.get(agent.id) is mine and not bells.closing:
-            job = coordinator.lease(agent)
+            job = coordinator.lease(agent, message.kinds)
             if job is not None:
                 known = coordinator.roster.profile_of(agent)
                 return Answer(

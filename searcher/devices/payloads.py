@@ -15,10 +15,16 @@ from searcher.recipe import Recipe
 SHA256 = re.compile(r"[0-9a-f]{64}")
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 BUILDER = "builder"
-KINDS = {"builder": ("compress", "train", "evaluate", "inspect"), "device": ("measure",)}
+KINDS = {"builder": ("compress", "train", "evaluate", "inspect"), "device": protocol.DEVICE_KINDS}
 MOST_CANDIDATES = 64
 BUILD_DEADLINE_S = 86_400.0
 INSPECT_DEADLINE_S = 600.0
+INFER_DEADLINE_S = 3600.0
+PREPARE_DEADLINE_S = 7200.0
+
+
+_DEADLINES_S = {"inspect": INSPECT_DEADLINE_S, "infer": INFER_DEADLINE_S,
+                "prepare": PREPARE_DEADLINE_S}
 
 
 def key_of(kind: str, pool: str, payload: Mapping[str, Any]) -> str:
@@ -41,6 +47,10 @@ def check(kind: str, pool: str, payload: Mapping[str, Any]) -> None:
         )
     if kind == "measure":
         measure_request(payload)
+    elif kind == "infer":
+        infer_request(payload)
+    elif kind == "prepare":
+        prepare_request(payload)
     elif kind == "evaluate":
         EvaluateRequest.of(payload)
     elif kind == "inspect":
@@ -124,20 +134,27 @@ class BuildRequest:
 
 @dataclass(frozen=True)
 class EvaluateRequest:
-    """The payload of ``evaluate``."""
+    """The payload of ``evaluate``: the file as the host runs it, or, with ``outputs``, as a device
+    did: (the job of kind ``infer``, the sha256 of what it gave)."""
 
     task: str
     sha256: str
     split: str
+    outputs: tuple[int, str] | None = None
 
     @classmethod
     def of(cls, payload: Mapping[str, Any]) -> "EvaluateRequest":
         split = text_of(payload.get("split"), "split", 20)
         if split not in ("validation", "test"):
             raise ProtocolError(f"split = {split!r} must be \"validation\" or \"test\".")
+        outputs = None
+        if payload.get("outputs") is not None:
+            found = table_of(payload["outputs"], "outputs")
+            outputs = (whole_of(found.get("job"), "outputs.job"),
+                       sha256_of(found.get("sha256"), "outputs.sha256"))
         return cls(
-            text_of(payload.get("task"), "task"), sha256_of(payload.get("sha256"), "sha256"), split
-        )
+            text_of(payload.get("task"), "task"), sha256_of(payload.get("sha256"), "sha256"), split,
+            outputs)
 
 
 def measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
@@ -162,6 +179,35 @@ def measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
     return request
 
 
+def infer_request(payload: Mapping[str, Any]) -> protocol.InferPayload:
+    """The payload of ``infer`` as the agent will read it. Raises ProtocolError (400)."""
+    try:
+        request = protocol.decode(protocol.InferPayload, dict(payload))
+    except protocol.ProtocolError as error:
+        raise ProtocolError(str(error)) from error
+    _check_files(request, request.model, request.inputs)
+    return request
+
+
+def prepare_request(payload: Mapping[str, Any]) -> protocol.PreparePayload:
+    """The payload of ``prepare`` as the agent will read it. Raises ProtocolError (400)."""
+    try:
+        request = protocol.decode(protocol.PreparePayload, dict(payload))
+    except protocol.ProtocolError as error:
+        raise ProtocolError(str(error)) from error
+    _check_files(request, request.model)
+    return request
+
+
+def _check_files(request: protocol.InferPayload | protocol.PreparePayload,
+                 *files: protocol.ArtifactRef) -> None:
+    for file in files:
+        sha256_of(file.sha256, "sha256")
+        whole_of(file.size_bytes, "size_bytes", 1)
+    text_of(request.runtime, "runtime", 40)
+    whole_of(request.attempt, "attempt")
+
+
 def stored_measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayload:
     """The same of a payload that was checked when it was submitted: without looking again."""
     def made(message: Any, found: Mapping[str, Any]) -> Any:
@@ -171,20 +217,36 @@ def stored_measure_request(payload: Mapping[str, Any]) -> protocol.MeasurePayloa
         **payload, "plan": made(protocol.MeasurePlan, payload["plan"]),
         "reference": made(protocol.ArtifactRef, payload["reference"]),
         "candidates": [made(protocol.ArtifactRef, file) for file in payload["candidates"]]})
+
+
 def device_of(pool: str) -> str:
     return pool.removeprefix("device:")
 
 
 def files_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
-    """The artifacts that whoever gets the job will read, by sha256."""
+    """The artifacts that whoever gets the job will read, by sha256; models first."""
     if kind == "evaluate":
-        return (EvaluateRequest.of(payload).sha256,)
+        request = EvaluateRequest.of(payload)
+        return (request.sha256 if request.outputs is None else request.outputs[1],)
+    if kind == "infer":
+        asked = infer_request(payload)
+        return asked.model.sha256, asked.inputs.sha256
+    if kind == "prepare":
+        return (prepare_request(payload).model.sha256,)
     if kind == "inspect":
         return (sha256_of(payload.get("sha256"), "sha256"),)
     if kind == "measure":
-        request = measure_request(payload)
-        return tuple(file.sha256 for file in (request.reference, *request.candidates))
+        measured = measure_request(payload)
+        return tuple(file.sha256 for file in (measured.reference, *measured.candidates))
     return ()
+
+
+def models_of(kind: str, payload: Mapping[str, Any]) -> tuple[str, ...]:
+    """Those of ``files_of`` that are run, and therefore have to be inspected; data are not."""
+    files = files_of(kind, payload)
+    if kind == "evaluate" and EvaluateRequest.of(payload).outputs is not None:
+        return ()
+    return () if kind == "inspect" else files[:1] if kind == "infer" else files
 
 
 def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
@@ -194,7 +256,7 @@ def deadline_s(kind: str, payload: Mapping[str, Any]) -> float:
     downloads, loading and children that crash and are started anew.
     """
     if kind != "measure":
-        return INSPECT_DEADLINE_S if kind == "inspect" else BUILD_DEADLINE_S
+        return _DEADLINES_S.get(kind, BUILD_DEADLINE_S)
     # The payload was checked when the job was submitted.
     plan = payload["plan"]
     longest_s = (plan["max_s"] + plan.get("processes", 1) * plan.get("warmup_max_s", 0.0)

@@ -7,12 +7,13 @@
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from sqlite_utils import Database
 
+from agents import protocol
 from searcher.devices import payloads, reported
 from searcher.errors import ProtocolError
 from searcher.ledger import members
@@ -78,6 +79,28 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
         reason = device.reason or "an operator decided so"
     members.set_device_state(db, name, state, reason, 0 if state == "active" else None)
     return device_of(db, name)
+
+
+def check_kind(db: Database, kind: str, pool: str) -> None:
+    """Raises ProtocolError (409) for a job that the device's agent does not know."""
+    if pool == payloads.BUILDER or kind == "measure":
+        return
+    name = payloads.device_of(pool)
+    device = members.device(db, name)
+    kinds = None if device is None else device.capabilities.get("kinds")
+    if device is not None and kind not in (kinds or ()):
+        raise ProtocolError(
+            f"The agent of device {name!r} cannot do jobs of kind {kind!r}; it offers "
+            f"{', '.join(map(str, kinds or ())) or 'none'}. It is older than this coordinator: "
+            "start the coordinator's /agent.pyz on the device, then send this again.", 409)
+
+
+def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
+    """What the device's agent says it can do, if that is another than is known."""
+    device = members.device(db, name)
+    known = [kind for kind in protocol.DEVICE_KINDS if kind in kinds]
+    if device is not None and device.capabilities.get("kinds") != known:
+        members.set_capabilities(db, name, {**device.capabilities, "kinds": known})
 
 
 def succeeded(db: Database, pool: str) -> None:

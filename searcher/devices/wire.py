@@ -17,7 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import measured, payloads
+from searcher.devices import inferred, measured, payloads
 from searcher.devices.inspected import store_inspection
 from searcher.devices.measured import Draft
 from searcher.errors import ProtocolError
@@ -26,8 +26,6 @@ from searcher.ledger.rows import JobRow
 from searcher.ledger.store import savepoint
 
 MOST_PROBE_OUTPUTS = 65_536
-PLACE = "host"
-"""Where evaluations of builders run."""
 
 
 class MalformedResult(ProtocolError):
@@ -93,6 +91,10 @@ def _stored(db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: f
     if job.kind == "measure":
         return Outcome("done", measured.store(
             db, measured.draft(db, job, envelope.result, now_s)))
+    if job.kind == "infer":
+        return Outcome("done", inferred.store(db, job, envelope.result, artifacts, now_s))
+    if job.kind == "prepare":
+        return Outcome("done", inferred.prepared(job, envelope.result))
     if job.kind == "evaluate":
         return Outcome("done", _store_evaluation_job(db, job, envelope.result, artifacts, now_s))
     if job.kind == "inspect":
@@ -133,7 +135,7 @@ def _store_build(
         "build_key": key, "sha256": sha256, "file_bytes": file_bytes, "graph_key": graph_key,
         "report": report,
         "evaluation": None if evaluation is None else _store_evaluation(
-            db, job, payloads.table_of(evaluation, "evaluation"), sha256, None, now_s),
+            db, job, payloads.table_of(evaluation, "evaluation"), sha256, None, builds.HOST, now_s),
         "built_steps": payloads.whole_of(result.get("built_steps", 0), "built_steps"),
         "reused_steps": payloads.whole_of(result.get("reused_steps", 0), "reused_steps"),
         "cached_bytes": payloads.whole_of(result.get("cached_bytes", 0), "cached_bytes"),
@@ -154,6 +156,8 @@ def _store_evaluation_job(
     db: Database, job: JobRow, result: Mapping[str, Any], artifacts: Path, now_s: float
 ) -> dict[str, Any]:
     request = payloads.EvaluateRequest.of(job.payload)
+    place = builds.HOST if request.outputs is None else inferred.place_of(
+        db, request.sha256, *request.outputs)
     if builds.artifact(db, request.sha256) is None:
         try:
             file_bytes = (artifacts / request.sha256).stat().st_size
@@ -162,14 +166,14 @@ def _store_evaluation_job(
         builds.put_artifact(db, request.sha256, file_bytes, now_s)
     evaluation = payloads.table_of(result.get("evaluation"), "evaluation")
     return {"evaluation": _store_evaluation(
-        db, job, evaluation, request.sha256, request.split, now_s)}
+        db, job, evaluation, request.sha256, request.split, place, now_s)}
 
 
 def _store_evaluation(
     db: Database, job: JobRow, result: Mapping[str, Any], sha256: str, split: str | None,
-    now_s: float,
+    place: str, now_s: float,
 ) -> dict[str, Any]:
-    """The evaluation that counts: an earlier one of the same artifact and split stays."""
+    """The evaluation that counts: an earlier one of the same artifact, split and place stays."""
     split = split or payloads.text_of(result.get("split", "validation"), "split", 20)
     metric = payloads.text_of(result.get("metric"), "metric", 40)
     value = payloads.number_of(result.get("value"), "value")
@@ -181,14 +185,14 @@ def _store_evaluation(
     if len(correct) != math.ceil(n / 8):
         raise MalformedResult(f"correct has {len(correct)} bytes for n = {n} samples.")
     evaluation_id = builds.put_evaluation(
-        db, sha256, split, PLACE, metric, value, n, correct, job.id, now_s
+        db, sha256, split, place, metric, value, n, correct, job.id, now_s
     )
     row = builds.evaluation_by_id(db, evaluation_id)
     if row is None:
         raise MalformedResult(f"evaluation {evaluation_id} was not stored.")
     return {
-        "id": row.id, "sha256": sha256, "split": split, "metric": row.metric, "value": row.value,
-        "n": row.n, "correct": base64.b64encode(row.correct).decode(),
+        "id": row.id, "sha256": sha256, "split": split, "place": row.place, "metric": row.metric,
+        "value": row.value, "n": row.n, "correct": base64.b64encode(row.correct).decode(),
     }
 
 

@@ -8,6 +8,9 @@ from sqlite_utils import Database
 
 from searcher.ledger.rows import ArtifactRow, BuildRow, EvaluationRow, first, select, text
 
+HOST = "host"
+"""The place of evaluations that builders ran themselves."""
+
 
 def put_recipe(db: Database, recipe_hash: str, steps: list[dict[str, Any]]) -> None:
     db.execute("INSERT OR IGNORE INTO recipes VALUES (?, ?)", [recipe_hash, text(steps)])
@@ -148,7 +151,7 @@ def put_evaluation(
 
 
 def evaluation(
-    db: Database, sha256: str, split: str, place: str = "host"
+    db: Database, sha256: str, split: str, place: str = HOST
 ) -> EvaluationRow | None:
     return first(
         db, EvaluationRow, "evaluations", "WHERE sha256 = ? AND split = ? AND place = ?",

@@ -90,6 +90,10 @@ def put_device(
     )
 
 
+def set_capabilities(db: Database, name: str, capabilities: dict[str, Any]) -> None:
+    db.execute("UPDATE devices SET capabilities = ? WHERE name = ?", [text(capabilities), name])
+
+
 def device_seen(db: Database, name: str, now_s: float) -> None:
     db.execute("UPDATE devices SET last_seen_s = ? WHERE name = ?", [now_s, name])
 

@@ -6,6 +6,7 @@ from searcher.ledger.rows import SpanRow, select
 
 KIND_OF_JOB = {
     "compress": "build", "train": "build", "evaluate": "evaluate", "measure": "measure",
+    "infer": "infer", "prepare": "prepare",
 }
 """What a job's time is accounted as; other kinds under their own name."""
 

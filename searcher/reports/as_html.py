@@ -174,9 +174,10 @@ def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidat
     return (
         "<p>Latency: blocks of a few milliseconds of the candidate between blocks of the baseline "
         "in one process; only blocks beside which the baseline ran at its quiet level count. The "
-        "figure is the median ratio times that level. Accuracy: ONNX Runtime on the exported "
-        "file; validation chose the points, the test split was not seen by the search. Intervals: "
-        "order statistics for ratios, Wilson for accuracies, paired differences for losses. "
+        "figure is the median ratio times that level. Accuracy: of the exported file, computed on "
+        f"{html.escape(front['accuracy_place'])}; validation chose the points, the test split was "
+        "not seen by the search. Intervals: order statistics for ratios, Wilson for accuracies, "
+        "paired differences for losses. "
         "Size: bytes of the one .onnx file.</p><div class='scroll'><table><tr><th>candidate</th>"
         "<th>ratio to the baseline</th><th>quiet blocks</th><th>quiet share</th><th>plan</th>"
         "<th>provider</th><th>verdict</th></tr>" + "".join(rows) + "</table></div>")

@@ -175,7 +175,7 @@ def test_a_job_that_cannot_be_done_is_given_back_with_the_reason(
 
 def test_an_unknown_kind_is_given_back(coordinator, tmp_path):
     coordinator.add([REFERENCE])
-    coordinator.leases[0]["kind"] = "infer"
+    coordinator.leases[0]["kind"] = "of_a_newer_coordinator"
     agent_of(coordinator, tmp_path).run()
     assert only_result(coordinator)["result"]["reason"] == "kind"
 

@@ -23,7 +23,7 @@ from tests.tasks_for_tests import network
 
 N = 1000
 LEVEL_S = 1e-3
-COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5}
+COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5, "infer": 0.5}
 
 
 class Killed(Exception):
@@ -33,8 +33,9 @@ class Killed(Exception):
 @dataclass
 class Fate:
     """What becomes of one recipe. ``busy``: how many measurements are invalid at first, ``vague``:
-    how many of the trained file are valid and wrong, each less so than the one before. The last
-    three are of the front's measurement together: another ratio, busy at first, a crash."""
+    how many of the trained file are valid and wrong, each less so than the one before. Then
+    three of the front's measurement together: another ratio, busy at first, a crash. The last are
+    of the device: its accuracy if it is another, how often it fails to tell, what runs the file."""
 
     ratio: float = 0.5
     file_bytes: int = 500
@@ -49,6 +50,9 @@ class Fate:
     changes: float | None = None
     busy_together: int = 0
     crashes_together: bool = False
+    there: float | None = None
+    infer_fails: int = 0
+    provider: str = "CPUExecutionProvider"
 
 
 @dataclass
@@ -110,7 +114,7 @@ class FakeCoordinator:
 
     def submit_job(self, kind: str, pool: str, payload: Mapping[str, Any], *, campaign: str,
                    priority: int) -> dict[str, Any]:
-        assert pool == ("device:fake" if kind == "measure" else "builder")
+        assert pool == ("device:fake" if kind in ("measure", "infer") else "builder")
         if kind == self.dies_on:
             raise Killed
         key = json.dumps([kind, pool, payload], sort_keys=True)
@@ -210,7 +214,26 @@ class FakeCoordinator:
             return {"sha256": sha256, "verdict": "failed", "reasons": [fate.measured]}
         return valid(sha256, fate.ratio, fate.ratio * 0.99, fate.ratio * 1.01, 7)
 
+    def _infer(self, payload: dict[str, Any]) -> dict[str, Any]:
+        fate = self._fate(self.files[payload["model"]["sha256"]][0])
+        if fate.infer_fails:
+            fate.infer_fails -= 1
+            return {"state": "failed", "reason": "crashed", "message": "the device stumbled"}
+        digest = hashlib.sha256(json.dumps(payload).encode()).hexdigest()
+        return {"state": "done", "result": {
+            "outputs": {"sha256": digest, "size_bytes": 9}, "place": self._place(fate)}}
+
+    def _place(self, fate: Fate) -> str:
+        return f"fake/onnxruntime/{fate.provider}"
+
     def _evaluate(self, payload: dict[str, Any]) -> dict[str, Any]:
+        if "outputs" in payload:
+            fate = self._fate(self.files[payload["sha256"]][0])
+            asked = self.jobs[payload["outputs"]["job"] - 1]
+            assert asked["payload"]["model"]["sha256"] == payload["sha256"]
+            value = fate.accuracy if fate.there is None else fate.there
+            return {"state": "done", "result": {
+                "evaluation": {**evaluation(value), "place": self._place(fate)}}}
         assert payload["split"] == "test"
         return {"state": "done", "result": {"evaluation": evaluation(0.9)}}
 

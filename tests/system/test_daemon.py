@@ -23,6 +23,8 @@ from tests.system.real import (
 CANDIDATES = {"patient": 8, "urgent": 3, "unwanted": 40, "here": 3}
 """``unwanted`` is cancelled on its way, ``patient`` may be done before the daemon is back."""
 DEVICE = "bench-1"
+PROFILE = "desktop_gpu"
+"""Its float16 is not the host's, so the agent, ONNX Runtime on this CPU, answers the data sets."""
 STRATEGIES = "channel_pruning magnitude_pruning clustering int8 svd"
 
 
@@ -46,7 +48,7 @@ class Lab:
 
     def agent(self) -> Running:
         with connect(self.directory) as client:
-            token = client.create_enrolment(DEVICE, "agent", "local_cpu")["token"]
+            token = client.create_enrolment(DEVICE, "agent", PROFILE)["token"]
         file = self.folder / "token"
         file.write_text(token)
         return Running("agent", "--coordinator", f"http://127.0.0.1:{self.port}", "--token-file",
@@ -164,6 +166,24 @@ def test_a_front_appears(story: Story, name: str) -> None:
     assert front["device"] == DEVICE and front["points"]
     assert front["baseline"]["values"]["accuracy_test"] > 0.5
     assert all(Path(point["artifact"]).is_file() for point in front["points"])
+
+
+@pytest.mark.parametrize("name", ["patient", "urgent"])
+def test_accuracies_come_from_the_device_and_are_those_of_this_machine(
+        story: Story, name: str) -> None:
+    directory, place = story.lab.directory, f"{DEVICE}/onnxruntime/CPUExecutionProvider"
+    front = json.loads(story.lab.command("front", name, "--format", "json"))
+    assert front["accuracy_place"] == place
+    for point in (front["baseline"], *front["points"]):
+        found = rows(directory, "SELECT split, place, value, correct FROM evaluations WHERE "
+                     f"sha256 = '{point['sha256']}'")
+        by_place = {(row["split"], row["place"]): row for row in found}
+        assert set(by_place) == {("validation", "host"), ("validation", place), ("test", place)}
+        assert by_place["validation", place]["correct"] == by_place["validation", "host"]["correct"]
+        assert point["values"]["accuracy"] == by_place["validation", place]["value"]
+        assert point["values"]["accuracy_test"] == by_place["test", place]["value"]
+    kinds = {row["kind"] for row in rows(directory, "SELECT kind FROM jobs WHERE state = 'failed'")}
+    assert "infer" not in kinds
 
 
 def test_what_was_cancelled_left_no_job_waiting(story: Story) -> None:

@@ -6,6 +6,7 @@ A file never changes. What a message has gained since is in further files, ``<me
 import hashlib
 import json
 import os
+import struct
 import typing
 
 import pytest
@@ -18,7 +19,7 @@ NAMES = sorted(name[:-len(".json")] for name in os.listdir(FOLDER))
 
 ADDED = {"lease": {"transfer_s": 0.0}, "heartbeat": {"phase": ""},
          "measure_result": {"device_s": None, "reference_nodes": None},
-         "measure_payload": {"profile": None}}
+         "measure_payload": {"profile": None}, "lease_request": {"kinds": []}}
 """What the first messages of protocol 1 did not have, with what its absence means."""
 ADDED_WITHIN = {
     "plan": {"energy_s": 0.0, "idle_s": 0.0, "warmup_max_s": 0.0, "start_below_c": 0.0,
@@ -88,7 +89,7 @@ def test_every_message_of_the_wire_has_a_golden_file():
                 if isinstance(one, type) and issubclass(one, tuple) and hasattr(one, "_fields")}
     golden = {class_of(name) for name in NAMES}
     assert golden | set().union(*map(nested_in, golden)) == messages
-    assert len(golden) == 12
+    assert len(golden) == 16
 
 
 def test_every_field_is_in_a_golden_file():
@@ -138,6 +139,12 @@ def test_a_wrong_type_is_named_with_its_value(name):
             protocol.decode(cls, dict(content, **{field: {"what": 0} if not isinstance(
                 content.get(field), dict) else 3}))
         assert "what" in str(caught.value) or "got 3" in str(caught.value)
+
+
+def test_outputs_packed_long_ago_are_unpacked():
+    result = protocol.decode(protocol.InferResult, content_of("infer_result"))
+    content = protocol.unpack_bytes(result.outputs, 16)
+    assert struct.unpack("<4f", content) == (0.25, 0.75, 0.5, -1.0)
 
 
 def test_samples_packed_long_ago_are_unpacked():

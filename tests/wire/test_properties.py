@@ -1,5 +1,6 @@
 """decode undoes encode, and garbage raises ProtocolError only."""
 
+import base64
 import json
 import typing
 
@@ -15,6 +16,7 @@ MESSAGES = [
     protocol.Enrol, protocol.Enrolled, protocol.LeaseRequest, protocol.Lease, protocol.Heartbeat,
     protocol.HeartbeatAnswer, protocol.ResultEnvelope, protocol.Failure, protocol.ResultAnswer,
     protocol.ErrorAnswer, protocol.MeasurePayload, protocol.MeasureResult,
+    protocol.InferPayload, protocol.InferResult, protocol.PreparePayload, protocol.PrepareResult,
 ]
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
 JSON = st.recursive(
@@ -65,6 +67,22 @@ def test_a_message_with_one_field_of_garbage_raises_protocol_errors_only(data):
         assert isinstance(protocol.decode(cls, content), cls)
     except protocol.ProtocolError as error:
         assert cls.__name__ in str(error)
+
+
+@given(st.binary(max_size=300))
+def test_bytes_come_back_if_they_are_not_too_many(content):
+    packed = protocol.pack_bytes(content)
+    assert protocol.unpack_bytes(packed, 300) == content
+    with pytest.raises(protocol.ProtocolError, match="over 2|end early"):
+        protocol.unpack_bytes(protocol.pack_bytes(content + b"abc"), 2)
+
+
+@given(st.text() | st.binary().map(lambda raw: base64.b64encode(raw).decode()))
+def test_bytes_of_garbage_raise_protocol_errors_only(text):
+    try:
+        protocol.unpack_bytes(text, 100)
+    except protocol.ProtocolError as error:
+        assert "Bytes" in str(error)
 
 
 @given(st.lists(st.integers(min_value=0, max_value=2**64 - 1)))

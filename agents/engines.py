@@ -1,0 +1,60 @@
+"""Engines that were built on this device, kept within a bound: ``<key>.engine``."""
+
+import os
+from typing import Any, Dict, List
+
+from agents.artifacts import file_sha256
+from agents.files import discard
+from agents.protocol import canonical_json, content_sha256
+
+LIMIT_BYTES = 2 << 30
+ENGINE = ".engine"
+
+
+class Engines:
+    """``folder`` also holds the timing caches, which are small and stay. An engine is that of a
+    file, of the options that it was built with, and of the version that built it."""
+
+    def __init__(self, folder: str, version: str, limit_bytes: int = LIMIT_BYTES) -> None:
+        """Raises OSError."""
+        self._folder, self._version, self._limit_bytes = folder, version, limit_bytes
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+
+    def path(self, model: str, options: Dict[str, Any]) -> str:
+        """Where the engine lies or will lie. Raises OSError when ``model`` cannot be read."""
+        key = content_sha256(canonical_json([file_sha256(model), options, self._version]))
+        return os.path.join(self._folder, key[:40] + ENGINE)
+
+    def timing_cache(self) -> str:
+        return os.path.join(self._folder, "timing-{}.cache".format(self._version))
+
+    def has(self, path: str) -> bool:
+        """Whether it is there; it counts as used now."""
+        try:
+            os.utime(path, None)
+        except FileNotFoundError:
+            return False
+        except OSError:
+            pass  # a disk that has turned read-only can still be read
+        return os.path.exists(path)
+
+    def keep(self, partial: str, path: str) -> int:
+        """``partial`` becomes the engine, and the ones unused for longest go until the bound holds;
+        its bytes. Raises OSError."""
+        os.replace(partial, path)
+        self._trim(path)
+        return os.path.getsize(path)
+
+    def _trim(self, newest: str) -> None:
+        kept: List[Any] = []
+        for name in os.listdir(self._folder):
+            place = os.path.join(self._folder, name)
+            if name.endswith(ENGINE):
+                status = os.stat(place)
+                kept.append((place == newest, status.st_mtime, place, status.st_size))
+        total = sum(one[3] for one in kept)
+        for is_newest, _, place, size in sorted(kept):
+            if total <= self._limit_bytes or is_newest:
+                return
+            discard(place)
+            total -= size

@@ -1,0 +1,114 @@
+"""The inputs and outputs of an ONNX file by its bytes: name and shape, without the onnx package.
+
+Protocol buffers as in onnx.proto: ModelProto.graph = 7; GraphProto.initializer = 5, input = 11,
+output = 12; TensorProto.name = 8; ValueInfoProto.name = 1, type = 2; TypeProto.tensor_type = 1;
+its elem_type = 1, shape = 2; TensorShapeProto.dim = 1; Dimension.dim_value = 1.
+"""
+
+from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
+
+Field = Tuple[int, Union[int, memoryview]]
+FLOAT = 1
+
+
+class OnnxError(Exception):
+    """The bytes are no ONNX model; the text says why."""
+
+
+class Port(NamedTuple):
+    """An input or output; ``shape`` has None where a size is open, ``kind`` is TensorProto's."""
+
+    name: str
+    kind: int
+    shape: List[Optional[int]]
+
+
+class Ports(NamedTuple):
+    inputs: List[Port]
+    outputs: List[Port]
+
+
+def ports_of(content: bytes) -> Ports:
+    """Of the graph; initializers are no inputs. Raises OnnxError."""
+    try:
+        graphs = [value for number, value in _fields(memoryview(content)) if number == 7]
+        if not graphs:
+            raise OnnxError("The file holds no graph.")
+        inputs, outputs, constants = [], [], set()
+        for number, value in _fields(_message(graphs[-1])):
+            if number == 5:
+                constants.add(_text(_message(value), 8))
+            elif number == 11:
+                inputs.append(_port(_message(value)))
+            elif number == 12:
+                outputs.append(_port(_message(value)))
+    except (IndexError, ValueError) as error:
+        raise OnnxError("The file is no ONNX model: {}".format(error)) from error
+    return Ports([one for one in inputs if one.name not in constants], outputs)
+
+
+def _port(info: memoryview) -> Port:
+    kind, shape = 0, []  # type: int, List[Optional[int]]
+    for tensor in _inner(info, 2, 1):
+        for number, value in _fields(tensor):
+            if number == 1 and isinstance(value, int):
+                kind = value
+        for dimension in _inner(tensor, 2, 1):
+            sizes = [value for number, value in _fields(dimension) if number == 1]
+            size = sizes[-1] if sizes else None
+            shape.append(size if isinstance(size, int) and size > 0 else None)
+    return Port(_text(info, 1), kind, shape)
+
+
+def _inner(message: memoryview, first: int, second: int) -> Iterator[memoryview]:
+    """Messages in the field ``second`` of those in the field ``first``."""
+    for number, value in _fields(message):
+        if number == first:
+            for inner_number, inner in _fields(_message(value)):
+                if inner_number == second:
+                    yield _message(inner)
+
+
+def _text(message: memoryview, wanted: int) -> str:
+    found = [value for number, value in _fields(message) if number == wanted]
+    return bytes(_message(found[-1])).decode("utf-8") if found else ""
+
+
+def _message(value: Union[int, memoryview]) -> memoryview:
+    if isinstance(value, int):
+        raise ValueError("a number where a message should be")
+    return value
+
+
+def _fields(message: memoryview) -> Iterator[Field]:
+    """Numbers with their values; of fixed width only the bytes."""
+    at = 0
+    while at < len(message):
+        key, at = _varint(message, at)
+        wire = key & 7
+        if wire == 0:
+            value, at = _varint(message, at)
+            yield key >> 3, value
+            continue
+        if wire == 2:
+            size, at = _varint(message, at)
+        elif wire in (1, 5):
+            size = 8 if wire == 1 else 4
+        else:
+            raise ValueError("a field of the unknown kind {}".format(wire))
+        if at + size > len(message):
+            raise ValueError("it ends early")
+        yield key >> 3, message[at:at + size]
+        at += size
+
+
+def _varint(message: memoryview, at: int) -> Tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[at]
+        value |= (byte & 127) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 128:
+            return value, at
+        if shift > 63:
+            raise ValueError("a number of over ten bytes")

@@ -1,0 +1,29 @@
+"""What a runtime needs of a file before it can run it, made by a child process and kept."""
+
+from typing import Any, Callable, Dict, Mapping
+
+from agents.attend import attend
+from agents.children import StartChild
+from agents.protocol import PreparePayload, PrepareResult
+
+SILENCE_S = 3600.0
+"""A large engine takes the better part of an hour on a small board."""
+
+
+def prepare(
+    payload: PreparePayload,
+    paths: Mapping[str, str],
+    start_child: StartChild,
+    clock: Callable[[], float],
+    cancelled: Callable[[], bool] = lambda: False,
+) -> PrepareResult:
+    """Runs one job of kind ``prepare``; ``paths`` maps sha256 to a local file. The result's
+    environment holds ``{"runtime": versions}``. Raises MeasurementFailed and Cancelled."""
+    request = {"mode": "prepare", "indexes": [0], "paths": [paths[payload.model.sha256]],
+               "options": payload.options}
+    told: Dict[str, Dict[str, Any]] = {}
+    attend(payload.runtime, request, start_child, clock, cancelled,
+           lambda event: told.update({event["event"]: event}), SILENCE_S)
+    done = told["prepared"]
+    return PrepareResult(float(done["prepare_s"]), bool(done["reused"]), int(done["kept_bytes"]),
+                         {"runtime": dict(told["ready"]["versions"])})

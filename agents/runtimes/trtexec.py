@@ -1,0 +1,279 @@
+"""TensorRT by its command line program ``trtexec``, 8.2 (JetPack 4.6) or newer.
+
+    prepare   trtexec --onnx --saveEngine --timingCacheFile ...      an engine, kept; one inference
+    open      trtexec --loadEngine --exportTimes, one inference      what loading and the first cost
+    run       one latency out of trtexec --loadEngine --exportTimes over LAUNCH_S; when they are
+              used up, the next launch
+    outputs   trtexec --loadEngine --loadInputs --exportOutput
+
+The clock is the runtime's own: it is moved by the latencies (host to device, kernels, device to
+host) that trtexec tells. So reference and candidate take turns launch by launch, not within
+milliseconds. Only flags that 8.2 and 10 share are used (no --buildOnly, no --workspace). It was
+never tried on hardware: tests run it with a script that behaves as documented.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from array import array
+from collections import deque
+from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+
+from agents.engines import Engines
+from agents.lifeline import signal_on_parent_death
+from agents.onnx_io import FLOAT, OnnxError, Port, ports_of
+from agents.protocol import OUTPUT_LIMIT
+from agents.runtimes.base import (
+    PROOF,
+    ModelRefused,
+    Prepared,
+    Runtime,
+    RuntimeUnavailable,
+    Session,
+    input_values,
+    option,
+)
+from agents.samples import values_of
+
+JETSON = "/usr/src/tensorrt/bin/trtexec"
+PROVIDER = "TensorrtExecutionProvider"
+PRECISIONS = {"float32": ["--noTF32"], "float16": ["--fp16"], "int8": ["--int8"],
+              "best": ["--best"]}
+"""int8 is for files with QuantizeLinear: without a calibration trtexec makes up ranges."""
+LAUNCH_S, LAUNCH_WARM_MS = 0.25, 200
+LAUNCH_LIMIT_S, BUILD_LIMIT_S = 120.0, 3600.0
+ONCE = ["--warmUp=0", "--duration=0", "--iterations=1"]
+_VERSION = re.compile(r"\[TensorRT v(\d+)\]")
+_ERROR = re.compile(r"\[E\] (.*)")
+
+
+class Model(NamedTuple):
+    """A file with the engine that was built from it; ``source`` is its one input."""
+
+    engine: str
+    source: Port
+    target: str
+    shape: List[int]
+    dynamic: bool
+
+    def words(self) -> List[str]:
+        shapes = ["--shapes={}".format(shape_word(self.source.name, self.shape))]
+        return ["--loadEngine=" + self.engine, *(shapes if self.dynamic else [])]
+
+
+class TrtexecSession(Session):
+    provider = PROVIDER
+
+    def __init__(self, runtime: "TrtexecRuntime", model: Model, input_seed: int) -> None:
+        self._runtime, self._model, self._seed = runtime, model, input_seed
+        self._latencies_ns: Any = deque()
+        self.batch = model.shape[0]
+
+    def begin(self) -> None:
+        """One inference: it proves the engine, and its latency is the first call's."""
+        self._latencies_ns.extend(self._runtime.latencies_ns(self._model, ONCE, 0))
+
+    def run(self) -> object:
+        if not self._latencies_ns:
+            self._latencies_ns.extend(self._runtime.latencies_ns(self._model, [
+                "--warmUp={}".format(LAUNCH_WARM_MS), "--duration={:g}".format(LAUNCH_S),
+                "--iterations=1"], LAUNCH_WARM_MS))
+        self._runtime.now_ns += self._latencies_ns.popleft()
+        return None
+
+    def first_output(self) -> List[float]:
+        count = 1
+        for size in self._model.shape:
+            count *= size
+        content, _ = self.outputs(
+            _packed(input_values(count, self._seed)), self._model.shape)
+        return list(values_of(content)[:OUTPUT_LIMIT])
+
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        if list(shape) != self._model.shape:
+            raise ModelRefused("The engine is for inputs of shape {}, not {}.".format(
+                self._model.shape, list(shape)))
+        return self._runtime.outputs(self._model, values)
+
+
+class TrtexecRuntime(Runtime):
+    in_process = False
+    prepares = True
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+        self._version = ""
+        self._proven: Set[str] = set()
+
+    def versions(self) -> Dict[str, Any]:
+        if not self._version:
+            found = _VERSION.search(_launched(["--help"], LAUNCH_LIMIT_S, check=False))
+            if found is None:
+                raise RuntimeUnavailable(
+                    "{} does not tell a version of TensorRT.".format(program()))
+            self._version = found.group(1)
+        return {"trtexec": self._version, "providers": [PROVIDER]}
+
+    def clock_ns(self) -> int:
+        return self.now_ns
+
+    def prove(self, provider: str) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            model = os.path.join(folder, "proof.onnx")
+            with open(model, "wb") as stream:
+                stream.write(PROOF)
+            _launched(["--onnx=" + model, *ONCE], BUILD_LIMIT_S)
+
+    def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
+        engines = self._engines()
+        model = self._model(path, options, engines)
+        if engines.has(model.engine):
+            return Prepared(0.0, True, os.path.getsize(model.engine))
+        partial = model.engine + ".new"
+        shapes = ["--optShapes=" + shape_word(model.source.name, model.shape)]
+        began_s = time.monotonic()
+        _launched(["--onnx=" + path, "--saveEngine=" + partial,
+                   "--timingCacheFile=" + engines.timing_cache(), *_precision(options),
+                   *(shapes if model.dynamic else []), *ONCE], BUILD_LIMIT_S)
+        took_s = time.monotonic() - began_s
+        if not os.path.exists(partial):
+            raise ModelRefused("trtexec ended well and left no engine.")
+        return Prepared(took_s, False, engines.keep(partial, model.engine))
+
+    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+        engines = self._engines()
+        model = self._model(path, options, engines)
+        if not engines.has(model.engine):
+            raise ModelRefused("No engine of this file with these options is kept on the device: "
+                               "have a job of kind 'prepare' done first.")
+        session = TrtexecSession(self, model, input_seed)
+        if model.engine not in self._proven:
+            began_s = time.monotonic()
+            session.begin()
+            self.now_ns += int((time.monotonic() - began_s) * 1e9)
+            self._proven.add(model.engine)
+        return session
+
+    def latencies_ns(self, model: Model, words: Sequence[str], warm_ms: float) -> List[int]:
+        """Of every query after the warm-up, as trtexec's timing trace has them."""
+        with tempfile.TemporaryDirectory() as folder:
+            trace = os.path.join(folder, "times.json")
+            _launched([*model.words(), *words, "--exportTimes=" + trace], LAUNCH_LIMIT_S)
+            found = [max(int(float(one["latencyMs"]) * 1e6), 1) for one in _read_json(trace)
+                     if float(one["startComputeMs"]) >= warm_ms]
+        if not found:
+            raise ModelRefused("trtexec timed no query.")
+        return found
+
+    def outputs(self, model: Model, values: bytes) -> Tuple[bytes, List[int]]:
+        with tempfile.TemporaryDirectory() as folder:
+            source, told = os.path.join(folder, "input.bin"), os.path.join(folder, "output.json")
+            with open(source, "wb") as stream:
+                stream.write(values)
+            _launched([*model.words(), *ONCE, "--loadInputs={}:{}".format(
+                model.source.name, source), "--exportOutput=" + told], LAUNCH_LIMIT_S)
+            found = [one for one in _read_json(told) if one["name"] == model.target]
+        if not found:
+            raise ModelRefused("trtexec told no output {!r}.".format(model.target))
+        return (_packed(found[0]["values"]),
+                [int(size) for size in str(found[0]["dimensions"]).split("x")])
+
+    def _engines(self) -> Engines:
+        if self.folder is None:
+            raise ModelRefused("There is no folder in which engines are kept.")
+        return Engines(self.folder, str(self.versions()["trtexec"]))
+
+    def _model(self, path: str, options: Dict[str, Any], engines: Engines) -> Model:
+        batch = option(options, "batch", 1)
+        _precision(options)
+        try:
+            with open(path, "rb") as stream:
+                ports = ports_of(stream.read())
+            engine = engines.path(path, {"batch": batch, "precision": options.get("precision")})
+        except (OnnxError, OSError) as error:
+            raise ModelRefused(str(error)) from error
+        if len(ports.inputs) != 1 or not ports.outputs or ports.inputs[0].kind != FLOAT:
+            raise ModelRefused("It must have one input, of float32; it has {}.".format(
+                ", ".join("{} of kind {}".format(one.name, one.kind) for one in ports.inputs)))
+        source = ports.inputs[0]
+        return Model(engine, source, ports.outputs[0].name,
+                     [size or batch for size in source.shape], None in source.shape)
+
+
+RUNTIME = TrtexecRuntime
+
+
+def program() -> str:
+    """Raises RuntimeUnavailable."""
+    found = shutil.which("trtexec") or (JETSON if os.access(JETSON, os.X_OK) else None)
+    if found is None:
+        raise RuntimeUnavailable("There is no trtexec in PATH nor at {}: install TensorRT, which "
+                                 "JetPack has.".format(JETSON))
+    return found
+
+
+def shape_word(name: str, shape: Sequence[int]) -> str:
+    return "{}:{}".format(name, "x".join(map(str, shape)))
+
+
+def _precision(options: Dict[str, Any]) -> List[str]:
+    wanted = options.get("precision") or "float32"
+    if wanted not in PRECISIONS:
+        raise ModelRefused("The option 'precision' must be one of {}, got {!r}.".format(
+            ", ".join(sorted(PRECISIONS)), wanted))
+    return PRECISIONS[wanted]
+
+
+def _launched(words: Sequence[str], limit_s: float, check: bool = True) -> str:
+    """What it printed. Raises ModelRefused for a crash, a failure, or a hang, which is killed."""
+    command = [program(), *words]
+    try:
+        process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            preexec_fn=_die_with_us)
+    except OSError as error:
+        raise RuntimeUnavailable("{} cannot be started: {}".format(command[0], error)) from error
+    try:
+        told = process.communicate(timeout=limit_s)[0].decode("utf-8", "replace")
+    except subprocess.TimeoutExpired:
+        raise ModelRefused("trtexec did not end within {:g} s.".format(limit_s)) from None
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.communicate()
+    if check and process.returncode != 0:
+        raise ModelRefused(_why(process.returncode, told))
+    return told
+
+
+def _die_with_us() -> None:
+    signal_on_parent_death(signal.SIGKILL)
+
+
+def _why(code: int, told: str) -> str:
+    """The first error of its log: the later ones only say what could not be done then."""
+    errors = _ERROR.findall(told)
+    how = "signal {}".format(-code) if code < 0 else "exit code {}".format(code)
+    return "trtexec ended with {}{}".format(how, ": " + errors[0][:300] if errors else "")
+
+
+def _read_json(path: str) -> List[Dict[str, Any]]:
+    try:
+        with open(path, encoding="utf-8") as stream:
+            found = json.load(stream)
+    except (OSError, ValueError) as error:
+        raise ModelRefused("What trtexec wrote cannot be read: {}".format(error)) from error
+    return list(found)
+
+
+def _packed(values: Sequence[float]) -> bytes:
+    packed = array("f", values)
+    if sys.byteorder == "big":
+        packed.byteswap()
+    return packed.tobytes()

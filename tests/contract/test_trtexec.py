@@ -1,0 +1,178 @@
+"""What only TensorRT's command line program can do wrong, and the engines that are kept of it."""
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agents.children import ProcessChild
+from agents.engines import ENGINE, Engines
+from agents.onnx_io import OnnxError, Port, Ports, ports_of
+from agents.runner import MeasurementFailed
+from agents.runtimes import runtime_named
+from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable
+from tests.contract.test_runtimes import OPTIONS, made, measured, onnx_model, prepared, put
+
+pytest.importorskip("onnxruntime")
+
+
+@pytest.fixture
+def runtime(tensorrt: Path, tmp_path: Path) -> Runtime:
+    return made("trtexec", tmp_path)
+
+
+def test_it_runs_only_with_flags_that_both_versions_know(
+        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for version in ("8201", "100300"):
+        monkeypatch.setenv("FAKE_TENSORRT", version)
+        runtime, model = made("trtexec", tmp_path), put(tmp_path, onnx_model(4))
+        for precision in ("float32", "float16", "int8", "best"):
+            options = {**OPTIONS, "precision": precision}
+            assert runtime.prepare(model, options).kept_bytes > 0
+        session = runtime.open(model, options, 0)
+        session.run()
+        assert len(session.first_output()) == 4
+        assert runtime.versions()["trtexec"] == version
+    builds = [line.split() for line in tensorrt.read_text().splitlines() if "--onnx" in line]
+    assert len(builds) == 8
+    assert [next(w for w in line if w in ("--noTF32", "--fp16", "--int8", "--best"))
+            for line in builds[:4]] == ["--noTF32", "--fp16", "--int8", "--best"]
+    assert all("--optShapes=x:1x4" in line for line in builds)
+
+
+def test_an_engine_of_another_version_or_other_options_is_another(
+        runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = put(tmp_path, onnx_model())
+    runtime.prepare(model, OPTIONS)
+    assert runtime.open(model, OPTIONS, 0).batch == 1
+    for other in ({**OPTIONS, "batch": 8}, {**OPTIONS, "precision": "float16"}):
+        with pytest.raises(ModelRefused, match="No engine"):
+            runtime.open(model, other, 0)
+    monkeypatch.setenv("FAKE_TENSORRT", "100300")
+    with pytest.raises(ModelRefused, match="No engine"):
+        made("trtexec", tmp_path).open(model, OPTIONS, 0)
+
+
+def test_the_warm_up_is_not_among_the_samples(runtime: Runtime, tmp_path: Path) -> None:
+    model = put(tmp_path, onnx_model())
+    runtime.prepare(model, OPTIONS)
+    session = runtime.open(model, OPTIONS, 0)
+    session.run()
+    before = runtime.clock_ns()
+    for _ in range(300):
+        session.run()
+    each_s = (runtime.clock_ns() - before) / 300e9
+    assert each_s == pytest.approx(0.0005, rel=0.02), "what the program tells, not what it took"
+
+
+@pytest.mark.parametrize(("mood", "reason", "text"), [
+    ("crash@build", "refused", "signal 11"), ("no-engine", "refused", "left no engine")])
+def test_a_build_that_goes_wrong_has_a_reason(
+        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: str, reason: str,
+        text: str) -> None:
+    monkeypatch.setenv("FAKE_TRTEXEC", mood)
+    with pytest.raises(MeasurementFailed, match=text) as caught:
+        prepared(tmp_path, "trtexec", onnx_model())
+    assert caught.value.reason == reason
+
+
+def test_the_first_error_of_its_log_is_the_reason(tensorrt: Path, tmp_path: Path) -> None:
+    runtime = made("trtexec", tmp_path)
+    broken = put(tmp_path, onnx_model() + b"\x7a\x04\x00 no")  # a field that no ONNX has
+    with pytest.raises(ModelRefused, match="exit code 1: Failed to parse onnx file"):
+        runtime.prepare(broken, OPTIONS)
+
+
+def test_a_crash_while_it_is_measured_is_a_failed_candidate(
+        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    contents = [onnx_model(3), onnx_model(4)]
+    for one in contents:
+        prepared(tmp_path, "trtexec", one)
+    monkeypatch.setenv("FAKE_TRTEXEC", "crash@load")
+    with pytest.raises(MeasurementFailed, match="reference failed: .*signal 11"):
+        measured(tmp_path, "trtexec", contents)
+
+
+def test_a_hang_ends_with_the_child(
+        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent kills the child that waits for it; nothing of it stays."""
+    monkeypatch.setenv("FAKE_TRTEXEC", "hang@build")
+    model = put(tmp_path, onnx_model())
+    child = ProcessChild("trtexec", {
+        "mode": "prepare", "indexes": [0], "paths": [model], "options": OPTIONS,
+        "folder": str(tmp_path / "kept")})
+    ends_s = time.monotonic() + 60
+    hung: list[psutil.Process] = []
+    while not hung and time.monotonic() < ends_s:
+        child.next_event(0.05)
+        hung = [one for one in psutil.Process().children(recursive=True)
+                if any("--onnx=" + model in word for word in one.cmdline())]
+    child.close()
+    gone, alive = psutil.wait_procs(hung, timeout=30)
+    assert gone and not alive
+
+
+def test_outputs_that_are_not_finite_fail(
+        runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = put(tmp_path, onnx_model())
+    runtime.prepare(model, OPTIONS)
+    monkeypatch.setenv("FAKE_TRTEXEC", "nan")
+    assert all(value != value for value in runtime.open(model, OPTIONS, 0).first_output())
+
+
+def test_without_it_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RuntimeUnavailable, match="no trtexec in PATH"):
+        runtime_named("trtexec").versions()
+
+
+# -- engines ----------------------------------------------------------------------------------
+
+
+def test_the_engines_unused_for_longest_go(tmp_path: Path) -> None:
+    engines = Engines(str(tmp_path / "kept"), "8201", limit_bytes=250)
+    paths = []
+    for number in range(4):
+        model = tmp_path / f"model{number}"
+        model.write_bytes(bytes([number]))
+        paths.append(engines.path(str(model), {"batch": 1}))
+        partial = tmp_path / "partial"
+        partial.write_bytes(bytes(100))
+        assert engines.keep(str(partial), paths[-1]) == 100
+        for age, path in enumerate(reversed(paths)):
+            if os.path.exists(path):
+                os.utime(path, (1000 - age, 1000 - age))
+        if number == 1:
+            engines.has(paths[0])
+    assert len(set(paths)) == 4 and all(path.endswith(ENGINE) for path in paths)
+    assert [engines.has(path) for path in paths] == [False, False, True, True]
+    (tmp_path / "partial").write_bytes(bytes(1000))
+    engines.keep(str(tmp_path / "partial"), paths[0])
+    assert [engines.has(path) for path in paths] == [True, False, False, False], "the newest stays"
+
+
+# -- inputs and outputs of a file -------------------------------------------------------------
+
+
+def test_ports_are_those_that_onnx_reads() -> None:
+    onnx = pytest.importorskip("onnx")
+    model = onnx.load_model_from_string(onnx_model(5))
+    # Old files name their constants among the inputs.
+    model.graph.input.append(onnx.helper.make_tensor_value_info("k", onnx.TensorProto.FLOAT, [1]))
+    assert ports_of(model.SerializeToString()) == Ports(
+        [Port("x", 1, [None, 5])], [Port("y", 1, [None, 5])])
+
+
+@given(st.binary(max_size=60), st.integers(0, 200))
+def test_bytes_that_are_no_model_are_refused(noise: bytes, at: int) -> None:
+    whole: Any = onnx_model()
+    for content in (noise, whole[:at], whole[:at] + noise):
+        try:
+            assert isinstance(ports_of(content), Ports)
+        except OnnxError as error:
+            assert str(error)

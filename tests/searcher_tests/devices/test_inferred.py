@@ -1,0 +1,197 @@
+"""Outputs of a device: a file by digest, and an accuracy that says where it comes from."""
+
+import base64
+import io
+import struct
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from searcher.devices import payloads
+from searcher.errors import ProtocolError
+from searcher.ledger import builds, jobs, members
+from searcher.ledger.rows import AgentRow, JobRow
+from tests.searcher_tests.devices.laboratory import (
+    ENVIRONMENT,
+    Laboratory,
+    envelope,
+    evaluation,
+)
+
+KINDS = ["measure", "infer"]
+PLACE = "tx2/onnxruntime/CUDAExecutionProvider"
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Laboratory]:
+    laboratory = Laboratory.open(tmp_path)
+    yield laboratory
+    laboratory.store.close()
+
+
+def device(lab: Laboratory) -> AgentRow:
+    agent = lab.device("tx2", hostname="elsewhere")
+    assert lab.coordinator.lease(agent, KINDS) is None
+    return agent
+
+
+def payload(lab: Laboratory, model: bytes = b"model") -> dict[str, Any]:
+    return {"model": lab.artifact(model), "inputs": lab.artifact(b"inputs"),
+            "runtime": "onnxruntime", "options": {"threads": 1}, "attempt": 1}
+
+
+def submitted(lab: Laboratory, agent: AgentRow, model: bytes = b"model") -> JobRow:
+    lab.coordinator.submit("infer", agent.pool, payload(lab, model))
+    job = lab.coordinator.lease(agent, KINDS)
+    assert job is not None and job.kind == "infer"
+    return job
+
+
+def answer(rows: list[list[float]], **changes: Any) -> dict[str, Any]:
+    flat = [value for row in rows for value in row]
+    packed = zlib.compress(struct.pack(f"<{len(flat)}f", *flat))
+    return {"shape": [len(rows), len(rows[0])], "outputs": base64.b64encode(packed).decode(),
+            "provider": "CUDAExecutionProvider", "environment": ENVIRONMENT, "device_s": 1.0,
+            **changes}
+
+
+ROWS = [[0.1, 0.9], [0.8, 0.2], [0.3, 0.7], [0.6, 0.4]]
+
+
+def ended(lab: Laboratory, job: JobRow) -> JobRow:
+    found = jobs.get(lab.store.db, job.id)
+    assert found is not None
+    return found
+
+
+def inferred(lab: Laboratory, agent: AgentRow) -> JobRow:
+    job = submitted(lab, agent)
+    lab.put(agent, job, envelope(answer(ROWS)))
+    return ended(lab, job)
+
+
+def test_outputs_become_a_file_by_digest(lab: Laboratory) -> None:
+    job = inferred(lab, device(lab))
+    assert job.state == "done" and job.result is not None
+    assert job.result["shape"] == [4, 2] and job.result["place"] == PLACE
+    content = (lab.folder / "artifacts" / job.result["outputs"]["sha256"]).read_bytes()
+    assert len(content) == job.result["outputs"]["size_bytes"]
+    assert np.array_equal(np.load(io.BytesIO(content)), np.array(ROWS, np.float32))
+    assert builds.is_seen(lab.store.db, job.result["outputs"]["sha256"])
+
+
+@pytest.mark.parametrize("changes", [
+    {"shape": [4]}, {"shape": [4, 3]}, {"shape": [4, 0]}, {"shape": [-4, -2]}, {"shape": []},
+    {"outputs": "!"}, {"outputs": ""}, {"provider": ""}, {"shape": [2**40, 2**40]},
+    {"outputs": base64.b64encode(zlib.compress(bytes(17 << 20))).decode()},
+    {"outputs": base64.b64encode(zlib.compress(struct.pack("<8f", *[float("nan")] * 8))).decode()},
+])
+def test_what_are_no_outputs_fail_the_job_and_leave_nothing(
+        lab: Laboratory, changes: dict[str, Any]) -> None:
+    agent = device(lab)
+    job = submitted(lab, agent)
+    there = set((lab.folder / "artifacts").iterdir())
+    lab.put(agent, job, envelope(answer(ROWS, **changes)))
+    assert ended(lab, job).reason == "malformed_result"
+    assert set((lab.folder / "artifacts").iterdir()) == there
+
+
+def evaluate(lab: Laboratory, job: JobRow, **changes: Any) -> dict[str, Any]:
+    outputs = {"job": job.id, "sha256": (job.result or {})["outputs"]["sha256"]}
+    return {"task": "lenet5-mnist", "sha256": job.payload["model"]["sha256"],
+            "split": "validation", "outputs": outputs, **changes}
+
+
+def test_the_accuracy_is_kept_with_its_place_beside_the_hosts(lab: Laboratory) -> None:
+    job, builder = inferred(lab, device(lab)), lab.builder()
+    request = evaluate(lab, job)
+    for asked, value in ((request, 0.75), ({k: v for k, v in request.items() if k != "outputs"},
+                                           0.5)):
+        lab.coordinator.submit("evaluate", "builder", asked)
+        leased = lab.leased(builder)
+        lab.put(builder, leased, envelope({"evaluation": evaluation(value)}))
+    there = builds.evaluation(lab.store.db, request["sha256"], "validation", PLACE)
+    here = builds.evaluation(lab.store.db, request["sha256"], "validation")
+    assert there is not None and there.value == 0.75 and there.place == PLACE
+    assert here is not None and here.value == 0.5 and here.place == builds.HOST
+
+
+@pytest.mark.parametrize("lie", ["another file", "another job", "other outputs"])
+def test_an_accuracy_is_not_entered_for_what_did_not_run(lab: Laboratory, lie: str) -> None:
+    job, builder = inferred(lab, device(lab)), lab.builder()
+    request = evaluate(lab, job)
+    if lie == "another file":
+        request["sha256"] = lab.artifact(b"another")["sha256"]
+    elif lie == "another job":
+        request["outputs"]["job"] = 999
+    else:
+        request["outputs"]["sha256"] = lab.artifact(b"made up")["sha256"]
+    lab.coordinator.submit("evaluate", "builder", request)
+    leased = lab.leased(builder)
+    lab.put(builder, leased, envelope({"evaluation": evaluation(1.0)}))
+    assert ended(lab, leased).reason == "malformed_result"
+    assert builds.evaluations(lab.store.db, request["sha256"]) == []
+
+
+# -- admission ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("change", [
+    {"model": {"sha256": "../../etc/passwd", "size_bytes": 1}},
+    {"inputs": {"sha256": "A" * 64, "size_bytes": 1}},
+    {"inputs": {"sha256": "a" * 64, "size_bytes": 0}},
+    {"inputs": None}, {"runtime": ""}, {"attempt": -1}, {"options": []},
+])
+def test_what_nobody_can_run_is_refused(lab: Laboratory, change: dict[str, Any]) -> None:
+    with pytest.raises(ProtocolError) as caught:
+        lab.coordinator.submit("infer", "device:tx2", {**payload(lab), **change})
+    assert caught.value.status == 400
+
+
+def test_both_files_must_be_there(lab: Laboratory) -> None:
+    asked = payload(lab)
+    asked["inputs"] = {"sha256": "d" * 64, "size_bytes": 5}
+    with pytest.raises(ProtocolError) as caught:
+        lab.coordinator.submit("infer", "device:tx2", asked)
+    assert caught.value.status == 404
+
+
+def test_an_uploaded_model_is_inspected_before_and_data_need_not_be(lab: Laboratory) -> None:
+    asked = payload(lab)
+    with lab.store.atomic() as db:
+        builds.put_upload(db, asked["inputs"]["sha256"], 6, 0.0)
+    assert lab.coordinator.submit("infer", "device:tx2", asked).state == "queued"
+    with lab.store.atomic() as db:
+        builds.put_upload(db, lab.artifact(b"uploaded")["sha256"], 8, 0.0)
+    with pytest.raises(ProtocolError, match="has not been inspected") as caught:
+        lab.coordinator.submit("infer", "device:tx2", payload(lab, b"uploaded"))
+    assert caught.value.status == 409
+
+
+def test_an_agent_that_does_not_know_the_kind_is_not_asked(lab: Laboratory) -> None:
+    agent = lab.device("tx2", hostname="elsewhere")
+    with pytest.raises(ProtocolError, match=r"agent of device 'tx2' cannot.*'infer'.*agent\.pyz"
+                       ) as caught:
+        lab.coordinator.submit("infer", agent.pool, payload(lab))
+    assert caught.value.status == 409
+
+
+def test_an_agent_that_has_updated_itself_says_so_with_its_next_request(lab: Laboratory) -> None:
+    agent = lab.device("tx2", hostname="elsewhere")
+    lab.coordinator.lease(agent)
+    lab.coordinator.lease(agent, ["measure", "infer", "of a newer program"])
+    row = members.device(lab.store.db, "tx2")
+    assert row is not None and row.capabilities["kinds"] == KINDS
+    assert lab.coordinator.submit("infer", agent.pool, payload(lab)).state == "queued"
+    lab.coordinator.lease(lab.device("tx2", hostname="elsewhere"), ["measure"])
+    with pytest.raises(ProtocolError, match="it offers measure"):
+        lab.coordinator.submit("infer", agent.pool, payload(lab, b"another"))
+
+
+def test_its_deadline_is_its_own() -> None:
+    assert payloads.deadline_s("infer", {}) == payloads.INFER_DEADLINE_S
+    assert payloads.deadline_s("train", {}) == payloads.BUILD_DEADLINE_S

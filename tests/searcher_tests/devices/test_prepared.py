@@ -1,0 +1,57 @@
+"""Jobs of the kind ``prepare``: what the ledger keeps of them, and who may be asked."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from searcher.devices import payloads
+from searcher.errors import ProtocolError
+from searcher.ledger import jobs
+from tests.searcher_tests.devices.laboratory import ENVIRONMENT, Laboratory, envelope
+
+KINDS = ["measure", "infer", "prepare"]
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Laboratory]:
+    laboratory = Laboratory.open(tmp_path)
+    yield laboratory
+    laboratory.store.close()
+
+
+def payload(lab: Laboratory, **changes: Any) -> dict[str, Any]:
+    return {"model": lab.artifact(b"model"), "runtime": "trtexec",
+            "options": {"batch": 1, "precision": "float16"}, **changes}
+
+
+@pytest.mark.parametrize(("changes", "state"), [
+    ({}, "done"), ({"prepare_s": -1.0}, "failed"), ({"kept_bytes": -1}, "failed"),
+    ({"reused": "yes"}, "failed")])
+def test_what_it_took_is_kept(lab: Laboratory, changes: dict[str, Any], state: str) -> None:
+    agent = lab.device("tx2", hostname="elsewhere")
+    lab.coordinator.lease(agent, KINDS)
+    lab.coordinator.submit("prepare", agent.pool, payload(lab))
+    job = lab.coordinator.lease(agent, KINDS)
+    assert job is not None and payloads.deadline_s(job.kind, job.payload) == 7200.0
+    result = {"prepare_s": 81.5, "reused": False, "kept_bytes": 2400512,
+              "environment": {**ENVIRONMENT, "runtime": {"trtexec": "8201"}}, **changes}
+    lab.put(agent, job, envelope(result))
+    ended = jobs.get(lab.store.db, job.id)
+    assert ended is not None and ended.state == state
+    if state == "done":
+        assert ended.result == {
+            "prepare_s": 81.5, "reused": False, "kept_bytes": 2400512,
+            "environment": {"key": "e" * 64, "runtime": {"trtexec": "8201"}}}
+
+
+def test_who_cannot_is_not_asked_and_nonsense_is_refused(lab: Laboratory) -> None:
+    agent = lab.device("tx2", hostname="elsewhere")
+    with pytest.raises(ProtocolError, match="cannot do jobs of kind 'prepare'") as caught:
+        lab.coordinator.submit("prepare", agent.pool, payload(lab))
+    assert caught.value.status == 409
+    with pytest.raises(ProtocolError, match="64 hexadecimal") as caught:
+        lab.coordinator.submit("prepare", "device:new", payload(
+            lab, model={"sha256": "../agent.json", "size_bytes": 1}))
+    assert caught.value.status == 400
