@@ -181,8 +181,7 @@ def test_training_draws_the_same_numbers_whatever_is_in_memory(
 def test_operations_are_those_of_the_exported_graph(builder: Builder) -> None:
     whole = builder._operations(builder._baseline())
     pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))
-    assert 0 < pruned < whole
-    assert pruned == builder.compress(recipe(PRUNE), TARGET).report["macs"]
+    assert builder.compress(recipe(PRUNE), TARGET).report["macs"] == pruned < whole
 
 
 def test_full_is_the_same_whether_or_not_short_was_asked_for(
