@@ -117,11 +117,12 @@ class Reading:
             "campaign": row.name, "device": campaign.devices[0],
             "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit}
                            for o in campaign.objectives],
-            "accuracy_place": place_of(row), "baseline": baseline, "points": points,
+            "baseline": baseline, "points": points,
             "hypervolume": hypervolume(
                 [losses(p["values"], campaign.objectives) for p in points], reference),
             "reference_point": [-v if o.direction == "maximize" else v
                                 for v, o in zip(reference, campaign.objectives, strict=True)],
+            "accuracy_place": place_of(row),
         }
 
     def status(self, name: str | None, now_s: float) -> dict[str, Any]:

@@ -65,7 +65,7 @@ def test_samples_come_in_batches_and_the_last_is_short(tmp_path, version):
     (npy((3, 2), [1.0]), "must have"), (npy() + b"x", "must have"),
     (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"(" * 1000, "header"),
     (b"\x93NUMPY\x01\x00\xe8\x03" + b"(" * 1000, "header"),
-])
+], ids=range(13))
 def test_what_is_no_data_set_is_said(tmp_path, content, what):
     with pytest.raises(SamplesError, match=what):
         opened(tmp_path, content)
@@ -94,14 +94,18 @@ def test_outputs_of_every_sample_and_how_far_it_is(tmp_path):
     (b"", None, "unloadable", "empty"),
     (MODEL, b"nonsense", "refused", "no .npy"),
     (fake_model(outputs=[float("nan")]), None, "refused", "not finite"),
-    (fake_model(outputs=[0.0] * 30000), npy((200, 1)), "refused", "at most 16777216"),
     (fake_model(crash={"at": "open", "how": "segv"}), None, "crashed", "signal 11"),
     (fake_model(crash={"at": 3, "how": "exit"}, outputs=[1.0]), None, "crashed", "exit code 3"),
-])
+], ids=["empty", "no data set", "not finite", "crash when opened", "crash at a batch"])
 def test_what_goes_wrong_has_a_reason(tmp_path, model, data, reason, text):
     with pytest.raises(MeasurementFailed) as caught:
         asked(tmp_path, model, data)
     assert caught.value.reason == reason and text in str(caught.value)
+
+
+def test_more_outputs_than_are_sent_are_refused(tmp_path):
+    with pytest.raises(MeasurementFailed, match="at most 16777216 are sent"):
+        asked(tmp_path, fake_model(outputs=[0.0] * 30000), npy((200, 1)))
 
 
 def test_another_provider_than_the_one_asked_for_fails(tmp_path):
@@ -112,12 +116,13 @@ def test_another_provider_than_the_one_asked_for_fails(tmp_path):
 
 
 def test_a_hang_is_a_result(tmp_path):
-    began = []
+    began, looks = [], []
 
     def clock():
-        """Leaps once the child is at the model."""
-        return time.monotonic() + (10 * SILENCE_S if began and began[0].where().session == 0
-                                   else 0.0)
+        """Leaps with every look, once the child is at the model."""
+        if began and began[0].where().session == 0:
+            looks.append(1)
+        return 10 * SILENCE_S * len(looks)
 
     def start(runtime, request):
         began.append(ProcessChild(runtime, request))
