@@ -145,12 +145,13 @@ def with_roles(document: dict[str, Any], routes: Routes = ROUTES) -> dict[str, A
     return document
 
 
-def coordinator_of(request: Request) -> Coordinator:
+async def coordinator_of(request: Request) -> Coordinator:
+    """A coroutine, as all of these: FastAPI calls plain functions in threads."""
     coordinator: Coordinator = request.app.state.coordinator
     return coordinator
 
 
-def bells_of(request: Request) -> Bells:
+async def bells_of(request: Request) -> Bells:
     bells: Bells = request.app.state.bells
     return bells
 

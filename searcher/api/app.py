@@ -94,7 +94,8 @@ def create_app(
     app.front = Durable(Express(app.behind, agents.ROUTES, _refusing, requests.add),
                         coordinator.store)
     app.router.routes.extend(agents.ROUTES)
-    for router in (agents.router, jobs.router, campaigns.router, uploads.router, lab.router,
+    # A search asks these by the thousand, and routes are looked through from the first.
+    for router in (campaigns.router, jobs.router, agents.router, uploads.router, lab.router,
                    metrics.router):
         app.include_router(router)
     app.get("/healthz")(_healthy(coordinator))

@@ -1,7 +1,6 @@
 """Campaigns and trials, for the search and for people."""
 
 import asyncio
-from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
@@ -23,15 +22,20 @@ from searcher.coordinator import Coordinator
 from searcher.devices import reported
 from searcher.errors import ProtocolError
 from searcher.ledger import builds, campaigns, jobs, measurements, members, shares, trials
-from searcher.ledger.rows import CampaignRow
+from searcher.ledger.rows import CampaignRow, text
 from searcher.recipe import Recipe
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])
 
 
+def _json(document: dict[str, Any]) -> Response:
+    """What comes out of the ledger is plain JSON: FastAPI need not look through it."""
+    return Response(text(document), media_type="application/json")
+
+
 def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
     db = coordinator.store.db
-    return {**asdict(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name)}
+    return {**vars(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name)}
 
 
 @router.post("/campaigns", responses=refusals(409))
@@ -131,10 +135,11 @@ async def finished(
         await bells.wait(f"campaign:{name}", left_s)
 
 
-@router.post("/campaigns/{name}/trials", responses=refusals(404, 409))
+@router.post("/campaigns/{name}/trials", responses=refusals(404, 409),
+             response_model=dict[str, Any])
 async def create_trial(
     coordinator: TheCoordinator, name: str, body: TrialCreation
-) -> dict[str, Any]:
+) -> Response:
     """A running trial, or the one that this recipe already has on this device."""
     recipe = Recipe.from_list(body.steps)
     if recipe.hash != body.recipe:
@@ -151,13 +156,13 @@ async def create_trial(
                 coordinator.clock()))
     if row is None:
         raise ProtocolError("The trial was not stored.", 503)
-    return {**asdict(row), "created": created}
+    return _json({**vars(row), "created": created})
 
 
-@router.put("/trials/{trial}", responses=refusals(404, 409))
+@router.put("/trials/{trial}", responses=refusals(404, 409), response_model=dict[str, Any])
 async def tell_trial(
     coordinator: TheCoordinator, trial: Number, body: TrialTelling
-) -> dict[str, Any]:
+) -> Response:
     """Set the state and whatever else is given; an ended trial never runs again."""
     changes = body.model_dump(exclude_unset=True, exclude={"state"})
     with coordinator.store.grouped() as db:
@@ -171,7 +176,7 @@ async def tell_trial(
         trials.tell(db, trial, body.state, changes, coordinator.clock())
         row = trials.get(db, trial)
     coordinator.ring(f"trials:{known.campaign}")
-    return asdict(row or known)
+    return _json(vars(row or known))
 
 
 @router.get("/campaigns/{name}/trials", responses=refusals(404))

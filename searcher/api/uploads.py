@@ -204,7 +204,7 @@ async def _gathered(pieces: AsyncIterator[bytes], skip: int) -> AsyncIterator[by
 router = APIRouter(prefix="/v1", tags=["artifacts"])
 
 
-def _uploads_of(request: Request) -> Uploads:
+async def _uploads_of(request: Request) -> Uploads:
     uploads: Uploads = request.app.state.uploads
     return uploads
 

@@ -41,8 +41,8 @@ def create(
     cursor = db.execute(
         """INSERT INTO trials (campaign, device, number, recipe, options, parameters, state,
              started_s)
-           SELECT ?1, ?2, coalesce(max(number) + 1, 0), ?3, ?4, ?5, 'running', ?6
-           FROM trials WHERE campaign = ?1 AND device = ?2""",
+           VALUES (?1, ?2, coalesce((SELECT max(number) FROM trials WHERE campaign = ?1
+             AND device = ?2) + 1, 0), ?3, ?4, ?5, 'running', ?6)""",
         [campaign, device, recipe, text(options), text(parameters), now_s],
     )
     return int(cursor.lastrowid or 0)
