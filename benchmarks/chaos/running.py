@@ -153,6 +153,7 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
             disturbed_s = time.monotonic() - began_s
             campaigns.more = False
             await asyncio.to_thread(customer.stop)
+            released = await asyncio.to_thread(_release, client)
             emptied = await _empty(house, campaigns, data, settings.patience_s)
             looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -163,7 +164,16 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
         folder / "journal", data, disk, clock.works,
         (f"jobs submitted by the customer: {customer.submitted}",
          f"searches that ended: {dict(campaigns.ended)}",
+         f"devices in quarantine, released when all was calm: {', '.join(released) or 'none'}",
          f"requests forwarded: {journal.written}"))
+
+
+def _release(client: CoordinatorClient) -> list[str]:
+    """What a lab keeper does when devices whose agents were killed again and again are well."""
+    quarantined = [row["name"] for row in client.devices() if row["state"] == "quarantined"]
+    for name in quarantined:
+        client.set_device_state(name, "active")
+    return quarantined
 
 
 @asynccontextmanager
