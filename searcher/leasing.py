@@ -211,8 +211,12 @@ class Leases:
         if job.pool == payloads.BUILDER:
             self._window.build_ended()
             self.measurers_may_lease()
-        elif self._window.lease_ended(job.pool):
-            self.builders_may_lease()
+        elif job.pool == self._window.measuring_pool:
+            if self._window.lease_ended(job.pool):
+                self.builders_may_lease()
+            else:
+                # While the window stays open, whoever was first in it would have all of it.
+                self.measurers_may_lease()
 
     def finished(self, job: JobRow | LeaseRow) -> None:
         """The job has ended; those who wait for it are told."""

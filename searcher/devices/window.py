@@ -28,6 +28,7 @@ class Window:
         self._meter = BuildMeter()
         self._opened_s: float | None = None
         self._measuring_pool: str | None = None
+        self._began_s: dict[str, float] = {}
         self._fetch_until_s: float | None = None
         self._stopping_until_s: float | None = None
         self._start_on_close = False
@@ -48,8 +49,9 @@ class Window:
         return self.is_open or self._stopping_until_s is not None
 
     def shared_pools(self) -> list[str]:
-        """Pools of the devices on this host."""
-        return [f"device:{name}" for name in members.names_on_this_host(self._store.db)]
+        """Pools of the devices on this host, the one first that has not measured for longest."""
+        pools = [f"device:{name}" for name in members.names_on_this_host(self._store.db)]
+        return sorted(pools, key=lambda pool: self._began_s.get(pool, 0.0))
 
     def measuring(self) -> list[JobRow]:
         """Leased jobs of devices on this host; never more than one at a time."""
@@ -118,6 +120,7 @@ class Window:
         self._meter.end(stopped_s)
         self._meter.reset()
         self._measuring_pool, self._fetch_until_s = pool, None
+        self._began_s[pool] = self._clock()
 
     def found_open(self, now_s: float) -> None:
         """At start: an agent on this host still measures, so the builders do not start yet."""

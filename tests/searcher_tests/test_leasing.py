@@ -54,3 +54,22 @@ def test_heartbeats_that_could_not_be_stored_are_stored_later(
         lab.coordinator.tick()
     lab.coordinator.tick()
     assert queue.job_of(lab.store.db, job.id).progress == 0.5
+
+
+def test_devices_of_one_host_take_turns_within_a_window(lab: Laboratory) -> None:
+    """Whoever polls first when it is rung for measures; the others may not sleep through it."""
+    agents = {name: lab.device(name) for name in ("a", "b", "c")}
+    for agent in agents.values():
+        for number in range(2):
+            payload = {**lab.measure(number).payload, "attempt": 1}
+            lab.coordinator.submit("measure", agent.pool, payload)
+    turns, pool = [], "device:a"
+    for _ in range(6):
+        agent = agents[pool.removeprefix("device:")]
+        job = lab.leased(agent)
+        turns.append(agent.name)
+        lab.clock.advance(1.0)
+        lab.rings.clear()
+        lab.done(agent, job)
+        pool = next((one for one in lab.rings if one in {a.pool for a in agents.values()}), "")
+    assert turns == ["a", "b", "c", "a", "b", "c"]
