@@ -78,11 +78,7 @@ def infer_in_environment(
     no output, so nothing is waited for. Raises what ``infer.infer`` raises."""
     before = state(tree)
     result = infer(payload, paths, start_child, clock, cancelled, progress)
-    environment = environment_of(
-        identity(tree), result.environment["runtime"], before, state(tree))
-    environment["options"] = payload.options
-    content: Dict[str, Any] = as_json(result._replace(environment=environment))
-    return content
+    return _in_environment(result, payload.options, tree, before)
 
 
 def prepare_in_environment(
@@ -99,9 +95,15 @@ def prepare_in_environment(
     ``prepare.prepare`` raises."""
     before = state(tree)
     result = prepare(payload, paths, start_child, clock, cancelled)
+    return _in_environment(result, payload.options, tree, before)
+
+
+def _in_environment(result: Any, options: Dict[str, Any], tree: Tree,
+                    before: Dict[str, Any]) -> Dict[str, Any]:
+    """``result`` as JSON, its environment completed by the device's state ``before`` and now."""
     environment = environment_of(
         identity(tree), result.environment["runtime"], before, state(tree))
-    environment["options"] = payload.options
+    environment["options"] = options
     content: Dict[str, Any] = as_json(result._replace(environment=environment))
     return content
 
