@@ -227,7 +227,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
         with tree(directory, builders, agent=True, search=search) as grown:
             if OBJECTIVES & {objective.name for objective in campaign.objectives}:
-                _await_agent(grown)
+                await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())
             if known["state"] in ("paused", "failed", "cancelled"):
                 grown.client.set_state(campaign.name, "queued")
@@ -236,8 +236,9 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     return write_results(reading, campaign.name)
 
 
-def _await_agent(grown: Tree) -> None:
-    """Until this machine's agent has enrolled: only then is it known what its meters tell."""
+def await_agent(grown: Tree) -> None:
+    """Until this machine's agent has enrolled: only then is the device there to be named, and its
+    meters are known. Raises FleetfrontError."""
     deadline_s = time.monotonic() + STARTUP_S
     while LOCAL_DEVICE not in {device["name"] for device in grown.client.devices()}:
         grown.check()

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from searcher.running import tree
+from searcher.running import await_agent, tree
 from searcher.uploading import upload
 from tests.searcher_tests import models
 from tests.system.real import environment, fleetfront, rows
@@ -28,6 +28,7 @@ def lab(tmp_path_factory):
     os.environ.update(environment(), FLEETFRONT_CACHE=str(folder / "cache"))
     try:
         with tree(folder / "data", builders=1, agent=True) as grown:
+            await_agent(grown)
             yield grown
     finally:
         os.environ.clear()
