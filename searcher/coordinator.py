@@ -56,13 +56,14 @@ class Coordinator:
     """Owns the ledger, the queue and the workers; use from one thread.
 
     ``ring(topic)`` is called after every change that someone may wait for: topics are pools
-    (``builder``, ``device:<name>``), ``campaign:<name>``, ``job:<id>`` and ``disk``. ``leases``
-    has what agents do with jobs; here is what campaigns and operators ask for.
+    (``builder``, ``device:<name>``), ``campaign:<name>``, ``job:<id>`` and ``disk``. It says
+    whether someone waited. ``leases`` has what agents do with jobs; here is what campaigns and
+    operators ask for.
     """
 
     def __init__(
         self, store: Store, folder: Path, clock: Clock, *, host: Host,
-        rules: Rules | None = None, ring: Callable[[str], None] = lambda topic: None,
+        rules: Rules | None = None, ring: Callable[[str], bool] = lambda topic: False,
         admission: Admission | None = None,
     ) -> None:
         self.store, self.folder, self.clock = store, folder, clock

@@ -41,7 +41,7 @@ class Leases:
     def __init__(
         self, store: Store, clock: Clock, rules: LeaseRules, device_rules: DeviceRules,
         roster: Roster, window: Window, keeping: Keeping, artifacts: Path,
-        ring: Callable[[str], None],
+        ring: Callable[[str], bool],
     ) -> None:
         self._store, self._clock, self._ring = store, clock, ring
         self._rules, self._device_rules = rules, device_rules
@@ -215,8 +215,7 @@ class Leases:
             if self._window.lease_ended(job.pool):
                 self.builders_may_lease()
             else:
-                # While the window stays open, whoever was first in it would have all of it.
-                self.measurers_may_lease()
+                self.next_may_lease()
 
     def finished(self, job: JobRow | LeaseRow) -> None:
         """The job has ended; those who wait for it are told."""
@@ -227,6 +226,13 @@ class Leases:
     def measurers_may_lease(self) -> None:
         for pool in self._window.shared_pools():
             self._ring(pool)
+
+    def next_may_lease(self) -> None:
+        """While a window stays open its devices take turns: all of them at once would ask for the
+        one lease, and whoever was first in the window would have all of it."""
+        for pool in self._window.next_pools():
+            if self._ring(pool):
+                return
 
     def builders_may_lease(self) -> None:
         self._ring(payloads.BUILDER)

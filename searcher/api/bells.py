@@ -13,10 +13,13 @@ class Bells:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self.closing = False
 
-    def ring(self, topic: str) -> None:
-        for future in self._waiting.pop(topic, ()):
+    def ring(self, topic: str) -> bool:
+        """Whether there was someone to wake."""
+        waiting = self._waiting.pop(topic, ())
+        for future in waiting:
             if not future.done():
                 future.set_result(None)
+        return bool(waiting)
 
     def close(self) -> None:
         """Wake everyone for good: the server stops."""

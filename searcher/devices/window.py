@@ -53,14 +53,17 @@ class Window:
         pools = [f"device:{name}" for name in members.names_on_this_host(self._store.db)]
         return sorted(pools, key=lambda pool: self._began_s.get(pool, 0.0))
 
+    def next_pools(self) -> list[str]:
+        """Those of ``shared_pools`` whose device may lease something."""
+        queued = jobs.queued_on_this_host(self._store.db)
+        return [pool for pool in self.shared_pools() if pool in queued]
+
     def measuring(self) -> list[JobRow]:
         """Leased jobs of devices on this host; never more than one at a time."""
-        return [
-            job for pool in self.shared_pools() for job in jobs.leased(self._store.db, pool)
-        ]
+        return jobs.leased_on_this_host(self._store.db)
 
     def _waiting(self) -> bool:
-        return any(jobs.next_queued(self._store.db, pool) for pool in self.shared_pools())
+        return bool(jobs.queued_on_this_host(self._store.db))
 
     def _building(self) -> bool:
         """Whether a builder works, or is about to fetch work that is queued."""

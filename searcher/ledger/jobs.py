@@ -164,6 +164,23 @@ def leased(db: Database, pool: str | None = None, limit: int = 10_000) -> list[J
     )
 
 
+def leased_on_this_host(db: Database) -> list[JobRow]:
+    """Leased jobs of the devices that share the coordinator's cores."""
+    return select(db, JobRow, "jobs",
+                  """WHERE state = 'leased' AND pool IN (
+                       SELECT 'device:' || name FROM devices
+                       WHERE shares_host AND state <> 'removed') ORDER BY pool, id""")
+
+
+def queued_on_this_host(db: Database) -> set[str]:
+    """Pools of the active devices that share the coordinator's cores and have something to
+    lease."""
+    return {f"device:{row[0]}" for row in db.execute(
+        f"""SELECT d.name FROM devices d WHERE d.shares_host AND d.state = 'active' AND EXISTS (
+              SELECT 1 FROM jobs t
+              WHERE t.pool = 'device:' || d.name AND t.state = 'queued' AND {_WANTED})""")}
+
+
 def lease_over(
     db: Database, now_s: float, without_pool: str | None = None, limit: int = 1000
 ) -> list[JobRow]:

@@ -73,3 +73,18 @@ def test_devices_of_one_host_take_turns_within_a_window(lab: Laboratory) -> None
         lab.done(agent, job)
         pool = next((one for one in lab.rings if one in {a.pool for a in agents.values()}), "")
     assert turns == ["a", "b", "c", "a", "b", "c"]
+
+
+def test_only_the_next_device_of_a_host_is_rung_within_a_window(lab: Laboratory) -> None:
+    """With a hundred of them each end of a job would have all of them look at the queue."""
+    agents = {name: lab.device(name) for name in ("a", "away", "b", "c", "drained", "idle")}
+    for name, agent in agents.items():
+        if name != "idle":
+            lab.coordinator.submit("measure", agent.pool, lab.measure(1).payload)
+    lab.coordinator.set_device_state("drained", "draining")
+    lab.coordinator.submit("measure", "device:a", lab.measure(2).payload)
+    lab.asleep.add("device:away")
+    first = lab.leased(agents["a"])
+    lab.rings.clear()
+    lab.done(agents["a"], first)
+    assert [ring for ring in lab.rings if ring.startswith("device:")] == ["device:away", "device:b"]

@@ -97,6 +97,7 @@ class Laboratory:
     store: Store
     coordinator: Coordinator
     rings: list[str] = field(default_factory=list)
+    asleep: set[str] = field(default_factory=set)
 
     @classmethod
     def open(
@@ -107,9 +108,13 @@ class Laboratory:
         (folder / "artifacts").mkdir(exist_ok=True)
         coordinator = Coordinator(store, folder, clock, host=HOST, rules=rules)
         lab = cls(folder, clock, workers, store, coordinator)
-        coordinator.ring = lab.rings.append
+        coordinator.ring = lab.ring
         coordinator.start(workers)
         return lab
+
+    def ring(self, topic: str) -> bool:
+        self.rings.append(topic)
+        return topic not in self.asleep
 
     def reopened(self) -> "Laboratory":
         """After a kill -9: what was in memory is gone."""
