@@ -8,7 +8,7 @@ import subprocess
 import sys
 from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional
 
-from agents.position import NOBODY, OPENING, Position, shared_file
+from agents.position import NOBODY, OPENING, RESTING, Position, shared_file
 
 STDERR_TAIL_BYTES = 2000
 """What is kept of a child's chatter, which may be endless."""
@@ -18,11 +18,12 @@ LINE_BYTES = 1 << 20
 
 class Where(NamedTuple):
     """Which session the child is at (``NOBODY`` while it starts), whether it opens it for the
-    first time, and a number that changes with every step."""
+    first time, a number that changes with every step, and whether it lets the device rest."""
 
     session: int
     opening: bool
     step: int
+    resting: bool = False
 
 
 class Child:
@@ -116,7 +117,7 @@ class ProcessChild(Child):
     def where(self) -> Where:
         if self._position is not None:
             session, doing, step = self._position.read()
-            self._last = Where(session, doing == OPENING, step)
+            self._last = Where(session, doing == OPENING, step, doing == RESTING)
         return self._last
 
     def ended(self) -> Optional[str]:

@@ -13,6 +13,8 @@ from typing import Callable, NamedTuple, Optional, Tuple
 LEAD_S = 1.5
 STEP_S = 0.1
 
+Alive = Callable[[bool], None]
+
 
 class Phases(NamedTuple):
     """Windows as (start, end) in seconds of ``clock``; the idle ones None when none was asked."""
@@ -25,24 +27,23 @@ class Phases(NamedTuple):
 
 def run_phases(run: Callable[[], object], energy_s: float, idle_s: float,
                clock: Callable[[], float], sleep: Callable[[float], None],
-               alive: Callable[[], None] = lambda: None, lead_s: float = LEAD_S) -> Phases:
+               alive: Alive = lambda working: None, lead_s: float = LEAD_S) -> Phases:
     """``run`` is one call that is over when it returns. ``alive`` is called every ``STEP_S``, or
-    after each call that takes longer."""
+    after each call that takes longer; it is told whether this is the window of work."""
     before = _rest(idle_s, lead_s, clock, sleep, alive)
-    _calls(run, lead_s, clock, alive)
+    _calls(run, lead_s, clock, lambda: alive(False))
     start = clock()
-    calls, end = _calls(run, energy_s, clock, alive)
+    calls, end = _calls(run, energy_s, clock, lambda: alive(True))
     return Phases((start, end), calls, before, _rest(idle_s, lead_s, clock, sleep, alive))
 
 
 def _rest(idle_s: float, lead_s: float, clock: Callable[[], float],
-          sleep: Callable[[float], None], alive: Callable[[], None]
-          ) -> Optional[Tuple[float, float]]:
+          sleep: Callable[[float], None], alive: Alive) -> Optional[Tuple[float, float]]:
     if idle_s <= 0:
         return None
     begun = now = clock()
     while now - begun < lead_s + idle_s:
-        alive()
+        alive(False)
         sleep(min(STEP_S, lead_s + idle_s - (now - begun)))
         now = clock()
     return begun + lead_s, now

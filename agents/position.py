@@ -6,7 +6,7 @@ import struct
 from typing import Tuple
 
 NOBODY = -1
-OPENING, RUNNING = 0, 1
+OPENING, RUNNING, RESTING = 0, 1, 2
 _LAYOUT = struct.Struct("<qqq")
 _FOLDERS = ("/dev/shm", "/tmp", ".")
 
@@ -30,8 +30,8 @@ def shared_file() -> int:
 
 
 class Position:
-    """Who is at work: session index (``NOBODY`` while starting), opening or running, and a count
-    that changes whenever something went on. The child writes it, the parent reads it."""
+    """Who is at work: session index (``NOBODY`` while starting), opening, running or resting, and
+    a count that changes whenever something went on. The child writes it, the parent reads it."""
 
     def __init__(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_size < _LAYOUT.size:

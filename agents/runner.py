@@ -91,14 +91,15 @@ def measure(
     clock: Callable[[], float],
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda share_done: None,
-    watch: Callable[[], None] = lambda: None,
+    watch: Callable[[bool], None] = lambda working: None,
     energy_window: Callable[..., EnergyWindow] = EnergyWindow,
 ) -> MeasureResult:
     """Runs one job of kind ``measure``.
 
     ``paths`` maps sha256 to a local file, ``clock`` is monotonic seconds (for time limits only;
     the blocks are timed in the child). ``watch`` is called several times a second while a child
-    runs. The result's environment holds ``{"runtime": versions}``.
+    runs, and told whether it works or lets the device rest. The result's environment holds
+    ``{"runtime": versions}``.
     Raises MeasurementFailed, Cancelled, and ProtocolError for a payload that is none.
     """
     asked = payload if isinstance(payload, MeasurePayload) else decode(MeasurePayload, payload)
@@ -114,7 +115,7 @@ def step_limit_s(max_s: float, size_bytes: int) -> float:
 class _Measurement:
     def __init__(self, payload: MeasurePayload, paths: Mapping[str, str], start_child: StartChild,
                  clock: Callable[[], float], cancelled: Callable[[], bool],
-                 progress: Callable[[float], None], watch: Callable[[], None],
+                 progress: Callable[[float], None], watch: Callable[[bool], None],
                  energy_window: Callable[..., EnergyWindow]) -> None:
         self._payload = payload
         self._files = [payload.reference, *payload.candidates]
@@ -246,7 +247,7 @@ class _Measurement:
         while True:
             if self._cancelled():
                 raise Cancelled()
-            self._watch()
+            self._watch(not child.where().resting)
             if self._window is not None:
                 self._window.poll()
             event = child.next_event(self._window.period_s if self._window else LISTEN_S)

@@ -46,11 +46,15 @@ class Watch:
         self._gpu_khz: List[int] = []
         self._hottest_c: List[float] = []
 
-    def __call__(self) -> None:
+    def __call__(self, working: bool = True) -> None:
+        """Clocks count while the device is ``working``: at rest a governor lowers them."""
         now_s = self._clock()
         if now_s < self._due_s:
             return
         self._due_s = now_s + LOOK_S
+        self._hottest_c.extend(temperatures(self._tree, self._ignored_zones).values())
+        if not working:
+            return
         clocks = [self._tree.integer(path) for path in self._paths]
         known = [clock for clock in clocks if clock is not None]
         if known:
@@ -58,7 +62,6 @@ class Watch:
         gpu_hz = self._tree.integer(self._gpu_clock) if self._gpu_clock else None
         if gpu_hz is not None:
             self._gpu_khz.append(gpu_hz // 1000)
-        self._hottest_c.extend(temperatures(self._tree, self._ignored_zones).values())
 
     def seen(self) -> Seen:
         return Seen(self._clocks_khz, max(self._hottest_c) if self._hottest_c else None,

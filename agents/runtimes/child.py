@@ -31,7 +31,7 @@ from agents.lifeline import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.meters.memory import MemoryMeter
 from agents.pairing import Rounds, measure_rounds
 from agents.phases import run_phases
-from agents.position import OPENING, RUNNING, Position
+from agents.position import OPENING, RESTING, RUNNING, Position
 from agents.protocol import MeasurePlan, as_json, decode, pack_bytes, pack_samples
 from agents.runtimes import runtime_named
 from agents.runtimes.base import (
@@ -167,7 +167,7 @@ class _Child:
             phases = run_phases(
                 session.run, self._request.plan.energy_s, self._request.plan.idle_s,
                 lambda: PERF_COUNTER_NS() / NS, time.sleep,
-                lambda: self._position.write(index, RUNNING))
+                lambda working: self._position.write(index, RUNNING if working else RESTING))
             self._emit(dict(phases._asdict(), event="energy", index=index))
 
     def _nodes(self) -> None:

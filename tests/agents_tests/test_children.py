@@ -122,6 +122,20 @@ def test_closing_twice_is_allowed_and_position_stays_readable():
     assert child.last_words() == ""
 
 
+def test_a_child_tells_that_it_lets_the_device_rest(tmp_path):
+    paths = written(tmp_path, [REFERENCE])
+    plan = dict(payload_of([REFERENCE])["plan"], energy_s=10.0, idle_s=5.0)
+    child = ProcessChild("fake", {"mode": "energy", "indexes": [0], "paths": list(paths.values()),
+                                  "plan": plan})
+    try:
+        while not child.where().resting:
+            child.next_event(0.05)
+            assert child.ended() is None
+        assert child.where().session == 0 and not child.where().opening
+    finally:
+        child.close()
+
+
 def test_versions_are_asked_of_the_child():
     assert runtime_versions("fake", ProcessChild)["fake"] == "1"
     assert "no runtime 'nothing'" in runtime_versions("nothing", ProcessChild)["problem"]

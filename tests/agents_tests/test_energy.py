@@ -148,6 +148,11 @@ def test_phases_hold_whole_calls_and_leave_out_the_leads():
     assert found.calls == 12 and found.load[1] - found.load[0] == pytest.approx(3.0)
     assert found.idle_before == pytest.approx((LEAD_S, LEAD_S + 2.0))
     assert found.idle_after == pytest.approx((found.load[1] + LEAD_S, found.load[1] + LEAD_S + 2))
+    told = []
+    again = run_phases(lambda: advance(0.25), 3.0, 2.0, lambda: now[0], advance,
+                       lambda working: told.append((now[0], working)))
+    start, end = again.load
+    assert [working for at, working in told] == [start <= at < end for at, _ in told]
     none = run_phases(lambda: advance(0.25), 3.0, 0.0, lambda: now[0], advance)
     assert none.idle_before is None and none.idle_after is None
 

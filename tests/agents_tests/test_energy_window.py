@@ -38,7 +38,12 @@ class MovingMeter(PowerMeter):
 
 
 class RestingChild(ScriptedChild):
-    """Lets time pass while it is listened to, until its script may go on at 40 s."""
+    """Lets time pass while it is listened to, until its script may go on at 40 s. It works from
+    11.5 s to 25 s."""
+
+    def where(self):
+        energy = self.script[:1] and self.script[0]["event"] == "energy"
+        return self.at._replace(resting=bool(energy) and not 11.5 <= self.clock.now_s < 25.0)
 
     def next_event(self, timeout_s):
         if self.script[:1] and self.script[0]["event"] == "energy" and self.clock.now_s < 40.0:
@@ -59,7 +64,7 @@ TOLD = {"event": "energy", "index": 1, "load": [11.5, 25.0], "calls": 1350,
         "idle_before": [1.5, 9.5], "idle_after": [27.0, 39.0]}
 
 
-def measured(meters, clock, energy_event=TOLD):
+def measured(meters, clock, energy_event=TOLD, watch=lambda working: None):
     ready, end = {"event": "ready", "versions": {}}, {"event": "end"}
     scripts = [[ready, opened(0), opened(1), ROUNDS, end], [ready, opened(1), energy_event, end]]
     modes = []
@@ -69,8 +74,17 @@ def measured(meters, clock, energy_event=TOLD):
         return RestingChild(scripts[len(modes) - 1], clock)
 
     result = measure(payload(1, energy_s=13.5, idle_s=8.0), PATHS, start, clock,
-                     energy_window=lambda profile: EnergyWindow(meters, clock, profile))
+                     energy_window=lambda profile: EnergyWindow(meters, clock, profile),
+                     watch=watch)
     return modes, decode(MeasureResult, encode(result)).measurements[0]
+
+
+def test_whoever_watches_the_device_is_told_when_it_rests():
+    """A governor lowers the clocks of what rests: that is no disturbance."""
+    clock, seen = Clock(), []
+    measured([MovingMeter(clock)], clock, watch=lambda working: seen.append((clock(), working)))
+    waiting = [(at, working) for at, working in seen if 1.0 < at < 39.0]
+    assert waiting and all(working == (11.5 <= at < 25.0) for at, working in waiting)
 
 
 def test_a_candidate_has_its_energy_measured_alone_while_the_meters_are_read():

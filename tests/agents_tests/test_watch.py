@@ -93,6 +93,14 @@ def test_the_fastest_clock_is_seen_now_and_then(tmp_path):
     assert watch.seen().hottest_c == pytest.approx(39.925, abs=0.01)
 
 
+def test_at_rest_only_the_temperature_counts(tmp_path):
+    board = Board(tmp_path)
+    board.write("sys/devices/system/cpu/cpufreq/policy1/scaling_cur_freq", 400000)
+    watch = Watch(Tree(str(tmp_path)), board.clock)
+    watch(working=False)
+    assert watch.seen().clocks_khz == [] and watch.seen().hottest_c is not None
+
+
 @pytest.mark.parametrize("path, seen", [
     ("/sys/devices/g/devfreq/g/cur_freq", [1300]), ("/sys/devices/none", []), ("/proc/uptime", []),
     ("/sys/devices/gpu/cur_freq", []), ("/sys/../proc/uptime", [])])
