@@ -10,7 +10,7 @@ import numpy as np
 from searcher.energy import figures, lacking
 from searcher.errors import BuildError
 from searcher.job_flow import JobFlow, entry_of
-from searcher.measurement import wilson
+from searcher.measurement import paired_difference, wilson
 from searcher.recipe import Recipe
 from searcher.requests import Requests
 
@@ -40,6 +40,15 @@ class Baseline:
     @property
     def quiet_level_s(self) -> float:
         return float(self.document["quiet_level_s"])
+
+    def accuracy_of(self, evaluation: Mapping[str, Any]
+                    ) -> tuple[dict[str, float], dict[str, list[float]]]:
+        """Accuracy and what is lost against the baseline, in pairs, with their intervals."""
+        correct = unpack_bits(evaluation["correct"], evaluation["n"])
+        drop, low, high = paired_difference(self.correct, correct)
+        return {"accuracy": evaluation["value"], "accuracy_drop": drop}, {
+            "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
+            "accuracy_drop": [low, high]}
 
 
 def establish(flow: JobFlow, requests: Requests, known: Mapping[str, Any],

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from searcher.baseline import Baseline, establish, unpack_bits
+from searcher.baseline import Baseline, establish
 from searcher.campaign import Campaign
 from searcher.client import CoordinatorClient, TrialState
 from searcher.deciding import (
@@ -31,7 +31,6 @@ from searcher.expecting import Expectation, Expecting, hope
 from searcher.features import Features
 from searcher.finishing import as_told, final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
-from searcher.measurement import paired_difference, wilson
 from searcher.on_device import OnDevice, validated
 from searcher.recipe import Recipe
 from searcher.requests import Requests
@@ -96,7 +95,7 @@ class Search:
         self._baseline_s = float(known.get("baseline_s", self.now_s() - self._began_s))
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
         self._searched_s = float(known.get("searched_s", 0.0))
-        self._resume()
+        self._resume(known.get("trained", {}))
         self._began_s = self.now_s()
         self._save()
         while self._step():
@@ -106,14 +105,17 @@ class Search:
     def _save(self, state: str = "running") -> None:
         self._saved_s = self._elapsed_s()
         document = {**self._baseline.document, "baseline_s": self._baseline_s,
-                    "searched_s": self._saved_s, "together": self._together, "notes": self._notes}
+                    "searched_s": self._saved_s, "together": self._together, "notes": self._notes,
+                    "trained": {str(c.trial): c.kept for c in self._flow.values()
+                                if c.stage in ("full", "measuring again")}}
         self.client.set_state(self.campaign.name, state, baseline=document)
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
 
-    def _resume(self) -> None:
-        """Take up what the ledger holds: told trials teach the sampler, running ones go on."""
+    def _resume(self, trained: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take up what the ledger holds: told trials teach the sampler, running ones go on; those
+        that are ``trained`` need no time of the search any more."""
         rows = self.client.trials(self.campaign.name)
         self._expecting = Expecting(self._baseline.values, len(self._features.names))
         for row in rows:
@@ -133,7 +135,7 @@ class Search:
             if row["state"] == "running":
                 candidate = Candidate(row["id"], numbers[row["id"]],
                                       Recipe.from_list(row["steps"]))
-                self._start(candidate)
+                self._start(candidate, trained.get(str(row["id"])))
 
     def _step(self) -> bool:
         """One turn of the loop; False when nothing is left to do."""
@@ -177,8 +179,12 @@ class Search:
                 parameters=proposal.parameters)
             self._start(Candidate(trial["id"], proposal.number, proposal.recipe))
 
-    def _start(self, candidate: Candidate) -> None:
+    def _start(self, candidate: Candidate, trained: Mapping[str, Any] | None = None) -> None:
         self._flow[candidate.trial] = candidate
+        if trained is not None:
+            candidate.take_up(trained)
+            self._train(candidate, "full")
+            return
         self._jobs.submit("compress", self._requests.compress(candidate.recipe),
                           PRIORITY["compress"],
                           lambda job: self._compressed(candidate, job))
@@ -280,6 +286,8 @@ class Search:
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         self._trainings += fidelity == "short"
         candidate.stage = fidelity
+        if fidelity == "full":
+            self._save()
         self._jobs.submit("train", self._requests.train(candidate.recipe, fidelity),
                           PRIORITY[fidelity], lambda job: self._trained(candidate, job))
 
@@ -287,7 +295,9 @@ class Search:
         if candidate.trial not in self._flow or not self._succeeded(candidate, job):
             return
         candidate.build = job["result"]
-        self._take_accuracy(candidate)
+        values, intervals = self._baseline.accuracy_of(candidate.build["evaluation"])
+        candidate.values |= {**values, "file_bytes": candidate.build["file_bytes"]}
+        candidate.intervals |= intervals
         self._remember(candidate.recipe, candidate.values, candidate.stage)
         drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
             "accuracy_drop")
@@ -318,16 +328,6 @@ class Search:
             if allowed is None or drop <= allowed:
                 self.sampling.favour(candidate.number, candidate.values)
             self._train(candidate, "full")
-
-    def _take_accuracy(self, candidate: Candidate) -> None:
-        evaluation = candidate.build["evaluation"]
-        correct = unpack_bits(evaluation["correct"], evaluation["n"])
-        drop, low, high = paired_difference(self._baseline.correct, correct)
-        candidate.values |= {"accuracy": evaluation["value"], "accuracy_drop": drop,
-                             "file_bytes": candidate.build["file_bytes"]}
-        candidate.intervals |= {
-            "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
-            "accuracy_drop": [low, high]}
 
     def _failed(self, candidate: Candidate, reason: str) -> None:
         self._tell(candidate, "failed", reason=reason)

@@ -55,6 +55,17 @@ class Candidate:
     slack: float = SLACK
 
     @property
+    def kept(self) -> dict[str, Any]:
+        """What the campaign keeps of one that is trained, for a search that goes on after this."""
+        return {"values": self.values, "intervals": self.intervals, "slack": self.slack,
+                "measurement": self.measured.get("measurement")}
+
+    def take_up(self, kept: Mapping[str, Any]) -> None:
+        """What an earlier search knew of it."""
+        self.values, self.intervals = dict(kept["values"]), dict(kept["intervals"])
+        self.slack, self.measured = kept["slack"], {"measurement": kept["measurement"]}
+
+    @property
     def hopeful(self) -> dict[str, float]:
         """Its values, with the lowest latency that a second measurement may show."""
         return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}

@@ -327,6 +327,23 @@ def test_resume_keeps_what_was_told_and_goes_on_with_the_rest(dies_at: int) -> N
     assert client.state == "done"
 
 
+def test_what_is_trained_outlives_a_search_that_dies_when_its_time_is_up() -> None:
+    """They wait to be measured with the front, and there is no time to train them anew."""
+    fates = {c: Fate(ratio=0.9 - 0.03 * i, file_bytes=900 - 10 * i)
+             for i, c in enumerate("abcdefghijklmnopqrst")}
+    changes = {"budget": {"candidates": 20, "wall_minutes": 0.5}}
+    spec, (undisturbed, _, _) = campaign(**changes), ran(tuple(fates), fates, **changes)
+    client = FakeCoordinator(spec.as_dict(), fates, dies_on="together")
+    with pytest.raises(Killed):
+        search_of(client, Scripted(*fates), spec).run()
+    trained = [row["id"] for row in client.rows if row["state"] == "running"]
+    trainings = len(client.of_kind("train"))
+    client.dies_on = None
+    search_of(client, Scripted(*fates), spec).run()
+    assert trained and [client.rows[i - 1]["state"] for i in trained] == ["complete"] * len(trained)
+    assert client.rows == undisturbed.rows and len(client.of_kind("train")) == trainings
+
+
 def test_a_finished_campaign_resumes_to_its_end_at_once() -> None:
     client, _, _ = ran(("a", "b"), budget={"candidates": 2, "wall_minutes": 60})
     jobs = len(client.jobs)
