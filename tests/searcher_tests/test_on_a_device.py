@@ -1,0 +1,130 @@
+"""A whole campaign on a device: the real search, coordinator and builder, and what an agent does
+with its jobs, in child processes; only TensorRT is the script in ``tests/fake_tensorrt``."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.capabilities import capabilities
+from agents.children import ProcessChild
+from agents.jobs import KINDS
+from agents.protocol import decode
+from agents.runner import MeasurementFailed
+from agents.sysfs import Tree
+from searcher import search_process
+from searcher.api.app import create_app
+from searcher.builder_process import Workshop
+from searcher.campaign import from_document
+from searcher.client import CoordinatorClient
+from searcher.ledger import jobs, measurements, spans
+from searcher.ledger.rows import AgentRow, JobRow
+from searcher.reading import Reading
+from tests.conftest import TINY
+from tests.searcher_tests.api.local import LocalServer
+from tests.searcher_tests.devices.laboratory import Laboratory, envelope
+
+DEVICE = "desktop_gpu"
+SPEC: dict[str, Any] = {
+    "name": "there", "task": TINY, "budget": {"candidates": 1, "wall_minutes": 1},
+    "measurement": {"plan": {"min_blocks": 6, "max_s": 1.0, "block_s": 0.0005, "gate": 9.0,
+                             "warmup_s": 0.001, "fresh_session_every_s": 9.0}},
+    "search": {"sampler": "random", "strategies": ["channel_pruning", "int8"]}}
+
+
+class Device:
+    """What an agent does, without its loop."""
+
+    def __init__(self, folder: Path, runtime: str) -> None:
+        self._folder = folder
+        self.capabilities = capabilities([runtime], sys.executable)
+
+    def do(self, job: JobRow, artifacts: Path) -> bytes:
+        kind = KINDS[job.kind]
+        payload: Any = decode(kind.payload, job.payload)
+        paths = {file.sha256: str(artifacts / file.sha256) for file in kind.files(payload)}
+        try:
+            return envelope(kind.run(payload, paths, self._child, lambda: False, lambda share: None,
+                                     Tree(str(self._folder / "no sysfs"))))
+        except MeasurementFailed as error:
+            return envelope({"reason": error.reason, "message": str(error)}, "failed")
+
+    def _child(self, runtime: str, request: dict[str, Any]) -> ProcessChild:
+        return ProcessChild(runtime, dict(request, folder=str(self._folder / "engines")))
+
+
+class Client(CoordinatorClient):
+    """Has every job done that waits, instead of waiting for it."""
+
+    lab: Laboratory
+    workers: tuple[tuple[AgentRow, Any], ...]
+
+    def finished(self, campaign: str, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
+        for worker, do in self.workers:
+            while (job := self.lab.coordinator.lease(worker)) is not None:
+                self.lab.put(worker, job, do(job))
+        return super().finished(campaign, after, 0.0)
+
+
+@contextmanager
+def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
+    """After a campaign on a device that runs files as ``keys`` say. The builder finds the trained
+    baseline in ``folder``."""
+    lab, workshop = Laboratory.open(folder), Workshop(folder)
+    device = Device(folder, keys.get("runtime", "onnxruntime"))
+    token, _ = lab.coordinator.roster.invite(DEVICE, "agent", DEVICE, 60.0)
+    _, secret = lab.coordinator.enrol(token, DEVICE, {"hostname": "far"}, device.capabilities)
+    agent = lab.coordinator.roster.recognised(secret)
+    assert agent is not None
+    with LocalServer(create_app(lab.coordinator, "operator")) as server:
+        client = Client("http://test", "operator", transport=server)
+        client.lab, client.workers = lab, (
+            (lab.builder(), lambda job: envelope(workshop.do(job.kind, job.payload))),
+            (agent, lambda job: device.do(job, folder / "artifacts")))
+        client.create_campaign(
+            from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search_process, "connect", lambda directory: client)
+            search_process.search(folder, "there")
+        yield lab
+    lab.store.close()
+
+
+def test_with_engines(tensorrt: Path, builds: Path) -> None:
+    with searched(builds.parent, runtime="trtexec") as lab:
+        db, place = lab.store.db, f"{DEVICE}/trtexec/TensorrtExecutionProvider"
+        front, done = Reading(lab.folder).front("there"), jobs.finished(db, "there", 0)
+        assert front["measured_with"] == "trtexec, TensorrtExecutionProvider"
+        assert front["accuracy_place"] == place and front["points"]
+        for point in (front["baseline"], *front["points"]):
+            assert "accuracy_test" in point["values"]
+            rows = measurements.of_file(db, point["sha256"])
+            assert {(row.runtime, row.provider, row.options["batch"]) for row in rows} == {
+                ("trtexec", "TensorrtExecutionProvider", 1)}
+            asked = [(job.kind, job.state, job.payload["options"]["batch"]) for job in done
+                     if job.kind in ("prepare", "infer")
+                     and job.payload["model"]["sha256"] == point["sha256"]]
+            assert asked == [("prepare", "done", 1), ("prepare", "done", 100),
+                             ("infer", "done", 100), ("infer", "done", 100)]
+        row, _ = Reading(lab.folder).campaign("there")
+        assert row.state == "done" and row.baseline is not None
+        assert row.baseline["notes"][-1] == (
+            "int8 is left out: trtexec, TensorrtExecutionProvider runs no files in int8")
+        kinds = {span.kind for span in spans.history(db, "there")}
+        assert {"prepare", "measure", "infer"} <= kinds
+        built = [line for line in tensorrt.read_text().splitlines() if "--saveEngine" in line]
+        assert len(built) == len([job for job in done if job.kind == "prepare"])
+
+
+def test_with_two_threads_and_another_graph_level(builds: Path) -> None:
+    with searched(builds.parent, threads=2, graph_level="basic") as lab:
+        front = Reading(lab.folder).front("there")
+        rows = measurements.of_file(lab.store.db, front["baseline"]["sha256"])
+        assert all(row.options == {"threads": 2, "graph_level": "basic", "batch": 1}
+                   for row in rows) and rows[0].verdict == "valid"
+        assert front["accuracy_place"] == f"{DEVICE}/onnxruntime/CPUExecutionProvider/level basic"
+        done = jobs.finished(lab.store.db, "there", 0)
+        assert "prepare" not in {job.kind for job in done}
