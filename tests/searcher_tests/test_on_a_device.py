@@ -2,6 +2,7 @@
 with its jobs, in child processes; only TensorRT is the script in ``tests/fake_tensorrt``."""
 
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,23 +14,26 @@ from agents.capabilities import capabilities
 from agents.children import ProcessChild
 from agents.jobs import KINDS
 from agents.protocol import decode
-from agents.runner import MeasurementFailed
+from agents.runner import MeasurementFailed, measure
 from agents.sysfs import Tree
 from searcher import search_process
 from searcher.api.app import create_app
 from searcher.builder_process import Workshop
 from searcher.campaign import from_document
 from searcher.client import CoordinatorClient
-from searcher.ledger import jobs, measurements, spans
+from searcher.ledger import jobs, spans
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.reading import Reading
+from searcher.requests import Requests
 from tests.conftest import TINY
+from tests.searcher_tests import models
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory, envelope
 
 DEVICE = "desktop_gpu"
 SPEC: dict[str, Any] = {
     "name": "there", "task": TINY, "budget": {"candidates": 1, "wall_minutes": 1},
+    "constraints": {"file_bytes": 1},
     "measurement": {"plan": {"min_blocks": 6, "max_s": 1.0, "block_s": 0.0005, "gate": 9.0,
                              "warmup_s": 0.001, "fresh_session_every_s": 9.0}},
     "search": {"sampler": "random", "strategies": ["channel_pruning", "int8"]}}
@@ -94,21 +98,24 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
 
 
 def test_with_engines(tensorrt: Path, builds: Path) -> None:
+    """The candidate is too large for what is allowed, and is not trained: that saves time."""
     with searched(builds.parent, runtime="trtexec") as lab:
         db, place = lab.store.db, f"{DEVICE}/trtexec/TensorrtExecutionProvider"
         front, done = Reading(lab.folder).front("there"), jobs.finished(db, "there", 0)
         assert front["measured_with"] == "trtexec, TensorrtExecutionProvider"
-        assert front["accuracy_place"] == place and front["points"]
-        for point in (front["baseline"], *front["points"]):
-            assert "accuracy_test" in point["values"]
-            rows = measurements.of_file(db, point["sha256"])
-            assert {(row.runtime, row.provider, row.options["batch"]) for row in rows} == {
-                ("trtexec", "TensorrtExecutionProvider", 1)}
-            asked = [(job.kind, job.state, job.payload["options"]["batch"]) for job in done
-                     if job.kind in ("prepare", "infer")
-                     and job.payload["model"]["sha256"] == point["sha256"]]
-            assert asked == [("prepare", "done", 1), ("prepare", "done", 100),
-                             ("infer", "done", 100), ("infer", "done", 100)]
+        assert front["accuracy_place"] == place
+        assert {"accuracy", "accuracy_test", "latency_s"} <= set(front["baseline"]["values"])
+        asked = [(job.kind, job.state, job.payload["options"]["batch"]) for job in done
+                 if job.kind in ("prepare", "infer")
+                 and job.payload["model"]["sha256"] == front["baseline"]["sha256"]]
+        assert asked == [("prepare", "done", 1), ("prepare", "done", 100),
+                         ("infer", "done", 100), ("infer", "done", 100)]
+        [candidate] = Reading(lab.folder).candidates("there")
+        assert candidate.trial.state == "pruned" and "file_bytes" in str(candidate.trial.reason)
+        measured = candidate.measurement
+        assert measured is not None and measured.verdict == "valid"
+        assert (measured.runtime, measured.provider, measured.options) == (
+            "trtexec", "TensorrtExecutionProvider", {"batch": 1})
         row, _ = Reading(lab.folder).campaign("there")
         assert row.state == "done" and row.baseline is not None
         assert row.baseline["notes"][-1] == (
@@ -116,15 +123,23 @@ def test_with_engines(tensorrt: Path, builds: Path) -> None:
         kinds = {span.kind for span in spans.history(db, "there")}
         assert {"prepare", "measure", "infer"} <= kinds
         built = [line for line in tensorrt.read_text().splitlines() if "--saveEngine" in line]
-        assert len(built) == len([job for job in done if job.kind == "prepare"])
+        assert len(built) == len([job for job in done if job.kind == "prepare"]) == 3
 
 
-def test_with_two_threads_and_another_graph_level(builds: Path) -> None:
-    with searched(builds.parent, threads=2, graph_level="basic") as lab:
-        front = Reading(lab.folder).front("there")
-        rows = measurements.of_file(lab.store.db, front["baseline"]["sha256"])
-        assert all(row.options == {"threads": 2, "graph_level": "basic", "batch": 1}
-                   for row in rows) and rows[0].verdict == "valid"
-        assert front["accuracy_place"] == f"{DEVICE}/onnxruntime/CPUExecutionProvider/level basic"
-        done = jobs.finished(lab.store.db, "there", 0)
-        assert "prepare" not in {job.kind for job in done}
+def test_two_threads(tmp_path: Path) -> None:
+    """What a campaign asks for, measured by ONNX Runtime in a child process."""
+    content, sha256 = models.linear().SerializeToString(), "0" * 64
+    model = tmp_path / "model.onnx"
+    model.write_bytes(content)
+    campaign = from_document({**SPEC, "devices": [
+        {"profile": DEVICE, "threads": 2, "graph_level": "basic"}]})
+    file = {"sha256": sha256, "file_bytes": len(content)}
+    payload = Requests(campaign, {}).measure(file, [file], campaign.plan, 1)
+    assert payload["options"] == {"threads": 2, "graph_level": "basic", "batch": 1}
+    result = measure(payload, {sha256: str(model)}, ProcessChild, time.monotonic)
+    [measured] = result.measurements
+    assert measured.verdict != "failed" and measured.provider == "CPUExecutionProvider"
+    assert measured.sample_blocks, "timed"
+    broken = {**payload, "options": {**payload["options"], "threads": "2"}}
+    with pytest.raises(MeasurementFailed, match="'threads' must be a positive integer"):
+        measure(broken, {sha256: str(model)}, ProcessChild, time.monotonic)
