@@ -18,7 +18,7 @@ without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha25
 ``LeaseRequest.kinds`` with the job kinds ``infer`` and ``prepare``.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, List, NamedTuple, Optional
 
 from agents.packing import (
     pack_bytes,
@@ -37,6 +37,7 @@ from agents.readings import (
     RailTrace,
     draws_of,
 )
+from agents.traits import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
 from agents.wire_json import (
     CHOICES,
     ProtocolError,
@@ -49,10 +50,10 @@ from agents.wire_json import (
 )
 
 __all__ = [
-    "CHOICES", "Copy", "EnergyMeasured", "NodeTime", "NodesMeasured", "ProtocolError", "Rail",
-    "RailTrace", "as_json", "canonical_json", "content_sha256", "decode", "draws_of", "encode",
-    "pack_bytes", "pack_samples", "pack_values", "parse_json", "unpack_bytes", "unpack_samples",
-    "unpack_values",
+    "CHOICES", "Copy", "EnergyMeasured", "GRAPH_LEVELS", "NodeTime", "NodesMeasured",
+    "ProtocolError", "RUNTIMES", "Rail", "RailTrace", "RuntimeTraits", "as_json", "canonical_json",
+    "content_sha256", "decode", "draws_of", "encode", "pack_bytes", "pack_samples", "pack_values",
+    "parse_json", "unpack_bytes", "unpack_samples", "unpack_values",
 ]
 """Beside the messages below."""
 
@@ -65,30 +66,6 @@ DEVICE_KINDS = ("measure", "infer", "prepare")
 """The kinds of jobs for devices."""
 NOT_PREPARED = "not_prepared"
 """So begins the reason of a file that was to be prepared before it is run, and is not any more."""
-
-
-class RuntimeTraits(NamedTuple):
-    """What is known of a runtime before a device is asked: the ``providers`` that may run its
-    files, its own choice first, and the ``options`` that it goes by beside ``batch``. With
-    ``prepares`` a file needs a job of kind ``prepare`` first; without ``in_process`` another
-    process computes than the one whose memory and energy are measured."""
-
-    providers: Tuple[str, ...]
-    options: Tuple[str, ...] = ()
-    prepares: bool = False
-    in_process: bool = True
-
-
-RUNTIMES = {
-    "onnxruntime": RuntimeTraits(
-        ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"),
-        ("threads", "graph_level", "providers")),
-    "trtexec": RuntimeTraits(("TensorrtExecutionProvider",), ("precision",), True, False),
-    "fake": RuntimeTraits(("FakeExecutionProvider",)),
-}
-"""By the name that payloads have for it (``agents/runtimes``)."""
-GRAPH_LEVELS = ("all", "basic", "disable")
-"""Values of the option ``graph_level``, the default first."""
 
 
 class VersionMismatch(ProtocolError):
