@@ -22,14 +22,9 @@ from agents.protocol import (
     pack_values,
 )
 from agents.rails import by_profile, cover_of
+from agents.readings import draws_of
 
-ON_GPU = ("CUDA", "Tensorrt", "TensorRT", "DirectML", "ROCM")
 NS = 1e9
-
-
-def draws_of(provider: str) -> str:
-    """Which part of the board a provider keeps busy."""
-    return "gpu" if provider.startswith(ON_GPU) else "cpu"
 
 
 def usable(meters: Sequence[PowerMeter], draws: str,

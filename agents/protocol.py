@@ -35,7 +35,9 @@ from agents.readings import (
     NodeTime,
     Rail,
     RailTrace,
+    draws_of,
 )
+from agents.traits import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
 from agents.wire_json import (
     CHOICES,
     ProtocolError,
@@ -48,9 +50,10 @@ from agents.wire_json import (
 )
 
 __all__ = [
-    "CHOICES", "Copy", "EnergyMeasured", "NodeTime", "NodesMeasured", "ProtocolError", "Rail",
-    "RailTrace", "as_json", "canonical_json", "content_sha256", "decode", "encode", "pack_bytes",
-    "pack_samples", "pack_values", "parse_json", "unpack_bytes", "unpack_samples", "unpack_values",
+    "CHOICES", "Copy", "EnergyMeasured", "GRAPH_LEVELS", "NodeTime", "NodesMeasured",
+    "ProtocolError", "RUNTIMES", "Rail", "RailTrace", "RuntimeTraits", "as_json", "canonical_json",
+    "content_sha256", "decode", "draws_of", "encode", "pack_bytes", "pack_samples", "pack_values",
+    "parse_json", "unpack_bytes", "unpack_samples", "unpack_values",
 ]
 """Beside the messages below."""
 
@@ -61,6 +64,8 @@ INFERRED_BYTES = 16 << 20
 """A data set has at most so many bytes of outputs, unpacked."""
 DEVICE_KINDS = ("measure", "infer", "prepare")
 """The kinds of jobs for devices."""
+NOT_PREPARED = "not_prepared"
+"""So begins the reason of a file that was to be prepared before it is run, and is not any more."""
 
 
 class VersionMismatch(ProtocolError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from profiles import schema
 from searcher.energy import check_meters
 from searcher.errors import UserError, nearest
+from searcher.execution import check_offered
 from searcher.ledger.rows import DeviceRow
 from searcher.tasks.names import TASKS
 
@@ -52,6 +53,7 @@ class Admission:
             _check_enrolled(campaign, name, devices)
         for device in devices:
             if device.name == name and device.state != "removed":
+                check_offered(campaign.executions[0], name, device.capabilities)
                 check_meters(campaign, device)
 
 

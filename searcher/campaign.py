@@ -9,6 +9,7 @@ from typing import Any
 
 from searcher.energy import OBJECTIVES
 from searcher.errors import UserError, nearest
+from searcher.execution import KEYS, Execution, execution_of
 from searcher.front import UNITS, Objective
 from searcher.measurement import Plan, plan_of
 
@@ -56,6 +57,8 @@ class Campaign:
     constraints: Mapping[str, float]
     plan: Plan
     devices: tuple[str, ...]
+    executions: tuple[Execution, ...]
+    """How files run on each of ``devices``."""
     search: Search
     builders: int = 0
     named: frozenset[str] = frozenset()
@@ -70,7 +73,8 @@ class Campaign:
             "objectives": {o.name: o.direction for o in self.objectives},
             "constraints": dict(self.constraints),
             "measurement": {"plan": self.plan.as_dict()},
-            "devices": [{"name" if d in self.named else "profile": d} for d in self.devices],
+            "devices": [{"name" if d in self.named else "profile": d, **e.as_dict()}
+                        for d, e in zip(self.devices, self.executions, strict=True)],
             "search": {"sampler": self.search.sampler, "strategies": list(self.search.strategies),
                        "limits": {k: list(v) for k, v in self.search.limits.items()}},
         }
@@ -103,7 +107,8 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
     budget = _table(document, "budget", {"candidates", "wall_minutes", "total_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
-    devices, named = _devices(document.get("devices", [{"profile": "local_cpu"}]))
+    entries = document.get("devices", [{"profile": "local_cpu"}])
+    devices, named = _devices(entries)
     objectives = _objectives(_table(document, "objectives", None))
     plan = _plan(_table(document, "measurement", {"plan"}).get("plan", "quick"))
     _enough_energy(objectives, plan)
@@ -121,6 +126,7 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         constraints=_constraints(_table(document, "constraints", None)),
         plan=plan,
         devices=devices,
+        executions=tuple(map(execution_of, entries)),
         search=_search(search),
         builders=int(_number(document, "builders", 0, 0, 256, whole=True)),
         named=named,
@@ -236,7 +242,7 @@ def _devices(entries: Any) -> tuple[tuple[str, ...], frozenset[str]]:
     for entry in entries:
         if not isinstance(entry, dict):
             raise UserError(f"[[devices]] must hold tables, got {entry!r}.")
-        _known(entry, {"profile", "name"}, "[[devices]]")
+        _known(entry, {"profile", "name", *KEYS}, "[[devices]]")
         if "name" in entry and "profile" in entry:
             raise UserError(f"[[devices]] {entry!r}: give the name of an enrolled device, whose "
                             "profile is known, or a profile, not both.")

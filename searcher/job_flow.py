@@ -4,11 +4,12 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.protocol import DEVICE_KINDS
+from agents.protocol import DEVICE_KINDS, canonical_json
 from searcher.client import CoordinatorClient, Kind
 from searcher.errors import DroppedError, ProtocolError
+from searcher.preparing import Job as Job
+from searcher.preparing import Preparation, has_to_prepare
 
-Job = Mapping[str, Any]
 Then = Callable[[Job], None]
 ENDED = ("done", "failed", "cancelled")
 
@@ -25,12 +26,14 @@ def reference_problem(job: Job) -> str | None:
 class JobFlow:
     """Submits jobs and hands each to its callback when it ends; single-threaded.
 
-    Files that were dropped to bound the disk are built again before the job that needs them.
+    Files that were dropped to bound the disk are built again before the job that needs them, and
+    prepared on the device where their runtime needs that.
     """
 
     def __init__(self, client: CoordinatorClient, campaign: str, device: str) -> None:
         self._client, self._campaign, self._device = client, campaign, device
         self._sequence = 0
+        self._asked: set[bytes] = set()
         self._waiting: dict[int, list[Then]] = {}
         self._ended: deque[tuple[Then, Job]] = deque()
 
@@ -41,14 +44,30 @@ class JobFlow:
 
     def submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
         """The same request again is the same job, done or not; ``then`` runs in ``listen``."""
+        if not has_to_prepare(kind, payload):
+            self._submit(kind, payload, priority, then)
+            return
+        Preparation(lambda kind, payload, then: self._submit(kind, payload, priority, then),
+                    kind, payload, then).begin()
+
+    def _submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
         pool = f"device:{self._device}" if kind in DEVICE_KINDS else "builder"
         try:
             job = self._client.submit_job(kind, pool, payload, campaign=self._campaign,
-                                          priority=priority)
+                                          priority=priority, retry=self._is_new(kind, payload))
         except DroppedError as gone:
-            self._rebuild(gone.sha256, then, lambda: self.submit(kind, payload, priority, then))
+            self._rebuild(gone.sha256, then, lambda: self._submit(kind, payload, priority, then))
         else:
             self._await(job, then)
+
+    def _is_new(self, kind: Kind, payload: Mapping[str, Any]) -> bool:
+        """Whether it is a preparation that this process has not asked for: what failed before the
+        device was mended is tried again, once."""
+        key = canonical_json(dict(payload))
+        if kind != "prepare" or key in self._asked:
+            return False
+        self._asked.add(key)
+        return True
 
     def _rebuild(self, sha256: str, then: Then, go_on: Callable[[], None]) -> None:
         """``go_on`` once the file is there again; ``then`` is handed a failed job if it cannot

@@ -1,17 +1,26 @@
 """Whether a device computes other numbers from a file than the host: a rule on plain values."""
 
 from profiles.schema import DeviceProfile
+from searcher.execution import DEFAULT as HOST
+from searcher.execution import Execution
 
 _SAME = {"amd64": "x86_64", "arm64": "aarch64"}
 """Two names of one kind of processor."""
 
 
-def why_they_differ(device: DeviceProfile, shares_host: bool, host_machine: str) -> str | None:
-    """In words, or None where the host's accuracy is the device's: the same runtime in float32 on
-    the same kind of processor, and in int8 on the very machine, because what int8 sums saturate at
-    depends on the processor's instructions."""
-    if device.runtime != "onnxruntime":
-        return f"it runs files with {device.runtime}, the host with onnxruntime"
+def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bool,
+                    host_machine: str) -> str | None:
+    """In words, or None where the host's accuracy is the device's: the same runtime and provider
+    in float32 on the same kind of processor, and in int8 on the very machine, because what int8
+    sums saturate at depends on the processor's instructions."""
+    for runtime in (device.runtime, execution.runtime):
+        if runtime != HOST.runtime:
+            return f"it runs files with {runtime}, the host with {HOST.runtime}"
+    if execution.provider != HOST.provider:
+        return f"it runs files with {execution.provider}, the host with {HOST.provider}"
+    if execution.graph_level != HOST.graph_level:
+        return (f"it runs graphs of level {execution.graph_level}, the host of level "
+                f"{HOST.graph_level}")
     if "float16" in device.number_formats:
         return "it may compute in float16"
     if shares_host:

@@ -122,7 +122,7 @@ class Reading:
                 [losses(p["values"], campaign.objectives) for p in points], reference),
             "reference_point": [-v if o.direction == "maximize" else v
                                 for v, o in zip(reference, campaign.objectives, strict=True)],
-            "accuracy_place": place_of(row),
+            "accuracy_place": place_of(row), "measured_with": str(campaign.executions[0]),
         }
 
     def status(self, name: str | None, now_s: float) -> dict[str, Any]:

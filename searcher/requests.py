@@ -5,11 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from searcher.campaign import Campaign
+from searcher.execution import Execution
 from searcher.measurement import Plan
 from searcher.recipe import Recipe
-
-RUNTIME = "onnxruntime"
-OPTIONS = {"threads": 1, "graph_level": "all", "batch": 1}
 
 
 @dataclass(frozen=True)
@@ -18,6 +16,10 @@ class Requests:
 
     campaign: Campaign
     target: Mapping[str, Any]
+
+    @property
+    def execution(self) -> Execution:
+        return self.campaign.executions[0]
 
     def compress(self, recipe: Recipe) -> dict[str, Any]:
         return {"task": self.campaign.task, "recipe": recipe.as_list(),
@@ -32,9 +34,10 @@ class Requests:
 
     def infer(self, model: Mapping[str, Any], inputs: Mapping[str, Any],
               attempt: int) -> dict[str, Any]:
-        """``model`` and ``inputs`` hold sha256 and size_bytes. It runs as it is measured."""
-        return {"model": dict(model), "inputs": dict(inputs), "runtime": RUNTIME,
-                "options": dict(OPTIONS), "attempt": attempt}
+        """``model`` and ``inputs`` hold sha256 and size_bytes. It runs as it is measured, many
+        samples at once."""
+        return {"model": dict(model), "inputs": dict(inputs), "runtime": self.execution.runtime,
+                "options": self.execution.infer_options, "attempt": attempt}
 
     def measure(self, baseline: Mapping[str, Any], builds: Sequence[Mapping[str, Any]],
                 plan: Plan, attempt: int, own_level: bool = False) -> dict[str, Any]:
@@ -45,7 +48,8 @@ class Requests:
         return {
             "reference": {"sha256": baseline["sha256"], "size_bytes": baseline["file_bytes"]},
             "candidates": [{"sha256": s, "size_bytes": size} for s, size in sizes.items()],
-            "runtime": RUNTIME, "plan": plan.as_dict(), "options": dict(OPTIONS),
+            "runtime": self.execution.runtime, "plan": plan.as_dict(),
+            "options": self.execution.options,
             "quiet_level_s": None if own_level else baseline.get("quiet_level_s"),
             "input_seed": 0, "attempt": attempt,
         }

@@ -28,6 +28,7 @@ from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
 from searcher.energy import OBJECTIVES
 from searcher.errors import FleetfrontError, ProtocolError, UserError, nearest
+from searcher.execution import DEFAULT
 from searcher.job_flow import ENDED
 from searcher.ledger import members
 from searcher.ledger.reading import open_ledger
@@ -51,6 +52,8 @@ class Tree:
     directory: Path
     client: CoordinatorClient
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    seen_s: float | None = None
+    """When this machine's agent was last seen before it was started; None: never."""
 
     def spawn(self, name: str, command: Sequence[str]) -> None:
         """Start a child that logs to ``logs/<name>.log``."""
@@ -142,9 +145,10 @@ def serves(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def tree(directory: Path, builders: int, agent: bool,
-         search: Sequence[str] | None = None) -> Iterator[Tree]:
-    """Coordinator with ``builders`` builder processes, an agent for this machine if asked, and
-    the command ``search``, which loads beside the coordinator and waits for ``Tree.begin``.
+         search: Sequence[str] | None = None, runtime: str = DEFAULT.runtime) -> Iterator[Tree]:
+    """Coordinator with ``builders`` builder processes, an agent for this machine if asked, with
+    ``runtime``, and the command ``search``, which loads beside the coordinator and waits for
+    ``Tree.begin``.
 
     Raises UserError when ``directory`` has another owner, FleetfrontError when a child does not
     come up.
@@ -163,7 +167,7 @@ def tree(directory: Path, builders: int, agent: bool,
         with _connect(directory, children["coordinator"]) as client:
             grown = Tree(directory, client, children)
             if agent:
-                _start_agent(grown)
+                _start_agent(grown, runtime)
             yield grown
     finally:
         _stop(children)
@@ -181,7 +185,7 @@ def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> Coordinat
     raise FleetfrontError(f"The coordinator did not answer within {STARTUP_S:g} s.")
 
 
-def _start_agent(grown: Tree) -> None:
+def _start_agent(grown: Tree, runtime: str) -> None:
     """Enrol this machine as ``local_cpu`` with a one-time token and start its agent. Whoever
     starts it again means to use it, in quarantine or not."""
     archive = grown.directory / "agent.pyz"
@@ -189,14 +193,15 @@ def _start_agent(grown: Tree) -> None:
     token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE)["token"]
     spool = grown.directory / "agent"
     token_file = _token_file(spool, token)
+    for device in grown.client.devices():
+        if device["name"] == LOCAL_DEVICE:
+            grown.seen_s = device["last_seen_s"]
+            if device["state"] in ("quarantined", "draining", "drained"):
+                grown.client.set_device_state(LOCAL_DEVICE, "active")
     grown.spawn("agent", [
         sys.executable, str(archive), "--coordinator", grown.client.url,
-        "--token-file", str(token_file), "--name", LOCAL_DEVICE,
+        "--token-file", str(token_file), "--name", LOCAL_DEVICE, "--runtime", runtime,
         "--spool", str(spool), "--parent-pid", str(os.getpid())])
-    for device in grown.client.devices():
-        if device["name"] == LOCAL_DEVICE and device["state"] in (
-                "quarantined", "draining", "drained"):
-            grown.client.set_device_state(LOCAL_DEVICE, "active")
 
 
 def build_agent(archive: Path) -> None:
@@ -225,8 +230,9 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
         builders = campaign.builders or max(cores(), 1)
         search = [sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
-        with tree(directory, builders, agent=True, search=search) as grown:
-            if OBJECTIVES & {objective.name for objective in campaign.objectives}:
+        execution = campaign.executions[0]
+        with tree(directory, builders, True, search, execution.runtime) as grown:
+            if execution != DEFAULT or OBJECTIVES & {o.name for o in campaign.objectives}:
                 await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())
             if known["state"] in ("paused", "failed", "cancelled"):
@@ -238,9 +244,10 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
 
 def await_agent(grown: Tree) -> None:
     """Until this machine's agent has enrolled: only then is the device there to be named, and its
-    meters are known. Raises FleetfrontError."""
+    meters and providers are known. Raises FleetfrontError."""
     deadline_s = time.monotonic() + STARTUP_S
-    while LOCAL_DEVICE not in {device["name"] for device in grown.client.devices()}:
+    while grown.seen_s == {device["name"]: device["last_seen_s"] for device in
+                           grown.client.devices()}.get(LOCAL_DEVICE):
         grown.check()
         if time.monotonic() > deadline_s:
             raise FleetfrontError(f"The agent did not enrol within {STARTUP_S:g} s:\n"

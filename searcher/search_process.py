@@ -22,6 +22,7 @@ from searcher.campaign import Campaign, from_document
 from searcher.client import CoordinatorClient, connect
 from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
+from searcher.execution import check_offered
 from searcher.lifeline import die_with_parent
 from searcher.numerics import why_they_differ
 from searcher.on_device import OnDevice
@@ -50,13 +51,13 @@ def search(directory: Path, name: str) -> None:
             campaign = from_document(known["spec"])
             task = task_of(campaign.task)
             device, notes = profile_of(client, campaign)
-            notes += [f"{name} is left out: {device.name} has no {', '.join(sorted(lacking))} "
-                      f"({device.sources['number_formats']})"
-                      for name, lacking in left_out(campaign, device.number_formats).items()]
+            formats = campaign.executions[0].formats(device.number_formats)
+            notes += [f"{name} is left out: {_no_format(campaign, device, lacking)}"
+                      for name, lacking in left_out(campaign, formats).items()]
             for note in notes:
                 log.warning("%s", note)
             target = target_of(device)
-            space = Space.of(campaign, layers_of(task.model()), device.number_formats)
+            space = Space.of(campaign, layers_of(task.model()), formats)
             told = sum(known["trials"].values())
             Search(client, campaign, campaign.devices[0], Sampling(campaign, space, told), {
                 "opset": target.opset, "ir_version": target.ir_version,
@@ -71,13 +72,22 @@ def search(directory: Path, name: str) -> None:
             raise
 
 
+def _no_format(campaign: Campaign, device: DeviceProfile, lacking: frozenset[str]) -> str:
+    names = ", ".join(sorted(lacking))
+    if lacking <= device.number_formats:
+        return f"{campaign.executions[0]} runs no files in {names}"
+    return f"{device.name} has no {names} ({device.sources['number_formats']})"
+
+
 def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DeviceProfile, list[str]]:
     """The profile of the campaign's device: named, or that under which the device is enrolled;
-    what the device reported counts before it, and the contradictions are told. Raises UserError.
+    what the device reported counts before it, and the contradictions are told. Raises UserError,
+    also where it does not offer what the campaign runs files with.
     """
-    device = campaign.devices[0]
+    device, execution = campaign.devices[0], campaign.executions[0]
     enrolled = {row["name"]: row for row in client.devices()}
     row = enrolled.get(device, {"profile": None, "fingerprint": {}, "capabilities": {}})
+    check_offered(execution, device, row["capabilities"])
     found = of_campaign(device, device in campaign.named, row["profile"], row["fingerprint"],
                         row["capabilities"])
     return found.profile, [f"{device}: {told}" for told in found.contradictions]
@@ -89,7 +99,7 @@ def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DevicePr
     A device that has not enrolled yet is the agent of ``run``, on this machine."""
     shares_host = all(row["shares_host"] for row in client.devices()
                       if row["name"] == campaign.devices[0])
-    why = why_they_differ(device, shares_host, platform.machine())
+    why = why_they_differ(device, campaign.executions[0], shares_host, platform.machine())
     return None if why is None else OnDevice(why, functools.cache(
         functools.partial(_sent_inputs, client, task)))
 

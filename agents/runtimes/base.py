@@ -21,6 +21,10 @@ class ModelRefused(Exception):
     """The runtime cannot load or run this file; the text is the runtime's own."""
 
 
+class NotPrepared(ModelRefused):
+    """``prepare`` has not been done for this file with these options, or what it made is gone."""
+
+
 class NotProfiled(Exception):
     """This runtime does not tell the times of single nodes; the text says why."""
 

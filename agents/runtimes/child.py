@@ -3,6 +3,7 @@
     {"event": "ready", "versions": {...}}
     {"event": "opened", "index": i, "load_s", "first_s", "provider", "outputs"}    i = 0: reference
     {"event": "refused", "index": i, "reason": "unloadable: ..."}                  the rest go on
+                              "reason": "not_prepared: ..."}
     {"event": "rounds", "reference_s": [...], "series": {i: [medians, ...]}, "openings": n,
      "conditions": {...}, "unsteady": [i, ...], "repeats": {i: n}}
     {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
@@ -32,11 +33,19 @@ from agents.meters.memory import MemoryMeter
 from agents.pairing import Rounds, measure_rounds
 from agents.phases import run_phases
 from agents.position import OPENING, RESTING, RUNNING, Position
-from agents.protocol import MeasurePlan, as_json, decode, pack_bytes, pack_samples
+from agents.protocol import (
+    NOT_PREPARED,
+    MeasurePlan,
+    as_json,
+    decode,
+    pack_bytes,
+    pack_samples,
+)
 from agents.runtimes import runtime_named
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
     ModelRefused,
+    NotPrepared,
     Runtime,
     RuntimeUnavailable,
     Session,
@@ -236,7 +245,8 @@ class _Child:
         except Exception as error:  # noqa: BLE001 - any exception refuses this file, not the others
             text = str(error) if isinstance(error, ModelRefused) else "{}: {}".format(
                 type(error).__name__, " ".join(str(error).split())[:300])
-            self._emit({"event": "refused", "index": index, "reason": "unloadable: " + text})
+            word = NOT_PREPARED if isinstance(error, NotPrepared) else "unloadable"
+            self._emit({"event": "refused", "index": index, "reason": word + ": " + text})
             return None
         self._opening_s += (opened - before) / NS
         self._emit({"event": "opened", "index": index, "load_s": (opened - before) / NS,

@@ -32,6 +32,7 @@ from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
     PROOF,
     ModelRefused,
+    NotPrepared,
     Prepared,
     Runtime,
     RuntimeUnavailable,
@@ -150,8 +151,8 @@ class TrtexecRuntime(Runtime):
         engines = self._engines()
         model = self._model(path, options, engines)
         if not engines.has(model.engine):
-            raise ModelRefused("No engine of this file with these options is kept on the device: "
-                               "have a job of kind 'prepare' done first.")
+            raise NotPrepared("No engine of this file with these options is kept on the device: "
+                              "have a job of kind 'prepare' done first.")
         session = TrtexecSession(self, model, input_seed)
         if model.engine not in self._proven:
             began_s = time.monotonic()

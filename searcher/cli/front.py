@@ -57,8 +57,8 @@ def print_front(document: dict[str, Any]) -> None:
     rows = [_row(point, baseline) for point in (baseline, *document["points"])]
     print_table(
         f"{document['campaign']} on {document['device']}: {len(document['points'])} points, "
-        f"hypervolume {document['hypervolume']:.4f} (95 % intervals in brackets; accuracy computed "
-        f"on {document['accuracy_place']})",
+        f"hypervolume {document['hypervolume']:.4f} (95 % intervals in brackets; measured with "
+        f"{document['measured_with']}; accuracy computed on {document['accuracy_place']})",
         ("candidate", "validation", "test", "lost on test", "latency", "faster", "file",
          "smaller", "recipe"), rows)
 

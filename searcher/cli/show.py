@@ -70,6 +70,7 @@ def _no_worse(first: dict[str, float], second: dict[str, float],
 
 def _print(document: dict[str, Any]) -> None:
     from searcher.energy import energy_notes, figures
+    from searcher.execution import in_words
     from searcher.node_notes import node_notes
 
     typer.echo(f"{document['candidate']} ({document['state']}, {document['fidelity']})")
@@ -85,7 +86,8 @@ def _print(document: dict[str, Any]) -> None:
     print_layers(document["layers"])
     for measured in document["measurements"]:
         ratio = f"ratio {measured['ratio']:.4f}" if measured["ratio"] else ""
-        typer.echo(f"  measured on {measured['device']}: {measured['verdict']} {ratio} "
+        how = in_words(measured["runtime"], measured["provider"], measured["options"])
+        typer.echo(f"  measured on {measured['device']} with {how}: {measured['verdict']} {ratio} "
                    f"quiet blocks {measured['n']}, plan {measured['plan'].get('name')}")
         for name, (low, high) in figures(measured["summary"])[1].items():
             typer.echo(f"    {name:18} {low:.6g} .. {high:.6g}")

@@ -59,8 +59,12 @@ def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
 def _place(job: JobRow, provider: str) -> str:
     """What decides the numerics; it stands in reports."""
     parts = [payloads.device_of(job.pool), job.payload["runtime"], provider]
-    precision = job.payload["options"].get("precision")
-    return "/".join([*parts, str(precision)[:40]] if precision is not None else parts)
+    options = job.payload["options"]
+    if options.get("precision") is not None:
+        parts.append(str(options["precision"])[:40])
+    if options.get("graph_level", protocol.GRAPH_LEVELS[0]) != protocol.GRAPH_LEVELS[0]:
+        parts.append(f"level {str(options['graph_level'])[:40]}")
+    return "/".join(parts)
 
 
 def _npy(result: protocol.InferResult) -> bytes:

@@ -174,7 +174,8 @@ def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidat
     return (
         "<p>Latency: blocks of a few milliseconds of the candidate between blocks of the baseline "
         "in one process; only blocks beside which the baseline ran at its quiet level count. The "
-        "figure is the median ratio times that level. Accuracy: of the exported file, computed on "
+        f"figure is the median ratio times that level, with {html.escape(front['measured_with'])}, "
+        "batch 1. Accuracy: of the exported file, computed on "
         f"{html.escape(front['accuracy_place'])}; validation chose the points, the test split was "
         "not seen by the search. Intervals: order statistics for ratios, Wilson for accuracies, "
         "paired differences for losses. "

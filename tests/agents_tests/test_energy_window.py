@@ -4,10 +4,11 @@ import math
 
 import pytest
 
-from agents.energy_window import EnergyWindow, draws_of, offered
+from agents.energy_window import EnergyWindow, offered
 from agents.meters.base import PowerMeter
 from agents.meters.fake import FakeMeter
 from agents.protocol import MeasureResult, Rail, decode, encode, unpack_samples, unpack_values
+from agents.readings import draws_of
 from agents.runner import measure
 from tests.agents_tests.test_runner import PATHS, Clock, ScriptedChild, payload
 

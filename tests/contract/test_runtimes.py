@@ -33,6 +33,7 @@ from agents.runner import MeasurementFailed, measure
 from agents.runtimes import RUNTIMES, runtime_named
 from agents.runtimes.base import (
     ModelRefused,
+    NotPrepared,
     NotProfiled,
     Runtime,
     RuntimeUnavailable,
@@ -139,6 +140,12 @@ class TestRuntime:
         assert isinstance(versions[name], str) and versions["providers"]
         json.dumps(versions)
 
+    def test_it_is_what_the_protocol_says_of_it(self, name: str) -> None:
+        """A coordinator knows this before any device is asked."""
+        runtime, traits = runtime_named(name), protocol.RUNTIMES[name]
+        assert (runtime.prepares, runtime.in_process) == (traits.prepares, traits.in_process)
+        assert traits.providers[0] in runtime.versions()["providers"]
+
     def test_a_provider_is_proved_by_an_inference(self, name: str) -> None:
         def start(runtime: str, request: dict[str, Any]) -> ProcessChild:
             return ProcessChild(runtime, request)
@@ -219,7 +226,7 @@ class TestRuntime:
             with pytest.raises(MeasurementFailed, match="nothing to prepare"):
                 prepared(tmp_path, name, model)
             return
-        with pytest.raises(ModelRefused, match="'prepare' done first"):
+        with pytest.raises(NotPrepared, match="'prepare' done first"):
             made(name, tmp_path).open(put(tmp_path, model), OPTIONS, 0)
         first, again = (prepared(tmp_path, name, model) for _ in range(2))
         assert not first.reused and first.prepare_s > 0 and first.kept_bytes > 0

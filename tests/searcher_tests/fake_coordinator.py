@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from agents.protocol import DEVICE_KINDS, NOT_PREPARED, RUNTIMES
 from searcher.campaign import Campaign, from_document
 from searcher.recipe import Recipe, Step
 from searcher.sampling import Proposal
@@ -23,7 +24,8 @@ from tests.tasks_for_tests import network
 
 N = 1000
 LEVEL_S = 1e-3
-COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5, "infer": 0.5}
+COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5, "infer": 0.5,
+          "prepare": 1.0}
 
 
 class Killed(Exception):
@@ -35,7 +37,8 @@ class Fate:
     """What becomes of one recipe. ``busy``: how many measurements are invalid at first, ``vague``:
     how many of the trained file are valid and wrong, each less so than the one before. Then
     three of the front's measurement together: another ratio, busy at first, a crash. The last are
-    of the device: its accuracy if it is another, how often it fails to tell, what runs the file."""
+    of the device: its accuracy if it is another, how often it fails to tell, what runs the file,
+    why it cannot be prepared."""
 
     ratio: float = 0.5
     file_bytes: int = 500
@@ -53,6 +56,7 @@ class Fate:
     there: float | None = None
     infer_fails: int = 0
     provider: str = "CPUExecutionProvider"
+    unprepared: str | None = None
 
 
 @dataclass
@@ -71,6 +75,8 @@ class FakeCoordinator:
     told: list[tuple[int, str]] = field(default_factory=list)
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     saved: list[float] = field(default_factory=list)
+    engines: set[str] = field(default_factory=set)
+    """What is prepared on the device."""
 
     def __post_init__(self) -> None:
         self.script.setdefault("baseline", Fate(1.0, 1000, 0.99))
@@ -113,14 +119,16 @@ class FakeCoordinator:
     # -- jobs --------------------------------------------------------------------------------
 
     def submit_job(self, kind: str, pool: str, payload: Mapping[str, Any], *, campaign: str,
-                   priority: int) -> dict[str, Any]:
-        assert pool == ("device:fake" if kind in ("measure", "infer") else "builder")
+                   priority: int, retry: bool = False) -> dict[str, Any]:
+        assert pool == ("device:fake" if kind in DEVICE_KINDS else "builder")
         together = kind == "measure" and payload["plan"]["name"].endswith("-together")
         if self.dies_on == ("together" if together else kind):
             raise Killed
         key = json.dumps([kind, pool, payload], sort_keys=True)
         for job in self.jobs:
             if job["key"] == key:
+                if retry and job["state"] == "failed":
+                    job["state"] = "queued"
                 return dict(job)
         job = {"job": len(self.jobs) + 1, "key": key, "kind": kind, "payload": json.loads(key)[2],
                "priority": priority, "state": "queued", "seq": 0, "reason": None, "message": None}
@@ -175,11 +183,31 @@ class FakeCoordinator:
             "report": {"macs": 1000, "parameters": 10, "layers": []},
             "evaluation": None if fidelity == "untrained" else evaluation(accuracy)}}
 
+    def _prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
+        name, _ = self.files[payload["model"]["sha256"]]
+        why = self._fate(name).unprepared
+        if why is not None:
+            return {"state": "failed", "reason": "refused", "message": why}
+        self.engines.add(self._engine(payload, payload["model"]))
+        return {"state": "done", "result": {"prepare_s": 1.0, "reused": False, "kept_bytes": 9}}
+
+    def _engine(self, payload: dict[str, Any], file: dict[str, Any]) -> str:
+        return json.dumps([file["sha256"], payload["runtime"], payload["options"]])
+
+    def _lacks(self, payload: dict[str, Any], file: dict[str, Any]) -> bool:
+        return (RUNTIMES[payload["runtime"]].prepares
+                and self._engine(payload, file) not in self.engines)
+
     def _measure(self, payload: dict[str, Any]) -> dict[str, Any]:
+        if self._lacks(payload, payload["reference"]):
+            return {"state": "failed", "reason": "reference", "result": None,
+                    "message": f"The reference failed: {NOT_PREPARED}: no engine"}
         together = payload["plan"]["name"].endswith("-together")
         assert all(type(file["size_bytes"]) is int for file in payload["candidates"])
         own_level = payload["quiet_level_s"] is None
-        entries = [self._measured_together(file["sha256"], own_level) if together
+        entries = [{"sha256": file["sha256"], "verdict": "failed",
+                    "reasons": [f"{NOT_PREPARED}: no engine"]} if self._lacks(payload, file)
+                   else self._measured_together(file["sha256"], own_level) if together
                    else self._measured(file["sha256"]) for file in payload["candidates"]]
         if any(self._fate(self.files[f["sha256"]][0]).measured == "job failed"
                for f in payload["candidates"]):
@@ -217,6 +245,8 @@ class FakeCoordinator:
 
     def _infer(self, payload: dict[str, Any]) -> dict[str, Any]:
         fate = self._fate(self.files[payload["model"]["sha256"]][0])
+        if self._lacks(payload, payload["model"]):
+            return {"state": "failed", "reason": NOT_PREPARED, "message": "no engine"}
         if fate.infer_fails:
             fate.infer_fails -= 1
             return {"state": "failed", "reason": "crashed", "message": "the device stumbled"}

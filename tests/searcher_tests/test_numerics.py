@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from profiles.schema import names, profile
+from searcher.execution import DEFAULT, Execution
 from searcher.numerics import why_they_differ
 
 
@@ -21,16 +22,30 @@ from searcher.numerics import why_they_differ
     ("phone_page", False, "x86_64", "onnxruntime-web"),
 ])
 def test_the_rule(name: str, shares_host: bool, host: str, why: str | None) -> None:
-    found = why_they_differ(profile(name), shares_host, host)
+    found = why_they_differ(profile(name), DEFAULT, shares_host, host)
     assert found is None if why is None else why in (found or "")
 
 
 def test_float32_on_the_same_kind_of_processor_is_the_hosts() -> None:
     only = dataclasses.replace(profile("desktop_cpu"), number_formats=frozenset({"float32"}))
-    assert why_they_differ(only, False, "x86_64") is None
+    assert why_they_differ(only, DEFAULT, False, "x86_64") is None
 
 
 def test_every_jetson_answers_itself() -> None:
     for name in names():
         if name.startswith("jetson"):
-            assert why_they_differ(profile(name), False, "x86_64") is not None
+            assert why_they_differ(profile(name), DEFAULT, False, "x86_64") is not None
+
+
+@pytest.mark.parametrize(("execution", "why"), [
+    (Execution(threads=4), None),
+    (Execution(provider="CUDAExecutionProvider"),
+     "it runs files with CUDAExecutionProvider, the host with CPUExecutionProvider"),
+    (Execution("trtexec", "TensorrtExecutionProvider"),
+     "it runs files with trtexec, the host with onnxruntime"),
+    (Execution(graph_level="disable"), "it runs graphs of level disable, the host of level all"),
+])
+def test_how_a_campaign_runs_files_counts_on_the_hosts_own_machine(
+    execution: Execution, why: str | None
+) -> None:
+    assert why_they_differ(profile("local_cpu"), execution, True, "x86_64") == why

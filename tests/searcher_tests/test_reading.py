@@ -17,7 +17,8 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 def test_the_front_document(reading: Reading) -> None:
     front = reading.front("digits")
     assert list(front) == ["campaign", "device", "objectives", "baseline", "points",
-                           "hypervolume", "reference_point", "accuracy_place"]
+                           "hypervolume", "reference_point", "accuracy_place",
+                           "measured_with"]
     assert front["accuracy_place"] == "host"
     assert (front["campaign"], front["device"]) == ("digits", "local_cpu")
     assert {"name": "latency_s", "direction": "minimize", "unit": "s"} in front["objectives"]

@@ -14,7 +14,7 @@ from searcher.errors import FleetfrontError, UserError
 from searcher.ledger import campaigns, members
 from searcher.ledger.reading import open_ledger
 from searcher.reading import Reading
-from searcher.running import Tree, has_ended, tree
+from searcher.running import Tree, await_agent, has_ended, tree
 from tests.searcher_tests.devices.laboratory import Laboratory
 
 
@@ -57,6 +57,26 @@ def test_settings_that_an_older_version_did_not_store_are_no_other_settings(
     assert not has_ended(Reading(tmp_path), campaign)
     with pytest.raises(UserError, match="other settings"):
         has_ended(Reading(tmp_path), replace(campaign, seed=1))
+
+
+def test_an_agent_that_enrolled_in_an_earlier_run_is_waited_for_anew(
+    tmp_path: Path, child: subprocess.Popen[bytes]
+) -> None:
+    """What it offered then says nothing of what it offers now."""
+    class Devices:
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def devices(self) -> list[dict[str, object]]:
+            self.asked += 1
+            return [{"name": "local_cpu", "last_seen_s": 5.0 if self.asked < 3 else 6.0}]
+
+    Laboratory.open(tmp_path).store.close()
+    client = Devices()
+    await_agent(Tree(tmp_path, client, {"agent": child}, seen_s=5.0))  # type: ignore[arg-type]
+    assert client.asked == 3
+    await_agent(Tree(tmp_path, client, {"agent": child}))  # type: ignore[arg-type]
+    assert client.asked == 4
 
 
 def test_running_again_releases_it(quarantined: Path) -> None:

@@ -22,7 +22,7 @@ class Enrolled:
                 {"name": "odd", "profile": None, "fingerprint": {}, "capabilities": {}}]
 
 
-def found(**device: str) -> str:
+def found(**device: Any) -> str:
     campaign = from_document({**SPEC, "devices": [device]})
     client: Any = Enrolled()
     return profile_of(client, campaign)[0].name
@@ -42,6 +42,16 @@ def test_what_a_device_reports_counts_before_its_profile() -> None:
     device, notes = profile_of(client, campaign)
     assert (device.opset, device.ir_version) == (15, 8)
     assert len(notes) == 1 and notes[0].startswith("tx2-1: it reports ONNX Runtime 1.10.0")
+
+
+@pytest.mark.parametrize("device", [
+    {"name": "tx2-1", "runtime": "trtexec"}, {"name": "tx2-1", "provider": "CUDAExecutionProvider"},
+    {"profile": "local_cpu", "threads": 2}])
+def test_a_campaign_does_not_begin_with_what_its_device_does_not_offer(
+    device: dict[str, Any]
+) -> None:
+    with pytest.raises(UserError, match="It offers: "):
+        found(**device)
 
 
 @pytest.mark.parametrize(("told", "searched"), [("\n", ["digits"]), ("", [])])

@@ -81,7 +81,7 @@ def test_front_prints_what_it_knows(run: Run, data: Path) -> None:
 def test_the_table_keeps_layer_groups_and_intervals(run: Run, data: Path) -> None:
     text = "".join(run("front", "--dir", data).out.split())
     for said in ("channel_pruning[convolutions](keep_ratio=0.5,", "97.00%[93.6%..98.6%]", "4.00x",
-                 "8.0x", "baseline"):
+                 "8.0x", "baseline", "measuredwithonnxruntime,CPUExecutionProvider,1thread"):
         assert said in text
 
 
@@ -111,6 +111,7 @@ def test_a_bad_condition(run: Run, data: Path, where: str, said: str) -> None:
     (3, "not on the front: cannot reach the front: it is too slow"),
     (4, "not on the front: nan_loss"),
     (5, "not on the front: breaks a constraint"),
+    (0, "measured on local_cpu with onnxruntime, CPUExecutionProvider: valid"),
 ])
 def test_show_says_why(run: Run, data: Path, number: int, said: str) -> None:
     assert said in run("show", f"digits/{number}", "--dir", data).out

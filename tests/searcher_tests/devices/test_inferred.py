@@ -84,6 +84,19 @@ def test_outputs_become_a_file_by_digest(lab: Laboratory) -> None:
     assert builds.is_seen(lab.store.db, job.result["outputs"]["sha256"])
 
 
+def test_what_decides_the_numerics_is_in_the_place(lab: Laboratory) -> None:
+    """An accuracy of other options must not be taken for this one's."""
+    agent, places = device(lab), []
+    for options in ({}, {"graph_level": "all", "threads": 2}, {"graph_level": "basic"},
+                    {"precision": "float16", "batch": 100}):
+        lab.coordinator.submit("infer", agent.pool, {**payload(lab), "options": options})
+        job = lab.coordinator.lease(agent, KINDS)
+        assert job is not None
+        lab.put(agent, job, envelope(answer(ROWS)))
+        places.append((ended(lab, job).result or {})["place"])
+    assert places == [PLACE, PLACE, f"{PLACE}/level basic", f"{PLACE}/float16"]
+
+
 @pytest.mark.parametrize("changes", [
     {"shape": [4]}, {"shape": [4, 3]}, {"shape": [4, 0]}, {"shape": [-4, -2]}, {"shape": []},
     {"outputs": "!"}, {"outputs": ""}, {"provider": ""}, {"shape": [2**40, 2**40]},

@@ -41,10 +41,12 @@ def ended(lab: Laboratory, job: JobRow) -> JobRow:
     return found
 
 
-def measuring(lab: Laboratory, candidates: int = 1, attempt: int = 1) -> tuple[AgentRow, JobRow]:
+def measuring(lab: Laboratory, candidates: int = 1, attempt: int = 1,
+              **options: Any) -> tuple[AgentRow, JobRow]:
     agent = lab.device()
     files = [lab.artifact(f"candidate {i}".encode()) for i in range(candidates)]
     payload = {**measure_payload(lab.artifact(b"reference"), *files), "attempt": attempt}
+    payload["options"] |= options
     lab.coordinator.submit("measure", "device:local_cpu", payload)
     return agent, lab.leased(agent)
 
@@ -141,7 +143,23 @@ def test_latency_is_the_ratio_times_the_lowest_level_known(lab: Laboratory) -> N
     assert shown["latency_s"] == pytest.approx(shown["ratio"] * 1e-4)
 
 
-def test_wrong_outputs_are_invalid(lab: Laboratory) -> None:
+def test_levels_of_other_options_are_others(lab: Laboratory) -> None:
+    for options, level_s in (({}, 1e-4), ({"threads": 2}, 5e-5), ({}, 1.1e-4)):
+        agent, job = measuring(lab, attempt=round(level_s * 1e6), **options)
+        lab.put(agent, job, envelope(measure_result(job.payload, level_s=level_s)))
+    result = ended(lab, job).result
+    assert result is not None and result["quiet_level_s"] == 1e-4, "not that of two threads"
+
+
+@pytest.mark.parametrize(("outputs", "provider", "verdict"), [
+    ([0.25, 0.5], "CPUExecutionProvider", "invalid"),
+    ([0.253, 0.75], "CPUExecutionProvider", "invalid"),
+    ([0.253, 0.75], "CUDAExecutionProvider", "valid"),
+    ([0.25, 0.5], "CUDAExecutionProvider", "invalid")])
+def test_wrong_outputs_are_invalid(
+    lab: Laboratory, outputs: list[float], provider: str, verdict: str
+) -> None:
+    """A GPU may compute float32 with fewer bits."""
     builder, agent = lab.builder(), lab.device()
     lab.compress()
     build = lab.leased(builder)
@@ -153,11 +171,13 @@ def test_wrong_outputs_are_invalid(lab: Laboratory) -> None:
     lab.coordinator.submit("measure", "device:local_cpu", payload)
     job = lab.leased(agent)
     result = measure_result(job.payload)
-    result["measurements"][0]["outputs"] = [0.25, 0.5]
+    result["measurements"][0] |= {"outputs": outputs, "provider": provider}
     lab.put(agent, job, envelope(result))
     shown = (ended(lab, job).result or {})["measurements"][0]
-    assert shown["verdict"] == "invalid" and shown["reasons"][0].startswith("parity: ")
-    assert shown["summary"] is None and "ratio" not in shown
+    assert shown["verdict"] == verdict
+    if verdict == "invalid":
+        assert shown["reasons"][0].startswith("parity: ")
+        assert shown["summary"] is None and "ratio" not in shown
 
 
 def test_no_quiet_block_is_busy(lab: Laboratory) -> None:

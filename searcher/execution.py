@@ -1,0 +1,145 @@
+"""How files run on a device: runtime, provider and options, as a campaign asks for them and as jobs
+carry them; and whether the device offers that."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from agents.protocol import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
+from searcher.errors import UserError, nearest
+
+PRECISIONS = ("float32", "float16")
+"""Of an engine. TensorRT's others are for files with QuantizeLinear alone: for the baseline, which
+has none, they would make up ranges."""
+MOST_THREADS = 256
+INFER_BATCH = 100
+"""Samples of a data set at once where the batch is fixed when a file is prepared; what agents take
+where it is not."""
+KEYS = ("runtime", "provider", "threads", "graph_level", "precision")
+
+
+@dataclass(frozen=True)
+class Execution:
+    """The keys of a campaign's device; those that the runtime does not go by have their default.
+    One call is one sample."""
+
+    runtime: str = "onnxruntime"
+    provider: str = "CPUExecutionProvider"
+    threads: int = 1
+    graph_level: str = "all"
+    precision: str = "float32"
+
+    @property
+    def traits(self) -> RuntimeTraits:
+        return RUNTIMES[self.runtime]
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What jobs carry. The runtime's own provider and precision are not named: equal requests
+        are equal documents, of older versions too."""
+        found = {"batch": 1, "threads": self.threads, "graph_level": self.graph_level}
+        named = {"providers": [self.provider], "precision": self.precision}
+        if self.provider == self.traits.providers[0]:
+            del named["providers"]
+        if self.precision == PRECISIONS[0]:
+            del named["precision"]
+        return {name: value for name, value in {**found, **named}.items()
+                if name in (*self.traits.options, "batch")}
+
+    @property
+    def infer_options(self) -> dict[str, Any]:
+        return {**self.options, **({"batch": INFER_BATCH} if self.traits.prepares else {})}
+
+    def as_dict(self) -> dict[str, Any]:
+        """The keys that are not the default's; ``execution_of`` reads them back."""
+        given = {name: value for name, value in asdict(self).items()
+                 if value != getattr(DEFAULT, name)}
+        if self.provider == self.traits.providers[0]:
+            given.pop("provider", None)
+        return given
+
+    def formats(self, offered: frozenset[str]) -> frozenset[str]:
+        """Of the number formats of files, those that run so; see ``PRECISIONS``."""
+        return offered - {"int8"} if "precision" in self.traits.options else offered
+
+    def __str__(self) -> str:
+        return in_words(self.runtime, self.provider, self.options)
+
+
+DEFAULT = Execution()
+
+
+def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
+    """Such as ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
+    said = [runtime, provider]
+    if "threads" in options:
+        said.append(f"{options['threads']} thread{'' if options['threads'] == 1 else 's'}")
+    if options.get("graph_level", GRAPH_LEVELS[0]) != GRAPH_LEVELS[0]:
+        said.append(f"graph level {options['graph_level']}")
+    if "precision" in options:
+        said.append(str(options["precision"]))
+    return ", ".join(said)
+
+
+def execution_of(table: Mapping[str, Any]) -> Execution:
+    """Of a device's table in a campaign. Raises UserError for a value that there is not, and for
+    what the runtime does not go by."""
+    runtime = _one_of(table, "runtime", tuple(RUNTIMES))
+    traits = RUNTIMES[runtime]
+    for key in ("threads", "graph_level", "precision"):
+        if key in table and key not in traits.options:
+            used = ", ".join(k for k in KEYS if k in ("provider", *traits.options))
+            raise UserError(f"{key} = {table[key]!r} in [[devices]]: the runtime {runtime!r} does "
+                            f"not go by it. Use: {used}.")
+    threads = table.get("threads", 1)
+    if isinstance(threads, bool) or not isinstance(threads, int) or (
+            not 1 <= threads <= MOST_THREADS):
+        raise UserError(f"threads = {threads!r} in [[devices]] must be a whole number from 1 to "
+                        f"{MOST_THREADS}.")
+    return Execution(runtime, _one_of(table, "provider", traits.providers), threads,
+                     _one_of(table, "graph_level", GRAPH_LEVELS),
+                     _one_of(table, "precision", PRECISIONS))
+
+
+def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+    """The first is the default."""
+    value = table.get(key, known[0])
+    if value not in known:
+        raise UserError(f"{key} = {value!r} in [[devices]] is unknown. "
+                        f"{nearest(str(value), known)}")
+    return str(value)
+
+
+def check_offered(execution: Execution, device: str, capabilities: Mapping[str, Any]) -> None:
+    """Raises UserError where ``device`` lacks the runtime, or did not prove the provider by an
+    inference. What it did not tell counts against it only where something else than the default
+    is asked for."""
+    runtimes = capabilities.get("runtimes")
+    if not isinstance(runtimes, Mapping):
+        runtimes = {}
+    if not runtimes and execution == DEFAULT:
+        return
+    missing = capabilities.get("missing")
+    if execution.runtime not in runtimes:
+        why = missing.get(execution.runtime) if isinstance(missing, Mapping) else None
+        raise UserError(f"Device {device!r} does not offer the runtime {execution.runtime!r}"
+                        f"{f' ({why})' if why else ''}. It offers: {_offers(runtimes)}.")
+    told = runtimes[execution.runtime]
+    if "providers" not in execution.options:
+        return
+    if execution.provider not in _providers(told):
+        unproven = told.get("unproven") if isinstance(told, Mapping) else None
+        why = unproven.get(execution.provider) if isinstance(unproven, Mapping) else None
+        raise UserError(f"Device {device!r} has not run anything with {execution.provider}"
+                        f"{f' ({why})' if why else ''}. It offers: {_offers(runtimes)}.")
+
+
+def _offers(runtimes: Mapping[str, Any]) -> str:
+    told = (f"{name} ({', '.join(_providers(versions)) or 'no provider'})"
+            for name, versions in sorted(runtimes.items()))
+    return "; ".join(told) or "nothing that its agent told"
+
+
+def _providers(versions: Any) -> Iterable[str]:
+    found = versions.get("providers") if isinstance(versions, Mapping) else None
+    return [str(one) for one in found] if isinstance(found, list) else []

@@ -1,0 +1,142 @@
+"""A whole campaign on a device: the real search, coordinator and builder, and what an agent does
+with its jobs, in child processes; only TensorRT is the script in ``tests/fake_tensorrt``."""
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agents.capabilities import capabilities
+from agents.children import ProcessChild
+from agents.jobs import KINDS
+from agents.protocol import decode
+from agents.runner import MeasurementFailed, measure
+from agents.sysfs import Tree
+from searcher import search_process
+from searcher.api.app import create_app
+from searcher.builder_process import Workshop
+from searcher.campaign import from_document
+from searcher.client import CoordinatorClient
+from searcher.ledger import jobs, spans
+from searcher.ledger.rows import AgentRow, JobRow
+from searcher.reading import Reading
+from searcher.requests import Requests
+from tests.conftest import TINY
+from tests.searcher_tests import models
+from tests.searcher_tests.api.local import LocalServer
+from tests.searcher_tests.devices.laboratory import Laboratory, envelope
+
+DEVICE = "desktop_gpu"
+SPEC: dict[str, Any] = {
+    "name": "there", "task": TINY, "budget": {"candidates": 1, "wall_minutes": 1},
+    "constraints": {"file_bytes": 1},
+    "measurement": {"plan": {"min_blocks": 6, "max_s": 1.0, "block_s": 0.0005, "gate": 9.0,
+                             "warmup_s": 0.001, "fresh_session_every_s": 9.0}},
+    "search": {"sampler": "random", "strategies": ["channel_pruning", "int8"]}}
+
+
+class Device:
+    """What an agent does, without its loop."""
+
+    def __init__(self, folder: Path, runtime: str) -> None:
+        self._folder = folder
+        self.capabilities = capabilities([runtime], sys.executable)
+
+    def do(self, job: JobRow, artifacts: Path) -> bytes:
+        kind = KINDS[job.kind]
+        payload: Any = decode(kind.payload, job.payload)
+        paths = {file.sha256: str(artifacts / file.sha256) for file in kind.files(payload)}
+        try:
+            return envelope(kind.run(payload, paths, self._child, lambda: False, lambda share: None,
+                                     Tree(str(self._folder / "no sysfs"))))
+        except MeasurementFailed as error:
+            return envelope({"reason": error.reason, "message": str(error)}, "failed")
+
+    def _child(self, runtime: str, request: dict[str, Any]) -> ProcessChild:
+        return ProcessChild(runtime, dict(request, folder=str(self._folder / "engines")))
+
+
+class Client(CoordinatorClient):
+    """Has every job done that waits, instead of waiting for it."""
+
+    lab: Laboratory
+    workers: tuple[tuple[AgentRow, Any], ...]
+
+    def finished(self, campaign: str, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
+        for worker, do in self.workers:
+            while (job := self.lab.coordinator.lease(worker)) is not None:
+                self.lab.put(worker, job, do(job))
+        return super().finished(campaign, after, 0.0)
+
+
+@contextmanager
+def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
+    """After a campaign on a device that runs files as ``keys`` say. The builder finds the trained
+    baseline in ``folder``."""
+    lab, workshop = Laboratory.open(folder), Workshop(folder)
+    device = Device(folder, keys.get("runtime", "onnxruntime"))
+    token, _ = lab.coordinator.roster.invite(DEVICE, "agent", DEVICE, 60.0)
+    _, secret = lab.coordinator.enrol(token, DEVICE, {"hostname": "far"}, device.capabilities)
+    agent = lab.coordinator.roster.recognised(secret)
+    assert agent is not None
+    with LocalServer(create_app(lab.coordinator, "operator")) as server:
+        client = Client("http://test", "operator", transport=server)
+        client.lab, client.workers = lab, (
+            (lab.builder(), lambda job: envelope(workshop.do(job.kind, job.payload))),
+            (agent, lambda job: device.do(job, folder / "artifacts")))
+        client.create_campaign(
+            from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(search_process, "connect", lambda directory: client)
+            search_process.search(folder, "there")
+        yield lab
+    lab.store.close()
+
+
+def test_with_engines(tensorrt: Path, builds: Path) -> None:
+    """The candidate is too large for what is allowed, and is not trained: that saves time."""
+    with searched(builds.parent, runtime="trtexec") as lab:
+        db, place = lab.store.db, f"{DEVICE}/trtexec/TensorrtExecutionProvider"
+        front, done = Reading(lab.folder).front("there"), jobs.finished(db, "there", 0)
+        assert front["measured_with"] == "trtexec, TensorrtExecutionProvider"
+        assert front["accuracy_place"] == place
+        assert {"accuracy", "accuracy_test", "latency_s"} <= set(front["baseline"]["values"])
+        asked = [(job.kind, job.state, job.payload["options"]["batch"]) for job in done
+                 if job.kind in ("prepare", "infer")
+                 and job.payload["model"]["sha256"] == front["baseline"]["sha256"]]
+        assert asked == [("prepare", "done", 1), ("prepare", "done", 100),
+                         ("infer", "done", 100), ("infer", "done", 100)]
+        [candidate] = Reading(lab.folder).candidates("there")
+        assert candidate.trial.state == "pruned" and "file_bytes" in str(candidate.trial.reason)
+        measured = candidate.measurement
+        assert measured is not None and measured.verdict == "valid"
+        assert (measured.runtime, measured.provider, measured.options) == (
+            "trtexec", "TensorrtExecutionProvider", {"batch": 1})
+        row, _ = Reading(lab.folder).campaign("there")
+        assert row.state == "done" and row.baseline is not None
+        assert row.baseline["notes"][-1] == (
+            "int8 is left out: trtexec, TensorrtExecutionProvider runs no files in int8")
+        kinds = {span.kind for span in spans.history(db, "there")}
+        assert {"prepare", "measure", "infer"} <= kinds
+        built = [line for line in tensorrt.read_text().splitlines() if "--saveEngine" in line]
+        assert len(built) == len([job for job in done if job.kind == "prepare"]) == 3
+
+
+def test_two_threads(tmp_path: Path) -> None:
+    """What a campaign asks for, measured by ONNX Runtime in a child process."""
+    content, sha256 = models.linear().SerializeToString(), "0" * 64
+    model = tmp_path / "model.onnx"
+    model.write_bytes(content)
+    campaign = from_document({**SPEC, "devices": [
+        {"profile": DEVICE, "threads": 2, "graph_level": "basic"}]})
+    file = {"sha256": sha256, "file_bytes": len(content)}
+    payload = Requests(campaign, {}).measure(file, [file], campaign.plan, 1)
+    assert payload["options"] == {"threads": 2, "graph_level": "basic", "batch": 1}
+    result = measure(payload, {sha256: str(model)}, ProcessChild, time.monotonic)
+    [measured] = result.measurements
+    assert measured.verdict != "failed" and measured.provider == "CPUExecutionProvider"
+    assert measured.sample_blocks, "timed"

@@ -1,0 +1,116 @@
+"""A campaign whose runtime needs every file prepared, on scripted candidates."""
+
+from typing import Any
+
+import pytest
+
+from searcher.errors import BuildError
+from searcher.job_flow import JobFlow
+from searcher.on_device import OnDevice
+from searcher.search import Search
+from tests.searcher_tests.fake_coordinator import (
+    TARGET,
+    FakeCoordinator,
+    Fate,
+    Scripted,
+    campaign,
+)
+
+SPEC = campaign(devices=[{"profile": "fake", "runtime": "trtexec"}],
+                budget={"candidates": 2, "wall_minutes": 60})
+INPUTS = {"sha256": "1" * 64, "size_bytes": 100}
+
+
+def coordinator(**fates: Fate) -> FakeCoordinator:
+    return FakeCoordinator(SPEC.as_dict(), dict(fates))
+
+
+def searched(client: FakeCoordinator, *names: str) -> dict[str, dict[str, Any]]:
+    Search(client, SPEC, "fake", Scripted(*names), TARGET, 1,  # type: ignore[arg-type]
+           now_s=lambda: client.now_s,
+           on_device=OnDevice("it runs files with trtexec", lambda split: INPUTS)).run()
+    return {row["steps"][0]["strategy"]: row for row in client.rows}
+
+
+def kinds_of(client: FakeCoordinator, sha256: str) -> list[tuple[str, int]]:
+    """Kind and batch of the jobs on the device that a file is the point of, in order of request."""
+    found = []
+    for job in client.jobs:
+        asked = job["payload"]
+        files = [asked["model"]] if "model" in asked else asked.get("candidates", [])
+        if sha256 in [file["sha256"] for file in files]:
+            found.append((job["kind"], asked["options"]["batch"]))
+    return found
+
+
+def test_every_file_is_prepared_before_it_is_measured_and_before_it_answers() -> None:
+    client = coordinator()
+    rows = searched(client, "a")
+    assert rows["a"]["state"] == "complete" and client.state == "done"
+    assert client.baseline is not None and "on_device" in client.baseline
+    for sha256 in (rows["a"]["sha256"], client.baseline["sha256"]):
+        kinds = kinds_of(client, sha256)
+        assert kinds.index(("prepare", 1)) < kinds.index(("measure", 1))
+        assert kinds.index(("prepare", 100)) < kinds.index(("infer", 100))
+        assert kinds.count(("prepare", 1)) == kinds.count(("prepare", 100)) == 1, "shared"
+    asked = client.of_kind("prepare")[0]
+    assert asked["runtime"] == "trtexec" and asked["model"]["size_bytes"] == 1000
+
+
+def test_what_cannot_be_prepared_fails_with_its_reason_and_the_others_go_on() -> None:
+    client = coordinator(bad=Fate(unprepared="no such layer"))
+    rows = searched(client, "bad", "a")
+    assert (rows["bad"]["state"], rows["bad"]["reason"]) == (
+        "failed", "not_prepared: no such layer")
+    assert rows["a"]["state"] == "complete"
+    measured = {file["sha256"] for asked in client.of_kind("measure")
+                for file in asked["candidates"]}
+    assert all(client.files[sha256][0] != "bad" for sha256 in measured)
+
+
+def test_without_a_prepared_baseline_there_is_no_campaign_and_the_next_run_tries_again() -> None:
+    client = coordinator(baseline=Fate(1.0, 1000, 0.99, unprepared="no room"))
+    with pytest.raises(BuildError, match="not_prepared: no room"):
+        searched(client, "a")
+    assert len(client.of_kind("prepare")) == 1 and client.of_kind("measure") == []
+    client.script["baseline"].unprepared = None
+    assert searched(client, "a")["a"]["state"] == "complete"
+
+
+def test_what_the_device_has_dropped_is_prepared_anew() -> None:
+    client = coordinator()
+    searched(client, "a")
+    kept = [job for job in client.jobs if job["kind"] in ("prepare", "train")]
+    again = FakeCoordinator(SPEC.as_dict(), files=client.files, jobs=[
+        {**job, "job": number} for number, job in enumerate(kept, 1)])
+    rows = searched(again, "a")
+    assert rows["a"]["state"] == "complete"
+    assert again.baseline is not None and "on_device" in again.baseline
+    kinds = [kind for kind, batch in kinds_of(again, again.baseline["sha256"]) if batch == 1]
+    assert kinds[:4] == ["prepare", "measure", "prepare", "measure"]
+
+
+def test_what_stays_unprepared_is_told_after_one_more_try() -> None:
+    class Forgetful(FakeCoordinator):
+        def _prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
+            found = super()._prepare(payload)
+            self.engines.clear()
+            return found
+
+    client = Forgetful(SPEC.as_dict(), files={"2" * 64: ("a", "full")})
+    flow = JobFlow(client, "c", "fake")  # type: ignore[arg-type]
+    file = {"sha256": "2" * 64, "size_bytes": 5}
+    job = flow.wait_for("infer", {"model": file, "inputs": INPUTS, "runtime": "trtexec",
+                                  "options": {"batch": 1}, "attempt": 1}, 1)
+    assert (job["state"], job["reason"]) == ("failed", "not_prepared")
+    assert len(client.of_kind("prepare")) == len(client.of_kind("infer")) == 2
+
+
+def test_other_runtimes_have_nothing_prepared() -> None:
+    spec = campaign(devices=[{"profile": "fake", "threads": 2}],
+                    budget={"candidates": 1, "wall_minutes": 60})
+    client = FakeCoordinator(spec.as_dict())
+    Search(client, spec, "fake", Scripted("a"), TARGET, 1,  # type: ignore[arg-type]
+           now_s=lambda: client.now_s).run()
+    assert client.of_kind("prepare") == []
+    assert {asked["options"]["threads"] for asked in client.of_kind("measure")} == {2}
