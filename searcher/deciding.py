@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from searcher.front import Objective, front_indices, losses, volume
 
-REACH = 0.05
-"""Accuracy below the baseline (absolute) at which a point adds nothing."""
-HEADROOM = 0.015
-"""Accuracy (absolute) that further training may still win back; short training gets no less."""
+REACH = 0.1
+"""Accuracy below the baseline (absolute) at which a point adds nothing: the farther, the more a cut
+of the costs counts against accuracy."""
+HEADROOM = 0.01
+"""Accuracy (absolute) that further training may still win back; short training gets no less. Of a
+thousand short trainings on digits, one in ten of those further off came back within the limit."""
 
 
 @dataclass(frozen=True)

@@ -47,8 +47,6 @@ the least promising of a full pool make room for others."""
 TURNOVER = 3
 """How many: being measured takes a twentieth of the time of being trained. And so many are asked
 for each training: the later, the more is known of what is worth asking."""
-LUCK = 0.002
-"""Most accuracy (absolute) by which a candidate is taken to be better than expected."""
 SHORT_SHARE = 0.25
 """Of full training, how much time short training takes."""
 WIN_BACK = 0.004
@@ -254,7 +252,7 @@ class Search:
         # Where it does not keep what is allowed, short training is all that it costs, and it adds
         # nothing; so what it adds is judged for the case that it does.
         drop = expected.drop if allowed is None else min(expected.drop, allowed)
-        accuracy = self._baseline.values["accuracy"] - drop + min(LUCK, expected.deviation)
+        accuracy = self._baseline.values["accuracy"] - drop
         added = promise({**values, "accuracy": accuracy}, front, self._baseline.values,
                         self.campaign.objectives)
         worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))
