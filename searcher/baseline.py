@@ -41,15 +41,6 @@ class Baseline:
     def quiet_level_s(self) -> float:
         return float(self.document["quiet_level_s"])
 
-    def accuracy_of(self, evaluation: Mapping[str, Any]
-                    ) -> tuple[dict[str, float], dict[str, list[float]]]:
-        """Accuracy and what is lost against the baseline, in pairs, with their intervals."""
-        correct = unpack_bits(evaluation["correct"], evaluation["n"])
-        drop, low, high = paired_difference(self.correct, correct)
-        return {"accuracy": evaluation["value"], "accuracy_drop": drop}, {
-            "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
-            "accuracy_drop": [low, high]}
-
 
 def establish(flow: JobFlow, requests: Requests, known: Mapping[str, Any],
               threads: int) -> Baseline:
@@ -98,6 +89,17 @@ def _figures(build: Mapping[str, Any], evaluation: Mapping[str, Any],
                       "latency_s": [level * entry["ratio_low"], level * entry["ratio_high"]],
                       **energy_intervals},
     }
+
+
+def accuracy_of(evaluation: Mapping[str, Any], baseline: np.ndarray
+                ) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Accuracy and what is lost against what the ``baseline`` had right, in pairs, and their
+    intervals."""
+    correct = unpack_bits(evaluation["correct"], evaluation["n"])
+    drop, low, high = paired_difference(baseline, correct)
+    return {"accuracy": evaluation["value"], "accuracy_drop": drop}, {
+        "accuracy": list(wilson(int(correct.sum()), evaluation["n"])),
+        "accuracy_drop": [low, high]}
 
 
 def unpack_bits(correct: str, n: int) -> np.ndarray:

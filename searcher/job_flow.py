@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from agents.protocol import DEVICE_KINDS, canonical_json
+from agents.protocol import DEVICE_KINDS, canonical_json, content_sha256
 from searcher.client import CoordinatorClient, Kind
 from searcher.errors import DroppedError, ProtocolError
 from searcher.preparing import Job as Job
@@ -33,7 +33,7 @@ class JobFlow:
     def __init__(self, client: CoordinatorClient, campaign: str, device: str) -> None:
         self._client, self._campaign, self._device = client, campaign, device
         self._sequence = 0
-        self._asked: set[bytes] = set()
+        self._asked: set[str] = set()
         self._waiting: dict[int, list[Then]] = {}
         self._ended: deque[tuple[Then, Job]] = deque()
 
@@ -63,7 +63,7 @@ class JobFlow:
     def _is_new(self, kind: Kind, payload: Mapping[str, Any]) -> bool:
         """Whether it is a preparation that this process has not asked for: what failed before the
         device was mended is tried again, once."""
-        key = canonical_json(dict(payload))
+        key = content_sha256(canonical_json(dict(payload)))
         if kind != "prepare" or key in self._asked:
             return False
         self._asked.add(key)

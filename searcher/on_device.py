@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from searcher.baseline import Baseline, unpack_bits
+from searcher.baseline import Baseline, accuracy_of, unpack_bits
 from searcher.deciding import excess
 from searcher.errors import ProtocolError
 from searcher.job_flow import Job, JobFlow
-from searcher.measurement import paired_difference, wilson
+from searcher.measurement import wilson
 from searcher.requests import Requests
 from searcher.together import Together, contenders, revised, told_point
 
@@ -137,12 +137,10 @@ def _entry(row: Trial, together: Together, answer: Answer, own: Mapping[str, Any
     if evaluation is None:
         return {**entry, "reason": f"no accuracy on the device: {reason}",
                 "constraints": {**(row["constraints"] or {}), NO_ACCURACY: 1.0}}
-    drop, low, high = paired_difference(_correct(own), _correct(evaluation))
-    values = {"accuracy": evaluation["value"], "accuracy_drop": drop}
+    values, intervals = accuracy_of(evaluation, _correct(own))
     return {
         **entry, "values": {**entry.get("values", {}), **values},
-        "intervals": {**entry.get("intervals", {}), "accuracy": _interval(evaluation),
-                      "accuracy_drop": [low, high]},
+        "intervals": {**entry.get("intervals", {}), **intervals},
         "constraints": excess({**row["values"], **values}, constraints)}
 
 

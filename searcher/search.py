@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from searcher.baseline import Baseline, establish
+from searcher.baseline import Baseline, accuracy_of, establish
 from searcher.campaign import Campaign
 from searcher.client import CoordinatorClient, TrialState
 from searcher.deciding import (
@@ -293,7 +293,7 @@ class Search:
         if candidate.trial not in self._flow or not self._succeeded(candidate, job):
             return
         candidate.build = job["result"]
-        values, intervals = self._baseline.accuracy_of(candidate.build["evaluation"])
+        values, intervals = accuracy_of(candidate.build["evaluation"], self._baseline.correct)
         candidate.values |= {**values, "file_bytes": candidate.build["file_bytes"]}
         candidate.intervals |= intervals
         self._remember(candidate.recipe, candidate.values, candidate.stage)

@@ -15,6 +15,7 @@ import numpy as np
 
 from agents.protocol import DEVICE_KINDS, NOT_PREPARED, RUNTIMES
 from searcher.campaign import Campaign, from_document
+from searcher.on_device import OnDevice
 from searcher.recipe import Recipe, Step
 from searcher.sampling import Proposal
 from searcher.search import Search
@@ -321,6 +322,6 @@ TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
 
 
 def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
-              notes: Sequence[str] = ()) -> Search:
+              notes: Sequence[str] = (), on_device: OnDevice | None = None) -> Search:
     return Search(client, spec, "fake", sampling, TARGET, threads, now_s=lambda: client.now_s,
-                  notes=notes)
+                  notes=notes, on_device=on_device)

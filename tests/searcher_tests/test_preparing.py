@@ -7,13 +7,12 @@ import pytest
 from searcher.errors import BuildError
 from searcher.job_flow import JobFlow
 from searcher.on_device import OnDevice
-from searcher.search import Search
 from tests.searcher_tests.fake_coordinator import (
-    TARGET,
     FakeCoordinator,
     Fate,
     Scripted,
     campaign,
+    search_of,
 )
 
 SPEC = campaign(devices=[{"profile": "fake", "runtime": "trtexec"}],
@@ -26,9 +25,8 @@ def coordinator(**fates: Fate) -> FakeCoordinator:
 
 
 def searched(client: FakeCoordinator, *names: str) -> dict[str, dict[str, Any]]:
-    Search(client, SPEC, "fake", Scripted(*names), TARGET, 1,  # type: ignore[arg-type]
-           now_s=lambda: client.now_s,
-           on_device=OnDevice("it runs files with trtexec", lambda split: INPUTS)).run()
+    search_of(client, Scripted(*names), SPEC, on_device=OnDevice(
+        "it runs files with trtexec", lambda split: INPUTS)).run()
     return {row["steps"][0]["strategy"]: row for row in client.rows}
 
 
@@ -97,8 +95,8 @@ def test_what_stays_unprepared_is_told_after_one_more_try() -> None:
             self.engines.clear()
             return found
 
-    client = Forgetful(SPEC.as_dict(), files={"2" * 64: ("a", "full")})
-    flow = JobFlow(client, "c", "fake")  # type: ignore[arg-type]
+    client: Any = Forgetful(SPEC.as_dict(), files={"2" * 64: ("a", "full")})
+    flow = JobFlow(client, "c", "fake")
     file = {"sha256": "2" * 64, "size_bytes": 5}
     job = flow.wait_for("infer", {"model": file, "inputs": INPUTS, "runtime": "trtexec",
                                   "options": {"batch": 1}, "attempt": 1}, 1)
@@ -110,7 +108,6 @@ def test_other_runtimes_have_nothing_prepared() -> None:
     spec = campaign(devices=[{"profile": "fake", "threads": 2}],
                     budget={"candidates": 1, "wall_minutes": 60})
     client = FakeCoordinator(spec.as_dict())
-    Search(client, spec, "fake", Scripted("a"), TARGET, 1,  # type: ignore[arg-type]
-           now_s=lambda: client.now_s).run()
+    search_of(client, Scripted("a"), spec).run()
     assert client.of_kind("prepare") == []
     assert {asked["options"]["threads"] for asked in client.of_kind("measure")} == {2}

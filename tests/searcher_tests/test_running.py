@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,10 +73,10 @@ def test_an_agent_that_enrolled_in_an_earlier_run_is_waited_for_anew(
             return [{"name": "local_cpu", "last_seen_s": 5.0 if self.asked < 3 else 6.0}]
 
     Laboratory.open(tmp_path).store.close()
-    client = Devices()
-    await_agent(Tree(tmp_path, client, {"agent": child}, seen_s=5.0))  # type: ignore[arg-type]
+    client: Any = Devices()
+    await_agent(Tree(tmp_path, client, {"agent": child}, seen_s=5.0))
     assert client.asked == 3
-    await_agent(Tree(tmp_path, client, {"agent": child}))  # type: ignore[arg-type]
+    await_agent(Tree(tmp_path, client, {"agent": child}))
     assert client.asked == 4
 
 
