@@ -22,16 +22,14 @@ from searcher.deciding import (
     Point,
     excess,
     front_of,
-    promise,
     shortfall,
     why_not_train,
     worth_continuing,
 )
-from searcher.expecting import Expectation, Expecting, hope
-from searcher.features import Features
 from searcher.finishing import as_told, final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
 from searcher.on_device import OnDevice, validated
+from searcher.prospects import Prospects
 from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import STARTUP_TRIALS, Sampling
@@ -47,13 +45,6 @@ the least promising of a full pool make room for others."""
 TURNOVER = 3
 """How many: being measured takes a twentieth of the time of being trained. And so many are asked
 for each training: the later, the more is known of what is worth asking."""
-SHORT_SHARE = 0.25
-"""Of full training, how much time short training takes."""
-WIN_BACK = 0.004
-"""Accuracy (absolute) that full training wins back after short training, on average."""
-FIXED_COST, SHARED_COST = 0.2, 0.05
-"""Training time that does not depend on MACs, as a share of the baseline's; what remains of all of
-it when the training was done for another recipe."""
 PATIENCE = 0.08
 """Share of the budget for which a busy machine is waited for when the search is over."""
 LISTEN_S = 5.0
@@ -76,9 +67,7 @@ class Search:
         self._flow: dict[int, Candidate] = {}
         self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
         self._front: list[Point] = []
-        self._features = Features(sampling.space)
-        self._expecting: Expecting
-        self._trained_drops: dict[str, float] = {}
+        self._prospects: Prospects
         self._seen: set[str] = set()
         self._together: Together = {}
         self._baseline: Baseline
@@ -115,15 +104,15 @@ class Search:
         """Take up what the ledger holds: told trials teach the sampler, running ones go on; those
         that are ``trained`` need no time of the search any more."""
         rows = self.client.trials(self.campaign.name)
-        self._expecting = Expecting(self._baseline.values, len(self._features.names))
+        self._prospects = Prospects(self.campaign, self.sampling.space, self._baseline.values)
         for row in rows:
             self._seen.add(row["recipe"])
-            if "latency_s" in (row["values"] or {}):
-                self._expecting.measured(
-                    self._features.of(Recipe.from_list(row["steps"])), row["values"])
-            if "accuracy" in (row["values"] or {}):
-                self._remember(Recipe.from_list(row["steps"]), row["values"],
-                               "full" if row["state"] == "complete" else "short")
+            recipe, values = Recipe.from_list(row["steps"]), row["values"] or {}
+            if "latency_s" in values:
+                self._prospects.measured(recipe, values)
+            if "accuracy" in values:
+                self._prospects.trained(
+                    recipe, values, "full" if row["state"] == "complete" else "short")
         points = [p for p in map(told_point, rows) if p is not None]
         self._front = front_of(points, self.campaign.objectives)
         numbers = self.sampling.restore(rows)
@@ -207,7 +196,7 @@ class Search:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
-        self._expecting.measured(self._features.of(candidate.recipe), candidate.values)
+        self._prospects.measured(candidate.recipe, candidate.values)
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
@@ -227,43 +216,9 @@ class Search:
         return [*self._front, *(Point(c.trial, c.values, True) for c in self._flow.values()
                                  if c.stage == "measuring again")]
 
-    def _remember(self, recipe: Recipe, values: Mapping[str, float], fidelity: str) -> None:
-        drop = values["accuracy_drop"] - (WIN_BACK if fidelity == "short" else 0.0)
-        self._trained_drops[self.sampling.space.shared_training(recipe)] = drop
-        self._expecting.trained(self._features.of(recipe), values, drop)
-
-    def _expected(self, recipe: Recipe,
-                  values: Mapping[str, float]) -> tuple[Expectation, float]:
-        """What training may lose, and roughly how long it takes (the baseline's is one)."""
-        known = self._trained_drops.get(self.sampling.space.shared_training(recipe))
-        if known is not None:
-            return Expectation(known, 0.0), SHARED_COST
-        share = values["macs"] / self._baseline.values["macs"]
-        steps = self._features.of(recipe)
-        return self._expecting.loss(steps, values), FIXED_COST + share
-
-    def _gain(self, recipe: Recipe, values: Mapping[str, float],
-              front: Sequence[Point]) -> tuple[float, float]:
-        """What training may add to the front for what it costs; among those that add nothing,
-        the one that most likely keeps the accuracy comes first."""
-        expected, cost = self._expected(recipe, values)
-        allowed = self.campaign.constraints.get("accuracy_drop")
-        chance = 1.0 if allowed is None else hope(expected, allowed)
-        # Where it does not keep what is allowed, short training is all that it costs, and it adds
-        # nothing; so what it adds is judged for the case that it does.
-        drop = expected.drop if allowed is None else min(expected.drop, allowed)
-        accuracy = self._baseline.values["accuracy"] - drop
-        added = promise({**values, "accuracy": accuracy}, front, self._baseline.values,
-                        self.campaign.objectives)
-        worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))
-        return added * worth, worth
-
     def _prospect(self, front: Sequence[Point], recipe: Recipe) -> float:
         """What a recipe promises that was not built yet."""
-        if recipe.hash in self._seen:
-            return -1.0
-        costs = self._expecting.costs(self._features.of(recipe))
-        return self._gain(recipe, costs, front)[0]
+        return -1.0 if recipe.hash in self._seen else self._prospects.unbuilt(recipe, front)
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
@@ -274,7 +229,7 @@ class Search:
             if not waiting:
                 return
             front = front_of(self._standing(), self.campaign.objectives)
-            gains = {c.trial: self._gain(c.recipe, c.values, front) for c in waiting}
+            gains = {c.trial: self._prospects.gain(c.recipe, c.values, front) for c in waiting}
             *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
             self._train(best, "short")
             for least in rest[:TURNOVER] if len(waiting) >= POOL else ():
@@ -296,7 +251,7 @@ class Search:
         values, intervals = accuracy_of(candidate.build["evaluation"], self._baseline.correct)
         candidate.values |= {**values, "file_bytes": candidate.build["file_bytes"]}
         candidate.intervals |= intervals
-        self._remember(candidate.recipe, candidate.values, candidate.stage)
+        self._prospects.trained(candidate.recipe, candidate.values, candidate.stage)
         drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
             "accuracy_drop")
         if candidate.stage == "short":

@@ -2,9 +2,10 @@
 
 import pytest
 
+from searcher.prospects import SHARED_COST
 from searcher.recipe import Recipe, Step
 from searcher.sampling import STARTUP_TRIALS
-from searcher.search import AHEAD, SHARED_COST, TURNOVER
+from searcher.search import AHEAD, TURNOVER
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,
     Fate,
@@ -35,17 +36,18 @@ def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
     known = Recipe((Step.of("a", "model", {}),))
     assert search._prospect([], known) == -1.0, "nothing is built twice"
     twin = Recipe((*known.steps, Step.of("int8", "model", {})))
-    expected, cost = search._expected(twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
+    prospects = search._prospects
+    expected, cost = prospects.expected(twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
     assert (expected.drop, expected.deviation) == (pytest.approx(0.01), 0.0), "trained already"
     assert cost == SHARED_COST
     mild, strong = (Recipe((Step.of("channel_pruning", "model", {"keep_ratio": ratio}),))
                     for ratio in (0.7, 0.05))
     small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
     for _ in range(4):
-        search._expecting.measured(search._features.of(strong), small)
+        prospects.measured(strong, small)
     before = search._prospect([], strong)
     assert before > search._prospect([], mild) > 0, "costs are learnt, too"
     values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "accuracy_drop": 0.05}
     for _ in range(4):
-        search._remember(strong, values, "full")
+        prospects.trained(strong, values, "full")
     assert search._prospect([], strong) < 0.5 * before, "what lost before promises less"
