@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from searcher.complexity import complexity
 from searcher.errors import BuildError
 from searcher.evaluation import Evaluation, evaluate, judge, probe_outputs
+from searcher.fidelity import TRAINED
 from searcher.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from searcher.tasks.training_split import CachedTeacher, TrainingSplit
@@ -80,7 +81,11 @@ class Builder:
         return self._guarded(recipe, "untrained", target)
 
     def train(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
-        """The recipe trained to ``short`` or ``full``, evaluated on validation."""
+        """The recipe trained to ``short``, ``full`` or ``extended``, evaluated on validation."""
+        if fidelity not in self.task.epochs:
+            known = ", ".join(self.task.epochs)
+            raise BuildError(f"{self.task.name} gives no epochs for fidelity {fidelity!r}, only "
+                             f"for {known}.", "unknown_fidelity")
         return self._guarded(recipe, fidelity, target)
 
     def model(self, recipe: Recipe, fidelity: str) -> nn.Module:
@@ -189,14 +194,14 @@ class Builder:
         short = self.build_key(steps, "short", constrained)
         first = "training" not in _stages(steps[:-1])
         state = None
-        while first and fidelity == "full" and state is None:
-            # Full continues short, whether or not short was asked for: one key, one result.
+        while first and fidelity != "short" and state is None:
+            # It goes on from the fidelity before, asked for or not: one key, one result.
+            before = TRAINED[TRAINED.index(fidelity) - 1]
             counted = self._built, self._reused
-            self._trained(strategy, steps, "short", int8)
+            self._trained(strategy, steps, before, int8)
             self._built, self._reused = counted
-            state = _restore(model, self.folder / short)
-        reached = Fidelity("full" if fidelity == "full" else "short",
-                           self._epochs(model, fidelity))
+            state = _restore(model, self.folder / self.build_key(steps, before, constrained))
+        reached = Fidelity(cast(Any, fidelity), self._epochs(model, fidelity))
         teacher = self._teach()
         # Seeded last: a baseline that is only now loaded draws random numbers, too.
         torch.manual_seed(int(short[:8], 16))
@@ -208,12 +213,12 @@ class Builder:
         return model
 
     def _epochs(self, model: nn.Module, fidelity: str) -> int:
-        epochs = self.task.epochs[fidelity]
-        if fidelity != "full" or self.task.longest_full <= 1:
+        epochs, short = self.task.epochs[fidelity], self.task.epochs["short"]
+        if fidelity == "short" or self.task.longest_full <= 1:
             return epochs
         share = self._operations(model) / self._operations(self._baseline())
         stretch = min(max(FULL_SHARE / share, 1.0), self.task.longest_full)
-        return epochs + round((epochs - self.task.epochs["short"]) * (stretch - 1))
+        return short + round((epochs - short) * stretch)
 
     def _operations(self, model: nn.Module) -> int:
         """Multiply-adds of convolutions and linear layers in one forward pass of one sample."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,15 +13,13 @@ from searcher.builder import Build, Builder
 from searcher.campaign import Campaign
 from searcher.devices.reported import Compared, of_campaign
 from searcher.errors import BuildError, UserError, nearest
-from searcher.ledger import members
+from searcher.fidelity import FIDELITIES
+from searcher.ledger import builds, members
 from searcher.ownership import owned
 from searcher.reading import Reading
 from searcher.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from strategies.base import Target
-
-FIDELITIES = ("untrained", "short", "full")
-
 
 EXPORTED_OPSET, EXPORTED_IR_VERSION = 16, 8
 """The newest that export, int8 and the weight codec are tested with. Devices that load newer ones
@@ -39,60 +38,78 @@ def target_of(profile: schema.DeviceProfile) -> Target:
                   int8_activations="int8" if profile.int8_activations == "int8" else "uint8")
 
 
-def build_recipe(recipe: str, task: str | None, fidelity: str, output: Path, seed: int,
+def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Path, seed: int,
                  directory: Path, profile: str | None = None) -> dict[str, Any]:
     """Build and write model.onnx, checkpoint.pt, recipe.toml, figures.json into ``output``.
 
-    Builds are cached in ``directory/builds`` as a campaign's are. For a candidate whose file was
-    dropped the figures say so (``dropped``). The file is for devices of ``profile``, unless
-    given for the device of the candidate's campaign as it is enrolled, else local_cpu; the figures
-    say which (``target``). Raises UserError, BuildError.
+    ``fidelity`` None is a candidate's own, else full. Builds are cached in ``directory/builds``
+    as a campaign's are. For a candidate whose file was dropped the figures say so (``dropped``).
+    The file is for devices of ``profile``, unless given for the device of the candidate's campaign
+    as it is enrolled, else local_cpu; the figures say which (``target``). Raises UserError,
+    BuildError.
     """
-    if fidelity not in FIDELITIES:
+    if fidelity is not None and fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
-    steps, task_name, seed, sha256, campaign = _what(recipe, task, seed, directory)
-    device, known = _for_whom(profile, campaign, directory)
+    wanted = _what(recipe, task, seed, directory)
+    fidelity = fidelity or wanted.fidelity
+    device, known = _for_whom(profile, wanted.campaign, directory)
     target = target_of(known.profile)
     # As the builders of a campaign: several threads wait for each other when anything else runs.
     torch.set_num_threads(1)
     with owned(directory):
-        builder = Builder(task_of(task_name), seed, directory / "builds")
+        builder = Builder(task_of(wanted.task), wanted.seed, directory / "builds")
         try:
-            build = (builder.compress(steps, target) if fidelity == "untrained"
-                     else builder.train(steps, fidelity, target))
+            build = (builder.compress(wanted.recipe, target) if fidelity == "untrained"
+                     else builder.train(wanted.recipe, fidelity, target))
         except BuildError as error:
             raise UserError(f"The recipe cannot be built ({error.reason}): {error}") from error
         baseline = builder.train(Recipe(), "full", target)
-        figures = _figures(builder, build, baseline, steps, task_name, fidelity, seed)
+        figures = _figures(builder, build, baseline, wanted, fidelity)
         figures["target"] = {
             "device": device, "profile": known.profile.name, "opset": target.opset,
             "ir_version": target.ir_version, "number_formats": sorted(target.number_formats),
             "contradictions": list(known.contradictions)}
         output.mkdir(parents=True, exist_ok=True)
-        if sha256 is not None:
-            figures["dropped"] = {"sha256": sha256, "same_bytes": build.sha256 == sha256}
+        if wanted.dropped is not None:
+            figures["dropped"] = {"sha256": wanted.dropped,
+                                  "same_bytes": build.sha256 == wanted.dropped}
         (output / "model.onnx").write_bytes(build.content)
-        (output / "recipe.toml").write_text(steps.as_toml())
+        (output / "recipe.toml").write_text(wanted.recipe.as_toml())
         (output / "figures.json").write_text(json.dumps(figures, indent=2))
-        model = builder.model(steps, fidelity)
+        model = builder.model(wanted.recipe, fidelity)
         torch.save(model.state_dict(), output / "checkpoint.pt")
     return figures
 
 
-def _what(recipe: str, task: str | None, seed: int,
-          directory: Path) -> tuple[Recipe, str, int, str | None, Campaign | None]:
-    """Recipe, task and seed, of a candidate whose file was dropped its sha256, and its campaign."""
+@dataclass(frozen=True)
+class Wanted:
+    """What to build; of a candidate also its campaign, and ``dropped``, the sha256 of its file,
+    if that was dropped."""
+
+    recipe: Recipe
+    task: str
+    seed: int
+    fidelity: str = "full"
+    dropped: str | None = None
+    campaign: Campaign | None = None
+
+
+def _what(recipe: str, task: str | None, seed: int, directory: Path) -> Wanted:
+    """By a recipe file or the name of a candidate. Raises UserError."""
     if recipe.endswith(".toml") or Path(recipe).is_file():
         if task is None:
             raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
-        return Recipe.from_toml(Path(recipe)), task, seed, None, None
+        return Wanted(Recipe.from_toml(Path(recipe)), task, seed)
     reading = Reading(directory)
     candidate = reading.candidate(recipe)
     _, campaign = reading.campaign(candidate.trial.campaign)
     sha256 = candidate.trial.sha256
-    dropped = sha256 if sha256 and not reading.artifact(sha256).is_file() else None
-    return (Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed, dropped,
-            campaign)
+    with reading.ledger() as db:
+        build = builds.of_file(db, sha256) if sha256 else None
+    return Wanted(
+        Recipe.from_list(candidate.recipe), task or campaign.task, campaign.seed,
+        build.fidelity if build else "full",
+        sha256 if sha256 and not reading.artifact(sha256).is_file() else None, campaign)
 
 
 def _for_whom(profile: str | None, campaign: Campaign | None,
@@ -111,12 +128,13 @@ def _for_whom(profile: str | None, campaign: Campaign | None,
     return None if row is None else name, of_campaign(name, name in campaign.named, *told)
 
 
-def _figures(builder: Builder, build: Build, baseline: Build, steps: Recipe, task: str,
-             fidelity: str, seed: int) -> dict[str, Any]:
+def _figures(builder: Builder, build: Build, baseline: Build, wanted: Wanted,
+             fidelity: str) -> dict[str, Any]:
     evaluation = build.evaluation or builder.evaluate(build.content, "validation")
     before = baseline.evaluation or builder.evaluate(baseline.content, "validation")
     return {
-        "task": task, "fidelity": fidelity, "seed": seed, "recipe": steps.as_list(),
+        "task": wanted.task, "fidelity": fidelity, "seed": wanted.seed,
+        "recipe": wanted.recipe.as_list(),
         "sha256": build.sha256, "build_key": build.key,
         "values": {"accuracy": evaluation.value, "file_bytes": len(build.content),
                    "macs": build.report["macs"], "parameters": build.report["parameters"]},

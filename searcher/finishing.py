@@ -1,6 +1,7 @@
 """The end of a campaign: its front measured together, then the test split, once.
 
-    search is over --> measure the front's members, what is close to them, and what was trained
+    search is over --> train on what is about to be the front (``searcher.extending``)
+                   --> measure the front's members, what is close to them, and what was trained
                        and not measured yet, in one job
                        |  busy: those again, while there is patience; the last time by the
                        v        machine's own level of that moment
@@ -39,8 +40,8 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, A
                      patient: Callable[[], bool]) -> dict[str, Any]:
     """The figures of the front and of what is close to it; see ``searcher.together.Together``.
 
-    ``unmeasured`` are trials whose latency is that of their untrained graph. What cannot be
-    measured is named with the ``reason`` instead of figures, and keeps its own.
+    ``unmeasured`` are trials whose latency is that of another file of their structure. What cannot
+    be measured is named with the ``reason`` instead of figures, and keeps its own.
     """
     waiting = _chosen(requests, trials, unmeasured)
     found: dict[str, Any] = {str(t["id"]): {"sha256": t["sha256"]} for t in waiting}
@@ -57,8 +58,7 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, A
                 entry = entry_of(job, trial["sha256"])
                 if entry["verdict"] == "valid" and (last or relative_width(entry) <= WIDEST):
                     found[str(trial["id"])] = entry_together(
-                        trial["sha256"], trial["values"], entry, baseline["quiet_level_s"],
-                        requests.campaign.constraints)
+                        trial, entry, baseline["quiet_level_s"], requests.campaign.constraints)
                     continue
                 found[str(trial["id"])]["reason"] = ", ".join(entry["reasons"]) or "vague"
                 if entry["verdict"] == "valid" or PASSING.intersection(entry["reasons"]):
@@ -77,6 +77,7 @@ def as_told(candidate: Candidate, constraints: Mapping[str, float]) -> dict[str,
     """The row of a trained candidate as it will be once it is measured."""
     return {"id": candidate.trial, "state": "complete", "reason": None,
             "values": candidate.values, "sha256": candidate.build["sha256"],
+            "intervals": candidate.intervals, "steps": candidate.recipe.as_list(),
             "constraints": excess(candidate.values, constraints)}
 
 

@@ -5,6 +5,8 @@ the ledger.
                                |                         |             |
                             pruned                    pruned   complete, off the front
 
+    time is nearly up > train on what is about to be the front > measure it together > test it
+
 Candidates flow independently: while some train, others are compressed, so that the builders never
 wait, and those that wait for the device share one quiet window.
 """
@@ -26,6 +28,7 @@ from searcher.deciding import (
     why_not_train,
     worth_continuing,
 )
+from searcher.extending import SHARE, extend
 from searcher.finishing import as_told, final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
 from searcher.on_device import OnDevice, validated
@@ -58,10 +61,12 @@ class Search:
     def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
                  sampling: Sampling, target: Mapping[str, Any], builders: int,
                  now_s: Callable[[], float] = time.monotonic, notes: Sequence[str] = (),
-                 on_device: OnDevice | None = None) -> None:
+                 on_device: OnDevice | None = None, extends: bool = False) -> None:
+        """``extends``: the task gives epochs for extended training."""
         self.client, self.campaign, self.device = client, campaign, device
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
-        self._notes, self._on_device = list(notes), on_device
+        self._notes, self._on_device, self._extends = list(notes), on_device, extends
+        self._extended: list[int] = []
         self._requests = Requests(campaign, target)
         self._jobs = JobFlow(client, campaign.name, device)
         self._flow: dict[int, Candidate] = {}
@@ -72,7 +77,8 @@ class Search:
         self._together: Together = {}
         self._baseline: Baseline
         self._asked = self._trainings = 0
-        self._began_s = self._baseline_s = self._searched_s = self._saved_s = self._budget_s = 0.0
+        self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
+        self._budget_s = self._search_s = 0.0
 
     def run(self) -> None:
         """From wherever the ledger stands to the campaign's end."""
@@ -81,7 +87,9 @@ class Search:
         self._baseline = establish(self._jobs, self._requests, known, self.builders)
         self._baseline_s = float(known.get("baseline_s", self.now_s() - self._began_s))
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
+        self._search_s = self._budget_s * (1 - SHARE if self._extends else 1)
         self._searched_s = float(known.get("searched_s", 0.0))
+        self._extended = list(known.get("extended", ()))
         self._resume(known.get("trained", {}))
         self._began_s = self.now_s()
         self._save()
@@ -93,6 +101,7 @@ class Search:
         self._saved_s = self._elapsed_s()
         document = {**self._baseline.document, "baseline_s": self._baseline_s,
                     "searched_s": self._saved_s, "together": self._together, "notes": self._notes,
+                    "extended": self._extended,
                     "trained": {str(c.trial): c.kept for c in self._flow.values()
                                 if c.stage in ("full", "measuring again")}}
         self.client.set_state(self.campaign.name, state, baseline=document)
@@ -126,7 +135,7 @@ class Search:
 
     def _step(self) -> bool:
         """One turn of the loop; False when nothing is left to do."""
-        time_is_up = self._elapsed_s() >= self._budget_s
+        time_is_up = self._elapsed_s() >= self._search_s
         if time_is_up:
             self._give_up_early_stages()
         else:
@@ -137,7 +146,7 @@ class Search:
         held = len(self._windows.held) if time_is_up else 0
         if len(self._flow) == held and not self._jobs.has_news:
             return False
-        left_s = self._budget_s - self._elapsed_s()
+        left_s = self._search_s - self._elapsed_s()
         self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
         if self._elapsed_s() - self._saved_s >= SAVE_EVERY_S:
             self._save()
@@ -323,13 +332,19 @@ class Search:
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
-        """The front measured, with what nobody had time to measure; the test split; the end."""
+        """The front trained on and measured, with what nobody had time to measure; the test split;
+        the end."""
         held = self._windows.held
         told = self.client.trials(self.campaign.name)
-        trials = [*told, *(as_told(c, self.campaign.constraints) for c in held)]
+        before = [*told, *(as_told(c, self.campaign.constraints) for c in held)]
+        trials = before if not self._extends else extend(
+            self._jobs, self._requests, self._baseline, before, self.builders + 1,
+            self._may_extend)
+        unmeasured = {t["id"] for t, own in zip(trials, before, strict=True) if t is not own}
         patience_ends_s = self.now_s() + PATIENCE * self._budget_s
         self._together = measure_together(
-            self._jobs, self._requests, self._baseline.document, trials, {c.trial for c in held},
+            self._jobs, self._requests, self._baseline.document, trials,
+            unmeasured | {c.trial for c in held},
             patient=lambda: self.now_s() < patience_ends_s)
         for candidate in held:
             self._end_of_held(candidate, self._together.get(str(candidate.trial)))
@@ -342,6 +357,14 @@ class Search:
         judge_on_test(self._jobs, self._requests, self._baseline, files, self._on_device)
         self._save("done")
 
+    def _may_extend(self, trial: int) -> bool:
+        """While there is time; what an earlier search of this campaign began is there, or nearly
+        so."""
+        if trial not in self._extended and self._elapsed_s() < self._budget_s:
+            self._extended.append(trial)
+            self._save()
+        return trial in self._extended
+
     def _end_of_held(self, candidate: Candidate, entry: Mapping[str, Any] | None) -> None:
         if entry is not None and "values" not in entry:
             self._failed(candidate, entry["reason"])
@@ -349,4 +372,5 @@ class Search:
         candidate.values |= (entry or {}).get("values", {})
         candidate.intervals |= (entry or {}).get("intervals", {})
         candidate.measured = entry or candidate.measured
+        candidate.build = {**candidate.build, **({"sha256": entry["sha256"]} if entry else {})}
         self._complete(candidate, measured=entry is not None)

@@ -64,7 +64,8 @@ def search(directory: Path, name: str) -> None:
                 "number_formats": sorted(target.number_formats),
                 "int8_activations": target.int8_activations},
                 campaign.builders or cores(), notes=notes,
-                on_device=on_device_of(client, campaign, device, task)).run()
+                on_device=on_device_of(client, campaign, device, task),
+                extends="extended" in task.epochs).run()
         except FINAL as error:
             # Paused or cancelled meanwhile, it stays so.
             with suppress(ProtocolError):

@@ -53,28 +53,30 @@ def _beaten(point: Point, front: Sequence[Sequence[float]],
     return any(all(a <= b for a, b in zip(end, own, strict=True)) for end in front)
 
 
-def entry_together(sha256: str, values: Mapping[str, float], measured: Mapping[str, Any],
-                   level_s: float, constraints: Mapping[str, float]) -> dict[str, Any]:
-    """What replaces a trial's figures; ``measured`` has ratio, interval and measurement, and
-    ``values`` the trial's own."""
+def entry_together(trial: Mapping[str, Any], measured: Mapping[str, Any], level_s: float,
+                   constraints: Mapping[str, float]) -> dict[str, Any]:
+    """What replaces a trial's figures: those of ``trial``, whose file may be one that was trained
+    on, with the latency of ``measured`` (ratio, interval and measurement)."""
     ratio = float(measured["ratio"])
-    found = {"latency_ratio": ratio, "latency_s": ratio * level_s}
+    values = {**trial["values"], "latency_ratio": ratio, "latency_s": ratio * level_s}
     return {
-        "sha256": sha256, "measurement": measured["measurement"], "values": found,
-        "intervals": {"latency_s": [measured["ratio_low"] * level_s,
-                                    measured["ratio_high"] * level_s]},
-        "constraints": excess({**values, **found}, constraints)}
+        "sha256": trial["sha256"], "measurement": measured["measurement"], "values": values,
+        "intervals": {**(trial["intervals"] or {}), "latency_s": [
+            measured["ratio_low"] * level_s, measured["ratio_high"] * level_s]},
+        "constraints": excess(values, constraints)}
 
 
 def revised(trial: Mapping[str, Any], together: Together) -> dict[str, Any]:
-    """``values``, ``intervals``, ``constraints`` and ``measurement`` of a trial by what was
-    measured together, or its own where that holds nothing of it."""
+    """What a trial is by what was measured together, or its own where that holds nothing of it."""
     entry = together.get(str(trial["id"]), {})
+    measured = "values" in entry
     return {
         "values": {**(trial["values"] or {}), **entry.get("values", {})},
         "intervals": {**(trial["intervals"] or {}), **entry.get("intervals", {})},
         "constraints": entry.get("constraints", trial["constraints"]),
-        "measurement": entry.get("measurement", trial["measurement"])}
+        "measurement": entry.get("measurement", trial["measurement"]),
+        "sha256": entry["sha256"] if measured else trial["sha256"],
+        "reason": None if measured else trial["reason"]}
 
 
 def told_point(trial: Mapping[str, Any]) -> Point | None:

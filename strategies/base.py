@@ -98,9 +98,9 @@ class TrainingData(Protocol):
 
 @dataclass(frozen=True)
 class Fidelity:
-    """How long to train: ``epochs`` counts from the start, so full continues short."""
+    """How long to train: ``epochs`` counts from the start, so each continues the one before."""
 
-    name: Literal["untrained", "short", "full"]
+    name: Literal["untrained", "short", "full", "extended"]
     epochs: int
 
 

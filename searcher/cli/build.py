@@ -11,7 +11,8 @@ from searcher.cli.options import HERE, Directory, bytes_text, share_text
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe .toml, or a candidate campaign/number.")],
     task: Annotated[str | None, typer.Option(help="Needed with a recipe file.")] = None,
-    fidelity: Annotated[str, typer.Option(help="untrained, short or full.")] = "full",
+    fidelity: Annotated[str | None, typer.Option(
+        help="untrained, short, full or extended; a candidate's own, else full.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path(
         "build-output"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of baseline and training.")] = 0,

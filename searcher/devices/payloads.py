@@ -9,6 +9,7 @@ from typing import Any
 
 from agents import protocol
 from searcher.errors import ProtocolError, UserError
+from searcher.fidelity import TRAINED
 from searcher.ledger.rows import text
 from searcher.recipe import Recipe
 
@@ -112,8 +113,8 @@ class BuildRequest:
         fidelity = "untrained"
         if kind == "train":
             fidelity = text_of(payload.get("fidelity"), "fidelity", 20)
-            if fidelity not in ("short", "full"):
-                raise ProtocolError(f"fidelity = {fidelity!r} must be \"short\" or \"full\".")
+            if fidelity not in TRAINED:
+                raise ProtocolError(f"fidelity = {fidelity!r} must be one of {list(TRAINED)}.")
         steps = list_of(payload.get("recipe"), "recipe", 64)
         try:
             recipe = Recipe.from_list([table_of(step, "recipe step") for step in steps])

@@ -35,8 +35,9 @@ class Task:
     """What is compressed. ``load`` gives the three disjoint splits; ``identity`` holds whatever
     of the task changes its results and is no field of this class, such as data digests.
 
-    A network of few operations learns slower, and an epoch of it costs less: its full training
-    goes on for up to ``longest_full`` times the epochs that it adds to the short one."""
+    ``epochs`` counts from the start, for ``short``, ``full`` and, if what is good enough for the
+    front is to be trained on, ``extended``. A network of few operations learns slower, and an
+    epoch of it costs less: up to ``longest_full`` times the epochs beyond the short ones."""
 
     name: str
     model: Callable[[], nn.Module]

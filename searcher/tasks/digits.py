@@ -63,8 +63,8 @@ def lenet5_mnist() -> Task:
         loss=nn.functional.cross_entropy,
         augment=functools.partial(affine, degrees=18.0, shift=0.12, scale=0.18),
         identity=_identity((digits.MNIST_5K,), "affine 18 degrees, 0.12 shift, 0.18 scale"),
-        epochs={"short": 3, "full": 7}, batch_size=32, epoch_samples=2500, augmented_epochs=30,
-        longest_full=2.5,
+        epochs={"short": 3, "full": 7, "extended": 11}, batch_size=32, epoch_samples=2500,
+        augmented_epochs=30, longest_full=2.5,
         baseline=BaselineTraining(4e-3, cycle_epochs=24, max_epochs=60, tolerance=0.001),
     )
 
@@ -74,8 +74,8 @@ def _thousands(name: str, files: tuple[PinnedFile, ...]) -> Task:
         name=name, model=lenet5, load=functools.cache(functools.partial(_full, files)),
         loss=nn.functional.cross_entropy, augment=affine,
         identity=_identity(files, "affine 15 degrees, 0.1 shift, 0.15 scale"),
-        epochs={"short": 2, "full": 6}, batch_size=64, epoch_samples=11000, augmented_epochs=10,
-        longest_full=2.5,
+        epochs={"short": 2, "full": 6, "extended": 10}, batch_size=64, epoch_samples=11000,
+        augmented_epochs=10, longest_full=2.5,
         baseline=BaselineTraining(cycle_epochs=10, max_epochs=60, tolerance=0.0004),
     )
 

@@ -2,7 +2,7 @@
 
     learning rate:  warm-up to the peak, then a cosine to zero, within each fidelity
     fidelity short: |0 .. peak ........ 0|                progress 0 -> 1
-    fidelity full:                       |0 .. peak/2 ..... 0|   progress stays 1
+    full, extended, each:                |0 .. peak/2 ..... 0|   progress stays 1
 """
 
 import copy

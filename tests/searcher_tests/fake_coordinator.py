@@ -36,7 +36,8 @@ class Killed(Exception):
 @dataclass
 class Fate:
     """What becomes of one recipe. ``busy``: how many measurements are invalid at first, ``vague``:
-    how many of the trained file are valid and wrong, each less so than the one before. Then
+    how many of the trained file are valid and wrong, each less so than the one before. ``wins``:
+    the accuracy that extended training adds. Then
     three of the front's measurement together: another ratio, busy at first, a crash. The last are
     of the device: its accuracy if it is another, how often it fails to tell, what runs the file,
     why it cannot be prepared."""
@@ -45,6 +46,7 @@ class Fate:
     file_bytes: int = 500
     accuracy: float = 0.98
     short_accuracy: float | None = None
+    wins: float = 0.0
     fails: tuple[str, str] | None = None
     busy: int = 0
     vague: int = 0
@@ -178,7 +180,8 @@ class FakeCoordinator:
         sha256 = hashlib.sha256(json.dumps([payload["recipe"], fidelity]).encode()).hexdigest()
         self.files[sha256] = (name, fidelity)
         short = fate.accuracy if fate.short_accuracy is None else fate.short_accuracy
-        accuracy = short if fidelity == "short" else fate.accuracy
+        accuracy = {"short": short, "extended": fate.accuracy + fate.wins}.get(
+            fidelity, fate.accuracy)
         return {"state": "done", "result": {
             "sha256": sha256, "file_bytes": fate.file_bytes, "graph_key": name,
             "report": {"macs": 1000, "parameters": 10, "layers": []},
@@ -322,6 +325,7 @@ TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
 
 
 def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
-              notes: Sequence[str] = (), on_device: OnDevice | None = None) -> Search:
+              notes: Sequence[str] = (), on_device: OnDevice | None = None,
+              extends: bool = False) -> Search:
     return Search(client, spec, "fake", sampling, TARGET, threads, now_s=lambda: client.now_s,
-                  notes=notes, on_device=on_device)
+                  notes=notes, on_device=on_device, extends=extends)

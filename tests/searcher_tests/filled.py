@@ -1,5 +1,6 @@
 """A folder as a finished campaign leaves it, without having searched: ledger and files."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,7 +111,7 @@ class Folder:
             assert told is not None and told.sha256 is not None and told.values is not None
             measured = {"ratio": ratio, "ratio_low": 0.99 * ratio, "ratio_high": 1.01 * ratio,
                         "measurement": self._measure(told.sha256, ratio)}
-            found[str(trial)] = entry_together(told.sha256, told.values, measured, LEVEL_S, {})
+            found[str(trial)] = entry_together(asdict(told), measured, LEVEL_S, {})
         campaigns.set_state(self.db, name, "running", None,
                             {**row.baseline, "together": found}, 190.0)
 

@@ -60,7 +60,7 @@ TRIAL: dict[str, Any] = {
 
 def test_what_was_measured_together_replaces_latency_and_nothing_else() -> None:
     entry = entry_together(
-        "f", TRIAL["values"], {"ratio": 0.6, "ratio_low": 0.59, "ratio_high": 0.61,
+        TRIAL, {"ratio": 0.6, "ratio_low": 0.59, "ratio_high": 0.61,
                                "measurement": 9}, 1e-3, {"latency_s": 0.00055})
     found = revised(TRIAL, {"4": entry})
     assert found["values"] == pytest.approx({**TRIAL["values"], "latency_ratio": 0.6,
@@ -78,7 +78,8 @@ def test_what_was_measured_together_replaces_latency_and_nothing_else() -> None:
                                       {"4": {"sha256": "f"}}])
 def test_a_trial_that_was_not_measured_again_keeps_its_own(together: dict[str, Any]) -> None:
     assert revised(TRIAL, together) == {
-        k: TRIAL[k] for k in ("values", "intervals", "constraints", "measurement")}
+        k: TRIAL[k] for k in ("values", "intervals", "constraints", "measurement", "sha256",
+                              "reason")}
 
 
 def test_points_are_what_was_measured_itself() -> None:

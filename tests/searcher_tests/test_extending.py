@@ -1,0 +1,141 @@
+"""The last share of the time: what is about to be the front is trained on."""
+
+from typing import Any
+
+import pytest
+
+from searcher.deciding import front_of
+from searcher.extending import GAIN, SHARE
+from searcher.finishing import final_files
+from searcher.requests import Requests
+from searcher.together import revised, told_point
+from tests.searcher_tests.fake_coordinator import (
+    TARGET,
+    FakeCoordinator,
+    Fate,
+    Killed,
+    Scripted,
+    campaign,
+    search_of,
+)
+
+MOST = 0.02
+"""The accuracy that may be lost, of a baseline of .99."""
+
+
+def started(fates: dict[str, Fate], wall_minutes: float = 60) -> tuple[Any, FakeCoordinator]:
+    spec = campaign(budget={"candidates": len(fates), "wall_minutes": wall_minutes})
+    return spec, FakeCoordinator(spec.as_dict(), dict(fates))
+
+
+def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[str, Any]]:
+    """Trials by name as the front knows them, after the campaign."""
+    spec, client = started(fates, **changes)
+    search_of(client, Scripted(*fates), spec, extends=True).run()
+    return client, final(client)
+
+
+def final(client: FakeCoordinator) -> dict[str, Any]:
+    together = (client.baseline or {})["together"]
+    return {row["steps"][0]["strategy"]: {**row, **revised(row, together)} for row in client.rows}
+
+
+def extended(client: FakeCoordinator) -> list[str]:
+    return [p["recipe"][0]["strategy"] for p in client.of_kind("train")
+            if p["fidelity"] == "extended"]
+
+
+def on_front(client: FakeCoordinator) -> set[str]:
+    spec = campaign()
+    files = final_files(Requests(spec, TARGET), client.rows, (client.baseline or {})["together"])
+    return {client.files[sha256][0] for sha256 in files}
+
+
+def test_the_front_is_trained_on_and_its_new_files_are_what_is_measured_and_tested() -> None:
+    fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
+    client, rows = ran(fates)
+    assert set(extended(client)) == {"a", "b"} and on_front(client) == {"a", "b"}
+    for name, accuracy in (("a", 0.988), ("b", 0.984)):
+        assert rows[name]["values"]["accuracy"] == pytest.approx(accuracy)
+        assert rows[name]["values"]["accuracy_drop"] == pytest.approx(0.99 - accuracy)
+        low, high = rows[name]["intervals"]["accuracy_drop"]
+        assert low < 0.99 - accuracy < high
+        assert client.files[rows[name]["sha256"]] == (name, "extended")
+        assert rows[name]["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
+    together = [p for p in client.of_kind("measure") if p["plan"]["name"] == "quick-together"]
+    assert {f["sha256"] for f in together[-1]["candidates"]} == {r["sha256"] for r in rows.values()}
+    told = {row["steps"][0]["strategy"]: row for row in client.rows}
+    assert told["a"]["values"]["accuracy"] == pytest.approx(0.985), "what the search saw stays"
+
+
+def test_a_task_without_epochs_for_it_trains_nothing_on() -> None:
+    spec, client = started({"a": Fate(0.8, 800, 0.985)})
+    search_of(client, Scripted("a"), spec).run()
+    assert extended(client) == []
+
+
+def test_what_lacked_a_little_accuracy_may_come_in() -> None:
+    lost = 0.99 - MOST
+    fates = {"a": Fate(0.8, 800, 0.985),
+             "near": Fate(0.4, 400, lost - GAIN / 2, wins=GAIN),
+             "still": Fate(0.45, 350, lost - GAIN / 2, wins=0.001),
+             "far": Fate(0.2, 200, lost - 1.5 * GAIN, wins=0.02)}
+    client, rows = ran(fates)
+    assert "far" not in extended(client) and {"near", "still"} <= set(extended(client))
+    assert on_front(client) == {"a", "near"}
+    assert rows["near"]["reason"] is None and rows["near"]["measurement"] == 8
+    assert rows["still"]["reason"] == "breaks a constraint after training"
+    point = told_point(rows["near"])
+    assert point is not None and front_of([point], campaign().objectives) == [point]
+
+
+def test_what_would_break_a_constraint_stays_as_it_was() -> None:
+    client, rows = ran({"a": Fate(0.8, 800, 0.985), "b": Fate(0.5, 500, 0.971, wins=-0.01)})
+    assert "b" in extended(client)
+    assert rows["b"]["values"]["accuracy"] == pytest.approx(0.971)
+    assert client.files[rows["b"]["sha256"]] == ("b", "full") and on_front(client) == {"a", "b"}
+
+
+def test_what_fails_stays_as_it_was() -> None:
+    client, rows = ran({"a": Fate(0.8, 800, 0.985, fails=("extended", "nan_loss"))})
+    assert client.state == "done" and client.files[rows["a"]["sha256"]] == ("a", "full")
+    assert rows["a"]["state"] == "complete" and on_front(client) == {"a"}
+
+
+def test_what_others_beat_is_not_trained_on() -> None:
+    fates = {"good": Fate(0.5, 500, 0.985), "beaten": Fate(0.8, 800, 0.98)}
+    client, _ = ran(fates)
+    assert extended(client) == ["good"]
+
+
+def test_the_search_leaves_time_for_it_and_it_begins_nothing_when_that_is_up() -> None:
+    """Trainings take ten seconds each, and go on at once."""
+    names = {f"n{i:02d}": Fate(0.9 - 0.02 * i, 900 - 20 * i, 0.988 - 0.0005 * i)
+             for i in range(40)}
+    client, _ = ran(names, wall_minutes=5)
+    budget_s, doc = 300.0, client.baseline or {}
+    order = [j["payload"]["fidelity"] for j in client.jobs if j["kind"] == "train"]
+    first = order.index("extended")
+    assert set(order[first:]) == {"extended"} and 0 < len(extended(client)) < len(on_front(client))
+    assert len(doc["extended"]) == len(extended(client))
+    begun = [j for j in client.jobs if j["payload"].get("fidelity") == "extended"]
+    assert len(begun) <= budget_s * SHARE / 10 + 3, "two wait while one is trained"
+
+
+def test_a_search_that_dies_after_it_trains_nothing_twice_and_loses_nothing() -> None:
+    fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
+    undisturbed, expected = ran(fates)
+    spec, client = started(fates)
+    client.dies_on = "evaluate"
+    with pytest.raises(Killed):
+        search_of(client, Scripted(*fates), spec, extends=True).run()
+    trained = len(client.of_kind("train"))
+    client.dies_on = None
+    client.now_s += 3600.0
+    assert client.baseline is not None
+    client.baseline["searched_s"] = 3600.0  # its time is up
+    search_of(client, Scripted(*fates), spec, extends=True).run()
+    assert len(client.of_kind("train")) == trained and client.state == "done"
+    assert {n: r["sha256"] for n, r in final(client).items()} == {
+        n: r["sha256"] for n, r in expected.items()}
+    assert undisturbed.state == "done"
