@@ -19,7 +19,7 @@ from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.together import contenders
 
-SHARE = 0.15
+SHARE = 0.18
 """Of the time of the search."""
 GAIN = 0.005
 """Accuracy (absolute) that extended training may win back: .2 points on average on digits, and

@@ -338,7 +338,7 @@ class Search:
         told = self.client.trials(self.campaign.name)
         before = [*told, *(as_told(c, self.campaign.constraints) for c in held)]
         trials = before if not self._extends else extend(
-            self._jobs, self._requests, self._baseline, before, self.builders + 1,
+            self._jobs, self._requests, self._baseline, before, self.builders,
             self._may_extend)
         unmeasured = {t["id"] for t, own in zip(trials, before, strict=True) if t is not own}
         patience_ends_s = self.now_s() + PATIENCE * self._budget_s
