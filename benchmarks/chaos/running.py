@@ -19,6 +19,7 @@ from benchmarks.chaos.disk import SmallDisk
 from benchmarks.chaos.house import LOCAL, House
 from benchmarks.chaos.injecting import Chaos
 from benchmarks.chaos.journal import Journal
+from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.proxy import FAULTS, Proxy
 from searcher.campaign import from_document
 from searcher.client import CoordinatorClient
@@ -28,7 +29,7 @@ from searcher.ledger.reading import open_ledger
 CUSTOMER, SEARCH = "of-the-customer", "of-the-search"
 """Secrets that the proxy exchanges for the operator's token."""
 PATIENCE_S = 600.0
-TEND_S = 0.05
+TEND_S, KEEPER_S = 0.05, 5.0
 READY_WITHIN_S = 120.0
 CANDIDATES = 24
 STRATEGIES = ["channel_pruning", "magnitude_pruning", "clustering", "svd", "int8"]
@@ -143,8 +144,10 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
             campaigns = Campaigns(house, client, settings.candidates)
             customer = Customer(CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S),
                                 data / "artifacts")
-            looking = asyncio.gather(_again_and_again(house.tend),
-                                     _again_and_again(campaigns.follow))
+            keeper = Keeper(client)
+            looking = asyncio.gather(
+                _again_and_again(house.tend), _again_and_again(campaigns.follow),
+                _again_and_again(lambda: asyncio.to_thread(keeper.release), KEEPER_S))
             await _ready(house, campaigns)
             customer.start()
             chaos = Chaos(house, proxy, disk, clock, draw)
@@ -153,7 +156,6 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
             disturbed_s = time.monotonic() - began_s
             campaigns.more = False
             await asyncio.to_thread(customer.stop)
-            released = await asyncio.to_thread(_release, client)
             emptied = await _empty(house, campaigns, data, settings.patience_s)
             looking.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -164,16 +166,8 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
         folder / "journal", data, disk, clock.works,
         (f"jobs submitted by the customer: {customer.submitted}",
          f"searches that ended: {dict(campaigns.ended)}",
-         f"devices in quarantine, released when all was calm: {', '.join(released) or 'none'}",
+         f"devices released from quarantine: {dict(keeper.released) or 'none'}",
          f"requests forwarded: {journal.written}"))
-
-
-def _release(client: CoordinatorClient) -> list[str]:
-    """What a lab keeper does when devices whose agents were killed again and again are well."""
-    quarantined = [row["name"] for row in client.devices() if row["state"] == "quarantined"]
-    for name in quarantined:
-        client.set_device_state(name, "active")
-    return quarantined
 
 
 @asynccontextmanager
@@ -193,14 +187,15 @@ async def _wired(folder: Path, data: Path, journal: Journal, draw: random.Random
         await proxy.stop()
 
 
-async def _again_and_again(look: Callable[[], Awaitable[None] | None]) -> None:
+async def _again_and_again(look: Callable[[], Awaitable[None] | None],
+                           every_s: float = TEND_S) -> None:
     """What looks after something must not wait for what another one looks after."""
     while True:
         with contextlib.suppress(FleetfrontError):
             done = look()
             if done is not None:
                 await done
-        await asyncio.sleep(TEND_S)
+        await asyncio.sleep(every_s)
 
 
 async def _ready(house: House, campaigns: Campaigns) -> None:
