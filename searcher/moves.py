@@ -13,10 +13,12 @@ from typing import Any
 from searcher.recipe import Recipe
 from searcher.space import STAGES, Space
 
-MOVE_ALL, MOVE_PART, CROSS = 0.3, 0.3, 0.2
-"""How many steps move all numbers of the compression together, how many those of one strategy in
-one part of the model, and how many take some stages from one point and some from another; the
-others draw a stage or a number anew."""
+SWITCH, MOVE_ALL, MOVE_PART, CROSS = 0.1, 0.27, 0.27, 0.18
+"""How many steps switch one strategy on or off, how many move all numbers of the compression
+together, how many those of one strategy in one part of the model, and how many take some stages
+from one point and some from another; the others draw a stage or a number anew."""
+MILD = (0.1, 0.7)
+"""How strong a strategy is that was switched on."""
 LOOSEN, STRIDE = 0.25, (0.1, 0.4)
 """Of the moves, how many go back towards the baseline, and how far one goes."""
 JITTER = 0.15
@@ -55,11 +57,13 @@ class Moves:
     def _compression_step(self, params: dict[str, Any],
                           other: Mapping[str, Any]) -> dict[str, Any]:
         kind = self.draw.random()
-        if kind < MOVE_ALL:
+        if kind < SWITCH:
+            return self._switched(params)
+        if kind < SWITCH + MOVE_ALL:
             return self._moved(params)
-        if kind < MOVE_ALL + MOVE_PART:
+        if kind < SWITCH + MOVE_ALL + MOVE_PART:
             return self._part_moved(params)
-        if kind < MOVE_ALL + MOVE_PART + CROSS:
+        if kind < SWITCH + MOVE_ALL + MOVE_PART + CROSS:
             return self._crossed(params, other)
         for _ in range(self.draw.randint(*CHANGES)):
             self._change(params)
@@ -91,13 +95,29 @@ class Moves:
         chosen = self.draw.choice(on)
         parts = self.space.parts_of(chosen)
         if parts:
-            whole = {name: value for name, value in params.items()
-                     if name.startswith(f"{chosen}.")}
-            params = {**params, f"{chosen}.on": False, **{
-                f"{part}{name.removeprefix(chosen)}": value
-                for part in parts for name, value in whole.items()}}
+            params = self._parted(params, chosen)
             chosen = self.draw.choice(parts)
         return self._moved(params, f"{chosen}.")
+
+    def _parted(self, params: Mapping[str, Any], choice: str) -> dict[str, Any]:
+        """The same compression, with what ``choice`` does to the whole model done to its parts."""
+        whole = {name: value for name, value in params.items() if name.startswith(f"{choice}.")}
+        return {**params, f"{choice}.on": False, **{
+            f"{part}{name.removeprefix(choice)}": value
+            for part in self.space.parts_of(choice) for name, value in whole.items()}}
+
+    def _switched(self, params: dict[str, Any]) -> dict[str, Any]:
+        """One strategy on, mildly, or off, in one part of the model or in all of it."""
+        group, strategy = self.draw.choice(self.space.choices)
+        choice, whole = f"{group}.{strategy.name}", f"model.{strategy.name}"
+        if choice != whole and params.get(f"{whole}.on"):
+            params = self._parted(params, whole)
+        on = not params.get(f"{choice}.on", False)
+        if not on:
+            return {**params, f"{choice}.on": False}
+        return {**params, f"{choice}.on": True, **{
+            name: span.value(self.draw.uniform(*MILD))
+            for name, span in self.space.strengths.items() if name.startswith(f"{choice}.")}}
 
     def _crossed(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
         """Some stages from one parent, the others from another."""

@@ -27,7 +27,7 @@ from searcher.recipe import Recipe
 from searcher.space import Space
 
 STARTUP_TRIALS = 14
-NEIGHBOURS, DRAFTS = 0.9, 16
+NEIGHBOURS, DRAFTS = 0.9, 32
 """Share of the asks that start from points that are good, instead of from nothing; of how many
 steps away from them the most promising is taken."""
 AMBITION = (0.1, 0.7)
@@ -60,7 +60,7 @@ class Sampling:
         self._asked: dict[int, optuna.Trial] = {}
         self._favoured: dict[int, tuple[dict[str, Any], list[float]]] = {}
         self._draw = random.Random(campaign.seed + told)
-        self._moves, self._twins = Moves(space, self._draw), list[dict[str, Any]]()
+        self._moves = Moves(space, self._draw)
         self._rungs = [AMBITION[0] + (AMBITION[1] - AMBITION[0]) * (i + 0.5) / STARTUP_TRIALS
                        for i in range(STARTUP_TRIALS)]
         self._draw.shuffle(self._rungs)
@@ -100,8 +100,6 @@ class Sampling:
         asked = len(self._study.get_trials(deepcopy=False))
         if asked < STARTUP_TRIALS:
             self._study.enqueue_trial(self._moves.on_rung(self._rungs[asked]))
-        elif self._twins:
-            self._study.enqueue_trial(self._twins.pop(0))
         elif self._draw.random() < NEIGHBOURS:
             self._enqueue_neighbour(prospect)
         trial = self._study.ask()
@@ -140,15 +138,8 @@ class Sampling:
         return best
 
     def favour(self, number: int, values: Mapping[str, float]) -> None:
-        """A trial in progress looks good: ``ask`` may step from it before it is told. Its twin in
-        the other number format is looked at next: what makes a file small may make it slow."""
-        known = number in self._favoured
-        params = dict(self._asked[number].params)
-        self._favoured[number] = (params, self._values(values))
-        if known:
-            return
-        self._twins += [{**params, name: not params[name]} for name in self.space.formats
-                        if name in params]
+        """A trial in progress looks good: ``ask`` may step from it before it is told."""
+        self._favoured[number] = dict(self._asked[number].params), self._values(values)
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:

@@ -107,11 +107,6 @@ class Space:
             found |= _ranges(strategy, f"{strategy.name}.", self.layers, self.limits)
         return found
 
-    @property
-    def formats(self) -> list[str]:
-        """The switches of number formats."""
-        return [f"{group}.{s.name}.on" for group, s in self.choices if s.stage == "encoding"]
-
     def few_switches(self, draw: random.Random) -> dict[str, bool]:
         """What a startup recipe switches on: for each stage either one strategy for the whole
         model, or one at most for each part of it; stacked at random they destroy any model. Half

@@ -10,14 +10,16 @@ import pytest
 import torch
 
 from profiles.schema import profile
-from searcher.building import build_recipe, target_of
+from searcher.building import _what, build_recipe, target_of
 from searcher.errors import UserError
+from searcher.fidelity import FIDELITIES
 from searcher.ledger import campaigns, trials
 from searcher.ledger.builds import put_recipe
 from searcher.ownership import owned
 from searcher.recipe import Recipe, Step
 from tests.conftest import TINY
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
+from tests.searcher_tests.filled import Folder
 
 STEPS = Recipe((Step.of("svd", "fc1", {"rank_ratio": 0.25}),
                 Step.of("finetune", "model", {"learning_rate": 0.01})))
@@ -136,6 +138,19 @@ def test_a_candidate_is_built_for_its_device_as_it_is_enrolled(
             "opset 15 and IR 8, not 16 and 8"]}
     other = built("named/0", enrolled, task=None, fidelity="untrained", profile="local_cpu")
     assert (other["target"]["device"], other["target"]["opset"]) == (None, 13)
+
+
+@pytest.mark.parametrize("fidelity", FIDELITIES)
+def test_a_candidate_is_built_as_it_was_trained(tmp_path: Path, fidelity: str) -> None:
+    folder = Folder(tmp_path)
+    folder.campaign()
+    folder.trial(0)
+    folder.db.execute("UPDATE builds SET fidelity = ?", [fidelity])
+    folder.close()
+    wanted = _what("digits/0", None, 7, tmp_path)
+    assert (wanted.fidelity, wanted.seed, wanted.dropped) == (fidelity, 0, None)
+    (tmp_path / "r.toml").write_text(STEPS.as_toml())
+    assert _what(str(tmp_path / "r.toml"), TINY, 7, tmp_path).fidelity == "full"
 
 
 def test_a_device_without_a_profile_is_told(enrolled: Path) -> None:

@@ -13,7 +13,7 @@ from tests.tasks_for_tests import network
 
 LAYERS = layers_of(network())
 BOTH = frozenset({"float32", "int8"})
-ONLY = {"all": "MOVE_ALL", "part": "MOVE_PART", "cross": "CROSS"}
+ONLY = {"switch": "SWITCH", "all": "MOVE_ALL", "part": "MOVE_PART", "cross": "CROSS"}
 
 
 def moves(*strategies: str, seed: int = 0) -> Moves:
@@ -75,6 +75,42 @@ def test_a_part_moves_alone_and_the_whole_is_parted_first(monkeypatch, only) -> 
     again, _ = made.completed(made.step(child, child))
     assert sum(again[f"{part}.{name}"] == child[f"{part}.{name}"]
                for part in ("convolutions", "fully_connected")) == 1
+
+
+def switches_of(params):
+    return {name for name, value in params.items() if name.endswith(".on") and value}
+
+
+def test_a_switch_turns_one_strategy_on_or_off_and_leaves_the_others(only) -> None:
+    only("switch")
+    made = moves("channel_pruning", "clustering", "int8", seed=1)
+    parent, _ = made.completed({"convolutions.channel_pruning.on": True, "model.int8.on": True})
+    seen = set()
+    for _ in range(200):
+        child = made.step(parent, parent)
+        changed = switches_of(child) ^ switches_of(parent)
+        assert len(changed - {"model.knowledge_distillation.on"}) == 1
+        seen |= changed
+        ratio = "convolutions.channel_pruning.keep_ratio"
+        assert child[ratio] == parent[ratio], "with its number, should it come back"
+        bits = [v for k, v in strengths_of(made, child).items() if "clustering" in k]
+        assert all(0.0 <= strength <= 0.8 for strength in bits), "mild"
+    assert {"model.int8.on", "convolutions.channel_pruning.on", "model.clustering.on",
+            "fully_connected.channel_pruning.on", "convolutions.clustering.on"} <= seen
+
+
+def test_what_the_whole_model_has_is_switched_off_in_one_part(only) -> None:
+    only("switch")
+    made = moves("channel_pruning", seed=2)
+    parent, _ = made.completed({"model.channel_pruning.on": True})
+    kept = parent["model.channel_pruning.keep_ratio"]
+    found = [made.step(parent, parent) for _ in range(50)]
+    parted = [child for child in found if not child["model.channel_pruning.on"]
+              and switches_of(child)]
+    assert parted
+    for child in parted:
+        (name,) = [n for n in switches_of(child) if "channel_pruning" in n]
+        assert child[f"{name.removesuffix('.on')}.keep_ratio"] == kept
 
 
 def test_of_two_parents_each_stage_comes_from_one(only) -> None:

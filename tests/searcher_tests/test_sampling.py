@@ -319,7 +319,7 @@ def test_what_is_on_for_the_whole_model_is_not_asked_of_its_parts() -> None:
         assert not {s.strategy for s in steps if s.layers != "model"} & whole
 
 
-# -- startup and twins -----------------------------------------------------------------------------
+# -- startup -----------------------------------------------------------------------------
 
 
 def test_half_of_the_startup_recipes_change_the_structure_alone() -> None:
@@ -339,21 +339,3 @@ def test_a_range_gives_its_ends_and_stays_inside(span: Range) -> None:
     assert all(span.low <= span.value(s) <= span.high for s in (-1.0, 0.3, 0.99, 2.0))
     if span.high > span.low:
         assert span.strength(span.low) == pytest.approx(1) and span.strength(span.high) == 0
-
-
-def test_what_looks_good_is_also_looked_at_in_the_other_number_format() -> None:
-    study = sampling(strategies=["channel_pruning", "int8"])
-    while len(study._study.trials) < STARTUP_TRIALS:
-        last = study.ask()
-    study.favour(last.number, VALUES)
-    study.favour(last.number, {**VALUES, "accuracy": 0.91})
-    assert len(study._twins) == 1, "better known, but no other recipe"
-    twin = study.ask()
-
-    def split(recipe: Recipe) -> tuple[list[str], bool]:
-        names = [step.strategy for step in recipe.steps]
-        return [n for n in names if n != "int8"], "int8" in names
-
-    (names, coarse), (same, other) = split(last.recipe), split(twin.recipe)
-    assert names == same and coarse is not other
-    assert twin.recipe.steps[0] == last.recipe.steps[0], "with the numbers of its parent"
