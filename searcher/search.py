@@ -334,19 +334,18 @@ class Search:
     def _finish(self) -> None:
         """The front trained on and measured, with what nobody had time to measure; the test split;
         the end."""
-        held = self._windows.held
-        told = self.client.trials(self.campaign.name)
-        before = [*told, *(as_told(c, self.campaign.constraints) for c in held)]
+        held = {c.trial: c for c in self._windows.held}
+        before = [as_told(held[row["id"]], self.campaign.constraints) if row["id"] in held else row
+                  for row in self.client.trials(self.campaign.name)]
         trials = before if not self._extends else extend(
-            self._jobs, self._requests, self._baseline, before, self.builders,
-            self._may_extend)
+            self._jobs, self._requests, self._baseline, before, self.builders, self._may_extend)
         unmeasured = {t["id"] for t, own in zip(trials, before, strict=True) if t is not own}
         patience_ends_s = self.now_s() + PATIENCE * self._budget_s
         self._together = measure_together(
             self._jobs, self._requests, self._baseline.document, trials,
-            unmeasured | {c.trial for c in held},
+            unmeasured | set(held),
             patient=lambda: self.now_s() < patience_ends_s)
-        for candidate in held:
+        for candidate in held.values():
             self._end_of_held(candidate, self._together.get(str(candidate.trial)))
         told = self.client.trials(self.campaign.name)
         self._together, self._baseline, notes = validated(
