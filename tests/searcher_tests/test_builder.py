@@ -37,27 +37,6 @@ def recipe(*steps: Step) -> Recipe:
     return Recipe(steps)
 
 
-@pytest.fixture
-def builder(tiny: Task, builds: Path) -> Builder:
-    return Builder(tiny, 0, builds)
-
-
-@pytest.fixture
-def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The epochs that are trained, in order."""
-    from searcher.tasks.training_split import TrainingSplit
-
-    seen: list[int] = []
-    batches = TrainingSplit.batches
-
-    def noted(self: TrainingSplit, epoch: int) -> Any:
-        seen.append(epoch)
-        return batches(self, epoch)
-
-    monkeypatch.setattr(TrainingSplit, "batches", noted)
-    return seen
-
-
 def counts(build: Build) -> tuple[int, int]:
     return build.built_steps, build.reused_steps
 
@@ -135,48 +114,6 @@ def test_memory_holds_a_bounded_number_of_prefixes(builder: Builder) -> None:
     assert len(builder._prefixes) == MEMORY_PREFIXES and "0" not in builder._prefixes
 
 
-def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:
-    steps = recipe(PRUNE, TUNE)
-    builder.train(steps, "short", TARGET)
-    assert epochs == [0]
-    full = builder.train(steps, "full", TARGET)
-    assert epochs == [0, 1, 2] and counts(full) == (1, 1), "each step counts once"
-
-
-def test_extended_continues_full(builder: Builder, epochs: list[int]) -> None:
-    builder._baseline()
-    builder.task = dataclasses.replace(
-        builder.task, epochs={**builder.task.epochs, "extended": 4})
-    steps = recipe(PRUNE, TUNE)
-    extended = builder.train(steps, "extended", TARGET)
-    assert epochs == [0, 1, 2, 3] and counts(extended) == (2, 0), "each step counts once"
-    assert counts(builder.train(steps, "full", TARGET)) == (0, 2), "it came by on the way"
-    assert epochs == [0, 1, 2, 3]
-
-
-def test_a_task_that_gives_no_epochs_for_it_is_told(builder: Builder) -> None:
-    with pytest.raises(BuildError, match="tiny gives no epochs for fidelity 'extended', only for "
-                                         "short, full") as refused:
-        builder.train(recipe(PRUNE, TUNE), "extended", TARGET)
-    assert refused.value.reason == "unknown_fidelity"
-
-
-@pytest.mark.parametrize(("share", "trained"), [(1.0, 3), (0.25, 3), (0.125, 5), (0.01, 7)])
-def test_few_operations_are_trained_longer(
-    builder: Builder, monkeypatch: pytest.MonkeyPatch, share: float, trained: int
-) -> None:
-    """Short is one epoch of the three, and the other two stretch to six at most; so do those of
-    extended training."""
-    builder.task = dataclasses.replace(
-        builder.task, longest_full=3.0, epochs={**builder.task.epochs, "extended": 5})
-    baseline, small = builder._baseline(), nn.Identity()
-    operations = {id(small): round(share * 1000)}
-    monkeypatch.setattr(builder, "_operations", lambda model: operations.get(id(model), 1000))
-    assert builder._epochs(small, "full") == trained and builder._epochs(small, "short") == 1
-    assert builder._epochs(baseline, "full") == 3 and builder._epochs(baseline, "extended") == 5
-    assert builder._epochs(small, "extended") == 1 + 2 * (trained - 1)
-
-
 def test_training_draws_the_same_numbers_whatever_is_in_memory(
     tiny: Task, builds: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,19 +140,6 @@ def test_operations_are_those_of_the_exported_graph(builder: Builder) -> None:
     whole = builder._operations(builder._baseline())
     pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))
     assert builder.compress(recipe(PRUNE), TARGET).report["macs"] == pruned < whole
-
-
-def test_full_is_the_same_whether_or_not_short_was_asked_for(
-    tiny: Task, builds: Path, trained_folder: Path, tmp_path: Path
-) -> None:
-    import shutil
-
-    steps = recipe(MASK, TUNE)
-    there = Builder(tiny, 0, builds)
-    there.train(steps, "short", TARGET)
-    other = shutil.copytree(trained_folder, tmp_path / "other")
-    assert Builder(tiny, 0, other).train(steps, "full", TARGET).content == there.train(
-        steps, "full", TARGET).content
 
 
 @pytest.mark.parametrize("steps", [
