@@ -144,7 +144,7 @@ async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
             campaigns = Campaigns(house, client, settings.candidates)
             customer = Customer(CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S),
                                 data / "artifacts")
-            keeper = Keeper(client)
+            keeper = Keeper(CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S))
             looking = asyncio.gather(
                 _again_and_again(house.tend), _again_and_again(campaigns.follow),
                 _again_and_again(lambda: asyncio.to_thread(keeper.release), KEEPER_S))

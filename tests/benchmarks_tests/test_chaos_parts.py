@@ -8,12 +8,14 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.chaos import plan
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.disk import SmallDisk
+from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.models import built, evaluation
 from benchmarks.chaos.proxy import FAULTS
 
@@ -123,3 +125,21 @@ def test_the_planted_bug_loses_what_was_just_acknowledged(
         found = {row[0] for row in db.execute("SELECT key FROM meta")}
     db.close()
     assert found & {"early", "late", "later"} == kept
+
+
+def test_a_keeper_releases_what_is_in_quarantine_and_nothing_else() -> None:
+    states = {"board-1": "quarantined", "board-2": "active", "board-3": "drained"}
+
+    class Lab:
+        def devices(self) -> list[dict[str, str]]:
+            return [{"name": name, "state": state} for name, state in states.items()]
+
+        def set_device_state(self, name: str, state: str) -> None:
+            states[name] = state
+
+    lab: Any = Lab()
+    keeper = Keeper(lab)
+    keeper.release()
+    keeper.release()
+    assert states == {"board-1": "active", "board-2": "active", "board-3": "drained"}
+    assert keeper.released == {"board-1": 1}

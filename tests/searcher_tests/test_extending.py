@@ -122,6 +122,33 @@ def test_the_search_leaves_time_for_it_and_it_begins_nothing_when_that_is_up() -
     assert len(begun) <= budget_s * SHARE / 10 + 2, "one waits while one is trained"
 
 
+def test_what_was_not_measured_yet_is_told_with_the_file_that_was_trained_on() -> None:
+    fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
+    spec, client = started(fates)
+    search = search_of(client, Scripted(*fates), spec, threads=len(fates), extends=True)
+    jumped: list[bool] = []
+
+    def now_s() -> float:
+        """The search's time is up, that for extended training is not, once all are trained."""
+        done = [j for j in client.jobs if j["kind"] == "train" and j["state"] == "done"]
+        if len(done) > 2 * len(fates) and not jumped:
+            client.now_s += 3600.0 * (1 - SHARE)
+            jumped.append(True)
+        return client.now_s
+
+    search.now_s = now_s
+    search.run()
+    rows = {row["steps"][0]["strategy"]: row for row in client.rows}
+    for name, accuracy in (("a", 0.988), ("b", 0.984)):
+        row = rows[name]
+        assert (row["state"], row["reason"], row["measurement"]) == ("complete", None, 8)
+        assert client.files[row["sha256"]] == (name, "extended")
+        assert row["values"]["accuracy"] == pytest.approx(accuracy)
+    plans = [p["plan"]["name"] for p in client.of_kind("measure")
+             if any(client.files[f["sha256"]][1] == "extended" for f in p["candidates"])]
+    assert plans == ["quick-together"] and on_front(client) == {"a", "b"}
+
+
 def test_a_search_that_dies_after_it_trains_nothing_twice_and_loses_nothing() -> None:
     fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
     undisturbed, expected = ran(fates)
