@@ -19,6 +19,7 @@ from typing import Any
 
 from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError
+from searcher.execution import DEFAULT, Execution
 from searcher.explaining import explained
 from searcher.job_flow import reference_problem
 from searcher.measurement import Plan
@@ -60,6 +61,7 @@ def look_plan(seconds: float) -> Plan:
 def against(
     model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]],
     run_job: RunJob, seconds: float, say: Callable[[str], None] = lambda text: None,
+    execution: Execution = DEFAULT,
 ) -> dict[str, Any]:
     """The document of ``fleetfront measure --against``; ``files`` names both by sha256 and size.
 
@@ -67,13 +69,14 @@ def against(
     on it, the explanation of a model that should be faster apart. Raises UserError when a file
     cannot be measured.
     """
+    request = _request(files, execution)
     looks: list[Look] = []
     environment: dict[str, Any] = {}
     found: Estimate | None = None
     used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds / 4)
     last = False
     while not last and (found is None or found.verdict == "undecided"):
-        look, environment = _look(model, other, files, run_job, look_s)
+        look, environment = _look(model, other, request, run_job, look_s)
         looks.append(look)
         used_s += look.device_s
         if look.blocks < FEW_BLOCKS:
@@ -88,7 +91,7 @@ def against(
                 f"after {used_s:.1f} s")
 
     def timed() -> Mapping[str, Any] | None:
-        job = run_job(_request(files, replace(look_plan(EXPLAINING_S), nodes=True)))
+        job = run_job(_asked(request, replace(look_plan(EXPLAINING_S), nodes=True)))
         return job["result"] if job["state"] == "done" else None
 
     why = [] if found is None else explained(
@@ -99,13 +102,14 @@ def against(
         "interval": [found.low, found.high] if found else None,
         "verdict": found.verdict if found else "undecided",
         "looks": [asdict(look) for look in looks], "device_s": used_s,
-        "warnings": [*why, *_warnings(looks)], "environment": environment}
+        "warnings": [*why, *_warnings(looks)], "measured_with": str(execution),
+        "environment": environment}
 
 
-def _look(model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]],
-          run_job: RunJob, seconds: float) -> tuple[Look, dict[str, Any]]:
+def _look(model: Path, other: Path, request: Mapping[str, Any], run_job: RunJob, seconds: float
+          ) -> tuple[Look, dict[str, Any]]:
     plan = look_plan(seconds)
-    job = run_job(_request(files, plan))
+    job = run_job(_asked(request, plan))
     if job["state"] != "done":
         broken = reference_problem(job)
         if broken is not None:
@@ -122,12 +126,15 @@ def _look(model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str,
                 (*entry["reasons"], *summary.get("warnings", []))), result["environment"]
 
 
-def _request(files: tuple[Mapping[str, Any], Mapping[str, Any]], plan: Plan) -> dict[str, Any]:
+def _request(files: tuple[Mapping[str, Any], Mapping[str, Any]],
+             execution: Execution) -> dict[str, Any]:
     own, other = files
-    return {
-        "reference": dict(other), "candidates": [dict(own)], "runtime": "onnxruntime",
-        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
-        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31)}
+    return {"reference": dict(other), "candidates": [dict(own)], "runtime": execution.runtime,
+            "options": execution.options, "quiet_level_s": None, "input_seed": 0}
+
+
+def _asked(request: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
+    return {**request, "plan": plan.as_dict(), "attempt": secrets.randbelow(2**31)}
 
 
 def _ratio(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> float | None:

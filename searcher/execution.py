@@ -81,32 +81,31 @@ def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-def execution_of(table: Mapping[str, Any]) -> Execution:
-    """Of a device's table in a campaign. Raises UserError for a value that there is not, and for
-    what the runtime does not go by."""
-    runtime = _one_of(table, "runtime", tuple(RUNTIMES))
+def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Execution:
+    """Of a device's table in a campaign, or of what was named elsewhere. Raises UserError, which
+    says ``where``, for a value that there is not, and for what the runtime does not go by."""
+    runtime = _one_of(table, "runtime", tuple(RUNTIMES), where)
     traits = RUNTIMES[runtime]
     for key in ("threads", "graph_level", "precision"):
         if key in table and key not in traits.options:
             used = ", ".join(k for k in KEYS if k in ("provider", *traits.options))
-            raise UserError(f"{key} = {table[key]!r} in [[devices]]: the runtime {runtime!r} does "
-                            f"not go by it. Use: {used}.")
+            raise UserError(f"{key} = {table[key]!r} {where}: the runtime {runtime!r} does not "
+                            f"go by it. Use: {used}.")
     threads = table.get("threads", 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or (
             not 1 <= threads <= MOST_THREADS):
-        raise UserError(f"threads = {threads!r} in [[devices]] must be a whole number from 1 to "
+        raise UserError(f"threads = {threads!r} {where} must be a whole number from 1 to "
                         f"{MOST_THREADS}.")
-    return Execution(runtime, _one_of(table, "provider", traits.providers), threads,
-                     _one_of(table, "graph_level", GRAPH_LEVELS),
-                     _one_of(table, "precision", PRECISIONS))
+    return Execution(runtime, _one_of(table, "provider", traits.providers, where), threads,
+                     _one_of(table, "graph_level", GRAPH_LEVELS, where),
+                     _one_of(table, "precision", PRECISIONS, where))
 
 
-def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...]) -> str:
+def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> str:
     """The first is the default."""
     value = table.get(key, known[0])
     if value not in known:
-        raise UserError(f"{key} = {value!r} in [[devices]] is unknown. "
-                        f"{nearest(str(value), known)}")
+        raise UserError(f"{key} = {value!r} {where} is unknown. {nearest(str(value), known)}")
     return str(value)
 
 

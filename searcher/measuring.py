@@ -1,7 +1,8 @@
 """One ONNX file measured on a device of a running coordinator; the file is its own reference, so
 that drift of the machine shows.
 
-    upload, if it is not there --> inspect, in a builder, if a builder did not make it --> measure
+    upload, if it is not there --> inspect, in a builder, if a builder did not make it
+                               --> prepare, on the device, where the runtime needs it --> measure
 """
 
 import secrets
@@ -10,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from searcher.against import RunJob, against
-from searcher.client import CoordinatorClient
+from searcher.client import CoordinatorClient, Kind
 from searcher.energy import energy_notes, figures
 from searcher.errors import ProtocolError, UserError, nearest
+from searcher.execution import DEFAULT, Execution, check_offered
 from searcher.job_flow import ENDED, reference_problem
 from searcher.measurement import Plan
 from searcher.node_notes import node_notes
+from searcher.preparing import with_preparation
 from searcher.uploading import checked_size, upload
 
 LOCAL_DEVICE = "local_cpu"
@@ -25,60 +28,71 @@ Say = Callable[[str], None]
 
 def measure_on(
     client: CoordinatorClient, model: Path, device: str | None, plan: Plan,
-    say: Say = lambda text: None, queue_s: float | None = None,
+    say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
 ) -> dict[str, Any]:
     """The document of ``fleetfront measure``. Raises UserError, also when the device does not
-    begin within ``queue_s``; ProtocolError for conflicts."""
+    begin within ``queue_s`` or does not offer ``execution``; ProtocolError for conflicts."""
     size_bytes = checked_size(model)
-    chosen = device_of(client, device)
+    chosen = device_of(client, device, execution)
     sha256 = upload(client, model, lambda sent, of: say(f"uploading: {sent * 10 // of * 10} %"))
-    pool, request = f"device:{chosen}", request_of(sha256, size_bytes, plan)
+    request = request_of(sha256, size_bytes, plan, execution)
+    run_job = job_runner(client, chosen, queue_s, say)
     try:
-        job = client.submit_job("measure", pool, request, queue_s=queue_s)
+        job = run_job(request)
     except ProtocolError as error:
         if error.status != 409:
             raise
         inspect(client, model, sha256, say)
-        job = client.submit_job("measure", pool, request, queue_s=queue_s)
-    job = _ended(client, job, f"measuring on {chosen}", say)
-    document = measured_document(model, job)
+        job = run_job(request)
+    document = measured_document(model, job, execution)
     say(f"measured on {chosen}")
     return document
 
 
 def compare_on(
     client: CoordinatorClient, model: Path, other: Path, device: str | None, seconds: float,
-    say: Say = lambda text: None, queue_s: float | None = None,
+    say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
 ) -> dict[str, Any]:
     """The document of ``fleetfront measure --against``. Raises as ``measure_on`` does."""
     sizes = {path: checked_size(path) for path in (model, other)}
-    chosen = device_of(client, device)
+    chosen = device_of(client, device, execution)
     files = {path: {"sha256": upload(client, path), "size_bytes": size}
              for path, size in sizes.items()}
 
     run_job = job_runner(client, chosen, queue_s)
     try:
-        return against(model, other, (files[model], files[other]), run_job, seconds, say)
+        return against(model, other, (files[model], files[other]), run_job, seconds, say,
+                       execution)
     except ProtocolError as error:
         if error.status != 409:
             raise
     for path, file in files.items():
         inspect(client, path, str(file["sha256"]), say)
-    return against(model, other, (files[model], files[other]), run_job, seconds, say)
+    return against(model, other, (files[model], files[other]), run_job, seconds, say, execution)
 
 
-def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = None) -> RunJob:
-    """Runs one measure job after another on a device."""
-    def run_job(payload: Mapping[str, Any]) -> dict[str, Any]:
-        job = client.submit_job("measure", f"device:{device}", payload, queue_s=queue_s)
-        return _ended(client, job, f"measuring on {device}", lambda text: None)
-    return run_job
+def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = None,
+               say: Say = lambda text: None) -> RunJob:
+    """Runs one measure job after another on a device, each with what has to be prepared."""
+    def ask(kind: Kind, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+        job = client.submit_job(kind, f"device:{device}", payload, queue_s=queue_s)
+        doing = "preparing" if kind == "prepare" else "measuring"
+        return _ended(client, job, f"{doing} on {device}", say)
+
+    return lambda payload: dict(with_preparation("measure", payload, ask))
 
 
-def device_of(client: CoordinatorClient, wanted: str | None) -> str:
-    """``wanted``, else this machine, else the only device. Raises UserError unless it is there and
-    active."""
-    states = {row["name"]: row["state"] for row in client.devices()}
+def device_of(client: CoordinatorClient, wanted: str | None,
+              execution: Execution = DEFAULT) -> str:
+    """``wanted``, else this machine, else the only device. Raises UserError unless it is there,
+    active, and offers ``execution``."""
+    rows = {row["name"]: row for row in client.devices()}
+    chosen = _chosen({name: row["state"] for name, row in rows.items()}, wanted)
+    check_offered(execution, chosen, rows[chosen]["capabilities"])
+    return chosen
+
+
+def _chosen(states: Mapping[str, str], wanted: str | None) -> str:
     if wanted is None:
         active = [name for name, state in states.items() if state == "active"]
         if LOCAL_DEVICE not in active and len(active) != 1:
@@ -112,19 +126,21 @@ def _ended(client: CoordinatorClient, job: dict[str, Any], doing: str, say: Say)
     return job
 
 
-def request_of(sha256: str, size_bytes: int, plan: Plan) -> dict[str, Any]:
+def request_of(sha256: str, size_bytes: int, plan: Plan,
+               execution: Execution = DEFAULT) -> dict[str, Any]:
     """The payload of the measurement; measured anew each time."""
     file = {"sha256": sha256, "size_bytes": size_bytes}
     return {
-        "reference": file, "candidates": [file], "runtime": "onnxruntime",
-        "options": {"threads": 1, "graph_level": "all", "batch": 1}, "plan": plan.as_dict(),
-        "quiet_level_s": None, "input_seed": 0, "attempt": secrets.randbelow(2**31),
+        "reference": file, "candidates": [file], "runtime": execution.runtime,
+        "options": execution.options, "plan": plan.as_dict(), "quiet_level_s": None,
+        "input_seed": 0, "attempt": secrets.randbelow(2**31),
     }
 
 
-def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
-    """``values, intervals, n, verdict, warnings, nodes, environment`` of an ended job. Raises
-    UserError when the file could not be measured."""
+def measured_document(model: Path, job: dict[str, Any],
+                      execution: Execution = DEFAULT) -> dict[str, Any]:
+    """``values, intervals, n, verdict, warnings, nodes, measured_with, environment`` of an ended
+    job. Raises UserError when the file could not be measured."""
     if job["state"] != "done":
         why = reference_problem(job) or job["message"] or job["reason"]
         raise UserError(f"{model} could not be measured: {why}.")
@@ -147,4 +163,5 @@ def measured_document(model: Path, job: dict[str, Any]) -> dict[str, Any]:
     return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
             "verdict": entry["verdict"],
             "warnings": [*entry["reasons"], *summary.get("warnings", []), *energy_notes(summary)],
-            "nodes": node_notes(summary), "environment": result["environment"]}
+            "nodes": node_notes(summary), "measured_with": str(execution),
+            "environment": result["environment"]}

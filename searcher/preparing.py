@@ -7,6 +7,7 @@
 
 import functools
 import secrets
+from collections import deque
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -20,6 +21,20 @@ Submit = Callable[[Kind, Mapping[str, Any], Callable[[Job], None]], None]
 
 def has_to_prepare(kind: Kind, payload: Mapping[str, Any]) -> bool:
     return kind in ("measure", "infer") and RUNTIMES[payload["runtime"]].prepares
+
+
+def with_preparation(kind: Kind, payload: Mapping[str, Any],
+                     ask: Callable[[Kind, Mapping[str, Any]], Job]) -> Job:
+    """The job when it has ended, and before it what it needs; ``ask`` waits for each."""
+    if not has_to_prepare(kind, payload):
+        return ask(kind, payload)
+    asked: deque[tuple[Kind, Mapping[str, Any], Callable[[Job], None]]] = deque()
+    ended: list[Job] = []
+    Preparation(lambda *request: asked.append(request), kind, payload, ended.append).begin()
+    while asked:
+        next_kind, request, then = asked.popleft()
+        then(ask(next_kind, request))
+    return ended[0]
 
 
 class Preparation:

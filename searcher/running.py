@@ -20,24 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from searcher.against import against
 from searcher.agent_archive import agent_archive
-from searcher.artifacts import place_artifact
 from searcher.campaign import Campaign, from_document, load
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
 from searcher.energy import OBJECTIVES
-from searcher.errors import FleetfrontError, ProtocolError, UserError, nearest
+from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.execution import DEFAULT
-from searcher.job_flow import ENDED
 from searcher.ledger import members
 from searcher.ledger.reading import open_ledger
-from searcher.measurement import Plan
 from searcher.measuring import LOCAL_DEVICE as LOCAL_DEVICE
-from searcher.measuring import compare_on, inspect, job_runner, measured_document, request_of
 from searcher.ownership import owned
 from searcher.reading import Reading
-from searcher.uploading import checked_size
 
 STARTUP_S = 60.0
 STOP_S = 10.0
@@ -337,50 +331,3 @@ def write_results(reading: Reading, name: str) -> dict[str, Any]:
     # What an earlier `serve --keep` dropped is named in the report.
     save_files(document, folder / "files")
     return document
-
-
-def measure_file(model: Path, directory: Path, plan: Plan) -> dict[str, Any]:
-    """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
-    size_bytes = checked_size(model)
-    sha256 = place_artifact(directory / "artifacts", model.read_bytes()).name
-    request = request_of(sha256, size_bytes, plan)
-    try:
-        return _measured(model, directory, request, inspect_first=None)
-    except ProtocolError as error:
-        if error.status != 409:
-            raise
-    # It was uploaded here before, and no builder has inspected it yet.
-    return _measured(model, directory, request, inspect_first=sha256)
-
-
-def _measured(
-    model: Path, directory: Path, request: dict[str, Any], inspect_first: str | None
-) -> dict[str, Any]:
-    with tree(directory, builders=0 if inspect_first is None else 1, agent=True) as grown:
-        if inspect_first is not None:
-            inspect(grown.client, model, inspect_first, lambda text: grown.check())
-        job = grown.client.submit_job("measure", f"device:{LOCAL_DEVICE}", request)
-        while job["state"] not in ENDED:
-            grown.check()
-            job = grown.client.wait_job(job["job"], wait_s=2.0)
-    return measured_document(model, job)
-
-
-def compare_files(model: Path, other: Path, directory: Path, seconds: float,
-                  say: Callable[[str], None]) -> dict[str, Any]:
-    """One ONNX file against another on this machine, in a process tree of its own. Raises
-    UserError."""
-    own, reference = (
-        {"size_bytes": checked_size(path),
-         "sha256": place_artifact(directory / "artifacts", path.read_bytes()).name}
-        for path in (model, other))
-    try:
-        with tree(directory, builders=0, agent=True) as grown:
-            run_job = job_runner(grown.client, LOCAL_DEVICE)
-            return against(model, other, (own, reference), run_job, seconds, say)
-    except ProtocolError as error:
-        if error.status != 409:
-            raise
-    # One of them was uploaded here before, and no builder has inspected it yet.
-    with tree(directory, builders=1, agent=True) as grown:
-        return compare_on(grown.client, model, other, LOCAL_DEVICE, seconds, say)

@@ -1,6 +1,6 @@
 """What a measurement is worth: each part prints its table and says whether it met its bounds.
 
-    python -m benchmarks.measurement [--only loop ratio disturb hour energy] [--trials 100]
+    python -m benchmarks.measurement [--only loop ratio gates disturb hour energy] [--trials 100]
                                      [--minutes 60]
 """
 
@@ -8,7 +8,7 @@ import argparse
 import sys
 from importlib import import_module
 
-PARTS = ("loop", "ratio", "disturb", "hour", "energy")
+PARTS = ("loop", "ratio", "gates", "disturb", "hour", "energy")
 """Modules of this package; ``run(arguments)`` prints and returns whether all bounds were met."""
 
 

@@ -44,7 +44,7 @@ Figures = dict[str, list[float]]
 def run(arguments: argparse.Namespace) -> bool:
     with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:
         folder = Path(scratch)
-        files = {name: _built(name, steps, folder) for name, steps in RECIPES.items()}
+        files = {name: built(name, steps, folder) for name, steps in RECIPES.items()}
         plain: Figures = {name: [] for name in files}
         latencies: Figures = {name: [] for name in files}
         ratios: Figures = {name: [] for name in files}
@@ -63,7 +63,8 @@ def run(arguments: argparse.Namespace) -> bool:
     return _report(plain, latencies, ratios, bench, arguments.rounds)
 
 
-def _built(name: str, steps: Sequence[dict[str, Any]], folder: Path) -> Path:
+def built(name: str, steps: Sequence[dict[str, Any]], folder: Path) -> Path:
+    """The untrained file of a recipe."""
     output = folder / "built" / name.replace(" ", "_")
     commands.build(steps, TASK, folder / "builds", output, "untrained")
     return output / "model.onnx"

@@ -1,7 +1,7 @@
 """``fleetfront measure``: benchmark any ONNX file on a device."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,9 @@ from searcher.cli.options import (
     time_text,
 )
 
+if TYPE_CHECKING:
+    from searcher.execution import Execution
+
 
 def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
@@ -31,23 +34,38 @@ def command(
         help="Another .onnx file: is MODEL faster, slower, or equal within 1 %?")] = None,
     seconds: Annotated[float, typer.Option(
         min=1, help="With --against: most seconds of device time.")] = 10.0,
+    runtime: Annotated[str | None, typer.Option(help="Such as onnxruntime (default).")] = None,
+    provider: Annotated[str | None, typer.Option(
+        help="Such as CUDAExecutionProvider; the device must have proved it.")] = None,
+    threads: Annotated[int | None, typer.Option(help="1 by default.")] = None,
+    graph_level: Annotated[str | None, typer.Option(
+        help="How far the runtime may optimise the graph; all by default.")] = None,
+    precision: Annotated[str | None, typer.Option(
+        help="Of an engine of trtexec; float32 by default.")] = None,
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
     from searcher.energy import FIGURES
+    from searcher.execution import execution_of
     from searcher.measurement import plan_of
 
+    named = {"runtime": runtime, "provider": provider, "threads": threads,
+             "graph_level": graph_level, "precision": precision}
+    execution = execution_of({name: value for name, value in named.items() if value is not None},
+                             "on the command line")
     if against is not None:
-        compared = _compared(model, against, device, directory, url, seconds, queue_s)
+        compared = _compared(
+            model, against, device, directory, url, seconds, queue_s, execution)
         figures = {name: value for name, value in compared.items() if name != "looks"}
         emit(compared, [figures], format, lambda: _print_compared(compared))
         return
-    document = _measured(model, device, directory, url, plan_of(plan), queue_s)
+    document = _measured(model, device, directory, url, plan_of(plan), queue_s, execution)
     values, intervals = document["values"], document["intervals"]
     row = {**values, "n": document["n"], "verdict": document["verdict"]}
 
     def table() -> None:
-        typer.echo(f"{model}: {document['verdict']}, {document['n']} quiet blocks")
+        typer.echo(f"{model}: {document['verdict']}, {document['n']} quiet blocks "
+                   f"({document['measured_with']})")
         for name, value in values.items():
             text = time_text if name.endswith("_s") else "{:,.6g}".format if name in FIGURES else \
                 "{:,}".format
@@ -65,17 +83,18 @@ def command(
 
 def _measured(
     model: Path, device: str | None, directory: Path, url: str | None, plan: Any,
-    queue_s: float | None,
+    queue_s: float | None, execution: "Execution",
 ) -> dict[str, Any]:
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
     from searcher.measuring import measure_on
-    from searcher.running import measure_file, serves
+    from searcher.measuring_here import measure_file
+    from searcher.running import serves
 
     if url is not None or serves(directory):
         with client_of(directory, url) as client:
-            return measure_on(client, model, device, plan, news_line(), queue_s)
+            return measure_on(client, model, device, plan, news_line(), queue_s, execution)
     _check_local(device, directory)
-    return measure_file(model, directory, plan)
+    return measure_file(model, directory, plan, execution)
 
 
 def _check_local(device: str | None, directory: Path) -> None:
@@ -91,16 +110,18 @@ def _check_local(device: str | None, directory: Path) -> None:
 
 def _compared(
     model: Path, other: Path, device: str | None, directory: Path, url: str | None, seconds: float,
-    queue_s: float | None,
+    queue_s: float | None, execution: "Execution",
 ) -> dict[str, Any]:
     from searcher.measuring import compare_on
-    from searcher.running import compare_files, serves
+    from searcher.measuring_here import compare_files
+    from searcher.running import serves
 
     if url is not None or serves(directory):
         with client_of(directory, url) as client:
-            return compare_on(client, model, other, device, seconds, news_line(), queue_s)
+            return compare_on(client, model, other, device, seconds, news_line(), queue_s,
+                              execution)
     _check_local(device, directory)
-    return compare_files(model, other, directory, seconds, news_line())
+    return compare_files(model, other, directory, seconds, news_line(), execution)
 
 
 def _print_compared(document: dict[str, Any]) -> None:
@@ -109,6 +130,7 @@ def _print_compared(document: dict[str, Any]) -> None:
     if document["ratio"] is not None:
         low, high = document["interval"]
         typer.echo(f"  ratio of times    {document['ratio']:.4f}  [{low:.4f} .. {high:.4f}]")
-    typer.echo(f"  {looks} looks, {document['device_s']:.1f} s on the device")
+    typer.echo(f"  {looks} looks, {document['device_s']:.1f} s on the device "
+               f"({document['measured_with']})")
     for warning in document["warnings"]:
         typer.echo(f"  warning: {warning}")

@@ -1,6 +1,7 @@
 """``measure`` with a coordinator: upload, inspection and measurement, the wire in between."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from searcher.api.app import create_app
 from searcher.client import CoordinatorClient
 from searcher.errors import UserError
+from searcher.execution import DEFAULT, Execution
 from searcher.ledger import members
 from searcher.measurement import plan_of
 from searcher.measuring import compare_on, measure_on
@@ -18,6 +20,11 @@ from tests.searcher_tests.devices.laboratory import Laboratory, envelope
 from tests.searcher_tests.devices.test_inspected import ACCEPTED, REFUSED
 
 PLAN = plan_of("quick")
+CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+CAPABILITIES = {
+    "kinds": ["measure", "prepare"],
+    "runtimes": {"onnxruntime": {"providers": [CPU], "unproven": {CUDA: "no driver"}},
+                 "trtexec": {"providers": ["TensorrtExecutionProvider"]}}}
 
 
 class Bench:
@@ -33,11 +40,14 @@ class Bench:
         self.said: list[str] = []
         self.kinds: list[str] = []
         self.devices: dict[str, Any] = {}
+        self.prepared = envelope({"prepare_s": 60.0, "reused": False, "kept_bytes": 9,
+                                  "environment": {}})
 
     def device(self, name: str, state: str = "active", hostname: str = "elsewhere") -> None:
         self.devices[name] = self.lab.device(name, hostname)
         with self.lab.store.atomic() as db:
-            db.execute("UPDATE devices SET state = ? WHERE name = ?", [state, name])
+            db.execute("UPDATE devices SET state = ?, capabilities = ? WHERE name = ?",
+                       [state, json.dumps(CAPABILITIES), name])
 
     def say(self, text: str) -> None:
         self.said.append(text)
@@ -46,11 +56,12 @@ class Bench:
             if job is not None:
                 self.kinds.append(f"{job.kind} {job.pool}")
                 inspection = envelope({"inspection": self.found})
-                self.lab.put(worker, job,
-                             inspection if job.kind == "inspect" else self.lab.result(job))
+                self.lab.put(worker, job, {"inspect": inspection, "prepare": self.prepared}.get(
+                    job.kind) or self.lab.result(job))
 
-    def measure(self, device: str | None = None) -> dict[str, Any]:
-        return measure_on(self.client, self.model, device, PLAN, self.say)
+    def measure(self, device: str | None = None,
+                execution: Execution = DEFAULT) -> dict[str, Any]:
+        return measure_on(self.client, self.model, device, PLAN, self.say, None, execution)
 
 
 @pytest.fixture
@@ -68,7 +79,7 @@ def test_from_file_to_figures(bench: Bench) -> None:
     assert bench.kinds == ["inspect builder", "measure device:tx2"]
     assert document["verdict"] == "valid" and document["n"] > 0
     assert set(document) == {"values", "intervals", "n", "verdict", "warnings", "nodes",
-                             "environment"}
+                             "measured_with", "environment"}
     assert (bench.lab.folder / "artifacts" / bench.sha256).read_bytes() == bench.model.read_bytes()
     assert bench.said[0] == "uploading: 100 %" and "waiting for builder" in bench.said
     assert bench.said[-1] == "measured on tx2"
@@ -90,6 +101,39 @@ def test_this_machine_comes_first(bench: Bench) -> None:
     assert bench.kinds[-1] == "measure device:local_cpu"
     bench.measure("tx2")
     assert bench.kinds[-1] == "measure device:tx2"
+
+
+def test_as_the_device_is_to_run_it(bench: Bench) -> None:
+    bench.device("tx2")
+    document = bench.measure(execution=Execution(threads=2))
+    [asked] = [json.loads(row[0]) for row in bench.lab.store.db.execute(
+        "SELECT payload FROM jobs WHERE kind = 'measure'")]
+    assert asked["options"] == {"threads": 2, "graph_level": "all", "batch": 1}
+    assert document["measured_with"] == f"onnxruntime, {CPU}, 2 threads"
+
+
+def test_what_the_device_has_not_proved_is_refused_before_anything_is_sent(bench: Bench) -> None:
+    bench.device("tx2")
+    with pytest.raises(UserError, match=f"has not run anything with {CUDA} \\(no driver\\)"):
+        bench.measure(execution=Execution(provider=CUDA))
+    assert not (bench.lab.folder / "artifacts" / bench.sha256).exists()
+
+
+def test_an_engine_is_prepared_first(bench: Bench) -> None:
+    bench.device("tx2")
+    engine = Execution("trtexec", "TensorrtExecutionProvider", precision="float16")
+    assert bench.measure(execution=engine)["verdict"] == "valid"
+    assert bench.kinds == ["inspect builder", "prepare device:tx2", "measure device:tx2"]
+    bench.kinds.clear()
+    bench.measure(execution=engine)
+    assert bench.kinds == ["measure device:tx2"], "the engine is kept"
+
+
+def test_a_file_without_an_engine_says_why(bench: Bench) -> None:
+    bench.device("tx2")
+    bench.prepared = envelope({"reason": "unloadable", "message": "no such layer"}, "failed")
+    with pytest.raises(UserError, match="could not be measured: .*no such layer"):
+        bench.measure(execution=Execution("trtexec", "TensorrtExecutionProvider"))
 
 
 def test_a_device_that_does_not_begin_in_time(bench: Bench) -> None:

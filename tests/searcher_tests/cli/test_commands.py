@@ -12,6 +12,7 @@ import pytest
 from searcher.cli.main import app, main
 from searcher.cli.options import bytes_text, share_text, time_text
 from searcher.cli.progress import Progress, headline
+from searcher.execution import Execution
 from searcher.reading import Reading
 from tests.conftest import TINY
 from tests.searcher_tests.cli.conftest import Run
@@ -165,20 +166,23 @@ def test_report(run: Run, data: Path, tmp_path: Path) -> None:
     assert answer.out.strip() == str(tmp_path / "deep" / "report.html")
 
 
-def measured(path: Path, directory: Path, plan: Any) -> dict[str, Any]:
+def measured(path: Path, directory: Path, plan: Any, execution: Execution) -> dict[str, Any]:
     assert plan.name == "quick"
     return {"values": {"latency_s": 1e-3, "latency_p99_s": None, "memory_bytes": 1_000_000},
             "intervals": {"latency_s": [0.9e-3, 1.1e-3]}, "n": 24, "verdict": "valid",
-            "warnings": ["only a test"], "nodes": ["nodes: 3 on CPU"], "environment": {}}
+            "warnings": ["only a test"], "nodes": ["nodes: 3 on CPU"],
+            "measured_with": str(execution), "environment": {}}
 
 
 def test_measure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searcher.running.measure_file", measured)
+    monkeypatch.setattr("searcher.measuring_here.measure_file", measured)
     command = ("measure", "m.onnx", "--plan", "quick", "--dir", tmp_path)
     text = run(*command).out
     assert "24 quiet blocks" in text and "insufficient" in text and "1,000,000" in text
     assert "[900 us .. 1.1 ms]" in text and "warning: only a test" in text
-    assert "  nodes: 3 on CPU" in text
+    assert "  nodes: 3 on CPU" in text and "(onnxruntime, CPUExecutionProvider, 1 thread)" in text
+    text = run(*command, "--threads", "2", "--graph-level", "basic").out
+    assert "2 threads, graph level basic" in text
     assert json.loads(run(*command, "--format", "json").out)["n"] == 24
     row = next(csv.DictReader(io.StringIO(run(*command, "--format", "csv").out)))
     assert (row["latency_s"], row["latency_p99_s"], row["verdict"]) == ("0.001", "", "valid")
@@ -188,12 +192,13 @@ def test_measure_against_another(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compared(model: Path, other: Path, directory: Path, seconds: float,
-                 say: Any) -> dict[str, Any]:
+                 say: Any, execution: Execution) -> dict[str, Any]:
         return {"model": str(model), "against": str(other), "ratio": 1.031,
                 "interval": [1.02, 1.04], "verdict": "slower", "looks": [{}] * 4,
-                "device_s": seconds, "warnings": ["hot (in 1 of 4 looks)"], "environment": {}}
+                "device_s": seconds, "warnings": ["hot (in 1 of 4 looks)"],
+                "measured_with": str(execution), "environment": {}}
 
-    monkeypatch.setattr("searcher.running.compare_files", compared)
+    monkeypatch.setattr("searcher.measuring_here.compare_files", compared)
     command = ("measure", "m.onnx", "--against", "o.onnx", "--seconds", "5", "--dir", tmp_path)
     text = run(*command).out
     assert "m.onnx against o.onnx: slower" in text and "1.0310  [1.0200 .. 1.0400]" in text

@@ -83,11 +83,11 @@ def test_measure_with_a_coordinator(run: Run, tmp_path: Path, coordinator: Labor
     asked: list[Any] = []
 
     def measure_on(client: Any, model: Path, device: str | None, plan: Any, say: Any,
-                   queue_s: float | None) -> dict[str, Any]:
+                   queue_s: float | None, execution: Any) -> dict[str, Any]:
         asked.append((client.url, device, queue_s))
         say("measuring on tx2")
         say("measuring on tx2")
-        return measured(model, model, plan)
+        return measured(model, model, plan, execution)
 
     monkeypatch.setattr("searcher.measuring.measure_on", measure_on)
     monkeypatch.setenv("FLEETFRONT_TOKEN", "operator")

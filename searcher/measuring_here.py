@@ -1,0 +1,82 @@
+"""``fleetfront measure`` where no coordinator serves the folder: on this machine, in a process tree
+that ends with it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from searcher.against import against
+from searcher.artifacts import place_artifact
+from searcher.errors import ProtocolError
+from searcher.execution import DEFAULT, Execution
+from searcher.measurement import Plan
+from searcher.measuring import (
+    LOCAL_DEVICE,
+    compare_on,
+    device_of,
+    inspect,
+    job_runner,
+    measured_document,
+    request_of,
+)
+from searcher.running import Tree, await_agent, tree
+from searcher.uploading import checked_size
+
+
+def measure_file(model: Path, directory: Path, plan: Plan,
+                 execution: Execution = DEFAULT) -> dict[str, Any]:
+    """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
+    size_bytes = checked_size(model)
+    sha256 = place_artifact(directory / "artifacts", model.read_bytes()).name
+    request = request_of(sha256, size_bytes, plan, execution)
+    try:
+        return _measured(model, directory, request, execution, inspect_first=None)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+    # It was uploaded here before, and no builder has inspected it yet.
+    return _measured(model, directory, request, execution, inspect_first=sha256)
+
+
+def _measured(
+    model: Path, directory: Path, request: dict[str, Any], execution: Execution,
+    inspect_first: str | None,
+) -> dict[str, Any]:
+    with _grown(directory, 0 if inspect_first is None else 1, execution) as grown:
+        if inspect_first is not None:
+            inspect(grown.client, model, inspect_first, lambda text: grown.check())
+        run_job = job_runner(grown.client, LOCAL_DEVICE, say=lambda text: grown.check())
+        job = run_job(request)
+    return measured_document(model, job, execution)
+
+
+@contextmanager
+def _grown(directory: Path, builders: int, execution: Execution) -> Iterator[Tree]:
+    """A process tree whose agent offers ``execution``. Raises UserError where it does not."""
+    with tree(directory, builders, agent=True, runtime=execution.runtime) as grown:
+        if execution != DEFAULT:
+            await_agent(grown)
+            device_of(grown.client, LOCAL_DEVICE, execution)
+        yield grown
+
+
+def compare_files(model: Path, other: Path, directory: Path, seconds: float,
+                  say: Callable[[str], None], execution: Execution = DEFAULT) -> dict[str, Any]:
+    """One ONNX file against another on this machine, in a process tree of its own. Raises
+    UserError."""
+    own, reference = (
+        {"size_bytes": checked_size(path),
+         "sha256": place_artifact(directory / "artifacts", path.read_bytes()).name}
+        for path in (model, other))
+    try:
+        with _grown(directory, 0, execution) as grown:
+            run_job = job_runner(grown.client, LOCAL_DEVICE, say=lambda text: grown.check())
+            return against(model, other, (own, reference), run_job, seconds, say, execution)
+    except ProtocolError as error:
+        if error.status != 409:
+            raise
+    # One of them was uploaded here before, and no builder has inspected it yet.
+    with _grown(directory, 1, execution) as grown:
+        return compare_on(grown.client, model, other, LOCAL_DEVICE, seconds, say,
+                          execution=execution)
