@@ -10,7 +10,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.api.bells import Bells
-from searcher.api.roles import ROUTES, STRANGER
+from searcher.api.roles import ROUTES, STRANGER, not_for
 from searcher.coordinator import Coordinator
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger.rows import AgentRow, TokenRow
@@ -121,8 +121,7 @@ def _refused(
     if not roles:
         return JSONResponse(
             {"error": "Method Not Allowed"}, 405, {"Allow": ", ".join(sorted(methods))})
-    allowed = " and ".join(f"{one}s" for one in sorted(roles))
-    return JSONResponse({"error": f"{what} is for {allowed}, not for the {role} role."}, 403)
+    return JSONResponse({"error": not_for(what, roles, role)}, 403)
 
 
 def _stranger(secret: str | None) -> JSONResponse:

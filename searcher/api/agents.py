@@ -9,14 +9,12 @@ from fastapi.responses import FileResponse, JSONResponse
 from agents import protocol
 from searcher.api.access import TheCoordinator
 from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
-from searcher.api.openapi import body_of, refusals
-from searcher.api.schemas import LARGEST
-from searcher.api.wire_route import Answer, Call, Described, WireRoute
+from searcher.api.openapi import body_of, refusals, schema_of
+from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import payloads, profiled, wire
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import JobRow, text
-
-LONGEST_POLL_S = 50.0
 
 router = APIRouter(prefix="/v1", tags=["agents"])
 Message = TypeVar("Message")
@@ -100,8 +98,8 @@ async def put_result(call: Call) -> Answer:
 
     ``X-Content-Sha256`` is of the JSON text, or of the body as sent.
     """
-    job, attempt = (_number(name, call.path[name]) for name in ("job", "attempt"))
-    fence = _number("fence", "".join(call.query.get("fence", [])))
+    job, attempt = (number(name, call.path[name]) for name in ("job", "attempt"))
+    fence = number("fence", "".join(call.query.get("fence", [])))
     encoding = call.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     announced = call.headers.get(b"x-content-sha256", b"").decode("latin-1")
     content = wire.content_of(call.body, encoding, MOST_UNPACKED_BYTES)
@@ -117,30 +115,21 @@ async def put_result(call: Call) -> Answer:
     return _ACCEPTED
 
 
-def _number(name: str, text: str) -> int:
-    """Raises ProtocolError (400) unless it is a whole number from 0 to 2**53."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= LARGEST):
-        raise ProtocolError(f"{name} = {text[:40]!r} must be a whole number from 0 to 2**53.")
-    return int(text)
+def _described(request: type, answer: type, *statuses: int, **more: Any) -> Described:
+    return Described("agents", schema_of(request), schema_of(answer),
+                     (400, 401, 403, *statuses, 413, 503, 507), **more)
 
 
-def _parameter(name: str, place: str, **schema: Any) -> dict[str, Any]:
-    return {"name": name, "in": place, "required": True, "schema": schema}
-
-
-_WHOLE = {"type": "integer", "minimum": 0, "maximum": LARGEST}
 ROUTES = (
-    WireRoute("POST", "/v1/lease", lease, Described(
-        protocol.LeaseRequest, protocol.Lease, (400, 401, 403, 413, 426, 503, 507), empty=True)),
-    WireRoute("POST", "/v1/heartbeat", heartbeat, Described(
-        protocol.Heartbeat, protocol.HeartbeatAnswer, (400, 401, 403, 404, 409, 413, 503, 507))),
-    WireRoute("PUT", "/v1/results/{job}/{attempt}", put_result, Described(
-        protocol.ResultEnvelope, protocol.ResultAnswer,
-        (400, 401, 403, 404, 409, 413, 415, 503, 507), (
-            _parameter("job", "path", **_WHOLE), _parameter("attempt", "path", **_WHOLE),
-            _parameter("fence", "query", **_WHOLE),
-            _parameter("X-Content-Sha256", "header", type="string"),
-            {**_parameter("Content-Encoding", "header", type="string"), "required": False}),
+    PlainRoute("POST", "/v1/lease", lease, _described(
+        protocol.LeaseRequest, protocol.Lease, 426, empty=True)),
+    PlainRoute("POST", "/v1/heartbeat", heartbeat, _described(
+        protocol.Heartbeat, protocol.HeartbeatAnswer, 404, 409)),
+    PlainRoute("PUT", "/v1/results/{job}/{attempt}", put_result, _described(
+        protocol.ResultEnvelope, protocol.ResultAnswer, 404, 409, 415, parameters=(
+            parameter("job", "path"), parameter("attempt", "path"), parameter("fence", "query"),
+            parameter("X-Content-Sha256", "header", type="string"),
+            {**parameter("Content-Encoding", "header", type="string"), "required": False}),
         most_bytes=MOST_RESULT_BYTES)),
 )
 

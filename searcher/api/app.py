@@ -11,20 +11,21 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.telemetry import TelemetryConfig
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
 from searcher.agent_archive import agent_archive
-from searcher.api import agents, campaigns, jobs, lab, metrics, uploads
+from searcher.api import agents, campaigns, jobs, lab, metrics, searches, uploads
 from searcher.api.access import Gate, with_roles
 from searcher.api.bells import Bells
 from searcher.api.disk import bound_disk
 from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
 from searcher.api.openapi import with_refusals
-from searcher.api.wire_route import Express, add_to_openapi
+from searcher.api.plain_route import Express, add_to_openapi
 from searcher.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.errors import (
     DroppedError,
@@ -78,7 +79,7 @@ def create_app(
 
     app = _App(
         title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
-        redirect_slashes=False,
+        redirect_slashes=False, telemetry=_NO_TELEMETRY,
     )
     app.state.coordinator, app.state.bells = coordinator, bells
     coordinator.roster.accept(operator_token, "operator")
@@ -91,9 +92,9 @@ def create_app(
     app.add_middleware(Gate)
     app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
-    app.front = Durable(Express(app.behind, agents.ROUTES, _refusing, requests.add),
-                        coordinator.store)
-    app.router.routes.extend(agents.ROUTES)
+    plain = (*agents.ROUTES, *searches.ROUTES)
+    app.front = Durable(Express(app.behind, plain, _refusing, requests.add), coordinator.store)
+    app.router.routes.extend(plain)
     # A search asks these by the thousand, and routes are looked through from the first.
     for router in (campaigns.router, jobs.router, agents.router, uploads.router, lab.router,
                    metrics.router):
@@ -103,6 +104,11 @@ def create_app(
     for kind, handler in _HANDLERS.items():
         app.add_exception_handler(kind, handler)
     return app
+
+
+_NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""Nothing of a lab leaves it because a variable of the environment says so; and asking each time
+costs a tenth of a small request."""
 
 
 class _App(FastAPI):
@@ -147,7 +153,8 @@ def _document(app: FastAPI) -> Callable[[], Awaitable[dict[str, Any]]]:
 
 
 def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
-    return JSONResponse({"error": message, **more}, status)
+    headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+    return JSONResponse({"error": message, **more}, status, headers)
 
 
 async def _ours(request: Request, error: Exception) -> Response:

@@ -1,12 +1,10 @@
-"""Campaigns and trials, for the search and for people."""
+"""Campaigns, and the trials of each, for the search and for people."""
 
-import asyncio
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Query, Response
 
-from searcher.api.access import TheBells, TheCoordinator
-from searcher.api.jobs import LONGEST_POLL_S, described
+from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
 from searcher.api.schemas import (
     CampaignPriority,
@@ -15,22 +13,14 @@ from searcher.api.schemas import (
     Document,
     Number,
     Priority,
-    TrialCreation,
-    TrialTelling,
 )
 from searcher.coordinator import Coordinator
 from searcher.devices import reported
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, campaigns, jobs, measurements, members, shares, trials
-from searcher.ledger.rows import CampaignRow, text
-from searcher.recipe import Recipe
+from searcher.ledger import campaigns, jobs, members, shares, trials
+from searcher.ledger.rows import CampaignRow
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])
-
-
-def _json(document: dict[str, Any]) -> Response:
-    """What comes out of the ledger is plain JSON: FastAPI need not look through it."""
-    return Response(text(document), media_type="application/json")
 
 
 def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
@@ -110,73 +100,6 @@ async def cancel_queued(
 ) -> dict[str, Any]:
     """Cancel the campaign's jobs of these kinds that have not begun and that only it wants."""
     return {"cancelled": coordinator.cancel_queued(name, body.kinds)}
-
-
-@router.get("/campaigns/{name}/finished", responses=refusals(404))
-async def finished(
-    coordinator: TheCoordinator, bells: TheBells, name: str, after: Number = 0,
-    wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 20.0,
-) -> dict[str, Any]:
-    """Jobs of the campaign that ended after number ``after``, waiting for one if there is none.
-
-    At most 100 at a time; ask again with the returned ``seq``.
-    """
-    loop = asyncio.get_running_loop()
-    ends_s = loop.time() + wait_s
-    while True:
-        coordinator.campaign(name)
-        rows = jobs.finished(coordinator.store.db, name, after)
-        left_s = ends_s - loop.time()
-        if rows or left_s <= 0 or bells.closing:
-            return {
-                "jobs": [described(row) for row in rows],
-                "seq": (rows[-1].finished_seq or after) if rows else after,
-            }
-        await bells.wait(f"campaign:{name}", left_s)
-
-
-@router.post("/campaigns/{name}/trials", responses=refusals(404, 409),
-             response_model=dict[str, Any])
-async def create_trial(
-    coordinator: TheCoordinator, name: str, body: TrialCreation
-) -> Response:
-    """A running trial, or the one that this recipe already has on this device."""
-    recipe = Recipe.from_list(body.steps)
-    if recipe.hash != body.recipe:
-        raise ProtocolError(f"The steps hash to {recipe.hash}, not to {body.recipe}.")
-    coordinator.campaign(name)
-    # With the commit of others: a search asks and tells for months, and each commit stops all.
-    with coordinator.store.grouped() as db:
-        row = trials.find(db, name, body.device, recipe.hash, body.options)
-        created = row is None
-        if row is None:
-            builds.put_recipe(db, recipe.hash, recipe.as_list())
-            row = trials.get(db, trials.create(
-                db, name, body.device, recipe.hash, body.options, body.parameters,
-                coordinator.clock()))
-    if row is None:
-        raise ProtocolError("The trial was not stored.", 503)
-    return _json({**vars(row), "created": created})
-
-
-@router.put("/trials/{trial}", responses=refusals(404, 409), response_model=dict[str, Any])
-async def tell_trial(
-    coordinator: TheCoordinator, trial: Number, body: TrialTelling
-) -> Response:
-    """Set the state and whatever else is given; an ended trial never runs again."""
-    changes = body.model_dump(exclude_unset=True, exclude={"state"})
-    with coordinator.store.grouped() as db:
-        known = trials.get(db, trial)
-        if known is None:
-            raise ProtocolError(f"There is no trial {trial}.", 404)
-        if known.state != "running" and body.state == "running":
-            raise ProtocolError(f"Trial {trial} has ended ({known.state}).", 409)
-        if body.measurement is not None and measurements.file_of(db, body.measurement) is None:
-            raise ProtocolError(f"There is no measurement {body.measurement}.", 409)
-        trials.tell(db, trial, body.state, changes, coordinator.clock())
-        row = trials.get(db, trial)
-    coordinator.ring(f"trials:{known.campaign}")
-    return _json(vars(row or known))
 
 
 @router.get("/campaigns/{name}/trials", responses=refusals(404))

@@ -8,12 +8,11 @@ from fastapi import APIRouter, Query
 
 from searcher.api.access import TheBells, TheCoordinator
 from searcher.api.openapi import refusals
-from searcher.api.schemas import JobRequest, Name, Number
+from searcher.api.schemas import LONGEST_POLL_S, JobRequest, Name, Number
 from searcher.devices import queue
 from searcher.ledger import measurements
 from searcher.ledger.rows import JobRow
 
-LONGEST_POLL_S = 50.0
 ENDED = ("done", "failed", "cancelled")
 
 router = APIRouter(prefix="/v1", tags=["jobs"])

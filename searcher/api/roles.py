@@ -12,6 +12,13 @@ WORKERS = frozenset({"agent", "builder"})
 OPERATORS = frozenset({"operator"})
 READERS = frozenset({"operator", "viewer"})
 
+
+def not_for(what: str, roles: frozenset[str], role: str) -> str:
+    """What somebody of another ``role`` is told."""
+    allowed = " and ".join(f"{one}s" for one in sorted(roles))
+    return f"{what} is for {allowed}, not for the {role} role."
+
+
 ROUTES: Mapping[tuple[str, str], frozenset[str]] = {
     ("POST", "/v1/lease"): WORKERS,
     ("POST", "/v1/heartbeat"): WORKERS,

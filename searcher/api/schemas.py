@@ -1,7 +1,8 @@
 """What comes over HTTP from people, checked; the only place that knows pydantic."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
+from fastapi.exceptions import RequestValidationError
 from pydantic import (
     AfterValidator,
     BaseModel,
@@ -9,11 +10,13 @@ from pydantic import (
     Field,
     FiniteFloat,
     StringConstraints,
+    ValidationError,
 )
 
 from searcher.ledger.rows import text
 
 LARGEST = 2**53
+LONGEST_POLL_S = 50.0
 Number = Annotated[int, Field(ge=0, le=LARGEST)]
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,79}$")]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
@@ -44,6 +47,18 @@ class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def checked(kind: type[Checked], given: Any, where: str) -> Checked:
+    """``given`` as ``kind``. Raises RequestValidationError, which says ``where`` it was."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise RequestValidationError([
+            {**one, "loc": (where, *one["loc"])} for one in error.errors()]) from error
+
+
 class CampaignState(_Request):
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
     reason: Text | None = None
@@ -71,6 +86,13 @@ class Cancellation(_Request):
     """Which kinds of jobs; empty: all."""
 
     kinds: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
+
+
+class FinishedAfter(BaseModel):
+    """Ended jobs after number ``after``; how long to wait for one if there is none."""
+
+    after: Number = 0
+    wait_s: Annotated[float, Field(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 20.0
 
 
 class TrialCreation(_Request):

@@ -137,6 +137,16 @@ def test_refusals_keep_their_kind(clients: Clients) -> None:
         operator.set_state("digits", "done", baseline={"x": float("inf")})
 
 
+def test_what_cannot_be_told_says_where(clients: Clients) -> None:
+    operator = clients.operator
+    operator.create_campaign(SPEC)
+    trial = operator.create_trial("digits", "d", recipe().hash, recipe().as_list())
+    with pytest.raises(UserError, match="^body.values.accuracy: Input should be a valid number"):
+        operator.tell_trial(trial["id"], "complete", values={"accuracy": "much"})
+    with pytest.raises(UserError, match="^body.colour: Extra inputs"):
+        operator.tell_trial(trial["id"], "complete", colour="red")
+
+
 def test_a_told_trial_never_runs_again(clients: Clients) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)

@@ -104,8 +104,10 @@ def test_no_path_fits_two_templates() -> None:
 @pytest.mark.parametrize("header", [
     "Bearer wrong", "Bearer ", "Bearer", "Basic b3BlcmF0b3I=", "\xff", "start", "Bearer  "])
 def test_strangers_learn_nothing(callers: Callers, header: str) -> None:
-    for path in ("/v1/jobs/1", "/v1/nothing", "/", "/docs", "/openapi.json"):
-        answer = callers.http.get(path, headers={  # type: ignore[arg-type]
+    for method, path in (("GET", "/v1/jobs/1"), ("GET", "/v1/nothing"), ("GET", "/"),
+                         ("GET", "/docs"), ("GET", "/openapi.json"), ("POST", "/v1/lease"),
+                         ("PUT", "/v1/trials/1")):
+        answer = callers.http.request(method, path, headers={  # type: ignore[arg-type]
             b"Authorization": header.encode("latin-1")})
         assert answer.status_code == 401 and set(answer.json()) == {"error"}
         assert answer.headers["www-authenticate"] == "Bearer"
@@ -155,6 +157,9 @@ def test_words_of_a_refusal(callers: Callers) -> None:
     answer = callers.http.post("/v1/tokens", headers=viewer, content=b"{")
     assert (answer.status_code, answer.json()["error"]) == (
         403, "POST /v1/tokens is for operators, not for the viewer role.")
+    answer = callers.http.put("/v1/trials/1", headers=viewer, content=b"{")
+    assert (answer.status_code, answer.json()["error"]) == (
+        403, "PUT /v1/trials/{trial} is for operators, not for the viewer role.")
     odd = callers.http.patch("/v1/tokens", headers=viewer)
     assert (odd.status_code, odd.headers["allow"]) == (405, "GET, POST")
 

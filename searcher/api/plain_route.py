@@ -1,9 +1,9 @@
-"""Routes of the agents' wire, as plain ASGI: thousands of agents poll, beat and report, and the
+"""Routes as plain ASGI: thousands of agents poll, beat and report, searches ask and tell, and the
 machinery of a FastAPI route alone would cost more than all that these do."""
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from searcher.api.bounded_head import WHOLE
 from searcher.api.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
-from searcher.api.openapi import refusals, schema_of
+from searcher.api.openapi import refusals
+from searcher.api.roles import ROUTES, not_for
+from searcher.api.schemas import LARGEST
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow, TokenRow
 
@@ -25,15 +27,22 @@ Headers = dict[bytes, bytes]
 
 @dataclass
 class Call:
-    """One request: ``state`` is the app's, ``agent`` who calls, ``body`` all of its body."""
+    """One request: ``state`` is the app's, ``caller`` of a role that may ask this, ``body`` all of
+    its body."""
 
     state: Any
-    agent: AgentRow
+    caller: AgentRow | TokenRow
     headers: Headers
     body: bytes
     path: dict[str, str]
     query: dict[str, list[str]]
     receive: Receive
+
+    @property
+    def agent(self) -> AgentRow:
+        """The agent or builder that calls a route of theirs."""
+        assert isinstance(self.caller, AgentRow)
+        return self.caller
 
     async def has_left(self) -> bool:
         """Whether the caller has closed the connection meanwhile."""
@@ -57,10 +66,12 @@ Handler = Callable[[Call], Awaitable[Answer]]
 
 @dataclass(frozen=True)
 class Described:
-    """What OpenAPI says of a route: its messages, parameters and refusals."""
+    """What OpenAPI says of a route: schemas of its messages, parameters and refusals; ``empty``
+    answers may come too."""
 
-    request: type
-    answer: type
+    tag: str
+    request: Mapping[str, Any] | None
+    answer: Mapping[str, Any]
     statuses: tuple[int, ...]
     parameters: tuple[dict[str, Any], ...] = ()
     empty: bool = False
@@ -73,13 +84,14 @@ Counted = Callable[[str, str, int | None, float], None]
 
 
 class Express:
-    """ASGI middleware: the wire's routes at once, past router and layers; ``refusing`` gives the
-    answer to an error, or raises it again, ``counted`` is told of every answer."""
+    """ASGI middleware: ``routes`` at once, past router and layers; ``refusing`` gives the answer to
+    an error, or raises it again, ``counted`` is told of every answer. No two of them have the same
+    method, second part and number of parts."""
 
-    def __init__(self, app: ASGIApp, routes: Sequence["WireRoute"], refusing: Refusing,
+    def __init__(self, app: ASGIApp, routes: Sequence["PlainRoute"], refusing: Refusing,
                  counted: Counted) -> None:
         self._app, self._refusing, self._counted = app, refusing, counted
-        self._routes = {(route.path.split("/")[2], len(route.param_convertors)): route
+        self._routes = {(route.method, route.parts[2], len(route.parts)): route
                         for route in routes}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -97,24 +109,36 @@ class Express:
         finally:
             self._counted(scope["method"], route.path, status, time.perf_counter() - began_s)
 
-    def _route(self, scope: Scope) -> "WireRoute | None":
+    def _route(self, scope: Scope) -> "PlainRoute | None":
         parts = scope["path"].split("/")
-        if len(parts) < 3 or parts[1] != "v1":
+        if len(parts) < 3:
             return None
-        route = self._routes.get((parts[2], len(parts) - 3))
-        if route is None or scope["method"] not in (route.methods or ()):
+        route = self._routes.get((scope["method"], parts[2], len(parts)))
+        if route is None:
             return None
-        scope["path_params"] = dict(zip(route.param_convertors, parts[3:], strict=True))
+        given: dict[str, str] = {}
+        for own, part in zip(route.parts, parts, strict=True):
+            if own.startswith("{"):
+                if not part:
+                    return None
+                given[own[1:-1]] = part
+            elif own != part:
+                return None
+        scope["path_params"] = given
         return route
 
 
-class WireRoute(Route):
-    """``handler`` under a worker's secret. Errors go to the app's handlers like any other's."""
+class PlainRoute(Route):
+    """``handler`` under a secret or token of a role that may (``searcher/api/roles.py``). Errors go
+    to the app's handlers like any other's."""
 
     def __init__(self, method: str, path: str, handler: Handler, described: Described) -> None:
+        self.method, self.parts = method, path.split("/")
         self.described, self._handler = described, handler
+        self._roles = ROUTES[method, path]
         self.summary = (handler.__doc__ or "").strip()
         super().__init__(path, self.serve, methods=[method])
+        self.methods = {method}  # not HEAD beside GET
         self.app = self._served
 
     async def _served(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -129,31 +153,32 @@ class WireRoute(Route):
         if refusal is not None:
             await refusal(scope, receive, send)
             return refusal.status_code
-        agent = _worker(state, headers)
+        caller = self._caller(state, headers)
         query = scope["query_string"]
         answer = await self._handler(Call(
-            state, agent, headers, await _body(scope, receive, self.described.most_bytes),
+            state, caller, headers, await _body(scope, receive, self.described.most_bytes),
             scope["path_params"], parse_qs(query.decode("latin-1")) if query else {}, receive))
+        if self.method == "GET" and isinstance(caller, TokenRow):
+            self._caller(state, headers)  # it may have been revoked during a long poll
         await send({"type": "http.response.start", "status": answer.status, "headers": [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(answer.body)).encode()), *answer.headers]})
         await send({"type": "http.response.body", "body": answer.body})
         return answer.status
 
-
-def _worker(state: Any, headers: Headers) -> AgentRow:
-    """The agent or builder that calls. Raises ProtocolError (401, 403)."""
-    scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
-    if scheme.lower() != b"bearer" or not secret:
-        raise ProtocolError("Send the secret as \"Authorization: Bearer ...\".", 401)
-    presented = secret.strip().decode("latin-1")
-    member: AgentRow | TokenRow | None = state.coordinator.roster.recognised(presented)
-    if isinstance(member, AgentRow):
+    def _caller(self, state: Any, headers: Headers) -> AgentRow | TokenRow:
+        """Raises ProtocolError (401, 403)."""
+        scheme, _, secret = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() != b"bearer" or not secret:
+            raise ProtocolError("Send the secret as \"Authorization: Bearer ...\".", 401)
+        presented = secret.strip().decode("latin-1")
+        member: AgentRow | TokenRow | None = state.coordinator.roster.recognised(presented)
+        if member is None:
+            raise ProtocolError("The secret expired, is unknown or was revoked.", 401)
+        if member.role not in self._roles:
+            raise ProtocolError(
+                not_for(f"{self.method} {self.path}", self._roles, member.role), 403)
         return member
-    if member is not None:
-        raise ProtocolError(
-            f"This is for agents and builders, not for the {member.role} role.", 403)
-    raise ProtocolError("The secret expired, is unknown or was revoked.", 401)
 
 
 async def _body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
@@ -177,27 +202,41 @@ async def _body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
+_WHOLE_NUMBER = {"type": "integer", "minimum": 0, "maximum": LARGEST}
+
+
+def number(name: str, text: str) -> int:
+    """Raises ProtocolError (400) unless it is a whole number from 0 to 2**53."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 16 and int(text) <= LARGEST):
+        raise ProtocolError(f"{name} = {text[:40]!r} must be a whole number from 0 to 2**53.")
+    return int(text)
+
+
+def parameter(name: str, place: str, **schema: Any) -> dict[str, Any]:
+    """A required parameter of a route; a whole number unless ``schema`` says otherwise."""
+    return {"name": name, "in": place, "required": True, "schema": schema or _WHOLE_NUMBER}
+
+
 def add_to_openapi(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
-    """``document`` with the wire's routes, which FastAPI does not see."""
+    """``document`` with these routes, which FastAPI does not see."""
     for route in app.routes:
-        if isinstance(route, WireRoute):
-            method = next(m for m in sorted(route.methods or ()) if m != "HEAD").lower()
-            document["paths"].setdefault(route.path, {})[method] = _operation(route)
+        if isinstance(route, PlainRoute):
+            document["paths"].setdefault(route.path, {})[route.method.lower()] = _operation(route)
     return document
 
 
-def _operation(route: WireRoute) -> dict[str, Any]:
+def _operation(route: PlainRoute) -> dict[str, Any]:
     described = route.described
+    body = {} if described.request is None else {"requestBody": {
+        "required": True, "content": {"application/json": {"schema": described.request}}}}
     responses: dict[str, Any] = {
         str(status): refusal for status, refusal in refusals(*described.statuses).items()}
     responses["200"] = {"description": "Accepted.", "content": {
-        "application/json": {"schema": schema_of(described.answer)}}}
+        "application/json": {"schema": described.answer}}}
     if described.empty:
         responses["204"] = {"description": "Nothing for now."}
     return {
-        "tags": ["agents"], "summary": route.summary.partition("\n")[0],
+        "tags": [described.tag], "summary": route.summary.partition("\n")[0],
         "operationId": route.name,
-        "parameters": list(described.parameters), "responses": responses,
-        "requestBody": {"required": True, "content": {
-            "application/json": {"schema": schema_of(described.request)}}},
+        "parameters": list(described.parameters), "responses": responses, **body,
     }

@@ -1,0 +1,96 @@
+"""What a search asks and tells, by the thousand and for months: ended jobs, and trials."""
+
+import asyncio
+from typing import Any
+
+from searcher.api.jobs import described
+from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
+from searcher.devices.wire import document_of
+from searcher.errors import ProtocolError
+from searcher.ledger import builds, jobs, measurements, trials
+from searcher.ledger.rows import text
+from searcher.recipe import Recipe
+
+
+async def finished(call: Call) -> Answer:
+    """Jobs of the campaign that ended after number ``after``, waiting for one if there is none.
+
+    At most 100 at a time; ask again with the returned ``seq``.
+    """
+    coordinator, bells, name = call.state.coordinator, call.state.bells, call.path["name"]
+    asked = checked(FinishedAfter, {key: given[-1] for key, given in call.query.items()}, "query")
+    loop = asyncio.get_running_loop()
+    ends_s = loop.time() + asked.wait_s
+    while True:
+        coordinator.campaign(name)
+        rows = jobs.finished(coordinator.store.db, name, asked.after)
+        left_s = ends_s - loop.time()
+        if rows or left_s <= 0 or bells.closing:
+            return _answer({
+                "jobs": [described(row) for row in rows],
+                "seq": (rows[-1].finished_seq or asked.after) if rows else asked.after})
+        await bells.wait(f"campaign:{name}", left_s)
+
+
+async def create_trial(call: Call) -> Answer:
+    """A running trial, or the one that this recipe already has on this device."""
+    coordinator, name = call.state.coordinator, call.path["name"]
+    body = checked(TrialCreation, document_of(call.body), "body")
+    recipe = Recipe.from_list(body.steps)
+    if recipe.hash != body.recipe:
+        raise ProtocolError(f"The steps hash to {recipe.hash}, not to {body.recipe}.")
+    coordinator.campaign(name)
+    # With the commit of others: each commit stops all.
+    with coordinator.store.grouped() as db:
+        row = trials.find(db, name, body.device, recipe.hash, body.options)
+        created = row is None
+        if row is None:
+            builds.put_recipe(db, recipe.hash, recipe.as_list())
+            row = trials.get(db, trials.create(
+                db, name, body.device, recipe.hash, body.options, body.parameters,
+                coordinator.clock()))
+    if row is None:
+        raise ProtocolError("The trial was not stored.", 503)
+    return _answer({**vars(row), "created": created})
+
+
+async def tell_trial(call: Call) -> Answer:
+    """Set the state and whatever else is given; an ended trial never runs again."""
+    coordinator, trial = call.state.coordinator, number("trial", call.path["trial"])
+    body = checked(TrialTelling, document_of(call.body), "body")
+    changes = body.model_dump(exclude_unset=True, exclude={"state"})
+    with coordinator.store.grouped() as db:
+        known = trials.get(db, trial)
+        if known is None:
+            raise ProtocolError(f"There is no trial {trial}.", 404)
+        if known.state != "running" and body.state == "running":
+            raise ProtocolError(f"Trial {trial} has ended ({known.state}).", 409)
+        if body.measurement is not None and measurements.file_of(db, body.measurement) is None:
+            raise ProtocolError(f"There is no measurement {body.measurement}.", 409)
+        trials.tell(db, trial, body.state, changes, coordinator.clock())
+        row = trials.get(db, trial)
+    coordinator.ring(f"trials:{known.campaign}")
+    return _answer(vars(row or known))
+
+
+def _answer(document: dict[str, Any]) -> Answer:
+    return Answer(text(document).encode())
+
+
+def _described(body: dict[str, Any] | None, *parameters: dict[str, Any]) -> Described:
+    statuses = (400, 401, 403, 404, 413, 503, 507)
+    return Described("campaigns", body, {"type": "object"},
+                     statuses if body is None else (*statuses, 409), parameters)
+
+
+_NAME = parameter("name", "path", type="string")
+ROUTES = (
+    PlainRoute("GET", "/v1/campaigns/{name}/finished", finished, _described(None, _NAME, *(
+        {"name": key, "in": "query", "required": False, "schema": schema}
+        for key, schema in FinishedAfter.model_json_schema()["properties"].items()))),
+    PlainRoute("POST", "/v1/campaigns/{name}/trials", create_trial, _described(
+        TrialCreation.model_json_schema(), _NAME)),
+    PlainRoute("PUT", "/v1/trials/{trial}", tell_trial, _described(
+        TrialTelling.model_json_schema(), parameter("trial", "path"))),
+)
