@@ -43,6 +43,7 @@ from searcher.devices.queue import LeaseRules
 from searcher.errors import FleetfrontError, UserError
 from searcher.judging import Judge
 from searcher.keeping import parse_bytes
+from searcher.ledger.checkpoints import Checkpoints
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.store import Store
 from searcher.lifeline import die_with_parent
@@ -56,6 +57,9 @@ LEDGER = "ledger.db"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builder_process")
 SEARCH_COMMAND = (sys.executable, "-m", "searcher.search_process")
 ANSWER_WITHIN_S = 4
+ACCEPTS = 16
+"""So many connections are taken in one turn of the event loop: it takes one for each socket that it
+listens on, and under load a turn is long. They are one socket under several numbers."""
 _KEEP_ALIVE_S = 120
 _OPEN_FILES = 65_536
 
@@ -149,6 +153,7 @@ class _Service:
             admission=Admission(allowed, enrolled_only=allowed is not None))
         self._coordinator.keeping.bound_bytes = settings.keep_bytes
         self._supervision = Supervision(self._coordinator)
+        self._checkpoints = Checkpoints(store.path)
         self._settings, self._listener, self._certificate = settings, listener, certificate
         self._address = _address(settings, listener.getsockname()[1], certificate)
         self._announce = announce
@@ -173,9 +178,11 @@ class _Service:
         )
         _allow_many_connections()
         try:
-            _Server(config, self._told, self._at_once).run(sockets=[self._listener])
+            _Server(config, self._told, self._at_once).run(
+                sockets=[self._listener, *(self._listener.dup() for _ in range(ACCEPTS - 1))])
         finally:
             self._supervision.searches.stop()
+            self._checkpoints.stop()
 
     async def _started(self) -> None:
         self._post = _poster()
@@ -185,6 +192,7 @@ class _Service:
         write_address(folder, {**self._address, "token": self._token})
         self._supervision.start(_searches(self._settings, self._supervision, self._post))
         _collect_garbage_rarely()
+        self._checkpoints.start()
         systemd.notify("READY=1")
         self._announce(self._address)
 
