@@ -6,6 +6,7 @@ A kill costs nothing but time: what it was asked is judged elsewhere, and it hol
 import argparse
 import gc
 import marshal
+import os
 import signal
 import socket
 import sys
@@ -23,6 +24,9 @@ from searcher.ledger.reading import open_ledger
 from searcher.lifeline import die_with_parent
 
 READ_BYTES = 2**18
+NICE = 5
+"""Whoever asks for a lease waits for the coordinator, nobody for a draft: on a busy core it comes
+first."""
 
 
 def judged(db: Database, job_id: int, content: bytes, now_s: float) -> tuple[Any, ...] | None:
@@ -50,6 +54,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Whoever stops the coordinator stops this with it, when its last results are in.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(NICE)
     gc.freeze()  # what was imported stays, and is walked over no more
     with socket.socket(fileno=options.socket) as link, open_ledger(options.ledger) as db:
         for together in _asked(link):

@@ -30,6 +30,9 @@ from searcher.running import build_agent
 
 GENERATOR_CORE, SERVER_CORE = 0, 1
 SAMPLES = 200
+HALF_TIMES = 3
+"""Half the load lasts so many times as long: a thousand trials in a minute are far more than any
+campaign asks, and in a third of one the campaign would be the load."""
 TRIALS = 1000
 
 
@@ -39,7 +42,10 @@ def quantile(values: list[float], share: float) -> float:
 
 
 def throughput(directory: Path, connections: int, seconds: float) -> list[Check]:
-    """The highest load, then half of it while a campaign asks; all of it is in the ledger."""
+    """The highest load, then half of it while a campaign asks; all of it is in the ledger.
+
+        started | settled | highest, as fast as the answers come | settled | half, each at its time
+    """
     jobs_each = max(int(2.5 * seconds * 1500 / connections), 10)
     print(f"preparing {connections} devices with {jobs_each} jobs each ...", flush=True)
     devices = fill(directory, connections, jobs_each)
@@ -48,7 +54,9 @@ def throughput(directory: Path, connections: int, seconds: float) -> list[Check]
     with serving(directory, SERVER_CORE) as served:
         for what in ("most", "half"):
             rate = None if what == "most" else tallies[0][1] / 2
-            tallies.append(_load(served, devices, seconds, rate))
+            served.settle()
+            length_s = seconds if rate is None else HALF_TIMES * seconds
+            tallies.append(_load(served, devices, length_s, rate))
     os.sched_setaffinity(0, {GENERATOR_CORE, SERVER_CORE})
     (most, most_rate, most_cpu_s, _, _), (half, _, _, _, asked) = tallies
     print_table(f"(b) {connections} connections, results of {SAMPLES} samples", (

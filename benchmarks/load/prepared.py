@@ -26,6 +26,7 @@ GOLDEN = Path(__file__).parents[2] / "tests" / "wire" / "v1"
 CAMPAIGN = "load"
 REFERENCE, CANDIDATE = "a" * 64, "b" * 64
 STARTUP_S = 60.0
+SETTLE_WITHIN_S, IDLE_SHARE = 120, 0.1
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,20 @@ class Serving:
         """The same of the process that judges results beside it; the search is not in it."""
         return sum(float(sum(child.cpu_times()[:2])) for child in self.process.children()
                    if "searcher.judge_process" in child.cmdline())
+
+    def settle(self) -> None:
+        """Wait until the coordinator and its children have caught up with what they were sent."""
+        used_s = self._tree_cpu_s()
+        for _ in range(SETTLE_WITHIN_S):
+            time.sleep(1.0)
+            before_s, used_s = used_s, self._tree_cpu_s()
+            if used_s - before_s < IDLE_SHARE:
+                return
+        raise SystemExit(f"still busy after {SETTLE_WITHIN_S} s without a request")
+
+    def _tree_cpu_s(self) -> float:
+        tree = [self.process, *self.process.children(recursive=True)]
+        return sum(float(sum(one.cpu_times()[:2])) for one in tree)
 
     def resident_bytes(self) -> int:
         return int(self.process.memory_info().rss)

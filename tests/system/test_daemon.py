@@ -38,7 +38,8 @@ class Lab:
 
     def serve(self) -> Running:
         daemon = Running("serve", "--dir", self.directory, "--port", self.port, "--searches", 1,
-                         "--tasks", "tests.system.tiny_task:task", "--log-format", "json")
+                         "--builders", 1, "--tasks", "tests.system.tiny_task:task",
+                         "--log-format", "json")
         daemon.until(lambda: self.address().get("pid") == daemon.process.pid)
         return daemon
 
