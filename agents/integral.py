@@ -68,12 +68,15 @@ def integral(trace: Trace, start_s: float, end_s: float,
         raise Refused("meter gaps: {} was not read from the beginning of the window to its end"
                       .format(found.rail.name))
     first, last = bisect_right(times, start_s) - 1, bisect_left(times, end_s)
-    times, values = times[first:last + 1], values[first:last + 1]
     counter = found.rail.unit in COUNTERS
+    if counter:
+        first, last = _beyond(values, first, last)
+    times, values = times[first:last + 1], values[first:last + 1]
     if counter:
         values = _unwrapped(found, times, values, scale)
     moved = [place for place in range(1, len(values)) if values[place] != values[place - 1]]
-    updates, update_s = _updates(found, times, moved, end_s - start_s, min_updates)
+    within = sum(start_s < times[place] <= end_s for place in moved)
+    updates, update_s = _updates(found, times, moved, within, end_s - start_s, min_updates)
     _refuse_silence(found, times, moved, update_s, counter)
     if counter:
         return _difference(times, values, moved, (start_s, end_s), updates, update_s, scale)
@@ -81,11 +84,21 @@ def integral(trace: Trace, start_s: float, end_s: float,
     return _trapezoid(times, values, (start_s, end_s), updates, update_s, step_w)
 
 
-def _updates(trace: Trace, times: Sequence[float], moved: Sequence[int], duration_s: float,
-             min_updates: int) -> Tuple[int, float]:
-    """Their number, and the period that was seen. Two registers that are read one after the other
-    may show one update as two values, so the period that the meter claims is a bound."""
-    updates = len(moved)
+def _beyond(values: Sequence[float], first: int, last: int) -> Tuple[int, int]:
+    """The window, widened to the counter's last update before it and the next one after it, where
+    there are such: what happens at an edge lies between two of them."""
+    while first > 0 and values[first - 1] == values[first]:
+        first -= 1
+    while last < len(values) - 1 and values[last] == values[last - 1]:
+        last += 1
+    return max(first - 1, 0), last
+
+
+def _updates(trace: Trace, times: Sequence[float], moved: Sequence[int], updates: int,
+             duration_s: float, min_updates: int) -> Tuple[int, float]:
+    """Their number within the window, and the period that was seen. Two registers that are read one
+    after the other may show one update as two values, so the period that the meter claims is a
+    bound."""
     if trace.rail.update_s:
         updates = min(updates, int(duration_s / trace.rail.update_s * (1 + 1e-9)) + 1)
     if updates < max(min_updates, 2):
@@ -131,12 +144,13 @@ def _unwrapped(trace: Trace, times: Sequence[float], values: Sequence[float], sc
 def _difference(times: Sequence[float], values: Sequence[float], moved: Sequence[int],
                 window: Tuple[float, float], updates: int, update_s: float, unit_j: float
                 ) -> Integral:
-    at = [times[place] for place in moved]
+    # An update was made between the poll that saw it and the one before.
+    at = [(times[place - 1] + times[place]) / 2 for place in moved]
     level = [values[place] for place in moved]
     energy_j = _between(at, level, window[1]) - _between(at, level, window[0])
     duration_s = window[1] - window[0]
     longest_poll_s = max(b - a for a, b in zip(times, times[1:]))
-    # An update was seen up to one poll late, at either edge.
+    # At either edge it is off by up to half a poll.
     edge_j = energy_j / duration_s * min(longest_poll_s, update_s)
     return Integral(energy_j, duration_s, updates, update_s, edge_j, unit_j, 0.0)
 

@@ -110,6 +110,21 @@ def test_a_short_gap_of_polls_is_nothing_to_a_counter():
     assert found.gross_j == pytest.approx((joules(30) - joules(10)) / 100, rel=0.005)
 
 
+@pytest.mark.parametrize("unread", [(9.99, 10.15), (29.75, 29.95)])
+def test_a_poll_that_came_late_at_an_edge_makes_no_power(unread):
+    """Two updates that are seen a poll apart are not made of more than twice the power."""
+    late = without(counter_trace(), *unread)
+    assert integral(late, *LOAD).energy_j == pytest.approx(joules(30) - joules(10), rel=0.004)
+
+
+def test_updates_beyond_the_window_are_not_counted():
+    trace = counter_trace()
+    found = integral(trace, 10.0, 20.0)
+    moved = [at for at, a, b in zip(
+        trace.times_s[1:], trace.values, trace.values[1:], strict=False) if a != b]
+    assert found.updates == sum(10.0 < at <= 20.0 for at in moved)
+
+
 def test_polls_that_gave_no_number_are_left_out():
     trace = power_trace()
     holes = trace._replace(values=[float("nan") if place % 9 == 0 else value
