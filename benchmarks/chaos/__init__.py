@@ -1,6 +1,6 @@
 """Faults of every kind against the shipped processes, then an audit of what was acknowledged.
 
-    python -m benchmarks.chaos [--faults 2000] [--minutes 12] [--seed 0]
+    python -m benchmarks.chaos [--faults 2000] [--minutes 40] [--seed 0]
 
     customer ─┐                     ┌─> coordinator (shipped, killed, frozen, its clock moved)
     search  ──┼─> proxy (faults,    │      ledger on a small disk (filled, read-only)

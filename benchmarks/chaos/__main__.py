@@ -89,7 +89,7 @@ def checks_of(story: Story, findings: Sequence[Finding], faults: int) -> list[Ch
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.chaos", description=__doc__)
     parser.add_argument("--faults", type=int, default=2000)
-    parser.add_argument("--minutes", type=float, default=12.0,
+    parser.add_argument("--minutes", type=float, default=40.0,
                         help="time limit of the disturbed run, the emptying of the queue included")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dir", type=Path, help="keep journal, ledger and logs in this new folder")
