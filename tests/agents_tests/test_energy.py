@@ -120,8 +120,8 @@ def test_a_poll_that_came_late_at_an_edge_makes_no_power(unread):
 def test_updates_beyond_the_window_are_not_counted():
     trace = counter_trace()
     found = integral(trace, 10.0, 20.0)
-    moved = [at for at, a, b in zip(
-        trace.times_s[1:], trace.values, trace.values[1:], strict=False) if a != b]
+    moved = [trace.times_s[place] for place in range(1, len(trace.values))
+             if trace.values[place] != trace.values[place - 1]]
     assert found.updates == sum(10.0 < at <= 20.0 for at in moved)
 
 

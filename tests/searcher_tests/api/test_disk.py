@@ -3,6 +3,7 @@
 import asyncio
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from searcher.api.app import create_app
@@ -21,7 +22,12 @@ def aged(lab: Laboratory) -> None:
 
 
 def on_disk(lab: Laboratory) -> int:
-    return sum(p.stat().st_size for p in (lab.folder / "artifacts").iterdir())
+    """A dropped file may go while this looks."""
+    found = 0
+    for path in (lab.folder / "artifacts").iterdir():
+        with suppress(FileNotFoundError):
+            found += path.stat().st_size
+    return found
 
 
 async def until(state: Callable[[], bool]) -> None:
