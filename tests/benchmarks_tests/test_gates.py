@@ -1,0 +1,43 @@
+"""What each gate of the study counts, on a window that was made up: half of it quiet, half slow."""
+
+import numpy as np
+import pytest
+
+from benchmarks.measurement.gates import BESIDE, GATES, LEAST_BLOCKS, low_quantiles, ratio
+
+LEVELS = {"fp32": 100e-6, "thin": 20e-6, "hash": 40e-6, "copy": 1e-3}
+N = 60
+
+
+def window(slow_own: float = 2.0) -> np.ndarray:
+    """Rows of a model of 50 us; in the second half the references take half as long again, the
+    model ``slow_own`` times as long, and a tick is stolen."""
+    rng = np.random.default_rng(0)
+    rows = np.empty((N, 2 + 2 * len(BESIDE)))
+    rows[:, 0] = 50e-6
+    rows[:, 1:-1] = [LEVELS[name] for name in BESIDE] * 2
+    rows[:, :-1] *= rng.normal(1.0, 0.005, (N, 1 + 2 * len(BESIDE)))
+    rows[N // 2:, 0] *= slow_own
+    rows[N // 2:, 1:-1] *= 1.5
+    rows[:, -1] = [0.0] * (N // 2) + [1.0] * (N // 2)
+    return rows
+
+
+@pytest.mark.parametrize("name", [name for name in GATES if not name.startswith("none")])
+def test_a_gate_counts_the_quiet_half(name: str) -> None:
+    counted = GATES[name](window(), LEVELS)
+    assert counted[:N // 2].mean() > 0.85 and not counted[N // 2:].any()
+    assert ratio(window(), counted) == pytest.approx(0.5, rel=0.01)
+
+
+def test_without_a_gate_the_states_are_mixed() -> None:
+    rows = window()
+    mixed = ratio(rows, GATES["none: all blocks"](rows, LEVELS))
+    assert mixed is not None and mixed > 0.51
+    assert low_quantiles(rows) == pytest.approx(0.5, rel=0.02)
+
+
+def test_few_blocks_are_no_answer() -> None:
+    rows = window()
+    few = np.arange(N) < LEAST_BLOCKS - 1
+    assert ratio(rows, few) is None
