@@ -39,13 +39,17 @@ class Checkpoints:
             self._thread.join()
 
     def _run(self) -> None:
+        failing = False
         with closing(sqlite3.connect(self._path, timeout=0.0, isolation_level=None)) as connection:
             while not self._ended.wait(EVERY_S):
                 try:
                     copy_long_log(connection, self._path)
+                    failing = False
                 except sqlite3.Error as error:
-                    # The next commit meets it too, and says what to do.
-                    log.warning("the log of %s was not copied into it: %s", self._path, error)
+                    # The next commit meets it too, and says what to do; here once is enough.
+                    if not failing:
+                        log.warning("the log of %s was not copied into it: %s", self._path, error)
+                    failing = True
 
 
 def copy_long_log(connection: sqlite3.Connection, path: Path) -> None:

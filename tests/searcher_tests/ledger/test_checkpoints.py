@@ -92,6 +92,27 @@ def test_the_thread_copies_until_it_is_stopped(
     store.close()
 
 
+def test_a_ledger_that_stays_read_only_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    tried, often = 0, threading.Event()
+
+    def refused(connection: sqlite3.Connection, path: Path) -> None:
+        nonlocal tried
+        tried += 1
+        if tried == 5:
+            often.set()
+        raise sqlite3.OperationalError("attempt to write a readonly database")
+
+    monkeypatch.setattr(checkpoints, "EVERY_S", 0.001)
+    monkeypatch.setattr(checkpoints, "copy_long_log", refused)
+    beside = Checkpoints(tmp_path / "ledger.db")
+    beside.start()
+    assert often.wait(30.0)
+    beside.stop()
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+
+
 def test_stopped_before_it_began(tmp_path: Path) -> None:
     Checkpoints(tmp_path / "ledger.db").stop()
     assert not (tmp_path / "ledger.db").exists()
