@@ -1,13 +1,14 @@
 """One ONNX file against another on one device, looked at while it runs.
 
     look 1: a process | open O, M | O M O M ... | open M, O | O M O M ... | ratio M / O
-    look 2: another   | ...                                                            until decided
+    look 2: another   | open M, O | M O M O ... | open O, M | M O M O ... |        until decided
 
-The other file is the reference. Calls alternate one by one, and all count that were not
-interrupted: two files that are much alike are slowed alike, whatever the machine does. What is
-opened first may be slower by some percent, so each look has sessions of both orders, and its ratio
-is the mean of theirs. See ``searcher/sequential.py`` for when it ends. Where MODEL should be faster
-and is not, one more short job says why (``searcher/explaining.py``).
+Calls alternate one by one, and all count that were not interrupted: two files that are much alike
+are slowed alike, whatever the machine does. What is opened first may be slower or faster by half a
+percent, in a fresh process other than in a used one: so a look has sessions of both orders, its
+ratio is the mean of theirs, and from look to look the files change their roles. See
+``searcher/sequential.py`` for what follows from the looks, and when it ends. Where MODEL should be
+faster and is not, one more short job says why (``searcher/explaining.py``).
 """
 
 import math
@@ -24,9 +25,10 @@ from searcher.explaining import explained
 from searcher.job_flow import reference_problem
 from searcher.measurement import Plan
 from searcher.not_faster import Ratio
-from searcher.sequential import Estimate, estimate, spent
+from searcher.sequential import FEWEST_LOOKS, Estimate, estimate, spent
 
-LOOK_S = 0.75
+LOOK_S, SHORTEST_SHARE = 0.75, 1 / 8
+"""Of the seconds that there are: a look takes half a second more than it measures."""
 BLOCK_S, UNINTERRUPTED = 0.0005, 1.0
 """Single calls from half a millisecond on; beside reference calls of at most twice the quiet level.
 """
@@ -43,8 +45,9 @@ RunJob = Callable[[Mapping[str, Any]], dict[str, Any]]
 @dataclass(frozen=True)
 class Look:
     """``ratio`` is None when the look was invalid, for ``warnings``; ``level_s`` is the other
-    file's quiet level in it."""
+    file's quiet level in it. ``changed``: MODEL was the reference."""
 
+    changed: bool
     ratio: float | None
     level_s: float | None
     blocks: int
@@ -73,18 +76,20 @@ def against(
     looks: list[Look] = []
     environment: dict[str, Any] = {}
     found: Estimate | None = None
-    used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds / 4)
+    used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds * SHORTEST_SHARE)
     last = False
     while not last and (found is None or found.verdict == "undecided"):
-        look, environment = _look(model, other, request, run_job, look_s)
+        changed = len(looks) % 2 == 1
+        look, environment = (
+            _look(other, model, _request(files[::-1], execution), run_job, look_s, changed)
+            if changed else _look(model, other, request, run_job, look_s, changed))
         looks.append(look)
         used_s += look.device_s
         if look.blocks < FEW_BLOCKS:
             look_s = min(2 * look_s, LONGEST_LOOK_S)
         last = used_s + max(look.device_s, look_s) > seconds
         allowed = spent(1.0 if last else used_s / seconds)
-        ratios = [one.ratio for one in looks if one.ratio is not None]
-        now = estimate(ratios, allowed - paid) if look.ratio is not None else None
+        now = _estimate(looks, allowed - paid) if look.ratio is not None else None
         if now is not None:
             found, paid = now, allowed
             say(f"{now.ratio:.4f} [{now.low:.4f} .. {now.high:.4f}] {now.verdict} "
@@ -106,22 +111,25 @@ def against(
         "environment": environment}
 
 
-def _look(model: Path, other: Path, request: Mapping[str, Any], run_job: RunJob, seconds: float
-          ) -> tuple[Look, dict[str, Any]]:
+def _look(own: Path, reference: Path, request: Mapping[str, Any], run_job: RunJob, seconds: float,
+          changed: bool) -> tuple[Look, dict[str, Any]]:
     plan = look_plan(seconds)
     job = run_job(_asked(request, plan))
     if job["state"] != "done":
         broken = reference_problem(job)
         if broken is not None:
-            raise UserError(f"{other} could not be measured: {broken}.")
-        raise UserError(f"{model} could not be compared: {job['message'] or job['reason']}.")
+            raise UserError(f"{reference} could not be measured: {broken}.")
+        raise UserError(f"{own} could not be compared: {job['message'] or job['reason']}.")
     result = job["result"]
     (entry,) = result["measurements"]
     if entry["verdict"] == "failed":
-        raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
+        raise UserError(f"{own} could not be measured: {', '.join(entry['reasons'])}.")
     summary = entry.get("summary") or {}
+    ratio, level_s = _ratio(entry, summary), result.get("own_level_s")
     device_s = result.get("device_s")
-    return Look(_ratio(entry, summary), result.get("own_level_s"), entry.get("n") or 0,
+    if changed and ratio:
+        ratio, level_s = 1 / ratio, level_s and level_s * ratio
+    return Look(changed, ratio, level_s, entry.get("n") or 0,
                 plan.max_s if device_s is None else device_s,
                 (*entry["reasons"], *summary.get("warnings", []))), result["environment"]
 
@@ -145,6 +153,12 @@ def _ratio(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> float | None
     return math.exp(sum(map(math.log, sessions)) / len(sessions))
 
 
+def _estimate(looks: list[Look], alpha: float) -> Estimate | None:
+    valid = [look for look in looks if look.ratio is not None]
+    return estimate([look.ratio for look in valid if look.ratio is not None],
+                    [look.changed for look in valid], alpha)
+
+
 def _warnings(looks: list[Look]) -> list[str]:
     """Each kind once, with how many looks had it; and whether the machine changed in between."""
     kinds: dict[str, int] = {}
@@ -153,6 +167,10 @@ def _warnings(looks: list[Look]) -> list[str]:
             if kind.replace(" ", "").isalpha():
                 kinds[kind] = kinds.get(kind, 0) + 1
     found = [f"{kind} (in {count} of {len(looks)} looks)" for kind, count in sorted(kinds.items())]
+    valid = sum(look.ratio is not None for look in looks)
+    if valid < FEWEST_LOOKS:
+        found.append(f"{valid} of {len(looks)} looks gave a ratio, and an interval needs "
+                     f"{FEWEST_LOOKS}: give it more seconds, or a quieter machine")
     levels = [look.level_s for look in looks if look.ratio is not None and look.level_s]
     if levels and max(levels) > BUSY_FACTOR * min(levels):
         found.append(f"between looks the machine's speed changed by {max(levels) / min(levels):.2g}"

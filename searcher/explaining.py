@@ -35,11 +35,12 @@ def _nodes(told: Mapping[str, Any] | None) -> NodesMeasured:
 def _counted(path: Path) -> Costs | None:
     """None for a file that cannot be counted."""
     import onnx  # as heavy as ONNX Runtime, which comes with the next: only where it is needed
+    from google.protobuf.message import DecodeError
 
     from searcher.complexity import complexity
 
     try:
         model = onnx.load(path)
         return Costs(complexity(model).macs, is_int8(node.op_type for node in model.graph.node))
-    except (UserError, OSError, ValueError):
+    except (UserError, OSError, ValueError, DecodeError):
         return None

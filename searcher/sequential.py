@@ -1,11 +1,13 @@
 """Which of two files is faster, with a rule that may be asked after every look.
 
 A look is a measurement in a fresh process, and gives one ratio. Looks are the units of the
-interval: what blocks of one process have in common cannot narrow it. To stop when the answer is
-there, and still to be wrong in at most ``ALPHA`` of all comparisons, each look may spend a part of
-it: by the time that has passed of the time that there is (Lan and DeMets 1983, Pocock's form). The
-parts are added (Bonferroni), which asks nothing about how looks depend on each other and costs some
-width.
+interval: what blocks of one process have in common cannot narrow it. A part of what they have in
+common goes with the role of a file (which one is opened first, which one surrounds the other): the
+files change roles from look to look, and that part is estimated and taken off. To stop when the
+answer is there, and still to be wrong in at most ``ALPHA`` of all comparisons, each look may spend
+a part of it: by the time that has passed of the time that there is (Lan and DeMets 1983, Pocock's
+form). The parts are added (Bonferroni), which asks nothing about how looks depend on each other and
+costs some width.
 """
 
 import math
@@ -18,7 +20,7 @@ from scipy.special import stdtrit  # scipy.stats starts a second later
 from searcher.measurement import EQUAL
 
 ALPHA = 0.05
-FEWEST_LOOKS = 3
+FEWEST_LOOKS = 4
 
 
 @dataclass(frozen=True)
@@ -36,17 +38,23 @@ def spent(share: float, alpha: float = ALPHA) -> float:
     return alpha * math.log1p((math.e - 1) * min(max(share, 0.0), 1.0))
 
 
-def estimate(ratios: Sequence[float], alpha: float) -> Estimate | None:
-    """From one ratio per look; Student's interval of the mean logarithm, with 1 - ``alpha``.
+def estimate(ratios: Sequence[float], changed: Sequence[bool], alpha: float) -> Estimate | None:
+    """From one ratio per look, and whether the files had changed roles in it: least squares of the
+    logarithm over 1 and the role, and Student's interval of the first, with 1 - ``alpha``.
 
-    None below ``FEWEST_LOOKS``, or with nothing to spend.
+    None below ``FEWEST_LOOKS``, without a look in each role, or with nothing to spend.
     """
     n = len(ratios)
-    if n < FEWEST_LOOKS or alpha <= 0:
+    roles = np.where(np.asarray(changed, dtype=bool), -1.0, 1.0)
+    if n < FEWEST_LOOKS or abs(roles.sum()) == n or alpha <= 0:
         return None
     logs = np.log(np.asarray(ratios, dtype=float))
-    half = float(stdtrit(n - 1, 1 - alpha / 2)) * float(np.std(logs, ddof=1)) / math.sqrt(n)
-    middle = float(np.mean(logs))
+    design = np.column_stack([np.ones(n), roles])
+    inverse = np.linalg.inv(design.T @ design)
+    fitted = inverse @ design.T @ logs
+    variance = float(np.sum((logs - design @ fitted) ** 2)) / (n - 2)
+    half = float(stdtrit(n - 2, 1 - alpha / 2)) * math.sqrt(variance * inverse[0, 0])
+    middle = float(fitted[0])
     low, high = math.exp(middle - half), math.exp(middle + half)
     return Estimate(math.exp(middle), low, high, _verdict(low, high))
 

@@ -1,10 +1,7 @@
 """Small real ONNX files of a wanted latency, and the plain loops that they are compared with."""
 
-import math
 import time
-from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -56,33 +53,3 @@ def timed(call: Any, seconds: float) -> list[float]:
         call()
         found.append(time.perf_counter() - before)
     return found
-
-
-def long_ratio(first: Path, second: Path, seconds: float) -> float:
-    """First over second: single calls in turn, sessions opened afresh every half second, in turn
-    the one and the other first; the mean of both medians of the sessions' ratios. Nothing of the
-    product is in it."""
-    ratios: tuple[list[float], list[float]] = ([], [])
-    end, opening = time.perf_counter() + seconds, 0
-    while time.perf_counter() < end or opening % 2:
-        if opening % 2:
-            other = opened(second)
-            one = opened(first)
-        else:
-            one = opened(first)
-            other = opened(second)
-        timed(one, 0.02), timed(other, 0.02)
-        own: list[float] = []
-        others: list[float] = []
-        until, turn = time.perf_counter() + 0.5, 0
-        while time.perf_counter() < until:
-            pairs: Sequence[tuple[Any, list[float]]] = [(one, own), (other, others)]
-            for call, times in pairs if turn % 2 == 0 else pairs[::-1]:
-                before = time.perf_counter()
-                call()
-                times.append(time.perf_counter() - before)
-            turn += 1
-        ratios[opening % 2].append(median(own) / median(others))
-        opening += 1
-        del one, other, pairs
-    return math.sqrt(median(ratios[0]) * median(ratios[1]))

@@ -33,7 +33,7 @@ def command(
     against: Annotated[Path | None, typer.Option(
         help="Another .onnx file: is MODEL faster, slower, or equal within 1 %?")] = None,
     seconds: Annotated[float, typer.Option(
-        min=1, help="With --against: most seconds of device time.")] = 10.0,
+        min=4, help="With --against: most seconds of device time.")] = 10.0,
     runtime: Annotated[str | None, typer.Option(help="Such as onnxruntime (default).")] = None,
     provider: Annotated[str | None, typer.Option(
         help="Such as CUDAExecutionProvider; the device must have proved it.")] = None,

@@ -13,21 +13,28 @@ FILES = ({"sha256": "a" * 64, "size_bytes": 1}, {"sha256": "b" * 64, "size_bytes
 
 
 class Device:
-    """Gives one ratio after another; None is a look that was busy."""
+    """Gives one ratio of m.onnx to o.onnx after another; None is a look that was busy. The file
+    that is not the reference looks faster by ``role``."""
 
-    def __init__(self, *ratios: float | None, blocks: int = 60, level_s: float = 1e-3) -> None:
-        self.ratios, self.blocks, self.level_s = list(ratios), blocks, level_s
+    def __init__(self, *ratios: float | None, blocks: int = 60, level_s: float = 1e-3,
+                 role: float = 0.0) -> None:
+        self.ratios, self.blocks, self.level_s, self.role = list(ratios), blocks, level_s, role
         self.asked: list[Mapping[str, Any]] = []
 
     def __call__(self, payload: Mapping[str, Any]) -> dict[str, Any]:
         ratio = self.ratios[len(self.asked) % len(self.ratios)]
         self.asked.append(payload)
+        own_level_s = self.level_s
+        if ratio is not None:
+            if payload["reference"] == FILES[0]:
+                ratio, own_level_s = 1 / ratio, self.level_s * ratio
+            ratio *= 1 - self.role
         entry: dict[str, Any] = {"verdict": "valid", "reasons": [], "ratio": ratio,
                                  "n": self.blocks, "summary": {"warnings": ["hot: it began at 80"]}}
         if ratio is None:
             entry |= {"verdict": "invalid", "reasons": ["busy"], "n": None, "summary": None}
         return {"state": "done", "result": {
-            "measurements": [entry], "environment": {"key": "k"}, "own_level_s": self.level_s,
+            "measurements": [entry], "environment": {"key": "k"}, "own_level_s": own_level_s,
             "device_s": payload["plan"]["max_s"] + 0.1}}
 
     def compare(self, seconds: float = 10.0) -> dict[str, Any]:
@@ -38,19 +45,36 @@ def test_it_ends_as_soon_as_it_is_decided() -> None:
     device = Device(1.051, 1.049, 1.05)
     found = device.compare()
     assert found["verdict"] == "slower" and found["ratio"] == pytest.approx(1.05, rel=1e-3)
-    assert len(found["looks"]) == len(device.asked) == 3
-    assert found["device_s"] == pytest.approx(3 * (LOOK_S + 0.1))
-    assert found["warnings"] == ["hot (in 3 of 3 looks)"]
+    assert len(found["looks"]) == len(device.asked) == 4
+    assert found["device_s"] == pytest.approx(4 * (LOOK_S + 0.1))
+    assert found["warnings"] == ["hot (in 4 of 4 looks)"]
     low, high = found["interval"]
     assert 1.01 < low < 1.05 < high
 
 
-def test_the_other_file_is_the_reference_and_every_look_is_a_job_of_its_own() -> None:
-    device = Device(1.0)
+def test_the_files_change_roles_and_every_look_is_a_job_of_its_own() -> None:
+    device = Device(1.004, 0.996)
     device.compare()
-    assert {p["reference"]["sha256"] for p in device.asked} == {"b" * 64}
+    assert [p["reference"] for p in device.asked[:4]] == [FILES[1], FILES[0], FILES[1], FILES[0]]
+    assert all(p["candidates"] != [p["reference"]] for p in device.asked)
     assert len({p["attempt"] for p in device.asked}) == len(device.asked)
     assert {p["plan"]["processes"] for p in device.asked} == {1}
+
+
+def test_what_a_role_does_is_no_difference_between_the_files() -> None:
+    found = Device(1.0301, 1.0299, 1.0302, 1.0298, role=0.02).compare()
+    assert found["verdict"] == "slower" and found["ratio"] == pytest.approx(1.03, abs=5e-4)
+    assert found["interval"][0] > 1.02
+    copy = Device(1.0001, 0.9999, 1.0002, 0.9998, role=0.02).compare()
+    assert copy["verdict"] == "equal"
+    assert [look["changed"] for look in copy["looks"][:2]] == [False, True]
+
+
+def test_with_too_few_looks_it_is_told_what_to_do() -> None:
+    found = Device(1.0, None).compare(seconds=4.0)
+    assert (found["ratio"], found["verdict"]) == (None, "undecided")
+    assert "2 of 4 looks gave a ratio, and an interval needs 4: give it more seconds, or a " \
+           "quieter machine" in found["warnings"]
 
 
 def test_sessions_of_both_orders_count_alike() -> None:
@@ -60,7 +84,10 @@ def test_sessions_of_both_orders_count_alike() -> None:
     def two_sessions(payload: Mapping[str, Any]) -> dict[str, Any]:
         job = answer(payload)
         (entry,) = job["result"]["measurements"]
-        entry["summary"]["session_ratios"] = [1.02, 1.02 * 1.04]
+        sessions = [1.02, 1.02 * 1.04]
+        if payload["reference"] == FILES[0]:
+            sessions = [1 / ratio for ratio in sessions]
+        entry["summary"]["session_ratios"] = sessions
         return job
 
     found = against(Path("m.onnx"), Path("o.onnx"), FILES, two_sessions, 10.0)

@@ -5,12 +5,15 @@ from searcher.sequential import ALPHA, Estimate, estimate, spent
 
 
 def compared(ratio: float, rng: np.random.Generator, noise: float = 0.005,
-             looks: int = 12) -> Estimate | None:
-    """The last estimate of a comparison that stops when it is decided."""
-    found, paid, ratios = None, 0.0, []
+             looks: int = 12, role: float = 0.006) -> Estimate | None:
+    """The last estimate of a comparison that stops when it is decided; what the reference is costs
+    a file ``role``."""
+    found, paid, ratios, changed = None, 0.0, [], []
     for look in range(1, looks + 1):
-        ratios.append(ratio * float(np.exp(noise * rng.standard_normal())))
-        now = estimate(ratios, spent(look / looks) - paid)
+        changed.append(look % 2 == 0)
+        off = noise * rng.standard_normal() + (role if changed[-1] else -role)
+        ratios.append(ratio * float(np.exp(off)))
+        now = estimate(ratios, changed, spent(look / looks) - paid)
         if now is not None:
             found, paid = now, spent(look / looks)
             if found.verdict != "undecided":
@@ -47,7 +50,15 @@ def test_a_ratio_at_the_edge_of_equality_stays_undecided_rather_than_wrong() -> 
     assert said.count("undecided") >= 50
 
 
+def test_the_role_is_taken_off_also_when_one_was_seen_more_often() -> None:
+    found = estimate([0.99, 1.01, 0.99, 1.01, 0.99], [False, True, False, True, False], 0.01)
+    assert found is not None and found.verdict == "equal"
+    assert found.ratio == pytest.approx((0.99 * 1.01) ** 0.5)
+
+
 def test_too_few_looks_say_nothing() -> None:
-    assert estimate([1.0, 1.0], 0.05) is None and estimate([1.0] * 5, 0.0) is None
-    assert estimate([1.1] * 3, 0.01) == Estimate(pytest.approx(1.1), pytest.approx(1.1),
-                                                 pytest.approx(1.1), "slower")
+    both = [False, True, False, True, False]
+    assert estimate([1.0] * 3, both[:3], 0.05) is None and estimate([1.0] * 5, both, 0.0) is None
+    assert estimate([1.0] * 5, [False] * 5, 0.05) is None
+    assert estimate([1.1] * 4, both[:4], 0.01) == Estimate(
+        pytest.approx(1.1), pytest.approx(1.1), pytest.approx(1.1), "slower")
