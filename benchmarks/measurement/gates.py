@@ -6,9 +6,10 @@ judged by every gate that was thought of.
             p, m   a hash of 64 KB (the core alone), a copy of 8 MB (the memory)
             /proc/stat's stolen ticks are read between blocks
 
-A gate turns a window into one ratio per model, or into none when too few blocks count. A good one
-gives the same ratio in every window (spread), in most windows (answered), and the same one as
-long recordings do (off: its median over windows against that of blocks that all gates let pass).
+A gate turns a window into one ratio per model, or into none when too few blocks count. Three ways
+judge no block, or do more with those that count. A good way gives the same ratio in every window
+(spread), in most windows (answered), and the same one as long recordings do (off: its median over
+windows against that of blocks that all of the references and probes let pass).
 """
 
 import argparse
@@ -46,6 +47,8 @@ class Window:
 Levels = Mapping[str, float]
 Gate = Callable[[np.ndarray, Levels], np.ndarray]
 """Rows of a window and the quiet level of each thing beside -> which rows count."""
+Way = Callable[[np.ndarray, Levels], float | None]
+"""The same -> the ratio of the model to the reference."""
 
 
 def run(arguments: argparse.Namespace) -> bool:
@@ -122,10 +125,10 @@ def beside(rows: np.ndarray, name: str) -> np.ndarray:
     return worse
 
 
-def by(*names: str) -> Gate:
-    """All of ``names`` within ``GATE`` of their quiet levels: with ``fp32``, what is shipped."""
+def by(*names: str, gate: float = GATE) -> Gate:
+    """All of ``names`` within ``gate`` of their quiet levels: with ``fp32``, what is shipped."""
     return lambda rows, levels: np.logical_and.reduce(
-        [beside(rows, name) <= levels[name] * (1 + GATE) for name in names])
+        [beside(rows, name) <= levels[name] * (1 + gate) for name in names])
 
 
 def nothing_stolen(rows: np.ndarray, levels: Levels) -> np.ndarray:
@@ -153,6 +156,8 @@ def mixture(rows: np.ndarray, levels: Levels) -> np.ndarray:
 GATES: dict[str, Gate] = {
     "none: all blocks": lambda rows, levels: np.ones(len(rows), dtype=bool),
     "the reference (shipped)": by("fp32"),
+    "the reference, 3 %": by("fp32", gate=0.03),
+    "the reference, 5 %": by("fp32", gate=0.05),
     "the thin reference": by("thin"),
     "both references": by("fp32", "thin"),
     "the hash": by("hash"),
@@ -163,10 +168,6 @@ GATES: dict[str, Gate] = {
         by("fp32")(rows, levels) & nothing_stolen(rows, levels)),
     "mixture of two states": mixture,
 }
-LOWEST = "low quantiles, no gate"
-"""The quotient of both 10 % quantiles: no block is judged, the fast ones of each are compared."""
-
-
 def ratio(rows: np.ndarray, counted: np.ndarray) -> float | None:
     if counted.sum() < LEAST_BLOCKS:
         return None
@@ -174,30 +175,55 @@ def ratio(rows: np.ndarray, counted: np.ndarray) -> float | None:
     return float(np.median(2 * own / (before + after)))
 
 
-def low_quantiles(rows: np.ndarray) -> float:
+def low_quantiles(rows: np.ndarray, levels: Levels) -> float | None:
+    """The quotient of both 10 % quantiles: no block is judged, the fast ones of each are compared.
+    """
     return float(np.quantile(rows[:, 0], 0.1) / np.quantile(rows[:, 1], 0.1))
 
 
+def drawn(*names: str) -> Way:
+    """What the model would take were ``names`` at their quiet levels: its logarithm by least
+    squares on theirs, over the blocks that count today. A ratio takes for granted that the model
+    slows as the reference does; here the slope is what it is."""
+    def found(rows: np.ndarray, levels: Levels) -> float | None:
+        rows = rows[by("fp32")(rows, levels)]
+        if len(rows) < LEAST_BLOCKS:
+            return None
+        above = np.column_stack([np.log(
+            (rows[:, place] + rows[:, place + len(BESIDE)]) / (2 * levels[name]))
+            for name in names for place in [1 + BESIDE.index(name)]])
+        own = np.log(rows[:, 0])
+        slopes = np.linalg.lstsq(above - above.mean(axis=0), own - own.mean(), rcond=None)[0]
+        return float(np.exp(np.median(own - above @ slopes)) / levels["fp32"])
+    return found
+
+
+def _gated(gate: Gate) -> Way:
+    return lambda rows, levels: ratio(rows, gate(rows, levels))
+
+
+WAYS: dict[str, Way] = {
+    **{title: _gated(gate) for title, gate in GATES.items()},
+    "low quantiles, no gate": low_quantiles,
+    "drawn to the reference's level": drawn("fp32"),
+    "drawn to the levels of both references": drawn("fp32", "thin"),
+}
+
+
 def _report(windows: Sequence[Window], levels: Levels) -> None:
-    models = [name for name in RECIPES if name != "fp32"]
-    all_rows = {name: np.concatenate([window.blocks[name] for window in windows])
-                for name in RECIPES}
-    strictest = by(*BESIDE)
-    long = {name: ratio(rows, strictest(rows, levels)) for name, rows in all_rows.items()}
-    found = {title: {name: [ratio(rows, gate(rows, levels)) for rows in _of(windows, name)]
-                     for name in RECIPES} for title, gate in GATES.items()}
-    found[LOWEST] = {name: [low_quantiles(rows) for rows in _of(windows, name)]
-                     for name in RECIPES}
-    table = []
-    for title, ratios in found.items():
+    strictest, table = by(*BESIDE), []
+    long = {name: _gated(strictest)(np.concatenate(_of(windows, name)), levels)
+            for name in RECIPES}
+    for title, way in WAYS.items():
+        ratios = {name: [way(rows, levels) for rows in _of(windows, name)] for name in RECIPES}
         answered = sum(value is not None for value in ratios["fp32"])
         gate = GATES.get(title)
-        share = 1.0 if gate is None else float(np.mean(
-            np.concatenate([gate(rows, levels) for rows in _of(windows, "fp32")])))
-        table.append((title, f"{answered} of {len(windows)}", f"{share:.0%}",
-                      *(_cell(ratios[name], long[name]) for name in ("fp32", *models))))
+        share = "" if gate is None else format(np.mean(np.concatenate(
+            [gate(rows, levels) for rows in _of(windows, "fp32")])), ".0%")
+        table.append((title, f"{answered} of {len(windows)}", share,
+                      *(_cell(ratios[name], long[name]) for name in RECIPES)))
     print_table(f"spread of the ratio over windows of {WINDOW_S:g} s; off from the long recording",
-                ("gate", "answered", "counted", *(
+                ("way", "answered", "counted", *(
                     "a copy" if name == "fp32" else name for name in RECIPES)), table)
     print("quiet levels: " + ", ".join(
         f"{name} {seconds * 1e6:.1f} us" for name, seconds in levels.items()))

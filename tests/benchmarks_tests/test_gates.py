@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.measurement.gates import BESIDE, GATES, LEAST_BLOCKS, low_quantiles, ratio
+from benchmarks.measurement.gates import BESIDE, GATES, LEAST_BLOCKS, WAYS, low_quantiles, ratio
 
 LEVELS = {"fp32": 100e-6, "thin": 20e-6, "hash": 40e-6, "copy": 1e-3}
 N = 60
@@ -34,10 +34,23 @@ def test_without_a_gate_the_states_are_mixed() -> None:
     rows = window()
     mixed = ratio(rows, GATES["none: all blocks"](rows, LEVELS))
     assert mixed is not None and mixed > 0.51
-    assert low_quantiles(rows) == pytest.approx(0.5, rel=0.02)
+    assert low_quantiles(rows, LEVELS) == pytest.approx(0.5, rel=0.02)
 
 
 def test_few_blocks_are_no_answer() -> None:
     rows = window()
     few = np.arange(N) < LEAST_BLOCKS - 1
     assert ratio(rows, few) is None
+
+
+@pytest.mark.parametrize("name", [name for name in WAYS if name.startswith("drawn")])
+def test_what_slows_otherwise_than_the_reference_is_drawn_to_its_level(name: str) -> None:
+    rows = window()[:N // 2]
+    rng = np.random.default_rng(1)
+    slower = rng.uniform(1.02, 1.08, N // 2)
+    rows[:, 1:1 + len(BESIDE)] *= slower[:, None]
+    rows[:, 1 + len(BESIDE):-1] *= slower[:, None]
+    rows[:, 0] *= slower**2
+    found, shipped = WAYS[name](rows, LEVELS), WAYS["the reference (shipped)"](rows, LEVELS)
+    assert found == pytest.approx(0.5, rel=0.005)
+    assert shipped is not None and shipped > 0.51
