@@ -77,7 +77,7 @@ def run_timed(file: Path, directory: Path, seed: int | None, reuse: bool,
 def build(recipe: Sequence[dict[str, Any]], task: str, directory: Path, output: Path,
           fidelity: str = "full", seed: int = 0) -> dict[str, Any]:
     """``fleetfront build`` of a recipe given as steps; the content of its figures.json."""
-    from searcher.recipe import Recipe
+    from searcher.spec.recipe import Recipe
 
     output.mkdir(parents=True, exist_ok=True)
     file = output / "asked.toml"

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from benchmarks.checks import Check, holds
 from searcher.builder import Builder
-from searcher.recipe import Recipe
+from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.training_split import CachedTeacher, TrainingSplit
 from strategies import pipeline

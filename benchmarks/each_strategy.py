@@ -21,7 +21,7 @@ from benchmarks.checks import Check, against, conclude, holds
 from benchmarks.distillation import teacher_reaches_loss
 from benchmarks.interleaved import Ratio, measure_together
 from searcher.cli.options import bytes_text, print_table
-from searcher.recipe import Recipe
+from searcher.spec.recipe import Recipe
 from strategies import pipeline
 from strategies.encoding import gates
 

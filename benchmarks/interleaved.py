@@ -18,8 +18,8 @@ from typing import Any
 
 from searcher.artifacts import place_artifact
 from searcher.cli.options import print_table
-from searcher.measurement import plan_of
 from searcher.running import LOCAL_DEVICE, Tree, tree
+from searcher.spec.measurement_plan import plan_of
 
 SET = 8
 ATTEMPTS = 6

@@ -20,12 +20,12 @@ from typing import Any
 import psutil
 
 from profiles.schema import profile
-from searcher.campaign import Campaign, from_document
 from searcher.ledger import builds, campaigns, trials
 from searcher.ledger.store import Store
 from searcher.running import tree
 from searcher.sampling import Proposal, Sampling
 from searcher.space import Space
+from searcher.spec.campaign import Campaign, from_document
 from searcher.tasks.catalog import task as task_of
 from strategies.layers import layers_of
 

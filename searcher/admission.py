@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING
 from profiles import schema
 from searcher.energy import check_meters
 from searcher.errors import UserError, nearest
-from searcher.execution import check_offered
 from searcher.ledger.rows import DeviceRow
+from searcher.spec.runtime_options import check_offered
 from searcher.tasks.names import TASKS
 
 if TYPE_CHECKING:
     # numpy comes with it: the coordinator loads that at the first submission.
-    from searcher.campaign import Campaign
+    from searcher.spec.campaign import Campaign
 
 
 @dataclass(frozen=True)

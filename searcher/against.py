@@ -20,12 +20,12 @@ from typing import Any
 
 from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError
-from searcher.execution import DEFAULT, Execution
 from searcher.explaining import explained
 from searcher.job_flow import reference_problem
-from searcher.measurement import Plan
 from searcher.not_faster import Ratio
 from searcher.sequential import FEWEST_LOOKS, Estimate, estimate, spent
+from searcher.spec.measurement_plan import Plan
+from searcher.spec.runtime_options import DEFAULT, Execution
 
 LOOK_S, SHORTEST_SHARE = 0.75, 1 / 8
 """Of the seconds that there are: a look takes half a second more than it measures."""

@@ -11,8 +11,8 @@ from searcher.energy import figures, lacking
 from searcher.errors import BuildError
 from searcher.job_flow import JobFlow, entry_of
 from searcher.measurement import paired_difference, wilson
-from searcher.recipe import Recipe
 from searcher.requests import Requests
+from searcher.spec.recipe import Recipe
 
 PRIORITY = 50
 ATTEMPTS = 20

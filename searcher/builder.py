@@ -26,8 +26,8 @@ from torch import Tensor, nn
 from searcher.complexity import complexity
 from searcher.errors import BuildError
 from searcher.evaluation import Evaluation, evaluate, judge, probe_outputs
-from searcher.fidelity import TRAINED
-from searcher.recipe import Recipe, Step
+from searcher.spec.fidelity import TRAINED
+from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from searcher.tasks.training_split import CachedTeacher, TrainingSplit
 from strategies import pipeline

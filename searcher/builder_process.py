@@ -28,7 +28,7 @@ from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
 from searcher.inspection import inspect
 from searcher.lifeline import die_with_parent
-from searcher.recipe import Recipe
+from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from strategies.base import Target
 

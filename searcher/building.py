@@ -10,14 +10,14 @@ import torch
 
 from profiles import schema
 from searcher.builder import Build, Builder
-from searcher.campaign import Campaign
 from searcher.devices.reported import Compared, of_campaign
 from searcher.errors import BuildError, UserError, nearest
-from searcher.fidelity import FIDELITIES
 from searcher.ledger import builds, members
 from searcher.ownership import owned
 from searcher.reading import Reading
-from searcher.recipe import Recipe
+from searcher.spec.campaign import Campaign
+from searcher.spec.fidelity import FIDELITIES
+from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from strategies.base import Target
 

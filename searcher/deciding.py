@@ -4,7 +4,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from searcher.front import Objective, front_indices, losses, volume
+from searcher.front import front_indices, losses, volume
+from searcher.spec.objectives import Objective
 
 REACH = 0.1
 """Accuracy below the baseline (absolute) at which a point adds nothing: the farther, the more a cut

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from agents.protocol import draws_of
 from searcher.errors import UserError
+from searcher.spec.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     # numpy comes with it: the coordinator loads that at the first submission.
-    from searcher.campaign import Campaign
     from searcher.ledger.rows import DeviceRow
+    from searcher.spec.campaign import Campaign
 
-OBJECTIVES = frozenset({"energy_j", "power_w"})
 FIGURES = {"energy_j": ("net_j", "net_error_j"), "energy_gross_j": ("gross_j", "gross_error_j"),
            "power_w": ("power_w", "power_error_w")}
 

@@ -15,8 +15,8 @@ from typing import Any
 from searcher.baseline import Baseline, accuracy_of
 from searcher.deciding import Point, excess, promise
 from searcher.job_flow import Job, JobFlow
-from searcher.recipe import Recipe
 from searcher.requests import Requests
+from searcher.spec.recipe import Recipe
 from searcher.together import contenders
 
 SHARE = 0.18

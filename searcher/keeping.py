@@ -23,7 +23,7 @@ from searcher.ledger import files
 from searcher.ledger.clock import Clock
 from searcher.ledger.store import Store
 from searcher.needed import needed
-from searcher.recipe import Recipe
+from searcher.spec.recipe import Recipe
 
 log = logging.getLogger(__name__)
 

@@ -14,14 +14,13 @@ from searcher.against import RunJob, against
 from searcher.client import CoordinatorClient, Kind
 from searcher.energy import energy_notes, figures
 from searcher.errors import ProtocolError, UserError, nearest
-from searcher.execution import DEFAULT, Execution, check_offered
 from searcher.job_flow import ENDED, reference_problem
-from searcher.measurement import Plan
 from searcher.node_notes import node_notes
 from searcher.preparing import with_preparation
+from searcher.spec.measurement_plan import Plan
+from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution, check_offered
 from searcher.uploading import checked_size, upload
 
-LOCAL_DEVICE = "local_cpu"
 Say = Callable[[str], None]
 """Called with what is going on, whenever it changes."""
 

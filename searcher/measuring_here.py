@@ -9,10 +9,7 @@ from typing import Any
 from searcher.against import against
 from searcher.artifacts import place_artifact
 from searcher.errors import ProtocolError
-from searcher.execution import DEFAULT, Execution
-from searcher.measurement import Plan
 from searcher.measuring import (
-    LOCAL_DEVICE,
     compare_on,
     device_of,
     inspect,
@@ -21,6 +18,8 @@ from searcher.measuring import (
     request_of,
 )
 from searcher.running import Tree, await_agent, tree
+from searcher.spec.measurement_plan import Plan
+from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution
 from searcher.uploading import checked_size
 
 

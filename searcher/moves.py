@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from searcher.recipe import Recipe
 from searcher.space import STAGES, Space
+from searcher.spec.recipe import Recipe
 
 SWITCH, MOVE_ALL, MOVE_PART, CROSS = 0.1, 0.27, 0.27, 0.18
 """How many steps switch one strategy on or off, how many move all numbers of the compression

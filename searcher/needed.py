@@ -18,7 +18,7 @@ from searcher.ledger.files import CompleteTrial
 if TYPE_CHECKING:
     import numpy as np
 
-    from searcher.front import Objective
+    from searcher.spec.objectives import Objective
 
 PAGE = 50
 COMPARED_AT_ONCE = 100
@@ -71,7 +71,7 @@ def _of_campaign(
     page = files.complete_trials(db, name, 0, PAGE)
     if not page:
         return set()
-    from searcher.campaign import from_document  # numpy and moocore, only when they are needed
+    from searcher.spec.campaign import from_document  # numpy and moocore, only when they are needed
 
     try:
         objectives = from_document(spec).objectives

@@ -1,8 +1,8 @@
 """Whether a device computes other numbers from a file than the host: a rule on plain values."""
 
 from profiles.schema import DeviceProfile
-from searcher.execution import DEFAULT as HOST
-from searcher.execution import Execution
+from searcher.spec.runtime_options import DEFAULT as HOST
+from searcher.spec.runtime_options import Execution
 
 _SAME = {"amd64": "x86_64", "arm64": "aarch64"}
 """Two names of one kind of processor."""

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 
-from searcher.campaign import Campaign
 from searcher.deciding import Point, promise
 from searcher.expecting import Expectation, Expecting, hope
 from searcher.features import Features
-from searcher.recipe import Recipe
 from searcher.space import Space
+from searcher.spec.campaign import Campaign
+from searcher.spec.recipe import Recipe
 
 SHORT_SHARE = 0.25
 """Of full training, how much time short training takes."""

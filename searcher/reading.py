@@ -10,14 +10,15 @@ from typing import Any
 import numpy as np
 from sqlite_utils import Database
 
-from searcher.campaign import Campaign, from_document
 from searcher.deciding import Point, front_of
 from searcher.errors import UserError, nearest
-from searcher.front import UNITS, hypervolume, losses
+from searcher.front import hypervolume, losses
 from searcher.ledger import builds, campaigns, measurements, trials
 from searcher.ledger.reading import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.measurement import paired_difference, wilson
+from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.objectives import UNITS
 from searcher.standing import standing
 from searcher.together import Together, revised
 

@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from searcher.campaign import Campaign
-from searcher.execution import Execution
-from searcher.measurement import Plan
-from searcher.recipe import Recipe
+from searcher.spec.campaign import Campaign
+from searcher.spec.measurement_plan import Plan
+from searcher.spec.recipe import Recipe
+from searcher.spec.runtime_options import Execution
 
 
 @dataclass(frozen=True)

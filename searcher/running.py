@@ -21,17 +21,17 @@ from pathlib import Path
 from typing import Any
 
 from searcher.agent_archive import agent_archive
-from searcher.campaign import Campaign, from_document, load
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
-from searcher.energy import OBJECTIVES
 from searcher.errors import FleetfrontError, UserError, nearest
-from searcher.execution import DEFAULT
 from searcher.ledger import members
 from searcher.ledger.reading import open_ledger
-from searcher.measuring import LOCAL_DEVICE as LOCAL_DEVICE
 from searcher.ownership import owned
 from searcher.reading import Reading
+from searcher.spec.campaign import Campaign, from_document, load
+from searcher.spec.objectives import OBJECTIVES
+from searcher.spec.runtime_options import DEFAULT
+from searcher.spec.runtime_options import LOCAL_DEVICE as LOCAL_DEVICE
 
 STARTUP_S = 60.0
 STOP_S = 10.0

@@ -21,10 +21,10 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from searcher.campaign import Campaign
 from searcher.moves import Moves
-from searcher.recipe import Recipe
 from searcher.space import Space
+from searcher.spec.campaign import Campaign
+from searcher.spec.recipe import Recipe
 
 STARTUP_TRIALS = 14
 NEIGHBOURS, DRAFTS = 0.9, 32

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of, establish
-from searcher.campaign import Campaign
 from searcher.client import CoordinatorClient, TrialState
 from searcher.deciding import (
     HEADROOM,
@@ -33,9 +32,10 @@ from searcher.finishing import as_told, final_files, judge_on_test, measure_toge
 from searcher.job_flow import Job, JobFlow
 from searcher.on_device import OnDevice, validated
 from searcher.prospects import Prospects
-from searcher.recipe import Recipe
 from searcher.requests import Requests
 from searcher.sampling import STARTUP_TRIALS, Sampling
+from searcher.spec.campaign import Campaign
+from searcher.spec.recipe import Recipe
 from searcher.together import Together, told_point
 from searcher.windows import Candidate, Windows
 

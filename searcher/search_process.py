@@ -18,11 +18,9 @@ import numpy as np
 
 from profiles.schema import DeviceProfile
 from searcher.building import target_of
-from searcher.campaign import Campaign, from_document
 from searcher.client import CoordinatorClient, connect
 from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
-from searcher.execution import check_offered
 from searcher.lifeline import die_with_parent
 from searcher.numerics import why_they_differ
 from searcher.on_device import OnDevice
@@ -30,6 +28,8 @@ from searcher.running import cores
 from searcher.sampling import Sampling
 from searcher.search import Search
 from searcher.space import Space, left_out
+from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.runtime_options import check_offered
 from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
 from searcher.uploading import upload

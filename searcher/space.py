@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
-from searcher.campaign import Campaign
 from searcher.errors import UserError, nearest
-from searcher.recipe import Recipe, Step, Value
+from searcher.spec.campaign import Campaign
+from searcher.spec.recipe import Recipe, Step, Value
 from strategies.base import Layer, Limits
 from strategies.catalog import all_strategies
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from searcher.campaign import Budget  # numpy comes with it
+    from searcher.spec.campaign import Budget  # numpy comes with it
 
 
 def standing(

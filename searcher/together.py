@@ -11,8 +11,9 @@ from dataclasses import replace
 from typing import Any
 
 from searcher.deciding import Point, excess, front_of
-from searcher.front import Objective, losses
-from searcher.measurement import Plan
+from searcher.front import losses
+from searcher.spec.measurement_plan import Plan
+from searcher.spec.objectives import Objective
 
 NEAR = 0.05
 """Windows of one campaign differ by up to this (relative): so much faster is every point taken to

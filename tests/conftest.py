@@ -41,7 +41,7 @@ def tiny() -> Any:
 def trained_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A builder's folder that holds the trained baseline of ``tiny`` with seed 0; do not write."""
     from searcher.builder import Builder
-    from searcher.recipe import Recipe
+    from searcher.spec.recipe import Recipe
     from strategies.base import Target
 
     folder = tmp_path_factory.mktemp("trained")

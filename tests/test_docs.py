@@ -12,9 +12,9 @@ import pytest
 
 from agents.meters.catalog import METERS
 from profiles.schema import DeviceProfile
-from searcher import campaign
 from searcher.cli.main import app
-from searcher.measurement import PLANS, Plan
+from searcher.spec import campaign
+from searcher.spec.measurement_plan import PLANS, Plan
 from searcher.tasks.catalog import TASKS
 from strategies.base import Limits
 from strategies.catalog import all_strategies

@@ -21,10 +21,10 @@ from benchmarks.chaos.injecting import Chaos
 from benchmarks.chaos.journal import Journal
 from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.proxy import FAULTS, Proxy
-from searcher.campaign import from_document
 from searcher.client import CoordinatorClient
 from searcher.errors import FleetfrontError, LedgerError
 from searcher.ledger.reading import open_ledger
+from searcher.spec.campaign import from_document
 
 CUSTOMER, SEARCH = "of-the-customer", "of-the-search"
 """Secrets that the proxy exchanges for the operator's token."""

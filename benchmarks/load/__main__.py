@@ -25,8 +25,8 @@ from benchmarks.load.replay import Tally, replay
 from searcher.cli.options import print_table
 from searcher.client import CoordinatorClient
 from searcher.ledger.reading import open_ledger
-from searcher.recipe import Recipe, Step
 from searcher.running import build_agent
+from searcher.spec.recipe import Recipe, Step
 
 GENERATOR_CORE, SERVER_CORE = 0, 1
 SAMPLES = 200

@@ -16,11 +16,11 @@ import httpx
 import psutil
 
 from agents import protocol
-from searcher.campaign import from_document
 from searcher.devices import enrolment, queue
 from searcher.ledger import campaigns, members
 from searcher.ledger.store import Store
-from searcher.measurement import PLANS
+from searcher.spec.campaign import from_document
+from searcher.spec.measurement_plan import PLANS
 
 GOLDEN = Path(__file__).parents[2] / "tests" / "wire" / "v1"
 CAMPAIGN = "load"

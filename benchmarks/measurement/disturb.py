@@ -29,7 +29,7 @@ from benchmarks.measurement.models import chain
 from benchmarks.measurement.synthetic import Board, SyntheticChild, clock_step, drift, throttle
 from searcher.artifacts import place_artifact
 from searcher.cli.options import print_table
-from searcher.measurement import plan_of
+from searcher.spec.measurement_plan import plan_of
 
 PLAN = {"min_s": 1.5, "max_s": 1.5}
 CHANGED = ("drift", "no steady state", "busy")

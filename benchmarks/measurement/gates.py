@@ -27,7 +27,7 @@ import numpy as np
 from benchmarks.measurement.hour import RECIPES, built
 from benchmarks.measurement.models import opened
 from searcher.cli.options import print_table
-from searcher.measurement import GATE
+from searcher.spec.measurement_plan import GATE
 
 WINDOW_S, WARMUP_S = 6.0, 1.0
 BLOCK_S, PROBE_S = 0.004, 0.001

@@ -18,9 +18,9 @@ from benchmarks import commands
 from benchmarks.measurement.models import opened, timed
 from searcher.artifacts import place_artifact
 from searcher.cli.options import print_table
-from searcher.measurement import PLANS
 from searcher.measuring import job_runner
 from searcher.running import LOCAL_DEVICE, tree
+from searcher.spec.measurement_plan import PLANS
 
 TASK = "lenet5-mnist"
 CONVOLUTIONS, MATRICES = "convolutions", "fully_connected"

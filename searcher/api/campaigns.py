@@ -35,7 +35,7 @@ async def submit(
 ) -> dict[str, Any]:
     """A new campaign; the same document again is the same campaign, whose priority may change.
     ``warnings`` tells where its devices contradict their profiles."""
-    from searcher.campaign import from_document  # numpy and moocore, at submission only
+    from searcher.spec.campaign import from_document  # numpy and moocore, at submission only
 
     campaign = from_document(spec)
     name = campaign.name

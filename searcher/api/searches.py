@@ -10,7 +10,7 @@ from searcher.devices.wire import document_of
 from searcher.errors import ProtocolError
 from searcher.ledger import builds, jobs, measurements, trials
 from searcher.ledger.rows import text
-from searcher.recipe import Recipe
+from searcher.spec.recipe import Recipe
 
 
 async def finished(call: Call) -> Answer:

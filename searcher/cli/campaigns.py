@@ -37,7 +37,7 @@ def command(
 
 def standings(directory: Path, url: str | None) -> list[dict[str, Any]]:
     """The ``status`` document of every campaign, the newest first. Raises UserError."""
-    from searcher.campaign import from_document
+    from searcher.spec.campaign import from_document
     from searcher.standing import standing
 
     if url is None:

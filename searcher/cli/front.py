@@ -46,7 +46,7 @@ def front_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
 
 def recipe_text(recipe: list[dict[str, Any]]) -> str:
     """The recipe in one line."""
-    from searcher.recipe import Recipe
+    from searcher.spec.recipe import Recipe
 
     return str(Recipe.from_list(recipe))
 

@@ -18,7 +18,7 @@ from searcher.cli.options import (
 )
 
 if TYPE_CHECKING:
-    from searcher.execution import Execution
+    from searcher.spec.runtime_options import Execution
 
 
 def command(
@@ -46,8 +46,8 @@ def command(
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
     from searcher.energy import FIGURES
-    from searcher.execution import execution_of
-    from searcher.measurement import plan_of
+    from searcher.spec.measurement_plan import plan_of
+    from searcher.spec.runtime_options import execution_of
 
     named = {"runtime": runtime, "provider": provider, "threads": threads,
              "graph_level": graph_level, "precision": precision}
@@ -100,7 +100,7 @@ def _measured(
 def _check_local(device: str | None, directory: Path) -> None:
     """Raises UserError for a device that is not this machine."""
     from searcher.errors import UserError
-    from searcher.measuring import LOCAL_DEVICE
+    from searcher.spec.runtime_options import LOCAL_DEVICE
 
     if device not in (None, LOCAL_DEVICE):
         raise UserError(

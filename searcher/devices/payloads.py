@@ -9,9 +9,9 @@ from typing import Any
 
 from agents import protocol
 from searcher.errors import ProtocolError, UserError
-from searcher.fidelity import TRAINED
 from searcher.ledger.rows import text
-from searcher.recipe import Recipe
+from searcher.spec.fidelity import TRAINED
+from searcher.spec.recipe import Recipe
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")

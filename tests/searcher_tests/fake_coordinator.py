@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 
 from agents.protocol import DEVICE_KINDS, NOT_PREPARED, RUNTIMES
-from searcher.campaign import Campaign, from_document
 from searcher.on_device import OnDevice
-from searcher.recipe import Recipe, Step
 from searcher.sampling import Proposal
 from searcher.search import Search
 from searcher.space import Space
+from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.recipe import Recipe, Step
 from strategies.layers import layers_of
 from tests.tasks_for_tests import network
 

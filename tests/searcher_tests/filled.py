@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from searcher.artifacts import place_artifact
-from searcher.campaign import from_document
 from searcher.ledger import builds, campaigns, jobs, measurements, trials
 from searcher.ledger.store import Store
 from searcher.measurement import summarise
-from searcher.recipe import Recipe, Step
+from searcher.spec.campaign import from_document
+from searcher.spec.recipe import Recipe, Step
 from searcher.together import entry_together
 
 SPEC = from_document({"name": "digits", "task": "tests.tasks_for_tests:tiny",

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from searcher.admission import Admission
-from searcher.campaign import from_document
 from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
+from searcher.spec.campaign import from_document
 from tests.searcher_tests.devices.laboratory import SPEC
 
 DAEMON = Admission(frozenset({"lab.tasks:stripes"}), enrolled_only=True)

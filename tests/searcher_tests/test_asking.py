@@ -3,9 +3,9 @@
 import pytest
 
 from searcher.prospects import SHARED_COST
-from searcher.recipe import Recipe, Step
 from searcher.sampling import STARTUP_TRIALS
 from searcher.search import AHEAD, TURNOVER
+from searcher.spec.recipe import Recipe, Step
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,
     Fate,

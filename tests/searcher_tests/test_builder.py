@@ -17,7 +17,7 @@ from torch import Tensor, nn
 import searcher.builder
 from searcher.builder import MEMORY_PREFIXES, Build, Builder
 from searcher.errors import BuildError
-from searcher.recipe import Recipe, Step
+from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from strategies.base import Target
 

@@ -12,11 +12,11 @@ import torch
 from profiles.schema import profile
 from searcher.building import _what, build_recipe, target_of
 from searcher.errors import UserError
-from searcher.fidelity import FIDELITIES
 from searcher.ledger import campaigns, trials
 from searcher.ledger.builds import put_recipe
 from searcher.ownership import owned
-from searcher.recipe import Recipe, Step
+from searcher.spec.fidelity import FIDELITIES
+from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
 from tests.searcher_tests.filled import Folder

@@ -11,7 +11,7 @@ from searcher.deciding import (
     why_not_train,
     worth_continuing,
 )
-from searcher.front import Objective
+from searcher.spec.objectives import Objective
 
 OBJECTIVES = (Objective("accuracy", "maximize"), Objective("latency_s", "minimize"),
               Objective("file_bytes", "minimize"))

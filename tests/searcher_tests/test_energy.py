@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from searcher.campaign import from_document
 from searcher.energy import check_meters, energy_notes, figures, lacking
 from searcher.errors import UserError
-from searcher.measurement import PLANS, screening
+from searcher.spec.campaign import from_document
+from searcher.spec.measurement_plan import PLANS, screening
 from tests.searcher_tests.devices.laboratory import SPEC
 from tests.searcher_tests.test_admission import DAEMON, device
 

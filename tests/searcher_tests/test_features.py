@@ -1,9 +1,9 @@
 import pytest
 
-from searcher.campaign import from_document
 from searcher.features import PRESENT, Features
-from searcher.recipe import Recipe, Step
 from searcher.space import Space
+from searcher.spec.campaign import from_document
+from searcher.spec.recipe import Recipe, Step
 from strategies.layers import layers_of
 from tests.tasks_for_tests import network
 

@@ -3,14 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.errors import UserError
-from searcher.front import (
-    UNITS,
-    Objective,
-    front_indices,
-    hypervolume,
-    losses,
-    volume,
-)
+from searcher.front import front_indices, hypervolume, losses, volume
+from searcher.spec.objectives import UNITS, Objective
 
 
 def dominates(first: tuple[int, ...], second: tuple[int, ...]) -> bool:

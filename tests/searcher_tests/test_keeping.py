@@ -12,7 +12,7 @@ from searcher.errors import UserError
 from searcher.keeping import YOUNG_S, Keeping, Slow, parse_bytes
 from searcher.ledger import builds, campaigns, files, jobs, trials
 from searcher.ledger.store import LedgerFull, Store
-from searcher.recipe import Recipe
+from searcher.spec.recipe import Recipe
 from tests.searcher_tests.devices.laboratory import SPEC, recipe
 
 NOW_S = 1_000_000.0

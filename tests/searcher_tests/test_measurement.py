@@ -6,17 +6,14 @@ import pytest
 
 from searcher.errors import UserError
 from searcher.measurement import (
-    PLANS,
-    Plan,
     paired_difference,
     parity,
-    plan_of,
     quiet_blocks,
     rough_ratio,
-    screening,
     summarise,
     wilson,
 )
+from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [

@@ -11,10 +11,10 @@ import pytest
 from searcher.api.app import create_app
 from searcher.client import CoordinatorClient
 from searcher.errors import UserError
-from searcher.execution import DEFAULT, Execution
 from searcher.ledger import members
-from searcher.measurement import plan_of
 from searcher.measuring import compare_on, measure_on
+from searcher.spec.measurement_plan import plan_of
+from searcher.spec.runtime_options import DEFAULT, Execution
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory, envelope
 from tests.searcher_tests.devices.test_inspected import ACCEPTED, REFUSED

@@ -4,10 +4,10 @@ import random
 
 import pytest
 
-from searcher.campaign import from_document
 from searcher.moves import JITTER, Moves
 from searcher.sampling import STARTUP_TRIALS
 from searcher.space import Space
+from searcher.spec.campaign import from_document
 from strategies.layers import layers_of
 from tests.tasks_for_tests import network
 

@@ -8,10 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searcher.front import Objective, front_indices, losses
+from searcher.front import front_indices, losses
 from searcher.ledger import campaigns, files, jobs, trials
 from searcher.ledger.files import CompleteTrial
 from searcher.needed import Points, _bounds, needed, undecided
+from searcher.spec.objectives import Objective
 from tests.searcher_tests.filled import Folder, recipe
 
 OBJECTIVES = (Objective.of("accuracy", "maximize"), Objective.of("latency_s", "minimize"))

@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from profiles.schema import names, profile
-from searcher.execution import DEFAULT, Execution
 from searcher.numerics import why_they_differ
+from searcher.spec.runtime_options import DEFAULT, Execution
 
 
 @pytest.mark.parametrize(("name", "shares_host", "host", "why"), [

@@ -19,12 +19,12 @@ from agents.sysfs import Tree
 from searcher import search_process
 from searcher.api.app import create_app
 from searcher.builder_process import Workshop
-from searcher.campaign import from_document
 from searcher.client import CoordinatorClient
 from searcher.ledger import jobs, spans
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.reading import Reading
 from searcher.requests import Requests
+from searcher.spec.campaign import from_document
 from tests.conftest import TINY
 from tests.searcher_tests import models
 from tests.searcher_tests.api.local import LocalServer

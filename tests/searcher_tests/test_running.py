@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from searcher.campaign import from_document
 from searcher.client import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger import campaigns, members
 from searcher.ledger.reading import open_ledger
 from searcher.reading import Reading
 from searcher.running import Tree, await_agent, has_ended, tree
+from searcher.spec.campaign import from_document
 from tests.searcher_tests.devices.laboratory import Laboratory
 
 

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
-from searcher.campaign import Campaign, from_document
 from searcher.errors import UserError
-from searcher.recipe import Recipe
 from searcher.sampling import DRAFTS, STARTUP_TRIALS, Sampling
 from searcher.space import Range, Space
+from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.recipe import Recipe
 from strategies.base import Layer
 from strategies.catalog import all_strategies
 from strategies.layers import layers_of

@@ -7,11 +7,11 @@ import pytest
 
 from searcher.baseline import unpack_bits
 from searcher.errors import BuildError
-from searcher.measurement import PLANS
 from searcher.requests import Requests
 from searcher.sampling import Sampling
 from searcher.search import POOL, SAVE_EVERY_S
 from searcher.space import Space
+from searcher.spec.measurement_plan import PLANS
 from searcher.standing import flat, standing
 from searcher.windows import ATTEMPTS, LOOKS, SLACK
 from strategies.layers import layers_of

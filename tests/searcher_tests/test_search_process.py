@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from searcher import search_process
-from searcher.campaign import from_document
 from searcher.errors import BuildError, LedgerError, UserError
 from searcher.search_process import main, profile_of
+from searcher.spec.campaign import from_document
 from tests.searcher_tests.devices.laboratory import SPEC
 
 

@@ -1,7 +1,7 @@
 """A device that lacks a number format gets no strategy that needs it, and the reason is known."""
 
-from searcher.campaign import from_document
 from searcher.space import Space, left_out
+from searcher.spec.campaign import from_document
 from searcher.zoo.lenet import lenet5
 from strategies.layers import layers_of
 from tests.searcher_tests.devices.laboratory import SPEC

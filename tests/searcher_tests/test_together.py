@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from searcher.measurement import PLANS
+from searcher.spec.measurement_plan import PLANS
 from searcher.together import (
     FEWEST_BLOCKS,
     MOST_BLOCKS,

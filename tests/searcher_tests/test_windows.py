@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from searcher.recipe import Recipe
 from searcher.requests import Requests
+from searcher.spec.recipe import Recipe
 from searcher.windows import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
 from tests.searcher_tests.fake_coordinator import TARGET, campaign
 

@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from searcher.campaign import load
 from searcher.sampling import Sampling
 from searcher.space import Space
+from searcher.spec.campaign import load
 from strategies.layers import layers_of
 from tests.system.real import campaign_file, ended_trials, fleetfront, rows
 from tests.system.tiny_task import Hostile

@@ -8,9 +8,9 @@ import httpx
 import pytest
 
 from searcher.api.app import create_app
-from searcher.campaign import from_document
 from searcher.client import CoordinatorClient, Unreachable
 from searcher.errors import LedgerError, ProtocolError, UserError
+from searcher.spec.campaign import from_document
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import (
     SPEC,

@@ -29,7 +29,7 @@ from tests.searcher_tests.devices.laboratory import (
 )
 from tests.searcher_tests.devices.test_inspected import ACCEPTED
 from tests.searcher_tests.hostile import FEW, VALUES, as_body, damaged, nested, spoilt
-from tests.searcher_tests.test_campaign import FULL
+from tests.searcher_tests.spec.test_campaign import FULL
 
 OPERATOR = {"Authorization": "Bearer operator"}
 CONTENT = b"one model, another model" * 50

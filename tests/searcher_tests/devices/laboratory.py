@@ -13,7 +13,7 @@ from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
-from searcher.recipe import Recipe, Step
+from searcher.spec.recipe import Recipe, Step
 
 HOST = Host("workbench", "boot-1")
 TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"], "int8_activations": "uint8"}

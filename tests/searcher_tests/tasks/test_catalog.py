@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from searcher.errors import UserError
-from searcher.fidelity import TRAINED
+from searcher.spec.fidelity import TRAINED
 from searcher.tasks import catalog
 from searcher.tasks.digits import affine
 from searcher.zoo.lenet import lenet5

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.errors import UserError
-from searcher.recipe import Recipe, Step
+from searcher.spec.recipe import Recipe, Step
 
 PRUNE = Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.25, "round_to": 4})
 TUNE = Step.of("finetune", "model", {"learning_rate": 0.01})

@@ -142,3 +142,6 @@ def _offers(runtimes: Mapping[str, Any]) -> str:
 def _providers(versions: Any) -> Iterable[str]:
     found = versions.get("providers") if isinstance(versions, Mapping) else None
     return [str(one) for one in found] if isinstance(found, list) else []
+
+
+LOCAL_DEVICE = "local_cpu"

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from searcher.campaign import Campaign, from_document
 from searcher.energy import check_meters
 from searcher.errors import UserError
-from searcher.execution import DEFAULT, Execution, check_offered, in_words
 from searcher.requests import Requests
+from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.runtime_options import DEFAULT, Execution, check_offered, in_words
 from tests.searcher_tests.devices.laboratory import SPEC
 from tests.searcher_tests.test_admission import DAEMON, device
 

@@ -7,11 +7,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from searcher.energy import OBJECTIVES
 from searcher.errors import UserError, nearest
-from searcher.execution import KEYS, Execution, execution_of
-from searcher.front import UNITS, Objective
-from searcher.measurement import Plan, plan_of
+from searcher.spec.measurement_plan import Plan, plan_of
+from searcher.spec.objectives import OBJECTIVES, UNITS, Objective
+from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
 CONSTRAINTS = {"accuracy_drop", "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}

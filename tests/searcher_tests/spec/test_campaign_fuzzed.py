@@ -9,11 +9,11 @@ import tomli_w
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from searcher.campaign import Campaign, from_document, load
 from searcher.errors import UserError
 from searcher.ledger.rows import text
+from searcher.spec.campaign import Campaign, from_document, load
 from tests.searcher_tests.hostile import BRIEF, VALUES, damaged, spoilt
-from tests.searcher_tests.test_campaign import FULL, MINIMAL
+from tests.searcher_tests.spec.test_campaign import FULL, MINIMAL
 
 TOML = tomli_w.dumps(FULL).encode()
 

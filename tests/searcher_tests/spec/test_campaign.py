@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import tomli_w
 
-from searcher.campaign import Budget, Campaign, from_document, load
 from searcher.errors import UserError
-from searcher.measurement import PLANS
+from searcher.spec.campaign import Budget, Campaign, from_document, load
+from searcher.spec.measurement_plan import PLANS
 
 MINIMAL = {"name": "digits", "task": "lenet5-mnist"}
 FULL: dict[str, Any] = {

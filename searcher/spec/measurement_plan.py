@@ -1,0 +1,93 @@
+"""How long and how often to measure one candidate."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from searcher.errors import UserError, nearest
+
+GATE = 0.10
+"""The quiet state of a machine is itself some percent wide (frequency, placement of sessions); its
+slow state begins far above. Between gates of 6 and 13 % ratios differed by under half a percent,
+at 6 % half of the quiet blocks were thrown away."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how often to measure; seconds are device time per candidate. The fields are
+    those of ``agents.protocol.MeasurePlan``."""
+
+    name: str
+    block_s: float = 0.004
+    min_blocks: int = 20
+    min_s: float = 0.0
+    max_s: float = 6.0
+    gate: float = GATE
+    fresh_session_every_s: float = 1.0
+    warmup_s: float = 0.05
+    memory: bool = False
+    processes: int = 1
+    energy_s: float = 0.0
+    idle_s: float = 0.0
+    warmup_max_s: float = 0.0
+    start_below_c: float = 0.0
+    cool_down_s: float = 0.0
+    cache_flush_bytes: int = 0
+    refuse_doubt: bool = False
+    nodes: bool = False
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+PLANS = {
+    "quick": Plan("quick", min_blocks=24, max_s=1.5, fresh_session_every_s=0.5),
+    "standard": Plan("standard", min_blocks=120, min_s=2.0, max_s=15.0, memory=True, processes=2,
+                     warmup_max_s=1.0, start_below_c=75.0, cool_down_s=30.0, energy_s=20.0,
+                     idle_s=5.0, nodes=True),
+    "strict": Plan("strict", min_blocks=400, min_s=8.0, max_s=60.0, memory=True, processes=4,
+                   warmup_max_s=5.0, start_below_c=60.0, cool_down_s=600.0, refuse_doubt=True,
+                   energy_s=60.0, idle_s=10.0, nodes=True),
+}
+
+
+def screening(plan: Plan, energy: bool = False) -> Plan:
+    """The plan for untrained candidates: enough blocks to decide about training, no more. On a
+    busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is.
+    ``energy``: whether it is to be known then already, being an objective."""
+    if not energy:
+        plan = replace(plan, energy_s=0.0, idle_s=0.0)
+    return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
+                   min_s=min(plan.min_s, plan.max_s / 10) / 2, max_s=plan.max_s / 10, memory=False,
+                   processes=1, warmup_s=min(plan.warmup_s, 0.01), warmup_max_s=0.0,
+                   refuse_doubt=False, nodes=False)
+
+
+def plan_of(value: str | Mapping[str, Any]) -> Plan:
+    """A plan by name, or a table of fields over ``quick``. Raises UserError."""
+    if isinstance(value, str):
+        if value not in PLANS:
+            raise UserError(f"Unknown measurement plan {value!r}. {nearest(value, PLANS)}")
+        return PLANS[value]
+    known = set(Plan.__dataclass_fields__)
+    for key in value:
+        if key not in known:
+            raise UserError(f"Unknown key {key!r} in the measurement plan. {nearest(key, known)}")
+        _check_type(key, value[key])
+    plan = Plan(**{**PLANS["quick"].as_dict(), "name": "custom", **value})
+    if plan.block_s <= 0 or plan.min_blocks < 6 or plan.max_s <= 0 or plan.processes < 1:
+        raise UserError("A measurement plan needs block_s > 0, min_blocks >= 6, max_s > 0 and "
+                        f"processes >= 1, got {plan.as_dict()}.")
+    return plan
+
+
+def _check_type(key: str, value: Any) -> None:
+    kind = type(getattr(PLANS["quick"], key))
+    right = isinstance(value, int | float if kind is float else kind)
+    if kind in (int, float):
+        right = right and not isinstance(value, bool) and 0 <= value < math.inf
+    if not right:
+        words = {bool: "true or false", int: "a whole number", float: "a number of at least 0"}
+        raise UserError(f"{key} = {value!r} in the measurement plan must be "
+                        f"{words.get(kind, 'a text')}.")
