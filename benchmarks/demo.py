@@ -21,7 +21,7 @@ from benchmarks.old_runtime import check_files
 from benchmarks.recompute_accuracy import cache_folder, split_of_test
 from searcher.cli.front import print_front
 from searcher.cli.options import print_table, share_text
-from searcher.ledger import builds
+from searcher.ledger.tables import builds
 from searcher.reading import Reading
 
 FURTHER_TRAINING = {"strategy": "finetune", "learning_rate": 0.003}

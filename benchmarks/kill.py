@@ -21,7 +21,7 @@ from benchmarks import commands
 from benchmarks.checks import Check, conclude, holds
 from searcher.cli.options import print_table
 from searcher.errors import FleetfrontError
-from searcher.ledger import trials
+from searcher.ledger.tables import trials
 from searcher.reading import Reading
 
 FINISHED = ("complete", "pruned", "failed")

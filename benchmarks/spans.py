@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from searcher.ledger import spans
+from searcher.ledger.tables import spans
 from searcher.reading import Reading
 
 Interval = tuple[float, float]

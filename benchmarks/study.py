@@ -20,8 +20,8 @@ from typing import Any
 import psutil
 
 from profiles.schema import profile
-from searcher.ledger import builds, campaigns, trials
 from searcher.ledger.store import Store
+from searcher.ledger.tables import builds, campaigns, trials
 from searcher.running import tree
 from searcher.sampling import Proposal, Sampling
 from searcher.space import Space

@@ -12,8 +12,8 @@ from profiles import schema
 from searcher.builder import Build, Builder
 from searcher.devices.reported import Compared, of_campaign
 from searcher.errors import BuildError, UserError, nearest
-from searcher.ledger import builds, members
-from searcher.ownership import owned
+from searcher.ledger.directory_lock import owned
+from searcher.ledger.tables import builds, devices
 from searcher.reading import Reading
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import FIDELITIES
@@ -122,7 +122,7 @@ def _for_whom(profile: str | None, campaign: Campaign | None,
             raise UserError(str(error)) from error
     name = campaign.devices[0]
     with Reading(directory).ledger() as db:
-        row = members.device(db, name)
+        row = devices.device(db, name)
     told: tuple[str | None, Mapping[str, Any], Mapping[str, Any]] = (
         (None, {}, {}) if row is None else (row.profile, row.fingerprint, row.capabilities))
     return None if row is None else name, of_campaign(name, name in campaign.named, *told)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from searcher.errors import UserError
-from searcher.ledger import builds
+from searcher.ledger.tables import builds
 from searcher.measurement import EQUAL, paired_difference
 from searcher.reading import Reading, unpack
 

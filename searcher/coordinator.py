@@ -32,10 +32,10 @@ from searcher.devices.window import Window
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.keeping import Keeping
 from searcher.leasing import Leases, about
-from searcher.ledger import campaigns, files, jobs, shares, spans
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
+from searcher.ledger.tables import artifacts, campaigns, fair_share, jobs, spans
 from searcher.workers.base import NoWorkers, Workers
 
 log = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class Coordinator:
         """Where the file lies. Raises ProtocolError (400, 404; 410 when it is known but gone)."""
         path = self.artifacts / payloads.sha256_of(sha256, "sha256")
         if not path.is_file():
-            if files.is_known(self.store.db, sha256):
+            if artifacts.is_known(self.store.db, sha256):
                 raise DroppedError(sha256)
             raise ProtocolError(f"There is no artifact {sha256}.", 404)
         return path
@@ -239,7 +239,7 @@ class Coordinator:
                     f"{campaigns.WAY_OUT[present]}", 409
                 )
             if state in campaigns.LIVE and present not in campaigns.LIVE:
-                shares.enter(db, name)
+                fair_share.enter(db, name)
             campaigns.set_state(db, name, state, reason, baseline, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():

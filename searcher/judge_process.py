@@ -19,8 +19,8 @@ from sqlite_utils import Database
 import searcher.measurement  # noqa: F401 - numpy and scipy: the first result must not wait for them
 from searcher.devices import wire
 from searcher.judging import LENGTH, messages
-from searcher.ledger import jobs
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
+from searcher.ledger.tables import jobs
 from searcher.lifeline import die_with_parent
 
 READ_BYTES = 2**18

@@ -19,9 +19,9 @@ from functools import partial
 from pathlib import Path
 
 from searcher.errors import LedgerError, UserError
-from searcher.ledger import files
 from searcher.ledger.clock import Clock
 from searcher.ledger.store import Store
+from searcher.ledger.tables import artifacts
 from searcher.needed import needed
 from searcher.spec.recipe import Recipe
 
@@ -119,13 +119,13 @@ class Keeping:
         yield self._sweep
         yield from self._count()
         after = 0
-        while page := files.page(self._store.db, after, SLICE):
+        while page := artifacts.page(self._store.db, after, SLICE):
             after = page[-1].row
             there = [f.sha256 for f in page
                      if f.dropped_s is not None and (self._artifacts / f.sha256).exists()]
             if there:
                 with self._store.atomic() as db:
-                    files.found_again(db, there)
+                    artifacts.found_again(db, there)
             yield None
 
     def steps(self) -> Iterator[Slow | None]:
@@ -139,7 +139,7 @@ class Keeping:
         goal = int((self.bound_bytes or 0) * LOW_WATER)
         free, held = yield from self._sorted_cache(young_s)
         after = 0
-        while self.total_bytes > goal and (page := files.page(db, after, SLICE)):
+        while self.total_bytes > goal and (page := artifacts.page(db, after, SLICE)):
             after = page[-1].row
             yield from self._drop_cached(free, goal, page[0].created_s)
             yield from self._drop_files(page, stay, since_s, young_s, goal)
@@ -160,12 +160,12 @@ class Keeping:
                 bound, YOUNG_S, self.total_bytes)
 
     def _drop_files(
-        self, page: Sequence[files.FileRow], stay: set[str], since_s: float, young_s: float,
+        self, page: Sequence[artifacts.FileRow], stay: set[str], since_s: float, young_s: float,
         goal: int,
     ) -> Iterator[Slow | None]:
         spare = [f for f in page if f.dropped_s is None and f.sha256 not in stay]
         if spare:
-            worked = files.of_work(
+            worked = artifacts.of_work(
                 self._store.db, [f.sha256 for f in spare], _BASELINE, since_s)
             spare = [f for f in spare if f.sha256 not in worked and self._older(f.sha256, young_s)]
         chosen, left = [], self.total_bytes - goal
@@ -177,7 +177,7 @@ class Keeping:
         if chosen:
             try:
                 with self._store.atomic() as db:
-                    files.drop(db, chosen, self._clock())
+                    artifacts.drop(db, chosen, self._clock())
             except LedgerError as error:
                 # A full disk: what builders keep may go without the ledger.
                 log.error("%s", error)
@@ -198,7 +198,7 @@ class Keeping:
         self.artifact_bytes -= sum(freed)
         if back:
             with self._store.atomic() as db:
-                files.found_again(db, back)
+                artifacts.found_again(db, back)
         log.info("dropped %d files; %d bytes are left", len(freed), self.total_bytes)
 
     def _unlink(
@@ -231,7 +231,7 @@ class Keeping:
                          if not (c.is_scratch and c.used_s >= young_s)), key=lambda c: c.used_s)
         for start in range(0, len(cached), SLICE):
             part = cached[start:start + SLICE]
-            used = files.builds_in_use(self._store.db, [c.name for c in part], _BASELINE)
+            used = artifacts.builds_in_use(self._store.db, [c.name for c in part], _BASELINE)
             for one in part:
                 (held if one.name in used else free).append(one)
             yield None

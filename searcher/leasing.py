@@ -19,11 +19,11 @@ from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
 from searcher.keeping import Keeping
-from searcher.ledger import jobs, members, shares, spans
 from searcher.ledger.clock import Clock
-from searcher.ledger.jobs import LeaseRow
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
+from searcher.ledger.tables import devices, fair_share, jobs, spans
+from searcher.ledger.tables.jobs import LeaseRow
 
 log = logging.getLogger(__name__)
 
@@ -62,21 +62,21 @@ class Leases:
         if self._roster.is_revoked(agent):
             return None
         device = (None if agent.device is None
-                  else members.standing(self._store.db, agent.device, agent.id))
+                  else devices.standing(self._store.db, agent.device, agent.id))
         if device is None or device.holds:
             for held in jobs.held_by(self._store.db, agent.pool, agent.id):
                 self.lose(held, True, "its holder asked for other work")
         now_s = self._clock()
         if agent.device is not None:
             if device is not None and device.holds:  # losing a lease may have changed it
-                device = members.standing(self._store.db, agent.device, agent.id)
+                device = devices.standing(self._store.db, agent.device, agent.id)
             if device is None:
                 return None
             if kinds and self._kinds.get(agent.id) != tuple(kinds):
                 self._learn(agent.id, agent.device, kinds)
             if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
                 with self._store.grouped() as db:
-                    members.device_seen(db, agent.device, now_s)
+                    devices.device_seen(db, agent.device, now_s)
             if device.state != "active":
                 return None
             if device.shares_host:
@@ -95,7 +95,9 @@ class Leases:
 
     def retry_s(self, agent: AgentRow) -> float | None:
         """Seconds after which ``lease`` may answer differently although nothing rings."""
-        if agent.device is None or members.device_state(self._store.db, agent.device) != "active":
+        if agent.device is None:
+            return None
+        if devices.device_state(self._store.db, agent.device) != "active":
             return None
         return self._window.opens_in_s(agent.pool)
 
@@ -189,7 +191,7 @@ class Leases:
     def _account(self, db: Database, job: JobRow | LeaseRow, ended_s: float) -> None:
         spans.end_of_job(db, job.id, ended_s)
         if job.campaign is not None and job.leased_s is not None:
-            shares.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
+            fair_share.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
 
     def lose(self, job: JobRow, strike: bool, why: str) -> None:
         """The lease ends without a result; the job is queued again, or has failed too often."""

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from sqlite_utils import Database
 
 from searcher.errors import UserError
-from searcher.ledger import files
-from searcher.ledger.files import CompleteTrial
+from searcher.ledger.tables import artifacts
+from searcher.ledger.tables.artifacts import CompleteTrial
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,16 +46,16 @@ class Points:
 def needed(db: Database) -> Generator[None, None, set[str]]:
     """The sha256 of every file that campaigns, fronts and unfinished jobs need, in small steps.
 
-    Files of running trials are not among them: see ``files.of_work``.
+    Files of running trials are not among them: see ``artifacts.of_work``.
     """
     stay: set[str] = set()
-    jobs = files.unfinished_jobs(db)
+    jobs = artifacts.unfinished_jobs(db)
     for start in range(0, len(jobs), PAGE):
-        stay |= files.named_by_jobs(db, jobs[start:start + PAGE])
+        stay |= artifacts.named_by_jobs(db, jobs[start:start + PAGE])
         yield
     name = ""
     while True:
-        named, campaigns = files.named_by_campaigns(db, name, PAGE)
+        named, campaigns = artifacts.named_by_campaigns(db, name, PAGE)
         if not campaigns:
             return stay
         stay |= named
@@ -68,7 +68,7 @@ def _of_campaign(
     db: Database, name: str, spec: Mapping[str, Any]
 ) -> Generator[None, None, set[str]]:
     """Files of the fronts of all its devices, and of points that may still enter one."""
-    page = files.complete_trials(db, name, 0, PAGE)
+    page = artifacts.complete_trials(db, name, 0, PAGE)
     if not page:
         return set()
     from searcher.spec.campaign import from_document  # numpy and moocore, only when they are needed
@@ -85,7 +85,7 @@ def _of_campaign(
                 points = by_device.setdefault(trial.device, Points())
                 points.add(trial.sha256, _bounds(trial, objectives))
         yield
-        page = files.complete_trials(db, name, page[-1].id, PAGE)
+        page = artifacts.complete_trials(db, name, page[-1].id, PAGE)
     stay: set[str] = set()
     for points in by_device.values():
         stay |= yield from undecided(points)
@@ -95,7 +95,7 @@ def _of_campaign(
 def _all_complete(db: Database, name: str) -> Generator[None, None, set[str]]:
     stay: set[str] = set()
     after = 0
-    while page := files.complete_trials(db, name, after, PAGE):
+    while page := artifacts.complete_trials(db, name, after, PAGE):
         after = page[-1].id
         stay |= {trial.sha256 for trial in page}
         yield

@@ -13,9 +13,9 @@ from sqlite_utils import Database
 from searcher.deciding import Point, front_of
 from searcher.errors import UserError, nearest
 from searcher.front import hypervolume, losses
-from searcher.ledger import builds, campaigns, measurements, trials
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
+from searcher.ledger.tables import builds, campaigns, measurements, trials
 from searcher.measurement import paired_difference, wilson
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import UNITS

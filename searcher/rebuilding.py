@@ -12,8 +12,8 @@ from sqlite_utils import Database
 from searcher.devices import payloads, queue
 from searcher.devices.wire import Outcome
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, jobs
 from searcher.ledger.rows import ArtifactRow, BuildRow, JobRow
+from searcher.ledger.tables import builds, jobs
 
 OF = "rebuild_of"
 """Key of the payload that names the file which is built again."""

@@ -24,9 +24,9 @@ from searcher.agent_archive import agent_archive
 from searcher.client import ADDRESS, CoordinatorClient, address_of
 from searcher.client import connect as connect
 from searcher.errors import FleetfrontError, UserError, nearest
-from searcher.ledger import members
-from searcher.ledger.reading import open_ledger
-from searcher.ownership import owned
+from searcher.ledger.directory_lock import owned
+from searcher.ledger.read_only import open_ledger
+from searcher.ledger.tables import devices
 from searcher.reading import Reading
 from searcher.spec.campaign import Campaign, from_document, load
 from searcher.spec.objectives import OBJECTIVES
@@ -75,7 +75,7 @@ class Tree:
     def _check_device(self) -> None:
         # From the file: a request would have the coordinator work beside a measurement.
         with open_ledger(self.directory / "ledger.db") as db:
-            device = members.device(db, LOCAL_DEVICE)
+            device = devices.device(db, LOCAL_DEVICE)
         if device is not None and device.state == "quarantined":
             raise FleetfrontError(f"This machine does not measure reliably: {device.reason}.\n"
                                   f"{last_words(self.directory, 'agent')}")

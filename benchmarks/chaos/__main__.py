@@ -20,7 +20,7 @@ from benchmarks.chaos.running import Settings, Story, run
 from benchmarks.checks import Check, against, conclude, holds
 from searcher.cli.options import print_table
 from searcher.errors import LedgerError
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 
 CALM_S = 120.0
 """Of the time limit, what is left for emptying the queue and for the audit."""

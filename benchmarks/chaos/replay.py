@@ -29,7 +29,7 @@ from benchmarks.chaos.keeper import Keeper
 from searcher.client import CoordinatorClient
 from searcher.devices import payloads
 from searcher.errors import FleetfrontError, UserError
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from searcher.reading import Reading
 
 START_S = 30.0

@@ -23,7 +23,7 @@ from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.proxy import FAULTS, Proxy
 from searcher.client import CoordinatorClient
 from searcher.errors import FleetfrontError, LedgerError
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from searcher.spec.campaign import from_document
 
 CUSTOMER, SEARCH = "of-the-customer", "of-the-search"

@@ -24,7 +24,7 @@ from benchmarks.load.prepared import CAMPAIGN, Device, Serving, fill, result, se
 from benchmarks.load.replay import Tally, replay
 from searcher.cli.options import print_table
 from searcher.client import CoordinatorClient
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from searcher.running import build_agent
 from searcher.spec.recipe import Recipe, Step
 

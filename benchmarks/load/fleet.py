@@ -15,7 +15,7 @@ from benchmarks.checks import Check, holds
 from benchmarks.load.prepared import Serving
 from searcher.artifacts import place_artifact
 from searcher.client import CoordinatorClient
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from searcher.spec.measurement_plan import Plan
 
 PLAN = Plan("load", block_s=0.001, min_blocks=8, max_s=0.2, warmup_s=0.001)

@@ -17,8 +17,9 @@ import psutil
 
 from agents import protocol
 from searcher.devices import enrolment, queue
-from searcher.ledger import campaigns, members
 from searcher.ledger.store import Store
+from searcher.ledger.tables import campaigns
+from searcher.ledger.tables import devices as device_table
 from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS
 
@@ -46,7 +47,7 @@ def fill(directory: Path, devices: int, jobs_each: int) -> list[Device]:
         campaigns.set_state(db, CAMPAIGN, "running", None, None, now_s)
         for number in range(devices):
             name = f"device-{number:05d}"
-            members.put_device(db, name, None, {"hostname": name}, {}, False, now_s)
+            device_table.put_device(db, name, None, {"hostname": name}, {}, False, now_s)
             _, secret = enrolment.admit(db, name, "agent", now_s)
             made.append(Device(name, secret))
             for attempt in range(jobs_each):

@@ -35,7 +35,7 @@ from searcher.errors import (
     UserError,
 )
 from searcher.judging import Judge
-from searcher.ledger.tally import EndedJobs
+from searcher.ledger.tables.counters import EndedJobs
 
 log = logging.getLogger(__name__)
 Started = Callable[[], Awaitable[None]]

@@ -17,8 +17,9 @@ from searcher.api.schemas import (
 from searcher.coordinator import Coordinator
 from searcher.devices import reported
 from searcher.errors import ProtocolError
-from searcher.ledger import campaigns, jobs, members, shares, trials
 from searcher.ledger.rows import CampaignRow
+from searcher.ledger.tables import campaigns, fair_share, jobs, trials
+from searcher.ledger.tables import devices as device_table
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])
 
@@ -41,12 +42,12 @@ async def submit(
     name = campaign.name
     known = campaigns.get(coordinator.store.db, name)
     if known is None:
-        devices = members.devices(coordinator.store.db)
+        devices = device_table.devices(coordinator.store.db)
         coordinator.admission.check_campaign(campaign, devices)
     with coordinator.store.atomic() as db:
         if known is None:
             campaigns.create(db, name, spec, coordinator.clock(), priority or 0)
-            shares.enter(db, name)
+            fair_share.enter(db, name)
         elif from_document(known.spec) != campaign:
             differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
             raise ProtocolError(
@@ -57,7 +58,7 @@ async def submit(
             campaigns.set_priority(db, name, priority)
     coordinator.campaigns_changed()
     shown = _with_counts(coordinator, coordinator.campaign(name))
-    rows = {row.name: row for row in members.devices(coordinator.store.db)}
+    rows = {row.name: row for row in device_table.devices(coordinator.store.db)}
     warnings = [warning for device in campaign.devices if device in rows
                 for warning in reported.warnings(device, rows[device])]
     return {**shown, "warnings": warnings}

@@ -1,7 +1,7 @@
 """``/metrics`` for Prometheus: read from the ledger and from memory when somebody asks.
 
 No query of a scrape reads history: what waits and runs is in partial indexes, what ended is
-counted while it happens (``searcher.ledger.tally``).
+counted while it happens (``searcher.ledger.tables.counters``).
 """
 
 import time
@@ -21,7 +21,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.api.roles import ROUTES
 from searcher.coordinator import Coordinator
-from searcher.ledger import jobs, members, tally
+from searcher.ledger.tables import counters, jobs
+from searcher.ledger.tables import devices as device_table
 
 router = APIRouter(tags=["metrics"])
 _METHODS = frozenset(method for method, _ in ROUTES)
@@ -75,7 +76,7 @@ class LedgerCollector(Collector):
     """What the coordinator and its ledger know, at the moment of the scrape."""
 
     def __init__(
-        self, coordinator: Coordinator, requests: Requests, ended: tally.EndedJobs
+        self, coordinator: Coordinator, requests: Requests, ended: counters.EndedJobs
     ) -> None:
         self._coordinator, self._requests, self._ended = coordinator, requests, ended
 
@@ -111,13 +112,13 @@ class LedgerCollector(Collector):
     def _of_the_lab(self) -> Iterator[Metric]:
         db = self._coordinator.store.db
         devices = GaugeMetricFamily("fleetfront_devices", "Devices by state.", labels=("state",))
-        for state, number in members.device_counts(db).items():
+        for state, number in device_table.device_counts(db).items():
             devices.add_metric((state,), number)
         yield devices
-        for what in tally.FOLLOWED:
+        for what in counters.FOLLOWED:
             family = GaugeMetricFamily(
                 f"fleetfront_{what}s", f"{what.capitalize()}s by state.", labels=("state",))
-            for state, number in tally.read(db, what):
+            for state, number in counters.read(db, what):
                 family.add_metric((state,), number)
             yield family
 
@@ -138,10 +139,10 @@ class LedgerCollector(Collector):
 
 
 def registry_of(
-    coordinator: Coordinator, requests: Requests, ended: tally.EndedJobs
+    coordinator: Coordinator, requests: Requests, ended: counters.EndedJobs
 ) -> CollectorRegistry:
     """Call from the ledger's thread; so must every scrape."""
-    tally.begin(coordinator.store.db)
+    counters.begin(coordinator.store.db)
     registry = CollectorRegistry()
     registry.register(LedgerCollector(coordinator, requests, ended))
     ProcessCollector(registry=registry)

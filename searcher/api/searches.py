@@ -8,8 +8,8 @@ from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
 from searcher.devices.wire import document_of
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, jobs, measurements, trials
 from searcher.ledger.rows import text
+from searcher.ledger.tables import builds, jobs, measurements, trials
 from searcher.spec.recipe import Recipe
 
 

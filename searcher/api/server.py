@@ -43,11 +43,11 @@ from searcher.devices.queue import LeaseRules
 from searcher.errors import FleetfrontError, UserError
 from searcher.judging import Judge
 from searcher.keeping import parse_bytes
-from searcher.ledger.checkpoints import Checkpoints
 from searcher.ledger.clock import steady_clock
+from searcher.ledger.directory_lock import owned
+from searcher.ledger.maintenance.wal_checkpoint import Checkpoints
 from searcher.ledger.store import Store
 from searcher.lifeline import die_with_parent
-from searcher.ownership import owned
 from searcher.supervision import Supervision
 from searcher.workers.base import NoWorkers, Workers
 from searcher.workers.process_pool import ProcessPool

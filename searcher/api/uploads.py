@@ -29,7 +29,7 @@ from searcher.artifacts import settle, sha256_of_file, sweep
 from searcher.coordinator import Coordinator
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
-from searcher.ledger import builds
+from searcher.ledger.tables import builds
 
 log = logging.getLogger(__name__)
 

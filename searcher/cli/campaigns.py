@@ -50,8 +50,8 @@ def standings(directory: Path, url: str | None) -> list[dict[str, Any]]:
 
 
 def _in_the_ledger(directory: Path) -> list[tuple[Any, dict[str, int]]]:
-    from searcher.ledger import campaigns, trials
-    from searcher.ledger.reading import open_ledger
+    from searcher.ledger.read_only import open_ledger
+    from searcher.ledger.tables import campaigns, trials
 
     with open_ledger(directory / "ledger.db") as db:
         return [(row, trials.counts(db, row.name)) for row in campaigns.history(db)]

@@ -30,9 +30,9 @@ def check(
 
     Exit code 1 when something is wrong. While a coordinator serves the folder nothing is written.
     """
-    from searcher.ledger import care
+    from searcher.ledger.maintenance import integrity
 
-    report = care.check(directory, deep)
+    report = integrity.check(directory, deep)
     rows = [asdict(finding) for finding in report.findings]
     if report.served:
         typer.echo(f"{directory} is in use by another process: only read.", err=True)
@@ -50,9 +50,9 @@ def backup(
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
 ) -> None:
     """Copy the ledger to TARGET, whole or not at all, even while a coordinator writes."""
-    from searcher.ledger import copies
+    from searcher.ledger.maintenance import backup
 
-    made = copies.backup(directory, target, force)
+    made = backup.backup(directory, target, force)
     typer.echo(f"{made.path}: {bytes_text(made.size_bytes)}, schema version {made.version}, "
                f"{made.campaigns} campaigns, {made.trials} trials; opened and found whole")
 
@@ -60,7 +60,7 @@ def backup(
 @app.command()
 def vacuum(directory: Directory = HERE) -> None:
     """Write the ledger anew without holes; needs a folder that nobody serves."""
-    from searcher.ledger import copies
+    from searcher.ledger.maintenance import backup
 
-    before, after = copies.vacuum(directory)
+    before, after = backup.vacuum(directory)
     typer.echo(f"{directory / 'ledger.db'}: {before:,} bytes before, {after:,} bytes after")

@@ -24,7 +24,7 @@ def command(
 
 def describe(reading: Any, name: str) -> dict[str, Any]:
     """The document of ``fleetfront show --format json``."""
-    from searcher.ledger import builds, measurements
+    from searcher.ledger.tables import builds, measurements
 
     found = reading.candidate(name)
     front = reading.front(found.trial.campaign)

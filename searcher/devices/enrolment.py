@@ -17,8 +17,8 @@ from typing import Any
 from sqlite_utils import Database
 
 from searcher.errors import ProtocolError
-from searcher.ledger import members
 from searcher.ledger.rows import AgentRow
+from searcher.ledger.tables import credentials, devices
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 ROLES = ("agent", "builder")
@@ -91,7 +91,7 @@ def invite(
     if role not in ROLES:
         raise ProtocolError(f"role = {role!r} must be one of {', '.join(ROLES)}.")
     token = fresh_secret()
-    members.create_enrolment(
+    credentials.create_enrolment(
         db, hashed(token), checked_name(name), role, profile, now_s + ttl_s, now_s
     )
     return token
@@ -106,7 +106,7 @@ def enrol(
     The same token works again until the first request under the secret it gave: the answer may
     have been lost on the way. Raises ProtocolError (403).
     """
-    row = members.enrolment(db, hashed(token))
+    row = credentials.enrolment(db, hashed(token))
     if row is None or not same_secret(token, row.token_hash):
         raise ProtocolError("The enrolment token is unknown. Ask the operator for a new one.", 403)
     unanswered = row.agent is not None and _never_used(db, row.agent)
@@ -124,23 +124,23 @@ def enrol(
         raise ProtocolError(
             f"The enrolment token is for {row.name!r}, not for {name[:100]!r}.", 403
         )
-    replaced = [] if row.agent is None else [members.agent(db, row.agent)]
+    replaced = [] if row.agent is None else [credentials.agent(db, row.agent)]
     if row.role == "agent":
-        members.put_device(
+        devices.put_device(
             db, row.name, row.profile, dict(fingerprint), dict(capabilities),
             host.is_shared_with(fingerprint), now_s,
         )
-        replaced = list(members.agents_of_device(db, row.name))
+        replaced = list(credentials.agents_of_device(db, row.name))
     gone = tuple(agent for agent in replaced if agent is not None)
     for agent in gone:
-        members.revoke_agent(db, agent.id, now_s)
+        credentials.revoke_agent(db, agent.id, now_s)
     agent, secret = admit(db, row.name, row.role, now_s)
-    members.use_enrolment(db, row.token_hash, agent.id, now_s)
+    credentials.use_enrolment(db, row.token_hash, agent.id, now_s)
     return Enrolled(agent, secret, gone)
 
 
 def _never_used(db: Database, agent_id: str) -> bool:
-    agent = members.agent(db, agent_id)
+    agent = credentials.agent(db, agent_id)
     return agent is not None and agent.first_used_s is None and agent.revoked_s is None
 
 
@@ -150,11 +150,11 @@ def admit(db: Database, name: str, role: str, now_s: float) -> tuple[AgentRow, s
     device = name if role == "agent" else None
     pool = f"device:{name}" if role == "agent" else "builder"
     agent_id = secrets.token_hex(8)
-    members.create_agent(db, agent_id, name, role, pool, device, hashed(secret), now_s)
+    credentials.create_agent(db, agent_id, name, role, pool, device, hashed(secret), now_s)
     return AgentRow(agent_id, name, role, pool, device, now_s, None, None), secret
 
 
 def is_revoked(db: Database, agent: AgentRow) -> bool:
     """Whether another took its place since ``agent`` was recognised."""
-    current = members.agent(db, agent.id)
+    current = credentials.agent(db, agent.id)
     return current is None or current.revoked_s is not None

@@ -13,8 +13,8 @@ from agents import protocol
 from searcher.artifacts import place_artifact
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, jobs
 from searcher.ledger.rows import JobRow
+from searcher.ledger.tables import builds, jobs
 
 MOST_DIMENSIONS = 8
 

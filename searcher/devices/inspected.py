@@ -7,8 +7,8 @@ from sqlite_utils import Database
 
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
-from searcher.ledger import builds
 from searcher.ledger.rows import JobRow
+from searcher.ledger.tables import builds
 
 MOST_VALUES = 256
 """Inputs, or outputs, of one model."""

@@ -17,9 +17,9 @@ from sqlite_utils import Database
 from agents import protocol
 from searcher.devices import nodes, payloads, quiet
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, measurements
-from searcher.ledger.measurements import Level, LevelPlace, Samples
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
+from searcher.ledger.tables import builds, measurements
+from searcher.ledger.tables.measurements import Level, LevelPlace, Samples
 
 MOST_SAMPLE_BYTES = 128 * 2**20
 MOST_RAIL_BYTES = 8 * 2**20

@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from agents import protocol
 from agents.protocol import NodesMeasured
 from searcher.devices import payloads
-from searcher.ledger import builds
+from searcher.ledger.tables import builds
 from searcher.not_faster import Costs, Ratio, Side, is_int8, not_faster
 
 MOST_NODES = 1000

@@ -12,9 +12,9 @@ from sqlite_utils import Database
 
 from searcher.devices import payloads, standing
 from searcher.errors import ProtocolError
-from searcher.ledger import campaigns, jobs, members
-from searcher.ledger.jobs import Beat, LeaseRow
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import campaigns, devices, jobs
+from searcher.ledger.tables.jobs import Beat, LeaseRow
 
 NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io", "queue_timeout", "device_removed")
 """Reasons of failures that a new request for the same job overrules."""
@@ -74,7 +74,7 @@ def submit(
 
 def _refuse_removed(db: Database, pool: str) -> None:
     name = payloads.device_of(pool)
-    if pool != payloads.BUILDER and members.device_state(db, name) == "removed":
+    if pool != payloads.BUILDER and devices.device_state(db, name) == "removed":
         raise ProtocolError(
             f"Device {name!r} was removed. Enrol it again with `fleetfront device enrol {name}`, "
             "or ask for another device.", 409

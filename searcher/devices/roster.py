@@ -11,10 +11,10 @@ from typing import Any, Literal
 from searcher.devices import enrolment
 from searcher.devices.enrolment import Enrolled, Host
 from searcher.errors import ProtocolError
-from searcher.ledger import members
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, TokenRow
 from searcher.ledger.store import Store
+from searcher.ledger.tables import credentials, devices
 
 MOST_KNOWN = 20_000
 """Secrets kept in memory; beyond that they are looked up again."""
@@ -36,7 +36,7 @@ class Roster:
     def start(self) -> None:
         """Builders died with the coordinator that started them."""
         with self._store.atomic() as db:
-            members.revoke_builders(db, self._clock())
+            credentials.revoke_builders(db, self._clock())
         self._forget(*self._keys)
 
     def invite(self, name: str, role: str, profile: str | None, ttl_s: float) -> tuple[str, float]:
@@ -65,7 +65,7 @@ class Roster:
 
     def revoke(self, agent_id: str) -> None:
         with self._store.atomic() as db:
-            members.revoke_agent(db, agent_id, self._clock())
+            credentials.revoke_agent(db, agent_id, self._clock())
         self._forget(agent_id)
 
     def accept(self, secret: str, role: Literal["operator", "viewer"]) -> None:
@@ -81,19 +81,19 @@ class Roster:
         row = TokenRow(secrets.token_hex(6), enrolment.checked_name(name), role, now_s,
                        None if ttl_s is None else now_s + ttl_s, None)
         with self._store.atomic() as db:
-            members.create_token(db, row, enrolment.hashed(secret))
+            credentials.create_token(db, row, enrolment.hashed(secret))
         return row, secret
 
     def tokens(self) -> list[tuple[TokenRow, str]]:
         """Newest first, each with its state: active, expired or revoked."""
         now_s = self._clock()
-        return [(row, _state_of(row, now_s)) for row in members.tokens(self._store.db)]
+        return [(row, _state_of(row, now_s)) for row in credentials.tokens(self._store.db)]
 
     def revoke_token(self, token_id: str) -> TokenRow:
         """Nobody is recognised by it any more. Raises ProtocolError (404)."""
         with self._store.atomic() as db:
-            members.revoke_token(db, token_id, self._clock())
-            row = members.token(db, token_id)
+            credentials.revoke_token(db, token_id, self._clock())
+            row = credentials.token(db, token_id)
         self._forget(token_id)
         if row is None:
             raise ProtocolError(
@@ -109,13 +109,13 @@ class Roster:
         return member
 
     def _looked_up(self, key: str) -> Member | None:
-        agent = members.agent_by_secret(self._store.db, key)
+        agent = credentials.agent_by_secret(self._store.db, key)
         if agent is not None and agent.first_used_s is None:
             # Known from its next request on: by then this is on the disk, or is written again.
             with self._store.grouped() as db:
-                members.agent_used(db, agent.id, self._clock())
+                credentials.agent_used(db, agent.id, self._clock())
             return agent
-        member = agent or members.token_by_secret(self._store.db, key)
+        member = agent or credentials.token_by_secret(self._store.db, key)
         if member is None:
             return None
         if len(self._known) >= MOST_KNOWN:
@@ -132,7 +132,7 @@ class Roster:
         enrols with another is another agent."""
         if agent.id not in self._profiles:
             self._profiles[agent.id] = (
-                None if agent.device is None else members.profile(self._store.db, agent.device))
+                None if agent.device is None else devices.profile(self._store.db, agent.device))
         return self._profiles[agent.id]
 
     def forget_agents_of(self, device: str) -> None:

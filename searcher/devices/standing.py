@@ -16,8 +16,8 @@ from sqlite_utils import Database
 from agents import protocol
 from searcher.devices import payloads, reported
 from searcher.errors import ProtocolError
-from searcher.ledger import members
 from searcher.ledger.rows import DeviceRow, JobRow
+from searcher.ledger.tables import credentials, devices
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ class DeviceRules:
 
 def device_of(db: Database, name: str) -> DeviceRow:
     """Raises ProtocolError (404)."""
-    device = members.device(db, name)
+    device = devices.device(db, name)
     if device is None:
         raise ProtocolError(
             f"There is no device {name[:100]!r}. See `fleetfront devices`; a new one joins with "
@@ -73,11 +73,11 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
             + (" Enrol it again." if device.state == "removed" else ""), 409
         )
     if state == "removed":
-        for agent in members.agents_of_device(db, name):
-            members.revoke_agent(db, agent.id, now_s)
+        for agent in credentials.agents_of_device(db, name):
+            credentials.revoke_agent(db, agent.id, now_s)
     if state == "quarantined" and reason is None:
         reason = device.reason or "an operator decided so"
-    members.set_device_state(db, name, state, reason, 0 if state == "active" else None)
+    devices.set_device_state(db, name, state, reason, 0 if state == "active" else None)
     return device_of(db, name)
 
 
@@ -86,7 +86,7 @@ def check_kind(db: Database, kind: str, pool: str) -> None:
     if pool == payloads.BUILDER or kind == "measure":
         return
     name = payloads.device_of(pool)
-    device = members.device(db, name)
+    device = devices.device(db, name)
     kinds = None if device is None else device.capabilities.get("kinds")
     if device is not None and kind not in (kinds or ()):
         raise ProtocolError(
@@ -97,16 +97,16 @@ def check_kind(db: Database, kind: str, pool: str) -> None:
 
 def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
     """What the device's agent says it can do, if that is another than is known."""
-    device = members.device(db, name)
+    device = devices.device(db, name)
     known = [kind for kind in protocol.DEVICE_KINDS if kind in kinds]
     if device is not None and device.capabilities.get("kinds") != known:
-        members.set_capabilities(db, name, {**device.capabilities, "kinds": known})
+        devices.set_capabilities(db, name, {**device.capabilities, "kinds": known})
 
 
 def succeeded(db: Database, pool: str) -> None:
     """A job of ``pool`` was done: a device that did it is in order."""
     if pool != payloads.BUILDER:
-        members.set_strikes(db, payloads.device_of(pool), 0)
+        devices.set_strikes(db, payloads.device_of(pool), 0)
 
 
 def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:
@@ -125,27 +125,27 @@ def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
     if job.pool == payloads.BUILDER:
         return False
     name = payloads.device_of(job.pool)
-    device = members.device(db, name)
+    device = devices.device(db, name)
     if device is None:
         return False
     if device.state == "active" and rules.quarantine(device, job):
         why = f"{device.strikes + 1} strikes in a row; the last: {why}"[:1000]
-        members.set_device_state(db, name, "quarantined", why, device.strikes + 1)
+        devices.set_device_state(db, name, "quarantined", why, device.strikes + 1)
         log.warning("device %s is quarantined: %s", name, why)
         return True
-    members.set_strikes(db, name, device.strikes + 1)
+    devices.set_strikes(db, name, device.strikes + 1)
     return False
 
 
 def _lacks_runtime(db: Database, job: JobRow) -> bool:
-    device = members.device(db, payloads.device_of(job.pool))
+    device = devices.device(db, payloads.device_of(job.pool))
     runtimes = None if device is None else device.capabilities.get("runtimes")
     return isinstance(runtimes, Mapping) and job.payload.get("runtime") not in runtimes
 
 
 def absence(db: Database, name: str, now_s: float) -> str:
     """Why the device may not have taken a job, in words."""
-    device = members.device(db, name)
+    device = devices.device(db, name)
     if device is None:
         return f"device {name!r} never enrolled"
     if device.state != "active":

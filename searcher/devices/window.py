@@ -8,9 +8,9 @@ from sqlite_utils import Database
 from searcher.devices import payloads
 from searcher.devices.quiet import BuildMeter, WindowRules
 from searcher.errors import LedgerError
-from searcher.ledger import jobs, members, spans
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
+from searcher.ledger.tables import devices, jobs, spans
 from searcher.workers.base import NoWorkers, Workers
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ class Window:
 
     def shared_pools(self) -> list[str]:
         """Pools of the devices on this host, the one first that has not measured for longest."""
-        pools = [f"device:{name}" for name in members.names_on_this_host(self._store.db)]
+        pools = [f"device:{name}" for name in devices.names_on_this_host(self._store.db)]
         return sorted(pools, key=lambda pool: self._began_s.get(pool, 0.0))
 
     def next_pools(self) -> list[str]:

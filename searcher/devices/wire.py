@@ -21,9 +21,9 @@ from searcher.devices import inferred, measured, payloads
 from searcher.devices.inspected import store_inspection
 from searcher.devices.measured import Draft
 from searcher.errors import ProtocolError
-from searcher.ledger import builds
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import savepoint
+from searcher.ledger.tables import builds
 
 MOST_PROBE_OUTPUTS = 65_536
 

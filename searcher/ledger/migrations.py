@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping
 from sqlite_utils import Database
 
 from searcher.errors import LedgerError
-from searcher.ledger import measurements, schema
+from searcher.ledger import schema
 from searcher.ledger.rows import text
+from searcher.ledger.tables import measurements
 
 Step = Callable[[Database], None]
 

@@ -27,7 +27,7 @@ CACHE_KB, WAL_PAGES = 65_536, 8192
 the log (32 MB of 4 KB pages) into the ledger once."""
 LOG_BYTES = 4 * 2**20
 """The log's file is cut to this when it begins anew: a longer one has something to copy
-(``searcher/ledger/checkpoints.py``)."""
+(``searcher/ledger/maintenance/wal_checkpoint.py``)."""
 
 
 class LedgerFull(LedgerError):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from benchmarks.chaos.journal import Exchange
-from searcher.ledger import trials
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import trials
 from tests.benchmarks_tests.chaos_story import Story, story_in
 from tests.searcher_tests.devices.laboratory import SPEC, envelope, recipe
 
@@ -149,7 +149,7 @@ def test_a_campaign_that_was_done_and_runs_again(told: Told) -> None:
 
 def _tell(story: Story) -> None:
     """A campaign with one trial, created and told."""
-    from searcher.ledger import builds, campaigns
+    from searcher.ledger.tables import builds, campaigns
 
     one, store = recipe(), story.lab.store
     with store.atomic() as db:

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from searcher.artifacts import place_artifact
-from searcher.ledger import builds, campaigns, jobs, measurements, trials
 from searcher.ledger.store import Store
+from searcher.ledger.tables import builds, campaigns, jobs, measurements, trials
 from searcher.measurement import summarise
 from searcher.spec.campaign import from_document
 from searcher.spec.recipe import Recipe, Step

@@ -12,9 +12,9 @@ import torch
 from profiles.schema import profile
 from searcher.building import _what, build_recipe, target_of
 from searcher.errors import UserError
-from searcher.ledger import campaigns, trials
-from searcher.ledger.builds import put_recipe
-from searcher.ownership import owned
+from searcher.ledger.directory_lock import owned
+from searcher.ledger.tables import campaigns, trials
+from searcher.ledger.tables.builds import put_recipe
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY

@@ -8,9 +8,9 @@ import pytest
 from searcher.coordinator import Coordinator, Rules
 from searcher.devices.quiet import WindowRules
 from searcher.errors import LedgerError, ProtocolError
-from searcher.ledger import campaigns, jobs, measurements, spans
 from searcher.ledger.rows import JobRow, SpanRow
 from searcher.ledger.store import LedgerFull
+from searcher.ledger.tables import campaigns, jobs, measurements, spans
 from tests.searcher_tests.devices.laboratory import (
     SPEC,
     Laboratory,

@@ -15,8 +15,8 @@ from agents import protocol
 from searcher.devices import wire
 from searcher.devices.measured import Draft
 from searcher.judging import LENGTH, Judge, messages
-from searcher.ledger import jobs, measurements
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import jobs, measurements
 from tests.searcher_tests.devices.laboratory import (
     Laboratory,
     envelope,

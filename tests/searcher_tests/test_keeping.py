@@ -10,8 +10,8 @@ import pytest
 from searcher.artifacts import place_artifact
 from searcher.errors import UserError
 from searcher.keeping import YOUNG_S, Keeping, Slow, parse_bytes
-from searcher.ledger import builds, campaigns, files, jobs, trials
 from searcher.ledger.store import LedgerFull, Store
+from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
 from searcher.spec.recipe import Recipe
 from tests.searcher_tests.devices.laboratory import SPEC, recipe
 
@@ -58,7 +58,7 @@ class Disk:
 
     def there(self, *names: str) -> list[bool]:
         found = [(self.folder / "artifacts" / name).exists() for name in names]
-        assert found == [not files.is_dropped(self.db, name) for name in names]
+        assert found == [not artifacts.is_dropped(self.db, name) for name in names]
         return found
 
     def run(self, steps: Iterator[Slow | None] | None = None) -> int:
@@ -229,7 +229,7 @@ def killed_at(disk: Disk, monkeypatch: pytest.MonkeyPatch, method: str) -> list[
 def test_killed_between_commit_and_file(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     names = killed_at(disk, monkeypatch, "rename")
     assert all((disk.folder / "artifacts" / name).exists() for name in names)
-    assert any(files.is_dropped(disk.db, name) for name in names)
+    assert any(artifacts.is_dropped(disk.db, name) for name in names)
     disk.keeping = disk.restarted(10 * KB)
     disk.run(disk.keeping.begin())
     assert all(disk.there(*names)), "found again"
@@ -254,13 +254,13 @@ def test_a_file_touched_in_the_last_moment_stays(
         disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A builder gives the same file just when it is dropped."""
     names = [disk.artifact(number) for number in range(14)]
-    drop = files.drop
+    drop = artifacts.drop
 
     def late(db: object, chosen: list[str], now_s: float) -> None:
         drop(disk.db, chosen, now_s)
         disk.keeping.touch(disk.folder / "artifacts" / names[0])
 
-    monkeypatch.setattr(files, "drop", late)
+    monkeypatch.setattr(artifacts, "drop", late)
     disk.run()
     assert disk.there(names[0], names[1]) == [True, False]
 
@@ -285,7 +285,7 @@ def test_a_full_ledger_still_lets_the_cache_go(
     def full(*_: object) -> None:
         raise LedgerFull("no room")
 
-    monkeypatch.setattr(files, "drop", full)
+    monkeypatch.setattr(artifacts, "drop", full)
     disk.run()
     assert all(disk.there(*names)) and sum(c.exists() for c in cached) == 1
 

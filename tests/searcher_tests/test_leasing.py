@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from searcher.devices import queue
-from searcher.ledger import jobs
+from searcher.ledger.tables import jobs
 from tests.searcher_tests.devices.laboratory import Laboratory
 
 

@@ -11,7 +11,7 @@ import pytest
 from searcher.api.app import create_app
 from searcher.client import CoordinatorClient
 from searcher.errors import UserError
-from searcher.ledger import members
+from searcher.ledger.tables import devices as device_table
 from searcher.measuring import compare_on, measure_on
 from searcher.spec.measurement_plan import plan_of
 from searcher.spec.runtime_options import DEFAULT, Execution
@@ -193,7 +193,7 @@ def test_files_that_cannot_be_sent(bench: Bench, tmp_path: Path) -> None:
     bench.model.write_bytes(b"")
     with pytest.raises(UserError, match="is empty"):
         bench.measure()
-    assert members.devices(bench.lab.store.db)
+    assert device_table.devices(bench.lab.store.db)
 
 
 def test_two_files_are_uploaded_inspected_and_compared(bench: Bench, tmp_path: Path) -> None:

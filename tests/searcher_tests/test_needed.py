@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.front import front_indices, losses
-from searcher.ledger import campaigns, files, jobs, trials
-from searcher.ledger.files import CompleteTrial
+from searcher.ledger.tables import artifacts, campaigns, jobs, trials
+from searcher.ledger.tables.artifacts import CompleteTrial
 from searcher.needed import Points, _bounds, needed, undecided
 from searcher.spec.objectives import Objective
 from tests.searcher_tests.filled import Folder, recipe
@@ -132,17 +132,17 @@ def test_running_trials_and_baselines_are_known_by_their_recipe(folder: Folder) 
     sha256 = file_of(folder, 0)
 
     def worked(baseline: str = "-", since_s: float = 100.0) -> set[str]:
-        return files.of_work(folder.db, [sha256, "5" * 64], baseline, since_s)
+        return artifacts.of_work(folder.db, [sha256, "5" * 64], baseline, since_s)
 
     assert worked() == set()
     assert worked(since_s=9.0) == {sha256}, "it ended since"
     assert worked(baseline=recipe(0).hash) == {sha256}
-    assert files.builds_in_use(folder.db, [f"build-{sha256}", "x"], recipe(0).hash) == {
+    assert artifacts.builds_in_use(folder.db, [f"build-{sha256}", "x"], recipe(0).hash) == {
         f"build-{sha256}"}
     trials.create(folder.db, "digits", "tx2", recipe(0).hash, {}, {}, 2.0)
     folder.db.execute("UPDATE campaigns SET state = 'failed'")
     assert worked() == {sha256}, "it may be taken up again"
-    assert files.builds_in_use(folder.db, [f"build-{sha256}"], "-") == {f"build-{sha256}"}
+    assert artifacts.builds_in_use(folder.db, [f"build-{sha256}"], "-") == {f"build-{sha256}"}
     folder.db.execute("UPDATE campaigns SET state = 'cancelled'")
-    assert worked() == set() == files.builds_in_use(folder.db, [f"build-{sha256}"], "-")
+    assert worked() == set() == artifacts.builds_in_use(folder.db, [f"build-{sha256}"], "-")
     folder.close()

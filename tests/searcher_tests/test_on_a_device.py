@@ -20,8 +20,8 @@ from searcher import search_process
 from searcher.api.app import create_app
 from searcher.builder_process import Workshop
 from searcher.client import CoordinatorClient
-from searcher.ledger import jobs, spans
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import jobs, spans
 from searcher.reading import Reading
 from searcher.requests import Requests
 from searcher.spec.campaign import from_document

@@ -12,8 +12,8 @@ from searcher.client import CoordinatorClient
 from searcher.errors import DroppedError, ProtocolError, UserError
 from searcher.fetching import have_built
 from searcher.job_flow import Job, JobFlow
-from searcher.ledger import builds, campaigns, files, jobs
 from searcher.ledger.rows import AgentRow
+from searcher.ledger.tables import artifacts, builds, campaigns, jobs
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import (
     SPEC,
@@ -70,7 +70,7 @@ class Scene:
 
     def drop(self) -> None:
         with self.lab.store.atomic() as db:
-            files.drop(db, [self.sha256], self.lab.clock())
+            artifacts.drop(db, [self.sha256], self.lab.clock())
         self.path.unlink()
 
     def close(self) -> None:
@@ -100,7 +100,7 @@ def test_a_dropped_file_is_gone_not_unknown(scene: Scene) -> None:
 
 def test_a_file_that_someone_deleted_comes_back_as_well(scene: Scene) -> None:
     with scene.lab.store.atomic() as db:
-        files.found_again(db, [scene.sha256])
+        artifacts.found_again(db, [scene.sha256])
     with pytest.raises(DroppedError, match="or lost"):
         scene.client.artifact(scene.sha256)
     scene.client.rebuild(scene.sha256)
@@ -117,7 +117,7 @@ def test_it_is_built_again_to_the_same_bytes(scene: Scene) -> None:
     assert (ended["state"], ended["reason"]) == ("done", None)
     assert ended["result"]["difference"] is None
     assert scene.client.artifact(scene.sha256) == scene.content
-    assert not files.is_dropped(scene.lab.store.db, scene.sha256)
+    assert not artifacts.is_dropped(scene.lab.store.db, scene.sha256)
     first = jobs.get(scene.lab.store.db, scene.first.id)
     assert first is not None and first.result is not None, "others rely on it"
     again = scene.client.rebuild(scene.sha256)
@@ -159,7 +159,7 @@ def test_other_bytes_are_told(scene: Scene, caplog: pytest.LogCaptureFixture) ->
         "max_abs_difference": 0.25}
     assert "0.25" in ended["message"] and scene.sha256 in ended["message"]
     assert [r for r in caplog.records if "different_bytes" in r.getMessage()]
-    assert files.is_dropped(scene.lab.store.db, scene.sha256), "the old one is not there"
+    assert artifacts.is_dropped(scene.lab.store.db, scene.sha256), "the old one is not there"
     assert scene.client.rebuild(scene.sha256)["state"] == "queued", "it may be tried again"
 
 
@@ -172,7 +172,7 @@ def test_outputs_that_cannot_be_compared(scene: Scene) -> None:
 def test_files_without_a_recipe(scene: Scene) -> None:
     with scene.lab.store.atomic() as db:
         builds.put_artifact(db, "9" * 64, 4, 1.0)
-        files.drop(db, ["9" * 64], 2.0)
+        artifacts.drop(db, ["9" * 64], 2.0)
     with pytest.raises(ProtocolError, match="original file once more") as refused:
         scene.client.rebuild("9" * 64)
     assert refused.value.status == 409
@@ -234,7 +234,7 @@ def test_a_search_is_told_when_the_file_is_lost(scene: Scene) -> None:
     flow.listen(0.0)
     with scene.lab.store.atomic() as db:
         builds.put_artifact(db, "9" * 64, 4, 1.0)
-        files.drop(db, ["9" * 64], 2.0)
+        artifacts.drop(db, ["9" * 64], 2.0)
     flow.submit("evaluate", {**evaluate(scene), "sha256": "9" * 64}, 10, ended.append)
     flow.listen(0.0)
     assert [(job["state"], job["reason"]) for job in ended] == [("failed", "not_rebuilt")] * 2

@@ -11,8 +11,9 @@ import pytest
 
 from searcher.client import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
-from searcher.ledger import campaigns, members
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
+from searcher.ledger.tables import campaigns
+from searcher.ledger.tables import devices as device_table
 from searcher.reading import Reading
 from searcher.running import Tree, await_agent, has_ended, tree
 from searcher.spec.campaign import from_document
@@ -84,5 +85,5 @@ def test_running_again_releases_it(quarantined: Path) -> None:
     with tree(quarantined, builders=0, agent=True) as grown:
         grown.check()
         with open_ledger(quarantined / "ledger.db") as db:
-            device = members.device(db, "local_cpu")
+            device = device_table.device(db, "local_cpu")
         assert device is not None and device.state == "active"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from searcher.errors import ProtocolError
-from searcher.ledger import campaigns
+from searcher.ledger.tables import campaigns
 from searcher.supervision import Supervision
 from searcher.workers.searches import NoSearches
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory

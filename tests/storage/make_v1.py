@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from searcher.ledger import builds, campaigns, trials
+from searcher.ledger.tables import builds, campaigns, trials
 from tests.searcher_tests.devices.laboratory import SPEC, FakeClock, Laboratory, recipe
 
 STORED = Path(__file__).with_name("v1.db")

@@ -10,8 +10,8 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from searcher.ledger import builds, files
 from searcher.ledger.rows import text
+from searcher.ledger.tables import artifacts, builds
 from tests.searcher_tests.devices.laboratory import Laboratory
 from tests.storage import make_v1
 
@@ -34,7 +34,7 @@ def fill(folder: Path) -> Laboratory:
         db.execute("UPDATE artifacts SET origin = 'upload', inspection = ? WHERE sha256 = ?",
                    [text({"opset": 13}), UPLOADED])
         [build] = builds.of_recipe(db, next(db.query("SELECT recipe FROM builds"))["recipe"])
-        files.drop(db, [build.sha256], now_s)
+        artifacts.drop(db, [build.sha256], now_s)
     return lab
 
 

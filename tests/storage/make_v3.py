@@ -10,7 +10,7 @@ import sqlite3
 import tempfile
 from pathlib import Path
 
-from searcher.ledger import measurements
+from searcher.ledger.tables import measurements
 from tests.searcher_tests.devices.laboratory import RAILS, Laboratory
 from tests.storage import make_v2
 

@@ -8,13 +8,22 @@ from pathlib import Path
 import pytest
 
 from searcher.errors import LedgerError
-from searcher.ledger import builds, campaigns, files, jobs, measurements, members, spans, trials
-from searcher.ledger.care import check, tables_of
+from searcher.ledger.maintenance.integrity import check, tables_of
 from searcher.ledger.migrations import stored_version
-from searcher.ledger.reading import open_any_version, open_ledger
+from searcher.ledger.read_only import open_any_version, open_ledger
 from searcher.ledger.rows import text
 from searcher.ledger.schema import VERSION
 from searcher.ledger.store import Store
+from searcher.ledger.tables import (
+    artifacts,
+    builds,
+    campaigns,
+    devices,
+    jobs,
+    measurements,
+    spans,
+    trials,
+)
 from tests.searcher_tests.devices.laboratory import RAILS, Laboratory
 from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1, make_v2, make_v3
@@ -70,7 +79,7 @@ def test_it_goes_on(stored: Path) -> None:
 def test_version_2_keeps_what_the_daemon_added(tmp_path: Path) -> None:
     store = Store(Path(shutil.copy(make_v2.STORED, tmp_path / "ledger.db")))
     db = store.db
-    campaign, device = campaigns.get(db, "digits"), members.device(db, "local_cpu")
+    campaign, device = campaigns.get(db, "digits"), devices.device(db, "local_cpu")
     assert campaign is not None and campaign.priority == 7
     assert device is not None
     assert (device.state, device.strikes, device.reason) == ("quarantined", 2, "two hangs")
@@ -78,7 +87,7 @@ def test_version_2_keeps_what_the_daemon_added(tmp_path: Path) -> None:
     assert upload is not None
     assert (upload.origin, upload.inspection) == ("upload", {"opset": 13})
     [build] = builds.of_recipe(db, trials.history(db, "digits")[0].recipe)
-    assert files.is_dropped(db, build.sha256)
+    assert artifacts.is_dropped(db, build.sha256)
     assert [row["name"] for row in db.query("SELECT * FROM tokens")] == ["reader"]
     assert [row["used_s"] for row in db.query(
         "SELECT * FROM shares WHERE pool = 'builder'")] == [12.5]

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 
 from searcher.errors import LedgerError
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 
 REPOSITORY = Path(__file__).parents[2]
 FLEETFRONT = str(Path(sys.executable).with_name("fleetfront"))

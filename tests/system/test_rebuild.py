@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from tests.searcher_tests.api.test_server import Server
 from tests.searcher_tests.devices.laboratory import TARGET
 from tests.system.real import environment

@@ -23,7 +23,7 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from searcher.api.app import create_app
-from searcher.ledger import builds, trials
+from searcher.ledger.tables import builds, trials
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload, recipe
 

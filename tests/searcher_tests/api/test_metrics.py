@@ -10,7 +10,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from searcher.api.app import create_app
 from searcher.api.metrics import Requests
-from searcher.ledger import builds, campaigns, trials
+from searcher.ledger.tables import builds, campaigns, trials
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, recipe
 

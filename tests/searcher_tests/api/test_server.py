@@ -19,8 +19,8 @@ import pytest
 
 from searcher.client import CoordinatorClient, connect
 from searcher.devices.queue import LeaseRules
-from searcher.ledger import spans
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
+from searcher.ledger.tables import spans
 from tests.searcher_tests.devices.laboratory import (
     SPEC,
     build_payload,

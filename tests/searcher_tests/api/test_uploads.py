@@ -16,7 +16,7 @@ from searcher import artifacts
 from searcher.api import uploads
 from searcher.api.app import create_app
 from searcher.api.uploads import PIECE_BYTES
-from searcher.ledger import builds
+from searcher.ledger.tables import builds
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory
 

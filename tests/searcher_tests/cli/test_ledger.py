@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from searcher.cli.ledger import app
+from searcher.ledger.directory_lock import owned
 from searcher.ledger.schema import VERSION
-from searcher.ownership import owned
 from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import finished
 from tests.searcher_tests.ledger.damage import overwrite_middle

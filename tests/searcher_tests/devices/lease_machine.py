@@ -12,8 +12,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from agents import protocol
 from searcher.errors import LedgerError, ProtocolError
-from searcher.ledger import campaigns, jobs, members, spans
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import campaigns, credentials, devices, jobs, spans
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, envelope, measure_payload
 
 CAMPAIGNS = ("anna", "bert", "cleo")
@@ -180,7 +180,7 @@ class LeaseMachine(RuleBasedStateMachine):
         assert len({job.holder for job in leased}) == len(leased)
         assert len({job.fence for job in leased}) == len(leased)
         for job in leased:
-            holder = members.agent(db, job.holder or "")
+            holder = credentials.agent(db, job.holder or "")
             assert holder is not None and holder.revoked_s is None and holder.pool == job.pool
 
     @invariant()
@@ -188,7 +188,7 @@ class LeaseMachine(RuleBasedStateMachine):
         rules, db = self.lab.coordinator.rules, self.lab.store.db
         for job in self.told.jobs:
             assert self._row(job).strikes < rules.lease.most_strikes
-        for device in members.devices(db):
+        for device in devices.devices(db):
             assert device.strikes <= 2 * rules.device.most_strikes
 
     @invariant()

@@ -13,8 +13,8 @@ import pytest
 
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, jobs, members
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import builds, devices, jobs
 from tests.searcher_tests.devices.laboratory import (
     ENVIRONMENT,
     Laboratory,
@@ -197,7 +197,7 @@ def test_an_agent_that_has_updated_itself_says_so_with_its_next_request(lab: Lab
     agent = lab.device("tx2", hostname="elsewhere")
     lab.coordinator.lease(agent)
     lab.coordinator.lease(agent, ["measure", "infer", "of a newer program"])
-    row = members.device(lab.store.db, "tx2")
+    row = devices.device(lab.store.db, "tx2")
     assert row is not None and row.capabilities["kinds"] == KINDS
     assert lab.coordinator.submit("infer", agent.pool, payload(lab)).state == "queued"
     lab.coordinator.lease(lab.device("tx2", hostname="elsewhere"), ["measure"])

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from searcher.errors import ProtocolError
-from searcher.ledger import builds
 from searcher.ledger.rows import JobRow
+from searcher.ledger.tables import builds
 from tests.searcher_tests.devices.laboratory import (
     Laboratory,
     build_payload,

@@ -8,7 +8,7 @@ import pytest
 
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
-from searcher.ledger import jobs
+from searcher.ledger.tables import jobs
 from tests.searcher_tests.devices.laboratory import ENVIRONMENT, Laboratory, envelope
 
 KINDS = ["measure", "infer", "prepare"]

@@ -12,8 +12,8 @@ from searcher.coordinator import Rules
 from searcher.devices.quiet import WindowRules
 from searcher.devices.standing import BLAMES_DEVICE, DeviceRules, absence, described
 from searcher.errors import ProtocolError
-from searcher.ledger import jobs, members, spans
 from searcher.ledger.rows import AgentRow, DeviceRow, JobRow
+from searcher.ledger.tables import devices, jobs, spans
 from tests.searcher_tests.devices.laboratory import Laboratory, envelope
 
 DEVICE = DeviceRow("tx2", None, {}, {}, 0, "active", 1.0, 2.0, 0, None)
@@ -32,7 +32,7 @@ def agent(lab: Laboratory) -> AgentRow:
 
 
 def device(lab: Laboratory) -> DeviceRow:
-    found = members.device(lab.store.db, "local_cpu")
+    found = devices.device(lab.store.db, "local_cpu")
     assert found is not None
     return found
 

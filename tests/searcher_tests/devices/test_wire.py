@@ -14,8 +14,8 @@ from agents import protocol
 from searcher.devices.measured import MOST_RAIL_BYTES, unpacked
 from searcher.devices.wire import content_of
 from searcher.errors import ProtocolError
-from searcher.ledger import builds, jobs, measurements
 from searcher.ledger.rows import AgentRow, JobRow
+from searcher.ledger.tables import builds, jobs, measurements
 from tests.searcher_tests.devices.laboratory import (
     RAILS,
     Laboratory,

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searcher.ledger import builds, campaigns, jobs, measurements, members, spans, trials
 from searcher.ledger.rows import text
 from searcher.ledger.store import Store
+from searcher.ledger.tables import builds, campaigns, credentials, jobs, measurements, spans, trials
 from tests.searcher_tests.devices.laboratory import SPEC, recipe
 
 
@@ -169,10 +169,10 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
         measurements.of_file(db, sha256, "tx2")
         measurements.of_job(db, job)
         measurements.samples(db, 1)
-        members.agent_by_secret(db, "h")
-        members.agents_of_device(db, "tx2")
-        members.enrolment(db, "h")
-        members.token_by_secret(db, "h")
+        credentials.agent_by_secret(db, "h")
+        credentials.agents_of_device(db, "tx2")
+        credentials.enrolment(db, "h")
+        credentials.token_by_secret(db, "h")
         trials.find(db, "digits", "tx2", "r", {})
         trials.history(db, "digits")
         trials.history(db, "digits", "tx2", ("running",))

@@ -13,7 +13,7 @@ from searcher.errors import LedgerError
 from searcher.ledger import schema
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.migrations import bring_up_to_date
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.read_only import open_ledger
 from searcher.ledger.store import LedgerUnavailable, Store, next_number, savepoint
 
 

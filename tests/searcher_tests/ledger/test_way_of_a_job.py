@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from searcher.ledger import builds, campaigns, files, jobs, trials
+from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
 from searcher.needed import needed
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload, recipe
 
@@ -57,9 +57,9 @@ def test_no_statement_scans_what_grows(tmp_path: Path) -> None:
         one_trial(lab, 1)
         for _ in needed(lab.store.db):
             pass
-        files.page(lab.store.db, 0, 5)
-        files.of_work(lab.store.db, ["a" * 64], "r", 1.0)
-        files.builds_in_use(lab.store.db, ["b"], "r")
+        artifacts.page(lab.store.db, 0, 5)
+        artifacts.of_work(lab.store.db, ["a" * 64], "r", 1.0)
+        artifacts.builds_in_use(lab.store.db, ["b"], "r")
     explained = 0
     for sql, parameters in seen:
         if sql.split()[0] not in ("SELECT", "UPDATE", "INSERT", "DELETE", "WITH"):

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from searcher.errors import LedgerError, UserError
 from searcher.ledger import schema
+from searcher.ledger.directory_lock import owned
 from searcher.ledger.migrations import stored_version
-from searcher.ledger.reading import open_any_version
+from searcher.ledger.read_only import open_any_version
 from searcher.ledger.store import Store, is_damage, translated
-from searcher.ownership import owned
 
 PAGES_PER_STEP = 1000
 

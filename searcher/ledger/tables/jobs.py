@@ -6,9 +6,9 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from searcher.ledger import shares
 from searcher.ledger.rows import JobRow, first, select, text
 from searcher.ledger.store import next_number
+from searcher.ledger.tables import fair_share
 
 _WANTED = """(t.unowned OR EXISTS (
     SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
@@ -109,7 +109,7 @@ def start_over(db: Database, job_id: int, done_too: bool = False) -> None:
 def next_queued(db: Database, pool: str) -> JobRow | None:
     """The job to lease next. Campaigns come in their turn (``shares.in_turn``), what someone at a
     command line waits for before those of priority 0; within one, by priority and age."""
-    campaigns = shares.in_turn(db, pool)
+    campaigns = fair_share.in_turn(db, pool)
     if len(campaigns) < 2:
         return first(
             db, JobRow, "jobs",

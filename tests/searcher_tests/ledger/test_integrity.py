@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from searcher.errors import LedgerError
-from searcher.ledger import builds, campaigns, files
-from searcher.ledger.care import Finding, Report, check
+from searcher.ledger.directory_lock import owned
+from searcher.ledger.maintenance.integrity import Finding, Report, check
 from searcher.ledger.store import Store
-from searcher.ownership import owned
+from searcher.ledger.tables import artifacts, builds, campaigns
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload
 from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1
@@ -180,6 +180,6 @@ def test_while_another_serves_it_only_reads(folder: Path) -> None:
     with owned(folder):
         assert "missing: a" in only(check(folder), "files").found
         with store.atomic() as db:
-            files.drop(db, ["a" * 64], 2.0)
+            artifacts.drop(db, ["a" * 64], 2.0)
         assert check(folder).is_whole
     store.close()

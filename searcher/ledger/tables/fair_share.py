@@ -5,7 +5,7 @@ Among live campaigns of equal priority the one that has used least is served fir
 
 from sqlite_utils import Database
 
-from searcher.ledger.campaigns import LIVE
+from searcher.ledger.tables.campaigns import LIVE
 
 _LIVE = ", ".join(f"'{state}'" for state in LIVE)
 

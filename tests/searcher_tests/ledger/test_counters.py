@@ -6,21 +6,21 @@ from pathlib import Path
 
 import pytest
 
-from searcher.ledger import builds, campaigns, tally, trials
 from searcher.ledger.store import Store
+from searcher.ledger.tables import builds, campaigns, counters, trials
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, envelope, recipe
 
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Iterator[Laboratory]:
     laboratory = Laboratory.open(tmp_path)
-    tally.begin(laboratory.store.db)
+    counters.begin(laboratory.store.db)
     yield laboratory
     laboratory.store.close()
 
 
 def counted(store: Store, what: str) -> dict[str, int]:
-    return {state: n for state, n in tally.read(store.db, what) if n}
+    return {state: n for state, n in counters.read(store.db, what) if n}
 
 
 def test_jobs_are_counted_when_they_end(lab: Laboratory) -> None:
@@ -28,7 +28,7 @@ def test_jobs_are_counted_when_they_end(lab: Laboratory) -> None:
     for number in range(4):
         lab.compress(number)
     lab.done(builder, lab.leased(builder))
-    ended = tally.EndedJobs(lab.store.db)
+    ended = counters.EndedJobs(lab.store.db)
     for _ in range(2):
         lab.put(builder, lab.leased(builder), envelope({"reason": "x", "message": ""}, "failed"))
     for _ in range(2):
@@ -43,7 +43,7 @@ def test_jobs_are_counted_when_they_end(lab: Laboratory) -> None:
 def test_numbers_that_a_full_disk_took_back_are_counted_again(lab: Laboratory) -> None:
     builder = lab.builder()
     lab.compress()
-    ended = tally.EndedJobs(lab.store.db)
+    ended = counters.EndedJobs(lab.store.db)
     leased = lab.leased(builder)
     with pytest.raises(RuntimeError), lab.store.atomic():
         lab.done(builder, leased)
@@ -62,7 +62,7 @@ def test_campaigns_and_trials_by_state(lab: Laboratory) -> None:
     campaigns.set_state(store.db, "a", "running", None, None, 2.0)
     campaigns.set_state(store.db, "a", "running", "again", None, 3.0)
     assert counted(store, "campaign") == {"queued": 1, "running": 1}
-    tally.begin(store.db)
+    counters.begin(store.db)
     assert counted(store, "campaign") == {"queued": 1, "running": 1}
     campaigns.set_state(store.db, "b", "done", None, None, 4.0)
     assert counted(store, "campaign") == {"running": 1, "done": 1}

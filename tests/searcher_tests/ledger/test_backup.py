@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 
 from searcher.errors import LedgerError, UserError
-from searcher.ledger import campaigns, copies, jobs
-from searcher.ledger.copies import backup, vacuum
-from searcher.ledger.reading import open_ledger
+from searcher.ledger.directory_lock import owned
+from searcher.ledger.maintenance import backup as copies
+from searcher.ledger.maintenance.backup import backup, vacuum
+from searcher.ledger.read_only import open_ledger
 from searcher.ledger.store import Store
-from searcher.ownership import owned
+from searcher.ledger.tables import campaigns, jobs
 from tests.searcher_tests.devices.laboratory import SPEC
 from tests.searcher_tests.ledger.damage import overwrite_middle
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from searcher.ledger import checkpoints
-from searcher.ledger.checkpoints import Checkpoints, copy_long_log
+from searcher.ledger.maintenance import wal_checkpoint
+from searcher.ledger.maintenance.wal_checkpoint import Checkpoints, copy_long_log
 from searcher.ledger.store import LOG_BYTES, Store
 
 BLOB = bytes(100_000)
@@ -80,8 +80,8 @@ def test_the_thread_copies_until_it_is_stopped(
         if not twice.is_set():
             raise sqlite3.OperationalError("disk I/O error")
 
-    monkeypatch.setattr(checkpoints, "EVERY_S", 0.001)
-    monkeypatch.setattr(checkpoints, "copy_long_log", seen)
+    monkeypatch.setattr(wal_checkpoint, "EVERY_S", 0.001)
+    monkeypatch.setattr(wal_checkpoint, "copy_long_log", seen)
     write(store, 60)
     beside = Checkpoints(store.path)
     beside.start()
@@ -104,8 +104,8 @@ def test_a_ledger_that_stays_read_only_is_told_of_once(
             often.set()
         raise sqlite3.OperationalError("attempt to write a readonly database")
 
-    monkeypatch.setattr(checkpoints, "EVERY_S", 0.001)
-    monkeypatch.setattr(checkpoints, "copy_long_log", refused)
+    monkeypatch.setattr(wal_checkpoint, "EVERY_S", 0.001)
+    monkeypatch.setattr(wal_checkpoint, "copy_long_log", refused)
     beside = Checkpoints(tmp_path / "ledger.db")
     beside.start()
     assert often.wait(30.0)

@@ -12,11 +12,12 @@ import zstandard
 from sqlite_utils import Database
 
 from searcher.errors import LedgerError, UserError
-from searcher.ledger import measurements, schema
+from searcher.ledger import schema
+from searcher.ledger.directory_lock import owned
 from searcher.ledger.migrations import stored_version
-from searcher.ledger.reading import open_any_version, open_ledger
+from searcher.ledger.read_only import open_any_version, open_ledger
 from searcher.ledger.store import Store
-from searcher.ownership import owned
+from searcher.ledger.tables import measurements
 
 State = Literal["ok", "note", "wrong"]
 SHOWN = 3

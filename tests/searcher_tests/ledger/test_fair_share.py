@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from searcher.ledger import campaigns, jobs, shares
 from searcher.ledger.rows import JobRow
+from searcher.ledger.tables import campaigns, fair_share, jobs
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
 
 
@@ -21,7 +21,7 @@ def lab(tmp_path: Path) -> Iterator[Laboratory]:
 def campaign(lab: Laboratory, name: str, priority: int = 0) -> None:
     with lab.store.atomic() as db:
         campaigns.create(db, name, {**SPEC, "name": name}, lab.clock(), priority)
-        shares.enter(db, name)
+        fair_share.enter(db, name)
 
 
 def compress_many(lab: Laboratory, name: str, first: int, count: int) -> list[JobRow]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from sqlite_utils import Database
 
-from searcher.ledger import jobs
+from searcher.ledger.tables import jobs
 
 FOLLOWED = ("campaign", "trial")
 
