@@ -27,9 +27,9 @@ from searcher.datasets.sources import UPLOADED
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
 from searcher.inspection import inspect
-from searcher.lifeline import die_with_parent
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
+from searcher.workers.parent_death import die_with_parent
 from strategies.base import Target
 
 BUILDERS_KEPT = 2

@@ -21,7 +21,7 @@ from searcher.devices import wire
 from searcher.judging import LENGTH, messages
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import jobs
-from searcher.lifeline import die_with_parent
+from searcher.workers.parent_death import die_with_parent
 
 READ_BYTES = 2**18
 NICE = 5

@@ -32,6 +32,7 @@ from searcher.spec.campaign import Campaign, from_document, load
 from searcher.spec.objectives import OBJECTIVES
 from searcher.spec.runtime_options import DEFAULT
 from searcher.spec.runtime_options import LOCAL_DEVICE as LOCAL_DEVICE
+from searcher.workers.base import cores
 
 STARTUP_S = 60.0
 STOP_S = 10.0
@@ -276,10 +277,6 @@ def check_disk(directory: Path) -> None:
     if free < LEAST_FREE_BYTES:
         raise UserError(f"The disk that holds {directory} is full ({free} bytes free). Free some "
                         "space there, then run the same command again: what is recorded is kept.")
-
-
-def cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def has_ended(reading: Reading, campaign: Campaign) -> bool:

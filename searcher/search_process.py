@@ -21,10 +21,8 @@ from searcher.building import target_of
 from searcher.client import CoordinatorClient, connect
 from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
-from searcher.lifeline import die_with_parent
 from searcher.numerics import why_they_differ
 from searcher.on_device import OnDevice
-from searcher.running import cores
 from searcher.sampling import Sampling
 from searcher.search import Search
 from searcher.space import Space, left_out
@@ -33,6 +31,8 @@ from searcher.spec.runtime_options import check_offered
 from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
 from searcher.uploading import upload
+from searcher.workers.base import cores
+from searcher.workers.parent_death import die_with_parent
 from strategies.layers import layers_of
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from searcher.coordinator import Coordinator
 from searcher.errors import FleetfrontError
 from searcher.ledger.tables import campaigns
-from searcher.workers.searches import NoSearches, Searches
+from searcher.workers.search_processes import NoSearches, Searches
 
 log = logging.getLogger(__name__)
 

@@ -23,7 +23,7 @@ from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helpe
 from searcher.complexity import complexity
 from searcher.errors import UserError
 from searcher.inspection import refusal
-from searcher.lifeline import die_with_parent
+from searcher.workers.parent_death import die_with_parent
 
 MOST_ANSWER_BYTES = 16 * 2**20
 MOST_INPUT_BYTES = 2**30

@@ -25,7 +25,7 @@ from agents.protocol import (
 )
 from agents.spool import send_result
 from benchmarks.chaos.models import built, evaluated
-from searcher.lifeline import die_with_parent
+from searcher.workers.parent_death import die_with_parent
 
 POLL_S = 20.0
 TAKES_S = 0.02

@@ -47,11 +47,11 @@ from searcher.ledger.clock import steady_clock
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.maintenance.wal_checkpoint import Checkpoints
 from searcher.ledger.store import Store
-from searcher.lifeline import die_with_parent
 from searcher.supervision import Supervision
 from searcher.workers.base import NoWorkers, Workers
+from searcher.workers.parent_death import die_with_parent
 from searcher.workers.process_pool import ProcessPool
-from searcher.workers.searches import NoSearches, Searches, SearchProcesses
+from searcher.workers.search_processes import NoSearches, Searches, SearchProcesses
 
 LEDGER = "ledger.db"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builder_process")

@@ -1,6 +1,10 @@
 """Where builds run: a crew of builders that can be stopped for a quiet window."""
 
+import os
 from typing import Protocol
+
+from searcher.client import connect as connect
+from searcher.spec.runtime_options import LOCAL_DEVICE as LOCAL_DEVICE
 
 
 class Workers(Protocol):
@@ -52,3 +56,7 @@ class NoWorkers:
 
     def alive_count(self) -> int:
         return 0
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -8,7 +8,7 @@ import pytest
 from searcher.errors import ProtocolError
 from searcher.ledger.tables import campaigns
 from searcher.supervision import Supervision
-from searcher.workers.searches import NoSearches
+from searcher.workers.search_processes import NoSearches
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
 
 

@@ -36,7 +36,7 @@ BUILDER = """
 import argparse, hashlib, json, os, sys, time
 from pathlib import Path
 from searcher.client import CoordinatorClient
-from searcher.lifeline import die_with_parent
+from searcher.workers.parent_death import die_with_parent
 
 secret = sys.stdin.readline().strip()
 parser = argparse.ArgumentParser()

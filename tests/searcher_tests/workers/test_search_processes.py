@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from searcher.workers.searches import MOST_CRASHES, NoSearches, Searches, SearchProcesses
+from searcher.workers.search_processes import MOST_CRASHES, NoSearches, Searches, SearchProcesses
 
 PATIENCE_S = 30.0
 SEARCH = """
