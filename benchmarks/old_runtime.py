@@ -11,7 +11,7 @@ import onnxruntime
 
 from benchmarks.checks import Check, holds
 from searcher.errors import UserError
-from searcher.measurement import TOLERANCE, parity
+from searcher.statistics.parity import TOLERANCE, parity
 
 NEWEST_OPSET_OF_111 = 16
 

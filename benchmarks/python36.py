@@ -31,10 +31,10 @@ from searcher.client import CoordinatorClient
 from searcher.datasets.sources import cache_folder
 from searcher.devices.reported import compared
 from searcher.job_flow import ENDED
-from searcher.measurement import parity
 from searcher.measuring import measured_document, request_of
 from searcher.running import Tree, build_agent, tree
 from searcher.spec.measurement_plan import plan_of
+from searcher.statistics.parity import parity
 
 PACKAGES = ("onnxruntime==1.10.0", "numpy==1.19.5")
 NAME = "python36"

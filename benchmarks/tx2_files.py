@@ -26,7 +26,7 @@ from benchmarks.old_runtime import outputs_now
 from profiles.schema import profile
 from searcher.building import target_of
 from searcher.errors import UserError
-from searcher.measurement import parity
+from searcher.statistics.parity import parity
 from searcher.zoo.lenet import lenet5
 from strategies.base import Limits, StrategyError, Target
 from strategies.catalog import all_strategies

@@ -1,15 +1,21 @@
 """What a coordinator lets in: a submitted campaign is data, and names only what is there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from agents.protocol import draws_of
 from profiles import schema
-from searcher.energy import check_meters
 from searcher.errors import UserError, nearest
 from searcher.ledger.rows import DeviceRow
+from searcher.spec.objectives import OBJECTIVES
 from searcher.spec.runtime_options import check_offered
 from searcher.tasks.names import TASKS
+
+if TYPE_CHECKING:
+    # numpy comes with it: the coordinator loads that at the first submission.
+    from searcher.ledger.rows import DeviceRow
+    from searcher.spec.campaign import Campaign
 
 if TYPE_CHECKING:
     # numpy comes with it: the coordinator loads that at the first submission.
@@ -71,3 +77,23 @@ def _check_enrolled(campaign: "Campaign", name: str, devices: Sequence[DeviceRow
             f"Device {name!r} is enrolled with the profile {found[name].profile!r}, which is "
             f"unknown. Enrol it again with one of: {', '.join(schema.names())}."
         )
+
+
+def check_meters(campaign: "Campaign", device: "DeviceRow") -> None:
+    """Raises UserError with the meters' own reasons where a device cannot tell what is asked: of
+    candidates that run on its CPU, a meter of its GPU alone tells nothing."""
+    wanted = sorted(OBJECTIVES & {objective.name for objective in campaign.objectives})
+    told = device.capabilities.get("energy")
+    execution = campaign.executions[0]
+    if wanted and not execution.traits.in_process:
+        raise UserError(f"Objective {', '.join(wanted)} cannot be measured with the runtime "
+                        f"{execution.runtime!r}: it computes in another process than the agent's.")
+    part = draws_of(execution.provider)
+    if not wanted or (isinstance(told, Mapping) and told.get(part) == "ok"):
+        return
+    why = ("its agent is of a version that tells nothing of meters: start it anew"
+           if not isinstance(told, Mapping) else str(told.get(part, "it has none")))
+    raise UserError(
+        f"Objective {', '.join(wanted)} needs a meter, and device {device.name!r} has none that "
+        f"can be used (nothing is estimated in its place): {why}"
+    )

@@ -7,9 +7,8 @@ Calls alternate one by one, and all count that were not interrupted: two files t
 are slowed alike, whatever the machine does. What is opened first may be slower or faster by half a
 percent, in a fresh process other than in a used one: so a look has sessions of both orders, its
 ratio is the mean of theirs, and from look to look the files change their roles. See
-``searcher/sequential.py`` for what follows from the looks, and when it ends. Where MODEL should be
-faster and is not, one more short job says why (``searcher/explaining.py``).
-"""
+``searcher/statistics/sequential_test.py`` for what follows from the looks, and when it ends. Where
+MODEL should be faster and is not, one more short job says why (``searcher/explaining.py``)."""
 
 import math
 import secrets
@@ -18,14 +17,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from searcher.devices.quiet import BUSY_FACTOR
 from searcher.errors import UserError
 from searcher.explaining import explained
 from searcher.job_flow import reference_problem
-from searcher.not_faster import Ratio
-from searcher.sequential import FEWEST_LOOKS, Estimate, estimate, spent
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, Execution
+from searcher.statistics.bottlenecks import Ratio
+from searcher.statistics.quiet_level import BUSY_FACTOR
+from searcher.statistics.sequential_test import FEWEST_LOOKS, Estimate, estimate, spent
 
 LOOK_S, SHORTEST_SHARE = 0.75, 1 / 8
 """Of the seconds that there are: a look takes half a second more than it measures."""

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from searcher.energy import figures, lacking
 from searcher.errors import BuildError
 from searcher.job_flow import JobFlow, entry_of
-from searcher.measurement import paired_difference, wilson
 from searcher.requests import Requests
 from searcher.spec.recipe import Recipe
+from searcher.statistics.energy import figures, lacking
+from searcher.statistics.intervals import paired_difference, wilson
 
 PRIORITY = 50
 ATTEMPTS = 20

@@ -6,8 +6,9 @@ from typing import Any
 
 from searcher.errors import UserError
 from searcher.ledger.tables import builds
-from searcher.measurement import EQUAL, paired_difference
 from searcher.reading import Reading, unpack
+from searcher.statistics.intervals import paired_difference
+from searcher.statistics.latency import EQUAL
 
 COSTS = ("latency_s", "latency_p99_s", "file_bytes", "memory_bytes", "macs")
 SPLITS = {"accuracy": "validation", "accuracy_test": "test"}

@@ -25,10 +25,9 @@ from searcher.devices import inspected, payloads, queue, standing
 from searcher.devices.enrolment import Host
 from searcher.devices.measured import Draft
 from searcher.devices.queue import LeaseRules
-from searcher.devices.quiet import WindowRules
 from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
-from searcher.devices.window import Window
+from searcher.devices.window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.keeping import Keeping
 from searcher.leasing import Leases, about

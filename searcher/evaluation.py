@@ -9,7 +9,7 @@ import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from searcher.errors import BuildError
-from searcher.measurement import wilson
+from searcher.statistics.intervals import wilson
 
 BATCH = 100
 LOAD_ERRORS = (RuntimeError, OSError, state.EPFail, state.Fail, state.InvalidArgument,

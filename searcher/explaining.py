@@ -6,7 +6,15 @@ from typing import Any
 
 from agents.protocol import NodesMeasured, decode
 from searcher.errors import UserError
-from searcher.not_faster import NO_GAIN, Costs, Ratio, Side, compressed, is_int8, not_faster
+from searcher.statistics.bottlenecks import (
+    NO_GAIN,
+    Costs,
+    Ratio,
+    Side,
+    compressed,
+    is_int8,
+    not_faster,
+)
 
 
 def explained(model: Path, other: Path, ratio: Ratio,

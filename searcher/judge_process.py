@@ -16,7 +16,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-import searcher.measurement  # noqa: F401 - numpy and scipy: the first result must not wait for them
+import searcher.statistics.latency  # noqa: F401 - numpy and scipy: the first result must not wait for them
 from searcher.devices import wire
 from searcher.judging import LENGTH, messages
 from searcher.ledger.read_only import open_ledger

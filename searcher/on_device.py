@@ -14,8 +14,8 @@ from searcher.baseline import Baseline, accuracy_of, unpack_bits
 from searcher.deciding import excess
 from searcher.errors import ProtocolError
 from searcher.job_flow import Job, JobFlow
-from searcher.measurement import wilson
 from searcher.requests import Requests
+from searcher.statistics.intervals import wilson
 from searcher.together import Together, contenders, revised, told_point
 
 PRIORITY = 42

@@ -16,10 +16,10 @@ from searcher.front import hypervolume, losses
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.ledger.tables import builds, campaigns, measurements, trials
-from searcher.measurement import paired_difference, wilson
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import UNITS
 from searcher.standing import standing
+from searcher.statistics.intervals import paired_difference, wilson
 from searcher.together import Together, revised
 
 REFERENCE_DROP = 0.05

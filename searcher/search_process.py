@@ -21,13 +21,13 @@ from searcher.building import target_of
 from searcher.client import CoordinatorClient, connect
 from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
-from searcher.numerics import why_they_differ
 from searcher.on_device import OnDevice
 from searcher.sampling import Sampling
 from searcher.search import Search
 from searcher.space import Space, left_out
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import check_offered
+from searcher.statistics.numerics import why_they_differ
 from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
 from searcher.uploading import upload

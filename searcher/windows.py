@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from searcher.energy import figures, lacking
 from searcher.job_flow import Job, JobFlow, entry_of
 from searcher.requests import Requests
 from searcher.spec.measurement_plan import screening
 from searcher.spec.objectives import OBJECTIVES
 from searcher.spec.recipe import Recipe
+from searcher.statistics.energy import figures, lacking
 
 PRIORITY = 10
 WINDOW = 8

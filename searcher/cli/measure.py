@@ -45,9 +45,9 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
-    from searcher.energy import FIGURES
     from searcher.spec.measurement_plan import plan_of
     from searcher.spec.runtime_options import execution_of
+    from searcher.statistics.energy import FIGURES
 
     named = {"runtime": runtime, "provider": provider, "threads": threads,
              "graph_level": graph_level, "precision": precision}

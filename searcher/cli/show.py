@@ -69,9 +69,9 @@ def _no_worse(first: dict[str, float], second: dict[str, float],
 
 
 def _print(document: dict[str, Any]) -> None:
-    from searcher.energy import energy_notes, figures
-    from searcher.node_notes import node_notes
     from searcher.spec.runtime_options import in_words
+    from searcher.statistics.energy import energy_notes, figures
+    from searcher.statistics.node_summary import node_notes
 
     typer.echo(f"{document['candidate']} ({document['state']}, {document['fidelity']})")
     typer.echo(f"  {recipe_text(document['recipe'])}")

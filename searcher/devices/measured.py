@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import nodes, payloads, quiet
+from searcher.devices import nodes, payloads
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
 from searcher.ledger.tables.measurements import Level, LevelPlace, Samples
+from searcher.statistics import quiet_level
 
 MOST_SAMPLE_BYTES = 128 * 2**20
 MOST_RAIL_BYTES = 8 * 2**20
@@ -147,7 +148,7 @@ def _levels(
     if found_s is None:
         return known, known
     if known is not None:
-        return known, quiet.learn(known, found_s, valid, now_s)
+        return known, quiet_level.learn(known, found_s, valid, now_s)
     if not valid:
         return None, None
     return None, QuietLevelRow(
@@ -205,7 +206,7 @@ def _texts(sent: Sequence[str]) -> list[str]:
 
 
 def _rough_ratio(samples: Samples) -> float | None:
-    from searcher.measurement import rough_ratio
+    from searcher.statistics.latency import rough_ratio
 
     return rough_ratio({"candidate_s": samples.candidate_s, "before_s": samples.before_s,
                         "after_s": samples.after_s}) if samples.candidate_s else None
@@ -216,7 +217,8 @@ def _summarised(
     level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
 ) -> tuple[str, list[str], dict[str, Any] | None]:
     """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
-    from searcher.measurement import parity, summarise  # numpy and scipy: half a second
+    from searcher.statistics.latency import summarise  # numpy and scipy: half a second
+    from searcher.statistics.parity import parity
 
     if gate_level_s is None or not samples.candidate_s:
         raise ProtocolError(f"{measured.sha256} is called valid but has no blocks or no level.")

@@ -9,7 +9,7 @@ from agents import protocol
 from agents.protocol import NodesMeasured
 from searcher.devices import payloads
 from searcher.ledger.tables import builds
-from searcher.not_faster import Costs, Ratio, Side, is_int8, not_faster
+from searcher.statistics.bottlenecks import Costs, Ratio, Side, is_int8, not_faster
 
 MOST_NODES = 1000
 MOST_LETTERS = 200

@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from sqlite_utils import Database
 
 from searcher.devices import payloads
-from searcher.devices.quiet import BuildMeter, WindowRules
 from searcher.errors import LedgerError
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
@@ -14,6 +14,50 @@ from searcher.ledger.tables import devices, jobs, spans
 from searcher.workers.base import NoWorkers, Workers
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class WindowRules:
+    """When a device that shares the builders' host gets a quiet window.
+
+    At once while nothing is built; otherwise after ``window_every_s`` of building since the last
+    window, when ``most_waiting`` candidates wait, or when one waits for ``longest_wait_s``.
+    An open window stays for ``grace_s`` while its device fetches the next job, and takes no
+    further job after ``longest_s``.
+    """
+
+    window_every_s: float = 2.0
+    most_waiting: int = 4
+    longest_wait_s: float = 10.0
+    grace_s: float = 1.0
+    longest_s: float = 60.0
+    retry_s: float = 0.02
+
+    def due(self, building: bool, built_s: float, waiting: int, waited_s: float) -> bool:
+        return (not building or built_s >= self.window_every_s or waiting >= self.most_waiting
+                or waited_s >= self.longest_wait_s)
+
+
+class BuildMeter:
+    """Seconds in which something was built since the last window."""
+
+    def __init__(self) -> None:
+        self._before_s = 0.0
+        self._since_s: float | None = None
+
+    def begin(self, now_s: float) -> None:
+        if self._since_s is None:
+            self._since_s = now_s
+
+    def end(self, now_s: float) -> None:
+        self._before_s = self.built_s(now_s)
+        self._since_s = None
+
+    def reset(self) -> None:
+        self._before_s, self._since_s = 0.0, None
+
+    def built_s(self, now_s: float) -> float:
+        return self._before_s + (now_s - self._since_s if self._since_s is not None else 0.0)
 
 
 class Window:

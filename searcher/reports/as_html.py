@@ -11,8 +11,8 @@ from plotly.offline import get_plotlyjs
 from searcher.cli.front import front_rows, recipe_text
 from searcher.cli.options import bytes_text, share_text, time_text
 from searcher.fetching import missing
-from searcher.node_notes import node_notes
 from searcher.reading import Candidate, Reading
+from searcher.statistics.node_summary import node_notes
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
 STYLE = """

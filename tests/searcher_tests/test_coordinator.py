@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from searcher.coordinator import Coordinator, Rules
-from searcher.devices.quiet import WindowRules
+from searcher.devices.window import WindowRules
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger.rows import JobRow, SpanRow
 from searcher.ledger.store import LedgerFull

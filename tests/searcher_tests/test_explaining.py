@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from searcher.explaining import explained
-from searcher.not_faster import Ratio
-from tests.searcher_tests.test_not_faster import layers
+from searcher.statistics.bottlenecks import Ratio
+from tests.searcher_tests.statistics.test_bottlenecks import layers
 
 
 def result(op: str = "Sin") -> dict[str, Any]:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.coordinator import Rules
-from searcher.devices.quiet import WindowRules
 from searcher.devices.standing import BLAMES_DEVICE, DeviceRules, absence, described
+from searcher.devices.window import WindowRules
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow, DeviceRow, JobRow
 from searcher.ledger.tables import devices, jobs, spans

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from searcher.energy import check_meters
+from searcher.admission import check_meters
 from searcher.errors import UserError
 from searcher.requests import Requests
 from searcher.spec.campaign import Campaign, from_document

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import stdtrit  # scipy.stats starts a second later
 
-from searcher.measurement import EQUAL
+from searcher.statistics.latency import EQUAL
 
 ALPHA = 0.05
 FEWEST_LOOKS = 4

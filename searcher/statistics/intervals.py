@@ -99,3 +99,31 @@ def session_interval(
     tail = float(ndtr(math.sqrt(m / (m - 1)) * stdtrit(m - 1, (1 - confidence) / 2)))
     low, high = np.quantile(medians, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
+    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default."""
+    if n <= 0:
+        raise ValueError(f"an accuracy needs n > 0, got {n}")
+    p, zz = hits / n, z * z
+    middle = (p + zz / (2 * n)) / (1 + zz / n)
+    half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def paired_difference(
+    baseline: np.ndarray, candidate: np.ndarray, z: float = 1.959964
+) -> tuple[float, float, float]:
+    """Baseline minus candidate accuracy over the same samples, with its 95 % interval.
+
+    Agresti and Min (2005): Wald's interval after adding half an observation to each cell.
+    """
+    first, second = np.asarray(baseline, dtype=bool), np.asarray(candidate, dtype=bool)
+    if first.shape != second.shape:
+        raise ValueError(f"paired samples differ in number: {first.shape} and {second.shape}")
+    n = len(first)
+    lost, won = int((first & ~second).sum()), int((~first & second).sum())
+    adjusted, b, c = n + 2, lost + 0.5, won + 0.5
+    middle = (b - c) / adjusted
+    half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
+    return (lost - won) / n, middle - half, middle + half

@@ -2,8 +2,9 @@
 
 import pytest
 
-from searcher.devices.quiet import BELIEVE_AFTER, BuildMeter, WindowRules, learn
+from searcher.devices.window import BuildMeter, WindowRules
 from searcher.ledger.rows import QuietLevelRow
+from searcher.statistics.quiet_level import BELIEVE_AFTER, learn
 
 ROW = QuietLevelRow("d", "onnxruntime", "e" * 64, "r" * 64, {}, 100e-6, 0, None, 0.0)
 

@@ -5,15 +5,10 @@ import numpy as np
 import pytest
 
 from searcher.errors import UserError
-from searcher.measurement import (
-    paired_difference,
-    parity,
-    quiet_blocks,
-    rough_ratio,
-    summarise,
-    wilson,
-)
 from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening
+from searcher.statistics.intervals import paired_difference, wilson
+from searcher.statistics.latency import quiet_blocks, rough_ratio, summarise
+from searcher.statistics.parity import parity
 
 
 @pytest.mark.parametrize(("hits", "n", "low", "high"), [

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from agents.protocol import NodesMeasured, decode
-from searcher.not_faster import longest
+from searcher.statistics.bottlenecks import longest
 
 
 def node_notes(summary: Mapping[str, Any] | None) -> list[str]:

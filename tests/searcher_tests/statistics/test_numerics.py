@@ -5,8 +5,8 @@ import dataclasses
 import pytest
 
 from profiles.schema import names, profile
-from searcher.numerics import why_they_differ
 from searcher.spec.runtime_options import DEFAULT, Execution
+from searcher.statistics.numerics import why_they_differ
 
 
 @pytest.mark.parametrize(("name", "shares_host", "host", "why"), [

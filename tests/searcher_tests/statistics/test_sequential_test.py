@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from searcher.sequential import ALPHA, Estimate, estimate, spent
+from searcher.statistics.sequential_test import ALPHA, Estimate, estimate, spent
 
 
 def compared(ratio: float, rng: np.random.Generator, noise: float = 0.005,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from searcher.intervals import (
+from searcher.statistics.intervals import (
     CONFIDENCE,
     LEAST_SESSIONS,
     median_rank,

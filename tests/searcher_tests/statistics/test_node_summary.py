@@ -1,7 +1,7 @@
 """The nodes of a measurement in a line."""
 
 from agents.protocol import NodesMeasured, NodeTime, as_json
-from searcher.node_notes import node_notes
+from searcher.statistics.node_summary import node_notes
 
 
 def test_how_many_nodes_ran_where_and_which_took_longest() -> None:

@@ -4,19 +4,24 @@ A candidate is timed in blocks of a few milliseconds between two blocks of the d
 (see ``agents/runner.py`` for the timeline). A block counts when the reference beside it ran at
 its quiet level. Per counted block the ratio is ``candidate / mean(before, after)``; the summary is
 the median of these ratios with its distribution-free 95 % interval (order statistics), or the
-wider one that resampling its sessions gives (``searcher/intervals.py``).
+wider one that resampling its sessions gives (``searcher/statistics/intervals.py``).
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from searcher.devices.quiet import BUSY_FACTOR
-from searcher.intervals import CONFIDENCE, Quantile, median_rank, quantile, session_interval
 from searcher.spec.measurement_plan import GATE
+from searcher.statistics.intervals import (
+    CONFIDENCE,
+    Quantile,
+    median_rank,
+    quantile,
+    session_interval,
+)
+from searcher.statistics.quiet_level import BUSY_FACTOR
 
 EQUAL = 0.01
 """Costs that differ by less than this share are called equal."""
@@ -144,52 +149,3 @@ def rough_ratio(blocks: Mapping[str, Sequence[float]]) -> float:
     return float(np.median(np.asarray(blocks["candidate_s"])[fastest] / beside[fastest]))
 
 
-TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 2e-2}
-"""Largest allowed distance of device outputs from the host's, relative to the output range."""
-
-
-def parity(expected: Sequence[float], outputs: Sequence[float], number_format: str) -> str | None:
-    """None when the device computes what the host computes, otherwise the reason in words."""
-    if len(expected) != len(outputs):
-        return f"parity: {len(outputs)} output values where the host has {len(expected)}"
-    if not all(map(math.isfinite, outputs)):
-        return "parity: the device computed values that are not finite"
-    if not expected:
-        return None
-    if not all(map(math.isfinite, expected)):
-        return "parity: the host computed values that are not finite"
-    host, device = np.asarray(expected), np.asarray(outputs)
-    scale = max(float(np.max(np.abs(host))), 1e-6)
-    distance = float(np.max(np.abs(host - device))) / scale
-    tolerance = TOLERANCE[number_format]
-    if distance > tolerance:
-        return f"parity: outputs differ by {distance:.2%} of their range, allowed {tolerance:.2%}"
-    return None
-
-
-def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Wilson's score interval of a proportion (Wilson 1927), 95 % by default."""
-    if n <= 0:
-        raise ValueError(f"an accuracy needs n > 0, got {n}")
-    p, zz = hits / n, z * z
-    middle = (p + zz / (2 * n)) / (1 + zz / n)
-    half = z / (1 + zz / n) * math.sqrt(p * (1 - p) / n + zz / (4 * n * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
-
-
-def paired_difference(
-    baseline: np.ndarray, candidate: np.ndarray, z: float = 1.959964
-) -> tuple[float, float, float]:
-    """Baseline minus candidate accuracy over the same samples, with its 95 % interval.
-
-    Agresti and Min (2005): Wald's interval after adding half an observation to each cell.
-    """
-    first, second = np.asarray(baseline, dtype=bool), np.asarray(candidate, dtype=bool)
-    if first.shape != second.shape:
-        raise ValueError(f"paired samples differ in number: {first.shape} and {second.shape}")
-    n = len(first)
-    lost, won = int((first & ~second).sum()), int((~first & second).sum())
-    adjusted, b, c = n + 2, lost + 0.5, won + 0.5
-    middle = (b - c) / adjusted
-    half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
-    return (lost - won) / n, middle - half, middle + half

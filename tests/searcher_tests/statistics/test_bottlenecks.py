@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 from agents.node_times import measure_nodes
 from agents.protocol import Copy, NodesMeasured, NodeTime
 from agents.runtimes import runtime_named
-from searcher.not_faster import (
+from searcher.statistics.bottlenecks import (
     HOST,
     NO_GAIN,
     Costs,

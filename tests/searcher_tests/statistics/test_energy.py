@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from searcher.energy import check_meters, energy_notes, figures, lacking
+from searcher.admission import check_meters
 from searcher.errors import UserError
 from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS, screening
+from searcher.statistics.energy import energy_notes, figures, lacking
 from tests.searcher_tests.devices.laboratory import SPEC
 from tests.searcher_tests.test_admission import DAEMON, device
 

@@ -7,14 +7,11 @@ of a sample. ``energy_j`` is net of the idle power before and after, ``energy_gr
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agents.protocol import draws_of
-from searcher.errors import UserError
 from searcher.spec.objectives import OBJECTIVES
 
 if TYPE_CHECKING:
     # numpy comes with it: the coordinator loads that at the first submission.
-    from searcher.ledger.rows import DeviceRow
-    from searcher.spec.campaign import Campaign
+    pass
 
 FIGURES = {"energy_j": ("net_j", "net_error_j"), "energy_gross_j": ("gross_j", "gross_error_j"),
            "power_w": ("power_w", "power_error_w")}
@@ -52,21 +49,3 @@ def lacking(summary: Mapping[str, Any] | None, wanted: Iterable[str]) -> str | N
     return f"no {', '.join(missing)}: {why}"
 
 
-def check_meters(campaign: "Campaign", device: "DeviceRow") -> None:
-    """Raises UserError with the meters' own reasons where a device cannot tell what is asked: of
-    candidates that run on its CPU, a meter of its GPU alone tells nothing."""
-    wanted = sorted(OBJECTIVES & {objective.name for objective in campaign.objectives})
-    told = device.capabilities.get("energy")
-    execution = campaign.executions[0]
-    if wanted and not execution.traits.in_process:
-        raise UserError(f"Objective {', '.join(wanted)} cannot be measured with the runtime "
-                        f"{execution.runtime!r}: it computes in another process than the agent's.")
-    part = draws_of(execution.provider)
-    if not wanted or (isinstance(told, Mapping) and told.get(part) == "ok"):
-        return
-    why = ("its agent is of a version that tells nothing of meters: start it anew"
-           if not isinstance(told, Mapping) else str(told.get(part, "it has none")))
-    raise UserError(
-        f"Objective {', '.join(wanted)} needs a meter, and device {device.name!r} has none that "
-        f"can be used (nothing is estimated in its place): {why}"
-    )

@@ -1,0 +1,32 @@
+"""Quiet: when builders stop for a measurement, and how quiet a device is known to be."""
+
+from dataclasses import replace
+
+from searcher.ledger.rows import QuietLevelRow
+
+BUSY_FACTOR = 1.2
+"""A job whose own level exceeds the known one by more than this ran on a busy machine."""
+
+BELIEVE_AFTER = 3
+"""Busy jobs in a row after which the known level is taken for out of date."""
+
+
+def learn(row: QuietLevelRow, level_s: float, valid: bool, now_s: float) -> QuietLevelRow:
+    """The known quiet level after a job whose reference ran at ``level_s``.
+
+    The lowest level of valid jobs counts. When ``BELIEVE_AFTER`` jobs in a row were busy and all
+    ran more than ``BUSY_FACTOR`` above it, the machine has changed: the lowest of theirs counts.
+    """
+    if valid:
+        return replace(
+            row, level_s=min(row.level_s, level_s), busy_streak=0, busy_level_s=None,
+            updated_s=now_s,
+        )
+    if level_s <= row.level_s * BUSY_FACTOR:
+        return replace(row, busy_streak=0, busy_level_s=None, updated_s=now_s)
+    streak, lowest_s = row.busy_streak + 1, min(level_s, row.busy_level_s or level_s)
+    if streak >= BELIEVE_AFTER:
+        return replace(
+            row, level_s=lowest_s, busy_streak=0, busy_level_s=None, updated_s=now_s
+        )
+    return replace(row, busy_streak=streak, busy_level_s=lowest_s, updated_s=now_s)
