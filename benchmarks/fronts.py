@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from searcher.front import hypervolume
+from searcher.pareto.hypervolume import hypervolume
 
 WITHIN = 0.01
 """Accuracy on test (absolute) that a point may lose against the baseline."""

@@ -20,7 +20,7 @@ from benchmarks.checks import Check, against, conclude, holds
 from benchmarks.fronts import Figures, best, volume_of
 from benchmarks.interleaved import measure_together
 from searcher.cli.options import bytes_text, print_table
-from searcher.front import front_indices
+from searcher.pareto.front import front_indices
 from searcher.reading import Reading
 
 DROP = 0.01

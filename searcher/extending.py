@@ -13,11 +13,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of
-from searcher.deciding import Point, excess, promise
 from searcher.job_flow import Job, JobFlow
+from searcher.pareto.front import Point, excess
+from searcher.pareto.hypervolume import promise
+from searcher.pareto.joint import contenders
 from searcher.requests import Requests
 from searcher.spec.recipe import Recipe
-from searcher.together import contenders
 
 SHARE = 0.18
 """Of the time of the search."""

@@ -9,22 +9,22 @@
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from searcher.baseline import Baseline
-from searcher.deciding import excess, front_of
 from searcher.job_flow import Job, JobFlow, entry_of
 from searcher.on_device import OnDevice, answers
+from searcher.pareto.front import excess, front_of
+from searcher.pareto.joint import Together, contenders, entry_together, revised, told_point
 from searcher.requests import Requests
-from searcher.together import (
-    Together,
-    contenders,
-    entry_together,
-    plan_together,
-    revised,
-    told_point,
-)
+from searcher.spec.measurement_plan import Plan
 from searcher.windows import PASSING, WIDEST, WINDOW, Candidate, relative_width
+
+MOST_BLOCKS, FEWEST_BLOCKS = 60, 8
+"""Enough blocks to tell members apart; and those that still bound a median, on a machine that is
+quiet in one block of twenty."""
+
 
 PRIORITY = {"measure": 45, "evaluate": 40}
 MOST = 64
@@ -38,7 +38,7 @@ Trial = Mapping[str, Any]
 def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, Any],
                      trials: Sequence[Trial], unmeasured: Collection[int],
                      patient: Callable[[], bool]) -> dict[str, Any]:
-    """The figures of the front and of what is close to it; see ``searcher.together.Together``.
+    """The figures of the front and of what is close to it; see ``searcher.pareto.joint.Together``.
 
     ``unmeasured`` are trials whose latency is that of another file of their structure. What cannot
     be measured is named with the ``reason`` instead of figures, and keeps its own.
@@ -127,3 +127,12 @@ def judge_on_test(flow: JobFlow, requests: Requests, baseline: Baseline,
                     waiting.append)
     while len(waiting) < len(files):
         flow.listen(20.0)
+
+
+def plan_together(plan: Plan, attempt: int) -> Plan:
+    """At first with many blocks, then as many as the plan itself asks for, then few: their
+    interval says what they are worth. Memory has been measured."""
+    blocks = {1: max(plan.min_blocks, MOST_BLOCKS), 2: plan.min_blocks}
+    return replace(plan, name=f"{plan.name}-together", energy_s=0.0, idle_s=0.0,
+                   min_blocks=blocks.get(attempt, min(plan.min_blocks, FEWEST_BLOCKS)),
+                   memory=False)

@@ -111,7 +111,7 @@ def undecided(points: Points) -> Generator[None, None, set[str]]:
     """Files of the front and of every point that no point of the front surely beats."""
     import numpy as np
 
-    from searcher.front import front_indices
+    from searcher.pareto.front import front_indices
 
     low, middle, high = (np.frombuffer(side).reshape(len(points.files), -1)
                          for side in (points.low, points.middle, points.high))

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of, unpack_bits
-from searcher.deciding import excess
 from searcher.errors import ProtocolError
 from searcher.job_flow import Job, JobFlow
+from searcher.pareto.front import excess
+from searcher.pareto.joint import Together, contenders, revised, told_point
 from searcher.requests import Requests
 from searcher.statistics.intervals import wilson
-from searcher.together import Together, contenders, revised, told_point
 
 PRIORITY = 42
 ATTEMPTS = 2

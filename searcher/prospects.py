@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 
-from searcher.deciding import Point, promise
 from searcher.expecting import Expectation, Expecting, hope
 from searcher.features import Features
+from searcher.pareto.front import Point
+from searcher.pareto.hypervolume import promise
 from searcher.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe

@@ -10,17 +10,17 @@ from typing import Any
 import numpy as np
 from sqlite_utils import Database
 
-from searcher.deciding import Point, front_of
 from searcher.errors import UserError, nearest
-from searcher.front import hypervolume, losses
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.ledger.tables import builds, campaigns, measurements, trials
+from searcher.pareto.front import Point, front_of, losses
+from searcher.pareto.hypervolume import hypervolume
+from searcher.pareto.joint import Together, revised
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import UNITS
 from searcher.standing import standing
 from searcher.statistics.intervals import paired_difference, wilson
-from searcher.together import Together, revised
 
 REFERENCE_DROP = 0.05
 """The hypervolume's reference point: this much accuracy below the baseline, at its costs."""

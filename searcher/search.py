@@ -18,25 +18,18 @@ from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of, establish
 from searcher.client import CoordinatorClient, TrialState
-from searcher.deciding import (
-    HEADROOM,
-    Point,
-    excess,
-    front_of,
-    shortfall,
-    why_not_train,
-    worth_continuing,
-)
+from searcher.deciding import HEADROOM, shortfall, why_not_train, worth_continuing
 from searcher.extending import SHARE, extend
 from searcher.finishing import as_told, final_files, judge_on_test, measure_together
 from searcher.job_flow import Job, JobFlow
 from searcher.on_device import OnDevice, validated
+from searcher.pareto.front import Point, excess, front_of
+from searcher.pareto.joint import Together, told_point
 from searcher.prospects import Prospects
 from searcher.requests import Requests
 from searcher.sampling import STARTUP_TRIALS, Sampling
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
-from searcher.together import Together, told_point
 from searcher.windows import Candidate, Windows
 
 PRIORITY = {"compress": 30, "full": 20, "short": 10}

@@ -9,10 +9,10 @@ import numpy as np
 from searcher.artifacts import place_artifact
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, jobs, measurements, trials
+from searcher.pareto.joint import entry_together
 from searcher.spec.campaign import from_document
 from searcher.spec.recipe import Recipe, Step
 from searcher.statistics.latency import summarise
-from searcher.together import entry_together
 
 SPEC = from_document({"name": "digits", "task": "tests.tasks_for_tests:tiny",
                       "constraints": {"accuracy_drop": 0.02},

@@ -1,16 +1,8 @@
 import pytest
 
-from searcher.deciding import (
-    HEADROOM,
-    REACH,
-    Point,
-    excess,
-    front_of,
-    promise,
-    shortfall,
-    why_not_train,
-    worth_continuing,
-)
+from searcher.deciding import HEADROOM, shortfall, why_not_train, worth_continuing
+from searcher.pareto.front import Point, excess, front_of
+from searcher.pareto.hypervolume import REACH, promise
 from searcher.spec.objectives import Objective
 
 OBJECTIVES = (Objective("accuracy", "maximize"), Objective("latency_s", "minimize"),

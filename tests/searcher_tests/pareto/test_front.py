@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.errors import UserError
-from searcher.front import front_indices, hypervolume, losses, volume
+from searcher.pareto.front import front_indices, losses
+from searcher.pareto.hypervolume import hypervolume, volume
 from searcher.spec.objectives import UNITS, Objective
 
 

@@ -4,17 +4,9 @@ from typing import Any
 
 import pytest
 
+from searcher.finishing import FEWEST_BLOCKS, MOST_BLOCKS, plan_together
+from searcher.pareto.joint import NEAR, contenders, entry_together, revised, told_point
 from searcher.spec.measurement_plan import PLANS
-from searcher.together import (
-    FEWEST_BLOCKS,
-    MOST_BLOCKS,
-    NEAR,
-    contenders,
-    entry_together,
-    plan_together,
-    revised,
-    told_point,
-)
 from tests.searcher_tests.test_deciding import OBJECTIVES, point
 
 

@@ -7,33 +7,17 @@ seconds; those figures make the front, and those that the search saw stay with t
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
-from searcher.deciding import Point, excess, front_of
-from searcher.front import losses
-from searcher.spec.measurement_plan import Plan
+from searcher.pareto.front import Point, excess, front_of, losses
 from searcher.spec.objectives import Objective
 
 NEAR = 0.05
 """Windows of one campaign differ by up to this (relative): so much faster is every point taken to
 be that may still have a place on the front."""
-MOST_BLOCKS, FEWEST_BLOCKS = 60, 8
-"""Enough blocks to tell members apart; and those that still bound a median, on a machine that is
-quiet in one block of twenty."""
-
 Together = Mapping[str, Mapping[str, Any]]
 """By the trial's id, as JSON has it: ``sha256``, and where the file could be measured ``values``,
 ``intervals``, ``constraints`` and ``measurement`` to go by."""
-
-
-def plan_together(plan: Plan, attempt: int) -> Plan:
-    """At first with many blocks, then as many as the plan itself asks for, then few: their
-    interval says what they are worth. Memory has been measured."""
-    blocks = {1: max(plan.min_blocks, MOST_BLOCKS), 2: plan.min_blocks}
-    return replace(plan, name=f"{plan.name}-together", energy_s=0.0, idle_s=0.0,
-                   min_blocks=blocks.get(attempt, min(plan.min_blocks, FEWEST_BLOCKS)),
-                   memory=False)
 
 
 def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
