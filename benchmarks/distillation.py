@@ -11,7 +11,7 @@ from benchmarks.checks import Check, holds
 from searcher.builder import Builder
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
-from searcher.tasks.training_split import CachedTeacher, TrainingSplit
+from searcher.tasks.training_data import CachedTeacher, TrainingSplit
 from strategies import pipeline
 from strategies.base import Batch, Fidelity, Teacher
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import numpy as np
 
-from searcher.datasets.sources import PinnedFile, cache_folder
 from searcher.errors import UserError
+from searcher.tasks.datasets.pinned_files import PinnedFile, cache_folder
 
 RUNNER = Path(__file__).with_name("ort111.js")
 LIMIT_S = 300

@@ -28,13 +28,13 @@ from profiles.schema import profile
 from searcher.artifacts import place_artifact
 from searcher.building import target_of
 from searcher.client import CoordinatorClient
-from searcher.datasets.sources import cache_folder
 from searcher.devices.reported import compared
 from searcher.job_flow import ENDED
 from searcher.measuring import measured_document, request_of
 from searcher.running import Tree, build_agent, tree
 from searcher.spec.measurement_plan import plan_of
 from searcher.statistics.parity import parity
+from searcher.tasks.datasets.pinned_files import cache_folder
 
 PACKAGES = ("onnxruntime==1.10.0", "numpy==1.19.5")
 NAME = "python36"

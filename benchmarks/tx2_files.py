@@ -27,7 +27,7 @@ from profiles.schema import profile
 from searcher.building import target_of
 from searcher.errors import UserError
 from searcher.statistics.parity import parity
-from searcher.zoo.lenet import lenet5
+from searcher.tasks.zoo.lenet5 import lenet5
 from strategies.base import Limits, StrategyError, Target
 from strategies.catalog import all_strategies
 from strategies.encoding.export import export_onnx

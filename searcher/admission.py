@@ -10,7 +10,7 @@ from searcher.errors import UserError, nearest
 from searcher.ledger.rows import DeviceRow
 from searcher.spec.objectives import OBJECTIVES
 from searcher.spec.runtime_options import check_offered
-from searcher.tasks.names import TASKS
+from searcher.tasks.builtin import TASKS
 
 if TYPE_CHECKING:
     # numpy comes with it: the coordinator loads that at the first submission.

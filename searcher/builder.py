@@ -29,7 +29,7 @@ from searcher.evaluation import Evaluation, evaluate, judge, probe_outputs
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
-from searcher.tasks.training_split import CachedTeacher, TrainingSplit
+from searcher.tasks.training_data import CachedTeacher, TrainingSplit
 from strategies import pipeline
 from strategies.base import Fidelity, StrategyError, Target, TrainingState
 from strategies.encoding.export import export_onnx

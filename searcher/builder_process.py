@@ -23,12 +23,12 @@ from agents.protocol import Lease
 from searcher.artifacts import place_artifact
 from searcher.builder import Build, Builder
 from searcher.client import CoordinatorClient
-from searcher.datasets.sources import UPLOADED
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
 from searcher.inspection import inspect
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
+from searcher.tasks.datasets.pinned_files import UPLOADED
 from searcher.workers.parent_death import die_with_parent
 from strategies.base import Target
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from searcher.tasks.base import BaselineTraining, Split, Task
-from searcher.tasks.splitting import stratified
+from searcher.tasks.stratified_split import stratified
 
 CLASSES = 4
 SAMPLES = 300

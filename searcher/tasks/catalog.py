@@ -7,7 +7,7 @@ import sys
 
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.tasks.base import Task
-from searcher.tasks.names import TASKS
+from searcher.tasks.builtin import TASKS
 
 
 @functools.cache

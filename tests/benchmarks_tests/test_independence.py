@@ -12,7 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 from benchmarks import recompute_accuracy
 from benchmarks.commands import with_seed
 from benchmarks.old_runtime import difference
-from searcher.tasks.splitting import stratified
+from searcher.tasks.stratified_split import stratified
 
 
 def test_it_imports_nothing_of_ours() -> None:

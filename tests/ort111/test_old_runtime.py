@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks import ort111
-from searcher.zoo.lenet import lenet5
+from searcher.tasks.zoo.lenet5 import lenet5
 from strategies.base import Target
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish

@@ -16,7 +16,7 @@ def builder(tiny: Any, builds: Path) -> Any:
 @pytest.fixture
 def epochs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The epochs that are trained, in order."""
-    from searcher.tasks.training_split import TrainingSplit
+    from searcher.tasks.training_data import TrainingSplit
 
     seen: list[int] = []
     batches = TrainingSplit.batches

@@ -2,7 +2,7 @@
 
 from searcher.space import Space, left_out
 from searcher.spec.campaign import from_document
-from searcher.zoo.lenet import lenet5
+from searcher.tasks.zoo.lenet5 import lenet5
 from strategies.layers import layers_of
 from tests.searcher_tests.devices.laboratory import SPEC
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from searcher.datasets.sources import HttpsAddress, LocalFile, PinnedFile
 from searcher.tasks.base import BaselineTraining, Split, Task
+from searcher.tasks.datasets.pinned_files import HttpsAddress, LocalFile, PinnedFile
 
 SIZES = {"training": 480, "validation": 200, "test": 200}
 SIDE = 12

@@ -8,8 +8,8 @@ import torch
 from searcher.errors import UserError
 from searcher.spec.fidelity import TRAINED
 from searcher.tasks import catalog
-from searcher.tasks.digits import affine
-from searcher.zoo.lenet import lenet5
+from searcher.tasks.lenet5 import affine
+from searcher.tasks.zoo.lenet5 import lenet5
 from tests.conftest import TINY
 
 

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from searcher.datasets import sources
-from searcher.datasets.sources import (
+from searcher.errors import UserError
+from searcher.tasks.datasets import pinned_files
+from searcher.tasks.datasets.pinned_files import (
     DebianMember,
     HttpsAddress,
     LocalFile,
@@ -22,7 +23,6 @@ from searcher.datasets.sources import (
     WheelMember,
     cache_folder,
 )
-from searcher.errors import UserError
 
 CONTENT = b"a thousand digits"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -138,7 +138,7 @@ def sent(folder: Path, content: bytes, sha256: str | None = None) -> str:
 
 @pytest.fixture
 def uploads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setenv(sources.UPLOADED, str(tmp_path / "artifacts"))
+    monkeypatch.setenv(pinned_files.UPLOADED, str(tmp_path / "artifacts"))
     return tmp_path / "artifacts"
 
 
@@ -211,7 +211,7 @@ def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
             elif content:
                 (folder / name).write_bytes(content)
 
-        monkeypatch.setattr(sources, "_run", run)
+        monkeypatch.setattr(pinned_files, "_run", run)
         return commands
 
     return prepare
@@ -261,11 +261,12 @@ def test_an_npm_tarball_without_the_member(tool: Any, tmp_path: Path, content: b
 
 def test_a_tool_that_fails_gives_its_last_words(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="ended with 3: no such package"):
-        sources._run(["sh", "-c", "echo first >&2; echo no such package >&2; exit 3"], tmp_path)
+        pinned_files._run(
+            ["sh", "-c", "echo first >&2; echo no such package >&2; exit 3"], tmp_path)
     with pytest.raises(OSError, match="ended with 1: no output"):
-        sources._run(["sh", "-c", "exit 1"], tmp_path)
+        pinned_files._run(["sh", "-c", "exit 1"], tmp_path)
     with pytest.raises(FileNotFoundError):
-        sources._run(["no-such-tool-at-all"], tmp_path)
+        pinned_files._run(["no-such-tool-at-all"], tmp_path)
 
 
 def test_an_https_address(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searcher.tasks.splitting import stratified
+from searcher.tasks.stratified_split import stratified
 
 LABELS = np.random.default_rng(3).permutation(np.repeat(np.arange(5), [100, 120, 80, 90, 110]))
 SIZES = {"training": 300, "validation": 50, "test": 150}

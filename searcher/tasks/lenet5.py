@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from searcher.datasets import digits
-from searcher.datasets.sources import PinnedFile
 from searcher.tasks.base import BaselineTraining, Split, Task
-from searcher.tasks.splitting import stratified
-from searcher.zoo.lenet import lenet5
+from searcher.tasks.datasets import mnist
+from searcher.tasks.datasets.pinned_files import PinnedFile
+from searcher.tasks.stratified_split import stratified
+from searcher.tasks.zoo.lenet5 import lenet5
 
 
 def _inputs(images: np.ndarray) -> np.ndarray:
@@ -21,17 +21,17 @@ def _inputs(images: np.ndarray) -> np.ndarray:
 
 @functools.cache
 def _five_thousand() -> Mapping[str, Split]:
-    images, labels = digits.read_csv(digits.MNIST_5K.obtain())
+    images, labels = mnist.read_csv(mnist.MNIST_5K.obtain())
     chosen = stratified(labels, {"training": 2500, "validation": 1000, "test": 1500}, seed=0)
     return {name: Split(_inputs(images[i]), labels[i]) for name, i in chosen.items()}
 
 
 def _full(files: tuple[PinnedFile, ...]) -> Mapping[str, Split]:
     paths = [file.obtain() for file in files]
-    images, labels = digits.read_idx(paths[0], paths[1])
+    images, labels = mnist.read_idx(paths[0], paths[1])
     chosen = stratified(labels, {"training": 55000, "validation": 5000}, seed=0)
     splits = {name: Split(_inputs(images[i]), labels[i]) for name, i in chosen.items()}
-    test_images, test_labels = digits.read_idx(paths[2], paths[3])
+    test_images, test_labels = mnist.read_idx(paths[2], paths[3])
     return {**splits, "test": Split(_inputs(test_images), test_labels)}
 
 
@@ -62,7 +62,7 @@ def lenet5_mnist() -> Task:
         name="lenet5-mnist", model=lenet5, load=_five_thousand,
         loss=nn.functional.cross_entropy,
         augment=functools.partial(affine, degrees=18.0, shift=0.12, scale=0.18),
-        identity=_identity((digits.MNIST_5K,), "affine 18 degrees, 0.12 shift, 0.18 scale"),
+        identity=_identity((mnist.MNIST_5K,), "affine 18 degrees, 0.12 shift, 0.18 scale"),
         epochs={"short": 3, "full": 7, "extended": 11}, batch_size=32, epoch_samples=2500,
         augmented_epochs=30, longest_full=2.5,
         baseline=BaselineTraining(4e-3, cycle_epochs=24, max_epochs=60, tolerance=0.001),
@@ -82,9 +82,9 @@ def _thousands(name: str, files: tuple[PinnedFile, ...]) -> Task:
 
 def lenet5_mnist_full() -> Task:
     """55,000 / 5,000 / 10,000 digits of full MNIST; an epoch is 11,000 of them."""
-    return _thousands("lenet5-mnist-full", digits.MNIST)
+    return _thousands("lenet5-mnist-full", mnist.MNIST)
 
 
 def lenet5_fashion() -> Task:
     """55,000 / 5,000 / 10,000 pictures of Fashion-MNIST; an epoch is 11,000 of them."""
-    return _thousands("lenet5-fashion", digits.FASHION_MNIST)
+    return _thousands("lenet5-fashion", mnist.FASHION_MNIST)

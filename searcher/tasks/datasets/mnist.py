@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from searcher.datasets.sources import DebianMember, NpmMember, PinnedFile, WheelMember
+from searcher.tasks.datasets.pinned_files import DebianMember, NpmMember, PinnedFile, WheelMember
 
 MNIST_5K = PinnedFile(
     "mnist_5k.csv.gz",

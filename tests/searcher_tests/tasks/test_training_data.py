@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from searcher.tasks.base import Split, Task
-from searcher.tasks.training_split import CachedTeacher, TrainingSplit
+from searcher.tasks.training_data import CachedTeacher, TrainingSplit
 
 
 def test_an_epoch_depends_on_task_seed_and_number_only(tiny: Task) -> None:

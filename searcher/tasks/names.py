@@ -1,7 +1,0 @@
-"""Built-in tasks by name; nothing is imported to know them."""
-
-TASKS = {
-    "lenet5-mnist": "searcher.tasks.digits:lenet5_mnist",
-    "lenet5-mnist-full": "searcher.tasks.digits:lenet5_mnist_full",
-    "lenet5-fashion": "searcher.tasks.digits:lenet5_fashion",
-}
