@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.cli.options import print_table
 from searcher.running import LOCAL_DEVICE, Tree, tree
 from searcher.spec.measurement_plan import plan_of

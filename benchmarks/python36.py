@@ -25,7 +25,7 @@ from benchmarks.checks import Check, conclude, holds
 from benchmarks.old_runtime import outputs_now
 from benchmarks.tx2_files import TX2, files, format_of, pictures
 from profiles.schema import profile
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.building import target_of
 from searcher.client import CoordinatorClient
 from searcher.devices.reported import compared

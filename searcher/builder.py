@@ -23,7 +23,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from searcher.complexity import complexity
+from searcher.artifacts.onnx_complexity import complexity
 from searcher.errors import BuildError
 from searcher.evaluation import Evaluation, evaluate, judge, probe_outputs
 from searcher.spec.fidelity import TRAINED

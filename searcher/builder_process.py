@@ -20,12 +20,12 @@ import numpy as np
 import torch
 
 from agents.protocol import Lease
-from searcher.artifacts import place_artifact
+from searcher.artifacts.inspection import inspect
+from searcher.artifacts.store import place_artifact
 from searcher.builder import Build, Builder
 from searcher.client import CoordinatorClient
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
-from searcher.inspection import inspect
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.datasets.pinned_files import UPLOADED

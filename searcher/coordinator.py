@@ -21,6 +21,7 @@ from typing import Any, Literal
 
 from searcher import rebuilding
 from searcher.admission import Admission
+from searcher.artifacts.eviction import Keeping
 from searcher.devices import inspected, payloads, queue, standing
 from searcher.devices.enrolment import Host
 from searcher.devices.measured import Draft
@@ -29,7 +30,6 @@ from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
-from searcher.keeping import Keeping
 from searcher.leasing import Leases, about
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow

@@ -45,7 +45,7 @@ def _counted(path: Path) -> Costs | None:
     import onnx  # as heavy as ONNX Runtime, which comes with the next: only where it is needed
     from google.protobuf.message import DecodeError
 
-    from searcher.complexity import complexity
+    from searcher.artifacts.onnx_complexity import complexity
 
     try:
         model = onnx.load(path)

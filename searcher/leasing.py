@@ -12,13 +12,13 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from searcher import rebuilding
+from searcher.artifacts.eviction import Keeping
 from searcher.devices import payloads, queue, standing, wire
 from searcher.devices.measured import Draft
 from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
-from searcher.keeping import Keeping
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store

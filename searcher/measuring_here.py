@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from searcher.against import against
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.errors import ProtocolError
 from searcher.measuring import (
     compare_on,

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from searcher.artifacts import sha256_of_file
+from searcher.artifacts.store import sha256_of_file
 from searcher.client import CoordinatorClient
 from searcher.errors import ProtocolError, UserError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from agents import protocol
 from benchmarks.checks import Check, holds
 from benchmarks.load.prepared import Serving
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.client import CoordinatorClient
 from searcher.ledger.read_only import open_ledger
 from searcher.spec.measurement_plan import Plan

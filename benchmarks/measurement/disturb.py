@@ -27,7 +27,7 @@ from agents.sysfs import Tree
 from benchmarks.measurement.disturbances import BusyCore, Quota, Stop
 from benchmarks.measurement.models import chain
 from benchmarks.measurement.synthetic import Board, SyntheticChild, clock_step, drift, throttle
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.cli.options import print_table
 from searcher.spec.measurement_plan import plan_of
 

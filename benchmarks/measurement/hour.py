@@ -16,7 +16,7 @@ from typing import Any
 
 from benchmarks import commands
 from benchmarks.measurement.models import opened, timed
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.cli.options import print_table
 from searcher.measuring import job_runner
 from searcher.running import LOCAL_DEVICE, tree

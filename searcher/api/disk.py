@@ -5,8 +5,8 @@ import logging
 import sqlite3
 
 from searcher.api.bells import Bells
+from searcher.artifacts.eviction import YOUNG_S, Keeping
 from searcher.errors import LedgerError
-from searcher.keeping import YOUNG_S, Keeping
 
 log = logging.getLogger(__name__)
 

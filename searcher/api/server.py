@@ -36,13 +36,13 @@ from searcher.api.app import create_app
 from searcher.api.bounded_head import http_protocol
 from searcher.api.logs import AccessLog, access_log, configure
 from searcher.api.settings import Settings
+from searcher.artifacts.eviction import parse_bytes
 from searcher.client import ADDRESS
 from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host, fresh_secret
 from searcher.devices.queue import LeaseRules
 from searcher.errors import FleetfrontError, UserError
 from searcher.judging import Judge
-from searcher.keeping import parse_bytes
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.maintenance.wal_checkpoint import Checkpoints

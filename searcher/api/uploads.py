@@ -25,7 +25,7 @@ from starlette.requests import ClientDisconnect
 
 from searcher.api.limits import LARGEST_UPLOAD_BYTES
 from searcher.api.openapi import refusals
-from searcher.artifacts import settle, sha256_of_file, sweep
+from searcher.artifacts.store import settle, sha256_of_file, sweep
 from searcher.coordinator import Coordinator
 from searcher.devices import payloads
 from searcher.errors import ProtocolError

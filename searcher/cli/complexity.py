@@ -15,7 +15,7 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Count parameters, multiply-accumulates and bytes per layer of MODEL."""
-    from searcher.complexity import complexity
+    from searcher.artifacts.onnx_complexity import complexity
     from searcher.errors import UserError
 
     if not model.is_file():

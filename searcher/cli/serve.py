@@ -61,7 +61,7 @@ def command(
     from searcher.api.logs import configure
     from searcher.api.server import serve
     from searcher.api.settings import Settings
-    from searcher.keeping import parse_bytes
+    from searcher.artifacts.eviction import parse_bytes
     from searcher.running import check_disk
 
     settings = Settings(

@@ -10,7 +10,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.devices import payloads
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import JobRow

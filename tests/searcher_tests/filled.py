@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, jobs, measurements, trials
 from searcher.pareto.joint import entry_together

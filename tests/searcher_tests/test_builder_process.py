@@ -13,7 +13,7 @@ import pytest
 
 from agents.protocol import Lease
 from searcher import builder_process
-from searcher.artifacts import place_artifact
+from searcher.artifacts.store import place_artifact
 from searcher.builder import Builder
 from searcher.builder_process import BUILDERS_KEPT, Workshop, work
 from searcher.errors import BuildError, ProtocolError, UserError
@@ -127,7 +127,8 @@ def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyP
     assert len(client.done) == 1, "the builder goes on"
 
 
-@pytest.mark.parametrize("place", ["searcher.artifacts.os.fsync", "searcher.builder.os.fsync"])
+@pytest.mark.parametrize(
+    "place", ["searcher.artifacts.store.os.fsync", "searcher.builder.os.fsync"])
 def test_a_disk_that_fills(workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
                            place: str) -> None:
     def full(descriptor: int) -> None:

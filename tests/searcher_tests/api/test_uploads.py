@@ -12,10 +12,10 @@ from typing import Any
 import httpx
 import pytest
 
-from searcher import artifacts
 from searcher.api import uploads
 from searcher.api.app import create_app
 from searcher.api.uploads import PIECE_BYTES
+from searcher.artifacts import store
 from searcher.ledger.tables import builds
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory
@@ -265,7 +265,7 @@ def test_leftovers_are_removed_at_start(tmp_path: Path) -> None:
     for path in (old, new, whole):
         path.write_bytes(b"x")
     for path in (old, whole):
-        os.utime(path, (0, path.stat().st_mtime - artifacts.LEFTOVER_S - 60))
+        os.utime(path, (0, path.stat().st_mtime - store.LEFTOVER_S - 60))
     with LocalServer(create_app(lab.coordinator, "operator")):
         assert sorted(folder.iterdir()) == sorted([new, whole])
     lab.store.close()

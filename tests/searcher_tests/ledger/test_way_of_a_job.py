@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from searcher.artifacts.live_set import needed
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
-from searcher.needed import needed
 from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload, recipe
 
 GROWING = {"jobs", "trials", "measurements", "samples", "spans", "builds", "artifacts",

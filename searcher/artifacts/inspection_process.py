@@ -1,8 +1,8 @@
-"""What an ONNX file of unknown origin says of itself: ``python -m searcher.untrusted_model FILE``.
+"""What an ONNX file of unknown origin says of itself: ``python -m
+searcher.artifacts.inspection_process FILE``.
 
-Runs in a bounded child of a builder only (searcher/inspection.py) and prints one JSON object. The
-file is parsed from memory: nothing that it names is ever opened.
-"""
+Runs in a bounded child of a builder only (searcher/artifacts/inspection.py) and prints one JSON
+object. The file is parsed from memory: nothing that it names is ever opened."""
 
 import argparse
 import json
@@ -20,9 +20,9 @@ from google.protobuf.descriptor import Descriptor
 from google.protobuf.message import DecodeError, Message
 from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
-from searcher.complexity import complexity
+from searcher.artifacts.inspection import refusal
+from searcher.artifacts.onnx_complexity import complexity
 from searcher.errors import UserError
-from searcher.inspection import refusal
 from searcher.workers.parent_death import die_with_parent
 
 MOST_ANSWER_BYTES = 16 * 2**20

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from searcher.complexity import complexity
+from searcher.artifacts.onnx_complexity import complexity
 from searcher.errors import UserError
 from strategies.base import Target
 from strategies.encoding.export import export_onnx
@@ -87,5 +87,5 @@ def test_a_file_that_is_no_model(tmp_path):
 
 
 def test_it_needs_no_torch():
-    code = "import sys, searcher.complexity; sys.exit('torch' in sys.modules)"
+    code = "import sys, searcher.artifacts.onnx_complexity; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

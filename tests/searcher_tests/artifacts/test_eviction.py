@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from searcher.artifacts import place_artifact
+from searcher.artifacts.eviction import YOUNG_S, Keeping, Slow, parse_bytes
+from searcher.artifacts.store import place_artifact
 from searcher.errors import UserError
-from searcher.keeping import YOUNG_S, Keeping, Slow, parse_bytes
 from searcher.ledger.store import LedgerFull, Store
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
 from searcher.spec.recipe import Recipe

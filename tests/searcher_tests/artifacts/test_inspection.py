@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from searcher import inspection
+from searcher.artifacts import inspection
+from searcher.artifacts.inspection import Bounds, inspect
 from searcher.errors import BuildError
-from searcher.inspection import Bounds, inspect
 from tests.searcher_tests import models
 
 QUICK = Bounds(cpu_s=3, wall_s=60.0)

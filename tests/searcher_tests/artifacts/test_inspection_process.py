@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from searcher import untrusted_model
-from searcher.inspection import refusal
-from searcher.untrusted_model import Refused, facts
+from searcher.artifacts import inspection_process
+from searcher.artifacts.inspection import refusal
+from searcher.artifacts.inspection_process import Refused, facts
 from tests.searcher_tests import models
 from tests.searcher_tests.hostile import BRIEF, damaged
 from tests.searcher_tests.models import model_of, tensor_of, value_of
@@ -150,7 +150,7 @@ def test_names_that_are_no_text(name: bytes) -> None:
 def test_files_that_were_damaged(content: bytes) -> None:
     """Read, not run: that is for a child, which may die of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(untrusted_model, "_run_once", lambda content, model: "not run")
+        patch.setattr(inspection_process, "_run_once", lambda content, model: "not run")
         try:
             found = facts(content)
         except Refused as error:

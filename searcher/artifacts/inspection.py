@@ -1,6 +1,7 @@
 """What a builder does with an uploaded model: a child of its own reads it, within bounds.
 
-    builder --- file ---> child (searcher.untrusted_model): memory, CPU and output limited
+    builder --- file ---> child (searcher.artifacts.inspection_process): memory, CPU and output
+    limited
        ^                    |
        +--- facts, or why --+   a crash, a hang or a flood of memory costs the child only
 """
@@ -41,7 +42,7 @@ def inspect(path: Path, bounds: Bounds | None = None) -> dict[str, Any]:
     """
     bounds = bounds or Bounds()
     command = [
-        sys.executable, "-m", "searcher.untrusted_model", str(path),
+        sys.executable, "-m", "searcher.artifacts.inspection_process", str(path),
         "--memory-bytes", str(bounds.memory_for(path.stat().st_size)),
         "--cpu-s", str(bounds.cpu_s), "--parent-pid", str(os.getpid()),
     ]

@@ -4,9 +4,8 @@
     file                               renamed aside   unlinked
     killed here:     file stays  |  file is found again |  it is swept at the next start
 
-Needed are the files that ``searcher.needed`` names, those of running trials and of baselines.
-Beside them ``builds/``, what builders may take up again, goes by its last use.
-"""
+Needed are the files that ``searcher.artifacts.live_set`` names, those of running trials and of
+baselines. Beside them ``builds/``, what builders may take up again, goes by its last use."""
 
 import logging
 import os
@@ -18,11 +17,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from searcher.artifacts.live_set import needed
 from searcher.errors import LedgerError, UserError
 from searcher.ledger.clock import Clock
 from searcher.ledger.store import Store
 from searcher.ledger.tables import artifacts
-from searcher.needed import needed
 from searcher.spec.recipe import Recipe
 
 log = logging.getLogger(__name__)

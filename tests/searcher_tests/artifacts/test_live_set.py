@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from searcher.artifacts.live_set import Points, _bounds, needed, undecided
 from searcher.ledger.tables import artifacts, campaigns, jobs, trials
 from searcher.ledger.tables.artifacts import CompleteTrial
-from searcher.needed import Points, _bounds, needed, undecided
 from searcher.pareto.front import front_indices, losses
 from searcher.spec.objectives import Objective
 from tests.searcher_tests.filled import Folder, recipe
