@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from searcher.client.jobs import reference_problem
 from searcher.errors import UserError
 from searcher.explaining import explained
-from searcher.job_flow import reference_problem
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, Execution
 from searcher.statistics.bottlenecks import Ratio

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from searcher.client.jobs import JobFlow, entry_of
 from searcher.errors import BuildError
-from searcher.job_flow import JobFlow, entry_of
 from searcher.requests import Requests
 from searcher.spec.recipe import Recipe
 from searcher.statistics.energy import figures, lacking

@@ -23,7 +23,7 @@ from agents.protocol import Lease
 from searcher.artifacts.inspection import inspect
 from searcher.artifacts.store import place_artifact
 from searcher.builder import Build, Builder
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.evaluation import Evaluation
 from searcher.spec.recipe import Recipe

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of
-from searcher.job_flow import Job, JobFlow
+from searcher.client.jobs import Job, JobFlow
 from searcher.pareto.front import Point, excess
 from searcher.pareto.hypervolume import promise
 from searcher.pareto.joint import contenders

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any
 
 from searcher.baseline import Baseline
-from searcher.job_flow import Job, JobFlow, entry_of
+from searcher.client.jobs import Job, JobFlow, entry_of
 from searcher.on_device import OnDevice, answers
 from searcher.pareto.front import excess, front_of
 from searcher.pareto.joint import Together, contenders, entry_together, revised, told_point

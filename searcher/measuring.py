@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from searcher.against import RunJob, against
-from searcher.client import CoordinatorClient, Kind
+from searcher.client.http import CoordinatorClient, Kind
+from searcher.client.jobs import ENDED, reference_problem
+from searcher.client.preparation import with_preparation
+from searcher.client.upload import checked_size, upload
 from searcher.errors import ProtocolError, UserError, nearest
-from searcher.job_flow import ENDED, reference_problem
-from searcher.preparing import with_preparation
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution, check_offered
 from searcher.statistics.energy import energy_notes, figures
 from searcher.statistics.node_summary import node_notes
-from searcher.uploading import checked_size, upload
 
 Say = Callable[[str], None]
 """Called with what is going on, whenever it changes."""

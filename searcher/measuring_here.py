@@ -8,6 +8,7 @@ from typing import Any
 
 from searcher.against import against
 from searcher.artifacts.store import place_artifact
+from searcher.client.upload import checked_size
 from searcher.errors import ProtocolError
 from searcher.measuring import (
     compare_on,
@@ -20,7 +21,6 @@ from searcher.measuring import (
 from searcher.running import Tree, await_agent, tree
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution
-from searcher.uploading import checked_size
 
 
 def measure_file(model: Path, directory: Path, plan: Plan,

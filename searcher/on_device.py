@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of, unpack_bits
+from searcher.client.jobs import Job, JobFlow
 from searcher.errors import ProtocolError
-from searcher.job_flow import Job, JobFlow
 from searcher.pareto.front import excess
 from searcher.pareto.joint import Together, contenders, revised, told_point
 from searcher.requests import Requests

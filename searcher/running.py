@@ -21,8 +21,8 @@ from pathlib import Path
 from typing import Any
 
 from searcher.agent_archive import agent_archive
-from searcher.client import ADDRESS, CoordinatorClient, address_of
-from searcher.client import connect as connect
+from searcher.client.http import ADDRESS, CoordinatorClient, address_of
+from searcher.client.http import connect as connect
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.read_only import open_ledger

@@ -17,11 +17,11 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from searcher.baseline import Baseline, accuracy_of, establish
-from searcher.client import CoordinatorClient, TrialState
+from searcher.client.http import CoordinatorClient, TrialState
+from searcher.client.jobs import Job, JobFlow
 from searcher.deciding import HEADROOM, shortfall, why_not_train, worth_continuing
 from searcher.extending import SHARE, extend
 from searcher.finishing import as_told, final_files, judge_on_test, measure_together
-from searcher.job_flow import Job, JobFlow
 from searcher.on_device import OnDevice, validated
 from searcher.pareto.front import Point, excess, front_of
 from searcher.pareto.joint import Together, told_point

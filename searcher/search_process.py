@@ -18,7 +18,8 @@ import numpy as np
 
 from profiles.schema import DeviceProfile
 from searcher.building import target_of
-from searcher.client import CoordinatorClient, connect
+from searcher.client.http import CoordinatorClient, connect
+from searcher.client.upload import upload
 from searcher.devices.reported import of_campaign
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.on_device import OnDevice
@@ -30,7 +31,6 @@ from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ
 from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
-from searcher.uploading import upload
 from searcher.workers.base import cores
 from searcher.workers.parent_death import die_with_parent
 from strategies.layers import layers_of

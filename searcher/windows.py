@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from searcher.job_flow import Job, JobFlow, entry_of
+from searcher.client.jobs import Job, JobFlow, entry_of
 from searcher.requests import Requests
 from searcher.spec.measurement_plan import screening
 from searcher.spec.objectives import OBJECTIVES

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.chaos.house import BOARDS
 from benchmarks.chaos.models import fake_model
 from searcher.artifacts.store import place_artifact
-from searcher.client import CoordinatorClient, Kind
+from searcher.client.http import CoordinatorClient, Kind
 from searcher.errors import FleetfrontError, UserError
 
 OPEN = 2

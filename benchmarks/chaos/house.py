@@ -16,7 +16,7 @@ import psutil
 from agents import protocol
 from agents.spool import Secret, read_secret, write_secret
 from benchmarks.chaos.proxy import Upstream
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.running import build_agent
 
 REPOSITORY = Path(__file__).parents[2]

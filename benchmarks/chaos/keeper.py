@@ -3,7 +3,7 @@ well; it is released, or it would not be disturbed any more."""
 
 from collections import Counter
 
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 
 
 class Keeper:

@@ -26,7 +26,7 @@ from benchmarks.chaos.audit import Finding
 from benchmarks.chaos.house import REPOSITORY, enrol
 from benchmarks.chaos.journal import Exchange, measurement_ids
 from benchmarks.chaos.keeper import Keeper
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.devices import payloads
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.read_only import open_ledger

@@ -21,7 +21,7 @@ from benchmarks.chaos.injecting import Chaos
 from benchmarks.chaos.journal import Journal
 from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.proxy import FAULTS, Proxy
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, LedgerError
 from searcher.ledger.read_only import open_ledger
 from searcher.spec.campaign import from_document

@@ -23,7 +23,7 @@ from benchmarks.load.idle import allow_files, idle_polls
 from benchmarks.load.prepared import CAMPAIGN, Device, Serving, fill, result, serving
 from benchmarks.load.replay import Tally, replay
 from searcher.cli.options import print_table
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.ledger.read_only import open_ledger
 from searcher.running import build_agent
 from searcher.spec.recipe import Recipe, Step

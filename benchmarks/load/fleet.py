@@ -14,7 +14,7 @@ from agents import protocol
 from benchmarks.checks import Check, holds
 from benchmarks.load.prepared import Serving
 from searcher.artifacts.store import place_artifact
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.ledger.read_only import open_ledger
 from searcher.spec.measurement_plan import Plan
 

@@ -37,7 +37,7 @@ from searcher.api.bounded_head import http_protocol
 from searcher.api.logs import AccessLog, access_log, configure
 from searcher.api.settings import Settings
 from searcher.artifacts.eviction import parse_bytes
-from searcher.client import ADDRESS
+from searcher.client.http import ADDRESS
 from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host, fresh_secret
 from searcher.devices.queue import LeaseRules

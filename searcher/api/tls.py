@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from searcher.client.pinned_tls import fingerprint_of
 from searcher.errors import UserError
-from searcher.pinning import fingerprint_of
 
 VALID_DAYS = 3652
 """Ten years: devices pin the fingerprint, so a change of certificate is a visit to each."""

@@ -8,7 +8,7 @@ from searcher.cli.durations import duration_s
 from searcher.cli.options import HERE, Directory, Url, client_of
 
 if TYPE_CHECKING:
-    from searcher.client import DeviceState
+    from searcher.client.http import DeviceState
 
 Name = Annotated[str, typer.Argument(help="Name of the device.")]
 

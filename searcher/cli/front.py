@@ -85,7 +85,7 @@ def _row(point: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
 
 def _save(document: dict[str, Any], folder: Path, directory: Path) -> None:
     """Raises UserError that names the files which are not there and cannot be built now."""
-    from searcher.fetching import have_built, how_to_get
+    from searcher.client.rebuilds import have_built, how_to_get
     from searcher.running import connect
 
     gone = save_files(document, folder)
@@ -107,7 +107,7 @@ def save_files(document: dict[str, Any], folder: Path) -> dict[str, str]:
 
     Candidate and sha256 of those whose file was dropped.
     """
-    from searcher.fetching import missing
+    from searcher.client.rebuilds import missing
 
     folder.mkdir(parents=True, exist_ok=True)
     points = (document["baseline"], *document["points"])

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from searcher.client import CoordinatorClient
+    from searcher.client.http import CoordinatorClient
 
 
 class Format(StrEnum):
@@ -36,7 +36,7 @@ def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
     Raises UserError. The token for a ``url`` is in FLEETFRONT_TOKEN, the fingerprint of a
     certificate that no authority signed in FLEETFRONT_FINGERPRINT.
     """
-    from searcher.client import CoordinatorClient, connect
+    from searcher.client.http import CoordinatorClient, connect
     from searcher.errors import UserError
 
     if url is None:

@@ -10,7 +10,7 @@ import typer
 from searcher.cli.options import HERE, Directory, Url, client_of
 
 if TYPE_CHECKING:
-    from searcher.client import CoordinatorClient
+    from searcher.client.http import CoordinatorClient
 
 LOOK_EVERY_S = 2.0
 

@@ -14,7 +14,7 @@ def command(
     url: Url = None,
 ) -> None:
     """Send FILE to a coordinator, or the rest of it, and print its sha256."""
-    from searcher.uploading import upload
+    from searcher.client.upload import upload
 
     say = news_line()
     with client_of(directory, url) as client:

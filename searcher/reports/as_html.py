@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from searcher.cli.front import front_rows, recipe_text
 from searcher.cli.options import bytes_text, share_text, time_text
-from searcher.fetching import missing
+from searcher.client.rebuilds import missing
 from searcher.reading import Candidate, Reading
 from searcher.statistics.node_summary import node_notes
 

@@ -3,7 +3,7 @@
 import os
 from typing import Protocol
 
-from searcher.client import connect as connect
+from searcher.client.http import connect as connect
 from searcher.spec.runtime_options import LOCAL_DEVICE as LOCAL_DEVICE
 
 

@@ -64,7 +64,7 @@ class Fate:
 
 @dataclass
 class FakeCoordinator:
-    """The part of ``searcher.client.CoordinatorClient`` that a search uses."""
+    """The part of ``searcher.client.http.CoordinatorClient`` that a search uses."""
 
     spec: dict[str, Any]
     script: dict[str, Fate] = field(default_factory=dict)

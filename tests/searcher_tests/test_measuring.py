@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from searcher.api.app import create_app
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import UserError
 from searcher.ledger.tables import devices as device_table
 from searcher.measuring import compare_on, measure_on

@@ -19,7 +19,7 @@ from agents.sysfs import Tree
 from searcher import search_process
 from searcher.api.app import create_app
 from searcher.builder_process import Workshop
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans
 from searcher.reading import Reading

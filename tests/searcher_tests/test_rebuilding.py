@@ -8,10 +8,10 @@ import httpx
 import pytest
 
 from searcher.api.app import create_app
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
+from searcher.client.jobs import Job, JobFlow
+from searcher.client.rebuilds import have_built
 from searcher.errors import DroppedError, ProtocolError, UserError
-from searcher.fetching import have_built
-from searcher.job_flow import Job, JobFlow
 from searcher.ledger.rows import AgentRow
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs
 from tests.searcher_tests.api.local import LocalServer

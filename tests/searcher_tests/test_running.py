@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import campaigns

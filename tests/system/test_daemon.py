@@ -10,7 +10,7 @@ from typing import NamedTuple
 import psutil
 import pytest
 
-from searcher.client import connect
+from searcher.client.http import connect
 from tests.system.real import (
     Running,
     campaign_file,

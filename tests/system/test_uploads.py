@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from searcher.client.upload import upload
 from searcher.running import await_agent, tree
-from searcher.uploading import upload
 from tests.searcher_tests import models
 from tests.system.real import environment, fleetfront, rows
 from tests.system.tiny_task import STRIPES

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from searcher.api.app import create_app
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import ProtocolError, UserError
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory, measure_payload

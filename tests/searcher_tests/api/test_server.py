@@ -17,7 +17,7 @@ import httpx
 import psutil
 import pytest
 
-from searcher.client import CoordinatorClient, connect
+from searcher.client.http import CoordinatorClient, connect
 from searcher.devices.queue import LeaseRules
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import spans

@@ -15,9 +15,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from searcher.api import tls
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
+from searcher.client.pinned_tls import checked_fingerprint, fingerprint_of, pinned_context
 from searcher.errors import UserError
-from searcher.pinning import checked_fingerprint, fingerprint_of, pinned_context
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 NAMES = ["localhost", "lab.example", "127.0.0.1", "::1"]

@@ -16,7 +16,7 @@ from searcher.admission import Admission
 from searcher.api.app import create_app
 from searcher.cli import agent, options, submit
 from searcher.cli.submit import follow
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import UserError
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.cli.conftest import Run

@@ -11,7 +11,7 @@ import pytest
 
 from searcher.api.app import create_app
 from searcher.cli.main import main
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.cli.test_commands import measured
 from tests.searcher_tests.devices.laboratory import Laboratory
@@ -51,7 +51,7 @@ def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab
         def client(url: str, token: str, fingerprint: str | None = None) -> CoordinatorClient:
             return CoordinatorClient(url, token, transport=server)
 
-        monkeypatch.setattr("searcher.client.CoordinatorClient", client)
+        monkeypatch.setattr("searcher.client.http.CoordinatorClient", client)
         monkeypatch.setattr("searcher.running.CoordinatorClient", client)
         yield lab
     lab.store.close()

@@ -5,10 +5,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.protocol import DEVICE_KINDS, canonical_json, content_sha256
-from searcher.client import CoordinatorClient, Kind
+from searcher.client.http import CoordinatorClient, Kind
+from searcher.client.preparation import Job as Job
+from searcher.client.preparation import Preparation, has_to_prepare
 from searcher.errors import DroppedError, ProtocolError
-from searcher.preparing import Job as Job
-from searcher.preparing import Preparation, has_to_prepare
 
 Then = Callable[[Job], None]
 ENDED = ("done", "failed", "cancelled")

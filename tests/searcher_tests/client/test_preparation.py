@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from searcher.client.jobs import JobFlow
 from searcher.errors import BuildError
-from searcher.job_flow import JobFlow
 from searcher.on_device import OnDevice
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from searcher.artifacts.store import sha256_of_file
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import ProtocolError, UserError
 
 PIECE_BYTES = 8 * 2**20

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from searcher.api.app import create_app
-from searcher.client import CoordinatorClient, Unreachable
+from searcher.client.http import CoordinatorClient, Unreachable
 from searcher.errors import LedgerError, ProtocolError, UserError
 from searcher.spec.campaign import from_document
 from tests.searcher_tests.api.local import LocalServer
@@ -268,5 +268,5 @@ def test_trials_come_page_by_page(clients: Clients, monkeypatch: pytest.MonkeyPa
     made = [operator.create_trial("digits", "local_cpu", recipe(n).hash, recipe(n).as_list())["id"]
             for n in range(5)]
     for at_once in (1, 2, 5, 6):
-        monkeypatch.setattr("searcher.client.TRIALS_AT_ONCE", at_once)
+        monkeypatch.setattr("searcher.client.http.TRIALS_AT_ONCE", at_once)
         assert [row["id"] for row in operator.trials("digits")] == made

@@ -8,11 +8,11 @@ from typing import Any
 import httpx
 import pytest
 
-from searcher import uploading
 from searcher.api.app import create_app
-from searcher.client import CoordinatorClient
+from searcher.client import upload as uploading
+from searcher.client.http import CoordinatorClient
+from searcher.client.upload import PIECE_BYTES, upload
 from searcher.errors import ProtocolError, UserError
-from searcher.uploading import PIECE_BYTES, upload
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import Laboratory
 

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import httpx
 
 from agents import protocol
+from searcher.client.pinned_tls import checked_fingerprint, pinned_context
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -18,7 +19,6 @@ from searcher.errors import (
     ProtocolError,
     UserError,
 )
-from searcher.pinning import checked_fingerprint, pinned_context
 
 ADDRESS = "coordinator.json"
 """Where a coordinator tells its own host how to reach it: url, token, pid, fingerprint (of its

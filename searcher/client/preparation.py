@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from agents.protocol import NOT_PREPARED, RUNTIMES
-from searcher.client import Kind
+from searcher.client.http import Kind
 
 Job = Mapping[str, Any]
 Submit = Callable[[Kind, Mapping[str, Any], Callable[[Job], None]], None]

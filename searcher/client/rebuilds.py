@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
 
 ENDED = ("done", "failed", "cancelled")
