@@ -22,14 +22,15 @@ from typing import Any, Literal
 from searcher import rebuilding
 from searcher.admission import Admission
 from searcher.artifacts.eviction import Keeping
-from searcher.devices import inspected, payloads, queue, standing
+from searcher.devices import queue, standing
 from searcher.devices.enrolment import Host
-from searcher.devices.measured import Draft
 from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
+from searcher.jobs import fields, inspect, requests
+from searcher.jobs.measure import Draft
 from searcher.leasing import Leases, about
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
@@ -92,13 +93,13 @@ class Coordinator:
         self.roster.start()
         with self.store.atomic() as db:
             for job in jobs.leased(db):
-                if job.pool == payloads.BUILDER:
+                if job.pool == requests.BUILDER:
                     queue.lose(
                         db, job, False, "the coordinator was restarted", self.rules.lease, now_s
                     )
                 else:
                     expires_s = now_s + self.rules.lease.ttl_s(job.pool)
-                    jobs.keep_until(db, job.id, expires_s, expires_s + payloads.deadline_s(
+                    jobs.keep_until(db, job.id, expires_s, expires_s + requests.deadline_s(
                         job.kind, job.payload))
             for span in spans.still_open(db):
                 ran = queue.job_of(db, span.job)
@@ -155,7 +156,7 @@ class Coordinator:
     def builder_ended(self, agent_id: str, why: str) -> bool:
         """A builder process is gone. True if it had ever worked."""
         self.roster.revoke(agent_id)
-        for job in jobs.held_by(self.store.db, payloads.BUILDER, agent_id):
+        for job in jobs.held_by(self.store.db, requests.BUILDER, agent_id):
             log.warning("job %d: its builder ended (%s)", job.id, why, extra=about(job))
             self.leases.lose(job, True, f"its builder ended ({why})")
         return self.leases.dismiss(agent_id)
@@ -167,15 +168,15 @@ class Coordinator:
         """The job for a request, new or known; it fails unless it is leased within ``queue_s``.
         Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
         """
-        payloads.check(kind, pool, payload)
+        requests.check(kind, pool, payload)
         standing.check_kind(self.store.db, kind, pool)
-        if pool == payloads.BUILDER and "task" in payload:
+        if pool == requests.BUILDER and "task" in payload:
             self.admission.check_task(payload["task"])
         if not queue.is_done(self.store.db, kind, pool, payload):
-            for sha256 in payloads.files_of(kind, payload):
+            for sha256 in requests.files_of(kind, payload):
                 self.keeping.touch(self.artifact_path(sha256))
-            for sha256 in payloads.models_of(kind, payload):
-                inspected.check(self.store.db, sha256)
+            for sha256 in requests.models_of(kind, payload):
+                inspect.check(self.store.db, sha256)
         with self.store.atomic() as db:
             job = queue.submit(
                 db, kind, pool, payload, campaign, priority, retry, self.clock(), queue_s
@@ -184,7 +185,7 @@ class Coordinator:
 
     def rebuild(self, sha256: str, campaign: str | None = None) -> JobRow:
         """The job that builds a dropped file again. Raises ProtocolError (400, 404, 409)."""
-        path = self.artifacts / payloads.sha256_of(sha256, "sha256")
+        path = self.artifacts / fields.sha256_of(sha256, "sha256")
         with self.store.atomic() as db:
             job = rebuilding.submit(db, sha256, path.is_file(), campaign, self.clock())
         return self._queued(job)
@@ -217,7 +218,7 @@ class Coordinator:
 
     def artifact_path(self, sha256: str) -> Path:
         """Where the file lies. Raises ProtocolError (400, 404; 410 when it is known but gone)."""
-        path = self.artifacts / payloads.sha256_of(sha256, "sha256")
+        path = self.artifacts / fields.sha256_of(sha256, "sha256")
         if not path.is_file():
             if artifacts.is_known(self.store.db, sha256):
                 raise DroppedError(sha256)
@@ -251,7 +252,7 @@ class Coordinator:
         if state != present:
             self.campaigns_changed()
         if state in campaigns.LIVE:
-            for pool in {payloads.BUILDER, *self.window.shared_pools()}:
+            for pool in {requests.BUILDER, *self.window.shared_pools()}:
                 self.ring(pool)
         return self.campaign(name)
 
@@ -301,7 +302,7 @@ class Coordinator:
         why = self.workers.broken
         if why is None:
             return
-        for job in jobs.queued(self.store.db, payloads.BUILDER):
+        for job in jobs.queued(self.store.db, requests.BUILDER):
             with self.store.atomic() as db:
                 jobs.finish(
                     db, job.id, "failed", self.clock(), reason="no_builder", message=why

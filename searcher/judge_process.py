@@ -17,7 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 import searcher.statistics.latency  # noqa: F401 - numpy and scipy: the first result must not wait for them
-from searcher.devices import wire
+from searcher.jobs import results
 from searcher.judging import LENGTH, messages
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import jobs
@@ -32,7 +32,7 @@ first."""
 def judged(db: Database, job_id: int, content: bytes, now_s: float) -> tuple[Any, ...] | None:
     """A ``Draft`` as a plain tuple, or None."""
     job = jobs.get(db, job_id)
-    draft = None if job is None else wire.drafted(db, job, content, now_s)
+    draft = None if job is None else results.drafted(db, job, content, now_s)
     return None if draft is None else tuple(draft)
 
 

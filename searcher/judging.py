@@ -18,7 +18,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from searcher.devices.measured import Draft
+from searcher.jobs.measure import Draft
 
 log = logging.getLogger(__name__)
 

@@ -13,12 +13,13 @@ from sqlite_utils import Database
 
 from searcher import rebuilding
 from searcher.artifacts.eviction import Keeping
-from searcher.devices import payloads, queue, standing, wire
-from searcher.devices.measured import Draft
+from searcher.devices import queue, standing
 from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
 from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
+from searcher.jobs import requests, results
+from searcher.jobs.measure import Draft
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
@@ -161,7 +162,7 @@ class Leases:
             job = queue.lease_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            outcome = None if draft is None else wire.outcome_of_draft(db, draft)
+            outcome = None if draft is None else results.outcome_of_draft(db, draft)
             if outcome is None:
                 outcome = self._judged(db, job_id, content)
             ended_s = self._clock()
@@ -183,9 +184,9 @@ class Leases:
         self.over(job)
         self.finished(job)
 
-    def _judged(self, db: Database, job_id: int, content: bytes) -> wire.Outcome:
+    def _judged(self, db: Database, job_id: int, content: bytes) -> results.Outcome:
         job = queue.job_of(db, job_id)
-        outcome = wire.outcome_of(db, job, content, self._artifacts, self._clock())
+        outcome = results.outcome_of(db, job, content, self._artifacts, self._clock())
         return rebuilding.judged(db, job, outcome)
 
     def _account(self, db: Database, job: JobRow | LeaseRow, ended_s: float) -> None:
@@ -210,7 +211,7 @@ class Leases:
 
     def over(self, job: JobRow | LeaseRow) -> None:
         """The job runs no more; the quiet window moves on."""
-        if job.pool == payloads.BUILDER:
+        if job.pool == requests.BUILDER:
             self._window.build_ended()
             self.measurers_may_lease()
         elif job.pool == self._window.measuring_pool:
@@ -237,7 +238,7 @@ class Leases:
                 return
 
     def builders_may_lease(self) -> None:
-        self._ring(payloads.BUILDER)
+        self._ring(requests.BUILDER)
         self.measurers_may_lease()
 
     def dismiss(self, agent_id: str) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from searcher.devices import payloads, queue
-from searcher.devices.wire import Outcome
+from searcher.devices import queue
 from searcher.errors import ProtocolError
+from searcher.jobs import requests
+from searcher.jobs.results import Outcome
 from searcher.ledger.rows import ArtifactRow, BuildRow, JobRow
 from searcher.ledger.tables import builds, jobs
 
@@ -38,7 +39,7 @@ def request(db: Database, sha256: str) -> tuple[str, dict[str, Any]]:
             "the original file once more.", 409)
     kind = "compress" if build.fidelity == "untrained" else "train"
     payload = _payload(db, artifact, build)
-    payloads.check(kind, payloads.BUILDER, payload)
+    requests.check(kind, requests.BUILDER, payload)
     return kind, payload
 
 
@@ -62,11 +63,11 @@ def submit(
     build = builds.of_file(db, sha256)
     if present and build is not None:
         return queue.job_of(db, build.job)
-    known = jobs.by_key(db, payloads.key_of(kind, payloads.BUILDER, payload))
+    known = jobs.by_key(db, requests.key_of(kind, requests.BUILDER, payload))
     if known is not None and known.state == "done":
         jobs.start_over(db, known.id, done_too=True)
     return queue.submit(
-        db, kind, payloads.BUILDER, payload, campaign, PRIORITY, True, now_s)
+        db, kind, requests.BUILDER, payload, campaign, PRIORITY, True, now_s)
 
 
 def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:

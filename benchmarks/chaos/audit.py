@@ -15,7 +15,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from benchmarks.chaos.journal import Exchange
-from searcher.devices import payloads
+from searcher.jobs import fields
 
 Body = Callable[[str], bytes | None]
 """A result's JSON by its sha256."""
@@ -287,7 +287,7 @@ def files_whole(db: Database, artifacts: Path) -> Finding:
     """Every file that the ledger names is there and has its digest."""
     rule = _Rule("every file is whole")
     for row in db.execute("SELECT sha256 FROM artifacts WHERE dropped_s IS NULL"):
-        path = artifacts / payloads.sha256_of(row[0], "sha256")
+        path = artifacts / fields.sha256_of(row[0], "sha256")
         found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
         rule.check(found == row[0], f"{row[0][:12]}: {found[:12]}")
     return rule.found()

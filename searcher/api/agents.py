@@ -12,8 +12,9 @@ from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
 from searcher.api.openapi import body_of, refusals, schema_of
 from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
-from searcher.devices import payloads, profiled, wire
+from searcher.devices import profiled
 from searcher.errors import ProtocolError
+from searcher.jobs import requests, results
 from searcher.ledger.rows import JobRow, text
 
 router = APIRouter(prefix="/v1", tags=["agents"])
@@ -22,7 +23,7 @@ Message = TypeVar("Message")
 
 def read(message: type[Message], body: bytes) -> Message:
     """The message in ``body``, its protocol version checked before its fields."""
-    document = wire.document_of(body)
+    document = results.document_of(body)
     spoken = document.get("protocol") if isinstance(document, dict) else None
     if isinstance(spoken, int):
         protocol.check_version(spoken)
@@ -72,7 +73,7 @@ async def lease(call: Call) -> Answer:
 
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-                           payloads.deadline_s(job.kind, job.payload),
+                           requests.deadline_s(job.kind, job.payload),
                            profiled.payload_for(job, profile))
     # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
     return text(lease._asdict()).encode()
@@ -102,7 +103,7 @@ async def put_result(call: Call) -> Answer:
     fence = number("fence", "".join(call.query.get("fence", [])))
     encoding = call.headers.get(b"content-encoding", b"").decode("latin-1").strip().lower()
     announced = call.headers.get(b"x-content-sha256", b"").decode("latin-1")
-    content = wire.content_of(call.body, encoding, MOST_UNPACKED_BYTES)
+    content = results.content_of(call.body, encoding, MOST_UNPACKED_BYTES)
     sha256 = protocol.content_sha256(content)
     if announced != sha256 and announced != protocol.content_sha256(call.body):
         raise ProtocolError(

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request, Response
 from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
 from searcher.api.schemas import DeviceState, Invitation, Name, TokenRequest
-from searcher.devices import payloads, standing
+from searcher.devices import standing
+from searcher.jobs import requests
 from searcher.ledger.tables import devices as device_table
 from searcher.ledger.tables import jobs
 
@@ -28,7 +29,7 @@ async def agent(request: Request) -> Response:
 async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
     """By name; ``job`` is what a device works on. A draining one without a job is ``drained``."""
     db = coordinator.store.db
-    working = {payloads.device_of(job.pool): job for job in jobs.leased(db)}
+    working = {requests.device_of(job.pool): job for job in jobs.leased(db)}
     return [standing.described(row, working.get(row.name)) for row in device_table.devices(db)]
 
 

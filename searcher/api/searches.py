@@ -6,8 +6,8 @@ from typing import Any
 from searcher.api.jobs import described
 from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
-from searcher.devices.wire import document_of
 from searcher.errors import ProtocolError
+from searcher.jobs.results import document_of
 from searcher.ledger.rows import text
 from searcher.ledger.tables import builds, jobs, measurements, trials
 from searcher.spec.recipe import Recipe

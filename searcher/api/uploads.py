@@ -27,8 +27,8 @@ from searcher.api.limits import LARGEST_UPLOAD_BYTES
 from searcher.api.openapi import refusals
 from searcher.artifacts.store import settle, sha256_of_file, sweep
 from searcher.coordinator import Coordinator
-from searcher.devices import payloads
 from searcher.errors import ProtocolError
+from searcher.jobs import fields
 from searcher.ledger.tables import builds
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class Uploads:
     def path(self, sha256: str) -> Path:
         """Where the file lies or will lie. Raises ProtocolError (400): only hexadecimal digits
         ever become a part of a path."""
-        return self._folder / payloads.sha256_of(sha256, "sha256")
+        return self._folder / fields.sha256_of(sha256, "sha256")
 
     def offset(self, sha256: str) -> int | None:
         """Bytes of an unfinished file that have arrived; None when none have."""
@@ -179,7 +179,7 @@ class Uploads:
         log.info("upload %s: complete", sha256)
 
     def _partial(self, sha256: str) -> Path:
-        return self._folder / f".{payloads.sha256_of(sha256, 'sha256')}.upload"
+        return self._folder / f".{fields.sha256_of(sha256, 'sha256')}.upload"
 
 
 async def _gathered(pieces: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:

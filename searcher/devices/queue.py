@@ -10,8 +10,9 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.devices import payloads, standing
+from searcher.devices import standing
 from searcher.errors import ProtocolError
+from searcher.jobs import requests
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import campaigns, devices, jobs
 from searcher.ledger.tables.jobs import Beat, LeaseRow
@@ -29,7 +30,7 @@ class LeaseRules:
     most_strikes: int = 3
 
     def ttl_s(self, pool: str) -> float:
-        return self.builder_ttl_s if pool == payloads.BUILDER else self.device_ttl_s
+        return self.builder_ttl_s if pool == requests.BUILDER else self.device_ttl_s
 
 
 def job_of(db: Database, job_id: int) -> JobRow:
@@ -50,10 +51,10 @@ def submit(
     the job itself). It waits ``queue_s`` for its first lease, as long as the most patient who
     asked. Raises ProtocolError (400, 404 for an unknown campaign, 409 for a removed device).
     """
-    payloads.check(kind, pool, payload)
+    requests.check(kind, pool, payload)
     if campaign is not None and campaigns.get(db, campaign) is None:
         raise ProtocolError(f"There is no campaign {campaign[:100]!r}.", 404)
-    key = payloads.key_of(kind, pool, payload)
+    key = requests.key_of(kind, pool, payload)
     known = jobs.by_key(db, key)
     if known is None:
         job_id = jobs.create(db, key, kind, pool, campaign, dict(payload), priority, now_s)
@@ -73,8 +74,8 @@ def submit(
 
 
 def _refuse_removed(db: Database, pool: str) -> None:
-    name = payloads.device_of(pool)
-    if pool != payloads.BUILDER and devices.device_state(db, name) == "removed":
+    name = requests.device_of(pool)
+    if pool != requests.BUILDER and devices.device_state(db, name) == "removed":
         raise ProtocolError(
             f"Device {name!r} was removed. Enrol it again with `fleetfront device enrol {name}`, "
             "or ask for another device.", 409
@@ -83,14 +84,14 @@ def _refuse_removed(db: Database, pool: str) -> None:
 
 def is_done(db: Database, kind: str, pool: str, payload: Mapping[str, Any]) -> bool:
     """Whether the same was asked before and has its result: no file is needed any more."""
-    known = jobs.by_key(db, payloads.key_of(kind, pool, payload))
+    known = jobs.by_key(db, requests.key_of(kind, pool, payload))
     return known is not None and known.state == "done"
 
 
 def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: float) -> JobRow:
     """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
     ttl_s = rules.ttl_s(job.pool)
-    deadline_at_s = now_s + payloads.deadline_s(job.kind, job.payload) + ttl_s
+    deadline_at_s = now_s + requests.deadline_s(job.kind, job.payload) + ttl_s
     fence = jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
     return JobRow(**{
         **vars(job), "state": "leased", "attempt": job.attempt + 1, "fence": fence,
@@ -158,7 +159,7 @@ def already_accepted(
 
 def expired(db: Database, now_s: float, builders_stopped: bool) -> list[JobRow]:
     """Leases whose time is over. A stopped builder's lease does not age."""
-    return jobs.lease_over(db, now_s, payloads.BUILDER if builders_stopped else None)
+    return jobs.lease_over(db, now_s, requests.BUILDER if builders_stopped else None)
 
 
 def lose(
@@ -184,8 +185,8 @@ def lose(
 def time_out(db: Database, late: Sequence[JobRow], now_s: float) -> None:
     """Jobs that nobody leased within the time that they may wait have failed."""
     for job in late:
-        why = ("no builder was free" if job.pool == payloads.BUILDER
-               else standing.absence(db, payloads.device_of(job.pool), now_s))
+        why = ("no builder was free" if job.pool == requests.BUILDER
+               else standing.absence(db, requests.device_of(job.pool), now_s))
         jobs.finish(
             db, job.id, "failed", now_s, reason="queue_timeout",
             message=f"Nobody took the job within the time that it may wait: {why}.",

@@ -14,8 +14,9 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import payloads, reported
+from searcher.devices import reported
 from searcher.errors import ProtocolError
+from searcher.jobs import requests
 from searcher.ledger.rows import DeviceRow, JobRow
 from searcher.ledger.tables import credentials, devices
 
@@ -83,9 +84,9 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
 
 def check_kind(db: Database, kind: str, pool: str) -> None:
     """Raises ProtocolError (409) for a job that the device's agent does not know."""
-    if pool == payloads.BUILDER or kind == "measure":
+    if pool == requests.BUILDER or kind == "measure":
         return
-    name = payloads.device_of(pool)
+    name = requests.device_of(pool)
     device = devices.device(db, name)
     kinds = None if device is None else device.capabilities.get("kinds")
     if device is not None and kind not in (kinds or ()):
@@ -105,14 +106,14 @@ def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
 
 def succeeded(db: Database, pool: str) -> None:
     """A job of ``pool`` was done: a device that did it is in order."""
-    if pool != payloads.BUILDER:
-        devices.set_strikes(db, payloads.device_of(pool), 0)
+    if pool != requests.BUILDER:
+        devices.set_strikes(db, requests.device_of(pool), 0)
 
 
 def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:
     """A failure was reported; True if that put the device into quarantine. A runtime that the
     device never had is the request's fault."""
-    if job.pool == payloads.BUILDER or reason not in BLAMES_DEVICE:
+    if job.pool == requests.BUILDER or reason not in BLAMES_DEVICE:
         return False
     if reason == "runtime" and _lacks_runtime(db, job):
         return False
@@ -122,9 +123,9 @@ def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRu
 def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
     """One more strike against the device of ``job``, as it was leased; True if it is quarantined
     now."""
-    if job.pool == payloads.BUILDER:
+    if job.pool == requests.BUILDER:
         return False
-    name = payloads.device_of(job.pool)
+    name = requests.device_of(job.pool)
     device = devices.device(db, name)
     if device is None:
         return False
@@ -138,7 +139,7 @@ def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
 
 
 def _lacks_runtime(db: Database, job: JobRow) -> bool:
-    device = devices.device(db, payloads.device_of(job.pool))
+    device = devices.device(db, requests.device_of(job.pool))
     runtimes = None if device is None else device.capabilities.get("runtimes")
     return isinstance(runtimes, Mapping) and job.payload.get("runtime") not in runtimes
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import protocol
-from searcher.devices import wire
-from searcher.devices.measured import Draft
+from searcher.jobs import results
+from searcher.jobs.measure import Draft
 from searcher.judging import LENGTH, Judge, messages
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, measurements
@@ -41,7 +41,7 @@ def leased(lab: Laboratory, agent: AgentRow, attempt: int = 1) -> JobRow:
 
 
 def drafted(lab: Laboratory, job: JobRow, content: bytes) -> Draft:
-    draft = wire.drafted(lab.store.db, job, content, NOW_S)
+    draft = results.drafted(lab.store.db, job, content, NOW_S)
     assert draft is not None
     return draft
 
@@ -148,7 +148,7 @@ def test_a_draft_made_for_another_level_does_not_count(lab: Laboratory) -> None:
     content = envelope(measure_result(job.payload, level_s=2e-4))
     stale = drafted(lab, job, content)
     assert stale.level_since_s is None
-    lower = wire.drafted(lab.store.db, job, envelope(measure_result(job.payload)), NOW_S)
+    lower = results.drafted(lab.store.db, job, envelope(measure_result(job.payload)), NOW_S)
     assert lower is not None and lower.level is not None
     with lab.store.atomic() as db:
         measurements.put_quiet_level(db, lower.level_place, lower.level)

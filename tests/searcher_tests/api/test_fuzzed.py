@@ -27,8 +27,8 @@ from tests.searcher_tests.devices.laboratory import (
     measure_payload,
     measure_result,
 )
-from tests.searcher_tests.devices.test_inspected import ACCEPTED
 from tests.searcher_tests.hostile import FEW, VALUES, as_body, damaged, nested, spoilt
+from tests.searcher_tests.jobs.test_inspect import ACCEPTED
 from tests.searcher_tests.spec.test_campaign import FULL
 
 OPERATOR = {"Authorization": "Bearer operator"}

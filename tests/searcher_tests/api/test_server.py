@@ -35,7 +35,7 @@ FLEETFRONT = str(Path(sys.executable).with_name("fleetfront"))
 BUILDER = """
 import argparse, hashlib, json, os, sys, time
 from pathlib import Path
-from searcher.client import CoordinatorClient
+from searcher.client.http import CoordinatorClient
 from searcher.workers.parent_death import die_with_parent
 
 secret = sys.stdin.readline().strip()

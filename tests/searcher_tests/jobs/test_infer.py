@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searcher.devices import payloads
 from searcher.errors import ProtocolError
+from searcher.jobs import requests
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import builds, devices, jobs
 from tests.searcher_tests.devices.laboratory import (
@@ -206,5 +206,5 @@ def test_an_agent_that_has_updated_itself_says_so_with_its_next_request(lab: Lab
 
 
 def test_its_deadline_is_its_own() -> None:
-    assert payloads.deadline_s("infer", {}) == payloads.INFER_DEADLINE_S
-    assert payloads.deadline_s("train", {}) == payloads.BUILD_DEADLINE_S
+    assert requests.deadline_s("infer", {}) == requests.INFER_DEADLINE_S
+    assert requests.deadline_s("train", {}) == requests.BUILD_DEADLINE_S

@@ -17,10 +17,10 @@ from typing import Any
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import inferred, measured, payloads
-from searcher.devices.inspected import store_inspection
-from searcher.devices.measured import Draft
 from searcher.errors import ProtocolError
+from searcher.jobs import fields, infer, measure, requests
+from searcher.jobs.inspect import store_inspection
+from searcher.jobs.measure import Draft
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import savepoint
 from searcher.ledger.tables import builds
@@ -52,18 +52,18 @@ def drafted(db: Database, job: JobRow, content: bytes, now_s: float) -> Draft | 
         envelope = protocol.decode(protocol.ResultEnvelope, content)
         if envelope.state != "done":
             return None
-        return measured.draft(db, job, envelope.result, now_s)
+        return measure.draft(db, job, envelope.result, now_s)
     except (ProtocolError, protocol.ProtocolError, ValueError, OverflowError):
         return None
 
 
 def outcome_of_draft(db: Database, draft: Draft) -> Outcome | None:
     """None, and nothing stored, if it does not hold (any more)."""
-    if not measured.still_holds(db, draft):
+    if not measure.still_holds(db, draft):
         return None
     try:
         with savepoint(db, "outcome"):
-            return Outcome("done", measured.store(db, draft))
+            return Outcome("done", measure.store(db, draft))
     except sqlite3.IntegrityError:
         return None
 
@@ -89,12 +89,12 @@ def _stored(db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: f
         state = "cancelled" if job.cancel_requested and reason == "cancelled" else "failed"
         return Outcome(state, None, reason, clipped(failure.message))
     if job.kind == "measure":
-        return Outcome("done", measured.store(
-            db, measured.draft(db, job, envelope.result, now_s)))
+        return Outcome("done", measure.store(
+            db, measure.draft(db, job, envelope.result, now_s)))
     if job.kind == "infer":
-        return Outcome("done", inferred.store(db, job, envelope.result, artifacts, now_s))
+        return Outcome("done", infer.store(db, job, envelope.result, artifacts, now_s))
     if job.kind == "prepare":
-        return Outcome("done", inferred.prepared(job, envelope.result))
+        return Outcome("done", infer.prepared(job, envelope.result))
     if job.kind == "evaluate":
         return Outcome("done", _store_evaluation_job(db, job, envelope.result, artifacts, now_s))
     if job.kind == "inspect":
@@ -110,17 +110,17 @@ def clipped(message: str, most: int = 4000) -> str:
 def _store_build(
     db: Database, job: JobRow, result: Mapping[str, Any], artifacts: Path, now_s: float
 ) -> dict[str, Any]:
-    request = payloads.BuildRequest.of(job.kind, job.payload)
-    key = payloads.text_of(result.get("build_key"), "build_key", 200)
-    sha256 = payloads.sha256_of(result.get("sha256"), "sha256")
-    file_bytes = payloads.whole_of(result.get("file_bytes"), "file_bytes", 1)
-    graph_key = payloads.text_of(result.get("graph_key"), "graph_key", 200)
-    report = payloads.table_of(result.get("report"), "report")
+    request = requests.BuildRequest.of(job.kind, job.payload)
+    key = fields.text_of(result.get("build_key"), "build_key", 200)
+    sha256 = fields.sha256_of(result.get("sha256"), "sha256")
+    file_bytes = fields.whole_of(result.get("file_bytes"), "file_bytes", 1)
+    graph_key = fields.text_of(result.get("graph_key"), "graph_key", 200)
+    report = fields.table_of(result.get("report"), "report")
     _check_file(artifacts, sha256, file_bytes)
     outputs = result.get("probe_outputs")
     probe_outputs = None if outputs is None else [
-        payloads.number_of(value, "probe_outputs")
-        for value in payloads.list_of(outputs, "probe_outputs", MOST_PROBE_OUTPUTS)
+        fields.number_of(value, "probe_outputs")
+        for value in fields.list_of(outputs, "probe_outputs", MOST_PROBE_OUTPUTS)
     ]
     builds.put_recipe(db, request.recipe.hash, request.recipe.as_list())
     builds.put(
@@ -135,10 +135,10 @@ def _store_build(
         "build_key": key, "sha256": sha256, "file_bytes": file_bytes, "graph_key": graph_key,
         "report": report,
         "evaluation": None if evaluation is None else _store_evaluation(
-            db, job, payloads.table_of(evaluation, "evaluation"), sha256, None, builds.HOST, now_s),
-        "built_steps": payloads.whole_of(result.get("built_steps", 0), "built_steps"),
-        "reused_steps": payloads.whole_of(result.get("reused_steps", 0), "reused_steps"),
-        "cached_bytes": payloads.whole_of(result.get("cached_bytes", 0), "cached_bytes"),
+            db, job, fields.table_of(evaluation, "evaluation"), sha256, None, builds.HOST, now_s),
+        "built_steps": fields.whole_of(result.get("built_steps", 0), "built_steps"),
+        "reused_steps": fields.whole_of(result.get("reused_steps", 0), "reused_steps"),
+        "cached_bytes": fields.whole_of(result.get("cached_bytes", 0), "cached_bytes"),
     }
 
 
@@ -155,8 +155,8 @@ def _check_file(artifacts: Path, sha256: str, file_bytes: int) -> None:
 def _store_evaluation_job(
     db: Database, job: JobRow, result: Mapping[str, Any], artifacts: Path, now_s: float
 ) -> dict[str, Any]:
-    request = payloads.EvaluateRequest.of(job.payload)
-    place = builds.HOST if request.outputs is None else inferred.place_of(
+    request = requests.EvaluateRequest.of(job.payload)
+    place = builds.HOST if request.outputs is None else infer.place_of(
         db, request.sha256, *request.outputs)
     if builds.artifact(db, request.sha256) is None:
         try:
@@ -164,7 +164,7 @@ def _store_evaluation_job(
         except OSError as error:
             raise MalformedResult(f"The artifact {request.sha256} is gone.") from error
         builds.put_artifact(db, request.sha256, file_bytes, now_s)
-    evaluation = payloads.table_of(result.get("evaluation"), "evaluation")
+    evaluation = fields.table_of(result.get("evaluation"), "evaluation")
     return {"evaluation": _store_evaluation(
         db, job, evaluation, request.sha256, request.split, place, now_s)}
 
@@ -174,10 +174,10 @@ def _store_evaluation(
     place: str, now_s: float,
 ) -> dict[str, Any]:
     """The evaluation that counts: an earlier one of the same artifact, split and place stays."""
-    split = split or payloads.text_of(result.get("split", "validation"), "split", 20)
-    metric = payloads.text_of(result.get("metric"), "metric", 40)
-    value = payloads.number_of(result.get("value"), "value")
-    n = payloads.whole_of(result.get("n"), "n", 1, 2**31)
+    split = split or fields.text_of(result.get("split", "validation"), "split", 20)
+    metric = fields.text_of(result.get("metric"), "metric", 40)
+    value = fields.number_of(result.get("value"), "value")
+    n = fields.whole_of(result.get("n"), "n", 1, 2**31)
     try:
         correct = base64.b64decode(result.get("correct") or "", validate=True)
     except (binascii.Error, TypeError, ValueError) as error:

@@ -1,7 +1,6 @@
 """What a job may ask for: pools, kinds, and the shape of their payloads."""
 
 import hashlib
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,11 +8,11 @@ from typing import Any
 
 from agents import protocol
 from searcher.errors import ProtocolError, UserError
+from searcher.jobs.fields import list_of, number_of, sha256_of, table_of, text_of, whole_of
 from searcher.ledger.rows import text
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe
 
-SHA256 = re.compile(r"[0-9a-f]{64}")
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 BUILDER = "builder"
 KINDS = {"builder": ("compress", "train", "evaluate", "inspect"), "device": protocol.DEVICE_KINDS}
@@ -58,44 +57,6 @@ def check(kind: str, pool: str, payload: Mapping[str, Any]) -> None:
         sha256_of(payload.get("sha256"), "sha256")
     else:
         BuildRequest.of(kind, payload)
-
-
-def sha256_of(value: Any, where: str) -> str:
-    if not isinstance(value, str) or not SHA256.fullmatch(value):
-        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be 64 hexadecimal digits.")
-    return value
-
-
-def whole_of(value: Any, where: str, low: int = 0, high: int = 2**53) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a whole number >= {low}.")
-    return value
-
-
-def number_of(value: Any, where: str, low: float = -math.inf) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a number.")
-    if not abs(value) <= 1e300 or value < low:
-        raise ProtocolError(f"{where} = {str(value)[:80]} must be finite and at least {low:g}.")
-    return float(value)
-
-
-def text_of(value: Any, where: str, most: int = 4000) -> str:
-    if not isinstance(value, str) or not value or len(value) > most:
-        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a text of 1 to {most} letters.")
-    return value.encode("utf-8", "replace").decode()
-
-
-def table_of(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ProtocolError(f"{where} must be an object, got {str(value)[:80]!r}.")
-    return value
-
-
-def list_of(value: Any, where: str, most: int) -> list[Any]:
-    if not isinstance(value, list) or len(value) > most:
-        raise ProtocolError(f"{where} must be a list of at most {most} entries.")
-    return value
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from sqlite_utils import Database
 
 from agents import protocol
 from searcher.artifacts.store import place_artifact
-from searcher.devices import payloads
 from searcher.errors import ProtocolError
+from searcher.jobs import fields, requests
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds, jobs
 
@@ -23,7 +23,7 @@ def store(db: Database, job: JobRow, document: Mapping[str, Any], artifacts: Pat
           now_s: float) -> dict[str, Any]:
     """Place the outputs as a .npy file; what the search gets to know. Raises ProtocolError."""
     result = protocol.decode(protocol.InferResult, dict(document))
-    provider = payloads.text_of(result.provider, "provider", 200)
+    provider = fields.text_of(result.provider, "provider", 200)
     content = _npy(result)
     path = place_artifact(artifacts, content)
     builds.see_artifact(db, path.name, len(content), now_s)
@@ -38,9 +38,9 @@ def store(db: Database, job: JobRow, document: Mapping[str, Any], artifacts: Pat
 def prepared(job: JobRow, document: Mapping[str, Any]) -> dict[str, Any]:
     """The result of a ``prepare`` job; what it made stays on the device. Raises ProtocolError."""
     result = protocol.decode(protocol.PrepareResult, dict(document))
-    return {"prepare_s": payloads.number_of(result.prepare_s, "prepare_s", 0.0),
+    return {"prepare_s": fields.number_of(result.prepare_s, "prepare_s", 0.0),
             "reused": result.reused,
-            "kept_bytes": payloads.whole_of(result.kept_bytes, "kept_bytes"),
+            "kept_bytes": fields.whole_of(result.kept_bytes, "kept_bytes"),
             "environment": {"key": result.environment.get("key"),
                             "runtime": result.environment.get("runtime")}}
 
@@ -58,7 +58,7 @@ def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
 
 def _place(job: JobRow, provider: str) -> str:
     """What decides the numerics; it stands in reports."""
-    parts = [payloads.device_of(job.pool), job.payload["runtime"], provider]
+    parts = [requests.device_of(job.pool), job.payload["runtime"], provider]
     options = job.payload["options"]
     if options.get("precision") is not None:
         parts.append(str(options["precision"])[:40])

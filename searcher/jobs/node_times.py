@@ -7,7 +7,7 @@ from sqlite_utils import Database
 
 from agents import protocol
 from agents.protocol import NodesMeasured
-from searcher.devices import payloads
+from searcher.jobs import fields
 from searcher.ledger.tables import builds
 from searcher.statistics.bottlenecks import Costs, Ratio, Side, is_int8, not_faster
 
@@ -19,16 +19,16 @@ def kept(nodes: NodesMeasured | None, where: str) -> NodesMeasured | None:
     """With names of bounded length. Raises ProtocolError for counts or times that are none."""
     if nodes is None:
         return None
-    payloads.whole_of(len(nodes.nodes), f"nodes of {where}", 0, MOST_NODES)
-    payloads.whole_of(len(nodes.copies), f"copies of {where}", 0, MOST_NODES)
+    fields.whole_of(len(nodes.nodes), f"nodes of {where}", 0, MOST_NODES)
+    fields.whole_of(len(nodes.copies), f"copies of {where}", 0, MOST_NODES)
     for time in (nodes.call_s, nodes.idle_call_s, nodes.idle_node_s, nodes.profiled_idle_s,
                  *(one.time_s for one in nodes.nodes), *(one.time_s for one in nodes.copies)):
-        payloads.number_of(time or 0.0, f"time of a node of {where}", 0.0)
+        fields.number_of(time or 0.0, f"time of a node of {where}", 0.0)
     for copy in nodes.copies:
-        payloads.whole_of(copy.size_bytes, "size_bytes", 1)
+        fields.whole_of(copy.size_bytes, "size_bytes", 1)
     for one in nodes.nodes:
-        payloads.whole_of(one.node_count, "node_count", 1)
-        payloads.whole_of(one.moved_bytes or 0, "moved_bytes")
+        fields.whole_of(one.node_count, "node_count", 1)
+        fields.whole_of(one.moved_bytes or 0, "moved_bytes")
     return nodes._replace(problem=nodes.problem[:1000], nodes=[one._replace(
         name=one.name[:MOST_LETTERS], op=one.op[:MOST_LETTERS],
         provider=one.provider[:MOST_LETTERS]) for one in nodes.nodes])

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import nodes, payloads
 from searcher.errors import ProtocolError
+from searcher.jobs import fields, node_times, requests
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
 from searcher.ledger.tables.measurements import Level, LevelPlace, Samples
@@ -54,7 +54,7 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
     Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
     is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
     """
-    request = payloads.stored_measure_request(job.payload)
+    request = requests.stored_measure_request(job.payload)
     result = protocol.decode(protocol.MeasureResult, dict(document))
     wanted = [file.sha256 for file in request.candidates]
     if sorted(m.sha256 for m in result.measurements) != sorted(wanted):
@@ -68,7 +68,7 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
     valid = any(m.verdict == "valid" for m in result.measurements)
     known, learnt = _levels(db, job, request, key, result.quiet_level_s, valid, now_s)
     level_s = None if learnt is None else learnt.level_s
-    device = payloads.device_of(job.pool)
+    device = requests.device_of(job.pool)
     common = {
         "reference_sha256": request.reference.sha256, "device": device,
         "runtime": request.runtime, "options": request.options, "environment": key,
@@ -76,7 +76,7 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
         "conditions": {k: v for k, v in result.environment.items() if k in _VOLATILE},
         "created_s": now_s,
     }
-    reference_nodes = nodes.kept(result.reference_nodes, "the reference")
+    reference_nodes = node_times.kept(result.reference_nodes, "the reference")
     judged = [_judged(db, common, measured, result.quiet_level_s, level_s, request.plan.gate,
                       reference_nodes) for measured in result.measurements]
     rest = {"quiet_level_s": level_s, "environment": {**result.environment, "key": key},
@@ -126,7 +126,7 @@ def _environment(
     """The environment's key, and key and document if they are new; what changes from job to job
     is no part of it."""
     key = environment.get("key")
-    named = isinstance(key, str) and payloads.SHA256.fullmatch(key) is not None
+    named = isinstance(key, str) and fields.SHA256.fullmatch(key) is not None
     if named and measurements.has_environment(db, str(key)):
         return str(key), None
     kept = {k: v for k, v in environment.items() if k not in (*_VOLATILE, "key")}
@@ -141,7 +141,7 @@ def _levels(
 ) -> tuple[QuietLevelRow | None, QuietLevelRow | None]:
     """The quiet level by which the device was known before this job and is after it; None while
     it has none."""
-    device, reference = payloads.device_of(job.pool), request.reference.sha256
+    device, reference = requests.device_of(job.pool), request.reference.sha256
     known = measurements.quiet_level(
         db, device, request.runtime, environment, reference, request.options
     )
@@ -176,9 +176,9 @@ def _judged(
         verdict, reasons, summary = _summarised(
             db, measured, samples, gate_level_s, level_s, gate, reasons, warnings)
     energy = _energy(measured)
-    own_nodes = nodes.kept(measured.nodes, measured.sha256)
+    own_nodes = node_times.kept(measured.nodes, measured.sha256)
     if summary is not None and own_nodes is not None:
-        nodes.entered(db, summary, measured.sha256, common["reference_sha256"], own_nodes,
+        node_times.entered(db, summary, measured.sha256, common["reference_sha256"], own_nodes,
                       reference_nodes, common["options"])
     if summary is None:
         # Only a summary keeps warnings, and what is not valid has none.
@@ -281,7 +281,7 @@ def _rails(measured: protocol.Measured) -> bytes | None:
 def _memory_bytes(measured: protocol.Measured) -> int | None:
     if measured.memory_bytes is None:
         return None
-    return payloads.whole_of(measured.memory_bytes, "memory_bytes")
+    return fields.whole_of(measured.memory_bytes, "memory_bytes")
 
 
 def _samples(measured: protocol.Measured) -> Samples:

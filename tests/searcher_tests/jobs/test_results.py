@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from agents import protocol
-from searcher.devices.measured import MOST_RAIL_BYTES, unpacked
-from searcher.devices.wire import content_of
 from searcher.errors import ProtocolError
+from searcher.jobs.measure import MOST_RAIL_BYTES, unpacked
+from searcher.jobs.results import content_of
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import builds, jobs, measurements
 from tests.searcher_tests.devices.laboratory import (

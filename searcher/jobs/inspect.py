@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from searcher.devices import payloads
 from searcher.errors import ProtocolError
+from searcher.jobs import fields
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds
 
@@ -36,13 +36,13 @@ def check(db: Database, sha256: str) -> None:
 
 def store_inspection(db: Database, job: JobRow, result: Mapping[str, Any]) -> dict[str, Any]:
     """Keep what a builder found. Raises ProtocolError when it is malformed."""
-    found = payloads.table_of(result.get("inspection"), "inspection")
+    found = fields.table_of(result.get("inspection"), "inspection")
     if found.get("accepted") is True:
         kept = _accepted(found)
     else:
         kept = {
-            "accepted": False, "reason": payloads.text_of(found.get("reason"), "reason", 60),
-            "message": payloads.text_of(found.get("message"), "message"),
+            "accepted": False, "reason": fields.text_of(found.get("reason"), "reason", 60),
+            "message": fields.text_of(found.get("message"), "message"),
         }
     builds.put_inspection(db, job.payload["sha256"], kept)
     return {"inspection": kept}
@@ -50,38 +50,38 @@ def store_inspection(db: Database, job: JobRow, result: Mapping[str, Any]) -> di
 
 def _accepted(found: Mapping[str, Any]) -> dict[str, Any]:
     macs = found.get("macs")
-    domains = payloads.table_of(found.get("domains"), "domains")
+    domains = fields.table_of(found.get("domains"), "domains")
     if len(domains) > MOST_DOMAINS:
         raise ProtocolError(f"domains must be at most {MOST_DOMAINS}, got {len(domains)}.")
     return {
         "accepted": True, "inputs": _values(found, "inputs"), "outputs": _values(found, "outputs"),
-        "opset": payloads.whole_of(found.get("opset"), "opset"),
-        "ir_version": payloads.whole_of(found.get("ir_version"), "ir_version"),
+        "opset": fields.whole_of(found.get("opset"), "opset"),
+        "ir_version": fields.whole_of(found.get("ir_version"), "ir_version"),
         "domains": {
-            payloads.text_of(name, "domain", 400): payloads.whole_of(version, "version of a domain")
+            fields.text_of(name, "domain", 400): fields.whole_of(version, "version of a domain")
             for name, version in domains.items()},
         "custom_domains": _words(found, "custom_domains"),
-        "parameters": payloads.whole_of(found.get("parameters"), "parameters"),
-        "macs": None if macs is None else payloads.whole_of(macs, "macs"),
+        "parameters": fields.whole_of(found.get("parameters"), "parameters"),
+        "macs": None if macs is None else fields.whole_of(macs, "macs"),
         "number_formats": _words(found, "number_formats"), "notes": _words(found, "notes"),
     }
 
 
 def _words(found: Mapping[str, Any], name: str) -> list[str]:
-    return [payloads.text_of(word, name)
-            for word in payloads.list_of(found.get(name), name, MOST_DOMAINS)]
+    return [fields.text_of(word, name)
+            for word in fields.list_of(found.get(name), name, MOST_DOMAINS)]
 
 
 def _values(found: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
-    values = [payloads.table_of(value, where)
-              for value in payloads.list_of(found.get(where), where, MOST_VALUES)]
+    values = [fields.table_of(value, where)
+              for value in fields.list_of(found.get(where), where, MOST_VALUES)]
     return [{
-        "name": payloads.text_of(value.get("name"), f"name in {where}"),
-        "format": payloads.text_of(value.get("format"), f"format in {where}", 40),
-        "shape": [_size(size, where) for size in payloads.list_of(
+        "name": fields.text_of(value.get("name"), f"name in {where}"),
+        "format": fields.text_of(value.get("format"), f"format in {where}", 40),
+        "shape": [_size(size, where) for size in fields.list_of(
             value.get("shape"), f"shape in {where}", MOST_DIMENSIONS)],
     } for value in values]
 
 
 def _size(size: Any, where: str) -> int | None:
-    return None if size is None else payloads.whole_of(size, f"size in {where}")
+    return None if size is None else fields.whole_of(size, f"size in {where}")

@@ -1,0 +1,47 @@
+"""Single fields of a JSON document, checked; what is wrong is named with its field."""
+
+import math
+import re
+from typing import Any
+
+from searcher.errors import ProtocolError
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def sha256_of(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not SHA256.fullmatch(value):
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be 64 hexadecimal digits.")
+    return value
+
+
+def whole_of(value: Any, where: str, low: int = 0, high: int = 2**53) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a whole number >= {low}.")
+    return value
+
+
+def number_of(value: Any, where: str, low: float = -math.inf) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a number.")
+    if not abs(value) <= 1e300 or value < low:
+        raise ProtocolError(f"{where} = {str(value)[:80]} must be finite and at least {low:g}.")
+    return float(value)
+
+
+def text_of(value: Any, where: str, most: int = 4000) -> str:
+    if not isinstance(value, str) or not value or len(value) > most:
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a text of 1 to {most} letters.")
+    return value.encode("utf-8", "replace").decode()
+
+
+def table_of(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ProtocolError(f"{where} must be an object, got {str(value)[:80]!r}.")
+    return value
+
+
+def list_of(value: Any, where: str, most: int) -> list[Any]:
+    if not isinstance(value, list) or len(value) > most:
+        raise ProtocolError(f"{where} must be a list of at most {most} entries.")
+    return value
