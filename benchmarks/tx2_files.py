@@ -24,7 +24,7 @@ from benchmarks import ort111
 from benchmarks.checks import Check, conclude, holds
 from benchmarks.old_runtime import outputs_now
 from profiles.schema import profile
-from searcher.building import target_of
+from searcher.devices.target import target_of
 from searcher.errors import UserError
 from searcher.statistics.parity import parity
 from searcher.tasks.zoo.lenet5 import lenet5

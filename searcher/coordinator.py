@@ -22,11 +22,11 @@ from typing import Any, Literal
 from searcher import rebuilding
 from searcher.admission import Admission
 from searcher.artifacts.eviction import Keeping
-from searcher.devices import queue, standing
+from searcher.devices import health, queue
 from searcher.devices.enrolment import Host
+from searcher.devices.health import DeviceRules
 from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
-from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.jobs import fields, inspect, requests
@@ -169,7 +169,7 @@ class Coordinator:
         Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
         """
         requests.check(kind, pool, payload)
-        standing.check_kind(self.store.db, kind, pool)
+        health.check_kind(self.store.db, kind, pool)
         if pool == requests.BUILDER and "task" in payload:
             self.admission.check_task(payload["task"])
         if not queue.is_done(self.store.db, kind, pool, payload):
@@ -197,12 +197,12 @@ class Coordinator:
         return queue.job_of(self.store.db, job.id)
 
     def set_device_state(
-        self, name: str, state: standing.State, reason: str | None = None
+        self, name: str, state: health.State, reason: str | None = None
     ) -> DeviceRow:
         """What an operator decided. Raises ProtocolError (404, 409)."""
         pool, now_s = f"device:{name}", self.clock()
         with self.store.atomic() as db:
-            device = standing.change(db, name, state, reason, now_s)
+            device = health.change(db, name, state, reason, now_s)
             given_up = []
             if state == "removed":
                 given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)

@@ -13,10 +13,10 @@ from sqlite_utils import Database
 
 from searcher import rebuilding
 from searcher.artifacts.eviction import Keeping
-from searcher.devices import queue, standing
+from searcher.devices import health, queue
+from searcher.devices.health import DeviceRules
 from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
-from searcher.devices.standing import DeviceRules
 from searcher.devices.window import Window
 from searcher.jobs import requests, results
 from searcher.jobs.measure import Draft
@@ -89,7 +89,7 @@ class Leases:
 
     def _learn(self, agent_id: str, device: str, kinds: Sequence[str]) -> None:
         with self._store.grouped() as db:
-            standing.learn_kinds(db, device, kinds)
+            health.learn_kinds(db, device, kinds)
         if len(self._kinds) >= MOST_KNOWN:
             self._kinds.clear()
         self._kinds[agent_id] = tuple(kinds)
@@ -172,9 +172,9 @@ class Leases:
             )
             self._account(db, job, ended_s)
             if outcome.state == "done":
-                standing.succeeded(db, job.pool)
+                health.succeeded(db, job.pool)
             else:
-                standing.failed(db, queue.job_of(db, job_id), outcome.reason or "",
+                health.failed(db, queue.job_of(db, job_id), outcome.reason or "",
                                 outcome.message or "", self._device_rules)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
@@ -201,7 +201,7 @@ class Leases:
             state = queue.lose(db, job, strike, why, self._rules, now_s)
             self._account(db, job, now_s)
             if strike:
-                standing.struck(db, job, f"job {job.id} was lost: {why}", self._device_rules)
+                health.struck(db, job, f"job {job.id} was lost: {why}", self._device_rules)
         self.lost[job.kind] += 1
         self.over(job)
         if state == "queued":

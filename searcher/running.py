@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from searcher.agent_archive import agent_archive
 from searcher.client.http import ADDRESS, CoordinatorClient, address_of
 from searcher.client.http import connect as connect
+from searcher.devices.agent_archive import agent_archive
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.read_only import open_ledger

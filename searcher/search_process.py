@@ -17,10 +17,10 @@ from typing import Any
 import numpy as np
 
 from profiles.schema import DeviceProfile
-from searcher.building import target_of
 from searcher.client.http import CoordinatorClient, connect
 from searcher.client.upload import upload
-from searcher.devices.reported import of_campaign
+from searcher.devices.profile_check import of_campaign
+from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.on_device import OnDevice
 from searcher.sampling import Sampling

@@ -12,7 +12,7 @@ from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
 from searcher.api.openapi import body_of, refusals, schema_of
 from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
-from searcher.devices import profiled
+from searcher.devices import profile_facts
 from searcher.errors import ProtocolError
 from searcher.jobs import requests, results
 from searcher.ledger.rows import JobRow, text
@@ -74,7 +74,7 @@ async def lease(call: Call) -> Answer:
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
                            requests.deadline_s(job.kind, job.payload),
-                           profiled.payload_for(job, profile))
+                           profile_facts.payload_for(job, profile))
     # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
     return text(lease._asdict()).encode()
 

@@ -17,7 +17,6 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.agent_archive import agent_archive
 from searcher.api import agents, campaigns, jobs, lab, metrics, searches, uploads
 from searcher.api.access import Gate, with_roles
 from searcher.api.bells import Bells
@@ -27,6 +26,7 @@ from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
 from searcher.api.openapi import with_refusals
 from searcher.api.plain_route import Express, add_to_openapi
 from searcher.coordinator import TICK_AT_MOST_S, Coordinator
+from searcher.devices.agent_archive import agent_archive
 from searcher.errors import (
     DroppedError,
     FleetfrontError,

@@ -15,7 +15,7 @@ from searcher.api.schemas import (
     Priority,
 )
 from searcher.coordinator import Coordinator
-from searcher.devices import reported
+from searcher.devices import profile_check
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import CampaignRow
 from searcher.ledger.tables import campaigns, fair_share, jobs, trials
@@ -60,7 +60,7 @@ async def submit(
     shown = _with_counts(coordinator, coordinator.campaign(name))
     rows = {row.name: row for row in device_table.devices(coordinator.store.db)}
     warnings = [warning for device in campaign.devices if device in rows
-                for warning in reported.warnings(device, rows[device])]
+                for warning in profile_check.warnings(device, rows[device])]
     return {**shown, "warnings": warnings}
 
 

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request, Response
 from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
 from searcher.api.schemas import DeviceState, Invitation, Name, TokenRequest
-from searcher.devices import standing
+from searcher.devices import health
 from searcher.jobs import requests
 from searcher.ledger.tables import devices as device_table
 from searcher.ledger.tables import jobs
@@ -30,7 +30,7 @@ async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
     """By name; ``job`` is what a device works on. A draining one without a job is ``drained``."""
     db = coordinator.store.db
     working = {requests.device_of(job.pool): job for job in jobs.leased(db)}
-    return [standing.described(row, working.get(row.name)) for row in device_table.devices(db)]
+    return [health.described(row, working.get(row.name)) for row in device_table.devices(db)]
 
 
 @router.put("/v1/devices/{name}/state", responses=refusals(404, 409))
@@ -43,7 +43,7 @@ async def set_device_state(
     """
     device = coordinator.set_device_state(name, body.state, body.reason)
     working = jobs.leased(coordinator.store.db, f"device:{name}", limit=1)
-    return standing.described(device, working[0] if working else None)
+    return health.described(device, working[0] if working else None)
 
 
 @router.post("/v1/enrolments")

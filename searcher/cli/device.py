@@ -26,7 +26,7 @@ def enrol(
     url: Url = None,
 ) -> None:
     """Print one line for the shell of the device NAME, that makes it join. It works once."""
-    from searcher.joining import Invitation, is_loopback
+    from searcher.devices.join_command import Invitation, is_loopback
 
     with client_of(directory, url) as client:
         made = client.create_enrolment(name, "agent", profile, duration_s(ttl))

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.devices import standing
+from searcher.devices import health
 from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.ledger.rows import AgentRow, JobRow
@@ -186,7 +186,7 @@ def time_out(db: Database, late: Sequence[JobRow], now_s: float) -> None:
     """Jobs that nobody leased within the time that they may wait have failed."""
     for job in late:
         why = ("no builder was free" if job.pool == requests.BUILDER
-               else standing.absence(db, requests.device_of(job.pool), now_s))
+               else health.absence(db, requests.device_of(job.pool), now_s))
         jobs.finish(
             db, job.id, "failed", now_s, reason="queue_timeout",
             message=f"Nobody took the job within the time that it may wait: {why}.",

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import ort111, tx2_files
 from benchmarks.old_runtime import outputs_now
 from profiles.schema import profile
-from searcher.building import target_of
+from searcher.devices.target import target_of
 from strategies.base import StrategyError
 from strategies.catalog import all_strategies
 from strategies.encoding.int8 import Int8

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from profiles.schema import profile
-from searcher.building import _what, build_recipe, target_of
+from searcher.building import _what, build_recipe
+from searcher.devices.target import target_of
 from searcher.errors import UserError
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.tables import campaigns, trials

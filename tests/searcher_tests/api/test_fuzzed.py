@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from searcher.api import limits
 from searcher.api.app import create_app
 from searcher.coordinator import Rules
-from searcher.devices.standing import DeviceRules
+from searcher.devices.health import DeviceRules
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.devices.laboratory import (
     SPEC,

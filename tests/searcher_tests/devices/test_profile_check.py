@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from profiles.schema import names, profile
-from searcher.devices.reported import Compared, compared, contradictions, warnings
+from searcher.devices.profile_check import Compared, compared, contradictions, warnings
 from searcher.ledger.rows import DeviceRow
 
 TX2 = {"board": "quill", "machine": "aarch64", "memory_bytes": 8_235_192_320, "python": "3.6.9"}

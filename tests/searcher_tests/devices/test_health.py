@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.coordinator import Rules
-from searcher.devices.standing import BLAMES_DEVICE, DeviceRules, absence, described
+from searcher.devices.health import BLAMES_DEVICE, DeviceRules, absence, described
 from searcher.devices.window import WindowRules
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow, DeviceRow, JobRow

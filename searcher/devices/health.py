@@ -14,7 +14,7 @@ from typing import Any, Literal
 from sqlite_utils import Database
 
 from agents import protocol
-from searcher.devices import reported
+from searcher.devices import profile_check
 from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.ledger.rows import DeviceRow, JobRow
@@ -160,7 +160,7 @@ def described(device: DeviceRow, job: JobRow | None) -> dict[str, Any]:
     """A device as it is shown; ``job`` is what it works on, ``drained`` a draining one without;
     ``contradictions`` is what it reported against its profile."""
     shown = {**asdict(device), "job": None if job is None else job.id,
-             "contradictions": reported.contradictions(
+             "contradictions": profile_check.contradictions(
                  device.profile, device.fingerprint, device.capabilities)}
     if job is not None:
         shown["last_seen_s"] = max(device.last_seen_s or 0.0, job.heartbeat_s or 0.0)

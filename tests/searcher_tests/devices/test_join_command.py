@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from searcher.devices.join_command import Invitation, is_loopback
 from searcher.errors import UserError
-from searcher.joining import Invitation, is_loopback
 
 CONTENT = b"import sys\nprint(sys.argv[1:])\n"
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 
 import agents
-from searcher.agent_archive import agent_archive
+from searcher.devices.agent_archive import agent_archive
 
 SOURCE = Path(agents.__file__).parent
 

@@ -1,0 +1,21 @@
+"""What is exported for a device: file format, opset, IR version, number formats."""
+
+from profiles import schema
+from searcher.errors import UserError
+from strategies.base import Target
+
+EXPORTED_OPSET, EXPORTED_IR_VERSION = 16, 8
+"""The newest that export, int8 and the weight codec are tested with. Devices that load newer ones
+get these too: what all of them load is one file."""
+
+
+def target_of(profile: schema.DeviceProfile) -> Target:
+    """What is exported for a device. Raises UserError when nothing is known to load there."""
+    if profile.opset is None or profile.ir_version is None:
+        raise UserError(
+            f"No runtime is known that loads a file on {profile.name}: {profile.description}. "
+            "Enrol a device with an ONNX Runtime; what its agent reports counts.")
+    return Target(format="onnx", opset=min(profile.opset, EXPORTED_OPSET),
+                  ir_version=min(profile.ir_version, EXPORTED_IR_VERSION),
+                  number_formats=profile.number_formats,
+                  int8_activations="int8" if profile.int8_activations == "int8" else "uint8")
