@@ -17,7 +17,7 @@ FOLDERS = (*PACKAGES, "tests", "benchmarks", "examples", "docs")
 MOST_LINES = 400
 LONGER = {
     # path: why it may be longer than MOST_LINES
-    "tests/searcher_tests/test_coordinator.py": "the queue's rules in one laboratory",
+    "tests/searcher_tests/dispatch/test_coordinator.py": "the queue's rules in one laboratory",
 }
 
 
@@ -134,9 +134,9 @@ def test_every_contract_breaks_when_it_is_violated(tmp_path):
         "searcher.running": "import agents.client\n",              # protocol-only
         "searcher.reports": "import optuna\n",                     # optuna
         "searcher.reading": "import searcher.sampling\n",          # sampling
-        "searcher.coordinator": "import searcher.between\n",       # coordinator, indirectly
-        "searcher.between": "import strategies.base\n",
-        "agents.files": "import psutil\n",                         # agents
+        "searcher.dispatch.coordinator": "import searcher.between\n",       # coordinator,
+        indirectly "searcher.between": "import strategies.base\n", "agents.files": "import
+        psutil\n",                         # agents
     })
     assert set(verdicts(done.stdout).values()) == {"BROKEN"}, done.stdout + done.stderr
     assert done.returncode == 1
@@ -168,7 +168,7 @@ def test_help_loads_nothing_heavy():
 
 
 def test_the_coordinator_process_loads_neither_torch_nor_optuna():
-    assert not loaded("import searcher.api.server, searcher.coordinator, searcher.workers."
+    assert not loaded("import searcher.api.server, searcher.dispatch.coordinator, searcher.workers."
                       "process_pool") & {"torch", "optuna", "strategies", "onnxruntime"}
 
 

@@ -16,7 +16,8 @@ import httpx
 import psutil
 
 from agents import protocol
-from searcher.devices import enrolment, queue
+from searcher.devices import enrolment
+from searcher.dispatch import queue
 from searcher.ledger.store import Store
 from searcher.ledger.tables import campaigns
 from searcher.ledger.tables import devices as device_table
@@ -97,7 +98,7 @@ class Serving:
     def judge_cpu_s(self) -> float:
         """The same of the process that judges results beside it; the search is not in it."""
         return sum(float(sum(child.cpu_times()[:2])) for child in self.process.children()
-                   if "searcher.judge_process" in child.cmdline())
+                   if "searcher.dispatch.result_process" in child.cmdline())
 
     def settle(self) -> None:
         """Wait until the coordinator and its children have caught up with what they were sent."""

@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.api.bells import Bells
 from searcher.api.roles import ROUTES, STRANGER, not_for
-from searcher.coordinator import Coordinator
+from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger.rows import AgentRow, TokenRow
 from searcher.ledger.store import LedgerFull

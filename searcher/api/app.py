@@ -25,8 +25,9 @@ from searcher.api.durable import Durable, commit_soon, refusal_of
 from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
 from searcher.api.openapi import with_refusals
 from searcher.api.plain_route import Express, add_to_openapi
-from searcher.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.devices.agent_archive import agent_archive
+from searcher.dispatch.coordinator import TICK_AT_MOST_S, Coordinator
+from searcher.dispatch.result_worker import Judge
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -34,7 +35,6 @@ from searcher.errors import (
     ProtocolError,
     UserError,
 )
-from searcher.judging import Judge
 from searcher.ledger.tables.counters import EndedJobs
 
 log = logging.getLogger(__name__)

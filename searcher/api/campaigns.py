@@ -14,8 +14,8 @@ from searcher.api.schemas import (
     Number,
     Priority,
 )
-from searcher.coordinator import Coordinator
 from searcher.devices import profile_check
+from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import CampaignRow
 from searcher.ledger.tables import campaigns, fair_share, jobs, trials

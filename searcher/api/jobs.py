@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from searcher.api.access import TheBells, TheCoordinator
 from searcher.api.openapi import refusals
 from searcher.api.schemas import LONGEST_POLL_S, JobRequest, Name, Number
-from searcher.devices import queue
+from searcher.dispatch import queue
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import measurements
 

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.api.roles import ROUTES
-from searcher.coordinator import Coordinator
+from searcher.dispatch.coordinator import Coordinator
 from searcher.ledger.tables import counters, jobs
 from searcher.ledger.tables import devices as device_table
 

@@ -30,7 +30,6 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.types import ASGIApp
 
-from searcher.admission import Admission
 from searcher.api import systemd, tls
 from searcher.api.app import create_app
 from searcher.api.bounded_head import http_protocol
@@ -38,16 +37,17 @@ from searcher.api.logs import AccessLog, access_log, configure
 from searcher.api.settings import Settings
 from searcher.artifacts.eviction import parse_bytes
 from searcher.client.http import ADDRESS
-from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host, fresh_secret
-from searcher.devices.queue import LeaseRules
+from searcher.dispatch.admission import Admission
+from searcher.dispatch.coordinator import Coordinator, Rules
+from searcher.dispatch.queue import LeaseRules
+from searcher.dispatch.result_worker import Judge
+from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import FleetfrontError, UserError
-from searcher.judging import Judge
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.maintenance.wal_checkpoint import Checkpoints
 from searcher.ledger.store import Store
-from searcher.supervision import Supervision
 from searcher.workers.base import NoWorkers, Workers
 from searcher.workers.parent_death import die_with_parent
 from searcher.workers.process_pool import ProcessPool

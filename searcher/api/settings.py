@@ -6,7 +6,7 @@ from pathlib import Path
 
 from searcher.api.limits import LARGEST_UPLOAD_BYTES
 from searcher.api.logs import LogFormat
-from searcher.devices.queue import LeaseRules
+from searcher.dispatch.queue import LeaseRules
 from searcher.errors import UserError
 
 DEFAULT_PORT = 8700

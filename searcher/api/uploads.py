@@ -26,7 +26,7 @@ from starlette.requests import ClientDisconnect
 from searcher.api.limits import LARGEST_UPLOAD_BYTES
 from searcher.api.openapi import refusals
 from searcher.artifacts.store import settle, sha256_of_file, sweep
-from searcher.coordinator import Coordinator
+from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import ProtocolError
 from searcher.jobs import fields
 from searcher.ledger.tables import builds

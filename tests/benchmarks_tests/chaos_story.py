@@ -8,7 +8,7 @@ from agents import protocol
 from benchmarks.chaos.audit import Finding, audit
 from benchmarks.chaos.journal import Exchange
 from searcher.ledger.rows import AgentRow, JobRow
-from tests.searcher_tests.devices.laboratory import Laboratory, envelope, measure_payload
+from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope, measure_payload
 
 
 @dataclass

@@ -9,7 +9,7 @@ from benchmarks.chaos.journal import Exchange
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import trials
 from tests.benchmarks_tests.chaos_story import Story, story_in
-from tests.searcher_tests.devices.laboratory import SPEC, envelope, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, envelope, recipe
 
 KEPT = "every acknowledged result is in the ledger"
 STORED = "its measurements, build or evaluation are stored exactly once"

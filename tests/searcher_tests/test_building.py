@@ -19,7 +19,7 @@ from searcher.ledger.tables.builds import put_recipe
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory
 from tests.searcher_tests.filled import Folder
 
 STEPS = Recipe((Step.of("svd", "fc1", {"rank_ratio": 0.25}),

@@ -16,7 +16,7 @@ from searcher.measuring import compare_on, measure_on
 from searcher.spec.measurement_plan import plan_of
 from searcher.spec.runtime_options import DEFAULT, Execution
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory, envelope
+from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope
 from tests.searcher_tests.jobs.test_inspect import ACCEPTED, REFUSED
 
 PLAN = plan_of("quick")

@@ -28,7 +28,7 @@ from searcher.spec.campaign import from_document
 from tests.conftest import TINY
 from tests.searcher_tests import models
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory, envelope
+from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope
 
 DEVICE = "desktop_gpu"
 SPEC: dict[str, Any] = {

@@ -17,7 +17,7 @@ from searcher.ledger.tables import devices as device_table
 from searcher.reading import Reading
 from searcher.running import Tree, await_agent, has_ended, tree
 from searcher.spec.campaign import from_document
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from searcher import search_process
 from searcher.errors import BuildError, LedgerError, UserError
 from searcher.search_process import main, profile_of
 from searcher.spec.campaign import from_document
-from tests.searcher_tests.devices.laboratory import SPEC
+from tests.searcher_tests.dispatch.laboratory import SPEC
 
 
 class Enrolled:

@@ -4,7 +4,7 @@ from searcher.space import Space, left_out
 from searcher.spec.campaign import from_document
 from searcher.tasks.zoo.lenet5 import lenet5
 from strategies.layers import layers_of
-from tests.searcher_tests.devices.laboratory import SPEC
+from tests.searcher_tests.dispatch.laboratory import SPEC
 
 FLOATS, ALL = frozenset({"float32", "float16"}), frozenset({"float32", "int8"})
 

@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from searcher.ledger.tables import builds, campaigns, trials
-from tests.searcher_tests.devices.laboratory import SPEC, FakeClock, Laboratory, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, FakeClock, Laboratory, recipe
 
 STORED = Path(__file__).with_name("v1.db")
 

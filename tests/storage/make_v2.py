@@ -12,7 +12,7 @@ from pathlib import Path
 
 from searcher.ledger.rows import text
 from searcher.ledger.tables import artifacts, builds
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 from tests.storage import make_v1
 
 STORED = Path(__file__).with_name("v2.db")

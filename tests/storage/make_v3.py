@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 from searcher.ledger.tables import measurements
-from tests.searcher_tests.devices.laboratory import RAILS, Laboratory
+from tests.searcher_tests.dispatch.laboratory import RAILS, Laboratory
 from tests.storage import make_v2
 
 STORED = Path(__file__).with_name("v3.db")

@@ -24,7 +24,7 @@ from searcher.ledger.tables import (
     spans,
     trials,
 )
-from tests.searcher_tests.devices.laboratory import RAILS, Laboratory
+from tests.searcher_tests.dispatch.laboratory import RAILS, Laboratory
 from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1, make_v2, make_v3
 

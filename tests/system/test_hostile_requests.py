@@ -16,7 +16,7 @@ import uvicorn
 from searcher.api import bounded_head, limits
 from searcher.api.app import create_app
 from searcher.ledger.read_only import open_ledger
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 PATIENCE_S = 60.0
 LARGEST = 3_000_000

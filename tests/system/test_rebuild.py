@@ -10,7 +10,7 @@ import pytest
 
 from searcher.ledger.read_only import open_ledger
 from tests.searcher_tests.api.test_server import Server
-from tests.searcher_tests.devices.laboratory import TARGET
+from tests.searcher_tests.dispatch.laboratory import TARGET
 from tests.system.real import environment
 
 TASK = "tests.system.tiny_task:task"

@@ -25,7 +25,7 @@ from schemathesis.specs.openapi.checks import (
 from searcher.api.app import create_app
 from searcher.ledger.tables import builds, trials
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload, recipe
 
 CALLERS = ("none", "wrong", "viewer", "agent", "builder", "operator")
 """Who sends each request, one after another: those who may least come first."""

@@ -15,7 +15,7 @@ from agents import protocol
 from searcher.api.app import create_app
 from searcher.api.limits import MOST_BYTES
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory, build_payload, envelope
+from tests.searcher_tests.dispatch.laboratory import Laboratory, build_payload, envelope
 
 OPERATOR = {"Authorization": "Bearer operator"}
 

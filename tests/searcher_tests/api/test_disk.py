@@ -11,7 +11,7 @@ from searcher.api.bells import Bells
 from searcher.api.disk import bound_disk
 from searcher.ledger.tables import artifacts
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 PATIENCE_S = 60.0
 

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from searcher.api import limits
 from searcher.api.app import create_app
-from searcher.coordinator import Rules
 from searcher.devices.health import DeviceRules
+from searcher.dispatch.coordinator import Rules
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
     Laboratory,
     build_payload,

@@ -11,7 +11,7 @@ from searcher.api.app import create_app
 from searcher.client.http import CoordinatorClient
 from searcher.errors import ProtocolError, UserError
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory, measure_payload
+from tests.searcher_tests.dispatch.laboratory import Laboratory, measure_payload
 
 
 class Lab:

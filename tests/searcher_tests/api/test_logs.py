@@ -35,7 +35,7 @@ def said(sink: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_a_line_is_one_object(lines: io.StringIO) -> None:
-    log = logging.getLogger("searcher.coordinator")
+    log = logging.getLogger("searcher.dispatch.coordinator")
     log.warning("job %d:\nlost", 7, extra={"job": 7, "device": None, "campaign": "digits"})
     try:
         raise ValueError("of no use")
@@ -43,7 +43,7 @@ def test_a_line_is_one_object(lines: io.StringIO) -> None:
         log.exception("oh")
     first, second = said(lines)
     assert first.pop("time").endswith("+00:00")
-    assert first == {"level": "warning", "logger": "searcher.coordinator",
+    assert first == {"level": "warning", "logger": "searcher.dispatch.coordinator",
                      "message": "job 7:\nlost", "job": 7, "campaign": "digits"}
     assert "ValueError: of no use" in second["exception"]
 

@@ -12,7 +12,7 @@ from searcher.api.app import create_app
 from searcher.api.metrics import Requests
 from searcher.ledger.tables import builds, campaigns, trials
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, recipe
 
 OPERATOR = {"Authorization": "Bearer start"}
 Figures = dict[tuple[str, frozenset[tuple[str, str]]], float]

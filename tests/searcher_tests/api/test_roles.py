@@ -16,7 +16,7 @@ from searcher.api.access import Gate, RoleTable
 from searcher.api.app import create_app
 from searcher.api.roles import ANYONE, OPERATORS, READERS, ROUTES, STRANGER, WORKERS
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 SECRETS = ("no secret", "wrong", "agent", "builder", "operator", "viewer", "start")
 """Who calls; ``start`` shows the token of coordinator.json."""

@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from searcher.client.http import CoordinatorClient, connect
-from searcher.devices.queue import LeaseRules
+from searcher.dispatch.queue import LeaseRules
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import spans
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
     build_payload,
     measure_payload,
@@ -140,7 +140,7 @@ def test_a_coordinator_from_start_to_stop(server: Server) -> None:
     assert str(server.process.pid) in second.stderr and "Traceback" not in second.stderr
 
     children = psutil.Process(server.process.pid).children()
-    assert sum("searcher.judge_process" in child.cmdline() for child in children) == 1
+    assert sum("searcher.dispatch.result_process" in child.cmdline() for child in children) == 1
     assert len(children) == 2, "a builder and the judge"
     assert server.stop() == 0
     assert not path.exists()
@@ -196,7 +196,7 @@ def test_a_measurement_on_this_host_stops_the_builder(server: Server) -> None:
     while not (server.folder / "hanging").exists():
         server.client.wait_job(build["job"], 0.05)
     [builder] = [child for child in psutil.Process(server.process.pid).children()
-                 if "searcher.judge_process" not in child.cmdline()]
+                 if "searcher.dispatch.result_process" not in child.cmdline()]
     secret = enrolled(server)
     files = []
     for number in range(4):

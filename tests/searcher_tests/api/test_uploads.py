@@ -18,7 +18,7 @@ from searcher.api.uploads import PIECE_BYTES
 from searcher.artifacts import store
 from searcher.ledger.tables import builds
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 OPERATOR = {"Authorization": "Bearer operator"}
 CONTENT = bytes(range(256)) * 40

@@ -13,7 +13,7 @@ from searcher.errors import UserError
 from searcher.ledger.store import LedgerFull, Store
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
 from searcher.spec.recipe import Recipe
-from tests.searcher_tests.devices.laboratory import SPEC, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, recipe
 
 NOW_S = 1_000_000.0
 KB = 1000

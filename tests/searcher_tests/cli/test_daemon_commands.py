@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from searcher.admission import Admission
 from searcher.api.app import create_app
 from searcher.cli import agent, options, submit
 from searcher.cli.submit import follow
 from searcher.client.http import CoordinatorClient
+from searcher.dispatch.admission import Admission
 from searcher.errors import UserError
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.cli.conftest import Run
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 CAMPAIGN = """
 name = "digits"

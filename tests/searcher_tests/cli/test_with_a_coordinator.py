@@ -14,7 +14,7 @@ from searcher.cli.main import main
 from searcher.client.http import CoordinatorClient
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.cli.test_commands import measured
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 
 class Answer(NamedTuple):

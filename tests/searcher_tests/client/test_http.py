@@ -12,7 +12,7 @@ from searcher.client.http import CoordinatorClient, Unreachable
 from searcher.errors import LedgerError, ProtocolError, UserError
 from searcher.spec.campaign import from_document
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
     Laboratory,
     build_payload,

@@ -14,7 +14,7 @@ from searcher.client.http import CoordinatorClient
 from searcher.client.upload import PIECE_BYTES, upload
 from searcher.errors import ProtocolError, UserError
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 CONTENT = bytes(range(256)) * 100
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from searcher.devices.enrolment import Host, hashed, same_secret
 from searcher.errors import ProtocolError
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 
 @pytest.fixture

@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searcher.coordinator import Rules
 from searcher.devices.health import BLAMES_DEVICE, DeviceRules, absence, described
-from searcher.devices.window import WindowRules
+from searcher.dispatch.coordinator import Rules
+from searcher.dispatch.quiet_window import WindowRules
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow, DeviceRow, JobRow
 from searcher.ledger.tables import devices, jobs, spans
-from tests.searcher_tests.devices.laboratory import Laboratory, envelope
+from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope
 
 DEVICE = DeviceRow("tx2", None, {}, {}, 0, "active", 1.0, 2.0, 0, None)
 

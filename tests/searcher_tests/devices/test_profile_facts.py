@@ -15,7 +15,7 @@ from profiles.schema import names, profile
 from searcher.api.agents import _lease
 from searcher.devices.profile_facts import facts_of, payload_for
 from searcher.ledger.rows import JobRow
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 TREES = Path(__file__).parents[2] / "sysfs"
 BOARDS = sorted(path.name for path in TREES.glob("jetson_*"))

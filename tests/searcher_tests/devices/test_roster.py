@@ -9,7 +9,7 @@ from searcher.devices import roster
 from searcher.devices.enrolment import hashed
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import AgentRow, TokenRow
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 
 @pytest.fixture

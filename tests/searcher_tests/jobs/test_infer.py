@@ -15,7 +15,7 @@ from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import builds, devices, jobs
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     ENVIRONMENT,
     Laboratory,
     envelope,

@@ -11,7 +11,7 @@ import pytest
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     Laboratory,
     build_payload,
     envelope,

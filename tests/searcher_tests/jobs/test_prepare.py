@@ -9,7 +9,7 @@ import pytest
 from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.ledger.tables import jobs
-from tests.searcher_tests.devices.laboratory import ENVIRONMENT, Laboratory, envelope
+from tests.searcher_tests.dispatch.laboratory import ENVIRONMENT, Laboratory, envelope
 
 KINDS = ["measure", "infer", "prepare"]
 

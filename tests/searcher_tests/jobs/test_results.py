@@ -16,7 +16,7 @@ from searcher.jobs.measure import MOST_RAIL_BYTES, unpacked
 from searcher.jobs.results import content_of
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import builds, jobs, measurements
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     RAILS,
     Laboratory,
     build_result,

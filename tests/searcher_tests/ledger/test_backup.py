@@ -18,7 +18,7 @@ from searcher.ledger.maintenance.backup import backup, vacuum
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.store import Store
 from searcher.ledger.tables import campaigns, jobs
-from tests.searcher_tests.devices.laboratory import SPEC
+from tests.searcher_tests.dispatch.laboratory import SPEC
 from tests.searcher_tests.ledger.damage import overwrite_middle
 
 BALLAST = "x" * 2000

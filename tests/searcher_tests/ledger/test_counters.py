@@ -8,7 +8,7 @@ import pytest
 
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, counters, trials
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, envelope, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, envelope, recipe
 
 
 @pytest.fixture

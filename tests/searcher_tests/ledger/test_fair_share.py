@@ -8,7 +8,7 @@ import pytest
 
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import campaigns, fair_share, jobs
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory
 
 
 @pytest.fixture

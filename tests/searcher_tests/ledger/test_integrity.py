@@ -11,7 +11,7 @@ from searcher.ledger.directory_lock import owned
 from searcher.ledger.maintenance.integrity import Finding, Report, check
 from searcher.ledger.store import Store
 from searcher.ledger.tables import artifacts, builds, campaigns
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload
 from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1
 

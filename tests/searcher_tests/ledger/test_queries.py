@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from searcher.ledger.rows import text
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, credentials, jobs, measurements, spans, trials
-from tests.searcher_tests.devices.laboratory import SPEC, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, recipe
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import pytest
 
 from searcher.artifacts.live_set import needed
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, measure_payload, recipe
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload, recipe
 
 GROWING = {"jobs", "trials", "measurements", "samples", "spans", "builds", "artifacts",
            "evaluations", "recipes", "job_requests", "agents", "enrolments",

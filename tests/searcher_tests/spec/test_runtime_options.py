@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from searcher.admission import check_meters
+from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
 from searcher.requests import Requests
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import DEFAULT, Execution, check_offered, in_words
-from tests.searcher_tests.devices.laboratory import SPEC
-from tests.searcher_tests.test_admission import DAEMON, device
+from tests.searcher_tests.dispatch.laboratory import SPEC
+from tests.searcher_tests.dispatch.test_admission import DAEMON, device
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 WIRE_OF_OLD = {"threads": 1, "graph_level": "all", "batch": 1}

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from searcher.admission import check_meters
+from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
 from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS, screening
 from searcher.statistics.energy import energy_notes, figures, lacking
-from tests.searcher_tests.devices.laboratory import SPEC
-from tests.searcher_tests.test_admission import DAEMON, device
+from tests.searcher_tests.dispatch.laboratory import SPEC
+from tests.searcher_tests.dispatch.test_admission import DAEMON, device
 
 TOLD: dict[str, Any] = {
     "problem": "", "idle_problem": "", "covers": "VDD_IN", "net_j": 0.02, "net_error_j": 0.001,

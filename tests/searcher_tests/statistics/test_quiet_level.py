@@ -2,7 +2,7 @@
 
 import pytest
 
-from searcher.devices.window import BuildMeter, WindowRules
+from searcher.dispatch.quiet_window import BuildMeter, WindowRules
 from searcher.ledger.rows import QuietLevelRow
 from searcher.statistics.quiet_level import BELIEVE_AFTER, learn
 

@@ -14,7 +14,7 @@ from agents import protocol
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import campaigns, credentials, devices, jobs, spans
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory, envelope, measure_payload
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, envelope, measure_payload
 
 CAMPAIGNS = ("anna", "bert", "cleo")
 DEVICES = {"local_cpu": "workbench", "far": "elsewhere"}

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from searcher.coordinator import Coordinator, Rules
-from searcher.devices.window import WindowRules
+from searcher.dispatch.coordinator import Coordinator, Rules
+from searcher.dispatch.quiet_window import WindowRules
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger.rows import JobRow, SpanRow
 from searcher.ledger.store import LedgerFull
 from searcher.ledger.tables import campaigns, jobs, measurements, spans
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
     Laboratory,
     envelope,

@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from searcher.admission import Admission
+from searcher.dispatch.admission import Admission
 from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 from searcher.spec.campaign import from_document
-from tests.searcher_tests.devices.laboratory import SPEC
+from tests.searcher_tests.dispatch.laboratory import SPEC
 
 DAEMON = Admission(frozenset({"lab.tasks:stripes"}), enrolled_only=True)
 

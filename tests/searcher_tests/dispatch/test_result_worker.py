@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import protocol
+from searcher.dispatch.result_worker import LENGTH, Judge, messages
 from searcher.jobs import results
 from searcher.jobs.measure import Draft
-from searcher.judging import LENGTH, Judge, messages
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, measurements
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     Laboratory,
     envelope,
     measure_payload,
@@ -113,7 +113,7 @@ def test_a_killed_judge_answers_nothing_and_comes_back_later(
             judge._process.kill()
             after = await judge.draft(job.id, content, NOW_S)
             at_once = await judge.draft(job.id, content, NOW_S)
-            monkeypatch.setattr("searcher.judging.START_EVERY_S", 0.0)
+            monkeypatch.setattr("searcher.dispatch.result_worker.START_EVERY_S", 0.0)
             return [first, after, at_once, await judge.draft(job.id, content, NOW_S)]
         finally:
             judge.stop()

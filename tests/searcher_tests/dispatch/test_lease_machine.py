@@ -4,7 +4,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis.stateful import run_state_machine_as_test
 
-from tests.searcher_tests.devices.lease_machine import GroupedMachine, LeaseMachine
+from tests.searcher_tests.dispatch.lease_machine import GroupedMachine, LeaseMachine
 
 MANY_STEPS = settings(
     derandomize=True, max_examples=20, stateful_step_count=40, deadline=None, database=None,

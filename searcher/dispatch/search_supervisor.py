@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from searcher.coordinator import Coordinator
+from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import FleetfrontError
 from searcher.ledger.tables import campaigns
 from searcher.workers.search_processes import NoSearches, Searches

@@ -15,7 +15,7 @@ from searcher.errors import DroppedError, ProtocolError, UserError
 from searcher.ledger.rows import AgentRow
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.devices.laboratory import (
+from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
     Laboratory,
     build_result,

@@ -22,7 +22,7 @@ from searcher.jobs.measure import Draft
 
 log = logging.getLogger(__name__)
 
-COMMAND = (sys.executable, "-m", "searcher.judge_process")
+COMMAND = (sys.executable, "-m", "searcher.dispatch.result_process")
 ANSWER_WITHIN_S = 20.0
 START_EVERY_S = 10.0
 STOP_WITHIN_S = 2.0

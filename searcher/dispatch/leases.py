@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher import rebuilding
 from searcher.artifacts.eviction import Keeping
-from searcher.devices import health, queue
+from searcher.devices import health
 from searcher.devices.health import DeviceRules
-from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
-from searcher.devices.window import Window
+from searcher.dispatch import queue, rebuild
+from searcher.dispatch.queue import LeaseRules
+from searcher.dispatch.quiet_window import Window
 from searcher.jobs import requests, results
 from searcher.jobs.measure import Draft
 from searcher.ledger.clock import Clock
@@ -179,7 +179,7 @@ class Leases:
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=about(job))
-        if job.kind != "measure" and self._keeping.grew(*rebuilding.added(outcome)):
+        if job.kind != "measure" and self._keeping.grew(*rebuild.added(outcome)):
             self._ring("disk")
         self.over(job)
         self.finished(job)
@@ -187,7 +187,7 @@ class Leases:
     def _judged(self, db: Database, job_id: int, content: bytes) -> results.Outcome:
         job = queue.job_of(db, job_id)
         outcome = results.outcome_of(db, job, content, self._artifacts, self._clock())
-        return rebuilding.judged(db, job, outcome)
+        return rebuild.judged(db, job, outcome)
 
     def _account(self, db: Database, job: JobRow | LeaseRow, ended_s: float) -> None:
         spans.end_of_job(db, job.id, ended_s)

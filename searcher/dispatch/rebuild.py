@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
-from searcher.devices import queue
+from searcher.dispatch import queue
 from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.jobs.results import Outcome

@@ -1,4 +1,5 @@
-"""The judge (see ``searcher/judging.py``): results in, drafts out, until the coordinator ends.
+"""The judge (see ``searcher/dispatch/result_worker.py``): results in, drafts out, until the
+coordinator ends.
 
 A kill costs nothing but time: what it was asked is judged elsewhere, and it holds nothing.
 """
@@ -17,8 +18,8 @@ from typing import Any
 from sqlite_utils import Database
 
 import searcher.statistics.latency  # noqa: F401 - numpy and scipy: the first result must not wait for them
+from searcher.dispatch.result_worker import LENGTH, messages
 from searcher.jobs import results
-from searcher.judging import LENGTH, messages
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import jobs
 from searcher.workers.parent_death import die_with_parent
@@ -45,7 +46,7 @@ def _asked(link: socket.socket) -> Iterator[list[bytes]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m searcher.judge_process")
+    parser = argparse.ArgumentParser(prog="python -m searcher.dispatch.result_process")
     parser.add_argument("--ledger", type=Path, required=True)
     parser.add_argument("--socket", type=int, required=True)
     parser.add_argument("--parent-pid", type=int, required=True)

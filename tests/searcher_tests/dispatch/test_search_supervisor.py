@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
+from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import ProtocolError
 from searcher.ledger.tables import campaigns
-from searcher.supervision import Supervision
 from searcher.workers.search_processes import NoSearches
-from tests.searcher_tests.devices.laboratory import SPEC, Laboratory
+from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory
 
 
 class Remembering(NoSearches):

@@ -19,19 +19,19 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from searcher import rebuilding
-from searcher.admission import Admission
 from searcher.artifacts.eviction import Keeping
-from searcher.devices import health, queue
+from searcher.devices import health
 from searcher.devices.enrolment import Host
 from searcher.devices.health import DeviceRules
-from searcher.devices.queue import LeaseRules
 from searcher.devices.roster import Roster
-from searcher.devices.window import Window, WindowRules
+from searcher.dispatch import queue, rebuild
+from searcher.dispatch.admission import Admission
+from searcher.dispatch.leases import Leases, about
+from searcher.dispatch.queue import LeaseRules
+from searcher.dispatch.quiet_window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.jobs import fields, inspect, requests
 from searcher.jobs.measure import Draft
-from searcher.leasing import Leases, about
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
@@ -187,7 +187,7 @@ class Coordinator:
         """The job that builds a dropped file again. Raises ProtocolError (400, 404, 409)."""
         path = self.artifacts / fields.sha256_of(sha256, "sha256")
         with self.store.atomic() as db:
-            job = rebuilding.submit(db, sha256, path.is_file(), campaign, self.clock())
+            job = rebuild.submit(db, sha256, path.is_file(), campaign, self.clock())
         return self._queued(job)
 
     def _queued(self, job: JobRow) -> JobRow:

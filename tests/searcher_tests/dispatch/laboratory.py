@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from agents import protocol
-from searcher.coordinator import Coordinator, Rules
 from searcher.devices.enrolment import Host
+from searcher.dispatch.coordinator import Coordinator, Rules
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
 from searcher.spec.recipe import Recipe, Step

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from searcher.devices import queue
+from searcher.dispatch import queue
 from searcher.ledger.tables import jobs
-from tests.searcher_tests.devices.laboratory import Laboratory
+from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 
 @pytest.fixture
