@@ -23,8 +23,8 @@ from profiles.schema import profile
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, trials
 from searcher.running import tree
-from searcher.sampling import Proposal, Sampling
-from searcher.space import Space
+from searcher.search.sampling import Proposal, Sampling
+from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.tasks.catalog import task as task_of
 from strategies.layers import layers_of
@@ -91,7 +91,7 @@ Times = tuple[float, float]
 
 
 def restored(directory: Path, campaign: Campaign, space: Space) -> dict[str, Times]:
-    """Times of each part, as ``searcher.search_process`` does it."""
+    """Times of each part, as ``searcher.search.process`` does it."""
     with tree(directory, builders=0, agent=False) as grown:
         coordinator = psutil.Process(grown.children["coordinator"].pid)
         marks = [_now(coordinator)]

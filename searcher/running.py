@@ -2,7 +2,7 @@
 
     fleetfront run ─┬─ searcher.api.server ── searcher.builder_process × n
                     ├─ agents (agent.pyz)  ── one child per measurement
-                    └─ searcher.search_process
+                    └─ searcher.search.process
 
 Everything a child knows that must not be lost is in the ledger; the tree may die at any moment.
 """
@@ -223,7 +223,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
     reading = Reading(directory)
     if not has_ended(reading, campaign):
         builders = campaign.builders or max(cores(), 1)
-        search = [sys.executable, "-m", "searcher.search_process", "--dir", str(directory),
+        search = [sys.executable, "-m", "searcher.search.process", "--dir", str(directory),
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
         execution = campaign.executions[0]
         with tree(directory, builders, True, search, execution.runtime) as grown:

@@ -166,7 +166,7 @@ class House:
         (via / "coordinator.json").write_text(json.dumps(
             {**self._address, "url": self.via, "token": token}))
         self.search = Post("search", [
-            sys.executable, "-m", "searcher.search_process", "--dir", str(via), "--campaign",
+            sys.executable, "-m", "searcher.search.process", "--dir", str(via), "--campaign",
             campaign, "--parent-pid", str(os.getpid())])
         return self.search
 

@@ -55,7 +55,7 @@ from searcher.workers.search_processes import NoSearches, Searches, SearchProces
 
 LEDGER = "ledger.db"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builder_process")
-SEARCH_COMMAND = (sys.executable, "-m", "searcher.search_process")
+SEARCH_COMMAND = (sys.executable, "-m", "searcher.search.process")
 ANSWER_WITHIN_S = 4
 ACCEPTS = 16
 """So many connections are taken in one turn of the event loop: it takes one for each socket that it

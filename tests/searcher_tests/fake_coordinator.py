@@ -1,4 +1,5 @@
-"""A coordinator in memory for ``searcher.search``: it answers at once and keeps the time itself.
+"""A coordinator in memory for ``searcher.search.loop``: it answers at once and keeps the time
+itself.
 
 ``script`` maps the first step's ``strategy`` of a recipe to a ``Fate``; others have the default.
 """
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from agents.protocol import DEVICE_KINDS, NOT_PREPARED, RUNTIMES
-from searcher.on_device import OnDevice
-from searcher.sampling import Proposal
-from searcher.search import Search
-from searcher.space import Space
+from searcher.search.device_accuracy import OnDevice
+from searcher.search.loop import Search
+from searcher.search.sampling import Proposal
+from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.recipe import Recipe, Step
 from strategies.layers import layers_of

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from searcher.sampling import Sampling
-from searcher.space import Space
+from searcher.search.sampling import Sampling
+from searcher.search.space import Space
 from searcher.spec.campaign import load
 from strategies.layers import layers_of
 from tests.system.real import campaign_file, ended_trials, fleetfront, rows

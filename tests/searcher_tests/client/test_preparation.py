@@ -6,7 +6,7 @@ import pytest
 
 from searcher.client.jobs import JobFlow
 from searcher.errors import BuildError
-from searcher.on_device import OnDevice
+from searcher.search.device_accuracy import OnDevice
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,
     Fate,

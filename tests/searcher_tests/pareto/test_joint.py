@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from searcher.finishing import FEWEST_BLOCKS, MOST_BLOCKS, plan_together
 from searcher.pareto.joint import NEAR, contenders, entry_together, revised, told_point
+from searcher.search.final_measurement import FEWEST_BLOCKS, MOST_BLOCKS, plan_together
 from searcher.spec.measurement_plan import PLANS
-from tests.searcher_tests.test_deciding import OBJECTIVES, point
+from tests.searcher_tests.search.test_promotion import OBJECTIVES, point
 
 
 def test_contenders_are_the_front_and_what_comes_close_to_it() -> None:

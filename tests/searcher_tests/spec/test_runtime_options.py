@@ -7,7 +7,7 @@ import pytest
 
 from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
-from searcher.requests import Requests
+from searcher.search.payloads import Requests
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import DEFAULT, Execution, check_offered, in_words
 from tests.searcher_tests.dispatch.laboratory import SPEC

@@ -10,12 +10,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from searcher.baseline import Baseline, accuracy_of, unpack_bits
 from searcher.client.jobs import Job, JobFlow
 from searcher.errors import ProtocolError
 from searcher.pareto.front import excess
 from searcher.pareto.joint import Together, contenders, revised, told_point
-from searcher.requests import Requests
+from searcher.search.baseline import Baseline, accuracy_of, unpack_bits
+from searcher.search.payloads import Requests
 from searcher.statistics.intervals import wilson
 
 PRIORITY = 42

@@ -2,9 +2,9 @@
 
 import pytest
 
-from searcher.prospects import SHARED_COST
-from searcher.sampling import STARTUP_TRIALS
-from searcher.search import AHEAD, TURNOVER
+from searcher.search.acquisition import SHARED_COST
+from searcher.search.loop import AHEAD, TURNOVER
+from searcher.search.sampling import STARTUP_TRIALS
 from searcher.spec.recipe import Recipe, Step
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,
@@ -13,7 +13,7 @@ from tests.searcher_tests.fake_coordinator import (
     campaign,
     search_of,
 )
-from tests.searcher_tests.test_search import ran
+from tests.searcher_tests.search.test_loop import ran
 
 
 def test_what_is_asked_follows_what_is_trained() -> None:

@@ -1,8 +1,8 @@
 import pytest
 
-from searcher.deciding import HEADROOM, shortfall, why_not_train, worth_continuing
 from searcher.pareto.front import Point, excess, front_of
 from searcher.pareto.hypervolume import REACH, promise
+from searcher.search.promotion import HEADROOM, shortfall, why_not_train, worth_continuing
 from searcher.spec.objectives import Objective
 
 OBJECTIVES = (Objective("accuracy", "maximize"), Objective("latency_s", "minimize"),

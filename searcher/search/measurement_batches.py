@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from searcher.client.jobs import Job, JobFlow, entry_of
-from searcher.requests import Requests
+from searcher.search.payloads import Requests
 from searcher.spec.measurement_plan import screening
 from searcher.spec.objectives import OBJECTIVES
 from searcher.spec.recipe import Recipe

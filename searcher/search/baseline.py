@@ -9,7 +9,7 @@ import numpy as np
 
 from searcher.client.jobs import JobFlow, entry_of
 from searcher.errors import BuildError
-from searcher.requests import Requests
+from searcher.search.payloads import Requests
 from searcher.spec.recipe import Recipe
 from searcher.statistics.energy import figures, lacking
 from searcher.statistics.intervals import paired_difference, wilson

@@ -9,8 +9,8 @@ import pytest
 from optuna.trial import TrialState
 
 from searcher.errors import UserError
-from searcher.sampling import DRAFTS, STARTUP_TRIALS, Sampling
-from searcher.space import Range, Space
+from searcher.search.sampling import DRAFTS, STARTUP_TRIALS, Sampling
+from searcher.search.space import Range, Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.recipe import Recipe
 from strategies.base import Layer
@@ -289,7 +289,7 @@ def test_some_asks_step_from_a_candidate_that_looks_good() -> None:
 
 
 def test_of_many_steps_the_most_promising_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searcher.sampling.NEIGHBOURS", 1.0)
+    monkeypatch.setattr("searcher.search.sampling.NEIGHBOURS", 1.0)
     study = sampling(strategies=["clustering", "svd", "magnitude_pruning"])
     parent = [study.ask() for _ in range(STARTUP_TRIALS)][-1]
     study.tell(parent.number, "complete", VALUES, {})

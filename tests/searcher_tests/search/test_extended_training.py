@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 
-from searcher.extending import GAIN, SHARE
-from searcher.finishing import final_files
 from searcher.pareto.front import front_of
 from searcher.pareto.joint import revised, told_point
-from searcher.requests import Requests
+from searcher.search.extended_training import GAIN, SHARE
+from searcher.search.final_measurement import final_files
+from searcher.search.payloads import Requests
 from tests.searcher_tests.fake_coordinator import (
     TARGET,
     FakeCoordinator,

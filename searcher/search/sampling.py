@@ -21,8 +21,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from searcher.moves import Moves
-from searcher.space import Space
+from searcher.search.neighbours import Moves
+from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
 

@@ -16,21 +16,21 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from searcher.baseline import Baseline, accuracy_of, establish
 from searcher.client.http import CoordinatorClient, TrialState
 from searcher.client.jobs import Job, JobFlow
-from searcher.deciding import HEADROOM, shortfall, why_not_train, worth_continuing
-from searcher.extending import SHARE, extend
-from searcher.finishing import as_told, final_files, judge_on_test, measure_together
-from searcher.on_device import OnDevice, validated
 from searcher.pareto.front import Point, excess, front_of
 from searcher.pareto.joint import Together, told_point
-from searcher.prospects import Prospects
-from searcher.requests import Requests
-from searcher.sampling import STARTUP_TRIALS, Sampling
+from searcher.search.acquisition import Prospects
+from searcher.search.baseline import Baseline, accuracy_of, establish
+from searcher.search.device_accuracy import OnDevice, validated
+from searcher.search.extended_training import SHARE, extend
+from searcher.search.final_measurement import as_told, final_files, judge_on_test, measure_together
+from searcher.search.measurement_batches import Candidate, Windows
+from searcher.search.payloads import Requests
+from searcher.search.promotion import HEADROOM, shortfall, why_not_train, worth_continuing
+from searcher.search.sampling import STARTUP_TRIALS, Sampling
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
-from searcher.windows import Candidate, Windows
 
 PRIORITY = {"compress": 30, "full": 20, "short": 10}
 AHEAD = 8

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from searcher.expecting import Expectation, Expecting, hope
-from searcher.features import Features
 from searcher.pareto.front import Point
 from searcher.pareto.hypervolume import promise
-from searcher.space import Space
+from searcher.search.recipe_features import Features
+from searcher.search.space import Space
+from searcher.search.surrogate import Expectation, Expecting, hope
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
 

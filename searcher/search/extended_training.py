@@ -3,7 +3,7 @@
     search ends --> the front, and what would be on it were it a little more accurate
                     |  extended training, first of what the front would lose most without
                     v
-                    what that gave is measured together (``searcher.finishing``)
+                    what that gave is measured together (``searcher.search.final_measurement``)
 
 The search itself trains nothing for so long: most of what it trains is beaten later.
 """
@@ -12,12 +12,12 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from searcher.baseline import Baseline, accuracy_of
 from searcher.client.jobs import Job, JobFlow
 from searcher.pareto.front import Point, excess
 from searcher.pareto.hypervolume import promise
 from searcher.pareto.joint import contenders
-from searcher.requests import Requests
+from searcher.search.baseline import Baseline, accuracy_of
+from searcher.search.payloads import Requests
 from searcher.spec.recipe import Recipe
 
 SHARE = 0.18

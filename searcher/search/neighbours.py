@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from searcher.space import STAGES, Space
+from searcher.search.space import STAGES, Space
 from searcher.spec.recipe import Recipe
 
 SWITCH, MOVE_ALL, MOVE_PART, CROSS = 0.1, 0.27, 0.27, 0.18
@@ -135,7 +135,7 @@ class Moves:
 
 
 class _Completing:
-    """A ``searcher.space.AskedTrial`` that takes what is given and draws the rest."""
+    """A ``searcher.search.space.AskedTrial`` that takes what is given and draws the rest."""
 
     def __init__(self, given: Mapping[str, Any], draw: random.Random) -> None:
         self._given, self._draw, self.params = given, draw, dict[str, Any]()

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from searcher.requests import Requests
+from searcher.search.measurement_batches import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
+from searcher.search.payloads import Requests
 from searcher.spec.recipe import Recipe
-from searcher.windows import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
 from tests.searcher_tests.fake_coordinator import TARGET, campaign
 
 BASELINE = {"sha256": "0" * 64, "file_bytes": 1000, "quiet_level_s": 1e-3}

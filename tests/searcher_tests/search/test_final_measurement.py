@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from searcher.finishing import _groups
-from searcher.windows import WINDOW
+from searcher.search.final_measurement import _groups
+from searcher.search.measurement_batches import WINDOW
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,
     FakeCoordinator,

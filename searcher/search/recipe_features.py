@@ -5,7 +5,7 @@ it gets) to 1 (as strong as it gets) where it is; what is done to the whole mode
 of its parts. One more for each number of a training: -0.5 to 0.5 within its range.
 """
 
-from searcher.space import Range, Space
+from searcher.search.space import Range, Space
 from searcher.spec.recipe import Recipe
 
 PRESENT = 0.4

@@ -16,14 +16,14 @@ from agents.jobs import KINDS
 from agents.protocol import decode
 from agents.runner import MeasurementFailed, measure
 from agents.sysfs import Tree
-from searcher import search_process
 from searcher.api.app import create_app
 from searcher.builder_process import Workshop
 from searcher.client.http import CoordinatorClient
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans
 from searcher.reading import Reading
-from searcher.requests import Requests
+from searcher.search import process
+from searcher.search.payloads import Requests
 from searcher.spec.campaign import from_document
 from tests.conftest import TINY
 from tests.searcher_tests import models
@@ -91,8 +91,8 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
         client.create_campaign(
             from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(search_process, "connect", lambda directory: client)
-            search_process.search(folder, "there")
+            patch.setattr(process, "connect", lambda directory: client)
+            process.search(folder, "there")
         yield lab
     lab.store.close()
 

@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from searcher.baseline import unpack_bits
 from searcher.errors import BuildError
-from searcher.requests import Requests
-from searcher.sampling import Sampling
-from searcher.search import POOL, SAVE_EVERY_S
-from searcher.space import Space
+from searcher.search.baseline import unpack_bits
+from searcher.search.loop import POOL, SAVE_EVERY_S
+from searcher.search.measurement_batches import ATTEMPTS, LOOKS, SLACK
+from searcher.search.payloads import Requests
+from searcher.search.sampling import Sampling
+from searcher.search.space import Space
 from searcher.spec.measurement_plan import PLANS
 from searcher.standing import flat, standing
-from searcher.windows import ATTEMPTS, LOOKS, SLACK
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     COST_S,

@@ -1,7 +1,7 @@
 import pytest
 
-from searcher.features import PRESENT, Features
-from searcher.space import Space
+from searcher.search.recipe_features import PRESENT, Features
+from searcher.search.space import Space
 from searcher.spec.campaign import from_document
 from searcher.spec.recipe import Recipe, Step
 from strategies.layers import layers_of

@@ -7,8 +7,8 @@ import pytest
 
 from searcher.errors import BuildError
 from searcher.evaluation import judge
-from searcher.on_device import NO_ACCURACY, OnDevice
-from searcher.search import Search
+from searcher.search.device_accuracy import NO_ACCURACY, OnDevice
+from searcher.search.loop import Search
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,
     TARGET,

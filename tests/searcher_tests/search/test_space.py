@@ -1,6 +1,6 @@
 """A device that lacks a number format gets no strategy that needs it, and the reason is known."""
 
-from searcher.space import Space, left_out
+from searcher.search.space import Space, left_out
 from searcher.spec.campaign import from_document
 from searcher.tasks.zoo.lenet5 import lenet5
 from strategies.layers import layers_of

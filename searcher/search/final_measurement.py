@@ -1,6 +1,7 @@
 """The end of a campaign: its front measured together, then the test split, once.
 
-    search is over --> train on what is about to be the front (``searcher.extending``)
+    search is over --> train on what is about to be the front
+    (``searcher.search.extended_training``)
                    --> measure the front's members, what is close to them, and what was trained
                        and not measured yet, in one job
                        |  busy: those again, while there is patience; the last time by the
@@ -12,14 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from searcher.baseline import Baseline
 from searcher.client.jobs import Job, JobFlow, entry_of
-from searcher.on_device import OnDevice, answers
 from searcher.pareto.front import excess, front_of
 from searcher.pareto.joint import Together, contenders, entry_together, revised, told_point
-from searcher.requests import Requests
+from searcher.search.baseline import Baseline
+from searcher.search.device_accuracy import OnDevice, answers
+from searcher.search.measurement_batches import PASSING, WIDEST, WINDOW, Candidate, relative_width
+from searcher.search.payloads import Requests
 from searcher.spec.measurement_plan import Plan
-from searcher.windows import PASSING, WIDEST, WINDOW, Candidate, relative_width
 
 MOST_BLOCKS, FEWEST_BLOCKS = 60, 8
 """Enough blocks to tell members apart; and those that still bound a median, on a machine that is

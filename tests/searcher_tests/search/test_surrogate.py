@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from searcher.expecting import WORST_BELIEVED, WORST_DROP, Expectation, Expecting, Regression, hope
+from searcher.search.surrogate import (
+    WORST_BELIEVED,
+    WORST_DROP,
+    Expectation,
+    Expecting,
+    Regression,
+    hope,
+)
 
 BASE = {"macs": 1000.0, "file_bytes": 1000.0, "latency_s": 1.0}
 ALLOWED = 0.01

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from searcher import search_process
 from searcher.errors import BuildError, LedgerError, UserError
-from searcher.search_process import main, profile_of
+from searcher.search import process
+from searcher.search.process import main, profile_of
 from searcher.spec.campaign import from_document
 from tests.searcher_tests.dispatch.laboratory import SPEC
 
@@ -59,8 +59,8 @@ def test_started_early_it_begins_when_told_and_not_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, searched: list[str]
 ) -> None:
     names: list[str] = []
-    monkeypatch.setattr(search_process, "search", lambda directory, name: names.append(name))
-    monkeypatch.setattr(search_process, "die_with_parent", lambda pid: None)
+    monkeypatch.setattr(process, "search", lambda directory, name: names.append(name))
+    monkeypatch.setattr(process, "die_with_parent", lambda pid: None)
     monkeypatch.setattr("sys.stdin", io.StringIO(told))
     monkeypatch.setattr("sys.argv", ["search", "--dir", str(tmp_path), "--campaign", "digits",
                                      "--parent-pid", "1", "--when-told"])
@@ -76,8 +76,8 @@ def test_exit_codes_tell_whether_to_try_again(
     def fails(directory: Path, name: str) -> None:
         raise error
 
-    monkeypatch.setattr(search_process, "search", fails)
-    monkeypatch.setattr(search_process, "die_with_parent", lambda pid: None)
+    monkeypatch.setattr(process, "search", fails)
+    monkeypatch.setattr(process, "die_with_parent", lambda pid: None)
     monkeypatch.setattr("sys.argv", ["search", "--dir", str(tmp_path), "--campaign", "digits",
                                      "--parent-pid", "1"])
     with pytest.raises(SystemExit) as ended:
@@ -116,7 +116,7 @@ def test_what_another_try_may_mend_is_no_failure_of_the_campaign(
 ) -> None:
     coordinator = Coordinator()
     coordinator.error = error
-    monkeypatch.setattr(search_process, "connect", lambda directory: coordinator)
+    monkeypatch.setattr(process, "connect", lambda directory: coordinator)
     with pytest.raises(type(error)):
-        search_process.search(tmp_path, "digits")
+        process.search(tmp_path, "digits")
     assert coordinator.states == states

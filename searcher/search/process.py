@@ -1,4 +1,4 @@
-"""The search process of one campaign: ``python -m searcher.search_process``; only decides.
+"""The search process of one campaign: ``python -m searcher.search.process``; only decides.
 
 It may be ended at any moment: whatever it knew is in the ledger.
 """
@@ -22,10 +22,10 @@ from searcher.client.upload import upload
 from searcher.devices.profile_check import of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
-from searcher.on_device import OnDevice
-from searcher.sampling import Sampling
-from searcher.search import Search
-from searcher.space import Space, left_out
+from searcher.search.device_accuracy import OnDevice
+from searcher.search.loop import Search
+from searcher.search.sampling import Sampling
+from searcher.search.space import Space, left_out
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ

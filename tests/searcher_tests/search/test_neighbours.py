@@ -4,9 +4,9 @@ import random
 
 import pytest
 
-from searcher.moves import JITTER, Moves
-from searcher.sampling import STARTUP_TRIALS
-from searcher.space import Space
+from searcher.search.neighbours import JITTER, Moves
+from searcher.search.sampling import STARTUP_TRIALS
+from searcher.search.space import Space
 from searcher.spec.campaign import from_document
 from strategies.layers import layers_of
 from tests.tasks_for_tests import network
@@ -25,7 +25,7 @@ def moves(*strategies: str, seed: int = 0) -> Moves:
 def only(monkeypatch):
     def kind(name):
         for other, constant in ONLY.items():
-            monkeypatch.setattr(f"searcher.moves.{constant}", float(other == name))
+            monkeypatch.setattr(f"searcher.search.neighbours.{constant}", float(other == name))
     return kind
 
 
@@ -50,8 +50,8 @@ def test_a_rung_is_about_as_strong_as_asked() -> None:
 
 @pytest.mark.parametrize("loosen", [False, True])
 def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(loosen, monkeypatch, only) -> None:
-    monkeypatch.setattr("searcher.moves.LOOSEN", float(loosen))
-    monkeypatch.setattr("searcher.moves.TRAINING_ANEW", 0.0)
+    monkeypatch.setattr("searcher.search.neighbours.LOOSEN", float(loosen))
+    monkeypatch.setattr("searcher.search.neighbours.TRAINING_ANEW", 0.0)
     only("all")
     made = moves("channel_pruning", "magnitude_pruning", "svd")
     parent = parent_of(made)
@@ -62,7 +62,7 @@ def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(loosen, monkeypa
 
 
 def test_a_part_moves_alone_and_the_whole_is_parted_first(monkeypatch, only) -> None:
-    monkeypatch.setattr("searcher.moves.LOOSEN", 0.0)
+    monkeypatch.setattr("searcher.search.neighbours.LOOSEN", 0.0)
     only("part")
     made = moves("channel_pruning")
     name = "channel_pruning.keep_ratio"
@@ -141,9 +141,9 @@ def test_every_step_can_be_completed() -> None:
 
 def test_one_number_may_be_drawn_anew(only, monkeypatch) -> None:
     only("none")
-    monkeypatch.setattr("searcher.moves.STAGE_ANEW", 0.0)
-    monkeypatch.setattr("searcher.moves.TRAINING_ANEW", 0.0)
-    monkeypatch.setattr("searcher.moves.CHANGES", (1, 1))
+    monkeypatch.setattr("searcher.search.neighbours.STAGE_ANEW", 0.0)
+    monkeypatch.setattr("searcher.search.neighbours.TRAINING_ANEW", 0.0)
+    monkeypatch.setattr("searcher.search.neighbours.CHANGES", (1, 1))
     made = moves("channel_pruning", "svd", "knowledge_distillation")
     parent, _ = made.completed({"model.channel_pruning.on": True, "fully_connected.svd.on": True})
     for _ in range(20):
