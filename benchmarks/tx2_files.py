@@ -28,12 +28,13 @@ from searcher.devices.target import target_of
 from searcher.errors import UserError
 from searcher.statistics.parity import parity
 from searcher.tasks.zoo.lenet5 import lenet5
-from strategies.base import Limits, StrategyError, Target
+from strategies.base import Limits, StrategyError
 from strategies.catalog import all_strategies
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish
 from strategies.encoding.int8 import Int8
 from strategies.layers import layers_of, select
+from strategies.target import Target
 from strategies.weights.clustering import Clustering
 from strategies.weights.magnitude_pruning import MagnitudePruning
 

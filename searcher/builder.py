@@ -31,10 +31,11 @@ from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from searcher.tasks.training_data import CachedTeacher, TrainingSplit
 from strategies import pipeline
-from strategies.base import Fidelity, StrategyError, Target, TrainingState
+from strategies.base import Fidelity, StrategyError, TrainingState
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish
 from strategies.layers import layers_of, select
+from strategies.target import Target
 from strategies.training.loop import fit_until_plateau
 from strategies.weights.clustering import int8_weight_scales
 

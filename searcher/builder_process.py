@@ -30,7 +30,7 @@ from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.datasets.pinned_files import UPLOADED
 from searcher.workers.parent_death import die_with_parent
-from strategies.base import Target
+from strategies.target import Target
 
 BUILDERS_KEPT = 2
 

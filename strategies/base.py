@@ -13,6 +13,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkab
 import onnx
 from torch import Tensor, nn
 
+from strategies.target import Target
+
 Stage = Literal["structure", "weights", "training", "encoding"]
 
 
@@ -57,17 +59,6 @@ class Limits:
         """The intersection of (low, high) with the campaign's bounds for ``name``."""
         narrow_low, narrow_high = self.ranges.get(name, (low, high))
         return max(low, narrow_low), min(high, narrow_high)
-
-
-@dataclass(frozen=True)
-class Target:
-    """What a device loads: file format, limits of its runtime and the numbers it computes with."""
-
-    format: str = "onnx"
-    opset: int = 13
-    ir_version: int = 7
-    number_formats: frozenset[str] = frozenset({"float32", "int8"})
-    int8_activations: Literal["uint8", "int8"] = "uint8"
 
 
 class Batch(NamedTuple):

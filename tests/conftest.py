@@ -42,7 +42,7 @@ def trained_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A builder's folder that holds the trained baseline of ``tiny`` with seed 0; do not write."""
     from searcher.builder import Builder
     from searcher.spec.recipe import Recipe
-    from strategies.base import Target
+    from strategies.target import Target
 
     folder = tmp_path_factory.mktemp("trained")
     Builder(tiny, 0, folder).train(Recipe(), "full", Target())

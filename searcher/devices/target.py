@@ -2,7 +2,7 @@
 
 from profiles import schema
 from searcher.errors import UserError
-from strategies.base import Target
+from strategies.target import Target
 
 EXPORTED_OPSET, EXPORTED_IR_VERSION = 16, 8
 """The newest that export, int8 and the weight codec are tested with. Devices that load newer ones

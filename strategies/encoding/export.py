@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 from torch.nn.utils import parametrize
 
-from strategies.base import StrategyError, Target
+from strategies.base import StrategyError
 from strategies.encoding.graph import check_format, constants, tidy, unsign_zeros
+from strategies.target import Target
 
 WEIGHT_SCALES = "fleetfront.weight_scales"
 """Key in the model's metadata: JSON ``{initializer: [scale per output channel]}``, for int8."""

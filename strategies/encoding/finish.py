@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from strategies.base import StrategyError, Target
+from strategies.base import StrategyError
 from strategies.encoding import gates
 from strategies.encoding.graph import (
     check_format,
@@ -18,6 +18,7 @@ from strategies.encoding.graph import (
     tidy,
 )
 from strategies.encoding.weight_codec import encode_weights
+from strategies.target import Target
 
 
 @dataclass(frozen=True)

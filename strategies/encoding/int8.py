@@ -17,7 +17,7 @@ from onnxruntime.quantization import (
 )
 from torch import Tensor
 
-from strategies.base import Layer, Limits, Stage, StrategyError, Suggester, Target
+from strategies.base import Layer, Limits, Stage, StrategyError, Suggester
 from strategies.encoding import gates
 from strategies.encoding.export import read_weight_scales
 from strategies.encoding.graph import (
@@ -29,6 +29,7 @@ from strategies.encoding.graph import (
     tensor_proto,
     tidy,
 )
+from strategies.target import Target
 
 _LOWEST_OPSET = 13
 _CALIBRATION_BATCH = 64

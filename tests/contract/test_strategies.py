@@ -7,12 +7,13 @@ import inspect
 import pytest
 import torch
 
-from strategies.base import Fidelity, Limits, Strategy, Target
+from strategies.base import Fidelity, Limits, Strategy
 from strategies.catalog import all_strategies
 from strategies.encoding.export import export_onnx
 from strategies.encoding.gates import load
 from strategies.layers import layers_of, select
 from strategies.pipeline import check, instantiate
+from strategies.target import Target
 from tests.strategies_tests.training.toy import EXAMPLE, Noise, Residual, equal_states, plain
 
 STRATEGIES = pytest.mark.parametrize("cls", all_strategies(), ids=lambda cls: cls.name)

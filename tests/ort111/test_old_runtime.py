@@ -7,11 +7,11 @@ import torch
 
 from benchmarks import ort111
 from searcher.tasks.zoo.lenet5 import lenet5
-from strategies.base import Target
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish
 from strategies.encoding.int8 import Int8
 from strategies.layers import layers_of
+from strategies.target import Target
 from strategies.weights.clustering import Clustering, int8_weight_scales
 from strategies.weights.magnitude_pruning import MagnitudePruning
 

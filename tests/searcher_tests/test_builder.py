@@ -19,7 +19,7 @@ from searcher.builder import MEMORY_PREFIXES, Build, Builder
 from searcher.errors import BuildError
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
-from strategies.base import Target
+from strategies.target import Target
 
 TARGET = Target()
 PRUNE = Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.5, "round_to": 1})

@@ -9,10 +9,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from searcher.artifacts.onnx_complexity import complexity
 from searcher.errors import UserError
-from strategies.base import Target
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish
 from strategies.encoding.int8 import Int8
+from strategies.target import Target
 from tests.strategies_tests.encoding.nets import Residual, lenet5, shared, thin_out
 
 INPUT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -6,9 +6,10 @@ from onnx import helper
 from torch import nn
 from torch.nn.utils import parametrize
 
-from strategies.base import StrategyError, Target
+from strategies.base import StrategyError
 from strategies.encoding.export import export_onnx, read_weight_scales
 from strategies.encoding.graph import constants, tidy
+from strategies.target import Target
 from tests.strategies_tests.encoding.nets import Residual, lenet5, thin
 
 INPUT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))

@@ -3,13 +3,14 @@ import onnx
 import pytest
 import torch
 
-from strategies.base import StrategyError, Target
+from strategies.base import StrategyError
 from strategies.encoding import finish as finishing
 from strategies.encoding import gates
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish
 from strategies.encoding.graph import constants
 from strategies.encoding.int8 import Int8
+from strategies.target import Target
 from tests.strategies_tests.encoding.nets import (
     Residual,
     as_exporters_leave_it,

@@ -5,12 +5,13 @@ import onnx
 import pytest
 import torch
 
-from strategies.base import EncodingStrategy, StrategyError, Target
+from strategies.base import EncodingStrategy, StrategyError
 from strategies.encoding import gates
 from strategies.encoding import int8 as int8_module
 from strategies.encoding.export import export_onnx
 from strategies.encoding.graph import constants
 from strategies.encoding.int8 import Int8, channel_scales
+from strategies.target import Target
 from tests.strategies_tests.encoding.nets import (
     Residual,
     as_exporters_leave_it,
