@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.checks import Check, holds
-from searcher.builder import Builder
+from searcher.builders.builder import Builder
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.training_data import CachedTeacher, TrainingSplit

@@ -155,7 +155,7 @@ def search(net: Any, splits: Any, out: Path, minutes: float, sampler: str,
 
 def main() -> None:
     # Of fleetfront only what makes the comparison fair: the same weights and the same splits.
-    from searcher.builder import Builder
+    from searcher.builders.builder import Builder
     from searcher.spec.recipe import Recipe
     from searcher.tasks.catalog import task
 

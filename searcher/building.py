@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from profiles import schema
-from searcher.builder import Build, Builder
+from searcher.builders.builder import Build, Builder
 from searcher.devices.profile_check import Compared, of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, UserError, nearest

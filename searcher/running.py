@@ -1,6 +1,6 @@
 """The process tree of ``run``: coordinator (with its builders), one local agent, one search.
 
-    fleetfront run ─┬─ searcher.api.server ── searcher.builder_process × n
+    fleetfront run ─┬─ searcher.api.server ── searcher.builders.process × n
                     ├─ agents (agent.pyz)  ── one child per measurement
                     └─ searcher.search.process
 

@@ -40,7 +40,7 @@ def tiny() -> Any:
 @pytest.fixture(scope="session")
 def trained_folder(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A builder's folder that holds the trained baseline of ``tiny`` with seed 0; do not write."""
-    from searcher.builder import Builder
+    from searcher.builders.builder import Builder
     from searcher.spec.recipe import Recipe
     from strategies.target import Target
 

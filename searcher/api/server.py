@@ -54,7 +54,7 @@ from searcher.workers.process_pool import ProcessPool
 from searcher.workers.search_processes import NoSearches, Searches, SearchProcesses
 
 LEDGER = "ledger.db"
-BUILDER_COMMAND = (sys.executable, "-m", "searcher.builder_process")
+BUILDER_COMMAND = (sys.executable, "-m", "searcher.builders.process")
 SEARCH_COMMAND = (sys.executable, "-m", "searcher.search.process")
 ANSWER_WITHIN_S = 4
 ACCEPTS = 16

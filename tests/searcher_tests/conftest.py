@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture
 def builder(tiny: Any, builds: Path) -> Any:
-    from searcher.builder import Builder
+    from searcher.builders.builder import Builder
 
     return Builder(tiny, 0, builds)
 

@@ -87,7 +87,7 @@ def test_the_coordinator_never_opens_a_model(lab, tmp_path):
     assert ended(lab, "inspect", {"sha256": sha256})["result"]["inspection"]["accepted"]
     coordinator = psutil.Process(lab.children["coordinator"].pid)
     [builder] = [child for child in coordinator.children()
-                 if "searcher.builder_process" in child.cmdline()]
+                 if "searcher.builders.process" in child.cmdline()]
 
     def libraries(process):
         return {part.path for part in process.memory_maps() if "onnx" in part.path.lower()}

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from searcher.builders.evaluation import judge
 from searcher.errors import BuildError
-from searcher.evaluation import judge
 from searcher.search.device_accuracy import NO_ACCURACY, OnDevice
 from searcher.search.loop import Search
 from tests.searcher_tests.fake_coordinator import (

@@ -17,7 +17,7 @@ from agents.protocol import decode
 from agents.runner import MeasurementFailed, measure
 from agents.sysfs import Tree
 from searcher.api.app import create_app
-from searcher.builder_process import Workshop
+from searcher.builders.process import Workshop
 from searcher.client.http import CoordinatorClient
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans

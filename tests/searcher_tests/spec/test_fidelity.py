@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 from torch import nn
 
-from searcher.builder import Builder
+from searcher.builders.builder import Builder
 from searcher.errors import BuildError
 from searcher.tasks.base import Task
-from tests.searcher_tests.test_builder import MASK, PRUNE, TARGET, TUNE, counts, recipe
+from tests.searcher_tests.builders.test_builder import MASK, PRUNE, TARGET, TUNE, counts, recipe
 
 
 def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:

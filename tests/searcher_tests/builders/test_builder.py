@@ -14,8 +14,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import searcher.builder
-from searcher.builder import MEMORY_PREFIXES, Build, Builder
+import searcher.builders.builder
+from searcher.builders.builder import MEMORY_PREFIXES, Build, Builder
 from searcher.errors import BuildError
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
@@ -331,7 +331,7 @@ def test_the_cache_may_go_while_a_builder_builds(
     keys = {"short": builder.build_key(steps.steps, "short"),
             "full": builder.build_key(steps.steps, "full"),
             "structure": builder.build_key(steps.steps[:1], "untrained")}
-    write, deleted = searcher.builder._write, []
+    write, deleted = searcher.builders.builder._write, []
 
     def lost(file: Path, content: Any) -> int:
         size = write(file, content)
@@ -340,6 +340,6 @@ def test_the_cache_may_go_while_a_builder_builds(
             shutil.rmtree(file.parent)
         return size
 
-    monkeypatch.setattr(searcher.builder, "_write", lost)
+    monkeypatch.setattr(searcher.builders.builder, "_write", lost)
     assert builder.train(steps, "full", TARGET).content == whole.content
     assert deleted

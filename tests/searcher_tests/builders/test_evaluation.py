@@ -3,8 +3,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from searcher.builders.evaluation import evaluate, probe_input, probe_outputs, session
 from searcher.errors import BuildError
-from searcher.evaluation import evaluate, probe_input, probe_outputs, session
 
 
 def first_pixels() -> bytes:

@@ -24,8 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from searcher.artifacts.onnx_complexity import complexity
+from searcher.builders.evaluation import Evaluation, evaluate, judge, probe_outputs
 from searcher.errors import BuildError
-from searcher.evaluation import Evaluation, evaluate, judge, probe_outputs
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task

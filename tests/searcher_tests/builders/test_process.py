@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from agents.protocol import Lease
-from searcher import builder_process
 from searcher.artifacts.store import place_artifact
-from searcher.builder import Builder
-from searcher.builder_process import BUILDERS_KEPT, Workshop, work
+from searcher.builders import process
+from searcher.builders.builder import Builder
+from searcher.builders.process import BUILDERS_KEPT, Workshop, work
 from searcher.errors import BuildError, ProtocolError, UserError
 from searcher.tasks.base import Task
 from tests.conftest import TINY
@@ -128,7 +128,7 @@ def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "place", ["searcher.artifacts.store.os.fsync", "searcher.builder.os.fsync"])
+    "place", ["searcher.artifacts.store.os.fsync", "searcher.builders.builder.os.fsync"])
 def test_a_disk_that_fills(workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
                            place: str) -> None:
     def full(descriptor: int) -> None:
@@ -196,7 +196,7 @@ class Pulse:
 
 def test_heartbeats_until_the_job_ends() -> None:
     pulse: Any = Pulse(None, UserError("nobody answers"), None)
-    builder_process.beat(pulse, lease("train", {}), pulse)
+    process.beat(pulse, lease("train", {}), pulse)
     assert pulse.sent == 3 and pulse.waited == [15.0] * 4
 
 
@@ -210,5 +210,5 @@ def test_a_lost_lease_ends_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "_exit", leave)
     pulse: Any = Pulse(ProtocolError("stale fence", 409))
     with pytest.raises(Ended):
-        builder_process.beat(pulse, lease("train", {}), pulse)
+        process.beat(pulse, lease("train", {}), pulse)
     assert codes == [3]

@@ -22,10 +22,10 @@ import torch
 from agents.protocol import Lease
 from searcher.artifacts.inspection import inspect
 from searcher.artifacts.store import place_artifact
-from searcher.builder import Build, Builder
+from searcher.builders.builder import Build, Builder
+from searcher.builders.evaluation import Evaluation
 from searcher.client.http import CoordinatorClient
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
-from searcher.evaluation import Evaluation
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.datasets.pinned_files import UPLOADED
@@ -145,7 +145,7 @@ def serve(url: str, token: str, folder: Path, fingerprint: str | None = None) ->
 
 
 def main() -> None:
-    """``python -m searcher.builder_process --url URL --dir DIR``, its secret on stdin."""
+    """``python -m searcher.builders.process --url URL --dir DIR``, its secret on stdin."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", required=True)
     parser.add_argument("--dir", type=Path, required=True)
