@@ -26,11 +26,11 @@ from benchmarks.old_runtime import outputs_now
 from benchmarks.tx2_files import TX2, files, format_of, pictures
 from profiles.schema import profile
 from searcher.artifacts.store import place_artifact
+from searcher.benchmark.one_file import measured_document, request_of
 from searcher.client.http import CoordinatorClient
 from searcher.client.jobs import ENDED
 from searcher.devices.profile_check import compared
 from searcher.devices.target import target_of
-from searcher.measuring import measured_document, request_of
 from searcher.running import Tree, build_agent, tree
 from searcher.spec.measurement_plan import plan_of
 from searcher.statistics.parity import parity

@@ -6,11 +6,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from searcher.against import against
 from searcher.artifacts.store import place_artifact
-from searcher.client.upload import checked_size
-from searcher.errors import ProtocolError
-from searcher.measuring import (
+from searcher.benchmark.one_file import (
     compare_on,
     device_of,
     inspect,
@@ -18,6 +15,9 @@ from searcher.measuring import (
     measured_document,
     request_of,
 )
+from searcher.benchmark.two_files import against
+from searcher.client.upload import checked_size
+from searcher.errors import ProtocolError
 from searcher.running import Tree, await_agent, tree
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution

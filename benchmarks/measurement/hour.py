@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks import commands
 from benchmarks.measurement.models import opened, timed
 from searcher.artifacts.store import place_artifact
+from searcher.benchmark.one_file import job_runner
 from searcher.cli.options import print_table
-from searcher.measuring import job_runner
 from searcher.running import LOCAL_DEVICE, tree
 from searcher.spec.measurement_plan import PLANS
 

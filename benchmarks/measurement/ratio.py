@@ -15,10 +15,10 @@ from typing import Any
 
 from benchmarks.measurement.models import chain, opened, timed
 from benchmarks.measurement.reference import Reference, piece, reference
-from searcher.against import against
 from searcher.artifacts.store import place_artifact
+from searcher.benchmark.one_file import job_runner
+from searcher.benchmark.two_files import against
 from searcher.cli.options import print_table
-from searcher.measuring import job_runner
 from searcher.running import LOCAL_DEVICE, tree
 
 LAYERS, WANTED_S = 120, 1e-3

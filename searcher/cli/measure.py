@@ -86,7 +86,7 @@ def _measured(
     queue_s: float | None, execution: "Execution",
 ) -> dict[str, Any]:
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
-    from searcher.measuring import measure_on
+    from searcher.benchmark.one_file import measure_on
     from searcher.measuring_here import measure_file
     from searcher.running import serves
 
@@ -112,7 +112,7 @@ def _compared(
     model: Path, other: Path, device: str | None, directory: Path, url: str | None, seconds: float,
     queue_s: float | None, execution: "Execution",
 ) -> dict[str, Any]:
-    from searcher.measuring import compare_on
+    from searcher.benchmark.one_file import compare_on
     from searcher.measuring_here import compare_files
     from searcher.running import serves
 

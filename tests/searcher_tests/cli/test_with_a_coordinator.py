@@ -89,7 +89,7 @@ def test_measure_with_a_coordinator(run: Run, tmp_path: Path, coordinator: Labor
         say("measuring on tx2")
         return measured(model, model, plan, execution)
 
-    monkeypatch.setattr("searcher.measuring.measure_on", measure_on)
+    monkeypatch.setattr("searcher.benchmark.one_file.measure_on", measure_on)
     monkeypatch.setenv("FLEETFRONT_TOKEN", "operator")
     command = ("measure", "m.onnx", "--plan", "quick")
     answer = run(*command, "--url", "http://lab", "--device", "tx2")

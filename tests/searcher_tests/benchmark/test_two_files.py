@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from searcher.against import LOOK_S, against
+from searcher.benchmark.two_files import LOOK_S, against
 from searcher.errors import UserError
 
 FILES = ({"sha256": "a" * 64, "size_bytes": 1}, {"sha256": "b" * 64, "size_bytes": 1})

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from searcher.explaining import explained
+from searcher.benchmark.explanation import explained
 from searcher.statistics.bottlenecks import Ratio
 from tests.searcher_tests.statistics.test_bottlenecks import layers
 

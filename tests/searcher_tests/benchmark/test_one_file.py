@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from searcher.api.app import create_app
+from searcher.benchmark.one_file import compare_on, measure_on
 from searcher.client.http import CoordinatorClient
 from searcher.errors import UserError
 from searcher.ledger.tables import devices as device_table
-from searcher.measuring import compare_on, measure_on
 from searcher.spec.measurement_plan import plan_of
 from searcher.spec.runtime_options import DEFAULT, Execution
 from tests.searcher_tests.api.local import LocalServer

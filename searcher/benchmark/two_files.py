@@ -8,7 +8,8 @@ are slowed alike, whatever the machine does. What is opened first may be slower 
 percent, in a fresh process other than in a used one: so a look has sessions of both orders, its
 ratio is the mean of theirs, and from look to look the files change their roles. See
 ``searcher/statistics/sequential_test.py`` for what follows from the looks, and when it ends. Where
-MODEL should be faster and is not, one more short job says why (``searcher/explaining.py``)."""
+MODEL should be faster and is not, one more short job says why
+(``searcher/benchmark/explanation.py``)."""
 
 import math
 import secrets
@@ -17,9 +18,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from searcher.benchmark.explanation import explained
 from searcher.client.jobs import reference_problem
 from searcher.errors import UserError
-from searcher.explaining import explained
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, Execution
 from searcher.statistics.bottlenecks import Ratio

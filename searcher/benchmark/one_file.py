@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from searcher.against import RunJob, against
+from searcher.benchmark.two_files import RunJob, against
 from searcher.client.http import CoordinatorClient, Kind
 from searcher.client.jobs import ENDED, reference_problem
 from searcher.client.preparation import with_preparation
