@@ -13,6 +13,6 @@ def run(campaign: str | Path, directory: str | Path = "fleetfront-data") -> dict
 
 def open(directory: str | Path = "fleetfront-data") -> "Any":
     """A read-only view of a folder's ledger: ``campaigns()``, ``front(campaign)``."""
-    from searcher.reading import Reading
+    from searcher.results.view import Reading
 
     return Reading(Path(directory))

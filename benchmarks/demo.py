@@ -20,9 +20,10 @@ from benchmarks.interleaved import measure_together
 from benchmarks.old_runtime import check_files
 from benchmarks.recompute_accuracy import cache_folder, split_of_test
 from searcher.cli.front import print_front
-from searcher.cli.options import print_table, share_text
+from searcher.cli.options import print_table
 from searcher.ledger.tables import builds
-from searcher.reading import Reading
+from searcher.results.formatting import share_text
+from searcher.results.view import Reading
 
 FURTHER_TRAINING = {"strategy": "finetune", "learning_rate": 0.003}
 PROBES = 64

@@ -20,7 +20,8 @@ from benchmarks import commands
 from benchmarks.checks import Check, against, conclude, holds
 from benchmarks.distillation import teacher_reaches_loss
 from benchmarks.interleaved import Ratio, measure_together
-from searcher.cli.options import bytes_text, print_table
+from searcher.cli.options import print_table
+from searcher.results.formatting import bytes_text
 from searcher.spec.recipe import Recipe
 from strategies import pipeline
 from strategies.encoding import gates

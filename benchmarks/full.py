@@ -19,9 +19,10 @@ from benchmarks import commands
 from benchmarks.checks import Check, against, conclude, holds
 from benchmarks.fronts import Figures, best, volume_of
 from benchmarks.interleaved import measure_together
-from searcher.cli.options import bytes_text, print_table
+from searcher.cli.options import print_table
 from searcher.pareto.front import front_indices
-from searcher.reading import Reading
+from searcher.results.formatting import bytes_text
+from searcher.results.view import Reading
 
 DROP = 0.01
 OURS, PLAIN = "fleetfront", "plain optuna"

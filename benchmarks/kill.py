@@ -22,7 +22,7 @@ from benchmarks.checks import Check, conclude, holds
 from searcher.cli.options import print_table
 from searcher.errors import FleetfrontError
 from searcher.ledger.tables import trials
-from searcher.reading import Reading
+from searcher.results.view import Reading
 
 FINISHED = ("complete", "pruned", "failed")
 POLL_S = 0.2

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from searcher.ledger.tables import spans
-from searcher.reading import Reading
+from searcher.results.view import Reading
 
 Interval = tuple[float, float]
 

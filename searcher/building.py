@@ -15,7 +15,7 @@ from searcher.devices.target import target_of
 from searcher.errors import BuildError, UserError, nearest
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.tables import builds, devices
-from searcher.reading import Reading
+from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe

@@ -27,7 +27,7 @@ from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import devices
-from searcher.reading import Reading
+from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign, from_document, load
 from searcher.spec.objectives import OBJECTIVES
 from searcher.spec.runtime_options import DEFAULT
@@ -317,8 +317,8 @@ def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
 
 def write_results(reading: Reading, name: str) -> dict[str, Any]:
     """``DIR/<campaign>/``: front.json, report.html and the files of the front."""
-    from searcher.cli.front import save_files
-    from searcher.reports.as_html import write_report
+    from searcher.results.formatting import save_files
+    from searcher.results.report_html import write_report
 
     folder = reading.directory / name
     folder.mkdir(parents=True, exist_ok=True)

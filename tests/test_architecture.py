@@ -136,7 +136,7 @@ def test_every_contract_breaks_when_it_is_violated(tmp_path):
         "profiles.schema": "import strategies.base\n",             # layers
         "searcher.running": "import agents.client\n",              # protocol-only
         "searcher.reports": "import optuna\n",                     # optuna
-        "searcher.reading": "import searcher.search.sampling\n",          # sampling
+        "searcher.results.view": "import searcher.search.sampling\n",          # sampling
         "searcher.dispatch.coordinator": "import searcher.between\n",  # coordinator, indirectly
         "searcher.between": "import strategies.base\n",
         "agents.files": "import psutil\n",                         # agents

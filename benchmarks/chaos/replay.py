@@ -30,7 +30,7 @@ from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
 from searcher.jobs import requests
 from searcher.ledger.read_only import open_ledger
-from searcher.reading import Reading
+from searcher.results.view import Reading
 
 START_S = 30.0
 

@@ -5,7 +5,8 @@ from typing import Annotated
 
 import typer
 
-from searcher.cli.options import HERE, Directory, bytes_text, share_text
+from searcher.cli.options import HERE, Directory
+from searcher.results.formatting import bytes_text, share_text
 
 
 def command(

@@ -27,7 +27,7 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """List the campaigns of a folder or daemon, the newest first."""
-    from searcher.standing import flat
+    from searcher.results.status import flat
 
     documents = standings(directory, url)
     rows = [flat(document) for document in documents]
@@ -37,8 +37,8 @@ def command(
 
 def standings(directory: Path, url: str | None) -> list[dict[str, Any]]:
     """The ``status`` document of every campaign, the newest first. Raises UserError."""
+    from searcher.results.status import standing
     from searcher.spec.campaign import from_document
-    from searcher.standing import standing
 
     if url is None:
         rows = [(asdict(row), counted) for row, counted in _in_the_ledger(directory)]

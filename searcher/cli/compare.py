@@ -15,8 +15,8 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Print what SECOND has more or less than FIRST, and whether that is more than chance."""
-    from searcher.comparing import compare
-    from searcher.reading import Reading
+    from searcher.results.candidate_comparison import compare
+    from searcher.results.view import Reading
 
     document = compare(Reading(directory), campaign, first, second)
     emit(document, document["figures"], format, lambda: print_table(

@@ -1,23 +1,20 @@
 """``fleetfront front``: the Pareto front of a campaign, with the files."""
 
-import shutil
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from searcher.cli.options import (
-    HERE,
-    Directory,
-    Format,
-    OutputFormat,
+from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
+from searcher.errors import UserError
+from searcher.results.formatting import (
     bytes_text,
-    emit,
-    print_table,
+    front_rows,
+    recipe_text,
+    save_files,
     share_text,
     time_text,
 )
-from searcher.errors import UserError
 
 
 def command(
@@ -30,25 +27,12 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Print the Pareto front of CAMPAIGN: accuracy against speed and size, baseline on top."""
-    from searcher.reading import Reading
+    from searcher.results.view import Reading
 
     document = Reading(directory).front(campaign, where, device)
     emit(document, front_rows(document), format, lambda: print_front(document))
     if save is not None:
         _save(document, save, directory)
-
-
-def front_rows(document: dict[str, Any]) -> list[dict[str, Any]]:
-    """One flat row per point, the baseline first."""
-    return [{"candidate": p["candidate"], "recipe": recipe_text(p["recipe"]), **p["values"],
-             "sha256": p["sha256"]} for p in (document["baseline"], *document["points"])]
-
-
-def recipe_text(recipe: list[dict[str, Any]]) -> str:
-    """The recipe in one line."""
-    from searcher.spec.recipe import Recipe
-
-    return str(Recipe.from_list(recipe))
 
 
 def print_front(document: dict[str, Any]) -> None:
@@ -102,18 +86,3 @@ def _save(document: dict[str, Any], folder: Path, directory: Path) -> None:
     save_files(document, folder)
 
 
-def save_files(document: dict[str, Any], folder: Path) -> dict[str, str]:
-    """Copy every point's file into ``folder``, named by campaign and number.
-
-    Candidate and sha256 of those whose file was dropped.
-    """
-    from searcher.client.rebuilds import missing
-
-    folder.mkdir(parents=True, exist_ok=True)
-    points = (document["baseline"], *document["points"])
-    gone = missing(points)
-    for point in points:
-        if point["candidate"] not in gone:
-            name = point["candidate"].replace("/", "-")
-            shutil.copyfile(point["artifact"], folder / f"{name}.onnx")
-    return gone

@@ -6,15 +6,8 @@ from typing import Annotated
 
 import typer
 
-from searcher.cli.options import (
-    HERE,
-    Directory,
-    Format,
-    OutputFormat,
-    bytes_text,
-    emit,
-    print_table,
-)
+from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
+from searcher.results.formatting import bytes_text
 
 app = typer.Typer(help="Check, back up and shrink the ledger of a folder.", no_args_is_help=True)
 

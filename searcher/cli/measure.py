@@ -14,8 +14,8 @@ from searcher.cli.options import (
     client_of,
     emit,
     news_line,
-    time_text,
 )
+from searcher.results.formatting import time_text
 
 if TYPE_CHECKING:
     from searcher.spec.runtime_options import Execution

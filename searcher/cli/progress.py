@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from searcher.cli.options import bytes_text, share_text, time_text
+from searcher.results.formatting import bytes_text, share_text, time_text
 
 LINE_EVERY_S = 15.0
 

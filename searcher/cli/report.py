@@ -14,8 +14,8 @@ def command(
     directory: Directory = HERE,
 ) -> None:
     """Write the report of CAMPAIGN: the front in two and three objectives, and how it was got."""
-    from searcher.reading import Reading
-    from searcher.reports.as_html import write_report
+    from searcher.results.report_html import write_report
+    from searcher.results.view import Reading
 
     write_report(Reading(directory), campaign, output)
     typer.echo(str(output))

@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from searcher.cli.front import recipe_text
 from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
+from searcher.results.formatting import recipe_text
 
 
 def command(
@@ -16,7 +16,7 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Print recipe, layers, measurements and why CANDIDATE is or is not on the front."""
-    from searcher.reading import Reading
+    from searcher.results.view import Reading
 
     document = describe(Reading(directory), candidate)
     emit(document, document["layers"], format, lambda: _print(document))

@@ -15,7 +15,7 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Print state, trials and time of CAMPAIGN."""
-    from searcher.standing import flat
+    from searcher.results.status import flat
 
     document = of_name(standings(directory, url), campaign, url or str(directory))
     row = flat(document)

@@ -18,7 +18,6 @@ class Point:
     feasible: bool
 
 
-
 def losses(values: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The objectives' values with the sign that makes smaller better."""
     return tuple(values[o.name] if o.direction == "minimize" else -values[o.name]

@@ -14,7 +14,6 @@ REACH = 0.1
 of the costs counts against accuracy."""
 
 
-
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
     """Volume dominated by ``points`` up to ``reference``, every axis scaled by the reference's
     magnitude, so that the unit of an axis does not matter. Points beyond it add nothing."""

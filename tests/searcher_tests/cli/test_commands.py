@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from searcher.cli.main import app, main
-from searcher.cli.options import bytes_text, share_text, time_text
 from searcher.cli.progress import Progress, headline
-from searcher.reading import Reading
+from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.view import Reading
 from searcher.spec.runtime_options import Execution
 from tests.conftest import TINY
 from tests.searcher_tests.cli.conftest import Run

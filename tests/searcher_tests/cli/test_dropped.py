@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from searcher import running
-from searcher.reading import Reading
+from searcher.results.view import Reading
 from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import finished
 

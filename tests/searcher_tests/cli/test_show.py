@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from searcher.cli.show import describe
-from searcher.reading import Reading
+from searcher.results.view import Reading
 from tests.searcher_tests.filled import Folder
 
 

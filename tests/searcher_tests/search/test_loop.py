@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from searcher.errors import BuildError
+from searcher.results.status import flat, standing
 from searcher.search.baseline import unpack_bits
 from searcher.search.loop import POOL, SAVE_EVERY_S
 from searcher.search.measurement_batches import ATTEMPTS, LOOKS, SLACK
@@ -13,7 +14,6 @@ from searcher.search.payloads import Requests
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
 from searcher.spec.measurement_plan import PLANS
-from searcher.standing import flat, standing
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     COST_S,

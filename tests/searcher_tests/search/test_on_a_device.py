@@ -21,7 +21,7 @@ from searcher.builders.process import Workshop
 from searcher.client.http import CoordinatorClient
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans
-from searcher.reading import Reading
+from searcher.results.view import Reading
 from searcher.search import process
 from searcher.search.payloads import Requests
 from searcher.spec.campaign import from_document

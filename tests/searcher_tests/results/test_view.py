@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from searcher.errors import LedgerError, UserError
-from searcher.reading import Reading, condition, unpack
+from searcher.results.filter import condition
+from searcher.results.view import Reading, unpack
 from searcher.statistics.intervals import paired_difference, wilson
 from tests.searcher_tests.filled import LEVEL_S, Folder, N, bits, finished, recipe
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from searcher.errors import UserError
-from searcher.reading import Reading
-from searcher.reports.as_html import figures, write_report
+from searcher.results.report_html import figures, write_report
+from searcher.results.view import Reading
 from tests.searcher_tests.filled import Folder, finished
 
 

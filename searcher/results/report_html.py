@@ -8,10 +8,9 @@ from typing import Any
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from searcher.cli.front import front_rows, recipe_text
-from searcher.cli.options import bytes_text, share_text, time_text
 from searcher.client.rebuilds import missing
-from searcher.reading import Candidate, Reading
+from searcher.results.formatting import bytes_text, front_rows, recipe_text, share_text, time_text
+from searcher.results.view import Candidate, Reading
 from searcher.statistics.node_summary import node_notes
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}

@@ -6,7 +6,7 @@ from typing import Any
 
 from searcher.errors import UserError
 from searcher.ledger.tables import builds
-from searcher.reading import Reading, unpack
+from searcher.results.view import Reading, unpack
 from searcher.statistics.intervals import paired_difference
 from searcher.statistics.latency import EQUAL
 

@@ -1,7 +1,6 @@
 """What a ledger says: campaigns, candidates, fronts. Read-only; for commands and reports."""
 
-import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,9 +16,9 @@ from searcher.ledger.tables import builds, campaigns, measurements, trials
 from searcher.pareto.front import Point, front_of, losses
 from searcher.pareto.hypervolume import hypervolume
 from searcher.pareto.joint import Together, revised
+from searcher.results.filter import condition
+from searcher.results.status import standing
 from searcher.spec.campaign import Campaign, from_document
-from searcher.spec.objectives import UNITS
-from searcher.standing import standing
 from searcher.statistics.intervals import paired_difference, wilson
 
 REFERENCE_DROP = 0.05
@@ -203,28 +202,3 @@ def _candidate(db: Database, row: TrialRow, baseline_test: np.ndarray | None,
                      measured, values, intervals)
 
 
-_TERM = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>)\s*([0-9.eE+-]+)\s*")
-
-
-def condition(text: str | None) -> Any:
-    """A predicate on values from ``"latency_s<0.002 and file_bytes<1e6"``. Raises UserError."""
-    terms: list[tuple[str, str, float]] = []
-    for part in re.split(r"\band\b", text) if text else ():
-        match = _TERM.fullmatch(part)
-        known = {*UNITS, "accuracy_test_drop", "latency_ratio"}
-        if match is None:
-            raise UserError(f"--where {part.strip()!r} must read like latency_s<0.002, joined by "
-                            "`and`.")
-        if match[1] not in known:
-            raise UserError(f"--where: unknown figure {match[1]!r}. {nearest(match[1], known)}")
-        try:
-            terms.append((match[1], match[2], float(match[3])))
-        except ValueError as error:
-            raise UserError(f"--where: {match[3]!r} is no number.") from error
-    return lambda values: _holds(values, terms)
-
-
-def _holds(values: Mapping[str, float], terms: Iterable[tuple[str, str, float]]) -> bool:
-    compare = {"<": np.less, ">": np.greater, "<=": np.less_equal, ">=": np.greater_equal}
-    return all(name in values and bool(compare[sign](values[name], bound))
-               for name, sign, bound in terms)
