@@ -6,7 +6,7 @@ from typing import Any
 
 def run(campaign: str | Path, directory: str | Path = "fleetfront-data") -> dict[str, Any]:
     """Run or resume a campaign file to its end; the front as ``fleetfront front`` prints it."""
-    from searcher.running import run_campaign
+    from searcher.local.run import run_campaign
 
     return run_campaign(Path(campaign), Path(directory))
 

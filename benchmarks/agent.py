@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.checks import Check, against, conclude, holds
-from searcher.running import build_agent
+from searcher.local.process_tree import build_agent
 
 START_S = 0.3
 RESIDENT_MB = 25.0

@@ -2,10 +2,9 @@
 
     python -m benchmarks.interleaved REFERENCE.onnx CANDIDATE.onnx ... [--plan standard]
 
-A coordinator and an agent are started (``searcher.running.tree``); the files go to the agent in
-measure jobs of a few files, each of which alternates them with the same reference in one child
-process, block by block. What comes back as ``busy`` is measured again.
-"""
+A coordinator and an agent are started (``searcher.local.process_tree.tree``); the files go to the
+agent in measure jobs of a few files, each of which alternates them with the same reference in one
+child process, block by block. What comes back as ``busy`` is measured again."""
 
 import argparse
 import random
@@ -18,8 +17,9 @@ from typing import Any
 
 from searcher.artifacts.store import place_artifact
 from searcher.cli.options import print_table
-from searcher.running import LOCAL_DEVICE, Tree, tree
+from searcher.local.process_tree import Tree, tree
 from searcher.spec.measurement_plan import plan_of
+from searcher.spec.runtime_options import LOCAL_DEVICE
 
 SET = 8
 ATTEMPTS = 6

@@ -31,7 +31,7 @@ from searcher.client.http import CoordinatorClient
 from searcher.client.jobs import ENDED
 from searcher.devices.profile_check import compared
 from searcher.devices.target import target_of
-from searcher.running import Tree, build_agent, tree
+from searcher.local.process_tree import Tree, build_agent, tree
 from searcher.spec.measurement_plan import plan_of
 from searcher.statistics.parity import parity
 from searcher.tasks.datasets.pinned_files import cache_folder

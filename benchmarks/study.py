@@ -22,7 +22,7 @@ import psutil
 from profiles.schema import profile
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, trials
-from searcher.running import tree
+from searcher.local.process_tree import tree
 from searcher.search.sampling import Proposal, Sampling
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document

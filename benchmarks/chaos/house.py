@@ -17,7 +17,7 @@ from agents import protocol
 from agents.spool import Secret, read_secret, write_secret
 from benchmarks.chaos.proxy import Upstream
 from searcher.client.http import CoordinatorClient
-from searcher.running import build_agent
+from searcher.local.process_tree import build_agent
 
 REPOSITORY = Path(__file__).parents[2]
 LOCAL = "local_cpu"

@@ -25,7 +25,7 @@ from benchmarks.load.replay import Tally, replay
 from searcher.cli.options import print_table
 from searcher.client.http import CoordinatorClient
 from searcher.ledger.read_only import open_ledger
-from searcher.running import build_agent
+from searcher.local.process_tree import build_agent
 from searcher.spec.recipe import Recipe, Step
 
 GENERATOR_CORE, SERVER_CORE = 0, 1

@@ -19,8 +19,9 @@ from benchmarks.measurement.models import opened, timed
 from searcher.artifacts.store import place_artifact
 from searcher.benchmark.one_file import job_runner
 from searcher.cli.options import print_table
-from searcher.running import LOCAL_DEVICE, tree
+from searcher.local.process_tree import tree
 from searcher.spec.measurement_plan import PLANS
+from searcher.spec.runtime_options import LOCAL_DEVICE
 
 TASK = "lenet5-mnist"
 CONVOLUTIONS, MATRICES = "convolutions", "fully_connected"

@@ -19,7 +19,8 @@ from searcher.artifacts.store import place_artifact
 from searcher.benchmark.one_file import job_runner
 from searcher.benchmark.two_files import against
 from searcher.cli.options import print_table
-from searcher.running import LOCAL_DEVICE, tree
+from searcher.local.process_tree import tree
+from searcher.spec.runtime_options import LOCAL_DEVICE
 
 LAYERS, WANTED_S = 120, 1e-3
 RATIO, NEAR = 1.03, 0.002

@@ -23,7 +23,7 @@ def _cache() -> Path:
 
 def archive_in(folder: Path) -> Path:
     """The agent of this version as one file, in a folder of the user's own."""
-    from searcher.running import build_agent
+    from searcher.local.process_tree import build_agent
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f"draft-{os.getpid()}.pyz"

@@ -23,7 +23,7 @@ def command(
     directory: Directory = HERE,
 ) -> None:
     """Build RECIPE for TASK: model.onnx, checkpoint.pt, recipe.toml and figures.json."""
-    from searcher.building import build_recipe
+    from searcher.local.build import build_recipe
 
     figures = build_recipe(recipe, task, fidelity, output, seed, directory, profile)
     values = figures["values"]

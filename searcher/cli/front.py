@@ -69,8 +69,8 @@ def _row(point: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
 
 def _save(document: dict[str, Any], folder: Path, directory: Path) -> None:
     """Raises UserError that names the files which are not there and cannot be built now."""
+    from searcher.client.http import connect
     from searcher.client.rebuilds import have_built, how_to_get
-    from searcher.running import connect
 
     gone = save_files(document, folder)
     if not gone:

@@ -87,8 +87,8 @@ def _measured(
 ) -> dict[str, Any]:
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
     from searcher.benchmark.one_file import measure_on
-    from searcher.measuring_here import measure_file
-    from searcher.running import serves
+    from searcher.local.measure import measure_file
+    from searcher.local.process_tree import serves
 
     if url is not None or serves(directory):
         with client_of(directory, url) as client:
@@ -113,8 +113,8 @@ def _compared(
     queue_s: float | None, execution: "Execution",
 ) -> dict[str, Any]:
     from searcher.benchmark.one_file import compare_on
-    from searcher.measuring_here import compare_files
-    from searcher.running import serves
+    from searcher.local.measure import compare_files
+    from searcher.local.process_tree import serves
 
     if url is not None or serves(directory):
         with client_of(directory, url) as client:

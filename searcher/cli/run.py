@@ -15,7 +15,7 @@ def command(
     """Run CAMPAIGN to its end, or go on where it was stopped: search, measure, front, report."""
     from searcher.cli.front import print_front
     from searcher.cli.progress import Progress
-    from searcher.running import run_campaign
+    from searcher.local.run import run_campaign
 
     with Progress(directory) as progress:
         document = run_campaign(campaign, directory, progress.show)

@@ -62,7 +62,7 @@ def command(
     from searcher.api.server import serve
     from searcher.api.settings import Settings
     from searcher.artifacts.eviction import parse_bytes
-    from searcher.running import check_disk
+    from searcher.local.process_tree import check_disk
 
     settings = Settings(
         directory.absolute(), host, port, builders, searches, tuple(tasks or ()), tls, certificate,

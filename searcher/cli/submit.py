@@ -25,7 +25,7 @@ def command(
     wait: Annotated[bool, typer.Option("--wait", help="Follow the campaign to its end.")] = False,
 ) -> None:
     """Give CAMPAIGN to a daemon and print its name and state."""
-    from searcher.running import check_strategies
+    from searcher.local.run import check_strategies
     from searcher.spec.campaign import load
 
     document = load(campaign)

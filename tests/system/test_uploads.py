@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from searcher.client.upload import upload
-from searcher.running import await_agent, tree
+from searcher.local.process_tree import await_agent, tree
 from tests.searcher_tests import models
 from tests.system.real import environment, fleetfront, rows
 from tests.system.tiny_task import STRIPES

@@ -175,7 +175,7 @@ def measured(path: Path, directory: Path, plan: Any, execution: Execution) -> di
 
 
 def test_measure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searcher.measuring_here.measure_file", measured)
+    monkeypatch.setattr("searcher.local.measure.measure_file", measured)
     command = ("measure", "m.onnx", "--plan", "quick", "--dir", tmp_path)
     text = run(*command).out
     assert "24 quiet blocks" in text and "insufficient" in text and "1,000,000" in text
@@ -198,7 +198,7 @@ def test_measure_against_another(
                 "device_s": seconds, "warnings": ["hot (in 1 of 4 looks)"],
                 "measured_with": str(execution), "environment": {}}
 
-    monkeypatch.setattr("searcher.measuring_here.compare_files", compared)
+    monkeypatch.setattr("searcher.local.measure.compare_files", compared)
     command = ("measure", "m.onnx", "--against", "o.onnx", "--seconds", "5", "--dir", tmp_path)
     text = run(*command).out
     assert "m.onnx against o.onnx: slower" in text and "1.0310  [1.0200 .. 1.0400]" in text
@@ -213,7 +213,7 @@ def test_run_prints_the_front_and_where_it_is(
         show(Reading(data).status("digits", 150.0), None)
         return Reading(data).front("digits")
 
-    monkeypatch.setattr("searcher.running.run_campaign", campaign)
+    monkeypatch.setattr("searcher.local.run.run_campaign", campaign)
     answer = run("run", "campaign.toml", "--dir", data)
     assert answer.code == 0 and "digits/1" in answer.out
     assert str(data / "digits" / "front.json") in answer.out

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from searcher import running
+from searcher.local import process_tree
 from searcher.results.view import Reading
 from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import finished
@@ -81,7 +81,7 @@ def test_save_has_them_built_while_a_coordinator_serves(
         run: Run, dropped: tuple[Path, str], tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     directory, sha256 = dropped
-    monkeypatch.setattr(running, "connect", Serving)
+    monkeypatch.setattr(process_tree, "connect", Serving)
     answer = run("front", "--dir", directory, "--save", tmp_path / "files", "--format", "json")
     assert answer.code == 0 and f"digits/1: its file {sha256} is not there" in answer.err
     assert json.loads(answer.out)["points"]

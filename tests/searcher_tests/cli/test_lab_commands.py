@@ -14,7 +14,7 @@ import pytest
 
 from searcher.cli.durations import ago_text, duration_s
 from searcher.errors import UserError
-from searcher.running import Tree, tree
+from searcher.local.process_tree import Tree, tree
 from tests.searcher_tests.cli.conftest import Run
 
 TOKEN = "FLEETFRONT_TOKEN"

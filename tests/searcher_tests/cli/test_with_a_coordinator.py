@@ -52,7 +52,7 @@ def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Lab
             return CoordinatorClient(url, token, transport=server)
 
         monkeypatch.setattr("searcher.client.http.CoordinatorClient", client)
-        monkeypatch.setattr("searcher.running.CoordinatorClient", client)
+        monkeypatch.setattr("searcher.local.process_tree.CoordinatorClient", client)
         yield lab
     lab.store.close()
 

@@ -162,7 +162,7 @@ def test_a_file_is_named_in_the_message(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("file", sorted(Path("examples").glob("*.toml")), ids=lambda f: f.stem)
 def test_the_examples_are_right(file: Path) -> None:
-    from searcher.running import check_before_start
+    from searcher.local.run import check_before_start
     from searcher.tasks.catalog import TASKS
 
     campaign = load(file)

@@ -14,8 +14,9 @@ from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import campaigns
 from searcher.ledger.tables import devices as device_table
+from searcher.local.process_tree import Tree, await_agent, tree
+from searcher.local.run import has_ended
 from searcher.results.view import Reading
-from searcher.running import Tree, await_agent, has_ended, tree
 from searcher.spec.campaign import from_document
 from tests.searcher_tests.dispatch.laboratory import Laboratory
 

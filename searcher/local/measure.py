@@ -18,7 +18,7 @@ from searcher.benchmark.one_file import (
 from searcher.benchmark.two_files import against
 from searcher.client.upload import checked_size
 from searcher.errors import ProtocolError
-from searcher.running import Tree, await_agent, tree
+from searcher.local.process_tree import Tree, await_agent, tree
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 
 from profiles.schema import profile
-from searcher.building import _what, build_recipe
 from searcher.devices.target import target_of
 from searcher.errors import UserError
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.tables import campaigns, trials
 from searcher.ledger.tables.builds import put_recipe
+from searcher.local.build import _what, build_recipe
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY

@@ -8,38 +8,27 @@ Everything a child knows that must not be lost is in the ledger; the tree may di
 """
 
 import contextlib
-import json
 import os
 import secrets
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from searcher.client.http import ADDRESS, CoordinatorClient, address_of
-from searcher.client.http import connect as connect
+from searcher.client.http import ADDRESS, CoordinatorClient, address_of, connect
 from searcher.devices.agent_archive import agent_archive
-from searcher.errors import FleetfrontError, UserError, nearest
+from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import devices
-from searcher.results.view import Reading
-from searcher.spec.campaign import Campaign, from_document, load
-from searcher.spec.objectives import OBJECTIVES
-from searcher.spec.runtime_options import DEFAULT
-from searcher.spec.runtime_options import LOCAL_DEVICE as LOCAL_DEVICE
-from searcher.workers.base import cores
+from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE
 
 STARTUP_S = 60.0
 STOP_S = 10.0
 LEAST_FREE_BYTES = 1_000_000
-Show = Callable[[dict[str, Any], dict[str, Any] | None], None]
-
-
 @dataclass
 class Tree:
     """Running child processes by name; ``client`` speaks to the coordinator among them."""
@@ -212,31 +201,6 @@ def _token_file(folder: Path, token: str) -> Path:
     return path
 
 
-def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None
-                 ) -> dict[str, Any]:
-    """Run or resume the campaign in ``file``; ends with front.json, report and files.
-
-    ``show`` is called about once a second. Returns the front document. Raises UserError.
-    """
-    campaign = load(file)
-    check_before_start(campaign)
-    reading = Reading(directory)
-    if not has_ended(reading, campaign):
-        builders = campaign.builders or max(cores(), 1)
-        search = [sys.executable, "-m", "searcher.search.process", "--dir", str(directory),
-                  "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
-        execution = campaign.executions[0]
-        with tree(directory, builders, True, search, execution.runtime) as grown:
-            if execution != DEFAULT or OBJECTIVES & {o.name for o in campaign.objectives}:
-                await_agent(grown)
-            known = grown.client.create_campaign(campaign.as_dict())
-            if known["state"] in ("paused", "failed", "cancelled"):
-                grown.client.set_state(campaign.name, "queued")
-            grown.begin("search")
-            _watch(grown, reading, campaign.name, show)
-    return write_results(reading, campaign.name)
-
-
 def await_agent(grown: Tree) -> None:
     """Until this machine's agent has enrolled: only then is the device there to be named, and its
     meters and providers are known. Raises FleetfrontError."""
@@ -250,27 +214,6 @@ def await_agent(grown: Tree) -> None:
         time.sleep(0.05)
 
 
-def check_before_start(campaign: Campaign) -> None:
-    """What can be refused at once: devices that are not here, unknown strategies."""
-    for device in campaign.devices:
-        if device != LOCAL_DEVICE:
-            raise UserError(f"Device {device!r}: `fleetfront run` measures on this machine only. "
-                            f'Write [[devices]] profile = "{LOCAL_DEVICE}".')
-    if len(campaign.devices) > 1:
-        raise UserError("A campaign of `fleetfront run` has one device.")
-    check_strategies(campaign)
-
-
-def check_strategies(campaign: Campaign) -> None:
-    """Raises UserError for a strategy that there is not."""
-    from strategies.catalog import names
-
-    for strategy in campaign.search.strategies:
-        if strategy not in names():
-            raise UserError(f"Unknown strategy {strategy!r} in [search]. "
-                            f"{nearest(strategy, names())}")
-
-
 def check_disk(directory: Path) -> None:
     """Raises UserError when nothing more can be recorded. On a full disk no log can say so."""
     free = shutil.disk_usage(directory).free
@@ -279,52 +222,3 @@ def check_disk(directory: Path) -> None:
                         "space there, then run the same command again: what is recorded is kept.")
 
 
-def has_ended(reading: Reading, campaign: Campaign) -> bool:
-    """Whether the ledger holds this campaign, finished. Raises UserError if its file changed."""
-    if not (reading.directory / "ledger.db").exists():
-        return False
-    for row in reading.campaigns():
-        if row.name == campaign.name:
-            # An older version stored fewer settings: those that it did not know had their defaults.
-            if from_document(row.spec) != campaign:
-                raise UserError(
-                    f"{reading.directory} holds a campaign {campaign.name!r} with other settings. "
-                    "Give this one another name, or name another --dir.")
-            return row.state == "done"
-    return False
-
-
-def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
-    search = grown.children["search"]
-    front, completed = None, -1
-    while search.poll() is None:
-        grown.check()
-        check_disk(grown.directory)
-        status = reading.status(name, time.time())
-        row, _ = reading.campaign(name)
-        # The front reads every trial: only when one more is complete can it have changed.
-        if row.baseline and "values" in row.baseline and status["trials"]["complete"] != completed:
-            front, completed = reading.front(name), status["trials"]["complete"]
-        show(status, front)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            search.wait(1.0)
-    if search.returncode != 0:
-        row, _ = reading.campaign(name)
-        reason = row.reason or last_words(grown.directory, "search")
-        kind = UserError if search.returncode == 1 else FleetfrontError
-        raise kind(f"The campaign {name} failed: {reason}")
-
-
-def write_results(reading: Reading, name: str) -> dict[str, Any]:
-    """``DIR/<campaign>/``: front.json, report.html and the files of the front."""
-    from searcher.results.formatting import save_files
-    from searcher.results.report_html import write_report
-
-    folder = reading.directory / name
-    folder.mkdir(parents=True, exist_ok=True)
-    document = reading.front(name)
-    (folder / "front.json").write_text(json.dumps(document, indent=2))
-    write_report(reading, name, folder / "report.html")
-    # What an earlier `serve --keep` dropped is named in the report.
-    save_files(document, folder / "files")
-    return document
