@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from searcher.api.bells import Bells
+from searcher.api.http.long_poll import Bells
 from searcher.api.roles import ROUTES, STRANGER, not_for
 from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import LedgerError, ProtocolError

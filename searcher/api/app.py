@@ -17,14 +17,14 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.api import agents, campaigns, jobs, lab, metrics, searches, uploads
 from searcher.api.access import Gate, with_roles
-from searcher.api.bells import Bells
-from searcher.api.disk import bound_disk
-from searcher.api.durable import Durable, commit_soon, refusal_of
-from searcher.api.limits import LARGEST_UPLOAD_BYTES, Limits
+from searcher.api.disk_bound import bound_disk
+from searcher.api.http.durable_response import Durable, commit_soon, refusal_of
+from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, Limits
+from searcher.api.http.long_poll import Bells
+from searcher.api.http.plain_route import Express, add_to_openapi
 from searcher.api.openapi import with_refusals
-from searcher.api.plain_route import Express, add_to_openapi
+from searcher.api.routes import agents, campaigns, jobs, lab, metrics, trials, uploads
 from searcher.devices.agent_archive import agent_archive
 from searcher.dispatch.coordinator import TICK_AT_MOST_S, Coordinator
 from searcher.dispatch.result_worker import Judge
@@ -92,7 +92,7 @@ def create_app(
     app.add_middleware(Gate)
     app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
-    plain = (*agents.ROUTES, *searches.ROUTES)
+    plain = (*agents.ROUTES, *trials.ROUTES)
     app.front = Durable(Express(app.behind, plain, _refusing, requests.add), coordinator.store)
     app.router.routes.extend(plain)
     # A search asks these by the thousand, and routes are looked through from the first.

@@ -30,10 +30,10 @@ from urllib.parse import urlsplit
 import uvicorn
 from starlette.types import ASGIApp
 
-from searcher.api import systemd, tls
 from searcher.api.app import create_app
-from searcher.api.bounded_head import http_protocol
-from searcher.api.logs import AccessLog, access_log, configure
+from searcher.api.http import systemd, tls
+from searcher.api.http.logs import AccessLog, access_log, configure
+from searcher.api.http.request_head import http_protocol
 from searcher.api.settings import Settings
 from searcher.artifacts.eviction import parse_bytes
 from searcher.client.http import ADDRESS

@@ -4,8 +4,8 @@ import ipaddress
 from dataclasses import dataclass
 from pathlib import Path
 
-from searcher.api.limits import LARGEST_UPLOAD_BYTES
-from searcher.api.logs import LogFormat
+from searcher.api.http.limits import LARGEST_UPLOAD_BYTES
+from searcher.api.http.logs import LogFormat
 from searcher.dispatch.queue import LeaseRules
 from searcher.errors import UserError
 

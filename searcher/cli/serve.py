@@ -58,7 +58,7 @@ def command(
 ) -> None:
     """Serve DIR: queue, ledger, builders and searches, for campaigns and devices that come and
     go. SIGTERM and Ctrl-C stop it; the same command goes on where it was stopped."""
-    from searcher.api.logs import configure
+    from searcher.api.http.logs import configure
     from searcher.api.server import serve
     from searcher.api.settings import Settings
     from searcher.artifacts.eviction import parse_bytes

@@ -13,8 +13,8 @@ import httpx
 import pytest
 import uvicorn
 
-from searcher.api import bounded_head, limits
 from searcher.api.app import create_app
+from searcher.api.http import limits, request_head
 from searcher.ledger.read_only import open_ledger
 from tests.searcher_tests.dispatch.laboratory import Laboratory
 
@@ -259,7 +259,7 @@ def test_two_senders_of_one_file(coordinator):
 @pytest.fixture
 def impatient(tmp_path, monkeypatch):
     """A coordinator behind a real socket that waits a tenth of a second."""
-    monkeypatch.setattr(bounded_head, "PAUSE_S", 0.1)
+    monkeypatch.setattr(request_head, "PAUSE_S", 0.1)
     started, ended = threading.Event(), threading.Event()
     found = {}
 
@@ -272,7 +272,7 @@ def impatient(tmp_path, monkeypatch):
         async def serve():
             listener = socket.create_server(("127.0.0.1", 0))
             server = uvicorn.Server(uvicorn.Config(
-                app, http=bounded_head.http_protocol(), log_config=None, access_log=False))
+                app, http=request_head.http_protocol(), log_config=None, access_log=False))
             found["address"] = listener.getsockname()
             serving = asyncio.create_task(server.serve([listener]))
             started.set()

@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searcher.api import limits
 from searcher.api.app import create_app
+from searcher.api.http import limits
 from searcher.devices.health import DeviceRules
 from searcher.dispatch.coordinator import Rules
 from tests.searcher_tests.api.local import LocalServer

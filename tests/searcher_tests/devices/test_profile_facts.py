@@ -12,7 +12,7 @@ from agents.energy import choose
 from agents.meters.ina3221 import Ina3221Meter
 from agents.rails import by_profile, cover_of
 from profiles.schema import names, profile
-from searcher.api.agents import _lease
+from searcher.api.routes.agents import _lease
 from searcher.devices.profile_facts import facts_of, payload_for
 from searcher.ledger.rows import JobRow
 from tests.searcher_tests.dispatch.laboratory import Laboratory

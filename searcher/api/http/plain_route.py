@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from searcher.api.bounded_head import WHOLE
-from searcher.api.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
+from searcher.api.http.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
+from searcher.api.http.request_head import WHOLE
 from searcher.api.openapi import refusals
 from searcher.api.roles import ROUTES, not_for
 from searcher.api.schemas import LARGEST

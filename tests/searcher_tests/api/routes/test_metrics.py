@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from searcher.api.app import create_app
-from searcher.api.metrics import Requests
+from searcher.api.routes.metrics import Requests
 from searcher.ledger.tables import builds, campaigns, trials
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, recipe
@@ -109,7 +109,7 @@ def test_requests_by_route_and_status(scraped: Scraped) -> None:
 
 
 def test_every_metric_is_documented(scraped: Scraped) -> None:
-    page = (Path(__file__).parents[3] / "docs" / "devices.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "devices.md").read_text()
     text = scraped.http.get("/metrics").text
     names = re.findall(r"^# TYPE (fleetfront_\w+)", text, re.MULTILINE)
     assert len(names) == 9

@@ -8,9 +8,9 @@ from fastapi.responses import FileResponse, JSONResponse
 
 from agents import protocol
 from searcher.api.access import TheCoordinator
-from searcher.api.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
+from searcher.api.http.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
+from searcher.api.http.plain_route import Answer, Call, Described, PlainRoute, number, parameter
 from searcher.api.openapi import body_of, refusals, schema_of
-from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import profile_facts
 from searcher.errors import ProtocolError

@@ -13,7 +13,7 @@ import pytest
 
 from agents import protocol
 from searcher.api.app import create_app
-from searcher.api.limits import MOST_BYTES
+from searcher.api.http.limits import MOST_BYTES
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import Laboratory, build_payload, envelope
 

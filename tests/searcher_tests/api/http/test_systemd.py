@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import typer
 
-from searcher.api.systemd import notify
+from searcher.api.http.systemd import notify
 from searcher.cli.main import app
 
-UNIT = Path(__file__).parents[3] / "docs" / "fleetfront.service"
+UNIT = Path(__file__).parents[4] / "docs" / "fleetfront.service"
 
 
 @pytest.mark.parametrize("abstract", [False, True])

@@ -14,7 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from searcher.api import tls
+from searcher.api.http import tls
 from searcher.client.http import CoordinatorClient
 from searcher.client.pinned_tls import checked_fingerprint, fingerprint_of, pinned_context
 from searcher.errors import UserError

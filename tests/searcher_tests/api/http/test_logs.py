@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from searcher.api.logs import AccessLog, configure
+from searcher.api.http.logs import AccessLog, configure
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from typing import Any
 import httpx
 import pytest
 
-from searcher.api import uploads
 from searcher.api.app import create_app
-from searcher.api.uploads import PIECE_BYTES
+from searcher.api.routes import uploads
+from searcher.api.routes.uploads import PIECE_BYTES
 from searcher.artifacts import store
 from searcher.ledger.tables import builds
 from tests.searcher_tests.api.local import LocalServer

@@ -23,7 +23,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
-from searcher.api.limits import LARGEST_UPLOAD_BYTES
+from searcher.api.http.limits import LARGEST_UPLOAD_BYTES
 from searcher.api.openapi import refusals
 from searcher.artifacts.store import settle, sha256_of_file, sweep
 from searcher.dispatch.coordinator import Coordinator

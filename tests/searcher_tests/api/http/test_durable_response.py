@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from searcher.api.durable import COMMIT_AFTER_S, LONGEST_S, Durable, commit_soon
+from searcher.api.http.durable_response import COMMIT_AFTER_S, LONGEST_S, Durable, commit_soon
 from searcher.errors import LedgerError
 from searcher.ledger.store import Store, next_number
 from tests.searcher_tests.ledger.test_store import fence

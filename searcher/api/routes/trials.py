@@ -3,8 +3,8 @@
 import asyncio
 from typing import Any
 
-from searcher.api.jobs import described
-from searcher.api.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.http.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.routes.jobs import described
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
 from searcher.errors import ProtocolError
 from searcher.jobs.results import document_of

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import sqlite3
 
-from searcher.api.bells import Bells
+from searcher.api.http.long_poll import Bells
 from searcher.artifacts.eviction import YOUNG_S, Keeping
 from searcher.errors import LedgerError
 

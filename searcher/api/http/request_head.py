@@ -6,7 +6,7 @@ h11 bounds a head by itself; httptools, which is several times faster, keeps wha
 import asyncio
 from typing import Any
 
-from searcher.api.limits import MOST_HEAD_BYTES, PAUSE_S
+from searcher.api.http.limits import MOST_HEAD_BYTES, PAUSE_S
 
 WHOLE = "whole"
 """In the state of a request's scope once all of its body has come."""

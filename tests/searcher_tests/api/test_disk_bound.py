@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from searcher.api.app import create_app
-from searcher.api.bells import Bells
-from searcher.api.disk import bound_disk
+from searcher.api.disk_bound import bound_disk
+from searcher.api.http.long_poll import Bells
 from searcher.ledger.tables import artifacts
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import Laboratory
