@@ -92,6 +92,9 @@ def toy_house(folder: Path, violations: dict[str, str]) -> subprocess.CompletedP
         for key in ("source_modules", "forbidden_modules", "protected_modules",
                     "allowed_importers"):
             named |= set(contract.get(key, ()))
+        for container in contract.get("containers", ()):
+            named |= {f"{container}.{layer}" for together in contract["layers"]
+                      for layer in together.split(" | ")}
     named |= set(violations)
     # Only what something imports is in the graph, and contracts must find what they name.
     sources = {"searcher.search.process":
@@ -134,11 +137,12 @@ def test_an_innocent_house_keeps_every_contract(tmp_path):
 def test_every_contract_breaks_when_it_is_violated(tmp_path):
     done = toy_house(tmp_path, {
         "profiles.schema": "import strategies.base\n",             # layers
+        "searcher.spec": "import searcher.artifacts\n",            # order
         "searcher.local.process_tree": "import agents.client\n",              # protocol-only
-        "searcher.reports": "import optuna\n",                     # optuna
+        "searcher.results": "import optuna\n",                     # optuna
         "searcher.results.view": "import searcher.search.sampling\n",          # sampling
-        "searcher.dispatch.coordinator": "import searcher.between\n",  # coordinator, indirectly
-        "searcher.between": "import strategies.base\n",
+        "searcher.dispatch.coordinator": "import searcher.tasks\n",  # coordinator, indirectly
+        "searcher.tasks": "import strategies.base\n",
         "agents.files": "import psutil\n",                         # agents
     })
     assert set(verdicts(done.stdout).values()) == {"BROKEN"}, done.stdout + done.stderr

@@ -3,9 +3,6 @@
 import os
 from typing import Protocol
 
-from searcher.client.http import connect as connect
-from searcher.spec.runtime_options import LOCAL_DEVICE as LOCAL_DEVICE
-
 
 class Workers(Protocol):
     """A crew. Called from the coordinator's one thread only."""
