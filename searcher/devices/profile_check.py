@@ -4,7 +4,6 @@ contradiction is told."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 from profiles.schema import DeviceProfile, ProfileError, profile, runtime_limits
 from searcher.errors import UserError
@@ -27,7 +26,7 @@ class Compared:
 
 
 def compared(
-    known: DeviceProfile, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+    known: DeviceProfile, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> Compared:
     """What the agent told when it enrolled, against ``known``. What it did not tell, or told in a
     form that cannot be read, changes nothing."""
@@ -39,8 +38,8 @@ def compared(
 
 
 def of_campaign(
-    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, Any],
-    capabilities: Mapping[str, Any],
+    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, object],
+    capabilities: Mapping[str, object],
 ) -> Compared:
     """What is known of a campaign's device: ``named``, by the profile that it is enrolled with,
     else ``device`` is the profile's own name. The rest is what it told when it enrolled, empty if
@@ -56,7 +55,7 @@ def of_campaign(
 
 
 def contradictions(
-    name: str | None, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+    name: str | None, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> list[str]:
     """Of a device that is enrolled with the profile ``name``; none without one."""
     if name is None:
@@ -77,7 +76,7 @@ def warnings(device: str, row: DeviceRow) -> list[str]:
 Say = Callable[[str], None]
 
 
-def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _board(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     board = fingerprint.get("board")
     if known.boards and isinstance(board, str) and board:
         if not any(fnmatchcase(board.lower(), pattern.lower()) for pattern in known.boards):
@@ -86,7 +85,7 @@ def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> De
     return known
 
 
-def _machine(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _machine(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     machine = fingerprint.get("machine")
     if known.machine is None or not isinstance(machine, str) or machine in ("", known.machine):
         return known
@@ -98,7 +97,7 @@ def _machine(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> 
     return replace(known, machine=machine, int8_activations=activations)
 
 
-def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _memory(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     memory = fingerprint.get("memory_bytes")
     if isinstance(memory, bool) or not isinstance(memory, int) or memory <= 0:
         return known
@@ -109,7 +108,7 @@ def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
     return replace(known, memory_bytes=(memory,))
 
 
-def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _python(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     version = fingerprint.get("python")
     if known.python is None or not isinstance(version, str) or not version:
         return known
@@ -119,7 +118,7 @@ def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
     return replace(known, python=short)
 
 
-def _runtime(known: DeviceProfile, capabilities: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _runtime(known: DeviceProfile, capabilities: Mapping[str, object], say: Say) -> DeviceProfile:
     """The limits of the ONNX Runtime that it has. A profile without a version of its own says
     what is exported for any, and only an older one than that counts."""
     runtimes = capabilities.get("runtimes")

@@ -18,8 +18,10 @@ from searcher.devices.roster import Roster
 from searcher.dispatch import queue, rebuild
 from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window
-from searcher.jobs import requests, results
+from searcher.jobs import results
+from searcher.jobs.base import BUILDER
 from searcher.jobs.measure import Draft
+from searcher.jobs.registry import KINDS
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
@@ -124,7 +126,7 @@ class Leases:
                 self._window.close_builder_spans(db, stopped_s)
             now_s = self._clock()
             leased = queue.grant(db, job, agent, self._rules, now_s)
-            spans.start(db, job.campaign, job.kind, job.pool, job.id, now_s)
+            spans.start(db, job.campaign, KINDS[job.kind].span, job.pool, job.id, now_s)
         if agent.device is None:
             self._employed.add(agent.id)
             self._window.build_began()
@@ -211,7 +213,7 @@ class Leases:
 
     def over(self, job: JobRow | LeaseRow) -> None:
         """The job runs no more; the quiet window moves on."""
-        if job.pool == requests.BUILDER:
+        if job.pool == BUILDER:
             self._window.build_ended()
             self.measurers_may_lease()
         elif job.pool == self._window.measuring_pool:
@@ -238,7 +240,7 @@ class Leases:
                 return
 
     def builders_may_lease(self) -> None:
-        self._ring(requests.BUILDER)
+        self._ring(BUILDER)
         self.measurers_may_lease()
 
     def dismiss(self, agent_id: str) -> bool:

@@ -3,28 +3,112 @@
 Judged first, without writing (``draft``, wherever that is done), then stored in one stroke.
 """
 
-import base64
-import binascii
-import sys
-import zlib
-from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 from sqlite_utils import Database
 
 from agents import protocol
+from searcher.documents import parse
 from searcher.errors import ProtocolError
-from searcher.jobs import fields, node_times, requests
+from searcher.jobs import fields, node_times
+from searcher.jobs.base import JobKind, JobRequest, Ledger, PoolKind, device_of
+from searcher.jobs.samples import samples_of
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
 from searcher.ledger.tables.measurements import Level, LevelPlace, Samples
 from searcher.statistics import quiet_level
+from searcher.statistics.measured import (
+    FileMeasurement,
+    MeasureResult,
+    Summary,
+    without_rails,
+)
 
-MOST_SAMPLE_BYTES = 128 * 2**20
+MOST_CANDIDATES = 64
 MOST_RAIL_BYTES = 8 * 2**20
 _VOLATILE = ("before", "after", "steal_share", "throttled")
+
+
+@dataclass(frozen=True)
+class MeasureRequest(JobRequest[MeasureResult]):
+    """Candidates are timed between blocks of the reference."""
+
+    message: protocol.MeasurePayload
+
+    @property
+    def kind(self) -> str:
+        return Measure.name
+
+    @property
+    def runs_on(self) -> PoolKind:
+        return "device"
+
+    def payload(self) -> dict[str, object]:
+        document: dict[str, object] = protocol.as_json(self.message)
+        if self.message.profile is None:
+            del document["profile"]
+        return document
+
+    def result(self, document: Mapping[str, object]) -> MeasureResult:
+        return parse(MeasureResult, document)
+
+    def files(self) -> tuple[str, ...]:
+        return tuple(file.sha256 for file in (self.message.reference, *self.message.candidates))
+
+    def models(self) -> tuple[str, ...]:
+        return self.files()
+
+    def deadline_s(self) -> float:
+        """The plan's longest, the wait for a cool device, and a wide margin for downloads, loading
+        and children that crash and are started again."""
+        plan = self.message.plan
+        longest_s = (plan.max_s + plan.processes * plan.warmup_max_s + plan.energy_s
+                     + 2 * plan.idle_s)
+        return 120.0 + plan.cool_down_s + len(self.message.candidates) * (3.0 * longest_s + 30.0)
+
+    def weight(self) -> int:
+        return len(self.message.candidates)
+
+
+class MeasuredJob(Protocol):
+    """An ended job of this kind, as a search has it."""
+
+    @property
+    def result(self) -> MeasureResult | None: ...
+
+    @property
+    def why(self) -> str: ...
+
+
+def file_of(job: MeasuredJob, sha256: str) -> FileMeasurement:
+    """What the job says of one file; a failed job fails each of its files."""
+    for entry in () if job.result is None else job.result.measurements:
+        if entry.sha256 == sha256:
+            return entry
+    return FileMeasurement(sha256, "failed", (job.why,))
+
+
+class Measure(JobKind):
+    """See ``MeasureRequest``."""
+
+    name: ClassVar[str] = "measure"
+    runs_on: ClassVar[PoolKind] = "device"
+    span: ClassVar[str] = "measure"
+
+    def parse(self, payload: Mapping[str, object]) -> MeasureRequest:
+        message = fields.message_of(protocol.MeasurePayload, payload)
+        if not 1 <= len(message.candidates) <= MOST_CANDIDATES:
+            raise ProtocolError(f"candidates must name 1 to {MOST_CANDIDATES} files, got "
+                                f"{len(message.candidates)}.")
+        fields.check_run(message.runtime, message.attempt, message.reference, *message.candidates)
+        for name in ("max_s", "gate", "energy_s", "idle_s"):
+            fields.number_of(getattr(message.plan, name), f"plan.{name}", 0.0)
+        return MeasureRequest(message)
+
+    def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]) -> str:
+        return store(ledger.db, draft(ledger.db, job, result, ledger.now_s))
 
 
 class Draft(NamedTuple):
@@ -48,13 +132,13 @@ class Draft(NamedTuple):
     made_s: float
 
 
-def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) -> Draft:
+def draft(db: Database, job: JobRow, document: Mapping[str, object], now_s: float) -> Draft:
     """Judge all candidates of one job; nothing is written.
 
     Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
     is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
     """
-    request = requests.stored_measure_request(job.payload)
+    request = Measure().parse(job.payload).message
     result = protocol.decode(protocol.MeasureResult, dict(document))
     wanted = [file.sha256 for file in request.candidates]
     if sorted(m.sha256 for m in result.measurements) != sorted(wanted):
@@ -68,7 +152,7 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
     valid = any(m.verdict == "valid" for m in result.measurements)
     known, learnt = _levels(db, job, request, key, result.quiet_level_s, valid, now_s)
     level_s = None if learnt is None else learnt.level_s
-    device = requests.device_of(job.pool)
+    device = device_of(job.pool)
     common = {
         "reference_sha256": request.reference.sha256, "device": device,
         "runtime": request.runtime, "options": request.options, "environment": key,
@@ -141,7 +225,7 @@ def _levels(
 ) -> tuple[QuietLevelRow | None, QuietLevelRow | None]:
     """The quiet level by which the device was known before this job and is after it; None while
     it has none."""
-    device, reference = requests.device_of(job.pool), request.reference.sha256
+    device, reference = device_of(job.pool), request.reference.sha256
     known = measurements.quiet_level(
         db, device, request.runtime, environment, reference, request.options
     )
@@ -168,29 +252,31 @@ def _judged(
     reference_nodes: protocol.NodesMeasured | None,
 ) -> tuple[dict[str, Any], tuple[bytes, bytes] | None, dict[str, Any]]:
     """One candidate: its row, its samples, and what is shown of it."""
-    samples = _samples(measured)
+    samples = samples_of(measured)
     verdict, reasons = measured.verdict, _texts(measured.reasons)
     warnings = _texts(measured.warnings)
-    summary: dict[str, Any] | None = None
+    summary: Summary | None = None
     if verdict == "valid":
         verdict, reasons, summary = _summarised(
             db, measured, samples, gate_level_s, level_s, gate, reasons, warnings)
-    energy = _energy(measured)
+    energy = without_rails(measured.energy)
     own_nodes = node_times.kept(measured.nodes, measured.sha256)
     if summary is not None and own_nodes is not None:
-        node_times.entered(db, summary, measured.sha256, common["reference_sha256"], own_nodes,
-                      reference_nodes, common["options"])
+        summary = node_times.add_node_times(
+            db, summary, measured.sha256, common["reference_sha256"], own_nodes, reference_nodes,
+            common["options"])
     if summary is None:
         # Only a summary keeps warnings, and what is not valid has none.
         reasons += [warning for warning in warnings if warning not in reasons]
     elif energy is not None:
-        summary["energy"] = energy
+        summary = replace(summary, energy=measured.energy)
+    document = None if summary is None else summary.as_document()
     columns = {
         **common, "conditions": common["conditions"] | ({"energy": energy} if energy else {}),
         "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
         "load_s": measured.load_s, "first_s": measured.first_s,
         "memory_bytes": _memory_bytes(measured), "provider": measured.provider[:200],
-        "summary": summary, **_figures(summary),
+        "summary": document, **_figures(summary),
     }
     rough = _rough_ratio(samples) if verdict == "invalid" and "busy" in reasons else None
     shown = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
@@ -215,7 +301,7 @@ def _rough_ratio(samples: Samples) -> float | None:
 def _summarised(
     db: Database, measured: protocol.Measured, samples: Samples, gate_level_s: float | None,
     level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
-) -> tuple[str, list[str], dict[str, Any] | None]:
+) -> tuple[str, list[str], Summary | None]:
     """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
     from searcher.statistics.latency import summarise  # numpy and scipy: half a second
     from searcher.statistics.parity import parity
@@ -236,7 +322,7 @@ def _summarised(
                             level_s, gate, measured.session_blocks, warnings)
     except ValueError:
         return "invalid", [*reasons, "busy"], None
-    return "valid", reasons, summary.as_dict()
+    return "valid", reasons, summary
 
 
 def _looser(number_format: str, provider: str) -> str:
@@ -246,24 +332,16 @@ def _looser(number_format: str, provider: str) -> str:
     return "float16" if on_gpu else number_format
 
 
-def _figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
+def _figures(summary: Summary | None) -> dict[str, float | int | None]:
+    """Columns that a front is read from."""
     if summary is None:
         return {}
-    names = ("ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s", "latency_low_s",
-             "latency_high_s", "n", "quiet_share")
     return {
-        **{name: summary[name] for name in names},
-        "p90_s": summary["p90_s"]["value"], "p99_s": summary["p99_s"]["value"],
-    }
-
-
-def _energy(measured: protocol.Measured) -> dict[str, Any] | None:
-    """Figures and windows as the agent told them."""
-    if measured.energy is None:
-        return None
-    told: dict[str, Any] = protocol.as_json(measured.energy._replace(rails=[]))
-    del told["rails"]
-    return told
+        "ratio": summary.ratio, "ratio_low": summary.ratio_low, "ratio_high": summary.ratio_high,
+        "quiet_level_s": summary.quiet_level_s, "latency_s": summary.latency_s,
+        "latency_low_s": summary.latency_low_s, "latency_high_s": summary.latency_high_s,
+        "n": summary.n, "quiet_share": summary.quiet_share,
+        "p90_s": summary.p90_s.value, "p99_s": summary.p99_s.value}
 
 
 def _rails(measured: protocol.Measured) -> bytes | None:
@@ -282,47 +360,3 @@ def _memory_bytes(measured: protocol.Measured) -> int | None:
     if measured.memory_bytes is None:
         return None
     return fields.whole_of(measured.memory_bytes, "memory_bytes")
-
-
-def _samples(measured: protocol.Measured) -> Samples:
-    """Raises ProtocolError unless blocks and calls agree and all durations are above 0."""
-    blocks, per_block = measured.blocks, measured.sample_blocks
-    lengths = {len(blocks.candidate_s), len(blocks.before_s), len(blocks.after_s), len(per_block)}
-    if len(lengths) > 1:
-        raise ProtocolError(
-            f"The blocks of {measured.sha256} differ in number: {sorted(lengths)}."
-        )
-    for seconds in blocks:
-        if seconds and min(seconds) <= 0:
-            raise ProtocolError(f"A block of {measured.sha256} took no time or less.")
-    calls = unpacked(measured.samples)
-    if measured.session_blocks and (
-            min(measured.session_blocks) < 0 or sum(measured.session_blocks) != len(per_block)):
-        raise ProtocolError(f"The sessions of {measured.sha256} name other blocks than it has.")
-    if (per_block and min(per_block) < 1) or sum(per_block) != len(calls):
-        raise ProtocolError(
-            f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."
-        )
-    return Samples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
-
-
-def unpacked(samples: str) -> Sequence[int]:
-    """Nanoseconds out of ``protocol.pack_samples``, of bounded size. Raises ProtocolError."""
-    if not samples:
-        return array("I")
-    wide = samples.startswith("Q:")
-    unpacker = zlib.decompressobj()
-    try:
-        packed = base64.b64decode(samples[2:] if wide else samples, validate=True)
-        content = unpacker.decompress(packed, MOST_SAMPLE_BYTES)
-        if not unpacker.eof:
-            raise ProtocolError(f"Samples unpack to over {MOST_SAMPLE_BYTES} bytes or end early.")
-        values: array[int] = array("Q" if wide else "I")
-        values.frombytes(content)
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise ProtocolError(f"Samples cannot be unpacked: {error}.") from error
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
-
-

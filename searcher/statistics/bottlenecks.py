@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from math import log
 
 from agents.protocol import Copy, NodesMeasured, NodeTime
+from searcher.statistics.measured import Ratio
 
 FEWER_MACS = 0.8
 NO_GAIN = 0.95
@@ -48,15 +49,6 @@ class Side:
 
     costs: Costs
     nodes: NodesMeasured
-
-
-@dataclass(frozen=True)
-class Ratio:
-    """Latency over that of the reference, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
 
 
 def not_faster(candidate: Side, reference: Side, ratio: Ratio, asked: str | None) -> str | None:

@@ -8,25 +8,17 @@ each (Davison and Hinkley 1997, section 3.8), and the wider interval counts.
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import bdtr, bdtrik, ndtr, stdtrit  # scipy.stats starts a second later
+
+from searcher.statistics.measured import Quantile
 
 CONFIDENCE = 0.95
 BOUND = 0.99
 LEAST_SESSIONS = 6
 """Fewer sessions say too little about what differs between sessions."""
 RESAMPLES = 400
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """A quantile with its distribution-free interval; None where n does not carry it."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -127,3 +119,8 @@ def paired_difference(
     middle = (b - c) / adjusted
     half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
     return (lost - won) / n, middle - half, middle + half
+
+
+def unpack_bits(packed: bytes, n: int) -> np.ndarray:
+    """One boolean per sample, of bits packed by ``numpy.packbits``."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)

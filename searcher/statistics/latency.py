@@ -8,57 +8,21 @@ wider one that resampling its sessions gives (``searcher/statistics/intervals.py
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from searcher.spec.measurement_plan import GATE
 from searcher.statistics.intervals import (
     CONFIDENCE,
-    Quantile,
     median_rank,
     quantile,
     session_interval,
 )
+from searcher.statistics.measured import Summary
 from searcher.statistics.quiet_level import BUSY_FACTOR
 
 EQUAL = 0.01
 """Costs that differ by less than this share are called equal."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a measurement says. ``ratio`` is candidate over reference in quiet blocks; seconds are
-    one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside them, which
-    the quantiles are of; ``session_blocks`` counts all blocks between two openings,
-    ``session_ratios`` has the median of each opening that has quiet ones."""
-
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    quiet_level_s: float
-    latency_s: float
-    latency_low_s: float
-    latency_high_s: float
-    p50_s: Quantile
-    p90_s: Quantile
-    p99_s: Quantile
-    ungated_p50_s: float
-    n: int
-    calls: int
-    quiet_share: float
-    session_blocks: tuple[int, ...]
-    session_ratios: tuple[float, ...]
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        # dataclasses.asdict copies everything deeply, at ten times the price.
-        return {**self.__dict__, "warnings": list(self.warnings),
-                "session_blocks": list(self.session_blocks),
-                "session_ratios": list(self.session_ratios),
-                **{name: dict(getattr(self, name).__dict__)
-                   for name in ("p50_s", "p90_s", "p99_s")}}
 
 
 def quiet_blocks(blocks: Mapping[str, Sequence[float]], level_s: float, gate: float) -> np.ndarray:

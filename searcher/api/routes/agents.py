@@ -14,7 +14,8 @@ from searcher.api.openapi import body_of, refusals, schema_of
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import profile_facts
 from searcher.errors import ProtocolError
-from searcher.jobs import requests, results
+from searcher.jobs import results
+from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow, text
 
 router = APIRouter(prefix="/v1", tags=["agents"])
@@ -73,7 +74,7 @@ async def lease(call: Call) -> Answer:
 
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-                           requests.deadline_s(job.kind, job.payload),
+                           request_of(job).deadline_s(),
                            profile_facts.payload_for(job, profile))
     # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
     return text(lease._asdict()).encode()

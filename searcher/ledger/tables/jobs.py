@@ -1,6 +1,6 @@
 """Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from searcher.ledger.rows import JobRow, first, select, text
 from searcher.ledger.store import next_number
 from searcher.ledger.tables import fair_share
 
+ENDED = ("done", "failed", "cancelled")
 _WANTED = """(t.unowned OR EXISTS (
     SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
     WHERE r.job = t.id AND c.state IN ('queued', 'running')))"""
@@ -273,7 +274,7 @@ def release(db: Database, job_id: int, strike: bool) -> None:
 
 def finish(
     db: Database, job_id: int, state: str, now_s: float, *,
-    result: dict[str, Any] | str | None = None, result_sha256: str | None = None,
+    result: Mapping[str, object] | str | None = None, result_sha256: str | None = None,
     reason: str | None = None, message: str | None = None,
 ) -> None:
     """``state``: done, failed or cancelled; numbered so that a reader misses none. A ``result``
@@ -282,7 +283,7 @@ def finish(
         """UPDATE jobs SET state = ?, result = ?, result_sha256 = ?, reason = ?, message = ?,
              lease_expires_s = NULL, deadline_at_s = NULL, progress = NULL, finished_s = ?,
              finished_seq = ? WHERE id = ?""",
-        [state, text(result) if isinstance(result, dict) else result, result_sha256, reason,
+        [state, text(result) if isinstance(result, Mapping) else result, result_sha256, reason,
          message, now_s, next_number(db, "finished"), job_id],
     )
 
