@@ -44,11 +44,6 @@ from searcher.ledger.tables import credentials, devices, fair_share
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
 
-def _judge() -> None:
-    """Results are judged by the coordinator itself."""
-    _replace(server, "Judge", lambda ledger: None)
-
-
 def _plain_routes() -> None:
     """The six routes as routes of FastAPI, behind its layers."""
     routes = (*agent_routes.ROUTES, *trial_routes.ROUTES)
@@ -275,7 +270,7 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
-        _judge, _plain_routes, _body_without_timer, _head_without_timer, _httptools,
+        _plain_routes, _body_without_timer, _head_without_timer, _httptools,
         _sixteen_sockets, _grouped_commits, _longer_batches, _heartbeats_together,
         _checkpoint_thread, _page_cache, _rare_garbage_collection, _telemetry_off,
         _secrets_in_memory, _profiles_in_memory, _seen_every_ten_seconds, _lease_rows,

@@ -73,7 +73,7 @@ def submit(
 def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
     """The outcome of a rebuild with what differs from the file that it was to give."""
     before = job.payload.get(OF)
-    if before is None or not isinstance(outcome.result, dict):
+    if before is None or outcome.result is None:
         return outcome
     result = outcome.result
     if result["sha256"] == before:
@@ -89,7 +89,7 @@ def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
 
 def added(outcome: Outcome) -> tuple[int, int]:
     """Bytes that a result put into artifacts, at most, and into the builders' folder."""
-    result = outcome.result if isinstance(outcome.result, dict) else {}
+    result = outcome.result or {}
     return result.get("file_bytes", 0), result.get("cached_bytes", 0)
 
 

@@ -1,7 +1,4 @@
-"""The result of a ``measure`` job -> measurements, samples and the device's quiet level.
-
-Judged first, without writing (``draft``, wherever that is done), then stored in one stroke.
-"""
+"""The result of a ``measure`` job -> measurements, samples and the device's quiet level."""
 
 import base64
 import binascii
@@ -10,7 +7,7 @@ import zlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlite_utils import Database
 
@@ -19,7 +16,7 @@ from searcher.errors import ProtocolError
 from searcher.jobs import fields, node_times, requests
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
-from searcher.ledger.tables.measurements import Level, LevelPlace, Samples
+from searcher.ledger.tables.measurements import Samples
 from searcher.statistics import quiet_level
 
 MOST_SAMPLE_BYTES = 128 * 2**20
@@ -27,29 +24,8 @@ MOST_RAIL_BYTES = 8 * 2**20
 _VOLATILE = ("before", "after", "steal_share", "throttled")
 
 
-class Draft(NamedTuple):
-    """What a result will put into the ledger, judged and written out; plain values throughout.
-
-    It holds for the quiet level that was changed last at ``level_since_s`` (None: there was
-    none); ``level`` is the new one, None when it stays. ``shown`` has, per candidate, what the
-    search gets to know, ``rest`` that of the whole job; both are JSON objects.
-    """
-
-    files: list[tuple[str, int]]
-    environment: tuple[str, str] | None
-    level_place: LevelPlace
-    level_since_s: float | None
-    level: Level | None
-    rows: list[dict[str, Any]]
-    blobs: list[tuple[bytes, bytes] | None]
-    rails: list[bytes | None]
-    shown: list[str]
-    rest: str
-    made_s: float
-
-
-def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) -> Draft:
-    """Judge all candidates of one job; nothing is written.
+def store(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) -> dict[str, Any]:
+    """Judge and store all candidates of one job; what the search gets to know is returned.
 
     Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
     is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
@@ -64,110 +40,75 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
         )
     if result.quiet_level_s is not None and result.quiet_level_s <= 0:
         raise ProtocolError(f"quiet_level_s = {result.quiet_level_s} must be above 0.")
-    key, unknown = _environment(db, result.environment)
+    for file in request.candidates:
+        builds.see_artifact(db, file.sha256, file.size_bytes, now_s)
+    key = _environment(db, result.environment)
     valid = any(m.verdict == "valid" for m in result.measurements)
-    known, learnt = _levels(db, job, request, key, result.quiet_level_s, valid, now_s)
-    level_s = None if learnt is None else learnt.level_s
-    device = requests.device_of(job.pool)
+    level_s = _level(db, job, request, key, result.quiet_level_s, valid, now_s)
     common = {
-        "reference_sha256": request.reference.sha256, "device": device,
+        "reference_sha256": request.reference.sha256, "device": requests.device_of(job.pool),
         "runtime": request.runtime, "options": request.options, "environment": key,
         "plan": request.plan._asdict(), "attempt": request.attempt, "job": job.id,
         "conditions": {k: v for k, v in result.environment.items() if k in _VOLATILE},
         "created_s": now_s,
     }
     reference_nodes = node_times.kept(result.reference_nodes, "the reference")
-    judged = [_judged(db, common, measured, result.quiet_level_s, level_s, request.plan.gate,
-                      reference_nodes) for measured in result.measurements]
-    rest = {"quiet_level_s": level_s, "environment": {**result.environment, "key": key},
-            "quiet_share": result.quiet_share, "own_level_s": result.quiet_level_s,
-            "device_s": result.device_s}
+    told: dict[str, Any] = {
+        "measurements": [
+            _stored(db, common, measured, result.quiet_level_s, level_s, request.plan.gate,
+                    reference_nodes) for measured in result.measurements],
+        "quiet_level_s": level_s, "environment": {**result.environment, "key": key},
+        "quiet_share": result.quiet_share, "own_level_s": result.quiet_level_s,
+        "device_s": result.device_s}
     if reference_nodes is not None:
-        rest["reference_nodes"] = protocol.as_json(reference_nodes)
-    return Draft(
-        [(file.sha256, file.size_bytes) for file in request.candidates
-         if not builds.is_seen(db, file.sha256)],
-        unknown,
-        (device, request.runtime, key, request.reference.sha256, text(request.options)),
-        None if known is None else known.updated_s, _changed(known, learnt),
-        [row for row, _, _ in judged], [blobs for _, blobs, _ in judged],
-        [_rails(measured) for measured in result.measurements],
-        [text(shown) for _, _, shown in judged], text(rest), now_s)
+        told["reference_nodes"] = protocol.as_json(reference_nodes)
+    return told
 
 
-def still_holds(db: Database, drafted: Draft) -> bool:
-    """Whether nothing that it was judged by has changed."""
-    return measurements.level_since(db, drafted.level_place) == drafted.level_since_s
-
-
-def store(db: Database, drafted: Draft) -> str:
-    """Write what was judged; what the search gets to know is returned, as JSON."""
-    for sha256, size_bytes in drafted.files:
-        builds.see_artifact(db, sha256, size_bytes, drafted.made_s)
-    if drafted.environment is not None:
-        measurements.put_environment(db, *drafted.environment)
-    if drafted.level is not None:
-        measurements.put_quiet_level(db, drafted.level_place, drafted.level)
-    told = []
-    for row, blobs, rails, shown in zip(
-            drafted.rows, drafted.blobs, drafted.rails, drafted.shown, strict=True):
-        measurement_id = measurements.put_written(db, row)
-        if blobs is not None:
-            measurements.put_samples(db, measurement_id, blobs)
-        if rails is not None:
-            measurements.put_rails(db, measurement_id, rails)
-        told.append(f'{{"measurement":{measurement_id},{shown[1:]}')
-    return f'{{"measurements":[{",".join(told)}],{drafted.rest[1:]}'
-
-
-def _environment(
-    db: Database, environment: Mapping[str, Any]
-) -> tuple[str, tuple[str, str] | None]:
-    """The environment's key, and key and document if they are new; what changes from job to job
-    is no part of it."""
+def _environment(db: Database, environment: Mapping[str, Any]) -> str:
+    """The environment's key, stored if it is new; what changes from job to job is no part of it."""
     key = environment.get("key")
     named = isinstance(key, str) and fields.SHA256.fullmatch(key) is not None
     if named and measurements.has_environment(db, str(key)):
-        return str(key), None
+        return str(key)
     kept = {k: v for k, v in environment.items() if k not in (*_VOLATILE, "key")}
     if not named:
         key = protocol.content_sha256(protocol.canonical_json(kept))
-    return str(key), (str(key), text(kept))
+    measurements.put_environment(db, str(key), text(kept))
+    return str(key)
 
 
-def _levels(
+def _level(
     db: Database, job: JobRow, request: protocol.MeasurePayload, environment: str,
     found_s: float | None, valid: bool, now_s: float,
-) -> tuple[QuietLevelRow | None, QuietLevelRow | None]:
-    """The quiet level by which the device was known before this job and is after it; None while
-    it has none."""
+) -> float | None:
+    """The quiet level by which the device is known after this job, stored if it says anything new;
+    None while it has none."""
     device, reference = requests.device_of(job.pool), request.reference.sha256
     known = measurements.quiet_level(
         db, device, request.runtime, environment, reference, request.options
     )
     if found_s is None:
-        return known, known
+        return None if known is None else known.level_s
     if known is not None:
-        return known, quiet_level.learn(known, found_s, valid, now_s)
-    if not valid:
-        return None, None
-    return None, QuietLevelRow(
-        device, request.runtime, environment, reference, request.options, found_s, 0, None, now_s)
-
-
-def _changed(known: QuietLevelRow | None, learnt: QuietLevelRow | None) -> Level | None:
-    """What is to be stored of ``learnt``, if it says anything new."""
-    if learnt is None or known and replace(learnt, updated_s=known.updated_s) == known:
+        learnt = quiet_level.learn(known, found_s, valid, now_s)
+        if replace(learnt, updated_s=known.updated_s) == known:
+            return known.level_s
+    elif valid:
+        learnt = QuietLevelRow(device, request.runtime, environment, reference, request.options,
+                               found_s, 0, None, now_s)
+    else:
         return None
-    return learnt.level_s, learnt.busy_streak, learnt.busy_level_s, learnt.updated_s
+    measurements.put_quiet_level(db, learnt)
+    return learnt.level_s
 
 
-def _judged(
+def _stored(
     db: Database, common: Mapping[str, Any], measured: protocol.Measured,
     gate_level_s: float | None, level_s: float | None, gate: float,
     reference_nodes: protocol.NodesMeasured | None,
-) -> tuple[dict[str, Any], tuple[bytes, bytes] | None, dict[str, Any]]:
-    """One candidate: its row, its samples, and what is shown of it."""
+) -> dict[str, Any]:
+    """Store one candidate's row, samples and rails; what the search gets to know is returned."""
     samples = _samples(measured)
     verdict, reasons = measured.verdict, _texts(measured.reasons)
     warnings = _texts(measured.warnings)
@@ -192,13 +133,17 @@ def _judged(
         "memory_bytes": _memory_bytes(measured), "provider": measured.provider[:200],
         "summary": summary, **_figures(summary),
     }
+    rails = _rails(measured)
+    measurement_id = measurements.put(db, columns)
+    if samples.candidate_s:
+        measurements.put_samples(db, measurement_id, samples)
+    if rails is not None:
+        measurements.put_rails(db, measurement_id, rails)
     rough = _rough_ratio(samples) if verdict == "invalid" and "busy" in reasons else None
     shown = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
              "summary")
-    return (
-        measurements.written(columns),
-        measurements.compressed(samples) if samples.candidate_s else None,
-        {**{name: columns[name] for name in shown}, **_figures(summary), "rough_ratio": rough})
+    return {"measurement": measurement_id, **{name: columns[name] for name in shown},
+            **_figures(summary), "rough_ratio": rough}
 
 
 def _texts(sent: Sequence[str]) -> list[str]:

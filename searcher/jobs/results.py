@@ -20,7 +20,6 @@ from agents import protocol
 from searcher.errors import ProtocolError
 from searcher.jobs import fields, infer, measure, requests
 from searcher.jobs.inspect import store_inspection
-from searcher.jobs.measure import Draft
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import savepoint
 from searcher.ledger.tables import builds
@@ -34,38 +33,12 @@ class MalformedResult(ProtocolError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of a job: its state, and its result or why there is none. A result that is a
-    text is JSON already."""
+    """What becomes of a job: its state, and its result or why there is none."""
 
     state: str
-    result: dict[str, Any] | str | None = None
+    result: dict[str, Any] | None = None
     reason: str | None = None
     message: str | None = None
-
-
-def drafted(db: Database, job: JobRow, content: bytes, now_s: float) -> Draft | None:
-    """What ``outcome_of`` would store, judged beforehand and perhaps elsewhere. None for all but
-    the sound result of a measurement."""
-    if job.kind != "measure":
-        return None
-    try:
-        envelope = protocol.decode(protocol.ResultEnvelope, content)
-        if envelope.state != "done":
-            return None
-        return measure.draft(db, job, envelope.result, now_s)
-    except (ProtocolError, protocol.ProtocolError, ValueError, OverflowError):
-        return None
-
-
-def outcome_of_draft(db: Database, draft: Draft) -> Outcome | None:
-    """None, and nothing stored, if it does not hold (any more)."""
-    if not measure.still_holds(db, draft):
-        return None
-    try:
-        with savepoint(db, "outcome"):
-            return Outcome("done", measure.store(db, draft))
-    except sqlite3.IntegrityError:
-        return None
 
 
 def outcome_of(
@@ -89,8 +62,7 @@ def _stored(db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: f
         state = "cancelled" if job.cancel_requested and reason == "cancelled" else "failed"
         return Outcome(state, None, reason, clipped(failure.message))
     if job.kind == "measure":
-        return Outcome("done", measure.store(
-            db, measure.draft(db, job, envelope.result, now_s)))
+        return Outcome("done", measure.store(db, job, envelope.result, now_s))
     if job.kind == "infer":
         return Outcome("done", infer.store(db, job, envelope.result, artifacts, now_s))
     if job.kind == "prepare":
