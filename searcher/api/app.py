@@ -27,7 +27,6 @@ from searcher.api.openapi import with_refusals
 from searcher.api.routes import agents, campaigns, jobs, lab, metrics, trials, uploads
 from searcher.devices.agent_archive import agent_archive
 from searcher.dispatch.coordinator import TICK_AT_MOST_S, Coordinator
-from searcher.dispatch.result_worker import Judge
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -43,13 +42,12 @@ Started = Callable[[], Awaitable[None]]
 
 def create_app(
     coordinator: Coordinator, operator_token: str, started: Started | None = None,
-    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES, judge: Judge | None = None,
+    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
 ) -> FastAPI:
     """``started`` runs in the event loop before the first request. The app rings, ticks and at
-    its end stops ``coordinator``; the ledger stays open. ``judge`` is started and stopped with
-    it; without one results are judged here. ``state.fingerprint`` is what devices pin
-    of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
-    until the server sets them."""
+    its end stops ``coordinator``; the ledger stays open. ``state.fingerprint`` is what
+    devices pin of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they
+    find us; None until the server sets them."""
     bells = Bells()
     coordinator.ring = bells.ring
     requests, ended = metrics.Requests(), EndedJobs(coordinator.store.db)
@@ -59,8 +57,6 @@ def create_app(
         commit_soon(coordinator.store, asyncio.get_running_loop(),
                     lambda error: log.error("%s", error))
         app.state.uploads.sweep()
-        if judge is not None:
-            await judge.start()
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, bells, ended))
@@ -72,8 +68,6 @@ def create_app(
             ticking.cancel()
             keeping.cancel()
             coordinator.stop()
-            if judge is not None:
-                judge.stop()
             coordinator.store.opened = None
             coordinator.store.commit()
 
@@ -83,7 +77,7 @@ def create_app(
     )
     app.state.coordinator, app.state.bells = coordinator, bells
     coordinator.roster.accept(operator_token, "operator")
-    app.state.polls, app.state.judge = {}, judge
+    app.state.polls = {}
     app.state.agent = agent_archive()
     app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
     app.state.fingerprint = app.state.advertised = None

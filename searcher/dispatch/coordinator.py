@@ -32,7 +32,6 @@ from searcher.dispatch.quiet_window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.jobs import fields, inspect
 from searcher.jobs.base import BUILDER
-from searcher.jobs.measure import Draft
 from searcher.jobs.registry import kind_of, request_of
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
@@ -303,11 +302,10 @@ class Coordinator:
         return self.leases.heartbeat(agent, job_id, fence, progress)
 
     def put_result(
-        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes,
-        draft: Draft | None = None,
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
     ) -> None:
         """See ``Leases.put_result``."""
-        self.leases.put_result(agent, job_id, attempt, fence, sha256, content, draft)
+        self.leases.put_result(agent, job_id, attempt, fence, sha256, content)
 
     def _look_at_builders(self) -> None:
         """When no builder will ever run again, its queue would wait for ever."""

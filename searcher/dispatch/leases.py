@@ -20,7 +20,6 @@ from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window
 from searcher.jobs import results
 from searcher.jobs.base import BUILDER
-from searcher.jobs.measure import Draft
 from searcher.jobs.registry import KINDS
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
@@ -153,20 +152,16 @@ class Leases:
             self._beats = {}
 
     def put_result(
-        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes,
-        draft: Draft | None = None,
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
     ) -> None:
-        """Accept a result once; ``draft`` is what somebody made of ``content`` already. Raises
-        ProtocolError (404, 409), or LedgerError with nothing stored, after which the same result
-        may come again."""
+        """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
+        stored, after which the same result may come again."""
         shared = agent.pool == self._window.measuring_pool
         with self._store.atomic() if shared else self._store.grouped() as db:
             job = queue.lease_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            outcome = None if draft is None else results.outcome_of_draft(db, draft)
-            if outcome is None:
-                outcome = self._judged(db, job_id, content)
+            outcome = self._judged(db, job_id, content)
             ended_s = self._clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,

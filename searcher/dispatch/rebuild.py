@@ -71,7 +71,7 @@ def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
     """The outcome of a rebuild with what differs from the file that it was to give."""
     asked = request_of(job)
     before = asked.rebuild_of if isinstance(asked, BuildRequest) else None
-    if before is None or not isinstance(outcome.result, Mapping):
+    if before is None or outcome.result is None:
         return outcome
     result = outcome.result
     if result["sha256"] == before:
@@ -87,7 +87,7 @@ def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
 
 def added(outcome: Outcome) -> tuple[int, int]:
     """Bytes that a result put into artifacts, at most, and into the builders' folder."""
-    result = outcome.result if isinstance(outcome.result, Mapping) else {}
+    result = outcome.result or {}
     return _bytes(result.get("file_bytes")), _bytes(result.get("cached_bytes"))
 
 

@@ -96,6 +96,6 @@ class JobKind(ABC):
 
     @abstractmethod
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
-              ) -> dict[str, object] | str:
-        """Store what a builder or device sent, and return what the search reads; a text is JSON.
-        Raises ProtocolError when the result is malformed."""
+              ) -> dict[str, object]:
+        """Store what a builder or device sent, and return what the search reads. Raises
+        ProtocolError when the result is malformed."""

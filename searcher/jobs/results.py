@@ -15,9 +15,7 @@ from sqlite_utils import Database
 
 from agents import protocol
 from searcher.errors import ProtocolError
-from searcher.jobs import measure
 from searcher.jobs.base import Ledger
-from searcher.jobs.measure import Draft
 from searcher.jobs.registry import KINDS
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import savepoint
@@ -25,38 +23,12 @@ from searcher.ledger.store import savepoint
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of a job: its state, and its result or why there is none. A result that is a
-    text is JSON already."""
+    """What becomes of a job: its state, and its result or why there is none."""
 
     state: str
-    result: Mapping[str, object] | str | None = None
+    result: Mapping[str, object] | None = None
     reason: str | None = None
     message: str | None = None
-
-
-def drafted(db: Database, job: JobRow, content: bytes, now_s: float) -> Draft | None:
-    """What ``outcome_of`` would store, judged beforehand and perhaps elsewhere. None for all but
-    the sound result of a measurement."""
-    if job.kind != "measure":
-        return None
-    try:
-        envelope = protocol.decode(protocol.ResultEnvelope, content)
-        if envelope.state != "done":
-            return None
-        return measure.draft(db, job, envelope.result, now_s)
-    except (ProtocolError, protocol.ProtocolError, ValueError, OverflowError):
-        return None
-
-
-def outcome_of_draft(db: Database, draft: Draft) -> Outcome | None:
-    """None, and nothing stored, if it does not hold (any more)."""
-    if not measure.still_holds(db, draft):
-        return None
-    try:
-        with savepoint(db, "outcome"):
-            return Outcome("done", measure.store(db, draft))
-    except sqlite3.IntegrityError:
-        return None
 
 
 def outcome_of(

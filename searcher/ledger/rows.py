@@ -173,29 +173,30 @@ class MeasurementRow:
     attempt: int
     job: int
     verdict: str
-    reasons: list[str]
-    ratio: float | None
-    ratio_low: float | None
-    ratio_high: float | None
-    quiet_level_s: float | None
-    latency_s: float | None
-    latency_low_s: float | None
-    latency_high_s: float | None
-    p90_s: float | None
-    p99_s: float | None
-    n: int | None
-    quiet_share: float | None
-    load_s: float | None
-    first_s: float | None
-    memory_bytes: int | None
-    provider: str
-    summary: dict[str, Any] | None
-    conditions: dict[str, Any]
-    created_s: float
+    reasons: Sequence[str] = ()
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    quiet_level_s: float | None = None
+    latency_s: float | None = None
+    latency_low_s: float | None = None
+    latency_high_s: float | None = None
+    p90_s: float | None = None
+    p99_s: float | None = None
+    n: int | None = None
+    quiet_share: float | None = None
+    load_s: float | None = None
+    first_s: float | None = None
+    memory_bytes: int | None = None
+    provider: str = ""
+    summary: Mapping[str, object] | None = None
+    conditions: Mapping[str, object] = field(default_factory=dict)
+    created_s: float = 0.0
 
     def warnings(self) -> list[str]:
         """Why it is not valid, or what there is to doubt although it is; reports print them."""
-        return [*self.reasons, *(self.summary or {}).get("warnings", [])]
+        found = (self.summary or {}).get("warnings", ())
+        return [*self.reasons, *(found if isinstance(found, list) else ())]
 
 
 @dataclass(frozen=True)

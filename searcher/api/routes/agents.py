@@ -110,10 +110,7 @@ async def put_result(call: Call) -> Answer:
         raise ProtocolError(
             f"The body does not have the announced sha256 {announced[:64]!r}: send it again."
         )
-    coordinator, judge, draft = call.state.coordinator, call.state.judge, None
-    if judge is not None and call.agent.device is not None:
-        draft = await judge.draft(job, content, coordinator.clock())
-    coordinator.put_result(call.agent, job, attempt, fence, sha256, content, draft)
+    call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
     return _ACCEPTED
 
 

@@ -274,16 +274,15 @@ def release(db: Database, job_id: int, strike: bool) -> None:
 
 def finish(
     db: Database, job_id: int, state: str, now_s: float, *,
-    result: Mapping[str, object] | str | None = None, result_sha256: str | None = None,
+    result: Mapping[str, object] | None = None, result_sha256: str | None = None,
     reason: str | None = None, message: str | None = None,
 ) -> None:
-    """``state``: done, failed or cancelled; numbered so that a reader misses none. A ``result``
-    that is a text is JSON already."""
+    """``state``: done, failed or cancelled; numbered so that a reader misses none."""
     db.execute(
         """UPDATE jobs SET state = ?, result = ?, result_sha256 = ?, reason = ?, message = ?,
              lease_expires_s = NULL, deadline_at_s = NULL, progress = NULL, finished_s = ?,
              finished_seq = ? WHERE id = ?""",
-        [state, text(result) if isinstance(result, Mapping) else result, result_sha256, reason,
+        [state, None if result is None else text(result), result_sha256, reason,
          message, now_s, next_number(db, "finished"), job_id],
     )
 

@@ -15,12 +15,6 @@ _LARGEST_BLOB_BYTES = 256 * 2**20
 _BINARY = b"B"
 _COMPRESSOR = zstandard.ZstdCompressor(level=3)
 
-LevelPlace = tuple[str, str, str, str, str]
-"""Device, runtime, environment, reference's sha256 and options (JSON) of a quiet level."""
-Level = tuple[float, int, float | None, float]
-"""Its seconds, streak of busy jobs, their lowest seconds, and when it was changed."""
-
-
 @dataclass(frozen=True)
 class Samples:
     """Raw samples of one measurement. Per block: the candidate's median and the reference's
@@ -54,24 +48,15 @@ def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
     return document
 
 
-def written(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement by column as it is stored: documents as JSON."""
+def put(db: Database, row: MeasurementRow) -> int:
+    """Insert a measurement under a new id, which is returned."""
     documents = {"options", "plan", "reasons", "summary", "conditions"}
-    return {name: text(value) if name in documents and value is not None else value
-            for name, value in columns.items()}
-
-
-def put(db: Database, columns: Mapping[str, Any]) -> int:
-    """Insert a measurement given by column; documents as objects. Its id is returned."""
-    return put_written(db, written(columns))
-
-
-def put_written(db: Database, columns: Mapping[str, Any]) -> int:
-    """The same, of what ``written`` made."""
+    columns = {name: value for name, value in vars(row).items() if name != "id"}
     cursor = db.execute(
         f"INSERT INTO measurements ({', '.join(columns)}) "
         f"VALUES ({', '.join('?' * len(columns))})",
-        list(columns.values()),
+        [text(value) if name in documents and value is not None else value
+         for name, value in columns.items()],
     )
     return int(cursor.lastrowid or 0)
 
@@ -103,18 +88,14 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
     return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
 
 
-def compressed(samples: Samples) -> tuple[bytes, bytes]:
-    """Blocks and calls as they are stored."""
+def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
     seconds = array("d", samples.candidate_s)
     seconds.extend(samples.before_s)
     seconds.extend(samples.after_s)
     blocks = _BINARY + seconds.tobytes() + array("I", samples.sample_blocks).tobytes()
-    return _COMPRESSOR.compress(blocks), _COMPRESSOR.compress(_packed(samples.calls_ns))
-
-
-def put_samples(db: Database, measurement_id: int, blobs: tuple[bytes, bytes]) -> None:
-    """``blobs`` as ``compressed`` makes them."""
-    db.execute("INSERT INTO samples VALUES (?, ?, ?)", [measurement_id, *blobs])
+    db.execute("INSERT INTO samples VALUES (?, ?, ?)", [
+        measurement_id, _COMPRESSOR.compress(blocks),
+        _COMPRESSOR.compress(_packed(samples.calls_ns))])
 
 
 def compressed_rails(traces: Sequence[Mapping[str, Any]]) -> bytes:
@@ -183,17 +164,10 @@ def quiet_level(
     )
 
 
-def level_since(db: Database, place: LevelPlace) -> float | None:
-    """When the quiet level was last changed; None without one."""
-    row = db.execute(
-        """SELECT updated_s FROM quiet_levels WHERE device = ? AND runtime = ? AND environment = ?
-             AND reference_sha256 = ? AND options = ?""", place).fetchone()
-    return None if row is None else float(row[0])
-
-
-def put_quiet_level(db: Database, place: LevelPlace, level: Level) -> None:
-    db.execute("INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-               [*place, *level])
+def put_quiet_level(db: Database, row: QuietLevelRow) -> None:
+    db.execute("INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+        row.device, row.runtime, row.environment, row.reference_sha256, text(row.options),
+        row.level_s, row.busy_streak, row.busy_level_s, row.updated_s])
 
 
 def quiet_levels(
