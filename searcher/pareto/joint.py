@@ -1,9 +1,9 @@
-"""A front whose members are compared by what one job measured: rules on plain values.
+"""The joint measurement of the front at the end of a campaign: rules on plain values.
 
-Windows minutes apart differ by some percent on a shared machine, however narrow the interval of
-each, so that files of one and the same structure come out in any order. When the search is over,
-the front and what is close to it are timed once more, alternating with each other in the same
-seconds; those figures make the front, and those that the search saw stay with their trials.
+On a shared machine, two measurements minutes apart differ by a few percent, even when the interval
+of each is narrow. Files of equal structure can then appear in any order. Therefore one job measures
+the front and its close contenders once more, in alternation, when the search is over. The front is
+computed from these figures; each trial keeps the figures that the search used.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,16 +13,16 @@ from searcher.pareto.front import Point, excess, front_of, losses
 from searcher.spec.objectives import Objective
 
 NEAR = 0.05
-"""Windows of one campaign differ by up to this (relative): so much faster is every point taken to
-be that may still have a place on the front."""
-Together = Mapping[str, Mapping[str, Any]]
-"""By the trial's id, as JSON has it: ``sha256``, and where the file could be measured ``values``,
-``intervals``, ``constraints`` and ``measurement`` to go by."""
+"""Relative difference in latency between two measurements of one file within a campaign. A point
+that would be on the front if it were this much faster is a contender."""
+JointFigures = Mapping[str, Mapping[str, Any]]
+"""Joint entries by trial id (a string, as in JSON). Each has ``sha256``; where the file was measured
+also ``values``, ``intervals``, ``constraints`` and ``measurement``."""
 
 
 def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
-    """The front, and every feasible point that would be on it were it ``NEAR`` faster, fastest
-    first."""
+    """The front and every feasible point that would be on it if it were ``NEAR`` faster, by
+    increasing latency."""
     front = front_of(points, objectives)
     members = {p.trial for p in front}
     ends = [losses(p.values, objectives) for p in front]
@@ -38,10 +38,10 @@ def _beaten(point: Point, front: Sequence[Sequence[float]],
     return any(all(a <= b for a, b in zip(end, own, strict=True)) for end in front)
 
 
-def entry_together(trial: Mapping[str, Any], measured: Mapping[str, Any], level_s: float,
-                   constraints: Mapping[str, float]) -> dict[str, Any]:
-    """What replaces a trial's figures: those of ``trial``, whose file may be one that was trained
-    on, with the latency of ``measured`` (ratio, interval and measurement)."""
+def joint_entry(trial: Mapping[str, Any], measured: Mapping[str, Any], level_s: float,
+                constraints: Mapping[str, float]) -> dict[str, Any]:
+    """The entry of one trial in ``JointFigures``: the figures of ``trial`` with the latency of
+    ``measured``, a joint measurement. ``level_s`` converts the ratio to seconds."""
     ratio = float(measured["ratio"])
     values = {**trial["values"], "latency_ratio": ratio, "latency_s": ratio * level_s}
     return {
@@ -51,8 +51,8 @@ def entry_together(trial: Mapping[str, Any], measured: Mapping[str, Any], level_
         "constraints": excess(values, constraints)}
 
 
-def revised(trial: Mapping[str, Any], together: Together) -> dict[str, Any]:
-    """What a trial is by what was measured together, or its own where that holds nothing of it."""
+def with_joint_measurement(trial: Mapping[str, Any], together: JointFigures) -> dict[str, Any]:
+    """The fields of ``trial`` replaced by its entry in ``together``, as far as it has one."""
     entry = together.get(str(trial["id"]), {})
     measured = "values" in entry
     return {
@@ -64,9 +64,9 @@ def revised(trial: Mapping[str, Any], together: Together) -> dict[str, Any]:
         "reason": None if measured else trial["reason"]}
 
 
-def told_point(trial: Mapping[str, Any]) -> Point | None:
-    """The point that a told trial is; None unless its own file was measured, with no reason not
-    to count."""
+def trial_point(trial: Mapping[str, Any]) -> Point | None:
+    """The point of a completed trial. None when the trial is not complete, or has a reason not to
+    count, such as a latency measured on another file."""
     if trial["state"] != "complete" or trial["reason"] is not None:
         return None
     feasible = all(v <= 0 for v in (trial["constraints"] or {}).values())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from searcher.pareto.front import Point
-from searcher.pareto.hypervolume import promise
+from searcher.pareto.hypervolume import hypervolume_gain
 from searcher.search.recipe_features import Features
 from searcher.search.space import Space
 from searcher.search.surrogate import Expectation, Expecting, hope
@@ -57,7 +57,7 @@ class Prospects:
         # Where it does not keep what is allowed, short training is all that it costs, and it adds
         # nothing; so what it adds is judged for the case that it does.
         drop = expected.drop if allowed is None else min(expected.drop, allowed)
-        added = promise({**values, "accuracy": self._baseline["accuracy"] - drop}, front,
+        added = hypervolume_gain({**values, "accuracy": self._baseline["accuracy"] - drop}, front,
                         self._baseline, self._campaign.objectives)
         worth = chance / (cost * (SHORT_SHARE + (1 - SHORT_SHARE) * chance))
         return added * worth, worth

@@ -13,7 +13,7 @@ from typing import Any
 from searcher.client.jobs import Job, JobFlow
 from searcher.errors import ProtocolError
 from searcher.pareto.front import excess
-from searcher.pareto.joint import Together, contenders, revised, told_point
+from searcher.pareto.joint import JointFigures, contenders, trial_point, with_joint_measurement
 from searcher.search.baseline import Baseline, accuracy_of, unpack_bits
 from searcher.search.payloads import Requests
 from searcher.statistics.intervals import wilson
@@ -86,8 +86,8 @@ def answers(flow: JobFlow, requests: Requests, on_device: OnDevice, files: Mappi
 
 def validated(
     flow: JobFlow, requests: Requests, on_device: OnDevice | None, baseline: Baseline,
-    trials: Sequence[Trial], together: Together,
-) -> tuple[Together, Baseline, list[str]]:
+    trials: Sequence[Trial], together: JointFigures,
+) -> tuple[JointFigures, Baseline, list[str]]:
     """The figures of the front, and of what may be on it, with the accuracies of the device; the
     baseline with its own in ``document["on_device"]``.
 
@@ -114,18 +114,18 @@ def validated(
     return {**together, **entries}, replace(baseline, document=document), []
 
 
-def _rows(requests: Requests, trials: Iterable[Trial], together: Together) -> list[Trial]:
+def _rows(requests: Requests, trials: Iterable[Trial], together: JointFigures) -> list[Trial]:
     """The front and what is close to it: a loss of accuracy there makes room for others."""
-    rows = [{**t, **revised(t, together)} for t in trials
+    rows = [{**t, **with_joint_measurement(t, together)} for t in trials
             if not together or str(t["id"]) in together]
-    points = [point for point in map(told_point, rows) if point is not None and point.feasible]
+    points = [point for point in map(trial_point, rows) if point is not None and point.feasible]
     if not together:
         points = contenders(points, requests.campaign.objectives)
     chosen = {point.trial for point in points}
     return [row for row in rows if row["id"] in chosen]
 
 
-def _entry(row: Trial, together: Together, answer: Answer, own: Mapping[str, Any],
+def _entry(row: Trial, together: JointFigures, answer: Answer, own: Mapping[str, Any],
            constraints: Mapping[str, float]) -> dict[str, Any]:
     """``row`` with its accuracy on the device; the loss is against the baseline's there."""
     entry = {**together.get(str(row["id"]), {}), "sha256": row["sha256"],

@@ -14,7 +14,7 @@ from typing import Any
 
 from searcher.client.jobs import Job, JobFlow
 from searcher.pareto.front import Point, excess
-from searcher.pareto.hypervolume import promise
+from searcher.pareto.hypervolume import hypervolume_gain
 from searcher.pareto.joint import contenders
 from searcher.search.baseline import Baseline, accuracy_of
 from searcher.search.payloads import Requests
@@ -64,7 +64,7 @@ def worth_it(requests: Requests, baseline: Baseline, trials: Sequence[Trial]) ->
     objectives = requests.campaign.objectives
     points = [point for point in map(_hopeful, trials) if point is not None]
     chosen = contenders(points, objectives)
-    added = {p.trial: promise(p.values, [q for q in chosen if q is not p], baseline.values,
+    added = {p.trial: hypervolume_gain(p.values, [q for q in chosen if q is not p], baseline.values,
                               objectives) for p in chosen}
     by_id = {trial["id"]: trial for trial in trials}
     return [by_id[i] for i in sorted(added, key=lambda i: (-added[i], i))]

@@ -15,7 +15,13 @@ from typing import Any
 
 from searcher.client.jobs import Job, JobFlow, entry_of
 from searcher.pareto.front import excess, front_of
-from searcher.pareto.joint import Together, contenders, entry_together, revised, told_point
+from searcher.pareto.joint import (
+    JointFigures,
+    contenders,
+    joint_entry,
+    trial_point,
+    with_joint_measurement,
+)
 from searcher.search.baseline import Baseline
 from searcher.search.device_accuracy import OnDevice, answers
 from searcher.search.measurement_batches import PASSING, WIDEST, WINDOW, Candidate, relative_width
@@ -39,7 +45,7 @@ Trial = Mapping[str, Any]
 def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, Any],
                      trials: Sequence[Trial], unmeasured: Collection[int],
                      patient: Callable[[], bool]) -> dict[str, Any]:
-    """The figures of the front and of what is close to it; see ``searcher.pareto.joint.Together``.
+    """The figures of the front and of what is close to it; see ``pareto.joint.JointFigures``.
 
     ``unmeasured`` are trials whose latency is that of another file of their structure. What cannot
     be measured is named with the ``reason`` instead of figures, and keeps its own.
@@ -58,7 +64,7 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: Mapping[str, A
             for trial in group:
                 entry = entry_of(job, trial["sha256"])
                 if entry["verdict"] == "valid" and (last or relative_width(entry) <= WIDEST):
-                    found[str(trial["id"])] = entry_together(
+                    found[str(trial["id"])] = joint_entry(
                         trial, entry, baseline["quiet_level_s"], requests.campaign.constraints)
                     continue
                 found[str(trial["id"])]["reason"] = ", ".join(entry["reasons"]) or "vague"
@@ -86,7 +92,7 @@ def _chosen(requests: Requests, trials: Sequence[Trial],
             unmeasured: Collection[int]) -> list[Trial]:
     """Nothing, where there is nothing to compare and nothing to be measured."""
     objectives = requests.campaign.objectives
-    points = [p for p in map(told_point, trials) if p is not None]
+    points = [p for p in map(trial_point, trials) if p is not None]
     close = [p.trial for p in contenders(points, objectives)]
     comparable = len(close) > 1 and any(o.name == "latency_s" for o in objectives)
     by_id = {t["id"]: t for t in trials}
@@ -104,12 +110,12 @@ def _file(trial: Trial) -> dict[str, Any]:
 
 
 def final_files(requests: Requests, trials: Iterable[Trial],
-                together: Together) -> dict[str, int]:
+                together: JointFigures) -> dict[str, int]:
     """The files of the front (bytes by sha256), by what was measured together if anything was."""
-    rows = [{**t, **revised(t, together)} for t in trials
+    rows = [{**t, **with_joint_measurement(t, together)} for t in trials
             if not together or str(t["id"]) in together]
     files = {t["id"]: str(t["sha256"]) for t in rows}
-    points = [p for p in map(told_point, rows) if p is not None]
+    points = [p for p in map(trial_point, rows) if p is not None]
     return {files[p.trial]: int(p.values["file_bytes"])
             for p in front_of(points, requests.campaign.objectives)}
 

@@ -19,7 +19,7 @@ from typing import Any
 from searcher.client.http import CoordinatorClient, TrialState
 from searcher.client.jobs import Job, JobFlow
 from searcher.pareto.front import Point, excess, front_of
-from searcher.pareto.joint import Together, told_point
+from searcher.pareto.joint import JointFigures, trial_point
 from searcher.search.acquisition import Prospects
 from searcher.search.baseline import Baseline, accuracy_of, establish
 from searcher.search.device_accuracy import OnDevice, validated
@@ -67,7 +67,7 @@ class Search:
         self._front: list[Point] = []
         self._prospects: Prospects
         self._seen: set[str] = set()
-        self._together: Together = {}
+        self._together: JointFigures = {}
         self._baseline: Baseline
         self._asked = self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
@@ -115,7 +115,7 @@ class Search:
             if "accuracy" in values:
                 self._prospects.trained(
                     recipe, values, "full" if row["state"] == "complete" else "short")
-        points = [p for p in map(told_point, rows) if p is not None]
+        points = [p for p in map(trial_point, rows) if p is not None]
         self._front = front_of(points, self.campaign.objectives)
         numbers = self.sampling.restore(rows)
         self._asked = len(rows)
