@@ -23,7 +23,7 @@ def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -
 
 
 def volume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Volume dominated by ``points`` up to ``reference``, without scaling; all axes are minimised."""
+    """Volume dominated by ``points`` up to ``reference``, without scaling (all minimised)."""
     inside = [p for p in points if all(a < b for a, b in zip(p, reference, strict=True))]
     return float(moocore.hypervolume(np.asarray(inside), ref=reference)) if inside else 0.0
 

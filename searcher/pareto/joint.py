@@ -16,8 +16,8 @@ NEAR = 0.05
 """Relative difference in latency between two measurements of one file within a campaign. A point
 that would be on the front if it were this much faster is a contender."""
 JointFigures = Mapping[str, Mapping[str, Any]]
-"""Joint entries by trial id (a string, as in JSON). Each has ``sha256``; where the file was measured
-also ``values``, ``intervals``, ``constraints`` and ``measurement``."""
+"""Joint entries by trial id (a string, as in JSON). Each has ``sha256``; an entry whose file was
+measured also has ``values``, ``intervals``, ``constraints`` and ``measurement``."""
 
 
 def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
