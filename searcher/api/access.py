@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from searcher.api.http.long_poll import Bells
+from searcher.api.http.long_poll import Notifications
 from searcher.api.roles import ROUTES, STRANGER, not_for
 from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import LedgerError, ProtocolError
@@ -150,9 +150,9 @@ async def coordinator_of(request: Request) -> Coordinator:
     return coordinator
 
 
-async def bells_of(request: Request) -> Bells:
-    bells: Bells = request.app.state.bells
-    return bells
+async def notifications_of(request: Request) -> Notifications:
+    notifications: Notifications = request.app.state.notifications
+    return notifications
 
 
 async def _worker(request: Request) -> AgentRow:
@@ -165,4 +165,4 @@ async def _worker(request: Request) -> AgentRow:
 
 Worker = Annotated[AgentRow, Depends(_worker)]
 TheCoordinator = Annotated[Coordinator, Depends(coordinator_of)]
-TheBells = Annotated[Bells, Depends(bells_of)]
+TheNotifications = Annotated[Notifications, Depends(notifications_of)]

@@ -21,7 +21,7 @@ from searcher.api.access import Gate, with_roles
 from searcher.api.disk_bound import bound_disk
 from searcher.api.http.durable_response import Durable, commit_soon, refusal_of
 from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, Limits
-from searcher.api.http.long_poll import Bells
+from searcher.api.http.long_poll import Notifications
 from searcher.api.http.plain_route import Express, add_to_openapi
 from searcher.api.openapi import with_refusals
 from searcher.api.routes import agents, campaigns, jobs, lab, metrics, trials, uploads
@@ -50,8 +50,8 @@ def create_app(
     it; without one results are judged here. ``state.fingerprint`` is what devices pin
     of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
     until the server sets them."""
-    bells = Bells()
-    coordinator.ring = bells.ring
+    notifications = Notifications()
+    coordinator.ring = notifications.publish
     requests, ended = metrics.Requests(), EndedJobs(coordinator.store.db)
 
     @asynccontextmanager
@@ -63,12 +63,12 @@ def create_app(
             await judge.start()
         if started is not None:
             await started()
-        ticking = asyncio.create_task(_tick(coordinator, bells, ended))
-        keeping = asyncio.create_task(bound_disk(coordinator.keeping, bells))
+        ticking = asyncio.create_task(_tick(coordinator, notifications, ended))
+        keeping = asyncio.create_task(bound_disk(coordinator.keeping, notifications))
         try:
             yield
         finally:
-            bells.close()
+            notifications.close()
             ticking.cancel()
             keeping.cancel()
             coordinator.stop()
@@ -81,7 +81,7 @@ def create_app(
         title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False, telemetry=_NO_TELEMETRY,
     )
-    app.state.coordinator, app.state.bells = coordinator, bells
+    app.state.coordinator, app.state.notifications = coordinator, notifications
     coordinator.roster.accept(operator_token, "operator")
     app.state.polls, app.state.judge = {}, judge
     app.state.agent = agent_archive()
@@ -125,15 +125,15 @@ class _App(FastAPI):
         await super().__call__(scope, receive, send)
 
 
-async def _tick(coordinator: Coordinator, bells: Bells, ended: EndedJobs) -> None:
-    while not bells.closing:
+async def _tick(coordinator: Coordinator, notifications: Notifications, ended: EndedJobs) -> None:
+    while not notifications.closing:
         try:
             due_s = coordinator.tick()
             ended.catch_up()
         except sqlite3.Error as error:
             log.error("the ledger cannot be read: %s", error)
             due_s = TICK_AT_MOST_S
-        await bells.wait("tick", due_s)
+        await notifications.wait("tick", due_s)
 
 
 def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]]:

@@ -202,7 +202,7 @@ class _Service:
 
     def _stopping(self) -> None:
         systemd.notify("STOPPING=1")
-        self._app.state.bells.close()
+        self._app.state.notifications.close()
         self._supervision.searches.ask_to_stop()
 
     def _at_once(self) -> None:

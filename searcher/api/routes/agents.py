@@ -44,14 +44,14 @@ async def enrol(request: Request, coordinator: TheCoordinator) -> JSONResponse:
 async def lease(call: Call) -> Answer:
     """The next job, or 204 when none came within ``wait_s``. A later poll replaces this one."""
     message = read(protocol.LeaseRequest, call.body)
-    coordinator, bells, agent = call.state.coordinator, call.state.bells, call.agent
+    coordinator, notifications, agent = call.state.coordinator, call.state.notifications, call.agent
     polls: dict[str, object] = call.state.polls
     mine = polls[agent.id] = object()
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + min(max(message.wait_s, 0.0), LONGEST_POLL_S)
     version = ((b"x-agent-sha256", call.state.agent_sha256.encode()),)
     try:
-        while polls.get(agent.id) is mine and not bells.closing:
+        while polls.get(agent.id) is mine and not notifications.closing:
             job = coordinator.lease(agent, message.kinds)
             if job is not None:
                 known = coordinator.roster.profile_of(agent)
@@ -62,7 +62,8 @@ async def lease(call: Call) -> Answer:
             if left_s <= 0 or coordinator.roster.is_revoked(agent):
                 break
             retry_s = coordinator.retry_s(agent)
-            await bells.wait(agent.pool, left_s if retry_s is None else min(left_s, retry_s))
+            await notifications.wait(
+                agent.pool, left_s if retry_s is None else min(left_s, retry_s))
             if await call.has_left():
                 break
     finally:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from searcher.api.access import TheBells, TheCoordinator
+from searcher.api.access import TheCoordinator, TheNotifications
 from searcher.api.openapi import refusals
 from searcher.api.schemas import LONGEST_POLL_S, JobRequest, Name, Number
 from searcher.dispatch import queue
@@ -53,7 +53,7 @@ async def rebuild(
 
 @router.get("/jobs/{job}", responses=refusals(404))
 async def job(
-    coordinator: TheCoordinator, bells: TheBells, job: Number,
+    coordinator: TheCoordinator, notifications: TheNotifications, job: Number,
     wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 0.0,
 ) -> dict[str, Any]:
     """The job, once it has ended or after ``wait_s``."""
@@ -62,9 +62,9 @@ async def job(
     while True:
         row = queue.job_of(coordinator.store.db, job)
         left_s = ends_s - loop.time()
-        if row.state in ENDED or left_s <= 0 or bells.closing:
+        if row.state in ENDED or left_s <= 0 or notifications.closing:
             return described(row)
-        await bells.wait(f"job:{job}", left_s)
+        await notifications.wait(f"job:{job}", left_s)
 
 
 @router.get("/quiet-levels")

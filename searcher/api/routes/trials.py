@@ -18,7 +18,8 @@ async def finished(call: Call) -> Answer:
 
     At most 100 at a time; ask again with the returned ``seq``.
     """
-    coordinator, bells, name = call.state.coordinator, call.state.bells, call.path["name"]
+    coordinator, notifications = call.state.coordinator, call.state.notifications
+    name = call.path["name"]
     asked = checked(FinishedAfter, {key: given[-1] for key, given in call.query.items()}, "query")
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + asked.wait_s
@@ -26,11 +27,11 @@ async def finished(call: Call) -> Answer:
         coordinator.campaign(name)
         rows = jobs.finished(coordinator.store.db, name, asked.after)
         left_s = ends_s - loop.time()
-        if rows or left_s <= 0 or bells.closing:
+        if rows or left_s <= 0 or notifications.closing:
             return _answer({
                 "jobs": [described(row) for row in rows],
                 "seq": (rows[-1].finished_seq or asked.after) if rows else asked.after})
-        await bells.wait(f"campaign:{name}", left_s)
+        await notifications.wait(f"campaign:{name}", left_s)
 
 
 async def create_trial(call: Call) -> Answer:

@@ -141,11 +141,11 @@ def test_a_token_that_is_revoked_while_it_waits_learns_nothing(callers: Callers)
 
     async def revoked_while_waiting() -> httpx.Response:
         poll = asyncio.create_task(server.answer(request))
-        bells = callers.app.state.bells
-        while f"job:{job.id}" not in bells._waiting:
+        notifications = callers.app.state.notifications
+        while f"job:{job.id}" not in notifications._waiting:
             await asyncio.sleep(0)
         lab.coordinator.roster.revoke_token(row.id)
-        bells.close()
+        notifications.close()
         return await poll
 
     answer = server.run(revoked_while_waiting())

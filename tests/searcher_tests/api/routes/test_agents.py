@@ -148,7 +148,7 @@ def test_a_poll_ends_when_the_server_stops(wire: Wire) -> None:
         poll = asyncio.create_task(wire.server.answer(wire.poll(30.0)))
         while not wire.server.app.state.polls:
             await asyncio.sleep(0)
-        wire.server.app.state.bells.close()
+        wire.server.app.state.notifications.close()
         return await poll
 
     assert wire.server.run(poll_then_close()).status_code == 204
