@@ -44,7 +44,7 @@ class RoleTable:
         return "", {}
 
 
-class Gate:
+class RoleCheck:
     """ASGI middleware. Lets a request through to its route when the caller's role may use it;
     otherwise answers 401, 403, 404 or 405 before anything of the body is read.
 

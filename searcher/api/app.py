@@ -17,7 +17,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.api.access import Gate, with_roles
+from searcher.api.access import RoleCheck, with_roles
 from searcher.api.disk_bound import bound_disk
 from searcher.api.http.durable_response import Durable, commit_soon, refusal_of
 from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, Limits
@@ -89,7 +89,7 @@ def create_app(
     app.state.fingerprint = app.state.advertised = None
     app.state.registry = metrics.registry_of(coordinator, requests, ended)
     app.state.uploads = uploads.Uploads(coordinator, largest_upload_bytes)
-    app.add_middleware(Gate)
+    app.add_middleware(RoleCheck)
     app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
     plain = (*agents.ROUTES, *trials.ROUTES)
