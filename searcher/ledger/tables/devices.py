@@ -13,22 +13,22 @@ def device(db: Database, name: str) -> DeviceRow | None:
 
 
 @dataclass(frozen=True)
-class Standing:
+class PollState:
     """Of a device, what every poll of its agent asks for."""
 
     state: str
     shares_host: int
     last_seen_s: float | None
-    holds: int
+    holds_lease: int
 
 
-def standing(db: Database, name: str, agent_id: str) -> Standing | None:
-    """``holds``: whether its agent has a lease."""
+def poll_state(db: Database, name: str, agent_id: str) -> PollState | None:
+    """``holds_lease``: whether its agent holds one."""
     row = db.execute(
         """SELECT state, shares_host, last_seen_s, EXISTS (SELECT 1 FROM jobs j
              WHERE j.state = 'leased' AND j.pool = 'device:' || name AND j.holder = ?2)
            FROM devices WHERE name = ?1""", [name, agent_id]).fetchone()
-    return None if row is None else Standing(*row)
+    return None if row is None else PollState(*row)
 
 
 def device_state(db: Database, name: str) -> str | None:
