@@ -9,8 +9,8 @@ from searcher.errors import UserError
 from searcher.statistics.bottlenecks import (
     NO_GAIN,
     Costs,
+    ProfiledFile,
     Ratio,
-    Side,
     compressed,
     is_int8,
     not_faster,
@@ -32,7 +32,8 @@ def explained(model: Path, other: Path, ratio: Ratio,
     result = timed() or {}
     entry = (result.get("measurements") or [{}])[0]
     nodes, others = (entry.get("summary") or {}).get("nodes"), result.get("reference_nodes")
-    found = not_faster(Side(own, _nodes(nodes)), Side(reference, _nodes(others)), ratio, None)
+    found = not_faster(ProfiledFile(own, _nodes(nodes)),
+                       ProfiledFile(reference, _nodes(others)), ratio, None)
     return [] if found is None else [found]
 
 

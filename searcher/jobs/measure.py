@@ -19,7 +19,7 @@ from searcher.errors import ProtocolError
 from searcher.jobs import fields, node_times, requests
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
-from searcher.ledger.tables.measurements import Level, LevelPlace, Samples
+from searcher.ledger.tables.measurements import Level, LevelPlace, RawSamples
 from searcher.statistics import quiet_level
 
 MOST_SAMPLE_BYTES = 128 * 2**20
@@ -205,7 +205,7 @@ def _texts(sent: Sequence[str]) -> list[str]:
     return [one[:1000] for one in sent[:20]]
 
 
-def _rough_ratio(samples: Samples) -> float | None:
+def _rough_ratio(samples: RawSamples) -> float | None:
     from searcher.statistics.latency import rough_ratio
 
     return rough_ratio({"candidate_s": samples.candidate_s, "before_s": samples.before_s,
@@ -213,7 +213,7 @@ def _rough_ratio(samples: Samples) -> float | None:
 
 
 def _summarised(
-    db: Database, measured: protocol.Measured, samples: Samples, gate_level_s: float | None,
+    db: Database, measured: protocol.Measured, samples: RawSamples, gate_level_s: float | None,
     level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
 ) -> tuple[str, list[str], dict[str, Any] | None]:
     """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
@@ -284,7 +284,7 @@ def _memory_bytes(measured: protocol.Measured) -> int | None:
     return fields.whole_of(measured.memory_bytes, "memory_bytes")
 
 
-def _samples(measured: protocol.Measured) -> Samples:
+def _samples(measured: protocol.Measured) -> RawSamples:
     """Raises ProtocolError unless blocks and calls agree and all durations are above 0."""
     blocks, per_block = measured.blocks, measured.sample_blocks
     lengths = {len(blocks.candidate_s), len(blocks.before_s), len(blocks.after_s), len(per_block)}
@@ -303,7 +303,7 @@ def _samples(measured: protocol.Measured) -> Samples:
         raise ProtocolError(
             f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."
         )
-    return Samples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
+    return RawSamples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
 
 
 def unpacked(samples: str) -> Sequence[int]:

@@ -9,7 +9,7 @@ from agents import protocol
 from agents.protocol import NodesMeasured
 from searcher.jobs import fields
 from searcher.ledger.tables import builds
-from searcher.statistics.bottlenecks import Costs, Ratio, Side, is_int8, not_faster
+from searcher.statistics.bottlenecks import Costs, ProfiledFile, Ratio, is_int8, not_faster
 
 MOST_NODES = 1000
 MOST_LETTERS = 200
@@ -49,9 +49,10 @@ def entered(db: Database, summary: dict[str, Any], sha256: str, reference_sha256
         summary["warnings"] = [*summary["warnings"], found]
 
 
-def _side(db: Database, sha256: str, nodes: NodesMeasured) -> Side:
+def _side(db: Database, sha256: str, nodes: NodesMeasured) -> ProfiledFile:
     """What really runs shows whether it is int8: of an upload nobody knows more."""
-    return Side(Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes)), nodes)
+    costs = Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes))
+    return ProfiledFile(costs, nodes)
 
 
 def asked(options: Mapping[str, Any]) -> str | None:

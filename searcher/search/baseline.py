@@ -11,7 +11,7 @@ from searcher.client.jobs import JobFlow, entry_of
 from searcher.errors import BuildError
 from searcher.search.payloads import Requests
 from searcher.spec.recipe import Recipe
-from searcher.statistics.energy import figures, lacking
+from searcher.statistics.energy import figures, missing_energy
 from searcher.statistics.intervals import paired_difference, wilson
 
 PRIORITY = 50
@@ -67,7 +67,8 @@ def _measure(flow: JobFlow, requests: Requests, build: Mapping[str, Any]) -> Map
     for attempt in range(1, ATTEMPTS + 1):
         payload = requests.measure(build, [build], longer, attempt)
         entry = entry_of(flow.wait_for("measure", payload, PRIORITY), build["sha256"])
-        without = lacking(entry.get("summary"), (o.name for o in requests.campaign.objectives))
+        without = missing_energy(
+            entry.get("summary"), (o.name for o in requests.campaign.objectives))
         if entry["verdict"] == "valid" and without is None:
             return entry
     reasons = [*entry["reasons"], *([without] if without else [])]

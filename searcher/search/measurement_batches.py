@@ -13,9 +13,9 @@ from typing import Any
 from searcher.client.jobs import Job, JobFlow, entry_of
 from searcher.search.payloads import Requests
 from searcher.spec.measurement_plan import screening
-from searcher.spec.objectives import OBJECTIVES
+from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.recipe import Recipe
-from searcher.statistics.energy import figures, lacking
+from searcher.statistics.energy import figures, missing_energy
 
 PRIORITY = 10
 WINDOW = 8
@@ -131,7 +131,7 @@ class Windows:
     def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
                  untrained: bool) -> None:
         plan = self._requests.campaign.plan
-        energy = bool(OBJECTIVES.intersection(self._objectives()))
+        energy = bool(ENERGY_OBJECTIVES.intersection(self._objectives()))
         payload = self._requests.measure(
             baseline, [c.build for c in window], screening(plan, energy) if untrained else plan,
             max(c.attempt for c in window))
@@ -144,7 +144,7 @@ class Windows:
             if candidate.trial in self._dropped:
                 continue
             entry = entry_of(job, candidate.build["sha256"])
-            without = lacking(entry.get("summary"), self._objectives())
+            without = missing_energy(entry.get("summary"), self._objectives())
             if without is not None:
                 self._without_energy(candidate, entry, without)
                 continue

@@ -9,7 +9,7 @@ from typing import Any
 
 from searcher.errors import UserError, nearest
 from searcher.spec.measurement_plan import Plan, plan_of
-from searcher.spec.objectives import OBJECTIVES, UNITS, Objective
+from searcher.spec.objectives import ENERGY_OBJECTIVES, UNITS, Objective
 from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -215,9 +215,9 @@ def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
 def _enough_energy(objectives: Iterable[Objective], plan: Plan) -> None:
     """An objective of energy or power needs the windows for it."""
     names = {objective.name for objective in objectives}
-    if names & OBJECTIVES and plan.energy_s <= 0:
-        raise UserError(f"Objective {', '.join(sorted(names & OBJECTIVES))} needs a plan with "
-                        f"energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
+    if names & ENERGY_OBJECTIVES and plan.energy_s <= 0:
+        raise UserError(f"Objective {', '.join(sorted(names & ENERGY_OBJECTIVES))} needs a plan "
+                        f"with energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
                         f"{plan.name!r} has none.")
     if "energy_j" in names and plan.idle_s <= 0:
         raise UserError("Objective energy_j is net of idle power and needs a plan with idle_s > 0.")

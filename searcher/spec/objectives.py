@@ -40,4 +40,4 @@ class Objective:
         return cls(name, "minimize" if direction == "minimize" else "maximize")
 
 
-OBJECTIVES = frozenset({"energy_j", "power_w"})
+ENERGY_OBJECTIVES = frozenset({"energy_j", "power_w"})

@@ -43,7 +43,7 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Side:
+class ProfiledFile:
     """A file and how its nodes were timed."""
 
     costs: Costs
@@ -59,8 +59,11 @@ class Ratio:
     high: float
 
 
-def not_faster(candidate: Side, reference: Side, ratio: Ratio, asked: str | None) -> str | None:
-    """The warning, or None when it is faster, or not compressed. ``asked``: the provider."""
+def not_faster(
+    candidate: ProfiledFile, reference: ProfiledFile, ratio: Ratio, asked: str | None
+) -> str | None:
+    """The warning; None when the candidate is faster or is not compressed. ``asked`` is the
+    provider that the measurement requested."""
     how = compressed(candidate.costs, reference.costs)
     if how is None or ratio.low < NO_GAIN:
         return None
@@ -79,7 +82,7 @@ def compressed(candidate: Costs, reference: Costs) -> str | None:
     return f"{' and '.join(found)} against the reference" if found else None
 
 
-def why(candidate: Side, reference: Side, asked: str | None) -> str:
+def why(candidate: ProfiledFile, reference: ProfiledFile, asked: str | None) -> str:
     """All reasons that hold, with their figures."""
     for nodes in (candidate.nodes, reference.nodes):
         if nodes.problem or not nodes.nodes:

@@ -7,7 +7,7 @@ of a sample. ``energy_j`` is net of the idle power before and after, ``energy_gr
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from searcher.spec.objectives import OBJECTIVES
+from searcher.spec.objectives import ENERGY_OBJECTIVES
 
 if TYPE_CHECKING:
     # numpy comes with it: the coordinator loads that at the first submission.
@@ -39,9 +39,9 @@ def energy_notes(summary: Mapping[str, Any] | None) -> list[str]:
     return [f"energy is that of {found['covers']}{idle}"]
 
 
-def lacking(summary: Mapping[str, Any] | None, wanted: Iterable[str]) -> str | None:
+def missing_energy(summary: Mapping[str, Any] | None, wanted: Iterable[str]) -> str | None:
     """Why a measurement does not have an energy or power that is wanted; None when it has all."""
-    missing = sorted((OBJECTIVES & set(wanted)) - set(figures(summary)[0]))
+    missing = sorted((ENERGY_OBJECTIVES & set(wanted)) - set(figures(summary)[0]))
     if not missing:
         return None
     found = (summary or {}).get("energy") or {}

@@ -22,7 +22,7 @@ Level = tuple[float, int, float | None, float]
 
 
 @dataclass(frozen=True)
-class Samples:
+class RawSamples:
     """Raw samples of one measurement. Per block: the candidate's median and the reference's
     medians before and after it, in seconds; ``calls_ns`` holds every timed call of the
     candidate, ``sample_blocks`` how many of them each block has."""
@@ -103,7 +103,7 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
     return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
 
 
-def compressed(samples: Samples) -> tuple[bytes, bytes]:
+def compressed(samples: RawSamples) -> tuple[bytes, bytes]:
     """Blocks and calls as they are stored."""
     seconds = array("d", samples.candidate_s)
     seconds.extend(samples.before_s)
@@ -144,7 +144,7 @@ def _packed(calls_ns: Sequence[int]) -> bytes:
     return code.encode() + array(code, calls_ns).tobytes()
 
 
-def samples(db: Database, measurement_id: int) -> Samples | None:
+def samples(db: Database, measurement_id: int) -> RawSamples | None:
     row = db.execute(
         "SELECT blocks, calls_ns FROM samples WHERE measurement = ?", [measurement_id]
     ).fetchone()
@@ -155,7 +155,7 @@ def samples(db: Database, measurement_id: int) -> Samples | None:
     calls: array[int] = array(packed[:1].decode())
     calls.frombytes(packed[1:])
     blocks = decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)
-    return Samples(**_blocks(blocks), calls_ns=calls)
+    return RawSamples(**_blocks(blocks), calls_ns=calls)
 
 
 def _blocks(content: bytes) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
 from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS, screening
-from searcher.statistics.energy import energy_notes, figures, lacking
+from searcher.statistics.energy import energy_notes, figures, missing_energy
 from tests.searcher_tests.dispatch.laboratory import SPEC
 from tests.searcher_tests.dispatch.test_admission import DAEMON, device
 
@@ -28,11 +28,11 @@ def test_figures_have_their_errors_on_both_sides() -> None:
 
 
 def test_what_is_lacking_has_the_reason_of_the_meter() -> None:
-    assert lacking({"energy": TOLD}, ["accuracy", "energy_j"]) is None
-    assert lacking(None, ["accuracy", "latency_s"]) is None
-    assert lacking(None, ["power_w"]) == "no power_w: it was not measured"
+    assert missing_energy({"energy": TOLD}, ["accuracy", "energy_j"]) is None
+    assert missing_energy(None, ["accuracy", "latency_s"]) is None
+    assert missing_energy(None, ["power_w"]) == "no power_w: it was not measured"
     gross = {"energy": {**TOLD, "net_j": None, "idle_problem": "idle: meter gaps"}}
-    assert lacking(gross, ["energy_j", "power_w"]) == "no energy_j: idle: meter gaps"
+    assert missing_energy(gross, ["energy_j", "power_w"]) == "no energy_j: idle: meter gaps"
 
 
 def test_a_reader_is_told_of_what_the_energy_is() -> None:
