@@ -20,7 +20,7 @@ from agents import protocol
 from searcher.api.access import RoleCheck, with_roles
 from searcher.api.disk_bound import bound_disk
 from searcher.api.http.durable_response import Durable, commit_soon, refusal_of
-from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, Limits
+from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, RequestLimits
 from searcher.api.http.long_poll import Notifications
 from searcher.api.http.plain_route import Express, add_to_openapi
 from searcher.api.openapi import with_refusals
@@ -52,7 +52,7 @@ def create_app(
     until the server sets them."""
     notifications = Notifications()
     coordinator.ring = notifications.publish
-    requests, ended = metrics.Requests(), EndedJobs(coordinator.store.db)
+    requests, ended = metrics.RequestCounts(), EndedJobs(coordinator.store.db)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -90,7 +90,7 @@ def create_app(
     app.state.registry = metrics.registry_of(coordinator, requests, ended)
     app.state.uploads = uploads.Uploads(coordinator, largest_upload_bytes)
     app.add_middleware(RoleCheck)
-    app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
+    app.add_middleware(RequestLimits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
     plain = (*agents.ROUTES, *trials.ROUTES)
     app.front = Durable(Express(app.behind, plain, _refusing, requests.add), coordinator.store)

@@ -119,7 +119,7 @@ class TrialTelling(_Request):
     measurement: Number | None = None
 
 
-class Invitation(_Request):
+class EnrolmentRequest(_Request):
     name: Name
     role: Literal["agent", "builder"] = "agent"
     profile: Name | None = None

@@ -34,7 +34,7 @@ from searcher.api.app import create_app
 from searcher.api.http import systemd, tls
 from searcher.api.http.logs import AccessLog, access_log, configure
 from searcher.api.http.request_head import http_protocol
-from searcher.api.settings import Settings
+from searcher.api.settings import ServerSettings
 from searcher.artifacts.eviction import parse_bytes
 from searcher.client.http import ADDRESS
 from searcher.devices.enrolment import Host, fresh_secret
@@ -111,7 +111,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _certificate(settings: Settings) -> tls.Certificate | None:
+def _certificate(settings: ServerSettings) -> tls.Certificate | None:
     now = datetime.now(UTC)
     if settings.certificate is not None and settings.key is not None:
         return tls.given_certificate(settings.certificate, settings.key, now)
@@ -122,7 +122,7 @@ def _certificate(settings: Settings) -> tls.Certificate | None:
     return tls.own_certificate(settings.directory / "tls", names, now)
 
 
-def serve(settings: Settings, announce: Announce = lambda address: None) -> None:
+def serve(settings: ServerSettings, announce: Announce = lambda address: None) -> None:
     """Raises UserError or LedgerError before it serves; ``announce`` is told the address (without
     the token) once requests are answered; returns after a graceful stop."""
     folder = settings.directory
@@ -143,7 +143,7 @@ class _Service:
     """A coordinator, its app and its children, from the first request to the last."""
 
     def __init__(
-        self, settings: Settings, store: Store, listener: socket.socket,
+        self, settings: ServerSettings, store: Store, listener: socket.socket,
         certificate: tls.Certificate | None, announce: Announce,
     ) -> None:
         allowed = None if settings.tasks is None else frozenset(settings.tasks)
@@ -211,7 +211,7 @@ class _Service:
 
 
 def _address(
-    settings: Settings, port: int, certificate: tls.Certificate | None
+    settings: ServerSettings, port: int, certificate: tls.Certificate | None
 ) -> dict[str, Any]:
     url = settings.local_url(port)
     host = socket.gethostname() if settings.host in ("0.0.0.0", "::") else settings.host
@@ -239,7 +239,7 @@ def _collect_garbage_rarely() -> None:
 
 
 def _crew(
-    settings: Settings, coordinator: Coordinator, address: dict[str, Any], post: Post
+    settings: ServerSettings, coordinator: Coordinator, address: dict[str, Any], post: Post
 ) -> Workers:
     if settings.builders == 0:
         return NoWorkers()
@@ -254,7 +254,7 @@ def _crew(
     )
 
 
-def _searches(settings: Settings, supervision: Supervision, post: Post) -> Searches:
+def _searches(settings: ServerSettings, supervision: Supervision, post: Post) -> Searches:
     if not settings.is_daemon:
         return NoSearches()
     command = [*SEARCH_COMMAND, "--dir", str(settings.directory),
@@ -274,7 +274,7 @@ def _poster() -> Post:
     return post
 
 
-def _settings(arguments: Sequence[str]) -> tuple[Settings, int | None]:
+def _settings(arguments: Sequence[str]) -> tuple[ServerSettings, int | None]:
     parser = argparse.ArgumentParser(
         prog="python -m searcher.api.server",
         description="The coordinator of fleetfront run: any task, any device, no search.")
@@ -286,14 +286,14 @@ def _settings(arguments: Sequence[str]) -> tuple[Settings, int | None]:
                         help="bound on artifacts/ and builds/, such as 50GB; default: none")
     parser.add_argument("--builder-command", action="append", metavar="WORD", default=[],
                         help="the builder's command, word by word, instead of the shipped one")
-    parser.add_argument("--largest-upload", type=int, default=Settings.largest_upload_bytes,
+    parser.add_argument("--largest-upload", type=int, default=ServerSettings.largest_upload_bytes,
                         metavar="BYTES", help="the largest file that operators may upload")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     for name in ("builder_ttl_s", "device_ttl_s"):  # for tests that cannot wait for an expiry
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=argparse.SUPPRESS,
                             default=getattr(LeaseRules, name))
     options = parser.parse_args(arguments)
-    settings = Settings(
+    settings = ServerSettings(
         options.dir.absolute(), options.host, options.port, options.builders,
         builder_command=tuple(options.builder_command),
         largest_upload_bytes=options.largest_upload, builder_ttl_s=options.builder_ttl_s,

@@ -13,7 +13,7 @@ DEFAULT_PORT = 8700
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServerSettings:
     """``searches`` and ``builders`` are processes at most. ``tasks`` None allows any Python task
     and any device to come, as in ``fleetfront run``; otherwise the daemon's rules hold: these and
     the built-in tasks, enrolled devices only. ``port`` 0 is any free one."""

@@ -50,7 +50,7 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Enrolled:
+class NewAgent:
     """A fresh secret, shown this once; ``replaced`` are the agents it puts out of office."""
 
     agent: AgentRow
@@ -100,7 +100,7 @@ def invite(
 def enrol(
     db: Database, token: str, name: str, fingerprint: Mapping[str, Any],
     capabilities: Mapping[str, Any], host: Host, now_s: float,
-) -> Enrolled:
+) -> NewAgent:
     """Exchange a token for a secret; a device has one agent, the newest.
 
     The same token works again until the first request under the secret it gave: the answer may
@@ -136,7 +136,7 @@ def enrol(
         credentials.revoke_agent(db, agent.id, now_s)
     agent, secret = admit(db, row.name, row.role, now_s)
     credentials.use_enrolment(db, row.token_hash, agent.id, now_s)
-    return Enrolled(agent, secret, gone)
+    return NewAgent(agent, secret, gone)
 
 
 def _never_used(db: Database, agent_id: str) -> bool:

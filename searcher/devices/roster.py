@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from searcher.devices import enrolment
-from searcher.devices.enrolment import Enrolled, Host
+from searcher.devices.enrolment import Host, NewAgent
 from searcher.errors import ProtocolError
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, TokenRow
@@ -48,7 +48,7 @@ class Roster:
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, Any],
         capabilities: Mapping[str, Any],
-    ) -> Enrolled:
+    ) -> NewAgent:
         """A new agent, its secret, and whom it replaces. Raises ProtocolError (403)."""
         with self._store.atomic() as db:
             enrolled = enrolment.enrol(

@@ -12,7 +12,7 @@ from typing import Any
 
 from searcher.client.jobs import Job, JobFlow, entry_of
 from searcher.search.payloads import Requests
-from searcher.spec.measurement_plan import screening
+from searcher.spec.measurement_plan import screening_plan
 from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.recipe import Recipe
 from searcher.statistics.energy import figures, missing_energy
@@ -133,7 +133,8 @@ class Windows:
         plan = self._requests.campaign.plan
         energy = bool(ENERGY_OBJECTIVES.intersection(self._objectives()))
         payload = self._requests.measure(
-            baseline, [c.build for c in window], screening(plan, energy) if untrained else plan,
+            baseline, [c.build for c in window],
+            screening_plan(plan, energy) if untrained else plan,
             max(c.attempt for c in window))
         level_s = float(baseline["quiet_level_s"])
         self._jobs.submit("measure", payload, PRIORITY,

@@ -36,7 +36,7 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchOptions:
     """Who samples, from which strategies, within which ranges (``strategy.parameter``)."""
 
     sampler: str = "tpe"
@@ -58,7 +58,7 @@ class Campaign:
     devices: tuple[str, ...]
     executions: tuple[Execution, ...]
     """How files run on each of ``devices``."""
-    search: Search
+    search: SearchOptions
     builders: int = 0
     named: frozenset[str] = frozenset()
     """Of ``devices``, those written by the name under which they are enrolled; the others are
@@ -249,7 +249,7 @@ def _devices(entries: Any) -> tuple[tuple[str, ...], frozenset[str]]:
     return tuple(_text(entry, "name" if "name" in entry else "profile") for entry in entries), named
 
 
-def _search(table: Mapping[str, Any]) -> Search:
+def _search(table: Mapping[str, Any]) -> SearchOptions:
     sampler = table.get("sampler", "tpe")
     if sampler not in SAMPLERS:
         raise UserError(f"sampler = {sampler!r} is unknown. {nearest(str(sampler), SAMPLERS)}")
@@ -261,7 +261,7 @@ def _search(table: Mapping[str, Any]) -> Search:
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
         raise UserError(f"[search.limits] must be a table, got {limits!r}.")
-    return Search(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
+    return SearchOptions(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
 
 
 def _range(name: str, value: Any) -> tuple[float, float]:

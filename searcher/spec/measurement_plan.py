@@ -52,7 +52,7 @@ PLANS = {
 }
 
 
-def screening(plan: Plan, energy: bool = False) -> Plan:
+def screening_plan(plan: Plan, energy: bool = False) -> Plan:
     """The plan for untrained candidates: enough blocks to decide about training, no more. On a
     busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is.
     ``energy``: whether it is to be known then already, being an objective."""

@@ -266,7 +266,7 @@ def impatient(tmp_path, monkeypatch):
     def run():
         lab = Laboratory.open(tmp_path)
         app = create_app(lab.coordinator, "operator")
-        [layer] = [one for one in app.user_middleware if one.cls is limits.Limits]
+        [layer] = [one for one in app.user_middleware if one.cls is limits.RequestLimits]
         layer.kwargs["pause_s"] = 0.1
 
         async def serve():

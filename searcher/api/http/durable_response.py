@@ -14,7 +14,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.errors import LedgerError
-from searcher.ledger.store import Batch, LedgerFull, Store
+from searcher.ledger.store import LedgerFull, Store, WriteBatch
 
 COMMIT_AFTER_S, COMMIT_SHARE = 0.002, 0.25
 """A batch collects the writes of this long, or for so long that commits take no more than this
@@ -26,21 +26,21 @@ def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,
                 failed: Callable[[LedgerError], None]) -> None:
     """From now on ``store`` groups commits, in ``loop``."""
 
-    def commit(batch: Batch) -> None:
+    def commit(batch: WriteBatch) -> None:
         if store.batch is batch:
             try:
                 store.commit()
             except LedgerError as error:
                 failed(error)
 
-    def opened(batch: Batch) -> None:
+    def opened(batch: WriteBatch) -> None:
         collect_s = store.last_commit_s * (1 / COMMIT_SHARE - 1)
         loop.call_later(min(max(collect_s, COMMIT_AFTER_S), LONGEST_S), commit, batch)
 
     store.opened = opened
 
 
-async def ended(batch: Batch) -> None:
+async def ended(batch: WriteBatch) -> None:
     """Return when ``batch`` is on the disk. Raises its LedgerError."""
     if not batch.ended:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()

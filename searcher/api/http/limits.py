@@ -23,7 +23,7 @@ PAUSE_S = 30.0
 _UPLOAD = re.compile(r"/v1/artifacts/[^/]+")
 
 
-class Limits:
+class RequestLimits:
     """ASGI middleware: 431 for a long head, 413 for a body that is announced, or turns out, too
     long, 408 for one that stops coming."""
 

@@ -55,13 +55,13 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PlainResponse:
     body: bytes = b""
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Call], Awaitable[PlainResponse]]
 
 
 @dataclass(frozen=True)

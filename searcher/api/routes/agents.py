@@ -9,7 +9,14 @@ from fastapi.responses import FileResponse, JSONResponse
 from agents import protocol
 from searcher.api.access import TheCoordinator
 from searcher.api.http.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
-from searcher.api.http.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.http.plain_route import (
+    Call,
+    Described,
+    PlainResponse,
+    PlainRoute,
+    number,
+    parameter,
+)
 from searcher.api.openapi import body_of, refusals, schema_of
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import profile_facts
@@ -41,7 +48,7 @@ async def enrol(request: Request, coordinator: TheCoordinator) -> JSONResponse:
         protocol.Enrolled(agent.id, secret, protocol.PROTOCOL_VERSION)))
 
 
-async def lease(call: Call) -> Answer:
+async def lease(call: Call) -> PlainResponse:
     """The next job, or 204 when none came within ``wait_s``. A later poll replaces this one."""
     message = read(protocol.LeaseRequest, call.body)
     coordinator, notifications, agent = call.state.coordinator, call.state.notifications, call.agent
@@ -55,7 +62,7 @@ async def lease(call: Call) -> Answer:
             job = coordinator.lease(agent, message.kinds)
             if job is not None:
                 known = coordinator.roster.profile_of(agent)
-                return Answer(
+                return PlainResponse(
                     _lease(job, coordinator.rules.lease.ttl_s(job.pool), known), 200, version)
             left_s = ends_s - loop.time()
             # Who was removed meanwhile learns it with the next request, not after this poll.
@@ -69,7 +76,7 @@ async def lease(call: Call) -> Answer:
     finally:
         if polls.get(agent.id) is mine:
             del polls[agent.id]
-    return Answer(b"", 204, version)
+    return PlainResponse(b"", 204, version)
 
 
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
@@ -80,12 +87,12 @@ def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     return text(lease._asdict()).encode()
 
 
-_BEATS = {verdict: Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
+_BEATS = {verdict: PlainResponse(protocol.encode(protocol.HeartbeatAnswer(verdict)))
           for verdict in ("continue", "cancel")}
-_ACCEPTED = Answer(protocol.encode(protocol.ResultAnswer(True)))
+_ACCEPTED = PlainResponse(protocol.encode(protocol.ResultAnswer(True)))
 
 
-async def heartbeat(call: Call) -> Answer:
+async def heartbeat(call: Call) -> PlainResponse:
     """Prolong a lease; 409 when it is not in force any more."""
     message = read(protocol.Heartbeat, call.body)
     if not (0 <= message.job <= LARGEST and 0 <= message.fence <= LARGEST):
@@ -95,7 +102,7 @@ async def heartbeat(call: Call) -> Answer:
     return _BEATS[verdict]
 
 
-async def put_result(call: Call) -> Answer:
+async def put_result(call: Call) -> PlainResponse:
     """Accept a result once; the same content again is accepted again, another is refused (409).
 
     ``X-Content-Sha256`` is of the JSON text, or of the body as sent.

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 
 from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
-from searcher.api.schemas import DeviceState, Invitation, Name, TokenRequest
+from searcher.api.schemas import DeviceState, EnrolmentRequest, Name, TokenRequest
 from searcher.devices import health
 from searcher.jobs import requests
 from searcher.ledger.tables import devices as device_table
@@ -48,7 +48,7 @@ async def set_device_state(
 
 @router.post("/v1/enrolments")
 async def invite(
-    request: Request, coordinator: TheCoordinator, body: Invitation
+    request: Request, coordinator: TheCoordinator, body: EnrolmentRequest
 ) -> dict[str, Any]:
     """A one-time token, shown this once, with where a device finds us and what it checks."""
     token, expires_s = coordinator.roster.invite(body.name, body.role, body.profile, body.ttl_s)

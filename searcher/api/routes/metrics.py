@@ -28,7 +28,7 @@ router = APIRouter(tags=["metrics"])
 _METHODS = frozenset(method for method, _ in ROUTES)
 
 
-class Requests:
+class RequestCounts:
     """How many requests were answered and how long that took, by method, route and status."""
 
     def __init__(self) -> None:
@@ -44,7 +44,7 @@ class Requests:
 class Timing:
     """ASGI middleware, outermost: tells ``requests`` about every answer."""
 
-    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+    def __init__(self, app: ASGIApp, requests: RequestCounts) -> None:
         self._app, self._requests = app, requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -76,7 +76,7 @@ class LedgerCollector(Collector):
     """What the coordinator and its ledger know, at the moment of the scrape."""
 
     def __init__(
-        self, coordinator: Coordinator, requests: Requests, ended: counters.EndedJobs
+        self, coordinator: Coordinator, requests: RequestCounts, ended: counters.EndedJobs
     ) -> None:
         self._coordinator, self._requests, self._ended = coordinator, requests, ended
 
@@ -139,7 +139,7 @@ class LedgerCollector(Collector):
 
 
 def registry_of(
-    coordinator: Coordinator, requests: Requests, ended: counters.EndedJobs
+    coordinator: Coordinator, requests: RequestCounts, ended: counters.EndedJobs
 ) -> CollectorRegistry:
     """Call from the ledger's thread; so must every scrape."""
     counters.begin(coordinator.store.db)

@@ -3,7 +3,14 @@
 import asyncio
 from typing import Any
 
-from searcher.api.http.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.http.plain_route import (
+    Call,
+    Described,
+    PlainResponse,
+    PlainRoute,
+    number,
+    parameter,
+)
 from searcher.api.routes.jobs import described
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
 from searcher.errors import ProtocolError
@@ -13,7 +20,7 @@ from searcher.ledger.tables import builds, jobs, measurements, trials
 from searcher.spec.recipe import Recipe
 
 
-async def finished(call: Call) -> Answer:
+async def finished(call: Call) -> PlainResponse:
     """Jobs of the campaign that ended after number ``after``, waiting for one if there is none.
 
     At most 100 at a time; ask again with the returned ``seq``.
@@ -34,7 +41,7 @@ async def finished(call: Call) -> Answer:
         await notifications.wait(f"campaign:{name}", left_s)
 
 
-async def create_trial(call: Call) -> Answer:
+async def create_trial(call: Call) -> PlainResponse:
     """A running trial, or the one that this recipe already has on this device."""
     coordinator, name = call.state.coordinator, call.path["name"]
     body = checked(TrialCreation, document_of(call.body), "body")
@@ -56,7 +63,7 @@ async def create_trial(call: Call) -> Answer:
     return _answer({**vars(row), "created": created})
 
 
-async def tell_trial(call: Call) -> Answer:
+async def tell_trial(call: Call) -> PlainResponse:
     """Set the state and whatever else is given; an ended trial never runs again."""
     coordinator, trial = call.state.coordinator, number("trial", call.path["trial"])
     body = checked(TrialTelling, document_of(call.body), "body")
@@ -75,8 +82,8 @@ async def tell_trial(call: Call) -> Answer:
     return _answer(vars(row or known))
 
 
-def _answer(document: dict[str, Any]) -> Answer:
-    return Answer(text(document).encode())
+def _answer(document: dict[str, Any]) -> PlainResponse:
+    return PlainResponse(text(document).encode())
 
 
 def _described(body: dict[str, Any] | None, *parameters: dict[str, Any]) -> Described:

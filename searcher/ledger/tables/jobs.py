@@ -147,7 +147,7 @@ def queued(db: Database, pool: str, limit: int = 100) -> list[JobRow]:
     )
 
 
-def waiting(db: Database, pool: str, limit: int = 100_000) -> list[JobRow]:
+def list_waiting(db: Database, pool: str, limit: int = 100_000) -> list[JobRow]:
     """All queued jobs of a pool, those of paused campaigns too."""
     return select(
         db, JobRow, "jobs", "WHERE t.pool = ? AND t.state = 'queued' ORDER BY t.id LIMIT ?",

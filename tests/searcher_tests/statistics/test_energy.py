@@ -8,7 +8,7 @@ import pytest
 from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
 from searcher.spec.campaign import from_document
-from searcher.spec.measurement_plan import PLANS, screening
+from searcher.spec.measurement_plan import PLANS, screening_plan
 from searcher.statistics.energy import energy_notes, figures, missing_energy
 from tests.searcher_tests.dispatch.laboratory import SPEC
 from tests.searcher_tests.dispatch.test_admission import DAEMON, device
@@ -64,5 +64,5 @@ def test_energy_of_a_device_with_a_meter_is_let_in() -> None:
 
 
 def test_screening_measures_energy_only_where_it_is_an_objective() -> None:
-    assert screening(PLANS["standard"]).energy_s == 0
-    assert screening(PLANS["standard"], energy=True).energy_s == PLANS["standard"].energy_s
+    assert screening_plan(PLANS["standard"]).energy_s == 0
+    assert screening_plan(PLANS["standard"], energy=True).energy_s == PLANS["standard"].energy_s
