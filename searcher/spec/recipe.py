@@ -1,7 +1,7 @@
 """A recipe: an ordered, canonical, hashable list of (strategy, layer group, parameters).
 
-The hash knows no device, no runtime option and no seed. Floats are rounded to six significant
-digits, so that a recipe read back from TOML or JSON hashes alike.
+The hash does not depend on device, runtime options or seed. Floats are rounded to six significant
+digits, so that a recipe that is read back from TOML or JSON has the same hash.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ def _canonical(value: Value) -> Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One strategy on one layer group; ``parameters`` is sorted by name."""
+    """One strategy on one layer group. ``parameters`` are sorted by name."""
 
     strategy: str
     layers: str
@@ -50,7 +50,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps in order; the empty recipe is the baseline."""
+    """Steps in order. The empty recipe is the baseline."""
 
     steps: tuple[Step, ...] = ()
 
@@ -64,7 +64,7 @@ class Recipe:
 
     @classmethod
     def from_list(cls, steps: list[dict[str, Any]]) -> "Recipe":
-        """Raises UserError when a step lacks ``strategy`` or holds a value that is no scalar."""
+        """Raises UserError for a step without ``strategy`` or with a value that is not a scalar."""
         return cls(tuple(_step(index, entry) for index, entry in enumerate(steps)))
 
     def as_toml(self) -> str:
@@ -79,7 +79,7 @@ class Recipe:
         unknown = set(document) - {"step"}
         if unknown or not isinstance(document.get("step", []), list):
             raise UserError(
-                f"Recipe {path} must hold [[step]] tables only, found {sorted(unknown) or 'step'}."
+                f"Recipe {path} must have only [[step]] tables, found {sorted(unknown) or 'step'}."
             )
         return cls.from_list(document.get("step", []))
 
@@ -97,5 +97,6 @@ def _step(index: int, given: Any) -> Step:
         raise UserError(f"Step {index + 1} of the recipe needs strategy = \"...\", got {entry!r}.")
     for key, value in entry.items():
         if not isinstance(value, bool | int | float | str):
-            raise UserError(f"Step {index + 1} ({strategy}): {key} = {value!r} is no plain value.")
+            raise UserError(f"Step {index + 1} ({strategy}): {key} = {value!r} must be a "
+                            "boolean, number or text.")
     return Step.of(strategy, layers, entry)

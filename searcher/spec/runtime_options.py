@@ -1,5 +1,5 @@
-"""How files run on a device: runtime, provider and options, as a campaign asks for them and as jobs
-carry them; and whether the device offers that."""
+"""Runtime, provider and options with which files run on a device: parsed from a campaign, written
+into jobs, and checked against what the device offers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -9,19 +9,19 @@ from agents.protocol import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
 from searcher.errors import UserError, nearest
 
 PRECISIONS = ("float32", "float16")
-"""Of an engine. TensorRT's others are for files with QuantizeLinear alone: for the baseline, which
-has none, they would make up ranges."""
+"""Precisions of a TensorRT engine. Its int8 precision needs files with QuantizeLinear; for the
+baseline, which has none, TensorRT would invent the ranges."""
 MOST_THREADS = 256
 INFER_BATCH = 100
-"""Samples of a data set at once where the batch is fixed when a file is prepared; what agents take
-where it is not."""
+"""Samples per call when a data set runs on a device: the batch of a prepared engine, and the batch
+that agents choose for other files."""
 KEYS = ("runtime", "provider", "threads", "graph_level", "precision")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The keys of a campaign's device; those that the runtime does not go by have their default.
-    One call is one sample."""
+    """How files run on one device of a campaign. Keys that the runtime does not use have their
+    default. One call processes one sample."""
 
     runtime: str = "onnxruntime"
     provider: str = "CPUExecutionProvider"
@@ -35,8 +35,8 @@ class Execution:
 
     @property
     def options(self) -> dict[str, Any]:
-        """What jobs carry. The runtime's own provider and precision are not named: equal requests
-        are equal documents, of older versions too."""
+        """The options in a job. The default provider and precision are left out, so that equal
+        requests have equal documents, also those of older versions."""
         found = {"batch": 1, "threads": self.threads, "graph_level": self.graph_level}
         named = {"providers": [self.provider], "precision": self.precision}
         if self.provider == self.traits.providers[0]:
@@ -51,7 +51,7 @@ class Execution:
         return {**self.options, **({"batch": INFER_BATCH} if self.traits.prepares else {})}
 
     def as_dict(self) -> dict[str, Any]:
-        """The keys that are not the default's; ``execution_of`` reads them back."""
+        """The keys that differ from the default. ``execution_of`` is the inverse."""
         given = {name: value for name, value in asdict(self).items()
                  if value != getattr(DEFAULT, name)}
         if self.provider == self.traits.providers[0]:
@@ -59,7 +59,7 @@ class Execution:
         return given
 
     def formats(self, offered: frozenset[str]) -> frozenset[str]:
-        """Of the number formats of files, those that run so; see ``PRECISIONS``."""
+        """The subset of the number formats ``offered`` that can run so; see ``PRECISIONS``."""
         return offered - {"int8"} if "precision" in self.traits.options else offered
 
     def __str__(self) -> str:
@@ -70,7 +70,7 @@ DEFAULT = Execution()
 
 
 def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
-    """Such as ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
+    """For people, e.g. ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
     said = [runtime, provider]
     if "threads" in options:
         said.append(f"{options['threads']} thread{'' if options['threads'] == 1 else 's'}")
@@ -82,15 +82,15 @@ def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
 
 
 def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Execution:
-    """Of a device's table in a campaign, or of what was named elsewhere. Raises UserError, which
-    says ``where``, for a value that there is not, and for what the runtime does not go by."""
+    """Parse a device's table of a campaign, or options of another source. Raises UserError, which
+    says ``where``, for an unknown value and for a key that the runtime does not use."""
     runtime = _one_of(table, "runtime", tuple(RUNTIMES), where)
     traits = RUNTIMES[runtime]
     for key in ("threads", "graph_level", "precision"):
         if key in table and key not in traits.options:
             used = ", ".join(k for k in KEYS if k in ("provider", *traits.options))
             raise UserError(f"{key} = {table[key]!r} {where}: the runtime {runtime!r} does not "
-                            f"go by it. Use: {used}.")
+                            f"use it. Use: {used}.")
     threads = table.get("threads", 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or (
             not 1 <= threads <= MOST_THREADS):
@@ -102,7 +102,7 @@ def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Exe
 
 
 def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> str:
-    """The first is the default."""
+    """The value of ``key``; the first of ``known`` is its default."""
     value = table.get(key, known[0])
     if value not in known:
         raise UserError(f"{key} = {value!r} {where} is unknown. {nearest(str(value), known)}")
@@ -110,9 +110,8 @@ def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: s
 
 
 def check_offered(execution: Execution, device: str, capabilities: Mapping[str, Any]) -> None:
-    """Raises UserError where ``device`` lacks the runtime, or did not prove the provider by an
-    inference. What it did not tell counts against it only where something else than the default
-    is asked for."""
+    """Raises UserError if ``device`` lacks the runtime, or has not yet run an inference with the
+    provider. A device that reported no runtimes is accepted for the default only."""
     runtimes = capabilities.get("runtimes")
     if not isinstance(runtimes, Mapping):
         runtimes = {}
@@ -129,14 +128,15 @@ def check_offered(execution: Execution, device: str, capabilities: Mapping[str, 
     if execution.provider not in _providers(told):
         unproven = told.get("unproven") if isinstance(told, Mapping) else None
         why = unproven.get(execution.provider) if isinstance(unproven, Mapping) else None
-        raise UserError(f"Device {device!r} has not run anything with {execution.provider}"
+        raise UserError(f"Device {device!r} has not run an inference with "
+                        f"{execution.provider}"
                         f"{f' ({why})' if why else ''}. It offers: {_offers(runtimes)}.")
 
 
 def _offers(runtimes: Mapping[str, Any]) -> str:
     told = (f"{name} ({', '.join(_providers(versions)) or 'no provider'})"
             for name, versions in sorted(runtimes.items()))
-    return "; ".join(told) or "nothing that its agent told"
+    return "; ".join(told) or "nothing (its agent reported no runtime)"
 
 
 def _providers(versions: Any) -> Iterable[str]:
