@@ -77,7 +77,7 @@ def test_no_cause_names_the_longest_nodes() -> None:
 
 def test_nodes_beside_the_provider_asked_for() -> None:
     own = timed(node("Conv", 1e-5, "CUDAExecutionProvider"), node("Resize", 2e-5, count=3))
-    assert ("provider fell back: 3 of 4 nodes ran beside CUDAExecutionProvider (Resize x 3)"
+    assert ("provider fell back: 3 of 4 nodes did not run on CUDAExecutionProvider (Resize x 3)"
             in told(own, PLAIN, asked="CUDAExecutionProvider"))
     assert "fell back" not in told(PLAIN, PLAIN, asked=HOST)
 
@@ -108,7 +108,7 @@ def test_bytes_that_move_as_before() -> None:
     own = timed(node("Gemm", 4e-4, moved=4_000_000), node("Conv", 1e-4, moved=1000))
     before = timed(node("Gemm", 4e-4, moved=4_400_000), node("Conv", 4e-4, moved=1000))
     found = told(own, before)
-    assert "memory-bound: nodes that move their bytes at over 50% of the speed of copying" in found
+    assert "memory-bound: nodes that move bytes at over 50% of the speed of a copy" in found
     assert "take 80% of the nodes' time; 4 MB move in a call (reference 4.4 MB)" in found
     fewer = timed(node("Gemm", 4e-4, moved=8_000_000), node("Conv", 4e-4, moved=1000))
     assert "memory-bound" not in told(own, fewer), "half the bytes, and still as slow"
@@ -120,14 +120,14 @@ def test_bytes_that_move_as_before() -> None:
 
 def test_what_was_not_timed_is_said() -> None:
     gone = NodesMeasured("not profiled: crashed: signal 11")
-    assert told(gone, PLAIN).endswith("; why is not known, not profiled: crashed: signal 11")
-    assert told(PLAIN, NodesMeasured("")).endswith("; why is not known, no node was told")
+    assert told(gone, PLAIN).endswith("; the cause is unknown: not profiled: crashed: signal 11")
+    assert told(PLAIN, NodesMeasured("")).endswith("; the cause is unknown: no node was reported")
 
 
 def test_of_an_accelerator_single_nodes_are_not_judged() -> None:
     own = timed(node("Transpose", 9e-4, "CUDAExecutionProvider"))
     assert told(own, PLAIN, asked="CUDAExecutionProvider").endswith(
-        "no cause found: how long single nodes took is not known of this provider")
+        "no cause found: this provider does not report times of single nodes")
 
 
 SECONDS = st.floats(1e-7, 1.0)

@@ -36,7 +36,7 @@ def test_what_is_lacking_has_the_reason_of_the_meter() -> None:
 
 
 def test_a_reader_is_told_of_what_the_energy_is() -> None:
-    assert energy_notes({"energy": TOLD}) == ["energy is that of VDD_IN"]
+    assert energy_notes({"energy": TOLD}) == ["energy covers VDD_IN"]
     assert energy_notes({"energy": {**TOLD, "problem": "no meter: none"}}) == [
         "no energy: no meter: none"]
     assert energy_notes({}) == []
