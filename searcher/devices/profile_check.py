@@ -1,5 +1,5 @@
-"""What a device says of itself, against its profile: the device is believed, and every
-contradiction is told."""
+"""Compares what a device reports with its profile. The report takes precedence, and every
+contradiction is shown."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -11,16 +11,16 @@ from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 
 LEAST_SHARE = 0.7
-"""Of the memory that a board is sold with, what Linux reports at least; the rest is reserved."""
+"""Least share of a board's nominal memory that Linux reports; the rest is reserved."""
 
 _MACHINES = {"x86_64": "uint8", "amd64": "uint8", "aarch64": "int8", "arm64": "int8",
              "armv7l": "int8"}
-"""The activations of int8 files by processor: U8S8 on x86-64, S8S8 on ARM."""
+"""The type of activations in int8 files, by processor: U8S8 on x86-64, S8S8 on ARM."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """``profile`` with what the device reported in place of what it contradicts."""
+    """``profile`` with the values that the device reported, and where they contradict it."""
 
     profile: DeviceProfile
     contradictions: tuple[str, ...]
@@ -29,8 +29,8 @@ class Compared:
 def compared(
     known: DeviceProfile, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
 ) -> Compared:
-    """What the agent told when it enrolled, against ``known``. What it did not tell, or told in a
-    form that cannot be read, changes nothing."""
+    """Compare the report of an agent's enrolment with ``known``. Missing or malformed values are
+    ignored."""
     said: list[str] = []
     found = known
     for look in (_board, _machine, _memory, _python):
@@ -42,9 +42,12 @@ def of_campaign(
     device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, Any],
     capabilities: Mapping[str, Any],
 ) -> Compared:
-    """What is known of a campaign's device: ``named``, by the profile that it is enrolled with,
-    else ``device`` is the profile's own name. The rest is what it told when it enrolled, empty if
-    it never did. Raises UserError."""
+    """The profile of a campaign's device, with its report.
+
+    If ``named``, the profile is the one with which the device is enrolled; otherwise ``device`` is
+    the name of a profile. Fingerprint and capabilities are those of its enrolment, empty if it is
+    not enrolled. Raises UserError.
+    """
     if named and not profile_name:
         raise UserError(f"Device {device!r} is not enrolled with a profile. Enrol it with "
                         f"`fleetfront device enrol {device} --profile PROFILE`.")
@@ -58,7 +61,7 @@ def of_campaign(
 def contradictions(
     name: str | None, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
 ) -> list[str]:
-    """Of a device that is enrolled with the profile ``name``; none without one."""
+    """The contradictions of a device to the profile ``name``; empty without a profile."""
     if name is None:
         return []
     try:
@@ -120,8 +123,8 @@ def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
 
 
 def _runtime(known: DeviceProfile, capabilities: Mapping[str, Any], say: Say) -> DeviceProfile:
-    """The limits of the ONNX Runtime that it has. A profile without a version of its own says
-    what is exported for any, and only an older one than that counts."""
+    """Apply the limits of the reported ONNX Runtime. Where the profile names no version, its limits
+    hold for any version, and only an older runtime lowers them."""
     runtimes = capabilities.get("runtimes")
     if not isinstance(runtimes, Mapping) or not runtimes:
         return known
