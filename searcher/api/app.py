@@ -1,5 +1,5 @@
-"""The HTTP face of a coordinator. Routes run in one event loop, which is the ledger's one writer;
-every error is ``{"error": text}``."""
+"""The HTTP API of a coordinator. Routes run in one event loop, the only writer of the ledger. Every
+error is answered as ``{"error": text}``."""
 
 import asyncio
 import logging
@@ -45,11 +45,14 @@ def create_app(
     coordinator: Coordinator, operator_token: str, started: Started | None = None,
     largest_upload_bytes: int = LARGEST_UPLOAD_BYTES, judge: Judge | None = None,
 ) -> FastAPI:
-    """``started`` runs in the event loop before the first request. The app rings, ticks and at
-    its end stops ``coordinator``; the ledger stays open. ``judge`` is started and stopped with
-    it; without one results are judged here. ``state.fingerprint`` is what devices pin
-    of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
-    until the server sets them."""
+    """The app of ``coordinator``.
+
+    ``started`` runs in the event loop before the first request. The app calls
+    ``coordinator.tick``, and ``coordinator.stop`` at its end; the ledger stays open. ``judge`` is
+    started and stopped with the app; without one, results are evaluated in this process.
+    ``state.fingerprint`` is the fingerprint (``sha256:HEX``) that devices pin,
+    ``state.advertised`` the URL that they use; both are None until the server sets them.
+    """
     notifications = Notifications()
     coordinator.ring = notifications.publish
     requests, ended = metrics.RequestCounts(), EndedJobs(coordinator.store.db)
@@ -95,7 +98,7 @@ def create_app(
     plain = (*agents.ROUTES, *trials.ROUTES)
     app.front = Durable(Express(app.behind, plain, _refusing, requests.add), coordinator.store)
     app.router.routes.extend(plain)
-    # A search asks these by the thousand, and routes are looked through from the first.
+    # Searches call these thousands of times, and Starlette tries routes in order.
     for router in (campaigns.router, jobs.router, agents.router, uploads.router, lab.router,
                    metrics.router):
         app.include_router(router)
@@ -107,12 +110,12 @@ def create_app(
 
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-"""Nothing of a lab leaves it because a variable of the environment says so; and asking each time
-costs a tenth of a small request."""
+"""Environment variables must not cause data to leave a lab. Besides, reading them takes a tenth of
+the time of a small request."""
 
 
 class _App(FastAPI):
-    """A FastAPI app with ``front`` before all of it."""
+    """A FastAPI app behind the ASGI app ``front``."""
 
     front: ASGIApp
 
@@ -121,7 +124,7 @@ class _App(FastAPI):
         await self.front(scope, receive, send)
 
     async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The app as FastAPI made it."""
+        """The FastAPI app without ``front``."""
         await super().__call__(scope, receive, send)
 
 
@@ -138,7 +141,7 @@ async def _tick(coordinator: Coordinator, notifications: Notifications, ended: E
 
 def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]]:
     async def healthz() -> dict[str, str]:
-        """Open to all: whether the coordinator serves and its ledger answers."""
+        """Open to all: checks that the coordinator serves and can read its ledger."""
         coordinator.store.db.execute("SELECT value FROM meta").fetchone()
         return {"status": "ok"}
 
@@ -193,16 +196,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return _refusal(400, "The body broke off.")
+    return _refusal(400, "The connection closed before the end of the body.")
 
 
 async def _ledger(request: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, sqlite3.IntegrityError) else 503
-    return _refusal(status, f"The ledger refused: {error}.")
+    return _refusal(status, f"The ledger refused the write: {error}.")
 
 
 async def _refusing(scope: Scope, error: Exception) -> Response:
-    """The answer that a route's error gets; an error that is a defect is raised again."""
+    """The answer to an error of a route. Any other exception is a defect and is raised again."""
     for kind, handler in _HANDLERS.items():
         if isinstance(error, kind):
             return await handler(Request(scope), error)

@@ -1,4 +1,4 @@
-"""The bound on the disk beside the requests: a pass now and then, one small step at a time."""
+"""Keeps the disk within --keep while requests are served, in small steps."""
 
 import asyncio
 import logging
@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 TOPIC = "disk"
 PAUSE_S = 0.002
-"""Between steps, so that requests get at least as much of the core."""
+"""Pause between steps, so that requests get at least half of the core."""
 AFTER_ERROR_S = 30.0
 
 

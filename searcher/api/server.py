@@ -1,13 +1,13 @@
-"""The coordinator's process: what ``fleetfront serve`` is, and the child of ``fleetfront run``
+"""The coordinator process: ``fleetfront serve``, and a child process of ``fleetfront run``
 (``python -m searcher.api.server --dir DIR``).
 
-It takes DIR's lock, opens the ledger, binds, writes ``DIR/coordinator.json`` (address, operator
-token, pid; mode 0600) and serves until SIGTERM or SIGINT: whoever finds the file may connect.
-Imports neither torch nor optuna.
+It locks DIR, opens the ledger, binds its port, writes ``DIR/coordinator.json`` (address, operator
+token, pid; mode 0600) and serves until SIGTERM or SIGINT. A client needs this file to connect. It
+imports neither torch nor optuna.
 
-    1st signal   no more leases, long polls answered, searches told to end
-                 requests answered, builders and searches ended, ledger committed and closed
-    2nd signal   ends at once; children end with it, and what was acknowledged is in the ledger
+    1st signal   stop leasing, answer long polls, ask searches to end;
+                 answer open requests, end builders and searches, commit and close the ledger
+    2nd signal   end at once; children end too, and the ledger has all that was acknowledged
 """
 
 import argparse
@@ -58,8 +58,8 @@ BUILDER_COMMAND = (sys.executable, "-m", "searcher.builders.process")
 SEARCH_COMMAND = (sys.executable, "-m", "searcher.search.process")
 ANSWER_WITHIN_S = 4
 ACCEPTS = 16
-"""So many connections are taken in one turn of the event loop: it takes one for each socket that it
-listens on, and under load a turn is long. They are one socket under several numbers."""
+"""Connections accepted per turn of the event loop, which is long under load. The loop accepts one
+per listening socket; therefore the one socket is listed this often, under several descriptors."""
 _KEEP_ALIVE_S = 120
 _OPEN_FILES = 65_536
 
@@ -69,8 +69,8 @@ Post = Callable[[Callable[[], None]], None]
 
 
 class _Server(uvicorn.Server):
-    """Stopping does not wait for long polls, and the process outlives it to clean up
-    (uvicorn's own handler lets the signal kill the process at the end)."""
+    """A server whose stop does not wait for long polls, and whose process then cleans up.
+    uvicorn's own handler would end the process with the signal."""
 
     def __init__(
         self, config: uvicorn.Config, first: Callable[[], None], second: Callable[[], None]
@@ -87,7 +87,7 @@ class _Server(uvicorn.Server):
 
 
 def write_address(folder: Path, address: dict[str, Any]) -> None:
-    """Atomically, and readable by the owner only."""
+    """Write the file atomically, readable by its owner only."""
     path, draft = folder / ADDRESS, folder / f"{ADDRESS}.{os.getpid()}"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -123,8 +123,8 @@ def _certificate(settings: ServerSettings) -> tls.Certificate | None:
 
 
 def serve(settings: ServerSettings, announce: Announce = lambda address: None) -> None:
-    """Raises UserError or LedgerError before it serves; ``announce`` is told the address (without
-    the token) once requests are answered; returns after a graceful stop."""
+    """Serve until a graceful stop. ``announce`` gets the address (without the token) when the
+    server is ready. Raises UserError or LedgerError before it serves."""
     folder = settings.directory
     with owned(folder):
         (folder / ADDRESS).unlink(missing_ok=True)
@@ -140,7 +140,7 @@ def serve(settings: ServerSettings, announce: Announce = lambda address: None) -
 
 
 class _Service:
-    """A coordinator, its app and its children, from the first request to the last."""
+    """A coordinator with its app and its child processes."""
 
     def __init__(
         self, settings: ServerSettings, store: Store, listener: socket.socket,
@@ -197,7 +197,7 @@ class _Service:
         self._announce(self._address)
 
     def _told(self) -> None:
-        """In the handler of a signal, where the loop's own objects must not be touched."""
+        """Runs in the signal handler, where objects of the event loop must not be used."""
         self._post(self._stopping)
 
     def _stopping(self) -> None:
@@ -223,7 +223,7 @@ def _address(
 
 
 def _allow_many_connections() -> None:
-    """Every waiting device holds a connection."""
+    """Raise the limit of open files: every waiting device has a connection."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -231,8 +231,8 @@ def _allow_many_connections() -> None:
 
 
 def _collect_garbage_rarely() -> None:
-    """Requests leave no cycles, and a collection walks over thousands of connections: by default
-    that is a sixth of all of the coordinator's time."""
+    """Collect rarely: requests create no reference cycles, and a collection visits the objects of
+    thousands of connections. With the default thresholds it takes a sixth of the CPU time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
@@ -264,7 +264,7 @@ def _searches(settings: ServerSettings, supervision: Supervision, post: Post) ->
 
 
 def _poster() -> Post:
-    """Runs what it is given in this event loop, from any thread; nothing once that is closed."""
+    """A function that runs a callback in this event loop, from any thread, unless it is closed."""
     loop = asyncio.get_running_loop()
 
     def post(run: Callable[[], None]) -> None:
@@ -280,12 +280,12 @@ def _settings(arguments: Sequence[str]) -> tuple[ServerSettings, int | None]:
         description="The coordinator of fleetfront run: any task, any device, no search.")
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
     parser.add_argument("--keep", metavar="SIZE",
                         help="bound on artifacts/ and builds/, such as 50GB; default: none")
     parser.add_argument("--builder-command", action="append", metavar="WORD", default=[],
-                        help="the builder's command, word by word, instead of the shipped one")
+                        help="a word of the builder's command; repeat it for each word")
     parser.add_argument("--largest-upload", type=int, default=ServerSettings.largest_upload_bytes,
                         metavar="BYTES", help="the largest file that operators may upload")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")

@@ -1,4 +1,4 @@
-"""The agents' wire: enrolment, leases, heartbeats, results, artifacts (agents/protocol.py)."""
+"""Routes of agents and builders: enrolment, leases, heartbeats, results, artifacts."""
 
 import asyncio
 from typing import Any, TypeVar
@@ -29,7 +29,7 @@ Message = TypeVar("Message")
 
 
 def read(message: type[Message], body: bytes) -> Message:
-    """The message in ``body``, its protocol version checked before its fields."""
+    """The message in ``body``. Its protocol version is checked before its fields."""
     document = results.document_of(body)
     spoken = document.get("protocol") if isinstance(document, dict) else None
     if isinstance(spoken, int):
@@ -49,7 +49,7 @@ async def enrol(request: Request, coordinator: TheCoordinator) -> JSONResponse:
 
 
 async def lease(call: Call) -> PlainResponse:
-    """The next job, or 204 when none came within ``wait_s``. A later poll replaces this one."""
+    """The next job, or 204 if there is none within ``wait_s``. A later poll replaces this one."""
     message = read(protocol.LeaseRequest, call.body)
     coordinator, notifications, agent = call.state.coordinator, call.state.notifications, call.agent
     polls: dict[str, object] = call.state.polls
@@ -65,7 +65,7 @@ async def lease(call: Call) -> PlainResponse:
                 return PlainResponse(
                     _lease(job, coordinator.rules.lease.ttl_s(job.pool), known), 200, version)
             left_s = ends_s - loop.time()
-            # Who was removed meanwhile learns it with the next request, not after this poll.
+            # A revoked agent must see 401 at its next request, not after the whole poll.
             if left_s <= 0 or coordinator.roster.is_revoked(agent):
                 break
             retry_s = coordinator.retry_s(agent)
@@ -83,7 +83,7 @@ def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
                            requests.deadline_s(job.kind, job.payload),
                            profile_facts.payload_for(job, profile))
-    # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
+    # The payload is plain JSON from the ledger, without messages to convert.
     return text(lease._asdict()).encode()
 
 
@@ -93,19 +93,19 @@ _ACCEPTED = PlainResponse(protocol.encode(protocol.ResultAnswer(True)))
 
 
 async def heartbeat(call: Call) -> PlainResponse:
-    """Prolong a lease; 409 when it is not in force any more."""
+    """Extend a lease; 409 if it is no longer in force."""
     message = read(protocol.Heartbeat, call.body)
     if not (0 <= message.job <= LARGEST and 0 <= message.fence <= LARGEST):
-        raise ProtocolError("job and fence are never negative and below 2**53.")
+        raise ProtocolError("job and fence must be from 0 to 2**53.")
     verdict = call.state.coordinator.heartbeat(
         call.agent, message.job, message.fence, message.progress)
     return _BEATS[verdict]
 
 
 async def put_result(call: Call) -> PlainResponse:
-    """Accept a result once; the same content again is accepted again, another is refused (409).
+    """Accept a result. The same content may be sent again; another content is refused (409).
 
-    ``X-Content-Sha256`` is of the JSON text, or of the body as sent.
+    ``X-Content-Sha256`` is the digest of the JSON text, or of the body as sent.
     """
     job, attempt = (number(name, call.path[name]) for name in ("job", "attempt"))
     fence = number("fence", "".join(call.query.get("fence", [])))
@@ -115,7 +115,7 @@ async def put_result(call: Call) -> PlainResponse:
     sha256 = protocol.content_sha256(content)
     if announced != sha256 and announced != protocol.content_sha256(call.body):
         raise ProtocolError(
-            f"The body does not have the announced sha256 {announced[:64]!r}: send it again."
+            f"The body does not have the announced sha256 {announced[:64]!r}. Send it again."
         )
     coordinator, judge, draft = call.state.coordinator, call.state.judge, None
     if judge is not None and call.agent.device is not None:
@@ -154,5 +154,5 @@ _FILE: dict[int | str, dict[str, Any]] = {
     "/artifacts/{sha256}", response_class=FileResponse,
     responses={**refusals(404, 410), **_FILE})
 async def artifact(coordinator: TheCoordinator, sha256: str) -> FileResponse:
-    """The file with this digest; range requests are honoured."""
+    """The file with this digest; supports range requests."""
     return FileResponse(coordinator.artifact_path(sha256), media_type="application/octet-stream")

@@ -1,4 +1,4 @@
-"""What a search asks and tells, by the thousand and for months: ended jobs, and trials."""
+"""Routes of searches, called thousands of times: ended jobs, and trials."""
 
 import asyncio
 from typing import Any
@@ -21,9 +21,9 @@ from searcher.spec.recipe import Recipe
 
 
 async def finished(call: Call) -> PlainResponse:
-    """Jobs of the campaign that ended after number ``after``, waiting for one if there is none.
+    """Jobs of the campaign that ended after number ``after``; waits for the first one.
 
-    At most 100 at a time; ask again with the returned ``seq``.
+    At most 100 per answer; for the next ones set ``after`` to the returned ``seq``.
     """
     coordinator, notifications = call.state.coordinator, call.state.notifications
     name = call.path["name"]
@@ -42,14 +42,14 @@ async def finished(call: Call) -> PlainResponse:
 
 
 async def create_trial(call: Call) -> PlainResponse:
-    """A running trial, or the one that this recipe already has on this device."""
+    """Create a running trial, or return the trial of this recipe on this device."""
     coordinator, name = call.state.coordinator, call.path["name"]
     body = checked(TrialCreation, document_of(call.body), "body")
     recipe = Recipe.from_list(body.steps)
     if recipe.hash != body.recipe:
         raise ProtocolError(f"The steps hash to {recipe.hash}, not to {body.recipe}.")
     coordinator.campaign(name)
-    # With the commit of others: each commit stops all.
+    # Grouped with the writes of others, because a commit blocks all requests.
     with coordinator.store.grouped() as db:
         row = trials.find(db, name, body.device, recipe.hash, body.options)
         created = row is None
@@ -64,7 +64,7 @@ async def create_trial(call: Call) -> PlainResponse:
 
 
 async def tell_trial(call: Call) -> PlainResponse:
-    """Set the state and whatever else is given; an ended trial never runs again."""
+    """Set the state and the given fields. An ended trial cannot run again."""
     coordinator, trial = call.state.coordinator, number("trial", call.path["trial"])
     body = checked(TrialTelling, document_of(call.body), "body")
     changes = body.model_dump(exclude_unset=True, exclude={"state"})

@@ -105,7 +105,7 @@ def test_a_damaged_body_is_asked_for_again(wire: Wire) -> None:
     wire.submit()
     lease = wire.lease(wire.builder).json()
     answer = wire.put(wire.builder, lease, b"{}", **{"X-Content-Sha256": "0" * 64})
-    assert answer.status_code == 400 and "send it again" in answer.json()["error"]
+    assert answer.status_code == 400 and "Send it again" in answer.json()["error"]
     assert wire.http.get(
         f"/v1/jobs/{lease['job']}", headers=OPERATOR).json()["state"] == "leased"
 
