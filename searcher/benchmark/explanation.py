@@ -8,7 +8,7 @@ from searcher.errors import UserError
 from searcher.statistics.bottlenecks import (
     NO_GAIN,
     Costs,
-    Side,
+    ProfiledFile,
     compressed,
     is_int8,
     not_faster,
@@ -32,7 +32,7 @@ def explained(model: Path, other: Path, ratio: Ratio,
     summary = result.measurements[0].summary if result.measurements else None
     nodes = (None if summary is None else summary.nodes) or NodesMeasured("")
     others = result.reference_nodes or NodesMeasured("")
-    found = not_faster(Side(own, nodes), Side(reference, others), ratio, None)
+    found = not_faster(ProfiledFile(own, nodes), ProfiledFile(reference, others), ratio, None)
     return [] if found is None else [found]
 
 

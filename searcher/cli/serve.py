@@ -60,11 +60,11 @@ def command(
     go. SIGTERM and Ctrl-C stop it; the same command goes on where it was stopped."""
     from searcher.api.http.logs import configure
     from searcher.api.server import serve
-    from searcher.api.settings import Settings
+    from searcher.api.settings import ServerSettings
     from searcher.artifacts.eviction import parse_bytes
     from searcher.local.process_tree import check_disk
 
-    settings = Settings(
+    settings = ServerSettings(
         directory.absolute(), host, port, builders, searches, tuple(tasks or ()), tls, certificate,
         key, insecure_plain_http, advertise, log_format.value, log_level.value,
         keep_bytes=None if keep is None else parse_bytes(keep),

@@ -1,5 +1,5 @@
-"""What a device says of itself, against its profile: the device is believed, and every
-contradiction is told."""
+"""Compares what a device reports with its profile. The report takes precedence, and every
+contradiction is shown."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -10,16 +10,16 @@ from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 
 LEAST_SHARE = 0.7
-"""Of the memory that a board is sold with, what Linux reports at least; the rest is reserved."""
+"""Least share of a board's nominal memory that Linux reports; the rest is reserved."""
 
 _MACHINES = {"x86_64": "uint8", "amd64": "uint8", "aarch64": "int8", "arm64": "int8",
              "armv7l": "int8"}
-"""The activations of int8 files by processor: U8S8 on x86-64, S8S8 on ARM."""
+"""The type of activations in int8 files, by processor: U8S8 on x86-64, S8S8 on ARM."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """``profile`` with what the device reported in place of what it contradicts."""
+    """``profile`` with the values that the device reported, and where they contradict it."""
 
     profile: DeviceProfile
     contradictions: tuple[str, ...]
@@ -28,8 +28,8 @@ class Compared:
 def compared(
     known: DeviceProfile, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> Compared:
-    """What the agent told when it enrolled, against ``known``. What it did not tell, or told in a
-    form that cannot be read, changes nothing."""
+    """Compare the report of an agent's enrolment with ``known``. Missing or malformed values are
+    ignored."""
     said: list[str] = []
     found = known
     for look in (_board, _machine, _memory, _python):
@@ -41,9 +41,12 @@ def of_campaign(
     device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, object],
     capabilities: Mapping[str, object],
 ) -> Compared:
-    """What is known of a campaign's device: ``named``, by the profile that it is enrolled with,
-    else ``device`` is the profile's own name. The rest is what it told when it enrolled, empty if
-    it never did. Raises UserError."""
+    """The profile of a campaign's device, with its report.
+
+    If ``named``, the profile is the one with which the device is enrolled; otherwise ``device`` is
+    the name of a profile. Fingerprint and capabilities are those of its enrolment, empty if it is
+    not enrolled. Raises UserError.
+    """
     if named and not profile_name:
         raise UserError(f"Device {device!r} is not enrolled with a profile. Enrol it with "
                         f"`fleetfront device enrol {device} --profile PROFILE`.")
@@ -57,7 +60,7 @@ def of_campaign(
 def contradictions(
     name: str | None, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> list[str]:
-    """Of a device that is enrolled with the profile ``name``; none without one."""
+    """The contradictions of a device to the profile ``name``; empty without a profile."""
     if name is None:
         return []
     try:

@@ -64,14 +64,14 @@ class Leases:
         if self._roster.is_revoked(agent):
             return None
         device = (None if agent.device is None
-                  else devices.standing(self._store.db, agent.device, agent.id))
-        if device is None or device.holds:
+                  else devices.poll_state(self._store.db, agent.device, agent.id))
+        if device is None or device.holds_lease:
             for held in jobs.held_by(self._store.db, agent.pool, agent.id):
                 self.lose(held, True, "its holder asked for other work")
         now_s = self._clock()
         if agent.device is not None:
-            if device is not None and device.holds:  # losing a lease may have changed it
-                device = devices.standing(self._store.db, agent.device, agent.id)
+            if device is not None and device.holds_lease:  # losing a lease may have changed it
+                device = devices.poll_state(self._store.db, agent.device, agent.id)
             if device is None:
                 return None
             if kinds and self._kinds.get(agent.id) != tuple(kinds):

@@ -195,7 +195,7 @@ def time_out(db: Database, late: Sequence[JobRow], now_s: float) -> None:
 
 def abandon(db: Database, pool: str, why: str, now_s: float) -> list[JobRow]:
     """Whatever waits for or is leased by a pool that nobody serves any more has failed."""
-    given_up = [*jobs.leased(db, pool), *jobs.waiting(db, pool)]
+    given_up = [*jobs.leased(db, pool), *jobs.list_waiting(db, pool)]
     for job in given_up:
         jobs.finish(db, job.id, "failed", now_s, reason="device_removed", message=why)
     return given_up

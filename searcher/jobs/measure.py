@@ -14,7 +14,7 @@ from searcher.jobs.base import JobKind, JobRequest, Ledger, PoolKind, device_of
 from searcher.jobs.samples import samples_of
 from searcher.ledger.rows import JobRow, MeasurementRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
-from searcher.ledger.tables.measurements import Samples
+from searcher.ledger.tables.measurements import RawSamples
 from searcher.statistics import quiet_level
 from searcher.statistics.measured import (
     FileMeasurement,
@@ -248,7 +248,7 @@ def _texts(sent: Sequence[str]) -> list[str]:
     return [one[:1000] for one in sent[:20]]
 
 
-def _rough_ratio(samples: Samples) -> float | None:
+def _rough_ratio(samples: RawSamples) -> float | None:
     from searcher.statistics.latency import rough_ratio
 
     return rough_ratio({"candidate_s": samples.candidate_s, "before_s": samples.before_s,
@@ -256,7 +256,7 @@ def _rough_ratio(samples: Samples) -> float | None:
 
 
 def _summarised(
-    db: Database, measured: protocol.Measured, samples: Samples, gate_level_s: float | None,
+    db: Database, measured: protocol.Measured, samples: RawSamples, gate_level_s: float | None,
     level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
 ) -> tuple[str, list[str], Summary | None]:
     """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""

@@ -8,7 +8,7 @@ from sqlite_utils import Database
 from agents.protocol import NodesMeasured
 from searcher.jobs import fields
 from searcher.ledger.tables import builds
-from searcher.statistics.bottlenecks import Costs, Side, is_int8, not_faster
+from searcher.statistics.bottlenecks import Costs, ProfiledFile, is_int8, not_faster
 from searcher.statistics.measured import Ratio, Summary
 
 MOST_NODES = 1000
@@ -46,9 +46,10 @@ def add_node_times(db: Database, summary: Summary, sha256: str, reference_sha256
     return replace(summary, nodes=nodes, warnings=warnings)
 
 
-def _side(db: Database, sha256: str, nodes: NodesMeasured) -> Side:
+def _side(db: Database, sha256: str, nodes: NodesMeasured) -> ProfiledFile:
     """What really runs shows whether it is int8: of an upload nobody knows more."""
-    return Side(Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes)), nodes)
+    costs = Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes))
+    return ProfiledFile(costs, nodes)
 
 
 def asked(options: Mapping[str, object]) -> str | None:

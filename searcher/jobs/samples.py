@@ -9,12 +9,12 @@ from collections.abc import Sequence
 
 from agents import protocol
 from searcher.errors import ProtocolError
-from searcher.ledger.tables.measurements import Samples
+from searcher.ledger.tables.measurements import RawSamples
 
 MOST_SAMPLE_BYTES = 128 * 2**20
 
 
-def samples_of(measured: protocol.Measured) -> Samples:
+def samples_of(measured: protocol.Measured) -> RawSamples:
     """Raises ProtocolError unless blocks and calls agree and all durations are above 0."""
     blocks, per_block = measured.blocks, measured.sample_blocks
     lengths = {len(blocks.candidate_s), len(blocks.before_s), len(blocks.after_s), len(per_block)}
@@ -33,7 +33,7 @@ def samples_of(measured: protocol.Measured) -> Samples:
         raise ProtocolError(
             f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."
         )
-    return Samples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
+    return RawSamples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
 
 
 def unpacked(samples: str) -> Sequence[int]:

@@ -1,4 +1,4 @@
-"""What the ledger returns: one frozen dataclass per table, JSON columns already decoded."""
+"""Rows of the ledger: one frozen dataclass per table, with JSON columns decoded."""
 
 import functools
 import json
@@ -18,7 +18,7 @@ DOCUMENTS = frozenset({
     "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
     "constraints", "evaluations", "conditions", "inspection",
 })
-"""Columns that hold JSON, in whichever table."""
+"""Names of the columns that hold JSON, in all tables."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class CampaignRow:
 
 @dataclass(frozen=True)
 class DeviceRow:
-    """``state``: active, draining, quarantined or removed; ``strikes`` counts leases that it lost
-    or failed in a row, ``reason`` says why it was quarantined."""
+    """``state``: active, draining, quarantined or removed. ``strikes`` counts consecutive lost or
+    failed leases; ``reason`` says why the device is quarantined."""
 
     name: str
     profile: str | None
@@ -54,7 +54,7 @@ class DeviceRow:
 
 @dataclass(frozen=True)
 class TokenRow:
-    """The standing secret of a person or program; ``role`` is operator or viewer."""
+    """The long-lived token of a person or program; ``role`` is operator or viewer."""
 
     id: str
     name: str
@@ -66,7 +66,7 @@ class TokenRow:
 
 @dataclass(frozen=True)
 class AgentRow:
-    """Who holds a secret. ``pool`` is ``builder`` or ``device:<name>``."""
+    """An agent or builder with a secret. ``pool`` is ``builder`` or ``device:<name>``."""
 
     id: str
     name: str
@@ -128,8 +128,8 @@ class BuildRow:
 
 @dataclass(frozen=True)
 class ArtifactRow:
-    """``origin``: build or upload. ``inspection`` is what a builder found in an uploaded model;
-    ``dropped_s`` is set while its file is gone from the disk (it can be built again)."""
+    """``origin``: build or upload. ``inspection``: what a builder found in an uploaded model.
+    ``dropped_s`` is set while the file is not on the disk and can be built again."""
 
     sha256: str
     file_bytes: int
@@ -160,7 +160,7 @@ class EvaluationRow:
 @dataclass(frozen=True)
 class MeasurementRow:
     """``verdict``: valid, invalid or failed; figures are None unless it is valid.
-    ``conditions``: temperatures, clocks and load before and after, and energy with its windows."""
+    ``conditions``: temperatures, clocks and load before and after; energy with its windows."""
 
     id: int
     sha256: str
@@ -247,7 +247,7 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class SpanRow:
-    """``kind``: build, evaluate or measure; ``end_s`` is None while it lasts."""
+    """``kind``: build, evaluate or measure; ``end_s`` is None until the span ends."""
 
     id: int
     campaign: str | None

@@ -23,8 +23,8 @@ Trial = TypeVar("Trial", bound=TrialRow)
 
 
 def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
-    """The front, and every feasible point that would be on it were it ``NEAR`` faster, fastest
-    first."""
+    """The front and every feasible point that would be on it if it were ``NEAR`` faster, by
+    increasing latency."""
     front = front_of(points, objectives)
     members = {p.trial for p in front}
     ends = [losses(p.values, objectives) for p in front]

@@ -13,7 +13,7 @@ from searcher.jobs.measure import file_of
 from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.search.payloads import BASELINE, Requests
 from searcher.spec.recipe import Recipe
-from searcher.statistics.energy import figures, lacking
+from searcher.statistics.energy import figures, missing_energy
 from searcher.statistics.intervals import paired_difference, unpack_bits, wilson
 from searcher.statistics.measured import FileMeasurement
 
@@ -55,7 +55,7 @@ def _measure(flow: JobFlow, requests: Requests, build: BuildResult) -> FileMeasu
     for attempt in range(1, ATTEMPTS + 1):
         request = requests.measure(file, [file], longer, attempt)
         entry = file_of(flow.wait_for(request, BASELINE), build.sha256)
-        without = lacking(entry.summary, (o.name for o in requests.campaign.objectives))
+        without = missing_energy(entry.summary, (o.name for o in requests.campaign.objectives))
         if entry.verdict == "valid" and without is None:
             return entry
     reasons = [*entry.reasons, *([without] if without else [])]

@@ -13,9 +13,9 @@ from searcher.jobs.measure import file_of
 from searcher.ledger.tables.search_state import BaselineState
 from searcher.search.candidate import ROUGH_SLACK, Candidate
 from searcher.search.payloads import MEASURE, Requests, reference_of
-from searcher.spec.measurement_plan import screening
-from searcher.spec.objectives import OBJECTIVES
-from searcher.statistics.energy import figures, lacking
+from searcher.spec.measurement_plan import screening_plan
+from searcher.spec.objectives import ENERGY_OBJECTIVES
+from searcher.statistics.energy import figures, missing_energy
 from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 
 BATCH = 8
@@ -94,10 +94,10 @@ class MeasurementBatches:
     def _measure(self, baseline: BaselineState, batch: Sequence[Candidate],
                  untrained: bool) -> None:
         plan = self._requests.campaign.plan
-        energy = bool(OBJECTIVES.intersection(self._objectives()))
+        energy = bool(ENERGY_OBJECTIVES.intersection(self._objectives()))
         request = self._requests.measure(
             reference_of(baseline), [c.file for c in batch],
-            screening(plan, energy) if untrained else plan, max(c.attempt for c in batch),
+            screening_plan(plan, energy) if untrained else plan, max(c.attempt for c in batch),
             baseline.quiet_level_s)
         self._jobs.submit(request, MEASURE,
                           functools.partial(self._measured, batch, baseline.quiet_level_s))
@@ -110,7 +110,7 @@ class MeasurementBatches:
 
     def _decide(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
         """Take what was measured, try again, or fail."""
-        without = lacking(entry.summary, self._objectives())
+        without = missing_energy(entry.summary, self._objectives())
         if without is not None:
             self._without_energy(candidate, entry, without)
             return

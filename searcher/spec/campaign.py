@@ -1,4 +1,4 @@
-"""``campaign.toml`` -> ``Campaign``: one table, one frozen dataclass; unknown keys are errors."""
+"""Parse ``campaign.toml`` into ``Campaign``: a frozen dataclass per table; unknown keys fail."""
 
 import math
 import tomllib
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from searcher.errors import UserError, nearest
 from searcher.spec.measurement_plan import Plan, plan_of
-from searcher.spec.objectives import OBJECTIVES, UNITS, Objective
+from searcher.spec.objectives import ENERGY_OBJECTIVES, UNITS, Objective
 from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -19,15 +19,15 @@ DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
 @dataclass(frozen=True)
 class Budget:
-    """The search ends at whichever comes first. ``wall_minutes`` count from the measured baseline,
-    ``total_minutes`` from the campaign's start: what a slow baseline takes, the search loses."""
+    """Limits of the search; the first one reached ends it. ``wall_minutes`` start when the baseline
+    is measured, ``total_minutes`` start with the campaign and include the baseline."""
 
     candidates: int = 60
     wall_minutes: float = 10.0
     total_minutes: float | None = None
 
     def search_s(self, baseline_s: float) -> float:
-        """Seconds for the search, after a baseline that took ``baseline_s``."""
+        """Seconds left for the search after a baseline that took ``baseline_s``."""
         search_s = self.wall_minutes * 60
         if self.total_minutes is None:
             return search_s
@@ -35,8 +35,8 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Search:
-    """Who samples, from which strategies, within which ranges (``strategy.parameter``)."""
+class SearchOptions:
+    """The sampler, the strategies it may use (empty: all) and limits by ``strategy.parameter``."""
 
     sampler: str = "tpe"
     strategies: tuple[str, ...] = ()
@@ -45,7 +45,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What to compress, for which devices, towards what and for how long."""
+    """What to compress, for which devices, with which objectives and budget."""
 
     name: str
     task: str
@@ -57,11 +57,11 @@ class Campaign:
     devices: tuple[str, ...]
     executions: tuple[Execution, ...]
     """How files run on each of ``devices``."""
-    search: Search
+    search: SearchOptions
     builders: int = 0
     named: frozenset[str] = frozenset()
-    """Of ``devices``, those written by the name under which they are enrolled; the others are
-    written by their profile and enrolled under its name."""
+    """The subset of ``devices`` that the campaign gives by enrolled name. It gives the others by
+    profile; these are enrolled under the name of their profile."""
 
     def as_dict(self) -> dict[str, object]:
         """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
@@ -79,14 +79,14 @@ class Campaign:
 
 
 def load(path: Path) -> Campaign:
-    """The campaign in a TOML file. Raises UserError naming the file and what to mend."""
+    """Read a campaign from a TOML file. Raises UserError that names the file and the remedy."""
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"There is no campaign file {path}.") from error
     except RecursionError as error:
         raise UserError(f"{path} cannot be read as TOML: it is nested too deeply.") from error
-    except (OSError, ValueError) as error:  # not only TOMLDecodeError: a number of many digits
+    except (OSError, ValueError) as error:  # also for a number with too many digits
         raise UserError(f"{path} cannot be read as TOML: {error}.") from error
     try:
         return from_document(document)
@@ -140,7 +140,7 @@ def _bounded(document: Mapping[str, object]) -> None:
         deeper: list[object] = []
         for value in level:
             if isinstance(value, str) and len(value) > LONGEST_TEXT:
-                raise UserError(f"{value[:60]!r}... is longer than {LONGEST_TEXT} letters.")
+                raise UserError(f"{value[:60]!r}... is longer than {LONGEST_TEXT} characters.")
             if isinstance(value, int) and abs(value) >= LARGEST:
                 raise UserError(f"A whole number of {value.bit_length()} bits is too large.")
             if isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def _bounded(document: Mapping[str, object]) -> None:
                 deeper += value
         level = deeper
         if count + len(level) > MOST_VALUES:
-            raise UserError(f"The campaign holds more than {MOST_VALUES} values.")
+            raise UserError(f"The campaign has more than {MOST_VALUES} values.")
     if level:
         raise UserError(f"The campaign is nested more than {DEEPEST} levels deep.")
 
@@ -173,7 +173,7 @@ def _table(document: Mapping[str, object], key: str, known: Iterable[str] | None
 def _text(document: Mapping[str, object], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str) or not value:
-        raise UserError(f"{key} must be given as a text, got {value!r}.")
+        raise UserError(f"{key} must be a non-empty text, got {value!r}.")
     return value
 
 
@@ -200,7 +200,7 @@ def _objectives(table: Mapping[str, object]) -> tuple[Objective, ...]:
         if objective.name not in MEASURABLE:
             raise UserError(
                 f"Objective {objective.name!r} cannot be measured "
-                f"(nothing is estimated in its place). Use: {', '.join(sorted(MEASURABLE))}."
+                f"(and is never estimated). Use: {', '.join(sorted(MEASURABLE))}."
             )
         best = "maximize" if objective.name == "accuracy" else "minimize"
         if objective.direction != best:
@@ -208,16 +208,16 @@ def _objectives(table: Mapping[str, object]) -> tuple[Objective, ...]:
     if "accuracy" not in {o.name for o in objectives} or len(objectives) < 2:
         raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes, "
                         "energy_j, power_w.")
-    # The ledger keeps tables in alphabetical order; the order of a front must not depend on it.
+    # The ledger stores tables alphabetically; the order of a front must not depend on that.
     return tuple(sorted(objectives, key=lambda o: list(UNITS).index(o.name)))
 
 
 def _enough_energy(objectives: Iterable[Objective], plan: Plan) -> None:
-    """An objective of energy or power needs the windows for it."""
+    """Refuse an objective of energy or power if the plan does not measure it."""
     names = {objective.name for objective in objectives}
-    if names & OBJECTIVES and plan.energy_s <= 0:
-        raise UserError(f"Objective {', '.join(sorted(names & OBJECTIVES))} needs a plan with "
-                        f"energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
+    if names & ENERGY_OBJECTIVES and plan.energy_s <= 0:
+        raise UserError(f"Objective {', '.join(sorted(names & ENERGY_OBJECTIVES))} needs a plan "
+                        f"with energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
                         f"{plan.name!r} has none.")
     if "energy_j" in names and plan.idle_s <= 0:
         raise UserError("Objective energy_j is net of idle power and needs a plan with idle_s > 0.")
@@ -248,13 +248,13 @@ def _devices(entries: Iterable[Mapping[str, object]]) -> tuple[tuple[str, ...], 
     for entry in entries:
         _known(entry, {"profile", "name", *KEYS}, "[[devices]]")
         if "name" in entry and "profile" in entry:
-            raise UserError(f"[[devices]] {entry!r}: give the name of an enrolled device, whose "
-                            "profile is known, or a profile, not both.")
+            raise UserError(f"[[devices]] {entry!r}: give either the name of an enrolled device "
+                            "or a profile, not both.")
     named = frozenset(_text(entry, "name") for entry in entries if "name" in entry)
     return tuple(_text(entry, "name" if "name" in entry else "profile") for entry in entries), named
 
 
-def _search(table: Mapping[str, object]) -> Search:
+def _search(table: Mapping[str, object]) -> SearchOptions:
     sampler = table.get("sampler", "tpe")
     if sampler not in SAMPLERS:
         raise UserError(f"sampler = {sampler!r} is unknown. {nearest(str(sampler), SAMPLERS)}")
@@ -262,11 +262,11 @@ def _search(table: Mapping[str, object]) -> Search:
     if not isinstance(strategies, list) or not all(isinstance(s, str) for s in strategies):
         raise UserError(f"strategies = {strategies!r} must be a list of names.")
     if len(set(strategies)) != len(strategies):
-        raise UserError(f"strategies = {strategies!r} names one twice.")
+        raise UserError(f"strategies = {strategies!r} has a duplicate.")
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
         raise UserError(f"[search.limits] must be a table, got {limits!r}.")
-    return Search(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
+    return SearchOptions(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
 
 
 def _range(name: str, value: object) -> tuple[float, float]:

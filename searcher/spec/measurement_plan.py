@@ -1,4 +1,4 @@
-"""How long and how often to measure one candidate."""
+"""Measurement plans: how long and how often to measure one candidate."""
 
 import math
 from collections.abc import Mapping
@@ -8,15 +8,16 @@ from searcher.documents import parse
 from searcher.errors import UserError, nearest
 
 GATE = 0.10
-"""The quiet state of a machine is itself some percent wide (frequency, placement of sessions); its
-slow state begins far above. Between gates of 6 and 13 % ratios differed by under half a percent,
-at 6 % half of the quiet blocks were thrown away."""
+"""Largest relative excess of the reference over its quiet level for a block to count. In the quiet
+state a machine varies by a few percent (frequency, placement of sessions); its slow state is far
+above. Between gates of 6 and 13 % the ratios differed by less than 0.5 %, but 6 % rejected
+half of the quiet blocks."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often to measure; seconds are device time per candidate. The fields are
-    those of ``agents.protocol.MeasurePlan``."""
+    """How long and how often to measure. Seconds are device time per candidate. The fields are
+    those of the ``MeasurePlan`` message in the agents' protocol."""
 
     name: str
     block_s: float = 0.004
@@ -52,10 +53,12 @@ PLANS = {
 }
 
 
-def screening(plan: Plan, energy: bool = False) -> Plan:
-    """The plan for untrained candidates: enough blocks to decide about training, no more. On a
-    busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is.
-    ``energy``: whether it is to be known then already, being an objective."""
+def screening_plan(plan: Plan, energy: bool = False) -> Plan:
+    """The short plan for untrained candidates: only enough blocks to decide about training.
+
+    On a busy machine it does not wait for quiet blocks; ``rough_ratio`` is then used instead.
+    ``energy``: whether energy is an objective and must be measured already.
+    """
     if not energy:
         plan = replace(plan, energy_s=0.0, idle_s=0.0)
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),

@@ -1,5 +1,5 @@
-"""How files run on a device: runtime, provider and options, as a campaign asks for them and as jobs
-carry them; and whether the device offers that."""
+"""Runtime, provider and options with which files run on a device: parsed from a campaign, written
+into jobs, and checked against what the device offers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -8,19 +8,19 @@ from agents.protocol import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
 from searcher.errors import UserError, nearest
 
 PRECISIONS = ("float32", "float16")
-"""Of an engine. TensorRT's others are for files with QuantizeLinear alone: for the baseline, which
-has none, they would make up ranges."""
+"""Precisions of a TensorRT engine. Its int8 precision needs files with QuantizeLinear; for the
+baseline, which has none, TensorRT would invent the ranges."""
 MOST_THREADS = 256
 INFER_BATCH = 100
-"""Samples of a data set at once where the batch is fixed when a file is prepared; what agents take
-where it is not."""
+"""Samples per call when a data set runs on a device: the batch of a prepared engine, and the batch
+that agents choose for other files."""
 KEYS = ("runtime", "provider", "threads", "graph_level", "precision")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The keys of a campaign's device; those that the runtime does not go by have their default.
-    One call is one sample."""
+    """How files run on one device of a campaign. Keys that the runtime does not use have their
+    default. One call processes one sample."""
 
     runtime: str = "onnxruntime"
     provider: str = "CPUExecutionProvider"
@@ -58,7 +58,7 @@ class Execution:
         return given
 
     def formats(self, offered: frozenset[str]) -> frozenset[str]:
-        """Of the number formats of files, those that run so; see ``PRECISIONS``."""
+        """The subset of the number formats ``offered`` that can run so; see ``PRECISIONS``."""
         return offered - {"int8"} if "precision" in self.traits.options else offered
 
     def __str__(self) -> str:
@@ -89,7 +89,7 @@ def execution_of(table: Mapping[str, object], where: str = "in [[devices]]") -> 
         if key in table and key not in traits.options:
             used = ", ".join(k for k in KEYS if k in ("provider", *traits.options))
             raise UserError(f"{key} = {table[key]!r} {where}: the runtime {runtime!r} does not "
-                            f"go by it. Use: {used}.")
+                            f"use it. Use: {used}.")
     threads = table.get("threads", 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or (
             not 1 <= threads <= MOST_THREADS):
@@ -128,14 +128,15 @@ def check_offered(execution: Execution, device: str, capabilities: Mapping[str, 
     if execution.provider not in _providers(told):
         unproven = told.get("unproven") if isinstance(told, Mapping) else None
         why = unproven.get(execution.provider) if isinstance(unproven, Mapping) else None
-        raise UserError(f"Device {device!r} has not run anything with {execution.provider}"
+        raise UserError(f"Device {device!r} has not run an inference with "
+                        f"{execution.provider}"
                         f"{f' ({why})' if why else ''}. It offers: {_offers(runtimes)}.")
 
 
 def _offers(runtimes: Mapping[str, object]) -> str:
     told = (f"{name} ({', '.join(_providers(versions)) or 'no provider'})"
             for name, versions in sorted(runtimes.items()))
-    return "; ".join(told) or "nothing that its agent told"
+    return "; ".join(told) or "nothing (its agent reported no runtime)"
 
 
 def _providers(versions: object) -> Iterable[str]:

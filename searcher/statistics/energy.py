@@ -1,12 +1,13 @@
-"""Energy and power of a measurement as values with intervals, and what they need.
+"""Energy and power of a measurement, as values with intervals.
 
-The figures are the agent's (``agents/energy.py``): half widths of error, not confidence intervals
-of a sample. ``energy_j`` is net of the idle power before and after, ``energy_gross_j`` is not.
+The agent computes the figures. An interval is the value plus and minus the agent's error bound, not
+a confidence interval. ``energy_j`` excludes the idle power before and after the measurement;
+``energy_gross_j`` includes it.
 """
 
 from collections.abc import Iterable
 
-from searcher.spec.objectives import OBJECTIVES
+from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.statistics.measured import Summary
 
 
@@ -35,9 +36,9 @@ def energy_notes(summary: Summary | None) -> list[str]:
     return [f"energy is that of {found.covers}{idle}"]
 
 
-def lacking(summary: Summary | None, wanted: Iterable[str]) -> str | None:
+def missing_energy(summary: Summary | None, wanted: Iterable[str]) -> str | None:
     """Why a measurement lacks an energy or power among ``wanted``; None when it has all."""
-    missing = sorted((OBJECTIVES & set(wanted)) - set(figures(summary)[0]))
+    missing = sorted((ENERGY_OBJECTIVES & set(wanted)) - set(figures(summary)[0]))
     if not missing:
         return None
     found = None if summary is None else summary.energy

@@ -1,18 +1,20 @@
-"""Whether a device computes other numbers from a file than the host: a rule on plain values."""
+"""Whether a device may compute other outputs than the host: a rule on plain values."""
 
 from profiles.schema import DeviceProfile
 from searcher.spec.runtime_options import DEFAULT as HOST
 from searcher.spec.runtime_options import Execution
 
 _SAME = {"amd64": "x86_64", "arm64": "aarch64"}
-"""Two names of one kind of processor."""
+"""Other names of the same architecture."""
 
 
 def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bool,
                     host_machine: str) -> str | None:
-    """In words, or None where the host's accuracy is the device's: the same runtime and provider
-    in float32 on the same kind of processor, and in int8 on the very machine, because what int8
-    sums saturate at depends on the processor's instructions."""
+    """The reason in words; None where the accuracy on the host is also that of the device.
+
+    This holds for the same runtime and provider: in float32 on the same architecture, in int8 only
+    on the same machine, because the saturation of int8 sums depends on processor instructions.
+    """
     for runtime in (device.runtime, execution.runtime):
         if runtime != HOST.runtime:
             return f"it runs files with {runtime}, the host with {HOST.runtime}"
@@ -29,7 +31,7 @@ def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bo
     if machine != _kind(host_machine):
         return f"its processor is {machine}, the host's is {_kind(host_machine)}"
     if "int8" in device.number_formats:
-        return "int8 depends on the processor, and it is another machine"
+        return "int8 results depend on the processor, and this is another machine"
     return None
 
 

@@ -1,4 +1,4 @@
-"""Whether a device computes what the host computes: a rule on plain values."""
+"""Parity: whether a device computes the same outputs as the host. A rule on plain values."""
 
 import math
 from collections.abc import Sequence
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 2e-2}
-"""Largest allowed distance of device outputs from the host's, relative to the output range."""
+"""Largest allowed difference from the host's outputs, relative to their range, by format."""
 
 
 def parity(expected: Sequence[float], outputs: Sequence[float], number_format: str) -> str | None:
-    """None when the device computes what the host computes, otherwise the reason in words."""
+    """None when the outputs agree within ``TOLERANCE``, otherwise the reason in words."""
     if len(expected) != len(outputs):
         return f"parity: {len(outputs)} output values where the host has {len(expected)}"
     if not all(map(math.isfinite, outputs)):

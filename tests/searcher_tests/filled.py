@@ -9,7 +9,7 @@ import numpy as np
 from searcher.artifacts.store import place_artifact
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, jobs, measurements, trials
-from searcher.pareto.joint import entry_together
+from searcher.pareto.joint import joint_entry
 from searcher.spec.campaign import from_document
 from searcher.spec.recipe import Recipe, Step
 from searcher.statistics.latency import summarise
@@ -111,7 +111,7 @@ class Folder:
             assert told is not None and told.sha256 is not None and told.values is not None
             measured = {"ratio": ratio, "ratio_low": 0.99 * ratio, "ratio_high": 1.01 * ratio,
                         "measurement": self._measure(told.sha256, ratio)}
-            found[str(trial)] = entry_together(asdict(told), measured, LEVEL_S, {})
+            found[str(trial)] = joint_entry(asdict(told), measured, LEVEL_S, {})
         campaigns.set_state(self.db, name, "running", None,
                             {**row.baseline, "together": found}, 190.0)
 

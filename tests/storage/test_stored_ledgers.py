@@ -125,7 +125,7 @@ def test_an_older_ledger_is_read_only_after_it_was_brought_up_to_date(first: Pat
         pass
     report = check(first.parent)
     assert [f.found for f in report.findings if f.check == "version"] == [
-        f"brought from schema version 1 to {VERSION}"]
+        f"migrated from schema version 1 to {VERSION}"]
     with open_ledger(first) as db:
         assert trials.counts(db, "digits")["complete"] == 1
 

@@ -1,4 +1,4 @@
-"""Measurements, their raw samples and rails, their environments, and learnt quiet levels."""
+"""Measurements, their raw samples, meter readings and environments, and quiet levels."""
 
 import json
 from array import array
@@ -16,10 +16,13 @@ _BINARY = b"B"
 _COMPRESSOR = zstandard.ZstdCompressor(level=3)
 
 @dataclass(frozen=True)
-class Samples:
-    """Raw samples of one measurement. Per block: the candidate's median and the reference's
-    medians before and after it, in seconds; ``calls_ns`` holds every timed call of the
-    candidate, ``sample_blocks`` how many of them each block has."""
+class RawSamples:
+    """Raw samples of one measurement.
+
+    Per block, in seconds: the candidate's median, and the reference's medians before and after
+    it. ``calls_ns`` has every timed call of the candidate, ``sample_blocks`` the number of calls
+    of each block.
+    """
 
     candidate_s: list[float]
     before_s: list[float]
@@ -66,7 +69,7 @@ def get(db: Database, measurement_id: int) -> MeasurementRow | None:
 
 
 def file_of(db: Database, measurement_id: int) -> str | None:
-    """The sha256 of what was measured."""
+    """The sha256 of the measured file."""
     row = db.execute("SELECT sha256 FROM measurements WHERE id = ?", [measurement_id]).fetchone()
     return None if row is None else str(row[0])
 
@@ -88,7 +91,7 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
     return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
 
 
-def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
+def put_samples(db: Database, measurement_id: int, samples: RawSamples) -> None:
     seconds = array("d", samples.candidate_s)
     seconds.extend(samples.before_s)
     seconds.extend(samples.after_s)
@@ -99,17 +102,17 @@ def put_samples(db: Database, measurement_id: int, samples: Samples) -> None:
 
 
 def compressed_rails(traces: Sequence[Mapping[str, Any]]) -> bytes:
-    """Polls of meters (``protocol.RailTrace`` as JSON) as they are stored."""
+    """Meter readings (``protocol.RailTrace`` as JSON) as they are stored."""
     return _COMPRESSOR.compress(text(traces).encode())
 
 
 def put_rails(db: Database, measurement_id: int, blob: bytes) -> None:
-    """``blob`` as ``compressed_rails`` makes it."""
+    """``blob`` is what ``compressed_rails`` returned."""
     db.execute("INSERT INTO rails VALUES (?, ?)", [measurement_id, blob])
 
 
 def rails(db: Database, measurement_id: int) -> list[dict[str, Any]]:
-    """Every poll of every rail while the energy was measured; empty where it was not."""
+    """All readings of every rail during the energy measurement; empty without one."""
     row = db.execute(
         "SELECT traces FROM rails WHERE measurement = ?", [measurement_id]).fetchone()
     if row is None:
@@ -120,12 +123,12 @@ def rails(db: Database, measurement_id: int) -> list[dict[str, Any]]:
 
 
 def _packed(calls_ns: Sequence[int]) -> bytes:
-    """The array's type code (4 bytes a call unless one took over 4 s) and its machine values."""
+    """The type code (8 bytes a call if one took over 4 s, else 4 bytes) and the values."""
     code = "I" if max(calls_ns, default=0) < 2**32 else "Q"
     return code.encode() + array(code, calls_ns).tobytes()
 
 
-def samples(db: Database, measurement_id: int) -> Samples | None:
+def samples(db: Database, measurement_id: int) -> RawSamples | None:
     row = db.execute(
         "SELECT blocks, calls_ns FROM samples WHERE measurement = ?", [measurement_id]
     ).fetchone()
@@ -136,11 +139,11 @@ def samples(db: Database, measurement_id: int) -> Samples | None:
     calls: array[int] = array(packed[:1].decode())
     calls.frombytes(packed[1:])
     blocks = decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)
-    return Samples(**_blocks(blocks), calls_ns=calls)
+    return RawSamples(**_blocks(blocks), calls_ns=calls)
 
 
 def _blocks(content: bytes) -> dict[str, list[Any]]:
-    """Three lists of seconds and one of counts; JSON as ledger version 1 wrote it, or binary."""
+    """The block fields of ``RawSamples``, from binary, or from the JSON of ledger version 1."""
     if not content.startswith(_BINARY):
         found: dict[str, list[Any]] = json.loads(content)
         return found

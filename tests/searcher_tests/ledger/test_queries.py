@@ -157,7 +157,7 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
         jobs.only_wanted_by(db, "digits", ["compress"])
         jobs.counts(db, "digits")
         jobs.waited_too_long(db, 1.0)
-        jobs.waiting(db, "builder")
+        jobs.list_waiting(db, "builder")
         jobs.unfinished(db)
         jobs.ended_after(db, 1)
         builds.of_recipe(db, "r")

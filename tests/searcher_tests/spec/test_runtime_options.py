@@ -70,8 +70,8 @@ def test_the_default_is_no_other_campaign() -> None:
     ({"threads": True}, "threads = True"),
     ({"threads": 1.5}, "threads = 1.5"),
     ({"graph_level": "al"}, "graph_level = 'al' in [[devices]] is unknown."),
-    ({"precision": "float16"}, "the runtime 'onnxruntime' does not go by it. Use: provider, thre"),
-    ({"runtime": "trtexec", "threads": 2}, "'trtexec' does not go by it. Use: provider, precision"),
+    ({"precision": "float16"}, "the runtime 'onnxruntime' does not use it. Use: provider, thre"),
+    ({"runtime": "trtexec", "threads": 2}, "'trtexec' does not use it. Use: provider, precision"),
     ({"runtime": "trtexec", "precision": "int8"}, "precision = 'int8' in [[devices]] is unknown"),
 ])
 def test_what_there_is_not_is_refused(keys: dict[str, Any], said: str) -> None:
@@ -89,12 +89,12 @@ TOLD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("keys", "told", "said"), [
-    ({"provider": CUDA}, TOLD, f"has not run anything with {CUDA} (refused: libcudart.so.12 is not "
-                               "there). It offers: onnxruntime (CPUExecutionProvider)."),
-    ({"provider": TENSORRT}, TOLD, f"anything with {TENSORRT}. It offers"),
+    ({"provider": CUDA}, TOLD, f"has not run an inference with {CUDA} (refused: libcudart.so.12 "
+                               "is not there). It offers: onnxruntime (CPUExecutionProvider)."),
+    ({"provider": TENSORRT}, TOLD, f"an inference with {TENSORRT}. It offers"),
     ({"runtime": "trtexec"}, TOLD, "does not offer the runtime 'trtexec' (There is no trtexec in "),
-    ({"runtime": "trtexec"}, {}, "It offers: nothing that its agent told."),
-    ({"threads": 2}, {}, "It offers: nothing that its agent told."),
+    ({"runtime": "trtexec"}, {}, "It offers: nothing (its agent reported no runtime)."),
+    ({"threads": 2}, {}, "It offers: nothing (its agent reported no runtime)."),
     ({}, {"runtimes": {"trtexec": {"providers": [TENSORRT]}}}, f"It offers: trtexec ({TENSORRT})."),
 ])
 def test_what_a_device_does_not_offer_is_refused_at_submission(

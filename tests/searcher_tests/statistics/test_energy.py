@@ -8,8 +8,8 @@ import pytest
 from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
 from searcher.spec.campaign import from_document
-from searcher.spec.measurement_plan import PLANS, screening
-from searcher.statistics.energy import energy_notes, figures, lacking
+from searcher.spec.measurement_plan import PLANS, screening_plan
+from searcher.statistics.energy import energy_notes, figures, missing_energy
 from tests.searcher_tests.dispatch.laboratory import SPEC
 from tests.searcher_tests.dispatch.test_admission import DAEMON, device
 
@@ -28,15 +28,15 @@ def test_figures_have_their_errors_on_both_sides() -> None:
 
 
 def test_what_is_lacking_has_the_reason_of_the_meter() -> None:
-    assert lacking({"energy": TOLD}, ["accuracy", "energy_j"]) is None
-    assert lacking(None, ["accuracy", "latency_s"]) is None
-    assert lacking(None, ["power_w"]) == "no power_w: it was not measured"
+    assert missing_energy({"energy": TOLD}, ["accuracy", "energy_j"]) is None
+    assert missing_energy(None, ["accuracy", "latency_s"]) is None
+    assert missing_energy(None, ["power_w"]) == "no power_w: it was not measured"
     gross = {"energy": {**TOLD, "net_j": None, "idle_problem": "idle: meter gaps"}}
-    assert lacking(gross, ["energy_j", "power_w"]) == "no energy_j: idle: meter gaps"
+    assert missing_energy(gross, ["energy_j", "power_w"]) == "no energy_j: idle: meter gaps"
 
 
 def test_a_reader_is_told_of_what_the_energy_is() -> None:
-    assert energy_notes({"energy": TOLD}) == ["energy is that of VDD_IN"]
+    assert energy_notes({"energy": TOLD}) == ["energy covers VDD_IN"]
     assert energy_notes({"energy": {**TOLD, "problem": "no meter: none"}}) == [
         "no energy: no meter: none"]
     assert energy_notes({}) == []
@@ -64,5 +64,5 @@ def test_energy_of_a_device_with_a_meter_is_let_in() -> None:
 
 
 def test_screening_measures_energy_only_where_it_is_an_objective() -> None:
-    assert screening(PLANS["standard"]).energy_s == 0
-    assert screening(PLANS["standard"], energy=True).energy_s == PLANS["standard"].energy_s
+    assert screening_plan(PLANS["standard"]).energy_s == 0
+    assert screening_plan(PLANS["standard"], energy=True).energy_s == PLANS["standard"].energy_s

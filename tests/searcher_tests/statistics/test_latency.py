@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from searcher.errors import UserError
-from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening
+from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening_plan
 from searcher.statistics.intervals import paired_difference, wilson
 from searcher.statistics.latency import quiet_blocks, rough_ratio, summarise
 from searcher.statistics.parity import parity
@@ -181,7 +181,7 @@ def test_parity_is_refused_when_the_host_has_no_numbers() -> None:
 def test_named_plans(name: str) -> None:
     plan = plan_of(name)
     assert plan.name == name and plan_of(plan.as_dict()) == plan
-    short = screening(plan)
+    short = screening_plan(plan)
     assert short.name == f"{name}-screening" and short.processes == 1 and not short.memory
     assert 8 <= short.min_blocks < plan.min_blocks and short.max_s < plan.max_s
 
