@@ -131,7 +131,7 @@ def test_an_innocent_house_keeps_every_contract(tmp_path):
 def test_every_contract_breaks_when_it_is_violated(tmp_path):
     done = toy_house(tmp_path, {
         "profiles.schema": "import strategies.base\n",             # layers
-        "searcher.running": "import agents.client\n",              # protocol-only
+        "searcher.running": "import agents.doctor\n",              # protocol-only
         "searcher.reports": "import optuna\n",                     # optuna
         "searcher.reading": "import searcher.sampling\n",          # sampling
         "searcher.coordinator": "import searcher.between\n",       # coordinator, indirectly
