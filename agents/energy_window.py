@@ -18,11 +18,11 @@ from agents.protocol import (
     EnergyMeasured,
     ProfileFacts,
     RailTrace,
+    draws_of,
     pack_samples,
     pack_values,
 )
 from agents.rails import by_profile, cover_of
-from agents.readings import draws_of
 
 NS = 1e9
 

@@ -6,8 +6,7 @@ short stable name of its kind.
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from agents.conditions import Conditions
-from agents.protocol import Measured, MeasurePlan, PowerMode
-from agents.readings import draws_of
+from agents.protocol import Measured, MeasurePlan, PowerMode, draws_of
 from agents.steady import binned, drift, largest_step
 from agents.watch import Cooled, Seen
 

@@ -1,4 +1,4 @@
-"""The agents' wire: enrolment, leases, heartbeats, results, artifacts (agents/protocol.py)."""
+"""The agents' wire: enrolment, leases, heartbeats, results, artifacts (agents/protocol/)."""
 
 import asyncio
 from typing import Any, TypeVar

@@ -52,10 +52,11 @@ def built_agent(folder, version=PROTOCOL_VERSION, note=""):
     shutil.copytree(os.path.join(ROOT, "agents"), os.path.join(source, "agents"),
                     ignore=shutil.ignore_patterns("__pycache__"))
     spoken = "PROTOCOL_VERSION = {}\n"
-    with open(os.path.join(source, "agents", "protocol.py")) as stream:
+    spoken_in = os.path.join(source, "agents", "protocol", "messages.py")
+    with open(spoken_in) as stream:
         text = stream.read()
     assert spoken.format(PROTOCOL_VERSION) in text
-    with open(os.path.join(source, "agents", "protocol.py"), "w") as stream:
+    with open(spoken_in, "w") as stream:
         stream.write(text.replace(spoken.format(PROTOCOL_VERSION), spoken.format(version)))
     with open(os.path.join(source, "agents", "__init__.py"), "a") as stream:
         stream.write("# {}\n".format(note))

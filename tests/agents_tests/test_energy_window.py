@@ -8,7 +8,7 @@ from agents.energy_window import EnergyWindow, offered
 from agents.meters.base import PowerMeter
 from agents.meters.fake import FakeMeter
 from agents.protocol import MeasureResult, Rail, decode, encode, unpack_samples, unpack_values
-from agents.readings import draws_of
+from agents.protocol.readings import draws_of
 from agents.runner import measure
 from tests.agents_tests.test_runner import PATHS, Clock, ScriptedChild, payload
 

@@ -20,42 +20,8 @@ without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha25
 
 from typing import Any, Dict, List, NamedTuple, Optional
 
-from agents.packing import (
-    pack_bytes,
-    pack_samples,
-    pack_values,
-    unpack_bytes,
-    unpack_samples,
-    unpack_values,
-)
-from agents.readings import (
-    Copy,
-    EnergyMeasured,
-    NodesMeasured,
-    NodeTime,
-    Rail,
-    RailTrace,
-    draws_of,
-)
-from agents.traits import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
-from agents.wire_json import (
-    CHOICES,
-    ProtocolError,
-    as_json,
-    canonical_json,
-    content_sha256,
-    decode,
-    encode,
-    parse_json,
-)
-
-__all__ = [
-    "CHOICES", "Copy", "EnergyMeasured", "GRAPH_LEVELS", "NodeTime", "NodesMeasured",
-    "ProtocolError", "RUNTIMES", "Rail", "RailTrace", "RuntimeTraits", "as_json", "canonical_json",
-    "content_sha256", "decode", "draws_of", "encode", "pack_bytes", "pack_samples", "pack_values",
-    "parse_json", "unpack_bytes", "unpack_samples", "unpack_values",
-]
-"""Beside the messages below."""
+from agents.protocol.codec import CHOICES, ProtocolError
+from agents.protocol.readings import EnergyMeasured, NodesMeasured, Rail
 
 PROTOCOL_VERSION = 1
 OUTPUT_LIMIT = 1024

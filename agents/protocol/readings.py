@@ -1,5 +1,5 @@
 """What a measurement tells beside its times: rails and energy, and the times of single nodes. Parts
-of the wire (agents/protocol.py)."""
+of the wire (agents/protocol/)."""
 
 from typing import List, NamedTuple, Optional
 

@@ -1,4 +1,4 @@
-"""What both sides know of runtimes before a device is asked (re-exported by agents/protocol.py)."""
+"""What both sides know of runtimes before a device is asked (re-exported by agents.protocol)."""
 
 from typing import NamedTuple, Tuple
 

@@ -7,7 +7,7 @@ import zlib
 from array import array
 from typing import Iterable, List
 
-from agents.wire_json import ProtocolError, short
+from agents.protocol.codec import ProtocolError, short
 
 
 def pack_samples(samples_ns: Iterable[int]) -> str:
