@@ -105,7 +105,7 @@ def _spare_ssl() -> None:
 def _agent(options: argparse.Namespace, words: List[str]) -> int:
     _spare_ssl()
     from agents.client import Agent
-    from agents.files import SpoolInUse, lock_folder
+    from agents.platform.files import SpoolInUse, lock_folder
     from agents.settings import AgentError
     from agents.spare import Spare
     from agents.update import OwnFile, Updated, kept_lock, own_archive, start_anew
@@ -196,7 +196,7 @@ def _end_when_told(agent: Any, options: argparse.Namespace) -> None:
         signal.signal(number, told)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if options.parent_pid:
-        from agents.lifeline import end_with
+        from agents.platform.parent_death import end_with
         end_with(options.parent_pid, lambda: os._exit(0))
 
 

@@ -4,8 +4,8 @@ import hashlib
 import os
 from typing import Callable, Collection, Generator, Tuple
 
-from agents.files import NO_SPACE, discard
 from agents.link import TIMEOUT_S, Link, LinkError, Refused
+from agents.platform.files import NO_SPACE, discard
 from agents.protocol import ArtifactRef
 
 LIMIT_BYTES = 2 << 30

@@ -3,7 +3,7 @@
 from typing import Any, Callable, Dict
 
 from agents.children import Child, StartChild
-from agents.files import NO_SPACE
+from agents.platform.files import NO_SPACE
 from agents.position import NOBODY
 from agents.runner import LISTEN_S, START_LIMIT_S, Cancelled, MeasurementFailed
 

@@ -15,6 +15,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 from agents.link import Backoff, CertificateRefused, Link, LinkError, Refused
+from agents.platform.sysfs import Tree
 from agents.protocol import (
     DEVICE_KINDS,
     PROTOCOL_VERSION,
@@ -27,7 +28,6 @@ from agents.protocol import (
 )
 from agents.settings import AgentError, Settings
 from agents.spool import ResultSpool, Secret, read_secret, send_result, write_secret
-from agents.sysfs import Tree
 from agents.update import OwnFile, UpdateFailed
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, TextIO
 
 from agents.capabilities import capabilities
-from agents.environment import identity, state, throttle_count
-from agents.files import SpoolInUse, lock_folder
 from agents.link import Link, LinkError, Refused, Trust, fingerprint_named
 from agents.meters.base import Meter
 from agents.meters.catalog import METERS
+from agents.platform.environment import identity, state, throttle_count
+from agents.platform.files import SpoolInUse, lock_folder
+from agents.platform.sysfs import Tree
 from agents.spool import check_writable, read_secret
-from agents.sysfs import Tree
 from agents.update import own_archive, user_name
 
 FREE_BYTES = 200 * 1000 * 1000

@@ -4,7 +4,7 @@ import os
 from typing import Any, Dict, List
 
 from agents.artifacts import file_sha256
-from agents.files import discard
+from agents.platform.files import discard
 from agents.protocol import canonical_json, content_sha256
 
 LIMIT_BYTES = 2 << 30

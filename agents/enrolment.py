@@ -2,12 +2,12 @@
 
 from typing import Any, Dict
 
-from agents.environment import identity
 from agents.link import CertificateRefused, Link, Refused
+from agents.platform.environment import identity
+from agents.platform.sysfs import Tree
 from agents.protocol import PROTOCOL_VERSION, Enrol, Enrolled, ProtocolError, decode, encode
 from agents.settings import AgentError, Settings
 from agents.spool import Secret, check_writable, write_secret
-from agents.sysfs import Tree
 
 
 def enrol(settings: Settings, link: Link, capabilities: Dict[str, Any], tree: Tree) -> Secret:

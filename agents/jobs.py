@@ -5,8 +5,9 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 from agents import verdict
 from agents.children import StartChild
-from agents.environment import environment_of, identity, state, throttled
 from agents.infer import infer
+from agents.platform.environment import environment_of, identity, state, throttled
+from agents.platform.sysfs import Tree
 from agents.prepare import prepare
 from agents.protocol import (
     UNKNOWN,
@@ -19,7 +20,6 @@ from agents.protocol import (
     as_json,
 )
 from agents.runner import measure
-from agents.sysfs import Tree
 from agents.watch import Watch, cool_down, power_mode
 
 

@@ -24,10 +24,10 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 
 from agents import verdict
 from agents.children import Child, StartChild
-from agents.conditions import conditions_of
 from agents.energy_window import EnergyWindow
-from agents.files import NO_SPACE
 from agents.pairing import Level, Series, judge, level_of, quiet, share
+from agents.platform.conditions import conditions_of
+from agents.platform.files import NO_SPACE
 from agents.position import NOBODY
 from agents.protocol import (
     UNKNOWN,

@@ -5,8 +5,8 @@ import os
 import zlib
 from typing import List, NamedTuple, Optional, Set, Tuple
 
-from agents.files import stage, write_durably
 from agents.link import Link, Refused
+from agents.platform.files import stage, write_durably
 from agents.protocol import (
     Lease,
     ProtocolError,

@@ -12,8 +12,8 @@ import stat
 import sys
 from typing import List, Optional
 
-from agents.files import discard, replace, stage
 from agents.link import Link, LinkError, Refused
+from agents.platform.files import discard, replace, stage
 from agents.protocol import content_sha256
 
 LOG = logging.getLogger("fleetfront.agent")

@@ -5,7 +5,7 @@ short stable name of its kind.
 
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
-from agents.conditions import Conditions
+from agents.platform.conditions import Conditions
 from agents.protocol import Measured, MeasurePlan, PowerMode, draws_of
 from agents.steady import binned, drift, largest_step
 from agents.watch import Cooled, Seen

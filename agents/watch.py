@@ -5,9 +5,9 @@
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
 
-from agents.environment import temperatures
+from agents.platform.environment import temperatures
+from agents.platform.sysfs import Tree
 from agents.protocol import UNKNOWN, MeasurePlan, PowerMode, ProfileFacts
-from agents.sysfs import Tree
 
 LOOK_S = 0.2
 COOLING_LOOK_S = 1.0

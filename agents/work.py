@@ -12,10 +12,11 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from agents.artifacts import ArtifactCache, ArtifactError
 from agents.children import Child, StartChild
-from agents.files import NO_SPACE
 from agents.heartbeat import Heart
 from agents.jobs import KINDS
 from agents.link import TIMEOUT_S, Backoff, Link, LinkError
+from agents.platform.files import NO_SPACE
+from agents.platform.sysfs import Tree
 from agents.protocol import (
     ArtifactRef,
     Failure,
@@ -25,7 +26,6 @@ from agents.protocol import (
     decode,
 )
 from agents.runner import Cancelled, MeasurementFailed
-from agents.sysfs import Tree
 
 LOG = logging.getLogger("fleetfront.agent")
 SHORTEST_TIMEOUT_S = 0.05

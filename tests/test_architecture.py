@@ -70,7 +70,7 @@ def test_the_python_api_is_a_layer_over_the_searcher():
     ("class A:\n    import torch", False, ["torch"]),
     ("def f():\n    import onnxruntime", False, []),
     ("def f():\n    import onnxruntime", True, ["onnxruntime"]),
-    ("import os.path\nfrom agents.files import x", True, []),
+    ("import os.path\nfrom agents.platform.files import x", True, []),
 ])
 def test_the_import_checker_sees(source, functions_too, found):
     assert foreign(source, {"agents"}, functions_too) == found
@@ -136,7 +136,7 @@ def test_every_contract_breaks_when_it_is_violated(tmp_path):
         "searcher.reading": "import searcher.sampling\n",          # sampling
         "searcher.coordinator": "import searcher.between\n",       # coordinator, indirectly
         "searcher.between": "import strategies.base\n",
-        "agents.files": "import psutil\n",                         # agents
+        "agents.platform.files": "import psutil\n",                         # agents
     })
     assert set(verdicts(done.stdout).values()) == {"BROKEN"}, done.stdout + done.stderr
     assert done.returncode == 1

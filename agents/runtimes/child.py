@@ -27,11 +27,12 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
-from agents.conditions import Conditions, between, look
-from agents.lifeline import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.meters.memory import MemoryMeter
 from agents.pairing import Rounds, measure_rounds
 from agents.phases import run_phases
+from agents.platform.conditions import Conditions, between, look
+from agents.platform.parent_death import die_with_stdin, parent_gone, signal_on_parent_death
+from agents.platform.sysfs import Tree
 from agents.position import OPENING, RESTING, RUNNING, Position
 from agents.protocol import (
     NOT_PREPARED,
@@ -50,7 +51,6 @@ from agents.runtimes.base import (
     RuntimeUnavailable,
     Session,
 )
-from agents.sysfs import Tree
 from agents.timing import NS, Run
 
 MEMORY_CALLS = 5

@@ -26,8 +26,8 @@ from collections import deque
 from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 
 from agents.engines import Engines
-from agents.lifeline import signal_on_parent_death
 from agents.onnx_io import FLOAT, OnnxError, Port, ports_of
+from agents.platform.parent_death import signal_on_parent_death
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
     PROOF,

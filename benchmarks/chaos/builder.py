@@ -11,8 +11,8 @@ import sys
 import threading
 from pathlib import Path
 
-from agents.files import write_durably
 from agents.link import Backoff, Link, LinkError, Refused
+from agents.platform.files import write_durably
 from agents.protocol import (
     PROTOCOL_VERSION,
     Heartbeat,

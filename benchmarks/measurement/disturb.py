@@ -22,8 +22,8 @@ from typing import Any
 
 from agents.children import ProcessChild
 from agents.jobs import measure_in_environment
+from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePayload, decode
-from agents.sysfs import Tree
 from benchmarks.measurement.disturbances import BusyCore, Quota, Stop
 from benchmarks.measurement.models import chain
 from benchmarks.measurement.synthetic import Board, SyntheticChild, clock_step, drift, throttle

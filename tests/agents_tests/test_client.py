@@ -9,9 +9,9 @@ from agents.children import ProcessChild
 from agents.client import Agent
 from agents.heartbeat import Heart
 from agents.link import Backoff, Link
+from agents.platform.sysfs import Tree
 from agents.protocol import PROTOCOL_VERSION, Lease, MeasureResult, decode
 from agents.settings import AgentError, Settings
-from agents.sysfs import Tree
 from tests.agents_tests.fakes import fake_model, payload_of
 
 REFERENCE = fake_model(latency_s=1e-4)

@@ -8,10 +8,10 @@ import pytest
 
 from agents import doctor
 from agents.__main__ import main
-from agents.files import lock_folder
 from agents.meters.catalog import METERS
+from agents.platform.files import lock_folder
+from agents.platform.sysfs import Tree
 from agents.spool import Secret, write_secret
-from agents.sysfs import Tree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator
 from tests.agents_tests.test_tls import ONE, pin
 

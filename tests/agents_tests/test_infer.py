@@ -11,6 +11,7 @@ from agents.client import Agent
 from agents.infer import SILENCE_S, infer
 from agents.jobs import KINDS
 from agents.link import Backoff
+from agents.platform.sysfs import Tree
 from agents.protocol import (
     DEVICE_KINDS,
     ArtifactRef,
@@ -22,7 +23,6 @@ from agents.protocol import (
 from agents.runner import Cancelled, MeasurementFailed
 from agents.samples import Samples, SamplesError
 from agents.settings import Settings
-from agents.sysfs import Tree
 from tests.agents_tests.fakes import fake_model, ref_of, written
 
 MODEL = fake_model(outputs=[0.5, -2.0])

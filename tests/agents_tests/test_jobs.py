@@ -6,8 +6,8 @@ import shutil
 import pytest
 
 from agents.jobs import measure_in_environment
+from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePayload, MeasureResult, PowerMode, ProfileFacts, as_json, decode
-from agents.sysfs import Tree
 from tests.agents_tests.fakes import ROOT
 from tests.agents_tests.test_energy_window import opened
 from tests.agents_tests.test_runner import END, PATHS, READY, Clock, ScriptedChild, payload, rounds

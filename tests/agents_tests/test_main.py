@@ -182,7 +182,7 @@ def test_the_parent_loads_only_what_it_needs(coordinator, tmp_path, started):
     assert {"agents.client", "http.client"} <= loaded
     unwanted = {"ssl", "tempfile", "shutil", "subprocess", "ctypes", "gzip", "agents.doctor",
                 "agents.work", "agents.children", "agents.runtimes", "agents.tls",
-                "agents.environment"}
+                "agents.platform.environment"}
     assert loaded & unwanted == set()
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from agents import verdict
-from agents.conditions import Conditions
+from agents.platform.conditions import Conditions
 from agents.protocol import (
     Blocks,
     Measured,

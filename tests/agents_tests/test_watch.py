@@ -2,10 +2,10 @@
 
 import pytest
 
-from agents.conditions import Conditions, Look, between, conditions_of, look
-from agents.environment import state
+from agents.platform.conditions import Conditions, Look, between, conditions_of, look
+from agents.platform.environment import state
+from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePlan, PowerMode, ProfileFacts
-from agents.sysfs import Tree
 from agents.watch import Watch, cool_down, power_mode
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,

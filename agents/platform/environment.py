@@ -9,8 +9,8 @@ import platform
 import socket
 from typing import Any, Dict, List, Optional, Sequence
 
+from agents.platform.sysfs import Tree
 from agents.protocol import canonical_json, content_sha256
-from agents.sysfs import Tree
 
 # The PMIC-Die zone of Tegra boards always reads 100 degrees.
 IGNORED_ZONES = ("PMIC-Die",)

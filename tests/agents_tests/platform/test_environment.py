@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from agents.environment import (
+from agents.platform.environment import (
     cpu_ticks,
     environment_of,
     identity,
@@ -11,10 +11,10 @@ from agents.environment import (
     steal_share,
     throttled,
 )
-from agents.sysfs import Tree
+from agents.platform.sysfs import Tree
+from tests.agents_tests.fakes import ROOT
 
-BOARD = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sysfs",
-                     "two_cores")
+BOARD = os.path.join(ROOT, "tests", "sysfs", "two_cores")
 
 
 @pytest.fixture

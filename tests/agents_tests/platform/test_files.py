@@ -6,19 +6,19 @@ import sys
 
 import pytest
 
-from agents.files import SpoolInUse, lock_folder, write_durably
+from agents.platform.files import SpoolInUse, lock_folder, write_durably
 from tests.agents_tests.fakes import ROOT
 
 BEFORE = """
 import os, sys
-from agents.files import lock_folder
+from agents.platform.files import lock_folder
 lock = lock_folder(sys.argv[1])
 os.execv(sys.executable, [sys.executable, "-c", sys.argv[2], sys.argv[1],
                           str(lock.keep_over_exec()), sys.argv[3]])
 """
 AFTER = """
 import subprocess, sys
-from agents.files import lock_folder
+from agents.platform.files import lock_folder
 folder, kept = sys.argv[1], int(sys.argv[2])
 other = [sys.executable, "-c", sys.argv[3], folder]
 print(subprocess.call(other), flush=True)
@@ -29,7 +29,7 @@ print(subprocess.call(other), flush=True)
 """
 OTHER = """
 import sys
-from agents.files import SpoolInUse, lock_folder
+from agents.platform.files import SpoolInUse, lock_folder
 try:
     lock_folder(sys.argv[1])
 except SpoolInUse:

@@ -10,8 +10,8 @@ inside it. What a system does not tell is None. Linux; elsewhere all is None but
 import time
 from typing import Any, Dict, NamedTuple, Optional
 
-from agents.environment import cpu_ticks
-from agents.sysfs import Tree
+from agents.platform.environment import cpu_ticks
+from agents.platform.sysfs import Tree
 
 TICKS_PER_S = 100.0
 """USER_HZ, which every Linux of today shows to programs."""
