@@ -5,7 +5,7 @@ from typing import Callable, List, NamedTuple
 
 from agents.protocol import INFERRED_BYTES
 from agents.runtimes.base import ModelRefused, Session
-from agents.samples import Samples, SamplesError, values_of
+from agents.timing.dataset import Samples, SamplesError, values_of
 
 BATCH = 100
 

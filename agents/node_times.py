@@ -17,7 +17,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 
 from agents.protocol import Copy, NodesMeasured, NodeTime
 from agents.runtimes.base import PERF_COUNTER_NS, ModelRefused, NotProfiled, Runtime
-from agents.timing import NS, Run, median, time_block
+from agents.timing.calls import NS, Run, median, time_block
 
 CALLS, FEWEST_CALLS = 20, 3
 ROUNDS, FEWEST_ROUNDS = 12, 3

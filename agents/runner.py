@@ -25,7 +25,6 @@ from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Seq
 from agents import verdict
 from agents.children import Child, StartChild
 from agents.energy_window import EnergyWindow
-from agents.pairing import Level, Series, judge, level_of, quiet, share
 from agents.platform.conditions import conditions_of
 from agents.platform.files import NO_SPACE
 from agents.position import NOBODY
@@ -41,6 +40,7 @@ from agents.protocol import (
     pack_samples,
     unpack_samples,
 )
+from agents.timing.blocks import Level, Series, judge, level_of, quiet, share
 
 LISTEN_S = 0.2
 START_LIMIT_S = 120.0

@@ -7,7 +7,7 @@ from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from agents.platform.conditions import Conditions
 from agents.protocol import Measured, MeasurePlan, PowerMode, draws_of
-from agents.steady import binned, drift, largest_step
+from agents.timing.changepoints import binned, drift, largest_step
 from agents.watch import Cooled, Seen
 
 CORE_SHARE = 0.96

@@ -28,8 +28,6 @@ import time
 from typing import Any, Dict, List, Optional, Sequence
 
 from agents.meters.memory import MemoryMeter
-from agents.pairing import Rounds, measure_rounds
-from agents.phases import run_phases
 from agents.platform.conditions import Conditions, between, look
 from agents.platform.parent_death import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.platform.sysfs import Tree
@@ -51,7 +49,9 @@ from agents.runtimes.base import (
     RuntimeUnavailable,
     Session,
 )
-from agents.timing import NS, Run
+from agents.timing.blocks import Rounds, measure_rounds
+from agents.timing.calls import NS, Run
+from agents.timing.energy_phases import run_phases
 
 MEMORY_CALLS = 5
 

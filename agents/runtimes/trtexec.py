@@ -40,7 +40,7 @@ from agents.runtimes.base import (
     input_values,
     option,
 )
-from agents.samples import values_of
+from agents.timing.dataset import values_of
 
 JETSON = "/usr/src/tensorrt/bin/trtexec"
 PROVIDER = "TensorrtExecutionProvider"

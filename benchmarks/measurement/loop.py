@@ -10,7 +10,7 @@ from statistics import median
 from typing import Any
 
 from agents.runtimes.ort_runner import OrtRuntime
-from agents.timing import repeats_for, tick_ns, time_block
+from agents.timing.calls import repeats_for, tick_ns, time_block
 from benchmarks.measurement.models import chain
 from searcher.cli.options import print_table
 

@@ -7,9 +7,9 @@ import pytest
 from agents.energy import choose, energy
 from agents.integral import Refused, integral
 from agents.meters.fake import FakeMeter
-from agents.phases import LEAD_S, run_phases
 from agents.polling import Recorder, Trace
 from agents.protocol import Rail
+from agents.timing.energy_phases import LEAD_S, run_phases
 
 POWER = Rail("a_mw", "mW", "here", "board", "total", "instant")
 COUNTER = Rail("a_uj", "uJ", "here", "cpu", "addend", "counter")

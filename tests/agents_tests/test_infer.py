@@ -21,8 +21,8 @@ from agents.protocol import (
     unpack_bytes,
 )
 from agents.runner import Cancelled, MeasurementFailed
-from agents.samples import Samples, SamplesError
 from agents.settings import Settings
+from agents.timing.dataset import Samples, SamplesError
 from tests.agents_tests.fakes import fake_model, ref_of, written
 
 MODEL = fake_model(outputs=[0.5, -2.0])

@@ -4,8 +4,8 @@ import math
 import pytest
 
 from agents.meters.nvml import NvmlMeter
-from agents.phases import run_phases
 from agents.polling import Recorder
+from agents.timing.energy_phases import run_phases
 from benchmarks import gpu, gpu_load
 from tests.agents_tests.fake_nvml import FakeNvml
 

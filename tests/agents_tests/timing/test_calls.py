@@ -1,4 +1,4 @@
-from agents.timing import flusher, repeats_for, tick_ns, time_block
+from agents.timing.calls import flusher, repeats_for, tick_ns, time_block
 
 
 class Machine:

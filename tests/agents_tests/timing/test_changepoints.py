@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from agents.steady import LEAST, binned, changepoints, drift, largest_step, steady_from
+from agents.timing.changepoints import LEAST, binned, changepoints, drift, largest_step, steady_from
 
 
 def noisy(levels, spread=0.005, seed=1):

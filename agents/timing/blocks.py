@@ -8,7 +8,7 @@ counts only while both reference blocks beside it ran at the reference's quiet l
     round 1:  R c3 R c2 R c1 R               new calls are begun for block_s seconds
 
 A call that is short against the clock's tick is repeated within one sample, which is their mean.
-The first warm-up ends when a steady state is detected (``agents/steady.py``), if the plan has time.
+The first warm-up ends when a steady state is detected (``changepoints.py``), if the plan has time.
 
 Two candidates share the R between them, two rounds the R between them too, unless the sessions
 were opened afresh in between: placement in memory is a property of a session, so that a
@@ -22,8 +22,8 @@ from bisect import insort
 from typing import Callable, List, NamedTuple, Optional, Sequence, Tuple
 
 from agents.protocol import Blocks, MeasurePlan
-from agents.steady import LEAST, steady_from
-from agents.timing import NS, Run, flusher, median, repeats_for, tick_ns, time_block
+from agents.timing.calls import NS, Run, flusher, median, repeats_for, tick_ns, time_block
+from agents.timing.changepoints import LEAST, steady_from
 
 LEVEL_SHARE = 0.05
 """The quiet level is this quantile of the reference's block medians."""

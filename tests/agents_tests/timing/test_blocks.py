@@ -5,7 +5,8 @@ from itertools import compress
 
 import pytest
 
-from agents.pairing import (
+from agents.protocol import MeasurePlan
+from agents.timing.blocks import (
     Level,
     Series,
     judge,
@@ -14,8 +15,7 @@ from agents.pairing import (
     quiet,
     share,
 )
-from agents.protocol import MeasurePlan
-from agents.timing import median, time_block
+from agents.timing.calls import median, time_block
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=10, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.3, warmup_s=0.01)
