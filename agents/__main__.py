@@ -80,8 +80,9 @@ def _version() -> int:
     """Loads what an agent needs: a file whose version can be read is one that starts."""
     from importlib import import_module
 
+    from agents.platform.own_program import own_archive
     from agents.protocol import PROTOCOL_VERSION
-    from agents.update import OwnFile, own_archive
+    from agents.update import OwnFile
 
     for name in ("capabilities", "client", "enrolment", "work"):
         import_module("agents." + name)
@@ -106,9 +107,10 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
     _spare_ssl()
     from agents.client import Agent
     from agents.platform.files import SpoolInUse, lock_folder
+    from agents.platform.own_program import own_archive
     from agents.settings import AgentError
     from agents.spare import Spare
-    from agents.update import OwnFile, Updated, kept_lock, own_archive, start_anew
+    from agents.update import OwnFile, Updated, kept_lock, start_anew
 
     archive = own_archive()
     try:

@@ -6,8 +6,9 @@ import select
 import signal
 import subprocess
 import sys
-from typing import IO, Any, Callable, Dict, List, NamedTuple, Optional
+from typing import IO, Any, Callable, Dict, NamedTuple, Optional
 
+from agents.platform.own_program import interpreter_arguments, location
 from agents.position import NOBODY, OPENING, RESTING, Position, shared_file
 
 STDERR_TAIL_BYTES = 2000
@@ -53,16 +54,6 @@ StartChild = Callable[[str, Dict[str, Any]], Child]
 """(runtime, request without ``position_descriptor``) -> a started child."""
 
 
-def program(archive: str) -> List[str]:
-    """How to start this package anew: the zip archive itself, or ``-m agents`` from a folder."""
-    return [archive] if os.path.isfile(archive) else ["-m", "agents"]
-
-
-def archive_of(module_file: str) -> str:
-    """The folder, or the zip archive, that holds the package of ``module_file``."""
-    return os.path.dirname(os.path.dirname(os.path.abspath(module_file)))
-
-
 class ProcessChild(Child):
     """A child in a process of its own, started by ``python``; without a ``request`` it imports its
     runtime and waits until ``begin``."""
@@ -72,12 +63,12 @@ class ProcessChild(Child):
         self._buffer = self._tail = b""
         self._silent = self._mute = False
         self._last = Where(NOBODY, True, 0)
-        archive = archive_of(__file__)
+        archive = location()
         self._shared = shared = shared_file()
         try:
             self._position: Optional[Position] = Position(shared)
             self._process = subprocess.Popen(
-                [python, *program(archive), "--child", CHILD_NAMES.get(runtime, runtime),
+                [python, *interpreter_arguments(archive), "--child", CHILD_NAMES.get(runtime, runtime),
                  "--parent-pid", str(os.getpid())],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 cwd=archive if os.path.isdir(archive) else None, pass_fds=(shared,))

@@ -17,9 +17,10 @@ from agents.meters.base import Meter
 from agents.meters.catalog import METERS
 from agents.platform.environment import identity, state, throttle_count
 from agents.platform.files import SpoolInUse, lock_folder
+from agents.platform.own_program import own_archive
 from agents.platform.sysfs import Tree
 from agents.spool import check_writable, read_secret
-from agents.update import own_archive, user_name
+from agents.update import user_name
 
 FREE_BYTES = 200 * 1000 * 1000
 """Room for a few models and their results."""

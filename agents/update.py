@@ -110,12 +110,6 @@ class OwnFile:
                     self._python, code, lines[-1][:200]))
 
 
-def own_archive() -> Optional[str]:
-    """The zip archive that holds this package, or None when it is a folder."""
-    archive = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    return archive if os.path.isfile(archive) else None
-
-
 def digest_of(path: str) -> str:
     with open(path, "rb") as stream:
         return content_sha256(stream.read())

@@ -3,14 +3,13 @@
 import os
 import signal
 import time
-import zipapp
 from typing import Any
 
 import pytest
 
 from agents import children, position, runner
 from agents.capabilities import runtime_versions
-from agents.children import ProcessChild, archive_of, program
+from agents.children import ProcessChild
 from agents.runner import Cancelled, MeasurementFailed, measure
 from tests.agents_tests.fakes import fake_model, payload_of, written
 
@@ -139,18 +138,6 @@ def test_a_child_tells_that_it_lets_the_device_rest(tmp_path):
 def test_versions_are_asked_of_the_child():
     assert runtime_versions("fake", ProcessChild)["fake"] == "1"
     assert "no runtime 'nothing'" in runtime_versions("nothing", ProcessChild)["problem"]
-
-
-def test_the_program_is_the_archive_or_the_package(tmp_path):
-    root = archive_of(runner.__file__)
-    assert program(root) == ["-m", "agents"]
-    folder = tmp_path / "x"
-    folder.mkdir()
-    (folder / "__main__.py").write_text("pass")
-    zipapp.create_archive(str(folder), str(tmp_path / "agent.pyz"))
-    assert program(str(tmp_path / "agent.pyz")) == [str(tmp_path / "agent.pyz")]
-    assert archive_of(os.path.join(str(tmp_path), "agent.pyz", "agents", "children.py")) == str(
-        tmp_path / "agent.pyz")
 
 
 def test_endless_chatter_holds_up_nobody_and_is_not_kept(tmp_path):
