@@ -31,8 +31,7 @@ def _main(words: List[str]) -> int:
     options = _parser().parse_args(words)
     if options.child:
         from agents.runtimes.child import main as child_main
-        return child_main({"ort": "onnxruntime"}.get(options.child, options.child),
-                          options.parent_pid or os.getppid())
+        return child_main(options.child, options.parent_pid or os.getppid())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="agent: %(message)s")
     if options.version:
         return _version()
@@ -80,11 +79,11 @@ def _version() -> int:
     """Loads what an agent needs: a file whose version can be read is one that starts."""
     from importlib import import_module
 
+    from agents.coordinator.update import OwnFile
     from agents.platform.own_program import own_archive
     from agents.protocol import PROTOCOL_VERSION
-    from agents.update import OwnFile
 
-    for name in ("capabilities", "client", "enrolment", "work"):
+    for name in ("capabilities", "client", "coordinator.enrolment", "work"):
         import_module("agents." + name)
     sys.stdout.write("fleetfront agent: protocol {}, Python {}.{}.{}, {}\n".format(
         PROTOCOL_VERSION, *sys.version_info[:3], OwnFile(own_archive())))
@@ -106,11 +105,11 @@ def _spare_ssl() -> None:
 def _agent(options: argparse.Namespace, words: List[str]) -> int:
     _spare_ssl()
     from agents.client import Agent
+    from agents.coordinator.settings import AgentError
+    from agents.coordinator.update import OwnFile, Updated, kept_lock, start_anew
     from agents.platform.files import SpoolInUse, lock_folder
     from agents.platform.own_program import own_archive
-    from agents.settings import AgentError
     from agents.spare import Spare
-    from agents.update import OwnFile, Updated, kept_lock, start_anew
 
     archive = own_archive()
     try:
@@ -137,8 +136,8 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
 
 def settings_of(options: argparse.Namespace) -> Any:
     """Raises AgentError, ValueError and OSError for wrong usage."""
-    from agents.link import Trust, fingerprint_named
-    from agents.settings import AgentError, Settings
+    from agents.coordinator.http import Trust, fingerprint_named
+    from agents.coordinator.settings import AgentError, Settings
 
     if not options.coordinator:
         raise AgentError("--coordinator is missing: give the coordinator's URL, for example "
@@ -162,7 +161,7 @@ def _capabilities(options: argparse.Namespace) -> Dict[str, Any]:
 
 def _token(options: argparse.Namespace, spool: str) -> Optional[str]:
     """A token file that is gone is missed only where there is no secret yet."""
-    from agents.spool import read_secret
+    from agents.coordinator.spool import read_secret
 
     token: Optional[str] = options.token
     if options.token_file:

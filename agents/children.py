@@ -13,7 +13,6 @@ from agents.position import NOBODY, OPENING, RESTING, Position, shared_file
 
 STDERR_TAIL_BYTES = 2000
 """What is kept of a child's chatter, which may be endless."""
-CHILD_NAMES = {"onnxruntime": "ort", "trtexec": "trtexec", "fake": "fake"}
 LINE_BYTES = 1 << 20
 
 
@@ -68,7 +67,7 @@ class ProcessChild(Child):
         try:
             self._position: Optional[Position] = Position(shared)
             self._process = subprocess.Popen(
-                [python, *interpreter_arguments(archive), "--child", CHILD_NAMES.get(runtime, runtime),
+                [python, *interpreter_arguments(archive), "--child", runtime,
                  "--parent-pid", str(os.getpid())],
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                 cwd=archive if os.path.isdir(archive) else None, pass_fds=(shared,))

@@ -14,7 +14,10 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
-from agents.link import Backoff, CertificateRefused, Link, LinkError, Refused
+from agents.coordinator.http import Backoff, CertificateRefused, Link, LinkError, Refused
+from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.spool import ResultSpool, Secret, read_secret, send_result, write_secret
+from agents.coordinator.update import OwnFile, UpdateFailed
 from agents.platform.sysfs import Tree
 from agents.protocol import (
     DEVICE_KINDS,
@@ -26,9 +29,6 @@ from agents.protocol import (
     decode,
     encode,
 )
-from agents.settings import AgentError, Settings
-from agents.spool import ResultSpool, Secret, read_secret, send_result, write_secret
-from agents.update import OwnFile, UpdateFailed
 
 if TYPE_CHECKING:
     from agents.children import StartChild
@@ -130,7 +130,7 @@ class Agent:
         return self._results
 
     def _enrol(self) -> Secret:
-        from agents.enrolment import enrol
+        from agents.coordinator.enrolment import enrol
 
         capabilities = self._capabilities() if self._settings.token is not None else {}
         secret = enrol(self._settings, self._link, capabilities, self._tree)
@@ -220,8 +220,8 @@ class Agent:
         return self._connect(self._settings.coordinator, self._link.secret, self._settings.trust)
 
     def _work(self, lease: Lease, results: ResultSpool) -> None:
-        from agents.artifacts import ArtifactCache
-        from agents.heartbeat import Heart
+        from agents.coordinator.artifacts import ArtifactCache
+        from agents.coordinator.heartbeat import Heart
         from agents.work import Work, Workplace
 
         LOG.info("job %d (%s), attempt %d", lease.job, lease.kind, lease.attempt)

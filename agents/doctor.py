@@ -12,15 +12,15 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, TextIO
 
 from agents.capabilities import capabilities
-from agents.link import Link, LinkError, Refused, Trust, fingerprint_named
+from agents.coordinator.http import Link, LinkError, Refused, Trust, fingerprint_named
+from agents.coordinator.spool import check_writable, read_secret
+from agents.coordinator.update import user_name
 from agents.meters.base import Meter
 from agents.meters.catalog import METERS
 from agents.platform.environment import identity, state, throttle_count
 from agents.platform.files import SpoolInUse, lock_folder
 from agents.platform.own_program import own_archive
 from agents.platform.sysfs import Tree
-from agents.spool import check_writable, read_secret
-from agents.update import user_name
 
 FREE_BYTES = 200 * 1000 * 1000
 """Room for a few models and their results."""

@@ -3,7 +3,7 @@
 import os
 from typing import Any, Dict, List
 
-from agents.artifacts import file_sha256
+from agents.coordinator.artifacts import file_sha256
 from agents.platform.files import discard
 from agents.protocol import canonical_json, content_sha256
 

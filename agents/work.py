@@ -10,11 +10,11 @@ import threading
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
-from agents.artifacts import ArtifactCache, ArtifactError
 from agents.children import Child, StartChild
-from agents.heartbeat import Heart
+from agents.coordinator.artifacts import ArtifactCache, ArtifactError
+from agents.coordinator.heartbeat import Heart
+from agents.coordinator.http import TIMEOUT_S, Backoff, Link, LinkError
 from agents.jobs import KINDS
-from agents.link import TIMEOUT_S, Backoff, Link, LinkError
 from agents.platform.files import NO_SPACE
 from agents.platform.sysfs import Tree
 from agents.protocol import (

@@ -20,12 +20,12 @@ from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, T
 
 from agents.children import Child, Where
 from agents.client import Agent
-from agents.link import Answer, Backoff, Link, LinkError, Refused, Trust
+from agents.coordinator.http import Answer, Backoff, Link, LinkError, Refused, Trust
+from agents.coordinator.settings import Settings
 from agents.platform.files import NO_SPACE
 from agents.platform.sysfs import Tree
 from agents.position import NOBODY
 from agents.protocol import canonical_json, pack_samples
-from agents.settings import Settings
 
 CAPABILITIES = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": {}}
 POLL_S = 25.0

@@ -7,11 +7,11 @@ import pytest
 
 from agents.children import ProcessChild
 from agents.client import Agent
-from agents.heartbeat import Heart
-from agents.link import Backoff, Link
+from agents.coordinator.heartbeat import Heart
+from agents.coordinator.http import Backoff, Link
+from agents.coordinator.settings import AgentError, Settings
 from agents.platform.sysfs import Tree
 from agents.protocol import PROTOCOL_VERSION, Lease, MeasureResult, decode
-from agents.settings import AgentError, Settings
 from tests.agents_tests.fakes import fake_model, payload_of
 
 REFERENCE = fake_model(latency_s=1e-4)
@@ -153,7 +153,7 @@ def test_a_result_that_cannot_be_kept_is_sent_at_once(coordinator, tmp_path, mon
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("agents.spool.ResultSpool.put", full)
+    monkeypatch.setattr("agents.coordinator.spool.ResultSpool.put", full)
     coordinator.add([REFERENCE, GOOD])
     agent_of(coordinator, tmp_path).run()
     assert only_result(coordinator)["state"] == "done"

@@ -181,7 +181,7 @@ def test_the_parent_loads_only_what_it_needs(coordinator, tmp_path, started):
     loaded = {line.split("'")[1] for line in text.splitlines() if line.startswith("import '")}
     assert {"agents.client", "http.client"} <= loaded
     unwanted = {"ssl", "tempfile", "shutil", "subprocess", "ctypes", "gzip", "agents.doctor",
-                "agents.work", "agents.children", "agents.runtimes", "agents.tls",
+                "agents.work", "agents.children", "agents.runtimes", "agents.coordinator.tls",
                 "agents.platform.environment"}
     assert loaded & unwanted == set()
 

@@ -8,9 +8,9 @@ import pytest
 
 from agents.children import ProcessChild
 from agents.client import Agent
-from agents.link import Backoff
+from agents.coordinator.http import Backoff
+from agents.coordinator.settings import Settings
 from agents.platform.sysfs import Tree
-from agents.settings import Settings
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator, fake_model
 from tests.agents_tests.test_client import CAPABLE
 

@@ -4,7 +4,7 @@ import hashlib
 import os
 from typing import Callable, Collection, Generator, Tuple
 
-from agents.link import TIMEOUT_S, Link, LinkError, Refused
+from agents.coordinator.http import TIMEOUT_S, Link, LinkError, Refused
 from agents.platform.files import NO_SPACE, discard
 from agents.protocol import ArtifactRef
 

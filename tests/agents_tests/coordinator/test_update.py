@@ -7,10 +7,10 @@ import stat
 
 import pytest
 
-from agents import update
-from agents.link import Link, LinkError
+from agents.coordinator import update
+from agents.coordinator.http import Link, LinkError
+from agents.coordinator.update import OwnFile, Updated, UpdateFailed
 from agents.protocol import PROTOCOL_VERSION
-from agents.update import OwnFile, Updated, UpdateFailed
 from tests.agents_tests.fakes import WAIT_S, built_agent, fake_model
 
 REFERENCE = fake_model(latency_s=1e-4)

@@ -168,7 +168,7 @@ class Link:
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:
             if self._scheme == "https":
-                from agents.tls import TlsConnection
+                from agents.coordinator.tls import TlsConnection
                 self._connection = TlsConnection(self._host, self._port, timeout_s, self._trust)
             else:
                 self._connection = http.client.HTTPConnection(

@@ -13,10 +13,17 @@ import pytest
 
 from agents.children import ProcessChild
 from agents.client import Agent
-from agents.link import Backoff, CertificateRefused, Link, LinkError, Trust, fingerprint_named
+from agents.coordinator.http import (
+    Backoff,
+    CertificateRefused,
+    Link,
+    LinkError,
+    Trust,
+    fingerprint_named,
+)
+from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.spool import read_secret
 from agents.platform.sysfs import Tree
-from agents.settings import AgentError, Settings
-from agents.spool import read_secret
 from tests.agents_tests.fakes import Coordinator, fake_model
 from tests.agents_tests.test_client import CAPABLE
 

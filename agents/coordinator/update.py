@@ -12,7 +12,7 @@ import stat
 import sys
 from typing import List, Optional
 
-from agents.link import Link, LinkError, Refused
+from agents.coordinator.http import Link, LinkError, Refused
 from agents.platform.files import discard, replace, stage
 from agents.protocol import content_sha256
 

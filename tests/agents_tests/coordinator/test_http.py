@@ -3,7 +3,7 @@ import threading
 
 import pytest
 
-from agents.link import Backoff, Link, LinkError, Refused
+from agents.coordinator.http import Backoff, Link, LinkError, Refused
 
 
 def enrolled(coordinator):

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple, Optional, Tuple
 
-from agents.link import NO_TRUST, Trust
+from agents.coordinator.http import NO_TRUST, Trust
 
 
 class AgentError(Exception):

@@ -3,8 +3,8 @@ import os
 
 import pytest
 
-from agents.artifacts import ArtifactCache, ArtifactError
-from agents.link import Link, LinkError
+from agents.coordinator.artifacts import ArtifactCache, ArtifactError
+from agents.coordinator.http import Link, LinkError
 from agents.protocol import ArtifactRef
 from tests.agents_tests.fakes import ref_of
 

@@ -3,7 +3,7 @@
 import threading
 from typing import Optional
 
-from agents.link import Link, LinkError, Refused
+from agents.coordinator.http import Link, LinkError, Refused
 from agents.protocol import Heartbeat, HeartbeatAnswer, Lease, ProtocolError, decode, encode
 
 BEATS_PER_TTL = 4

@@ -2,12 +2,12 @@
 
 from typing import Any, Dict
 
-from agents.link import CertificateRefused, Link, Refused
+from agents.coordinator.http import CertificateRefused, Link, Refused
+from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.spool import Secret, check_writable, write_secret
 from agents.platform.environment import identity
 from agents.platform.sysfs import Tree
 from agents.protocol import PROTOCOL_VERSION, Enrol, Enrolled, ProtocolError, decode, encode
-from agents.settings import AgentError, Settings
-from agents.spool import Secret, check_writable, write_secret
 
 
 def enrol(settings: Settings, link: Link, capabilities: Dict[str, Any], tree: Tree) -> Secret:

@@ -3,9 +3,9 @@ import stat
 
 import pytest
 
-from agents.link import Link, LinkError, Refused
+from agents.coordinator.http import Link, LinkError, Refused
+from agents.coordinator.spool import ResultSpool, Secret, read_secret, write_secret
 from agents.protocol import Lease, ResultEnvelope
-from agents.spool import ResultSpool, Secret, read_secret, write_secret
 
 LEASE = Lease(12, "measure", 2, 7, 10.0, 60.0, {})
 SMALL = ResultEnvelope("failed", {"reason": "busy", "message": "m"})

@@ -5,7 +5,7 @@ import os
 import zlib
 from typing import List, NamedTuple, Optional, Set, Tuple
 
-from agents.link import Link, Refused
+from agents.coordinator.http import Link, Refused
 from agents.platform.files import stage, write_durably
 from agents.protocol import (
     Lease,

@@ -10,7 +10,7 @@ import http.client
 import ssl
 from typing import Optional
 
-from agents.link import CertificateRefused, Trust, fingerprint_of
+from agents.coordinator.http import CertificateRefused, Trust, fingerprint_of
 
 
 @functools.lru_cache(maxsize=4)
