@@ -4,8 +4,11 @@ from importlib import import_module
 
 from agents.runtimes.base import Runtime, RuntimeUnavailable
 
-RUNTIMES = {"onnxruntime": "agents.runtimes.ort_runner", "trtexec": "agents.runtimes.trtexec",
-            "fake": "agents.runtimes.fake"}
+RUNTIMES = {
+    "onnxruntime": "agents.runtimes.onnxruntime_runner",
+    "trtexec": "agents.runtimes.trtexec",
+    "fake": "agents.runtimes.fake",
+}
 
 
 def runtime_named(name: str) -> Runtime:

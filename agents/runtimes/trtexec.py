@@ -25,8 +25,6 @@ from array import array
 from collections import deque
 from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 
-from agents.engines import Engines
-from agents.onnx_io import FLOAT, OnnxError, Port, ports_of
 from agents.platform.parent_death import signal_on_parent_death
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
@@ -40,6 +38,8 @@ from agents.runtimes.base import (
     input_values,
     option,
 )
+from agents.runtimes.engines import Engines
+from agents.runtimes.onnx_signature import FLOAT, OnnxError, Port, ports_of
 from agents.timing.dataset import values_of
 
 JETSON = "/usr/src/tensorrt/bin/trtexec"

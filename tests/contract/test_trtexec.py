@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.children import ProcessChild
-from agents.engines import ENGINE, Engines
-from agents.onnx_io import OnnxError, Port, Ports, ports_of
 from agents.runner import MeasurementFailed
 from agents.runtimes import runtime_named
 from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable
+from agents.runtimes.engines import ENGINE, Engines
+from agents.runtimes.onnx_signature import OnnxError, Port, Ports, ports_of
 from tests.contract.test_runtimes import OPTIONS, made, measured, onnx_model, prepared, put
 
 pytest.importorskip("onnxruntime")
