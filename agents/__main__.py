@@ -30,7 +30,7 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _main(words: List[str]) -> int:
     options = _parser().parse_args(words)
     if options.child:
-        from agents.runtimes.child import main as child_main
+        from agents.child.program import main as child_main
         return child_main(options.child, options.parent_pid or os.getppid())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="agent: %(message)s")
     if options.version:

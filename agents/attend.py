@@ -2,9 +2,9 @@
 
 from typing import Any, Callable, Dict
 
+from agents.child.progress import NOBODY
 from agents.children import Child, StartChild
 from agents.platform.files import NO_SPACE
-from agents.position import NOBODY
 from agents.runner import LISTEN_S, START_LIMIT_S, Cancelled, MeasurementFailed
 
 Event = Dict[str, Any]

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from typing import IO, Any, Callable, Dict, NamedTuple, Optional
 
+from agents.child.progress import NOBODY, OPENING, RESTING, Position, shared_file
 from agents.platform.own_program import interpreter_arguments, location
-from agents.position import NOBODY, OPENING, RESTING, Position, shared_file
 
 STDERR_TAIL_BYTES = 2000
 """What is kept of a child's chatter, which may be endless."""

@@ -18,13 +18,13 @@ import threading
 import tracemalloc
 from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
+from agents.child.progress import NOBODY
 from agents.children import Child, Where
 from agents.client import Agent
 from agents.coordinator.http import Answer, Backoff, Link, LinkError, Refused, Trust
 from agents.coordinator.settings import Settings
 from agents.platform.files import NO_SPACE
 from agents.platform.sysfs import Tree
-from agents.position import NOBODY
 from agents.protocol import canonical_json, pack_samples
 
 CAPABILITIES = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": {}}

@@ -4,7 +4,7 @@
     not faster       the interval of the ratio to it leaves no room for a gain of 5 %
     why              provider fell back, launch-bound, unfused, memory-bound: all that hold
 
-The times are those of a profile (``agents/node_times.py``), less what it tells of a node that
+The times are those of a profile (``agents/child/node_times.py``), less what it tells of a node that
 computes nothing. Of nodes on an accelerator a profile of the host tells when they were begun, not
 how long they took: there only the first two reasons can be told. docs/measurement.md has the
 definitions with their thresholds.

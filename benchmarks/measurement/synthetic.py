@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from agents.child.progress import NOBODY
 from agents.children import Child, Where
-from agents.position import NOBODY
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
 from agents.timing.blocks import measure_rounds
 

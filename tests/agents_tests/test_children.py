@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from agents import children, position, runner
+from agents import children, runner
 from agents.capabilities import runtime_versions
+from agents.child import progress as position
 from agents.children import ProcessChild
 from agents.runner import Cancelled, MeasurementFailed, measure
 from tests.agents_tests.fakes import fake_model, payload_of, written

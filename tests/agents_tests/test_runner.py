@@ -2,8 +2,8 @@
 
 import pytest
 
+from agents.child.progress import NOBODY
 from agents.children import Child, Where
-from agents.position import NOBODY
 from agents.protocol import MeasurePlan, ProtocolError, pack_samples, unpack_samples
 from agents.runner import Cancelled, MeasurementFailed, measure, step_limit_s
 

@@ -15,9 +15,9 @@ import pytest
 
 from agents import protocol
 from agents.capabilities import proved
+from agents.child.node_times import measure_nodes
 from agents.children import ProcessChild
 from agents.infer import infer
-from agents.node_times import measure_nodes
 from agents.prepare import prepare
 from agents.protocol import (
     OUTPUT_LIMIT,

@@ -27,11 +27,11 @@ import sys
 import time
 from typing import Any, Dict, List, Optional, Sequence
 
+from agents.child.progress import OPENING, RESTING, RUNNING, Position
 from agents.meters.memory import MemoryMeter
 from agents.platform.conditions import Conditions, between, look
 from agents.platform.parent_death import die_with_stdin, parent_gone, signal_on_parent_death
 from agents.platform.sysfs import Tree
-from agents.position import OPENING, RESTING, RUNNING, Position
 from agents.protocol import (
     NOT_PREPARED,
     MeasurePlan,
@@ -180,7 +180,7 @@ class _Child:
             self._emit(dict(phases._asdict(), event="energy", index=index))
 
     def _nodes(self) -> None:
-        from agents.node_times import measure_nodes  # the timed children have no need of it
+        from agents.child.node_times import measure_nodes  # the timed children have no need of it
 
         for path, index in zip(self._request.paths, self._request.indexes):
             def alive(index: int = index) -> None:
@@ -210,7 +210,7 @@ class _Child:
 
     def _infer(self) -> None:
         """The file's outputs for a whole data set."""
-        from agents.inferring import infer_all
+        from agents.child.dataset_inference import infer_all
 
         index = self._request.indexes[0]
         session = self._first_opening(0, index)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from agents.node_times import longest_first
+from agents.child.node_times import longest_first
 from agents.protocol import NodeTime
 from agents.runtimes.ort_profile import node_times
 
