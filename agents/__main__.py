@@ -107,9 +107,9 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
     from agents.client import Agent
     from agents.coordinator.settings import AgentError
     from agents.coordinator.update import OwnFile, Updated, kept_lock, start_anew
+    from agents.measurement.spare_child import Spare
     from agents.platform.files import SpoolInUse, lock_folder
     from agents.platform.own_program import own_archive
-    from agents.spare import Spare
 
     archive = own_archive()
     try:

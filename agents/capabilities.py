@@ -3,11 +3,11 @@
 import time
 from typing import Any, Dict, List
 
-from agents.children import ProcessChild, StartChild
-from agents.energy_window import offered
 from agents.jobs import KINDS
+from agents.measurement.child_process import ProcessChild, StartChild
+from agents.measurement.energy.window import offered
+from agents.measurement.runner import LISTEN_S, START_LIMIT_S
 from agents.meters.base import PowerMeter
-from agents.runner import LISTEN_S, START_LIMIT_S
 
 PROOF_LIMIT_S = 600.0
 """A GPU's first inference compiles kernels, for minutes on a small board."""
@@ -37,8 +37,8 @@ def runtime_versions(runtime: str, start_child: StartChild) -> Dict[str, Any]:
 def proved(runtime: str, versions: Dict[str, Any], start_child: StartChild) -> Dict[str, Any]:
     """The versions with those ``providers`` that ran a file; the others are ``unproven``, with the
     reason. A child for each: one that crashes says nothing of the next."""
-    from agents.attend import attend
-    from agents.runner import MeasurementFailed
+    from agents.measurement.runner import MeasurementFailed
+    from agents.measurement.supervision import attend
 
     providers, unproven = [], {}
     for name in versions["providers"]:

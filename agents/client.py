@@ -31,8 +31,8 @@ from agents.protocol import (
 )
 
 if TYPE_CHECKING:
-    from agents.children import StartChild
-    from agents.spare import Spare
+    from agents.measurement.child_process import StartChild
+    from agents.measurement.spare_child import Spare
 
 LOG = logging.getLogger("fleetfront.agent")
 POLL_S = 25.0

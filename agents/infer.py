@@ -2,11 +2,11 @@
 
 from typing import Any, Callable, Dict, List, Mapping
 
-from agents import verdict
-from agents.attend import attend
-from agents.children import StartChild
+from agents.measurement import verdict
+from agents.measurement.child_process import StartChild
+from agents.measurement.runner import LOAD_BYTES_PER_S, MeasurementFailed
+from agents.measurement.supervision import attend
 from agents.protocol import InferPayload, InferResult
-from agents.runner import LOAD_BYTES_PER_S, MeasurementFailed
 
 SILENCE_S = 300.0
 """Longest time that opening the model, or one batch, may take on a slow device."""

@@ -3,9 +3,11 @@
 import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
-from agents import verdict
-from agents.children import StartChild
 from agents.infer import infer
+from agents.measurement import verdict
+from agents.measurement.child_process import StartChild
+from agents.measurement.runner import measure
+from agents.measurement.watch import Watch, cool_down, power_mode
 from agents.platform.environment import environment_of, identity, state, throttled
 from agents.platform.sysfs import Tree
 from agents.prepare import prepare
@@ -19,8 +21,6 @@ from agents.protocol import (
     PreparePayload,
     as_json,
 )
-from agents.runner import measure
-from agents.watch import Watch, cool_down, power_mode
 
 
 def measure_in_environment(
@@ -36,7 +36,7 @@ def measure_in_environment(
     """The result of one measurement with the device's state before and after it, as JSON.
 
     It begins when the device is cool (``watch.cool_down``). Valid measurements become invalid for
-    ``throttled`` when a throttle counter rose meanwhile; see ``agents/verdict.py`` for doubts.
+    ``throttled`` when a throttle counter rose meanwhile; see ``verdict.py`` for doubts.
     Raises what ``runner.measure`` raises.
     """
     profile = payload.profile or UNKNOWN

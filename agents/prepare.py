@@ -2,8 +2,8 @@
 
 from typing import Any, Callable, Dict, Mapping
 
-from agents.attend import attend
-from agents.children import StartChild
+from agents.measurement.child_process import StartChild
+from agents.measurement.supervision import attend
 from agents.protocol import PreparePayload, PrepareResult
 
 SILENCE_S = 3600.0

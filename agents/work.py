@@ -10,11 +10,12 @@ import threading
 import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
-from agents.children import Child, StartChild
 from agents.coordinator.artifacts import ArtifactCache, ArtifactError
 from agents.coordinator.heartbeat import Heart
 from agents.coordinator.http import TIMEOUT_S, Backoff, Link, LinkError
 from agents.jobs import KINDS
+from agents.measurement.child_process import Child, StartChild
+from agents.measurement.runner import Cancelled, MeasurementFailed
 from agents.platform.files import NO_SPACE
 from agents.platform.sysfs import Tree
 from agents.protocol import (
@@ -25,7 +26,6 @@ from agents.protocol import (
     ResultEnvelope,
     decode,
 )
-from agents.runner import Cancelled, MeasurementFailed
 
 LOG = logging.getLogger("fleetfront.agent")
 SHORTEST_TIMEOUT_S = 0.05

@@ -19,10 +19,10 @@ import tracemalloc
 from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
 from agents.child.progress import NOBODY
-from agents.children import Child, Where
 from agents.client import Agent
 from agents.coordinator.http import Answer, Backoff, Link, LinkError, Refused, Trust
 from agents.coordinator.settings import Settings
+from agents.measurement.child_process import Child, Where
 from agents.platform.files import NO_SPACE
 from agents.platform.sysfs import Tree
 from agents.protocol import canonical_json, pack_samples

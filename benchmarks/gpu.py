@@ -23,10 +23,10 @@ from pathlib import Path
 from typing import Any
 
 from agents.doctor import meter_findings
-from agents.energy import Energy, energy
-from agents.integral import Refused, integral
+from agents.measurement.energy.integral import Refused, integral
+from agents.measurement.energy.per_inference import Energy, energy
+from agents.measurement.energy.polling import Recorder, Trace, readable
 from agents.meters.nvml import SLOWING, NvmlMeter, reasons_in_words
-from agents.polling import Recorder, Trace, readable
 from agents.timing.energy_phases import Phases, run_phases
 from benchmarks.gpu_load import Backend, backend_named, choose_backend
 

@@ -1,7 +1,7 @@
 """Raw samples and units in, summaries out: plans, ratios to the reference, intervals, warnings.
 
 A candidate is timed in blocks of a few milliseconds between two blocks of the device's reference
-(see ``agents/runner.py`` for the timeline). A block counts when the reference beside it ran at
+(timeline: ``agents/measurement/runner.py``). A block counts when the reference beside it ran at
 its quiet level. Per counted block the ratio is ``candidate / mean(before, after)``; the summary is
 the median of these ratios with its distribution-free 95 % interval (order statistics), or the
 wider one that resampling its sessions gives (``searcher/intervals.py``).

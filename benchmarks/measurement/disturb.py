@@ -20,8 +20,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.children import ProcessChild
 from agents.jobs import measure_in_environment
+from agents.measurement.child_process import ProcessChild
 from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePayload, decode
 from benchmarks.measurement.disturbances import BusyCore, Quota, Stop

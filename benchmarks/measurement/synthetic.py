@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from agents.child.progress import NOBODY
-from agents.children import Child, Where
+from agents.measurement.child_process import Child, Where
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
 from agents.timing.blocks import measure_rounds
 

@@ -5,11 +5,11 @@ import threading
 
 import pytest
 
-from agents.children import ProcessChild
 from agents.client import Agent
 from agents.coordinator.heartbeat import Heart
 from agents.coordinator.http import Backoff, Link
 from agents.coordinator.settings import AgentError, Settings
+from agents.measurement.child_process import ProcessChild
 from agents.platform.sysfs import Tree
 from agents.protocol import PROTOCOL_VERSION, Lease, MeasureResult, decode
 from tests.agents_tests.fakes import fake_model, payload_of

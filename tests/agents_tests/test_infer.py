@@ -6,12 +6,13 @@ import time
 
 import pytest
 
-from agents.children import ProcessChild
 from agents.client import Agent
 from agents.coordinator.http import Backoff
 from agents.coordinator.settings import Settings
 from agents.infer import SILENCE_S, infer
 from agents.jobs import KINDS
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import Cancelled, MeasurementFailed
 from agents.platform.sysfs import Tree
 from agents.protocol import (
     DEVICE_KINDS,
@@ -21,7 +22,6 @@ from agents.protocol import (
     decode,
     unpack_bytes,
 )
-from agents.runner import Cancelled, MeasurementFailed
 from agents.timing.dataset import Samples, SamplesError
 from tests.agents_tests.fakes import fake_model, ref_of, written
 

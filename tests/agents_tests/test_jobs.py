@@ -9,8 +9,16 @@ from agents.jobs import measure_in_environment
 from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePayload, MeasureResult, PowerMode, ProfileFacts, as_json, decode
 from tests.agents_tests.fakes import ROOT
-from tests.agents_tests.test_energy_window import opened
-from tests.agents_tests.test_runner import END, PATHS, READY, Clock, ScriptedChild, payload, rounds
+from tests.agents_tests.measurement.energy.test_window import opened
+from tests.agents_tests.measurement.test_runner import (
+    END,
+    PATHS,
+    READY,
+    Clock,
+    ScriptedChild,
+    payload,
+    rounds,
+)
 
 FACTS = ProfileFacts("board", ignored_zones=["MCPU-therm"], power_modes=[
     PowerMode("MAXN", 0, 2000000), PowerMode("MAXQ", 1, 1100000)])

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from agents.energy import choose
-from agents.integral import Refused
+from agents.measurement.energy.integral import Refused
+from agents.measurement.energy.per_inference import choose
 from agents.meters.battery import BatteryMeter, OdpmMeter, calibrate
 from agents.meters.ina3221 import Ina3221Meter
 from agents.meters.jtop import JtopMeter

@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from agents.children import ProcessChild
 from agents.client import Agent
 from agents.coordinator.http import Backoff
 from agents.coordinator.settings import Settings
+from agents.measurement.child_process import ProcessChild
 from agents.platform.sysfs import Tree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator, fake_model
 from tests.agents_tests.test_client import CAPABLE

@@ -3,8 +3,8 @@ import math
 
 import pytest
 
+from agents.measurement.energy.polling import Recorder
 from agents.meters.nvml import NvmlMeter
-from agents.polling import Recorder
 from agents.timing.energy_phases import run_phases
 from benchmarks import gpu, gpu_load
 from tests.agents_tests.fake_nvml import FakeNvml

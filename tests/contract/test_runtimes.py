@@ -16,8 +16,9 @@ import pytest
 from agents import protocol
 from agents.capabilities import proved
 from agents.child.node_times import measure_nodes
-from agents.children import ProcessChild
 from agents.infer import infer
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import MeasurementFailed, measure
 from agents.prepare import prepare
 from agents.protocol import (
     OUTPUT_LIMIT,
@@ -29,7 +30,6 @@ from agents.protocol import (
     PreparePayload,
     PrepareResult,
 )
-from agents.runner import MeasurementFailed, measure
 from agents.runtimes import RUNTIMES, runtime_named
 from agents.runtimes.base import (
     ModelRefused,

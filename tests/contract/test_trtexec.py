@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.children import ProcessChild
-from agents.runner import MeasurementFailed
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import MeasurementFailed
 from agents.runtimes import runtime_named
 from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable
 from agents.runtimes.engines import ENGINE, Engines

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from agents.capabilities import capabilities
-from agents.children import ProcessChild
 from agents.jobs import KINDS
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import MeasurementFailed, measure
 from agents.platform.sysfs import Tree
 from agents.protocol import decode
-from agents.runner import MeasurementFailed, measure
 from searcher import search_process
 from searcher.api.app import create_app
 from searcher.builder_process import Workshop

@@ -11,7 +11,6 @@ import ssl
 
 import pytest
 
-from agents.children import ProcessChild
 from agents.client import Agent
 from agents.coordinator.http import (
     Backoff,
@@ -23,6 +22,7 @@ from agents.coordinator.http import (
 )
 from agents.coordinator.settings import AgentError, Settings
 from agents.coordinator.spool import read_secret
+from agents.measurement.child_process import ProcessChild
 from agents.platform.sysfs import Tree
 from tests.agents_tests.fakes import Coordinator, fake_model
 from tests.agents_tests.test_client import CAPABLE

@@ -10,8 +10,8 @@ Without both idle windows there is no net energy, and gross is all that is told.
 
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.integral import Integral, Refused, integral
-from agents.polling import Trace
+from agents.measurement.energy.integral import Integral, Refused, integral
+from agents.measurement.energy.polling import Trace
 from agents.protocol import Rail
 
 Window = Tuple[float, float]

@@ -4,14 +4,14 @@ import os
 
 import pytest
 
-from agents.energy import choose
-from agents.energy_window import EnergyWindow, usable
-from agents.integral import Refused
+from agents.measurement.energy.integral import Refused
+from agents.measurement.energy.per_inference import choose
+from agents.measurement.energy.rails import by_profile, cover_of
+from agents.measurement.energy.window import EnergyWindow, usable
 from agents.meters.fake import FakeMeter
 from agents.meters.ina3221 import Ina3221Meter
 from agents.meters.rapl import RaplMeter
 from agents.protocol import UNKNOWN, ProfileFacts, Rail
-from agents.rails import by_profile, cover_of
 from tests.agents_tests.fakes import ROOT
 
 CARRIER = ProfileFacts("carrier", ["VDD_MUX"], ["VDD_*"], "the carrier board")

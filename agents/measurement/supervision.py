@@ -3,9 +3,9 @@
 from typing import Any, Callable, Dict
 
 from agents.child.progress import NOBODY
-from agents.children import Child, StartChild
+from agents.measurement.child_process import Child, StartChild
+from agents.measurement.runner import LISTEN_S, START_LIMIT_S, Cancelled, MeasurementFailed
 from agents.platform.files import NO_SPACE
-from agents.runner import LISTEN_S, START_LIMIT_S, Cancelled, MeasurementFailed
 
 Event = Dict[str, Any]
 

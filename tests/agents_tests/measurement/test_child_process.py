@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from agents import children, runner
 from agents.capabilities import runtime_versions
 from agents.child import progress as position
-from agents.children import ProcessChild
-from agents.runner import Cancelled, MeasurementFailed, measure
+from agents.measurement import child_process as children
+from agents.measurement import runner
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import Cancelled, MeasurementFailed, measure
 from tests.agents_tests.fakes import fake_model, payload_of, written
 
 REFERENCE = fake_model(latency_s=1e-4, outputs=[0.25, 0.75])

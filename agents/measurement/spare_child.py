@@ -11,7 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
 
 if TYPE_CHECKING:
-    from agents.children import ProcessChild
+    from agents.measurement.child_process import ProcessChild
 
 KEPT_S = 60.0
 """How long after its last job a device keeps the memory of a child that waits."""
@@ -51,7 +51,9 @@ class Spare:
                 self._runtime = None  # the next job will say why
 
     def _new(self, runtime: str) -> "ProcessChild":
-        from agents.children import ProcessChild  # an agent that has no job does without
+        from agents.measurement.child_process import (
+            ProcessChild,  # an agent that has no job does without
+        )
         return ProcessChild(runtime, python=self._python)
 
     def close(self) -> None:

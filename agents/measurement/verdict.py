@@ -5,10 +5,10 @@ short stable name of its kind.
 
 from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
+from agents.measurement.watch import Cooled, Seen
 from agents.platform.conditions import Conditions
 from agents.protocol import Measured, MeasurePlan, PowerMode, draws_of
 from agents.timing.changepoints import binned, drift, largest_step
-from agents.watch import Cooled, Seen
 
 CORE_SHARE = 0.96
 """A thread that computes has its core; ticks of the system and the clock's own calls take 1 %."""

@@ -3,9 +3,9 @@
 import pytest
 
 from agents.child.progress import NOBODY
-from agents.children import Child, Where
+from agents.measurement.child_process import Child, Where
+from agents.measurement.runner import Cancelled, MeasurementFailed, measure, step_limit_s
 from agents.protocol import MeasurePlan, ProtocolError, pack_samples, unpack_samples
-from agents.runner import Cancelled, MeasurementFailed, measure, step_limit_s
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01)

@@ -4,7 +4,8 @@ import random
 
 import pytest
 
-from agents import verdict
+from agents.measurement import verdict
+from agents.measurement.watch import Cooled, Seen
 from agents.platform.conditions import Conditions
 from agents.protocol import (
     Blocks,
@@ -14,7 +15,6 @@ from agents.protocol import (
     NodeTime,
     PowerMode,
 )
-from agents.watch import Cooled, Seen
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01)

@@ -22,10 +22,10 @@ The parent sleeps in ``select`` meanwhile and wakes five times a second.
 
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Union
 
-from agents import verdict
 from agents.child.progress import NOBODY
-from agents.children import Child, StartChild
-from agents.energy_window import EnergyWindow
+from agents.measurement import verdict
+from agents.measurement.child_process import Child, StartChild
+from agents.measurement.energy.window import EnergyWindow
 from agents.platform.conditions import conditions_of
 from agents.platform.files import NO_SPACE
 from agents.protocol import (

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from agents.spare import KEPT_S, Spare
+from agents.measurement.spare_child import KEPT_S, Spare
 
 
 class Clock:

@@ -2,11 +2,11 @@
 
 import pytest
 
+from agents.measurement.watch import Watch, cool_down, power_mode
 from agents.platform.conditions import Conditions, Look, between, conditions_of, look
 from agents.platform.environment import state
 from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePlan, PowerMode, ProfileFacts
-from agents.watch import Watch, cool_down, power_mode
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01, start_below_c=50.0, cool_down_s=20.0)

@@ -4,10 +4,10 @@ import math
 
 import pytest
 
-from agents.energy import choose, energy
-from agents.integral import Refused, integral
+from agents.measurement.energy.integral import Refused, integral
+from agents.measurement.energy.per_inference import choose, energy
+from agents.measurement.energy.polling import Recorder, Trace
 from agents.meters.fake import FakeMeter
-from agents.polling import Recorder, Trace
 from agents.protocol import Rail
 from agents.timing.energy_phases import LEAD_S, run_phases
 

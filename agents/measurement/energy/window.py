@@ -9,10 +9,11 @@ Times of the child and of the parent are of one clock, the system's monotonic on
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from agents.energy import Window, choose, energy
-from agents.integral import Refused
+from agents.measurement.energy.integral import Refused
+from agents.measurement.energy.per_inference import Window, choose, energy
+from agents.measurement.energy.polling import Recorder, Trace
+from agents.measurement.energy.rails import by_profile, cover_of
 from agents.meters.base import PowerMeter
-from agents.polling import Recorder, Trace
 from agents.protocol import (
     UNKNOWN,
     EnergyMeasured,
@@ -22,7 +23,6 @@ from agents.protocol import (
     pack_samples,
     pack_values,
 )
-from agents.rails import by_profile, cover_of
 
 NS = 1e9
 

@@ -3,9 +3,9 @@
 import math
 from typing import Callable, List, NamedTuple, Sequence
 
+from agents.measurement.energy.rails import by_profile
 from agents.meters.base import PowerMeter
 from agents.protocol import UNKNOWN, ProfileFacts, Rail
-from agents.rails import by_profile
 
 FASTEST_S, SLOWEST_S = 0.02, 0.5
 """A poll costs the device time, so no meter is read more often, whatever it offers."""

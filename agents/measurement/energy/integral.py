@@ -17,7 +17,7 @@ import math
 from bisect import bisect_left, bisect_right
 from typing import List, NamedTuple, Sequence, Tuple
 
-from agents.polling import Trace, readable
+from agents.measurement.energy.polling import Trace, readable
 
 MIN_UPDATES = 100
 MISSED_UPDATES = 3.0
