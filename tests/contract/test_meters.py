@@ -15,8 +15,8 @@ from agents.meters.memory import MemoryMeter
 from agents.meters.nvml import NvmlMeter
 from agents.meters.rapl import RaplMeter
 from agents.protocol import CHOICES, Rail
-from tests.agents_tests.fake_jtop import Package
-from tests.agents_tests.fake_nvml import FakeNvml
+from tests.agents_tests.meters.fake_jtop import Package
+from tests.agents_tests.meters.fake_nvml import FakeNvml
 
 TREES = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "sysfs")
 NOTHING = os.path.join(TREES, "no_such_board")

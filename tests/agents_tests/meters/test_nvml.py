@@ -2,7 +2,7 @@ import pytest
 
 from agents.meters.base import MeterError
 from agents.meters.nvml import NvmlMeter, reasons_in_words
-from tests.agents_tests.fake_nvml import FakeNvml
+from tests.agents_tests.meters.fake_nvml import FakeNvml
 
 
 def meter_of(library, index=0):

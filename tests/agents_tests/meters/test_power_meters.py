@@ -11,8 +11,8 @@ from agents.meters.battery import BatteryMeter, OdpmMeter, calibrate
 from agents.meters.ina3221 import Ina3221Meter
 from agents.meters.jtop import JtopMeter
 from agents.meters.rapl import RaplMeter
-from tests.agents_tests.fake_jtop import Package
 from tests.agents_tests.fakes import ROOT
+from tests.agents_tests.meters.fake_jtop import Package
 
 TREES = os.path.join(ROOT, "tests", "sysfs")
 BOARDS = {
