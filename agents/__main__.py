@@ -83,7 +83,7 @@ def _version() -> int:
     from agents.platform.own_program import own_archive
     from agents.protocol import PROTOCOL_VERSION
 
-    for name in ("capabilities", "client", "coordinator.enrolment", "work"):
+    for name in ("capabilities", "agent", "coordinator.enrolment", "work"):
         import_module("agents." + name)
     sys.stdout.write("fleetfront agent: protocol {}, Python {}.{}.{}, {}\n".format(
         PROTOCOL_VERSION, *sys.version_info[:3], OwnFile(own_archive())))
@@ -104,7 +104,7 @@ def _spare_ssl() -> None:
 
 def _agent(options: argparse.Namespace, words: List[str]) -> int:
     _spare_ssl()
-    from agents.client import Agent
+    from agents.agent import Agent
     from agents.coordinator.settings import AgentError
     from agents.coordinator.update import OwnFile, Updated, kept_lock, start_anew
     from agents.measurement.spare_child import Spare

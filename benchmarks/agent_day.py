@@ -18,8 +18,8 @@ import threading
 import tracemalloc
 from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
+from agents.agent import Agent
 from agents.child.progress import NOBODY
-from agents.client import Agent
 from agents.coordinator.http import Answer, Backoff, Link, LinkError, Refused, Trust
 from agents.coordinator.settings import Settings
 from agents.measurement.child_process import Child, Where

@@ -1,7 +1,7 @@
 """Energy and power of a measurement as values with intervals, and what they need.
 
-The figures are the agent's (``agents/measurement/energy``): half widths of error, not confidence
-intervals of a sample. ``energy_j`` is net of the idle power before and after, ``energy_gross_j`` is not.
+The agent's figures (``agents/measurement/energy``) are half widths of error, no intervals of a
+sample. ``energy_j`` is net of the idle power before and after, ``energy_gross_j`` is not.
 """
 
 from collections.abc import Iterable, Mapping

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from agents.client import Agent
+from agents.agent import Agent
 from agents.coordinator.http import Backoff
 from agents.coordinator.settings import Settings
 from agents.infer import SILENCE_S, infer

@@ -6,13 +6,13 @@ import time
 
 import pytest
 
-from agents.client import Agent
+from agents.agent import Agent
 from agents.coordinator.http import Backoff
 from agents.coordinator.settings import Settings
 from agents.measurement.child_process import ProcessChild
 from agents.platform.sysfs import Tree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator, fake_model
-from tests.agents_tests.test_client import CAPABLE
+from tests.agents_tests.test_agent import CAPABLE
 
 REFERENCE = fake_model(latency_s=1e-4, outputs=[0.5] * 100)
 GOOD = fake_model(latency_s=2e-5)

@@ -11,7 +11,7 @@ import ssl
 
 import pytest
 
-from agents.client import Agent
+from agents.agent import Agent
 from agents.coordinator.http import (
     Backoff,
     CertificateRefused,
@@ -25,7 +25,7 @@ from agents.coordinator.spool import read_secret
 from agents.measurement.child_process import ProcessChild
 from agents.platform.sysfs import Tree
 from tests.agents_tests.fakes import Coordinator, fake_model
-from tests.agents_tests.test_client import CAPABLE
+from tests.agents_tests.test_agent import CAPABLE
 
 FOLDER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "certificates")
 ONE, OTHER = os.path.join(FOLDER, "one.pem"), os.path.join(FOLDER, "other.pem")

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from agents.client import Agent
+from agents.agent import Agent
 from agents.coordinator.heartbeat import Heart
 from agents.coordinator.http import Backoff, Link
 from agents.coordinator.settings import AgentError, Settings
