@@ -83,7 +83,7 @@ def _version() -> int:
     from agents.platform.own_program import own_archive
     from agents.protocol import PROTOCOL_VERSION
 
-    for name in ("capabilities", "agent", "coordinator.enrolment", "work"):
+    for name in ("capabilities", "agent", "coordinator.enrolment", "jobs.execution"):
         import_module("agents." + name)
     sys.stdout.write("fleetfront agent: protocol {}, Python {}.{}.{}, {}\n".format(
         PROTOCOL_VERSION, *sys.version_info[:3], OwnFile(own_archive())))

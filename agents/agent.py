@@ -222,7 +222,7 @@ class Agent:
     def _work(self, lease: Lease, results: ResultSpool) -> None:
         from agents.coordinator.artifacts import ArtifactCache
         from agents.coordinator.heartbeat import Heart
-        from agents.work import Work, Workplace
+        from agents.jobs.execution import Work, Workplace
 
         LOG.info("job %d (%s), attempt %d", lease.job, lease.kind, lease.attempt)
         self._working = True

@@ -3,7 +3,7 @@
 import time
 from typing import Any, Dict, List
 
-from agents.jobs import KINDS
+from agents.jobs.catalog import KINDS
 from agents.measurement.child_process import ProcessChild, StartChild
 from agents.measurement.energy.window import offered
 from agents.measurement.runner import LISTEN_S, START_LIMIT_S

@@ -181,7 +181,7 @@ def test_the_parent_loads_only_what_it_needs(coordinator, tmp_path, started):
     loaded = {line.split("'")[1] for line in text.splitlines() if line.startswith("import '")}
     assert {"agents.agent", "http.client"} <= loaded
     unwanted = {"ssl", "tempfile", "shutil", "subprocess", "ctypes", "gzip", "agents.doctor",
-                "agents.work", "agents.measurement.child_process", "agents.runtimes",
+                "agents.jobs.execution", "agents.measurement.child_process", "agents.runtimes",
                 "agents.coordinator.tls", "agents.platform.environment", "agents.child",
                 "agents.meters", "agents.timing"}
     assert loaded & unwanted == set()

@@ -16,10 +16,10 @@ import pytest
 from agents import protocol
 from agents.capabilities import proved
 from agents.child.node_times import measure_nodes
-from agents.infer import infer
+from agents.jobs.infer import infer
+from agents.jobs.prepare import prepare
 from agents.measurement.child_process import ProcessChild
 from agents.measurement.runner import MeasurementFailed, measure
-from agents.prepare import prepare
 from agents.protocol import (
     OUTPUT_LIMIT,
     ArtifactRef,

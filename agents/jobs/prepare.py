@@ -1,9 +1,11 @@
-"""What a runtime needs of a file before it can run it, made by a child process and kept."""
+"""Job kind ``prepare``: what a runtime needs of a model before it can run it, such as an engine."""
 
 from typing import Any, Callable, Dict, Mapping
 
+from agents.jobs.base import JobContext, JobKind, with_environment
 from agents.measurement.child_process import StartChild
 from agents.measurement.supervision import attend
+from agents.platform.environment import state
 from agents.protocol import PreparePayload, PrepareResult
 
 SILENCE_S = 3600.0
@@ -27,3 +29,14 @@ def prepare(
     done = told["prepared"]
     return PrepareResult(float(done["prepare_s"]), bool(done["reused"]), int(done["kept_bytes"]),
                          {"runtime": dict(told["ready"]["versions"])})
+
+
+def run_prepare(payload: PreparePayload, job: JobContext) -> Dict[str, Any]:
+    """What was prepared, with the device's state before and after, as JSON. Raises what
+    ``prepare`` raises."""
+    before = state(job.tree)
+    result = prepare(payload, job.paths, job.start_child, job.clock, job.cancelled)
+    return with_environment(result, payload.options, job.tree, before)
+
+
+KIND = JobKind("prepare", PreparePayload, lambda payload: [payload.model], run_prepare)

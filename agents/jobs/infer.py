@@ -1,11 +1,13 @@
-"""The outputs of one model for a data set, by a child process."""
+"""Job kind ``infer``: the outputs of one model for every sample of a data set."""
 
 from typing import Any, Callable, Dict, List, Mapping
 
+from agents.jobs.base import JobContext, JobKind, with_environment
 from agents.measurement import verdict
 from agents.measurement.child_process import StartChild
 from agents.measurement.runner import LOAD_BYTES_PER_S, MeasurementFailed
 from agents.measurement.supervision import attend
+from agents.platform.environment import state
 from agents.protocol import InferPayload, InferResult
 
 SILENCE_S = 300.0
@@ -49,3 +51,14 @@ def infer(
     return InferResult(
         [int(size) for size in told["inferred"]["shape"]], str(told["inferred"]["outputs"]),
         provider, {"runtime": dict(told["ready"]["versions"])}, clock() - began_s)
+
+
+def run_infer(payload: InferPayload, job: JobContext) -> Dict[str, Any]:
+    """The outputs with the device's state before and after, as JSON. The job does not wait for a
+    cool device, because temperature does not change outputs. Raises what ``infer`` raises."""
+    before = state(job.tree)
+    result = infer(payload, job.paths, job.start_child, job.clock, job.cancelled, job.progress)
+    return with_environment(result, payload.options, job.tree, before)
+
+
+KIND = JobKind("infer", InferPayload, lambda payload: [payload.model, payload.inputs], run_infer)

@@ -13,7 +13,8 @@ from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 from agents.coordinator.artifacts import ArtifactCache, ArtifactError
 from agents.coordinator.heartbeat import Heart
 from agents.coordinator.http import TIMEOUT_S, Backoff, Link, LinkError
-from agents.jobs import KINDS
+from agents.jobs.base import JobContext
+from agents.jobs.catalog import KINDS
 from agents.measurement.child_process import Child, StartChild
 from agents.measurement.runner import Cancelled, MeasurementFailed
 from agents.platform.files import NO_SPACE
@@ -107,9 +108,9 @@ class Work:
         paths = self._fetched(kind.files(payload))
         self._heart.phase = "device"
         self._progress(0.0)
-        return kind.run(
-            payload, paths, self._start_child, self._stop, self._progress,
-            self._place.tree, self._place.clock, self._place.wait)
+        return kind.run(payload, JobContext(
+            paths, self._start_child, self._place.tree, self._stop, self._progress,
+            self._place.clock, self._place.wait))
 
     def _start_child(self, runtime: str, request: Dict[str, Any]) -> Child:
         return self._place.start_child(runtime, dict(request, folder=self._place.prepared))

@@ -9,8 +9,8 @@ import pytest
 from agents.agent import Agent
 from agents.coordinator.http import Backoff
 from agents.coordinator.settings import Settings
-from agents.infer import SILENCE_S, infer
-from agents.jobs import KINDS
+from agents.jobs.catalog import KINDS
+from agents.jobs.infer import SILENCE_S, infer
 from agents.measurement.child_process import ProcessChild
 from agents.measurement.runner import Cancelled, MeasurementFailed
 from agents.platform.sysfs import Tree

@@ -5,7 +5,8 @@ import shutil
 
 import pytest
 
-from agents.jobs import measure_in_environment
+from agents.jobs.base import JobContext
+from agents.jobs.measure import run_measure
 from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePayload, MeasureResult, PowerMode, ProfileFacts, as_json, decode
 from tests.agents_tests.fakes import ROOT
@@ -38,10 +39,10 @@ def warnings(board, profile, power_mode=0):
     clock = Clock()
     asked = payload(1, start_below_c=40.0, profile=as_json(profile))
     script = [READY, opened(0), opened(1), rounds([1]), END]
-    result = decode(MeasureResult, measure_in_environment(
-        decode(MeasurePayload, asked), PATHS,
-        lambda runtime, request: ScriptedChild(script, clock), lambda: False, lambda share: None,
-        Tree(str(board)), clock, lambda delay_s: None))
+    result = decode(MeasureResult, run_measure(
+        decode(MeasurePayload, asked), JobContext(
+            PATHS, lambda runtime, request: ScriptedChild(script, clock), Tree(str(board)),
+            clock=clock, wait=lambda delay_s: None)))
     assert result.environment["before"]["power_mode"] == power_mode
     return [doubt for one in result.measurements for doubt in one.warnings], result
 
