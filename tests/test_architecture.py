@@ -91,6 +91,9 @@ def toy_house(folder: Path, violations: dict[str, str]) -> subprocess.CompletedP
         for key in ("source_modules", "forbidden_modules", "protected_modules",
                     "allowed_importers"):
             named |= set(contract.get(key, ()))
+        for container in contract.get("containers", ()):
+            named |= {f"{container}.{module.strip()}" for layer in contract["layers"]
+                      for module in layer.split("|")}
     named |= set(violations)
     # Only what something imports is in the graph, and contracts must find what they name.
     sources = {"searcher.search_process": "import searcher.sampling\nimport agents.protocol\n",
@@ -136,7 +139,8 @@ def test_every_contract_breaks_when_it_is_violated(tmp_path):
         "searcher.reading": "import searcher.sampling\n",          # sampling
         "searcher.coordinator": "import searcher.between\n",       # coordinator, indirectly
         "searcher.between": "import strategies.base\n",
-        "agents.platform.files": "import psutil\n",                         # agents
+        "agents.platform.files": "import psutil\n",                # agents
+        "agents.timing.blocks": "import agents.meters\n",          # agents-layers
     })
     assert set(verdicts(done.stdout).values()) == {"BROKEN"}, done.stdout + done.stderr
     assert done.returncode == 1

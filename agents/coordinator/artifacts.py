@@ -1,15 +1,14 @@
 """Model files by sha256: downloaded with resume, checked, kept within a bound."""
 
-import hashlib
 import os
 from typing import Callable, Collection, Generator, Tuple
 
 from agents.coordinator.http import TIMEOUT_S, Link, LinkError, Refused
-from agents.platform.files import NO_SPACE, discard
+from agents.platform.bounded_folder import evict, file_sha256, mark_used
+from agents.platform.files import NO_SPACE
 from agents.protocol import ArtifactRef
 
 LIMIT_BYTES = 2 << 30
-READ_BYTES = 1 << 20
 HEX = set("0123456789abcdef")
 
 
@@ -51,17 +50,7 @@ class ArtifactCache:
 
     def trim(self, keep: Collection[str]) -> None:
         """Removes the files unused for longest until the bound holds; never those in ``keep``."""
-        entries = []
-        for name in os.listdir(self._folder):
-            status = os.stat(os.path.join(self._folder, name))
-            entries.append((status.st_mtime, name, status.st_size))
-        total = sum(size for _, _, size in entries)
-        for _, name, size in sorted(entries):
-            if total <= self._limit_bytes:
-                return
-            if name.split(".")[0] not in keep:
-                discard(os.path.join(self._folder, name))
-                total -= size
+        evict(self._folder, self._limit_bytes, lambda name: name.split(".")[0] in keep)
 
     def _have(self, ref: ArtifactRef, path: str) -> bool:
         if not os.path.exists(path):
@@ -69,10 +58,7 @@ class ArtifactCache:
         if file_sha256(path) != ref.sha256:
             os.unlink(path)
             return False
-        try:
-            os.utime(path, None)
-        except OSError:
-            pass  # a disk that has turned read-only can still be read
+        mark_used(path)
         return True
 
     def _download(self, ref: ArtifactRef, path: str, source: "_Source") -> None:
@@ -109,14 +95,6 @@ class ArtifactCache:
         if written < ref.size_bytes:
             raise LinkError("the artifact {} broke off after {} of {} bytes".format(
                 ref.sha256, written, ref.size_bytes))
-
-
-def file_sha256(path: str) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as stream:
-        for piece in iter(lambda: stream.read(READ_BYTES), b""):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 class _Source:

@@ -1,10 +1,9 @@
 """Engines that were built on this device, kept within a bound: ``<key>.engine``."""
 
 import os
-from typing import Any, Dict, List
+from typing import Any, Dict
 
-from agents.coordinator.artifacts import file_sha256
-from agents.platform.files import discard
+from agents.platform.bounded_folder import evict, file_sha256, mark_used
 from agents.protocol import canonical_json, content_sha256
 
 LIMIT_BYTES = 2 << 30
@@ -31,30 +30,15 @@ class Engines:
     def has(self, path: str) -> bool:
         """Whether it is there; it counts as used now."""
         try:
-            os.utime(path, None)
+            mark_used(path)
         except FileNotFoundError:
             return False
-        except OSError:
-            pass  # a disk that has turned read-only can still be read
         return os.path.exists(path)
 
     def keep(self, partial: str, path: str) -> int:
         """``partial`` becomes the engine, and the ones unused for longest go until the bound holds;
         its bytes. Raises OSError."""
         os.replace(partial, path)
-        self._trim(path)
+        newest = os.path.basename(path)
+        evict(self._folder, self._limit_bytes, lambda name: name == newest, ENGINE)
         return os.path.getsize(path)
-
-    def _trim(self, newest: str) -> None:
-        kept: List[Any] = []
-        for name in os.listdir(self._folder):
-            place = os.path.join(self._folder, name)
-            if name.endswith(ENGINE):
-                status = os.stat(place)
-                kept.append((place == newest, status.st_mtime, place, status.st_size))
-        total = sum(one[3] for one in kept)
-        for is_newest, _, place, size in sorted(kept):
-            if total <= self._limit_bytes or is_newest:
-                return
-            discard(place)
-            total -= size
