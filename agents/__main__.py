@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 DEFAULT_SPOOL = os.path.join("~", ".fleetfront-agent")
 GRACE_S = 10.0
@@ -57,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
                              "(default: {}/NAME)".format(DEFAULT_SPOOL))
     parser.add_argument("--once", action="store_true", help="do one job and end")
     parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process ends")
-    parser.add_argument("--runtime", action="append", choices=["onnxruntime", "trtexec", "fake"],
-                        help="offer this runtime only; may be repeated (default: onnxruntime)")
+    parser.add_argument("--runtime", action="append", metavar="NAME",
+                        help="offer this runtime only, such as onnxruntime or trtexec; may be "
+                             "repeated (default: onnxruntime)")
     parser.add_argument("--runtime-python", metavar="PYTHON", default=sys.executable,
                         help="interpreter that has the runtime (default: this one)")
     parser.add_argument("--cafile", metavar="PEM", help="certificate authority of the coordinator")
@@ -151,12 +152,26 @@ def settings_of(options: argparse.Namespace) -> Any:
     os.makedirs(spool, mode=0o700, exist_ok=True)
     return Settings(options.coordinator.rstrip("/"), options.name, spool, _token(options, spool),
                     Trust(options.cafile, fingerprint), options.once,
-                    tuple(options.runtime or ["onnxruntime"]))
+                    _runtimes(options))
 
 
 def _capabilities(options: argparse.Namespace) -> Dict[str, Any]:
     from agents.capabilities import capabilities
-    return capabilities(options.runtime or ["onnxruntime"], options.runtime_python)
+    return capabilities(list(_runtimes(options)), options.runtime_python)
+
+
+def _runtimes(options: argparse.Namespace) -> Tuple[str, ...]:
+    """Raises AgentError for a name that no row has. What another interpreter has is left to the
+    measuring child, which says so."""
+    from agents.coordinator.settings import AgentError
+    from agents.protocol import DEFAULT_RUNTIME, RUNTIMES
+
+    names = tuple(options.runtime or [DEFAULT_RUNTIME])
+    unknown = [name for name in names if name not in RUNTIMES]
+    if unknown and options.runtime_python == sys.executable:
+        raise AgentError("--runtime {} is unknown: give one of {}.".format(
+            unknown[0], ", ".join(RUNTIMES)))
+    return names
 
 
 def _token(options: argparse.Namespace, spool: str) -> Optional[str]:

@@ -152,7 +152,7 @@ class _Child:
     def _memory(self) -> None:
         """The file alone in a fresh process: what it needs at its peak, the library included."""
         meter = MemoryMeter()
-        if meter.problem() is not None or not self._runtime.in_process:
+        if meter.problem() is not None or not self._runtime.traits.in_process:
             return
         baseline = {one.name: one.value for one in meter.read()}
         index = self._request.indexes[0]
@@ -171,7 +171,7 @@ class _Child:
         if self._request.plan is None:
             raise ValueError("a request for energy has no plan")
         index = self._request.indexes[0]
-        session = self._first_opening(0, index) if self._runtime.in_process else None
+        session = self._first_opening(0, index) if self._runtime.traits.in_process else None
         if session is not None:
             phases = run_phases(
                 session.run, self._request.plan.energy_s, self._request.plan.idle_s,
@@ -194,7 +194,7 @@ class _Child:
     def _prove(self) -> None:
         self._position.write(0, OPENING)
         try:
-            self._runtime.prove(self._request.provider)
+            self._runtime.prove(self._request.provider, self._runtime.traits.proof)
         except ModelRefused as error:
             self._emit({"event": "refused", "index": 0, "reason": "refused: {}".format(error)})
 

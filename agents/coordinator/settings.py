@@ -3,6 +3,7 @@
 from typing import NamedTuple, Optional, Tuple
 
 from agents.coordinator.http import NO_TRUST, Trust
+from agents.protocol import DEFAULT_RUNTIME
 
 
 class AgentError(Exception):
@@ -19,4 +20,4 @@ class Settings(NamedTuple):
     token: Optional[str] = None
     trust: Trust = NO_TRUST
     once: bool = False
-    runtimes: Tuple[str, ...] = ("onnxruntime",)
+    runtimes: Tuple[str, ...] = (DEFAULT_RUNTIME,)

@@ -309,7 +309,8 @@ class _Measurement:
         self._reference_s.extend(event["reference_s"])
         self._doubts += verdict.of_conditions(
             conditions_of(event.get("conditions", {})),
-            verdict.computes_here(self._opened[0].provider if 0 in self._opened else ""))
+            verdict.computes_here(
+                self._payload.runtime, self._opened[0].provider if 0 in self._opened else ""))
         self._unsteady.update(event.get("unsteady", []))
         for key, blocks in event["series"].items():
             one = Series()

@@ -7,7 +7,7 @@ from typing import Any, Iterable, List, Mapping, Optional, Sequence
 
 from agents.measurement.watch import Cooled, Seen
 from agents.platform.conditions import Conditions
-from agents.protocol import Measured, MeasurePlan, PowerMode, draws_of
+from agents.protocol import RUNTIMES, Measured, MeasurePlan, PowerMode, draws_of
 from agents.timing.changepoints import binned, drift, largest_step
 
 CORE_SHARE = 0.96
@@ -27,9 +27,11 @@ NO_REFUSAL = ("unpinned",)
 """Such figures count, among their like: the governor is part of the environment's key."""
 
 
-def computes_here(provider: str) -> bool:
-    """Whether the measuring thread itself computes, and waits for no accelerator."""
-    return provider == "CPUExecutionProvider"
+def computes_here(runtime: str, provider: str) -> bool:
+    """Whether the measuring thread itself computes in real time, and waits for no accelerator."""
+    traits = RUNTIMES.get(runtime)
+    return (traits is not None and traits.in_process and not traits.own_clock
+            and provider in traits.providers and traits.draws(provider) == "cpu")
 
 
 def of_conditions(one: Conditions, computes: bool) -> List[str]:

@@ -62,23 +62,26 @@ from agents.protocol.readings import (
     NodeTime,
     Rail,
     RailTrace,
-    draws_of,
 )
 from agents.protocol.runtimes import (
+    DEFAULT_RUNTIME,
     GRAPH_LEVELS,
+    ONNX_PROOF,
     RUNTIMES,
+    RuntimeRegistry,
     RuntimeTraits,
+    draws_of,
 )
 
 __all__ = [
-    "ArtifactRef", "Blocks", "CHOICES", "Copy", "DEVICE_KINDS", "EnergyMeasured", "Enrol",
-    "Enrolled", "ErrorAnswer", "Failure", "GRAPH_LEVELS", "Heartbeat", "HeartbeatAnswer",
-    "INFERRED_BYTES", "InferPayload", "InferResult", "Lease", "LeaseRequest", "MeasurePayload",
-    "MeasurePlan", "MeasureResult", "Measured", "NOT_PREPARED", "NodeTime", "NodesMeasured",
-    "OUTPUT_LIMIT", "PROTOCOL_VERSION", "PowerMode", "PreparePayload", "PrepareResult",
-    "ProfileFacts", "ProtocolError", "RUNTIMES", "Rail", "RailTrace", "ResultAnswer",
-    "ResultEnvelope", "RuntimeTraits", "UNKNOWN", "VersionMismatch", "accepts", "as_json",
-    "canonical_json", "check_version", "content_sha256", "decode", "draws_of", "encode",
-    "pack_bytes", "pack_samples", "pack_values", "parse_json", "unpack_bytes", "unpack_samples",
-    "unpack_values",
+    "ArtifactRef", "Blocks", "CHOICES", "Copy", "DEFAULT_RUNTIME", "DEVICE_KINDS",
+    "EnergyMeasured", "Enrol", "Enrolled", "ErrorAnswer", "Failure", "GRAPH_LEVELS", "Heartbeat",
+    "HeartbeatAnswer", "INFERRED_BYTES", "InferPayload", "InferResult", "Lease", "LeaseRequest",
+    "MeasurePayload", "MeasurePlan", "MeasureResult", "Measured", "NOT_PREPARED", "NodeTime",
+    "NodesMeasured", "ONNX_PROOF", "OUTPUT_LIMIT", "PROTOCOL_VERSION", "PowerMode",
+    "PreparePayload", "PrepareResult", "ProfileFacts", "ProtocolError", "RUNTIMES", "Rail",
+    "RailTrace", "ResultAnswer", "ResultEnvelope", "RuntimeRegistry", "RuntimeTraits", "UNKNOWN",
+    "VersionMismatch", "accepts", "as_json", "canonical_json", "check_version", "content_sha256",
+    "decode", "draws_of", "encode", "pack_bytes", "pack_samples", "pack_values", "parse_json",
+    "unpack_bytes", "unpack_samples", "unpack_values",
 ]

@@ -3,13 +3,6 @@ of the wire (agents/protocol/)."""
 
 from typing import List, NamedTuple, Optional
 
-ON_GPU = ("CUDA", "Tensorrt", "TensorRT", "DirectML", "ROCM")
-
-
-def draws_of(provider: str) -> str:
-    """Which part of the board a provider keeps busy."""
-    return "gpu" if provider.startswith(ON_GPU) else "cpu"
-
 
 class Rail(NamedTuple):
     """What a meter says of one power or energy that may be integrated; it never changes.

@@ -7,7 +7,6 @@ from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
 from agents.protocol import OUTPUT_LIMIT, NodeTime
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
-    PROOF,
     ModelRefused,
     NotProfiled,
     Runtime,
@@ -123,14 +122,13 @@ class OrtRuntime(Runtime):
 
         return idle_onnx(nodes)
 
-
-    def prove(self, provider: str) -> None:
+    def prove(self, provider: str, model: bytes) -> None:
         module = _onnxruntime()
         settings = _settings(module, {})
         if provider != CPU and hasattr(settings, "add_session_config_entry"):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
-            session = module.InferenceSession(PROOF, settings, [provider])
+            session = module.InferenceSession(model, settings, [provider])
             ran = OrtSession(session, _feed(session, 1, 0))
             ran.run()
         except Exception as error:

@@ -28,7 +28,6 @@ from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 from agents.platform.parent_death import signal_on_parent_death
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
-    PROOF,
     ModelRefused,
     NotPrepared,
     Prepared,
@@ -104,9 +103,6 @@ class TrtexecSession(Session):
 
 
 class TrtexecRuntime(Runtime):
-    in_process = False
-    prepares = True
-
     def __init__(self) -> None:
         self.now_ns = 0
         self._version = ""
@@ -124,12 +120,12 @@ class TrtexecRuntime(Runtime):
     def clock_ns(self) -> int:
         return self.now_ns
 
-    def prove(self, provider: str) -> None:
+    def prove(self, provider: str, model: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            model = os.path.join(folder, "proof.onnx")
-            with open(model, "wb") as stream:
-                stream.write(PROOF)
-            _launched(["--onnx=" + model, *ONCE], BUILD_LIMIT_S)
+            path = os.path.join(folder, "proof.onnx")
+            with open(path, "wb") as stream:
+                stream.write(model)
+            _launched(["--onnx=" + path, *ONCE], BUILD_LIMIT_S)
 
     def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
         engines = self._engines()

@@ -110,6 +110,8 @@ def test_it_ends_with_its_parent_and_takes_its_children_along(coordinator, tmp_p
     (["--coordinator", "https://x", "--cafile", "/nonexistent"], "/nonexistent"),
     (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is no program"),
     (["--coordinator", "http://127.0.0.1:1", "--token-file", "/nonexistent"], "No such file"),
+    (["--coordinator", "http://x", "--runtime", "nothing"],
+     "--runtime nothing is unknown: give one of onnxruntime, trtexec, fake"),
 ])
 def test_wrong_use_is_told_in_one_line(tmp_path, started, words, text):
     process = started("-m", "agents", "--runtime", "fake", "--spool", str(tmp_path), *words)

@@ -118,7 +118,7 @@ def made(name: str, folder: Path) -> Runtime:
 
 
 def opened(runtime: Runtime, path: str, options: Any = OPTIONS, seed: int = 0) -> Session:
-    if runtime.prepares:
+    if runtime.traits.prepares:
         runtime.prepare(path, options)
     return runtime.open(path, options, seed)
 
@@ -143,7 +143,7 @@ class TestRuntime:
     def test_it_is_what_the_protocol_says_of_it(self, name: str) -> None:
         """A coordinator knows this before any device is asked."""
         runtime, traits = runtime_named(name), protocol.RUNTIMES[name]
-        assert (runtime.prepares, runtime.in_process) == (traits.prepares, traits.in_process)
+        assert runtime.traits is traits
         assert traits.providers[0] in runtime.versions()["providers"]
 
     def test_a_provider_is_proved_by_an_inference(self, name: str) -> None:
@@ -222,7 +222,7 @@ class TestRuntime:
         self, name: str, tmp_path: Path
     ) -> None:
         model = MODELS[name](3)
-        if not runtime_named(name).prepares:
+        if not runtime_named(name).traits.prepares:
             with pytest.raises(MeasurementFailed, match="nothing to prepare"):
                 prepared(tmp_path, name, model)
             return
@@ -286,7 +286,7 @@ class TestRuntime:
         refused, valid = result.measurements
         assert refused.verdict == "failed" and refused.reasons[0].startswith("unloadable: ")
         assert valid.verdict == "valid" and len(valid.outputs) == 4
-        if runtime_named(name).in_process:
+        if runtime_named(name).traits.in_process:
             assert valid.memory_bytes is not None and valid.memory_baseline_bytes is not None
             assert valid.memory_bytes >= valid.memory_baseline_bytes > 1e6
         else:
@@ -305,7 +305,7 @@ def answered(folder: Path, name: str, model: bytes, samples: int) -> tuple[Infer
     paths = {Path(path).name: path for path in (put(folder, model), put(folder, file.getvalue()))}
     refs = [ArtifactRef(sha256, 1) for sha256 in paths]
     asked = InferPayload(refs[0], refs[1], name, OPTIONS)
-    if model and runtime_named(name).prepares:
+    if model and runtime_named(name).traits.prepares:
         prepared(folder, name, model)
     return infer(asked, paths, child_in(folder), time.monotonic), inputs
 
@@ -316,7 +316,7 @@ def measured(folder: Path, name: str, contents: list[bytes]) -> MeasureResult:
     payload = {"reference": refs[0], "candidates": refs[1:], "runtime": name, "options": OPTIONS,
                "plan": PLAN}
     for one in contents:
-        if one and runtime_named(name).prepares:
+        if one and runtime_named(name).traits.prepares:
             prepared(folder, name, one)
     return measure(payload, paths, child_in(folder), time.monotonic)
 

@@ -45,8 +45,10 @@ def test_conditions(conditions, expected):
 
 def test_a_thread_that_waits_for_an_accelerator_is_not_interrupted():
     assert verdict.of_conditions(Conditions(2.0, 0.2), False) == []
-    assert verdict.computes_here("CPUExecutionProvider")
-    assert not verdict.computes_here("CUDAExecutionProvider")
+    assert verdict.computes_here("onnxruntime", "CPUExecutionProvider")
+    assert not verdict.computes_here("onnxruntime", "CUDAExecutionProvider")
+    assert not verdict.computes_here("fake", "FakeExecutionProvider")
+    assert not verdict.computes_here("trtexec", "TensorrtExecutionProvider")
 
 
 def test_a_call_that_stood_still_is_told_with_its_time():

@@ -8,8 +8,15 @@ from agents.measurement.energy.window import EnergyWindow, offered
 from agents.measurement.runner import measure
 from agents.meters.base import PowerMeter
 from agents.meters.fake import FakeMeter
-from agents.protocol import MeasureResult, Rail, decode, encode, unpack_samples, unpack_values
-from agents.protocol.readings import draws_of
+from agents.protocol import (
+    MeasureResult,
+    Rail,
+    decode,
+    draws_of,
+    encode,
+    unpack_samples,
+    unpack_values,
+)
 from tests.agents_tests.measurement.test_runner import PATHS, Clock, ScriptedChild, payload
 
 RAIL = Rail("board_mw", "mW", "here", "board", "total", "instant")
