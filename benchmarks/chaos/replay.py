@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.link import Link
+from agents.coordinator.http import Link
+from agents.coordinator.spool import send_result
 from agents.protocol import Lease, LeaseRequest, decode, encode
-from agents.spool import send_result
 from benchmarks.chaos.audit import Finding
 from benchmarks.chaos.house import REPOSITORY, enrol
 from benchmarks.chaos.journal import Exchange, measurement_ids

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from agents.node_times import measure_nodes
+from agents.child.node_times import measure_nodes
 from agents.protocol import Copy, NodesMeasured, NodeTime
 from agents.runtimes import runtime_named
 from searcher.statistics.bottlenecks import (
