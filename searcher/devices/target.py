@@ -2,7 +2,7 @@
 
 from profiles import schema
 from searcher.errors import UserError
-from strategies.target import Target
+from strategies.target import Target, activations
 
 EXPORTED_OPSET, EXPORTED_IR_VERSION = 16, 8
 """The newest that export, int8 and the weight codec are tested with. Devices that load newer ones
@@ -15,7 +15,7 @@ def target_of(profile: schema.DeviceProfile) -> Target:
         raise UserError(
             f"No runtime is known that loads a file on {profile.name}: {profile.description}. "
             "Enrol a device with an ONNX Runtime; what its agent reports counts.")
-    return Target(format="onnx", opset=min(profile.opset, EXPORTED_OPSET),
+    return Target(opset=min(profile.opset, EXPORTED_OPSET),
                   ir_version=min(profile.ir_version, EXPORTED_IR_VERSION),
                   number_formats=profile.number_formats,
-                  int8_activations="int8" if profile.int8_activations == "int8" else "uint8")
+                  int8_activations=activations(profile.int8_activations))

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from sqlite_utils import Database
 
 from agents import protocol
+from searcher.artifacts.formats.number_formats import tolerance
 from searcher.errors import ProtocolError
 from searcher.jobs import fields, node_times, requests
 from searcher.ledger.rows import JobRow, QuietLevelRow, text
@@ -226,7 +227,8 @@ def _summarised(
     if expected is not None:
         # Agents send the first OUTPUT_LIMIT values only.
         head = expected[: protocol.OUTPUT_LIMIT]
-        difference = parity(head, measured.outputs, _looser(number_format, measured.provider))
+        on_gpu = protocol.draws_of(measured.provider) == "gpu"
+        difference = parity(head, measured.outputs, tolerance(number_format, on_gpu))
         if difference is not None:
             return "invalid", [*reasons, difference], None
     blocks = {"candidate_s": samples.candidate_s, "before_s": samples.before_s,
@@ -237,13 +239,6 @@ def _summarised(
     except ValueError:
         return "invalid", [*reasons, "busy"], None
     return "valid", reasons, summary.as_dict()
-
-
-def _looser(number_format: str, provider: str) -> str:
-    """What a GPU computes float32 with may have the 10 bits of float16 (TF32, or what was asked
-    for), and nobody is told."""
-    on_gpu = number_format == "float32" and protocol.draws_of(provider) == "gpu"
-    return "float16" if on_gpu else number_format
 
 
 def _figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -7,9 +7,10 @@ from sqlite_utils import Database
 
 from agents import protocol
 from agents.protocol import NodesMeasured
+from searcher.artifacts.formats.onnx_operators import integer_format
 from searcher.jobs import fields
 from searcher.ledger.tables import builds
-from searcher.statistics.bottlenecks import Costs, Ratio, Side, is_int8, not_faster
+from searcher.statistics.bottlenecks import Costs, Ratio, Side, not_faster
 
 MOST_NODES = 1000
 MOST_LETTERS = 200
@@ -50,8 +51,9 @@ def entered(db: Database, summary: dict[str, Any], sha256: str, reference_sha256
 
 
 def _side(db: Database, sha256: str, nodes: NodesMeasured) -> Side:
-    """What really runs shows whether it is int8: of an upload nobody knows more."""
-    return Side(Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes)), nodes)
+    """The nodes that ran show the number format: of an upload nothing else is known."""
+    integers = integer_format(one.op for one in nodes.nodes)
+    return Side(Costs(builds.macs(db, sha256), integers), nodes)
 
 
 def asked(options: Mapping[str, Any]) -> str | None:

@@ -87,12 +87,6 @@ class BuildRequest:
             table_of(payload.get("target"), "target"),
         )
 
-    @property
-    def number_format(self) -> str:
-        """What the built file computes with, for the tolerance of parity."""
-        integers = any(step.strategy == "int8" for step in self.recipe.steps)
-        return "int8" if integers else "float32"
-
 
 @dataclass(frozen=True)
 class EvaluateRequest:

@@ -17,6 +17,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from agents import protocol
+from searcher.artifacts.formats import number_formats
 from searcher.errors import ProtocolError
 from searcher.jobs import fields, infer, measure, requests
 from searcher.jobs.inspect import store_inspection
@@ -117,6 +118,8 @@ def _store_build(
     graph_key = fields.text_of(result.get("graph_key"), "graph_key", 200)
     report = fields.table_of(result.get("report"), "report")
     _check_file(artifacts, sha256, file_bytes)
+    number_format = fields.text_of(
+        result.get("number_format", number_formats.DEFAULT), "number_format", 40)
     outputs = result.get("probe_outputs")
     probe_outputs = None if outputs is None else [
         fields.number_of(value, "probe_outputs")
@@ -128,7 +131,7 @@ def _store_build(
         file_bytes, graph_key, report, job.id, now_s,
     )
     builds.put_artifact(
-        db, sha256, file_bytes, now_s, key, request.target, request.number_format, probe_outputs
+        db, sha256, file_bytes, now_s, key, request.target, number_format, probe_outputs
     )
     evaluation = result.get("evaluation")
     return {

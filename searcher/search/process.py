@@ -59,11 +59,8 @@ def search(directory: Path, name: str) -> None:
             target = target_of(device)
             space = Space.of(campaign, layers_of(task.model()), formats)
             told = sum(known["trials"].values())
-            Search(client, campaign, campaign.devices[0], Sampling(campaign, space, told), {
-                "opset": target.opset, "ir_version": target.ir_version,
-                "number_formats": sorted(target.number_formats),
-                "int8_activations": target.int8_activations},
-                campaign.builders or cores(), notes=notes,
+            Search(client, campaign, campaign.devices[0], Sampling(campaign, space, told),
+                target.as_dict(), campaign.builders or cores(), notes=notes,
                 on_device=on_device_of(client, campaign, device, task),
                 extends="extended" in task.epochs).run()
         except FINAL as error:

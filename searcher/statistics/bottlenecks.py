@@ -1,6 +1,6 @@
 """Compressed but not faster: whether a measurement says so, and why, by the times of single nodes.
 
-    compressed       at least 20 % fewer multiply-accumulates than the reference, or int8
+    compressed       at least 20 % fewer multiply-accumulates than the reference, or integers
     not faster       the interval of the ratio to it leaves no room for a gain of 5 %
     why              provider fell back, launch-bound, unfused, memory-bound: all that hold
 
@@ -39,7 +39,8 @@ class Costs:
     """What a file should cost; ``macs`` is None where nobody counted."""
 
     macs: int | None
-    int8: bool
+    integers: str | None
+    """The integer format that it computes with, None for floats."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def compressed(candidate: Costs, reference: Costs) -> str | None:
     if candidate.macs is not None and reference.macs and (
             candidate.macs <= FEWER_MACS * reference.macs):
         found.append(f"{1 - candidate.macs / reference.macs:.0%} fewer multiply-accumulates")
-    if candidate.int8 and not reference.int8:
-        found.append("int8")
+    if candidate.integers and not reference.integers:
+        found.append(candidate.integers)
     return f"{' and '.join(found)} against the reference" if found else None
 
 
@@ -85,10 +86,10 @@ def why(candidate: Side, reference: Side, asked: str | None) -> str:
         if nodes.problem or not nodes.nodes:
             return f"why is not known, {nodes.problem or 'no node was told'}"
     found = [fell_back(candidate.nodes, asked), launch_bound(candidate.nodes)]
-    to_int8 = candidate.costs.int8 and not reference.costs.int8
+    to_integers = bool(candidate.costs.integers and not reference.costs.integers)
     on_host = all(one.provider == HOST for one in (*candidate.nodes.nodes, *reference.nodes.nodes))
     if on_host:
-        found += [unfused(candidate.nodes, reference.nodes, to_int8),
+        found += [unfused(candidate.nodes, reference.nodes, to_integers),
                   memory_bound(candidate.nodes, reference.nodes)]
     told = [reason for reason in found if reason is not None]
     if told:
@@ -105,12 +106,6 @@ def fell_back(nodes: NodesMeasured, asked: str | None) -> str | None:
             f"{asked} ({_named(elsewhere)})")
 
 
-def is_int8(ops: Iterable[str]) -> bool:
-    """Whether a graph of these ops computes with integers, or goes to and fro."""
-    return any(op.startswith(("QLinear", "QGemm", "Quantize", "Dequantize", "DynamicQuantize"))
-               or "Integer" in op for op in ops)
-
-
 def launch_bound(nodes: NodesMeasured) -> str | None:
     """Most of a call is what a call of as many nodes takes that compute nothing."""
     if not nodes.call_s or nodes.idle_call_s is None or nodes.idle_node_s is None:
@@ -123,10 +118,10 @@ def launch_bound(nodes: NodesMeasured) -> str | None:
             f"its own {_time(nodes.call_s)}")
 
 
-def unfused(nodes: NodesMeasured, reference: NodesMeasured, to_int8: bool) -> str | None:
+def unfused(nodes: NodesMeasured, reference: NodesMeasured, to_integers: bool) -> str | None:
     """Conversions, layout and activations by themselves, and layers left in float on the way to
-    int8, take a fifth more of the nodes' time than such nodes of the reference."""
-    ops = SEPARATE | FLOAT_LAYERS if to_int8 else SEPARATE
+    integers, take a fifth more of the nodes' time than such nodes of the reference."""
+    ops = SEPARATE | FLOAT_LAYERS if to_integers else SEPARATE
     own, others = _share(nodes, ops), _share(reference, SEPARATE)
     if own - others < UNFUSED_SHARE:
         return None
