@@ -10,7 +10,6 @@ from searcher.statistics.bottlenecks import (
     Costs,
     ProfiledFile,
     compressed,
-    is_int8,
     not_faster,
 )
 from searcher.statistics.measured import MeasureResult, Ratio
@@ -41,10 +40,12 @@ def _counted(path: Path) -> Costs | None:
     import onnx  # as heavy as ONNX Runtime, which comes with the next: only where it is needed
     from google.protobuf.message import DecodeError
 
+    from searcher.artifacts.formats.onnx_operators import integer_format
     from searcher.artifacts.onnx_complexity import complexity
 
     try:
         model = onnx.load(path)
-        return Costs(complexity(model).macs, is_int8(node.op_type for node in model.graph.node))
+        integers = integer_format(node.op_type for node in model.graph.node)
+        return Costs(complexity(model).macs, integers)
     except (UserError, OSError, ValueError, DecodeError):
         return None

@@ -5,16 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
+from profiles.number_formats import activations_on
 from profiles.schema import DeviceProfile, ProfileError, profile, runtime_limits
 from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 
 LEAST_SHARE = 0.7
 """Least share of a board's nominal memory that Linux reports; the rest is reserved."""
-
-_MACHINES = {"x86_64": "uint8", "amd64": "uint8", "aarch64": "int8", "arm64": "int8",
-             "armv7l": "int8"}
-"""The type of activations in int8 files, by processor: U8S8 on x86-64, S8S8 on ARM."""
 
 
 @dataclass(frozen=True)
@@ -92,9 +89,7 @@ def _machine(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) 
     machine = fingerprint.get("machine")
     if known.machine is None or not isinstance(machine, str) or machine in ("", known.machine):
         return known
-    activations = known.int8_activations
-    if activations is not None:
-        activations = _MACHINES.get(machine.lower(), activations)
+    activations = activations_on(machine, known.int8_activations)
     say(f"it reports a {machine[:40]} processor, the profile says {known.machine}" + (
         f"; int8 files get {activations} activations" if activations else ""))
     return replace(known, machine=machine, int8_activations=activations)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
+from searcher.artifacts.formats import number_formats
 from searcher.documents import parse
 from searcher.errors import ProtocolError, UserError
 from searcher.jobs import fields
@@ -69,27 +70,13 @@ class BuildRequest(JobRequest[BuildResult]):
         threads = {} if self.threads is None else {"threads": self.threads}
         rebuilt = {} if self.rebuild_of is None else {"rebuild_of": self.rebuild_of}
         return {"task": self.task, "recipe": self.recipe.as_list(), "seed": self.seed,
-                "target": target_document(self.target), **trained, **threads, **rebuilt}
+                "target": self.target.as_dict(), **trained, **threads, **rebuilt}
 
     def result(self, document: Mapping[str, object]) -> BuildResult:
         return parse(BuildResult, document)
 
     def named_task(self) -> str:
         return self.task
-
-    @property
-    def number_format(self) -> str:
-        """What the built file computes with, for the tolerance of parity."""
-        integers = any(step.strategy == "int8" for step in self.recipe.steps)
-        return "int8" if integers else "float32"
-
-
-def target_document(target: Target) -> dict[str, object]:
-    """A target as requests and the ledger have it; ``target_of`` reads it back."""
-    other = {} if target.format == Target.format else {"format": target.format}
-    return {"opset": target.opset, "ir_version": target.ir_version,
-            "number_formats": sorted(target.number_formats),
-            "int8_activations": target.int8_activations, **other}
 
 
 def target_of(document: object) -> Target:
@@ -158,6 +145,8 @@ def _store_build(
     graph_key = fields.text_of(result.get("graph_key"), "graph_key", 200)
     report = fields.table_of(result.get("report"), "report")
     _check_file(ledger.artifacts, sha256, file_bytes)
+    number_format = fields.text_of(
+        result.get("number_format", number_formats.DEFAULT), "number_format", 40)
     outputs = result.get("probe_outputs")
     probe_outputs = None if outputs is None else [
         fields.number_of(value, "probe_outputs")
@@ -169,8 +158,8 @@ def _store_build(
         file_bytes, graph_key, report, job.id, now_s,
     )
     builds.put_artifact(
-        db, sha256, file_bytes, now_s, key, target_document(request.target),
-        request.number_format, probe_outputs)
+        db, sha256, file_bytes, now_s, key, request.target.as_dict(), number_format,
+        probe_outputs)
     evaluation = result.get("evaluation")
     return {
         "build_key": key, "sha256": sha256, "file_bytes": file_bytes, "graph_key": graph_key,

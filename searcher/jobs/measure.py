@@ -7,6 +7,7 @@ from typing import ClassVar, Protocol
 from sqlite_utils import Database
 
 from agents import protocol
+from searcher.artifacts.formats.number_formats import tolerance
 from searcher.documents import parse
 from searcher.errors import ProtocolError
 from searcher.jobs import fields, node_times
@@ -269,7 +270,8 @@ def _summarised(
     if expected is not None:
         # Agents send the first OUTPUT_LIMIT values only.
         head = expected[: protocol.OUTPUT_LIMIT]
-        difference = parity(head, measured.outputs, _looser(number_format, measured.provider))
+        on_gpu = protocol.draws_of(measured.provider) == "gpu"
+        difference = parity(head, measured.outputs, tolerance(number_format, on_gpu))
         if difference is not None:
             return "invalid", [*reasons, difference], None
     blocks = {"candidate_s": samples.candidate_s, "before_s": samples.before_s,
@@ -280,13 +282,6 @@ def _summarised(
     except ValueError:
         return "invalid", [*reasons, "busy"], None
     return "valid", reasons, summary
-
-
-def _looser(number_format: str, provider: str) -> str:
-    """What a GPU computes float32 with may have the 10 bits of float16 (TF32, or what was asked
-    for), and nobody is told."""
-    on_gpu = number_format == "float32" and protocol.draws_of(provider) == "gpu"
-    return "float16" if on_gpu else number_format
 
 
 def _rails(measured: protocol.Measured) -> bytes | None:

@@ -6,9 +6,10 @@ from dataclasses import replace
 from sqlite_utils import Database
 
 from agents.protocol import NodesMeasured
+from searcher.artifacts.formats.onnx_operators import integer_format
 from searcher.jobs import fields
 from searcher.ledger.tables import builds
-from searcher.statistics.bottlenecks import Costs, ProfiledFile, is_int8, not_faster
+from searcher.statistics.bottlenecks import Costs, ProfiledFile, not_faster
 from searcher.statistics.measured import Ratio, Summary
 
 MOST_NODES = 1000
@@ -47,9 +48,9 @@ def add_node_times(db: Database, summary: Summary, sha256: str, reference_sha256
 
 
 def _side(db: Database, sha256: str, nodes: NodesMeasured) -> ProfiledFile:
-    """What really runs shows whether it is int8: of an upload nobody knows more."""
-    costs = Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes))
-    return ProfiledFile(costs, nodes)
+    """The nodes that ran show the number format: of an upload nothing else is known."""
+    integers = integer_format(one.op for one in nodes.nodes)
+    return ProfiledFile(Costs(builds.macs(db, sha256), integers), nodes)
 
 
 def asked(options: Mapping[str, object]) -> str | None:

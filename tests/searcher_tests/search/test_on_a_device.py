@@ -18,7 +18,7 @@ from agents.measurement.runner import MeasurementFailed, measure
 from agents.platform.sysfs import Tree
 from agents.protocol import decode
 from searcher.api.app import create_app
-from searcher.builders.process import Workshop
+from searcher.builders.process import Workshop, document_of, job_of
 from searcher.client.http import CoordinatorClient
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans
@@ -87,7 +87,8 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
         client = Client("http://test", "operator", transport=server)
         client.lab, client.workers = lab, (
-            (lab.builder(), lambda job: envelope(workshop.do(job.kind, job.payload))),
+            (lab.builder(), lambda job: envelope(document_of(
+                workshop.do(job_of(job.kind, job.payload))))),
             (agent, lambda job: device.do(job, folder / "artifacts")))
         client.create_campaign(
             from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())

@@ -1,5 +1,6 @@
 """What a stranger's file says of itself, and every reason not to believe it."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -9,12 +10,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from searcher.artifacts import inspection_process
+from searcher.artifacts.formats import onnx_inspection
+from searcher.artifacts.formats.base import Refused
 from searcher.artifacts.inspection import refusal
-from searcher.artifacts.inspection_process import Refused, facts
 from tests.searcher_tests import models
 from tests.searcher_tests.hostile import BRIEF, damaged
 from tests.searcher_tests.models import model_of, tensor_of, value_of
+
+
+def facts(content: bytes) -> dict[str, Any]:
+    """As the process prints them."""
+    found = dataclasses.asdict(onnx_inspection.facts(content))
+    return {"accepted": True, **json.loads(json.dumps(found, allow_nan=False))}
 
 
 def refused(content: bytes) -> Refused:
@@ -150,7 +157,7 @@ def test_names_that_are_no_text(name: bytes) -> None:
 def test_files_that_were_damaged(content: bytes) -> None:
     """Read, not run: that is for a child, which may die of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(inspection_process, "_run_once", lambda content, model: "not run")
+        patch.setattr(onnx_inspection, "_run_once", lambda content, model: "not run")
         try:
             found = facts(content)
         except Refused as error:
