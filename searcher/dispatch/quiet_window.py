@@ -11,7 +11,7 @@ from searcher.jobs import requests
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import devices, jobs, spans
-from searcher.workers.base import NoWorkers, Workers
+from searcher.workers.base import NoWorkers, WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Window:
     """
 
     def __init__(self, store: Store, rules: WindowRules, clock: Callable[[], float]) -> None:
-        self.workers: Workers = NoWorkers()
+        self.workers: WorkerPool = NoWorkers()
         self._store, self._rules, self._clock = store, rules, clock
         self._meter = BuildMeter()
         self._opened_s: float | None = None

@@ -1,0 +1,1 @@
+"""Contract suites for every extension point, and the pytest plugin that offers them."""
