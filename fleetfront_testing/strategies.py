@@ -152,7 +152,8 @@ class StrategyContract:
         assert torch.equal(found, outputs(two))
         if isinstance(one, nn.Module) and isinstance(two, nn.Module):
             assert equal_states(one, two)
-        elif isinstance(one, onnx.ModelProto):
+        else:
+            assert isinstance(one, onnx.ModelProto) and isinstance(two, onnx.ModelProto)
             assert one.SerializeToString() == two.SerializeToString()
 
     @NETWORKS
