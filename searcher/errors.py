@@ -1,14 +1,14 @@
 """The error tree. Every message says what happened, which value, and what to do.
 
     FleetfrontError
-    ├── UserError          the user can mend it: exit code 1
-    ├── BuildError         a candidate cannot be built; the campaign goes on without it
-    ├── DeviceError        a device or its agent did not do what was asked
+    ├── UserError          wrong input that the user can correct: exit code 1
+    ├── BuildError         a candidate cannot be built; the campaign continues without it
+    ├── DeviceError        a device or its agent failed
     ├── ProtocolError      a message on the wire is malformed, stale or of another version
-    │   └── DroppedError   a file is gone from the disk and can be built again
+    │   └── DroppedError   a file was dropped from the disk and can be built again
     └── LedgerError        the ledger cannot be opened, read or written
 
-Anything else that escapes is a defect of ours: exit code 2.
+Any other exception is a defect of fleetfront: exit code 2.
 """
 
 import difflib
@@ -20,11 +20,11 @@ class FleetfrontError(Exception):
 
 
 class UserError(FleetfrontError):
-    """The input is wrong in a way that the user can mend."""
+    """The input is wrong; the user can correct it."""
 
 
 class BuildError(FleetfrontError):
-    """A recipe cannot be built; ``reason`` is a short stable word for the ledger."""
+    """A recipe cannot be built. ``reason`` is a short, stable word for the ledger."""
 
     def __init__(self, message: str, reason: str = "build") -> None:
         super().__init__(message)
@@ -36,7 +36,7 @@ class DeviceError(FleetfrontError):
 
 
 class ProtocolError(FleetfrontError):
-    """A wire message that cannot be accepted; ``status`` is its HTTP answer."""
+    """A message on the wire is not acceptable. ``status`` is the HTTP status of the answer."""
 
     def __init__(self, message: str, status: int = 400) -> None:
         super().__init__(message)
@@ -44,13 +44,12 @@ class ProtocolError(FleetfrontError):
 
 
 class DroppedError(ProtocolError):
-    """A known file that is not on the disk any more, by ``sha256``."""
+    """The file with this ``sha256`` is known, but was dropped from the disk or lost."""
 
     def __init__(self, sha256: str, message: str | None = None) -> None:
         super().__init__(message or (
-            f"The file {sha256} is not on the disk any more: dropped to keep it within --keep, or "
-            "lost. Have it built again from its recipe: POST "
-            f"/v1/artifacts/{sha256}/rebuild."), 410)
+            f"The file {sha256} is not on the disk: it was dropped to stay within --keep, or lost. "
+            f"Build it again from its recipe: POST /v1/artifacts/{sha256}/rebuild."), 410)
         self.sha256 = sha256
 
 
@@ -59,7 +58,7 @@ class LedgerError(FleetfrontError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean 'x'?`` for the closest known word, or the list of all known ones."""
+    """``Did you mean 'x'?`` with the closest known word, or the list of all known words."""
     words = sorted(known)
     close = difflib.get_close_matches(word, words, n=1)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(words) or 'none'}."

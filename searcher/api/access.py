@@ -1,4 +1,4 @@
-"""The gate before every route: who calls, and whether the table of roles lets them in."""
+"""Authentication and roles, before every route."""
 
 import re
 import sqlite3
@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from searcher.api.http.long_poll import Bells
+from searcher.api.http.long_poll import Notifications
 from searcher.api.roles import ROUTES, STRANGER, not_for
 from searcher.dispatch.coordinator import Coordinator
 from searcher.errors import LedgerError, ProtocolError
@@ -20,7 +20,7 @@ Routes = Mapping[tuple[str, str], frozenset[str]]
 
 
 class RoleTable:
-    """The roles by method and path; a path is one of the templates, letter by letter."""
+    """The roles that may use a route, by method and path template."""
 
     def __init__(self, routes: Routes) -> None:
         self._plain: dict[str, dict[str, frozenset[str]]] = {}
@@ -34,7 +34,7 @@ class RoleTable:
             self._plain[template][method] = roles
 
     def methods_of(self, path: str) -> tuple[str, Mapping[str, frozenset[str]]]:
-        """The template that ``path`` fits and its roles by method; ``("", {})`` for none."""
+        """The template that matches ``path`` and its roles by method; ``("", {})`` if none does."""
         found = self._plain.get(path)
         if found is not None and "{" not in path:
             return path, found
@@ -44,9 +44,9 @@ class RoleTable:
         return "", {}
 
 
-class Gate:
-    """ASGI middleware. Lets a request through to its route when the caller's role may use it;
-    otherwise answers 401, 403, 404 or 405 before anything of the body is read.
+class RoleCheck:
+    """ASGI middleware. Forwards a request if the caller's role may use its route; otherwise it
+    answers 401, 403, 404 or 405 before it reads the body.
 
     ``request.state`` then holds ``caller`` (an AgentRow, a TokenRow, or None for a stranger) and
     ``route``, the template of the path.
@@ -88,7 +88,7 @@ class Gate:
 
 
 def _secret(scope: Scope) -> str | None:
-    """What follows ``Authorization: Bearer``."""
+    """The secret after ``Authorization: Bearer``."""
     for name, value in scope["headers"]:
         if name == b"authorization":
             scheme, _, secret = value.partition(b" ")
@@ -97,7 +97,7 @@ def _secret(scope: Scope) -> str | None:
 
 
 def _while_recognised(scope: Scope, receive: Receive, send: Send) -> Send:
-    """``send``, unless the token was revoked during a long poll: its answer is 401 then."""
+    """``send``, but with the answer 401 if the token was revoked during a long poll."""
     refused = False
 
     async def checked(message: Message) -> None:
@@ -131,7 +131,7 @@ def _stranger(secret: str | None) -> JSONResponse:
 
 
 def with_roles(document: dict[str, Any], routes: Routes = ROUTES) -> dict[str, Any]:
-    """The OpenAPI document, in which every operation says who may use it."""
+    """Add the roles that may use it to every operation of the OpenAPI document."""
     document.setdefault("components", {})["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"}}
     for (method, template), roles in routes.items():
@@ -145,24 +145,24 @@ def with_roles(document: dict[str, Any], routes: Routes = ROUTES) -> dict[str, A
 
 
 async def coordinator_of(request: Request) -> Coordinator:
-    """A coroutine, as all of these: FastAPI calls plain functions in threads."""
+    """A coroutine, like all dependencies here: FastAPI calls plain functions in threads."""
     coordinator: Coordinator = request.app.state.coordinator
     return coordinator
 
 
-async def bells_of(request: Request) -> Bells:
-    bells: Bells = request.app.state.bells
-    return bells
+async def notifications_of(request: Request) -> Notifications:
+    notifications: Notifications = request.app.state.notifications
+    return notifications
 
 
 async def _worker(request: Request) -> AgentRow:
-    """The agent or builder that calls."""
+    """The calling agent or builder."""
     caller = request.state.caller
     if not isinstance(caller, AgentRow):
-        raise ProtocolError("This is for agents and builders.", 403)
+        raise ProtocolError("Only agents and builders may use this route.", 403)
     return caller
 
 
 Worker = Annotated[AgentRow, Depends(_worker)]
 TheCoordinator = Annotated[Coordinator, Depends(coordinator_of)]
-TheBells = Annotated[Bells, Depends(bells_of)]
+TheNotifications = Annotated[Notifications, Depends(notifications_of)]

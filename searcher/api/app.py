@@ -1,5 +1,5 @@
-"""The HTTP face of a coordinator. Routes run in one event loop, which is the ledger's one writer;
-every error is ``{"error": text}``."""
+"""The HTTP API of a coordinator. Routes run in one event loop, the only writer of the ledger. Every
+error is answered as ``{"error": text}``."""
 
 import asyncio
 import logging
@@ -17,17 +17,16 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from agents import protocol
-from searcher.api.access import Gate, with_roles
+from searcher.api.access import RoleCheck, with_roles
 from searcher.api.disk_bound import bound_disk
 from searcher.api.http.durable_response import Durable, commit_soon, refusal_of
-from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, Limits
-from searcher.api.http.long_poll import Bells
+from searcher.api.http.limits import LARGEST_UPLOAD_BYTES, RequestLimits
+from searcher.api.http.long_poll import Notifications
 from searcher.api.http.plain_route import Express, add_to_openapi
 from searcher.api.openapi import with_refusals
 from searcher.api.routes import agents, campaigns, jobs, lab, metrics, trials, uploads
 from searcher.devices.agent_archive import agent_archive
 from searcher.dispatch.coordinator import TICK_AT_MOST_S, Coordinator
-from searcher.dispatch.result_worker import Judge
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -43,37 +42,35 @@ Started = Callable[[], Awaitable[None]]
 
 def create_app(
     coordinator: Coordinator, operator_token: str, started: Started | None = None,
-    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES, judge: Judge | None = None,
+    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
 ) -> FastAPI:
-    """``started`` runs in the event loop before the first request. The app rings, ticks and at
-    its end stops ``coordinator``; the ledger stays open. ``judge`` is started and stopped with
-    it; without one results are judged here. ``state.fingerprint`` is what devices pin
-    of a certificate (``sha256:HEX``), ``state.advertised`` the URL under which they find us; None
-    until the server sets them."""
-    bells = Bells()
-    coordinator.ring = bells.ring
-    requests, ended = metrics.Requests(), EndedJobs(coordinator.store.db)
+    """The app of ``coordinator``.
+
+    ``started`` runs in the event loop before the first request. The app calls
+    ``coordinator.tick``, and ``coordinator.stop`` at its end; the ledger stays open.
+    ``state.fingerprint`` is the fingerprint (``sha256:HEX``) that devices pin,
+    ``state.advertised`` the URL that they use; both are None until the server sets them.
+    """
+    notifications = Notifications()
+    coordinator.ring = notifications.publish
+    requests, ended = metrics.RequestCounts(), EndedJobs(coordinator.store.db)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         commit_soon(coordinator.store, asyncio.get_running_loop(),
                     lambda error: log.error("%s", error))
         app.state.uploads.sweep()
-        if judge is not None:
-            await judge.start()
         if started is not None:
             await started()
-        ticking = asyncio.create_task(_tick(coordinator, bells, ended))
-        keeping = asyncio.create_task(bound_disk(coordinator.keeping, bells))
+        ticking = asyncio.create_task(_tick(coordinator, notifications, ended))
+        keeping = asyncio.create_task(bound_disk(coordinator.keeping, notifications))
         try:
             yield
         finally:
-            bells.close()
+            notifications.close()
             ticking.cancel()
             keeping.cancel()
             coordinator.stop()
-            if judge is not None:
-                judge.stop()
             coordinator.store.opened = None
             coordinator.store.commit()
 
@@ -81,21 +78,21 @@ def create_app(
         title="fleetfront", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None,
         redirect_slashes=False, telemetry=_NO_TELEMETRY,
     )
-    app.state.coordinator, app.state.bells = coordinator, bells
+    app.state.coordinator, app.state.notifications = coordinator, notifications
     coordinator.roster.accept(operator_token, "operator")
-    app.state.polls, app.state.judge = {}, judge
+    app.state.polls = {}
     app.state.agent = agent_archive()
     app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
     app.state.fingerprint = app.state.advertised = None
     app.state.registry = metrics.registry_of(coordinator, requests, ended)
     app.state.uploads = uploads.Uploads(coordinator, largest_upload_bytes)
-    app.add_middleware(Gate)
-    app.add_middleware(Limits, largest_upload_bytes=largest_upload_bytes)
+    app.add_middleware(RoleCheck)
+    app.add_middleware(RequestLimits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
     plain = (*agents.ROUTES, *trials.ROUTES)
     app.front = Durable(Express(app.behind, plain, _refusing, requests.add), coordinator.store)
     app.router.routes.extend(plain)
-    # A search asks these by the thousand, and routes are looked through from the first.
+    # Searches call these thousands of times, and Starlette tries routes in order.
     for router in (campaigns.router, jobs.router, agents.router, uploads.router, lab.router,
                    metrics.router):
         app.include_router(router)
@@ -107,12 +104,12 @@ def create_app(
 
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-"""Nothing of a lab leaves it because a variable of the environment says so; and asking each time
-costs a tenth of a small request."""
+"""Environment variables must not cause data to leave a lab. Besides, reading them takes a tenth of
+the time of a small request."""
 
 
 class _App(FastAPI):
-    """A FastAPI app with ``front`` before all of it."""
+    """A FastAPI app behind the ASGI app ``front``."""
 
     front: ASGIApp
 
@@ -121,24 +118,24 @@ class _App(FastAPI):
         await self.front(scope, receive, send)
 
     async def behind(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """The app as FastAPI made it."""
+        """The FastAPI app without ``front``."""
         await super().__call__(scope, receive, send)
 
 
-async def _tick(coordinator: Coordinator, bells: Bells, ended: EndedJobs) -> None:
-    while not bells.closing:
+async def _tick(coordinator: Coordinator, notifications: Notifications, ended: EndedJobs) -> None:
+    while not notifications.closing:
         try:
             due_s = coordinator.tick()
             ended.catch_up()
         except sqlite3.Error as error:
             log.error("the ledger cannot be read: %s", error)
             due_s = TICK_AT_MOST_S
-        await bells.wait("tick", due_s)
+        await notifications.wait("tick", due_s)
 
 
 def _healthy(coordinator: Coordinator) -> Callable[[], Awaitable[dict[str, str]]]:
     async def healthz() -> dict[str, str]:
-        """Open to all: whether the coordinator serves and its ledger answers."""
+        """Open to all: checks that the coordinator serves and can read its ledger."""
         coordinator.store.db.execute("SELECT value FROM meta").fetchone()
         return {"status": "ok"}
 
@@ -193,16 +190,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
 
 
 async def _gone(request: Request, error: Exception) -> Response:
-    return _refusal(400, "The body broke off.")
+    return _refusal(400, "The connection closed before the end of the body.")
 
 
 async def _ledger(request: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, sqlite3.IntegrityError) else 503
-    return _refusal(status, f"The ledger refused: {error}.")
+    return _refusal(status, f"The ledger refused the write: {error}.")
 
 
 async def _refusing(scope: Scope, error: Exception) -> Response:
-    """The answer that a route's error gets; an error that is a defect is raised again."""
+    """The answer to an error of a route. Any other exception is a defect and is raised again."""
     for kind, handler in _HANDLERS.items():
         if isinstance(error, kind):
             return await handler(Request(scope), error)

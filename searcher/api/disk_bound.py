@@ -1,10 +1,10 @@
-"""The bound on the disk beside the requests: a pass now and then, one small step at a time."""
+"""Keeps the disk within --keep while requests are served, in small steps."""
 
 import asyncio
 import logging
 import sqlite3
 
-from searcher.api.http.long_poll import Bells
+from searcher.api.http.long_poll import Notifications
 from searcher.artifacts.eviction import YOUNG_S, Keeping
 from searcher.errors import LedgerError
 
@@ -12,16 +12,16 @@ log = logging.getLogger(__name__)
 
 TOPIC = "disk"
 PAUSE_S = 0.002
-"""Between steps, so that requests get at least as much of the core."""
+"""Pause between steps, so that requests get at least half of the core."""
 AFTER_ERROR_S = 30.0
 
 
-async def bound_disk(keeping: Keeping, bells: Bells) -> None:
-    """Runs until cancelled or the bells close; whoever rings ``TOPIC`` has found a pass due."""
+async def bound_disk(keeping: Keeping, notifications: Notifications) -> None:
+    """Runs until cancelled or the server stops; a notification on ``TOPIC`` starts a pass."""
     if keeping.bound_bytes is None:
         return
     steps = keeping.begin()
-    while not bells.closing:
+    while not notifications.closing:
         try:
             for slow in steps:
                 if slow is not None:
@@ -29,7 +29,7 @@ async def bound_disk(keeping: Keeping, bells: Bells) -> None:
                 await asyncio.sleep(PAUSE_S)
         except (LedgerError, sqlite3.Error, OSError) as error:
             log.error("the disk is not kept within --keep: %s", error)
-            await bells.wait(TOPIC, AFTER_ERROR_S)
-        while not bells.closing and not keeping.due:
-            await bells.wait(TOPIC, YOUNG_S)
+            await notifications.wait(TOPIC, AFTER_ERROR_S)
+        while not notifications.closing and not keeping.due:
+            await notifications.wait(TOPIC, YOUNG_S)
         steps = keeping.steps()

@@ -1,4 +1,4 @@
-"""What OpenAPI says: messages of the agents' wire as objects, and every refusal of every route."""
+"""OpenAPI: schemas of the agents' messages, and the refusals of every route."""
 
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -7,20 +7,21 @@ from pydantic import TypeAdapter
 from agents import protocol
 
 MEANINGS = {
-    400: "The request cannot be understood", 401: "Unknown secret",
-    403: "Another role's route", 404: "There is no such thing", 408: "The body stopped coming",
-    409: "Not as things stand", 410: "The file was dropped", 413: "The body is too long",
-    415: "The encoding is not understood", 416: "Outside of the file",
-    426: "The protocol's version does not fit", 431: "Address and headers are too long",
-    503: "The ledger cannot be written now", 507: "No room is left",
+    400: "The request is malformed", 401: "Unknown secret",
+    403: "The role may not use this route", 404: "Not found", 408: "The body stopped coming",
+    409: "Conflict with the current state", 410: "The file was dropped",
+    413: "The body is too long", 415: "Unsupported encoding",
+    416: "Outside of the file", 426: "Other version of the protocol",
+    431: "Address and headers are too long",
+    503: "The ledger cannot be written", 507: "The disk is full",
 }
 ANYWHERE = (408, 413, 431, 503, 507)
-"""What any route may answer: limits of size and time, and the state of the ledger."""
+"""Statuses that any route may answer: limits of size and time, and the state of the ledger."""
 
 
 def schema_of(message: type) -> dict[str, Any]:
-    """JSON schema of a message of the agents' protocol: an object, as ``protocol.decode`` reads
-    it. Fields with a default may be absent, unknown ones are ignored."""
+    """JSON schema of a message of the agents' protocol, as ``protocol.decode`` reads it: an object.
+    Fields with a default may be absent; unknown fields are ignored."""
     defaults = getattr(message, "_field_defaults", {})
     properties = {name: _of(kind) for name, kind in get_type_hints(message).items()}
     for name in properties:
@@ -44,28 +45,28 @@ REFUSAL = schema_of(protocol.ErrorAnswer)
 
 
 def refusals(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """``responses`` of a route that may refuse with these."""
+    """``responses`` of a route that may refuse with these statuses."""
     return {status: {
         "description": MEANINGS[status], "content": {"application/json": {"schema": REFUSAL}}}
         for status in statuses}
 
 
 def body_of(message: type) -> dict[str, Any]:
-    """OpenAPI's description of a request whose body is a message of the agents' protocol."""
+    """``requestBody`` of a route whose body is a message of the agents' protocol."""
     return {"requestBody": {"required": True, "content": {
         "application/json": {"schema": schema_of(message)}}}}
 
 
 def with_refusals(document: dict[str, Any]) -> dict[str, Any]:
-    """The document, in which every operation has all the refusals that it may answer with."""
+    """Add to every operation all refusals with which it may answer."""
     for operations in document["paths"].values():
         for operation in operations.values():
             responses = operation["responses"]
-            # FastAPI's own word for a request that is not valid; ours is 400.
-            judged = responses.pop("422", None) is not None
+            # FastAPI answers 422 to an invalid request; fleetfront answers 400.
+            validated = responses.pop("422", None) is not None
             secret = (401, 403) if "security" in operation else ()
             for status, refusal in refusals(
-                    *ANYWHERE, *secret, *((400,) if judged else ())).items():
+                    *ANYWHERE, *secret, *((400,) if validated else ())).items():
                 responses.setdefault(str(status), refusal)
     for unused in ("HTTPValidationError", "ValidationError"):
         document.get("components", {}).get("schemas", {}).pop(unused, None)

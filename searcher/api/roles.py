@@ -1,7 +1,7 @@
-"""Who may do what: every route of the coordinator and the roles that may use it.
+"""Roles: every route of the coordinator and the roles that may use it.
 
-A route that is not in this table is answered by nobody. ``stranger`` is whoever shows no secret;
-``agent`` and ``builder`` hold secrets of their own, ``operator`` and ``viewer`` tokens.
+A route that is not in this table does not exist. A request without a secret has the role
+``stranger``; ``agent`` and ``builder`` have secrets, ``operator`` and ``viewer`` have tokens.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ READERS = frozenset({"operator", "viewer"})
 
 
 def not_for(what: str, roles: frozenset[str], role: str) -> str:
-    """What somebody of another ``role`` is told."""
+    """The error message for a caller whose ``role`` may not use the route."""
     allowed = " and ".join(f"{one}s" for one in sorted(roles))
     return f"{what} is for {allowed}, not for the {role} role."
 
@@ -43,6 +43,7 @@ ROUTES: Mapping[tuple[str, str], frozenset[str]] = {
 
     ("POST", "/v1/campaigns"): OPERATORS,
     ("PUT", "/v1/campaigns/{name}/state"): OPERATORS,
+    ("PUT", "/v1/campaigns/{name}/search-states/{device}"): OPERATORS,
     ("PUT", "/v1/campaigns/{name}/priority"): OPERATORS,
     ("POST", "/v1/campaigns/{name}/cancellations"): OPERATORS,
     ("POST", "/v1/campaigns/{name}/trials"): OPERATORS,

@@ -1,4 +1,4 @@
-"""What comes over HTTP from people, checked; the only place that knows pydantic."""
+"""Request bodies of people and searches, validated with pydantic."""
 
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -27,7 +27,7 @@ def _storable(value: str) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Python's JSON reader lets NaN pass; the ledger does not."""
+    """Refuse NaN, which Python's JSON parser accepts and the ledger does not."""
     try:
         text(value)
     except RecursionError as error:
@@ -38,7 +38,6 @@ def _plain(value: Any) -> Any:
 Text = Annotated[str, StringConstraints(max_length=4000), AfterValidator(_storable)]
 Document = Annotated[dict[str, Any], AfterValidator(_plain)]
 Documents = Annotated[list[dict[str, Any]], AfterValidator(_plain), Field(max_length=64)]
-
 
 Duration = Annotated[float, Field(gt=0, le=366 * 86_400, allow_inf_nan=False)]
 
@@ -51,7 +50,7 @@ Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def checked(kind: type[Checked], given: Any, where: str) -> Checked:
-    """``given`` as ``kind``. Raises RequestValidationError, which says ``where`` it was."""
+    """Parse ``given`` as ``kind``. Raises RequestValidationError, which says ``where``."""
     try:
         return kind.model_validate(given)
     except ValidationError as error:
@@ -62,7 +61,6 @@ def checked(kind: type[Checked], given: Any, where: str) -> Checked:
 class CampaignState(_Request):
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
     reason: Text | None = None
-    baseline: Document | None = None
 
 
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
@@ -83,20 +81,20 @@ class JobRequest(_Request):
 
 
 class Cancellation(_Request):
-    """Which kinds of jobs; empty: all."""
+    """The kinds of jobs to cancel; empty: all."""
 
     kinds: Annotated[list[str], Field(max_length=20)] = Field(default_factory=list)
 
 
 class FinishedAfter(BaseModel):
-    """Ended jobs after number ``after``; how long to wait for one if there is none."""
+    """Asks for jobs that ended after number ``after``; waits up to ``wait_s`` for the first."""
 
     after: Number = 0
     wait_s: Annotated[float, Field(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 20.0
 
 
 class TrialCreation(_Request):
-    """``recipe`` is the hash of ``steps``: a search and its coordinator agree on identities."""
+    """``recipe`` must be the hash of ``steps``: it proves that both sides hash alike."""
 
     device: Name
     recipe: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
@@ -106,7 +104,7 @@ class TrialCreation(_Request):
 
 
 class TrialTelling(_Request):
-    """Fields that are left out stay as they are."""
+    """Fields that are absent remain unchanged."""
 
     state: Literal["running", "complete", "pruned", "failed"]
     values: dict[str, FiniteFloat] | None = None
@@ -119,7 +117,7 @@ class TrialTelling(_Request):
     measurement: Number | None = None
 
 
-class Invitation(_Request):
+class EnrolmentRequest(_Request):
     name: Name
     role: Literal["agent", "builder"] = "agent"
     profile: Name | None = None

@@ -1,13 +1,13 @@
-"""The coordinator's process: what ``fleetfront serve`` is, and the child of ``fleetfront run``
+"""The coordinator process: ``fleetfront serve``, and a child process of ``fleetfront run``
 (``python -m searcher.api.server --dir DIR``).
 
-It takes DIR's lock, opens the ledger, binds, writes ``DIR/coordinator.json`` (address, operator
-token, pid; mode 0600) and serves until SIGTERM or SIGINT: whoever finds the file may connect.
-Imports neither torch nor optuna.
+It locks DIR, opens the ledger, binds its port, writes ``DIR/coordinator.json`` (address, operator
+token, pid; mode 0600) and serves until SIGTERM or SIGINT. A client needs this file to connect. It
+imports neither torch nor optuna.
 
-    1st signal   no more leases, long polls answered, searches told to end
-                 requests answered, builders and searches ended, ledger committed and closed
-    2nd signal   ends at once; children end with it, and what was acknowledged is in the ledger
+    1st signal   stop leasing, answer long polls, ask searches to end;
+                 answer open requests, end builders and searches, commit and close the ledger
+    2nd signal   end at once; children end too, and the ledger has all that was acknowledged
 """
 
 import argparse
@@ -35,14 +35,13 @@ from searcher.api.app import create_app
 from searcher.api.http import systemd, tls
 from searcher.api.http.logs import AccessLog, access_log, configure
 from searcher.api.http.request_head import http_protocol
-from searcher.api.settings import Settings
+from searcher.api.settings import ServerSettings
 from searcher.artifacts.eviction import parse_bytes
 from searcher.client.http import ADDRESS
 from searcher.devices.enrolment import Host, fresh_secret
 from searcher.dispatch.admission import Admission
 from searcher.dispatch.coordinator import Coordinator, Rules
 from searcher.dispatch.queue import LeaseRules
-from searcher.dispatch.result_worker import Judge
 from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.clock import steady_clock
@@ -61,8 +60,8 @@ BUILDER_COMMAND = (sys.executable, "-m", "searcher.builders.process")
 SEARCH_COMMAND = (sys.executable, "-m", "searcher.search.process")
 ANSWER_WITHIN_S = 4
 ACCEPTS = 16
-"""So many connections are taken in one turn of the event loop: it takes one for each socket that it
-listens on, and under load a turn is long. They are one socket under several numbers."""
+"""Connections accepted per turn of the event loop, which is long under load. The loop accepts one
+per listening socket; therefore the one socket is listed this often, under several descriptors."""
 _KEEP_ALIVE_S = 120
 _OPEN_FILES = 65_536
 
@@ -72,8 +71,8 @@ Post = Callable[[Callable[[], None]], None]
 
 
 class _Server(uvicorn.Server):
-    """Stopping does not wait for long polls, and the process outlives it to clean up
-    (uvicorn's own handler lets the signal kill the process at the end)."""
+    """A server whose stop does not wait for long polls, and whose process then cleans up.
+    uvicorn's own handler would end the process with the signal."""
 
     def __init__(
         self, config: uvicorn.Config, first: Callable[[], None], second: Callable[[], None]
@@ -90,7 +89,7 @@ class _Server(uvicorn.Server):
 
 
 def write_address(folder: Path, address: dict[str, Any]) -> None:
-    """Atomically, and readable by the owner only."""
+    """Write the file atomically, readable by its owner only."""
     path, draft = folder / ADDRESS, folder / f"{ADDRESS}.{os.getpid()}"
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w") as file:
@@ -114,7 +113,7 @@ def _bound(host: str, port: int) -> socket.socket:
     return listener
 
 
-def _certificate(settings: Settings) -> tls.Certificate | None:
+def _certificate(settings: ServerSettings) -> tls.Certificate | None:
     now = datetime.now(UTC)
     if settings.certificate is not None and settings.key is not None:
         return tls.given_certificate(settings.certificate, settings.key, now)
@@ -125,9 +124,9 @@ def _certificate(settings: Settings) -> tls.Certificate | None:
     return tls.own_certificate(settings.directory / "tls", names, now)
 
 
-def serve(settings: Settings, announce: Announce = lambda address: None) -> None:
-    """Raises UserError or LedgerError before it serves; ``announce`` is told the address (without
-    the token) once requests are answered; returns after a graceful stop."""
+def serve(settings: ServerSettings, announce: Announce = lambda address: None) -> None:
+    """Serve until a graceful stop. ``announce`` gets the address (without the token) when the
+    server is ready. Raises UserError or LedgerError before it serves."""
     folder = settings.directory
     with owned(folder):
         (folder / ADDRESS).unlink(missing_ok=True)
@@ -143,10 +142,10 @@ def serve(settings: Settings, announce: Announce = lambda address: None) -> None
 
 
 class _Service:
-    """A coordinator, its app and its children, from the first request to the last."""
+    """A coordinator with its app and its child processes."""
 
     def __init__(
-        self, settings: Settings, store: Store, listener: socket.socket,
+        self, settings: ServerSettings, store: Store, listener: socket.socket,
         certificate: tls.Certificate | None, announce: Announce,
     ) -> None:
         allowed = None if settings.tasks is None else frozenset(settings.tasks)
@@ -162,8 +161,7 @@ class _Service:
         self._announce = announce
         self._token = fresh_secret()
         self._app = create_app(
-            self._coordinator, self._token, self._started, settings.largest_upload_bytes,
-            Judge(settings.directory / LEDGER))
+            self._coordinator, self._token, self._started, settings.largest_upload_bytes)
         self._app.state.fingerprint = self._address["fingerprint"]
         self._app.state.advertised = self._address["advertised"]
         self._post: Post = lambda run: None
@@ -200,12 +198,12 @@ class _Service:
         self._announce(self._address)
 
     def _told(self) -> None:
-        """In the handler of a signal, where the loop's own objects must not be touched."""
+        """Runs in the signal handler, where objects of the event loop must not be used."""
         self._post(self._stopping)
 
     def _stopping(self) -> None:
         systemd.notify("STOPPING=1")
-        self._app.state.bells.close()
+        self._app.state.notifications.close()
         self._supervision.searches.ask_to_stop()
 
     def _at_once(self) -> None:
@@ -214,7 +212,7 @@ class _Service:
 
 
 def _address(
-    settings: Settings, port: int, certificate: tls.Certificate | None
+    settings: ServerSettings, port: int, certificate: tls.Certificate | None
 ) -> dict[str, Any]:
     url = settings.local_url(port)
     host = socket.gethostname() if settings.host in ("0.0.0.0", "::") else settings.host
@@ -226,7 +224,7 @@ def _address(
 
 
 def _allow_many_connections() -> None:
-    """Every waiting device holds a connection."""
+    """Raise the limit of open files: every waiting device has a connection."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
@@ -234,15 +232,15 @@ def _allow_many_connections() -> None:
 
 
 def _collect_garbage_rarely() -> None:
-    """Requests leave no cycles, and a collection walks over thousands of connections: by default
-    that is a sixth of all of the coordinator's time."""
+    """Collect rarely: requests create no reference cycles, and a collection visits the objects of
+    thousands of connections. With the default thresholds it takes a sixth of the CPU time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(20_000, 20, 20)
 
 
 def _crew(
-    settings: Settings, coordinator: Coordinator, address: dict[str, Any], post: Post
+    settings: ServerSettings, coordinator: Coordinator, address: dict[str, Any], post: Post
 ) -> WorkerPool:
     if settings.builders == 0:
         return NoWorkers()
@@ -262,7 +260,7 @@ def _crew(
         admit=coordinator.roster.add_builder, ended=coordinator.builder_ended, post=post))
 
 
-def _searches(settings: Settings, supervision: Supervision, post: Post) -> Searches:
+def _searches(settings: ServerSettings, supervision: Supervision, post: Post) -> Searches:
     if not settings.is_daemon:
         return NoSearches()
     command = [*SEARCH_COMMAND, "--dir", str(settings.directory),
@@ -272,7 +270,7 @@ def _searches(settings: Settings, supervision: Supervision, post: Post) -> Searc
 
 
 def _poster() -> Post:
-    """Runs what it is given in this event loop, from any thread; nothing once that is closed."""
+    """A function that runs a callback in this event loop, from any thread, unless it is closed."""
     loop = asyncio.get_running_loop()
 
     def post(run: Callable[[], None]) -> None:
@@ -282,28 +280,28 @@ def _poster() -> Post:
     return post
 
 
-def _settings(arguments: Sequence[str]) -> tuple[Settings, int | None]:
+def _settings(arguments: Sequence[str]) -> tuple[ServerSettings, int | None]:
     parser = argparse.ArgumentParser(
         prog="python -m searcher.api.server",
         description="The coordinator of fleetfront run: any task, any device, no search.")
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=0, help="0: any free one")
+    parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
     parser.add_argument("--workers", metavar="NAME", default=WORKERS,
                         help="the worker pool that runs them: " + ", ".join(POOLS.names()))
     parser.add_argument("--keep", metavar="SIZE",
                         help="bound on artifacts/ and builds/, such as 50GB; default: none")
     parser.add_argument("--builder-command", action="append", metavar="WORD", default=[],
-                        help="the builder's command, word by word, instead of the shipped one")
-    parser.add_argument("--largest-upload", type=int, default=Settings.largest_upload_bytes,
+                        help="a word of the builder's command; repeat it for each word")
+    parser.add_argument("--largest-upload", type=int, default=ServerSettings.largest_upload_bytes,
                         metavar="BYTES", help="the largest file that operators may upload")
     parser.add_argument("--parent-pid", type=int, help="end when this process, the parent, ends")
     for name in ("builder_ttl_s", "device_ttl_s"):  # for tests that cannot wait for an expiry
         parser.add_argument(f"--{name.replace('_', '-')}", type=float, help=argparse.SUPPRESS,
                             default=getattr(LeaseRules, name))
     options = parser.parse_args(arguments)
-    settings = Settings(
+    settings = ServerSettings(
         options.dir.absolute(), options.host, options.port, options.builders,
         builder_command=tuple(options.builder_command),
         largest_upload_bytes=options.largest_upload, builder_ttl_s=options.builder_ttl_s,

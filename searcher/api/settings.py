@@ -1,4 +1,4 @@
-"""How a coordinator is to serve, checked before anything is opened."""
+"""Settings of the server, checked before it opens anything."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -15,10 +15,13 @@ DEFAULT_PORT = 8700
 
 
 @dataclass(frozen=True)
-class Settings:
-    """``searches`` and ``builders`` are processes at most. ``tasks`` None allows any Python task
-    and any device to come, as in ``fleetfront run``; otherwise the daemon's rules hold: these and
-    the built-in tasks, enrolled devices only. ``port`` 0 is any free one."""
+class ServerSettings:
+    """Settings of a coordinator.
+
+    ``searches`` and ``builders`` are the largest numbers of processes. ``tasks`` None allows any
+    Python task and any device, as in ``fleetfront run``. Otherwise the rules of the daemon apply:
+    only these tasks and the built-in ones, only enrolled devices. ``port`` 0 is any free port.
+    """
 
     directory: Path
     host: str = "127.0.0.1"
@@ -44,7 +47,7 @@ class Settings:
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
             raise UserError("--certificate and --key belong together: give both, or --tls alone "
-                            "for a certificate that fleetfront makes.")
+                            "for a self-signed certificate.")
         for option, value in (("--builders", self.builders), ("--searches", self.searches)):
             if value < 0:
                 raise UserError(f"{option} {value} must be 0 or more.")
@@ -60,9 +63,9 @@ class Settings:
                             f"https://lab.example:{DEFAULT_PORT}.")
         if not (self.is_loopback or self.encrypted or self.insecure_plain_http):
             raise UserError(
-                f"--host {self.host} is reached over the network, where tokens and models would "
-                "travel in the clear. Add --tls (or --certificate and --key). On a network that "
-                "you trust entirely, --insecure-plain-http serves without."
+                f"--host {self.host} is reachable over the network, where tokens and models would "
+                "be sent without encryption. Add --tls (or --certificate and --key). On a network "
+                "that you trust entirely, use --insecure-plain-http."
             )
 
     @property
@@ -71,7 +74,7 @@ class Settings:
 
     @property
     def is_daemon(self) -> bool:
-        """Whether campaigns may be submitted to it: it drives them itself."""
+        """Whether it accepts submitted campaigns and runs their searches."""
         return self.searches > 0
 
     @property
@@ -86,6 +89,6 @@ class Settings:
         return f"{'https' if self.encrypted else 'http'}://{shown}:{port}"
 
     def local_url(self, port: int) -> str:
-        """For processes on this machine."""
+        """The URL for processes on this machine."""
         everywhere = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}
         return self.url(everywhere.get(self.host, self.host), port)

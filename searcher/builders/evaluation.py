@@ -67,7 +67,7 @@ def score_outputs(outputs: Path, targets: Array, metric: str = "accuracy") -> Ev
 
 def probe_input(shape: Sequence[int | str | None], seed: int = 0, batch: int = 1) -> Array:
     """The input that devices time and answer: ``random.Random(seed).random()`` in C order;
-    symbolic dimensions become ``batch``. The same rule as ``agents/runtimes/ort_runner.py``."""
+    symbolic dimensions become ``batch``. The same rule as ``agents/runtimes/base.py``."""
     sizes = [size if isinstance(size, int) and size > 0 else batch for size in shape]
     draw = random.Random(seed).random
     return np.array([draw() for _ in range(int(np.prod(sizes)))], np.float32).reshape(sizes)

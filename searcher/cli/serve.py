@@ -63,15 +63,15 @@ def command(
     go. SIGTERM and Ctrl-C stop it; the same command goes on where it was stopped."""
     from searcher.api.http.logs import configure
     from searcher.api.server import serve
-    from searcher.api.settings import Settings
+    from searcher.api.settings import ServerSettings
     from searcher.artifacts.eviction import parse_bytes
     from searcher.local.process_tree import check_disk
 
-    settings = Settings(
+    settings = ServerSettings(
         directory.absolute(), host, port, builders, searches, tuple(tasks or ()), tls, certificate,
         key, insecure_plain_http, advertise, log_format.value, log_level.value,
         keep_bytes=None if keep is None else parse_bytes(keep),
-        largest_upload_bytes=largest_upload, workers=workers or Settings.workers)
+        largest_upload_bytes=largest_upload, workers=workers or ServerSettings.workers)
     directory.mkdir(parents=True, exist_ok=True)
     check_disk(directory)
     configure(settings.log_format, settings.log_level)

@@ -1,4 +1,4 @@
-"""The ``agents`` package as one file, ``agent.pyz``: the same sources give the same bytes."""
+"""Packs ``agents`` into one file, ``agent.pyz``. Equal sources give equal bytes."""
 
 import functools
 import io
@@ -13,7 +13,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @functools.cache
 def agent_archive(package: Path | None = None) -> bytes:
-    """A zipapp of ``package`` (the installed ``agents`` unless named) for Python 3.6 and later."""
+    """A zipapp of ``package`` (default: the installed ``agents``) for Python 3.6 and later."""
     package = package or _installed()
     found = {
         f"agents/{file.relative_to(package).as_posix()}": file.read_bytes()

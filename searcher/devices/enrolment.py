@@ -1,7 +1,7 @@
-"""Who may speak: one-time enrolment tokens, secrets kept as hashes, hosts recognised.
+"""Enrolment of agents: one-time tokens, secrets stored as hashes, detection of a shared host.
 
-Tokens and secrets are 256 random bits, so a plain SHA-256 keeps them, and looking a hash up tells
-nothing about them.
+Tokens and secrets are 256 random bits. Therefore a plain SHA-256 protects them, and the time of a
+look-up by hash reveals nothing about them.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 @dataclass(frozen=True)
 class Host:
-    """The machine that this process runs on; containers on one kernel share ``boot_id``."""
+    """The machine of this process. Containers on one kernel share ``boot_id``."""
 
     hostname: str
     boot_id: str | None
@@ -42,7 +42,7 @@ class Host:
         return cls(socket.gethostname(), boot_id)
 
     def is_shared_with(self, fingerprint: Mapping[str, Any]) -> bool:
-        """Whether a device with this fingerprint takes its cores from the same machine."""
+        """Whether a device with this fingerprint runs on the cores of the same machine."""
         boot_id = fingerprint.get("boot_id")
         if self.boot_id and isinstance(boot_id, str) and boot_id:
             return boot_id == self.boot_id
@@ -50,8 +50,8 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Enrolled:
-    """A fresh secret, shown this once; ``replaced`` are the agents it puts out of office."""
+class NewAgent:
+    """A new agent with its secret, which is not shown again. ``replaced``: agents it revokes."""
 
     agent: AgentRow
     secret: str
@@ -77,7 +77,7 @@ def checked_name(name: str) -> str:
 
 
 def fresh_secret() -> str:
-    """256 bits at random, to be typed after an option: it never begins with a dash."""
+    """256 random bits as text that does not start with a dash, so that it can follow an option."""
     while True:
         secret = secrets.token_urlsafe(32)
         if not secret.startswith("-"):
@@ -100,11 +100,11 @@ def invite(
 def enrol(
     db: Database, token: str, name: str, fingerprint: Mapping[str, Any],
     capabilities: Mapping[str, Any], host: Host, now_s: float,
-) -> Enrolled:
-    """Exchange a token for a secret; a device has one agent, the newest.
+) -> NewAgent:
+    """Exchange a token for a secret. A device has one agent; a new one replaces the old one.
 
-    The same token works again until the first request under the secret it gave: the answer may
-    have been lost on the way. Raises ProtocolError (403).
+    The token can be used again until the first request with its secret, because the answer may
+    have been lost. Raises ProtocolError (403).
     """
     row = credentials.enrolment(db, hashed(token))
     if row is None or not same_secret(token, row.token_hash):
@@ -112,8 +112,8 @@ def enrol(
     unanswered = row.agent is not None and _never_used(db, row.agent)
     if row.used_s is not None and not unanswered:
         raise ProtocolError(
-            f"The enrolment token of {row.name!r} was used already; it works once. Ask the "
-            "operator for a new one.", 403
+            f"The enrolment token of {row.name!r} was used already; a token works only "
+            "once. Ask the operator for a new one.", 403
         )
     if now_s > row.expires_s:
         raise ProtocolError(
@@ -136,7 +136,7 @@ def enrol(
         credentials.revoke_agent(db, agent.id, now_s)
     agent, secret = admit(db, row.name, row.role, now_s)
     credentials.use_enrolment(db, row.token_hash, agent.id, now_s)
-    return Enrolled(agent, secret, gone)
+    return NewAgent(agent, secret, gone)
 
 
 def _never_used(db: Database, agent_id: str) -> bool:
@@ -155,6 +155,6 @@ def admit(db: Database, name: str, role: str, now_s: float) -> tuple[AgentRow, s
 
 
 def is_revoked(db: Database, agent: AgentRow) -> bool:
-    """Whether another took its place since ``agent`` was recognised."""
+    """Whether ``agent`` was revoked or replaced since it was recognised."""
     current = credentials.agent(db, agent.id)
     return current is None or current.revoked_s is not None

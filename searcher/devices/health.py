@@ -1,9 +1,9 @@
-"""How a device stands: in service, draining, in quarantine, removed; and when it gets there.
+"""States of a device and the transitions between them.
 
-    active --drain--> draining        gets no new job; the one it has ends normally
-    active --strikes--> quarantined   the same, and its queued jobs wait
+    active --drain--> draining        gets no new job; its current job ends normally
+    active --strikes--> quarantined   the same; its queued jobs wait
     draining, quarantined --release--> active
-    any --remove--> removed           its agent is revoked, its jobs fail; enrolling brings it back
+    any --remove--> removed           its agent is revoked, its jobs fail; enrolment adds it again
 """
 
 import logging
@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from agents import protocol
 from searcher.devices import profile_check
 from searcher.errors import ProtocolError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILDER, device_of
 from searcher.ledger.rows import DeviceRow, JobRow
 from searcher.ledger.tables import credentials, devices
 
@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 State = Literal["active", "draining", "quarantined", "removed"]
 
 BLAMES_DEVICE = ("runtime", "disk", "artifact", "deadline", "defect", "malformed_result")
-"""Reasons of failures that say nothing about the candidate: the runtime does not start, no room,
-no download, too slow, or the agent stumbled."""
+"""Failure reasons that do not concern the candidate: the runtime does not start, the disk is full,
+a download failed, the device is too slow, or the agent has a defect."""
 
 _FROM: Mapping[State, tuple[str, ...]] = {
     "active": ("active", "draining", "quarantined"),
@@ -38,27 +38,27 @@ _FROM: Mapping[State, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class DeviceRules:
-    """Strikes in a row, of more than one job, after which a device is quarantined.
+    """Number of consecutive strikes, by more than one job, that quarantine a device.
 
-    A strike is a lost lease or a failure that blames the device; a result that arrives clears
-    them.
+    A strike is a lost lease or a failure with a reason in ``BLAMES_DEVICE``. A result resets the
+    number.
     """
 
     most_strikes: int = 3
 
     def quarantine(self, device: DeviceRow, job: JobRow) -> bool:
-        """Whether one more strike, by ``job``, is too many. ``job.strikes`` are its own so far:
-        one deadly job is that job's fault, however often it struck."""
+        """Whether one more strike, by ``job``, quarantines the device. Strikes by one job alone do
+        not: then the job is at fault."""
         others = device.strikes - job.strikes
         return device.strikes + 1 >= self.most_strikes and others > 0
 
 
-def device_of(db: Database, name: str) -> DeviceRow:
+def enrolled_device(db: Database, name: str) -> DeviceRow:
     """Raises ProtocolError (404)."""
     device = devices.device(db, name)
     if device is None:
         raise ProtocolError(
-            f"There is no device {name[:100]!r}. See `fleetfront devices`; a new one joins with "
+            f"There is no device {name[:100]!r}. See `fleetfront devices`; add one with "
             f"`fleetfront device enrol`.", 404
         )
     return device
@@ -66,7 +66,7 @@ def device_of(db: Database, name: str) -> DeviceRow:
 
 def change(db: Database, name: str, state: State, reason: str | None, now_s: float) -> DeviceRow:
     """What an operator decided. Raises ProtocolError (404, 409)."""
-    device = device_of(db, name)
+    device = enrolled_device(db, name)
     if device.state not in _FROM[state]:
         raise ProtocolError(
             f"Device {name!r} is {device.state} and cannot become {state}; only "
@@ -77,27 +77,33 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
         for agent in credentials.agents_of_device(db, name):
             credentials.revoke_agent(db, agent.id, now_s)
     if state == "quarantined" and reason is None:
-        reason = device.reason or "an operator decided so"
+        reason = device.reason or "by an operator"
     devices.set_device_state(db, name, state, reason, 0 if state == "active" else None)
-    return device_of(db, name)
+    return enrolled_device(db, name)
 
 
 def check_kind(db: Database, kind: str, pool: str) -> None:
     """Raises ProtocolError (409) for a job that the device's agent does not know."""
-    if pool == requests.BUILDER or kind == "measure":
+    if pool == BUILDER or kind == "measure":
         return
-    name = requests.device_of(pool)
+    name = device_of(pool)
     device = devices.device(db, name)
-    kinds = None if device is None else device.capabilities.get("kinds")
-    if device is not None and kind not in (kinds or ()):
+    kinds = [] if device is None else known_kinds(device)
+    if device is not None and kind not in kinds:
         raise ProtocolError(
             f"The agent of device {name!r} cannot do jobs of kind {kind!r}; it offers "
-            f"{', '.join(map(str, kinds or ())) or 'none'}. It is older than this coordinator: "
+            f"{', '.join(kinds) or 'none'}. It is older than this coordinator: "
             "start the coordinator's /agent.pyz on the device, then send this again.", 409)
 
 
+def known_kinds(device: DeviceRow) -> list[str]:
+    """The kinds of jobs that its agent reported."""
+    reported = device.capabilities.get("kinds")
+    return [str(kind) for kind in reported] if isinstance(reported, list) else []
+
+
 def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
-    """What the device's agent says it can do, if that is another than is known."""
+    """Store the kinds of jobs that the device's agent supports, if they changed."""
     device = devices.device(db, name)
     known = [kind for kind in protocol.DEVICE_KINDS if kind in kinds]
     if device is not None and device.capabilities.get("kinds") != known:
@@ -106,14 +112,14 @@ def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
 
 def succeeded(db: Database, pool: str) -> None:
     """A job of ``pool`` was done: a device that did it is in order."""
-    if pool != requests.BUILDER:
-        devices.set_strikes(db, requests.device_of(pool), 0)
+    if pool != BUILDER:
+        devices.set_strikes(db, device_of(pool), 0)
 
 
 def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:
     """A failure was reported; True if that put the device into quarantine. A runtime that the
     device never had is the request's fault."""
-    if job.pool == requests.BUILDER or reason not in BLAMES_DEVICE:
+    if job.pool == BUILDER or reason not in BLAMES_DEVICE:
         return False
     if reason == "runtime" and _lacks_runtime(db, job):
         return False
@@ -123,14 +129,14 @@ def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRu
 def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
     """One more strike against the device of ``job``, as it was leased; True if it is quarantined
     now."""
-    if job.pool == requests.BUILDER:
+    if job.pool == BUILDER:
         return False
-    name = requests.device_of(job.pool)
+    name = device_of(job.pool)
     device = devices.device(db, name)
     if device is None:
         return False
     if device.state == "active" and rules.quarantine(device, job):
-        why = f"{device.strikes + 1} strikes in a row; the last: {why}"[:1000]
+        why = f"{device.strikes + 1} consecutive strikes; the last: {why}"[:1000]
         devices.set_device_state(db, name, "quarantined", why, device.strikes + 1)
         log.warning("device %s is quarantined: %s", name, why)
         return True
@@ -139,13 +145,13 @@ def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
 
 
 def _lacks_runtime(db: Database, job: JobRow) -> bool:
-    device = devices.device(db, requests.device_of(job.pool))
+    device = devices.device(db, device_of(job.pool))
     runtimes = None if device is None else device.capabilities.get("runtimes")
     return isinstance(runtimes, Mapping) and job.payload.get("runtime") not in runtimes
 
 
 def absence(db: Database, name: str, now_s: float) -> str:
-    """Why the device may not have taken a job, in words."""
+    """For people: why the device may not have leased a job."""
     device = devices.device(db, name)
     if device is None:
         return f"device {name!r} never enrolled"
@@ -157,8 +163,8 @@ def absence(db: Database, name: str, now_s: float) -> str:
 
 
 def described(device: DeviceRow, job: JobRow | None) -> dict[str, Any]:
-    """A device as it is shown; ``job`` is what it works on, ``drained`` a draining one without;
-    ``contradictions`` is what it reported against its profile."""
+    """The document of a device for clients. ``job`` is its current job; the state of a draining
+    device without one is ``drained``; ``contradictions`` are those to its profile."""
     shown = {**asdict(device), "job": None if job is None else job.id,
              "contradictions": profile_check.contradictions(
                  device.profile, device.fingerprint, device.capabilities)}

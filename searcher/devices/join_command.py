@@ -1,4 +1,4 @@
-"""The one line that a device runs to join: fetch the agent, check it, start it."""
+"""The shell line with which a device joins: it downloads, verifies and starts the agent."""
 
 import ipaddress
 import shlex
@@ -12,8 +12,8 @@ FILE = "agent.pyz"
 
 @dataclass(frozen=True)
 class Invitation:
-    """``agent_sha256`` is of the coordinator's agent.pyz; ``fingerprint`` (``sha256:HEX``) is what
-    the agent pins of a certificate that no authority vouches for."""
+    """``agent_sha256``: digest of the coordinator's agent.pyz. ``fingerprint`` (``sha256:HEX``):
+    that of the coordinator's self-signed certificate, which the agent pins."""
 
     name: str
     token: str
@@ -23,8 +23,8 @@ class Invitation:
     def line(self, url: str) -> str:
         """For a POSIX shell with python3, sha256sum, and curl or wget.
 
-        The digest stands in the line, so the download needs no other proof. Words may be added
-        at the end: they go to the agent. Raises UserError for a URL that is none.
+        The line verifies the digest of the download. Options of the agent may be appended to it.
+        Raises UserError for an invalid URL.
         """
         _check(url)
         pinned = url.startswith("https:") and self.fingerprint is not None
@@ -43,12 +43,12 @@ class Invitation:
 def _check(url: str) -> None:
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UserError(f"{url!r} is no address of a coordinator: write http://HOST:PORT or "
-                        "https://HOST:PORT.")
+        raise UserError(f"{url!r} is not the address of a coordinator. Write http://HOST:PORT "
+                        "or https://HOST:PORT.")
 
 
 def is_loopback(url: str) -> bool:
-    """Whether only this machine reaches the address."""
+    """Whether the address is reachable from this machine only."""
     host = urlsplit(url).hostname or ""
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -1,10 +1,9 @@
-"""What a device says of itself, against its profile: the device is believed, and every
-contradiction is told."""
+"""Compares what a device reports with its profile. The report takes precedence, and every
+contradiction is shown."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
 from profiles.number_formats import activations_on
 from profiles.schema import DeviceProfile, ProfileError, profile, runtime_limits
@@ -12,22 +11,22 @@ from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 
 LEAST_SHARE = 0.7
-"""Of the memory that a board is sold with, what Linux reports at least; the rest is reserved."""
+"""Least share of a board's nominal memory that Linux reports; the rest is reserved."""
 
 
 @dataclass(frozen=True)
 class Compared:
-    """``profile`` with what the device reported in place of what it contradicts."""
+    """``profile`` with the values that the device reported, and where they contradict it."""
 
     profile: DeviceProfile
     contradictions: tuple[str, ...]
 
 
 def compared(
-    known: DeviceProfile, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+    known: DeviceProfile, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> Compared:
-    """What the agent told when it enrolled, against ``known``. What it did not tell, or told in a
-    form that cannot be read, changes nothing."""
+    """Compare the report of an agent's enrolment with ``known``. Missing or malformed values are
+    ignored."""
     said: list[str] = []
     found = known
     for look in (_board, _machine, _memory, _python):
@@ -36,12 +35,15 @@ def compared(
 
 
 def of_campaign(
-    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, Any],
-    capabilities: Mapping[str, Any],
+    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, object],
+    capabilities: Mapping[str, object],
 ) -> Compared:
-    """What is known of a campaign's device: ``named``, by the profile that it is enrolled with,
-    else ``device`` is the profile's own name. The rest is what it told when it enrolled, empty if
-    it never did. Raises UserError."""
+    """The profile of a campaign's device, with its report.
+
+    If ``named``, the profile is the one with which the device is enrolled; otherwise ``device`` is
+    the name of a profile. Fingerprint and capabilities are those of its enrolment, empty if it is
+    not enrolled. Raises UserError.
+    """
     if named and not profile_name:
         raise UserError(f"Device {device!r} is not enrolled with a profile. Enrol it with "
                         f"`fleetfront device enrol {device} --profile PROFILE`.")
@@ -53,9 +55,9 @@ def of_campaign(
 
 
 def contradictions(
-    name: str | None, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+    name: str | None, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> list[str]:
-    """Of a device that is enrolled with the profile ``name``; none without one."""
+    """The contradictions of a device to the profile ``name``; empty without a profile."""
     if name is None:
         return []
     try:
@@ -74,7 +76,7 @@ def warnings(device: str, row: DeviceRow) -> list[str]:
 Say = Callable[[str], None]
 
 
-def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _board(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     board = fingerprint.get("board")
     if known.boards and isinstance(board, str) and board:
         if not any(fnmatchcase(board.lower(), pattern.lower()) for pattern in known.boards):
@@ -83,7 +85,7 @@ def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> De
     return known
 
 
-def _machine(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _machine(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     machine = fingerprint.get("machine")
     if known.machine is None or not isinstance(machine, str) or machine in ("", known.machine):
         return known
@@ -93,7 +95,7 @@ def _machine(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> 
     return replace(known, machine=machine, int8_activations=activations)
 
 
-def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _memory(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     memory = fingerprint.get("memory_bytes")
     if isinstance(memory, bool) or not isinstance(memory, int) or memory <= 0:
         return known
@@ -104,7 +106,7 @@ def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
     return replace(known, memory_bytes=(memory,))
 
 
-def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _python(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     version = fingerprint.get("python")
     if known.python is None or not isinstance(version, str) or not version:
         return known
@@ -114,7 +116,7 @@ def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
     return replace(known, python=short)
 
 
-def _runtime(known: DeviceProfile, capabilities: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _runtime(known: DeviceProfile, capabilities: Mapping[str, object], say: Say) -> DeviceProfile:
     """The limits of the ONNX Runtime that it has. A profile without a version of its own says
     what is exported for any, and only an older one than that counts."""
     runtimes = capabilities.get("runtimes")

@@ -1,4 +1,4 @@
-"""What the agent of a device is told of its profile, with every job that measures."""
+"""The facts of a device's profile that its agent needs, sent with every measurement job."""
 
 from functools import cache
 from typing import Any
@@ -9,13 +9,13 @@ from searcher.ledger.rows import JobRow
 
 
 def payload_for(job: JobRow, profile_name: str | None) -> dict[str, Any]:
-    """The job's payload, of a measurement with the facts of the device's profile."""
+    """The payload of the job; for a measurement, with the facts of the device's profile."""
     facts = None if job.kind != "measure" or profile_name is None else _known(profile_name)
     return job.payload if facts is None else {**job.payload, "profile": facts}
 
 
 def facts_of(known: DeviceProfile) -> protocol.ProfileFacts:
-    """Rails, zones to ignore and clock targets."""
+    """Rails, thermal zones to ignore, and clock targets."""
     rails = known.rails
     return protocol.ProfileFacts(
         known.name,
@@ -30,7 +30,7 @@ def facts_of(known: DeviceProfile) -> protocol.ProfileFacts:
 
 @cache
 def _known(profile_name: str) -> dict[str, Any] | None:
-    """None where there is nothing to tell, or no such profile (``reported`` says so)."""
+    """None without facts or for an unknown profile, which ``profile_check`` reports."""
     try:
         facts = facts_of(profile(profile_name))
     except ProfileError:

@@ -1,7 +1,7 @@
-"""Who takes part: devices and builders with their secrets, people and programs with tokens.
+"""The members of a lab: devices and builders with secrets, people and programs with tokens.
 
-Secrets are recognised from memory: the coordinator is the ledger's one writer, so what it revokes
-it also forgets.
+Secrets are cached in memory. This is safe because the coordinator is the only writer of the ledger:
+it removes a secret from the cache when it revokes it.
 """
 
 import secrets
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from searcher.devices import enrolment
-from searcher.devices.enrolment import Enrolled, Host
+from searcher.devices.enrolment import Host, NewAgent
 from searcher.errors import ProtocolError
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, TokenRow
@@ -17,14 +17,13 @@ from searcher.ledger.store import Store
 from searcher.ledger.tables import credentials, devices
 
 MOST_KNOWN = 20_000
-"""Secrets kept in memory; beyond that they are looked up again."""
-
+"""Size of the cache; when it is full, it is emptied."""
 
 Member = AgentRow | TokenRow
 
 
 class Roster:
-    """Enrols, recognises and revokes; use from the coordinator's thread."""
+    """Enrols, recognises and revokes members. Use it from the coordinator's thread."""
 
     def __init__(self, store: Store, clock: Clock, host: Host) -> None:
         self._store, self._clock, self._host = store, clock, host
@@ -34,13 +33,13 @@ class Roster:
         self._of_this_start: dict[str, TokenRow] = {}
 
     def start(self) -> None:
-        """Builders died with the coordinator that started them."""
+        """Revoke the builders of an earlier coordinator process, with which they ended."""
         with self._store.atomic() as db:
             credentials.revoke_builders(db, self._clock())
         self._forget(*self._keys)
 
     def invite(self, name: str, role: str, profile: str | None, ttl_s: float) -> tuple[str, float]:
-        """A one-time enrolment token, and when it expires."""
+        """A one-time enrolment token, and the time at which it expires."""
         now_s = self._clock()
         with self._store.atomic() as db:
             return enrolment.invite(db, name, role, profile, ttl_s, now_s), now_s + ttl_s
@@ -48,8 +47,8 @@ class Roster:
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, Any],
         capabilities: Mapping[str, Any],
-    ) -> Enrolled:
-        """A new agent, its secret, and whom it replaces. Raises ProtocolError (403)."""
+    ) -> NewAgent:
+        """A new agent, its secret, and the agents it replaces. Raises ProtocolError (403)."""
         with self._store.atomic() as db:
             enrolled = enrolment.enrol(
                 db, token, name, fingerprint, capabilities, self._host, self._clock()
@@ -69,14 +68,14 @@ class Roster:
         self._forget(agent_id)
 
     def accept(self, secret: str, role: Literal["operator", "viewer"]) -> None:
-        """Recognise ``secret`` as long as this process lives; it is not stored."""
+        """Recognise ``secret`` until this process ends; it is not stored."""
         self._of_this_start[enrolment.hashed(secret)] = TokenRow(
             "", "this start", role, self._clock(), None, None)
 
     def create_token(
         self, name: str, role: Literal["operator", "viewer"], ttl_s: float | None
     ) -> tuple[TokenRow, str]:
-        """A standing token and its secret, which is shown this once; for ever without ``ttl_s``."""
+        """A token and its secret, which is not shown again. ``ttl_s`` None: it never expires."""
         now_s, secret = self._clock(), enrolment.fresh_secret()
         row = TokenRow(secrets.token_hex(6), enrolment.checked_name(name), role, now_s,
                        None if ttl_s is None else now_s + ttl_s, None)
@@ -90,7 +89,7 @@ class Roster:
         return [(row, _state_of(row, now_s)) for row in credentials.tokens(self._store.db)]
 
     def revoke_token(self, token_id: str) -> TokenRow:
-        """Nobody is recognised by it any more. Raises ProtocolError (404)."""
+        """Revoke a token; its secret is no longer accepted. Raises ProtocolError (404)."""
         with self._store.atomic() as db:
             credentials.revoke_token(db, token_id, self._clock())
             row = credentials.token(db, token_id)
@@ -101,7 +100,7 @@ class Roster:
         return row
 
     def recognised(self, secret: str) -> Member | None:
-        """Who presents this secret; the first use of an agent's closes its enrolment."""
+        """The member with this secret, or None. An agent's first use completes its enrolment."""
         key = enrolment.hashed(secret)
         member = self._known.get(key) or self._of_this_start.get(key) or self._looked_up(key)
         if isinstance(member, TokenRow) and _state_of(member, self._clock()) != "active":
@@ -111,7 +110,7 @@ class Roster:
     def _looked_up(self, key: str) -> Member | None:
         agent = credentials.agent_by_secret(self._store.db, key)
         if agent is not None and agent.first_used_s is None:
-            # Known from its next request on: by then this is on the disk, or is written again.
+            # Not cached yet: if this write is lost, the next request repeats it.
             with self._store.grouped() as db:
                 credentials.agent_used(db, agent.id, self._clock())
             return agent
@@ -124,19 +123,19 @@ class Roster:
         return member
 
     def is_revoked(self, agent: AgentRow) -> bool:
-        """Whether another took its place since ``agent`` was recognised."""
+        """Whether ``agent`` was revoked or replaced since it was recognised."""
         return agent.id not in self._keys and enrolment.is_revoked(self._store.db, agent)
 
     def profile_of(self, agent: AgentRow) -> str | None:
-        """Under which its device is enrolled; None for a builder, and where none was named. Who
-        enrols with another is another agent."""
+        """The profile with which the agent's device is enrolled; None for a builder or without a
+        profile. An agent's profile never changes: a new enrolment creates a new agent."""
         if agent.id not in self._profiles:
             self._profiles[agent.id] = (
                 None if agent.device is None else devices.profile(self._store.db, agent.device))
         return self._profiles[agent.id]
 
     def forget_agents_of(self, device: str) -> None:
-        """After they were revoked in the ledger."""
+        """Call after the agents of ``device`` were revoked in the ledger."""
         self._forget(*(member.id for member in self._known.values()
                        if isinstance(member, AgentRow) and member.device == device))
 

@@ -1,16 +1,16 @@
-"""What is exported for a device: file format, opset, IR version, number formats."""
+"""The export target of a device: file format, opset, IR version, number formats."""
 
 from profiles import schema
 from searcher.errors import UserError
 from strategies.target import Target, activations
 
 EXPORTED_OPSET, EXPORTED_IR_VERSION = 16, 8
-"""The newest that export, int8 and the weight codec are tested with. Devices that load newer ones
-get these too: what all of them load is one file."""
+"""The newest versions with which export, int8 and the weight codec are tested. Devices that load
+newer versions get these too, so that all devices can share one file."""
 
 
 def target_of(profile: schema.DeviceProfile) -> Target:
-    """What is exported for a device. Raises UserError when nothing is known to load there."""
+    """The export target. Raises UserError when the profile has no runtime that loads a file."""
     if profile.opset is None or profile.ir_version is None:
         raise UserError(
             f"No runtime is known that loads a file on {profile.name}: {profile.description}. "

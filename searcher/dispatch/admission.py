@@ -8,7 +8,7 @@ from agents.protocol import draws_of
 from profiles import schema
 from searcher.errors import UserError, nearest
 from searcher.ledger.rows import DeviceRow
-from searcher.spec.objectives import OBJECTIVES
+from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.runtime_options import check_offered
 from searcher.tasks.builtin import TASKS
 
@@ -82,7 +82,7 @@ def _check_enrolled(campaign: "Campaign", name: str, devices: Sequence[DeviceRow
 def check_meters(campaign: "Campaign", device: "DeviceRow") -> None:
     """Raises UserError with the meters' own reasons where a device cannot tell what is asked: of
     candidates that run on its CPU, a meter of its GPU alone tells nothing."""
-    wanted = sorted(OBJECTIVES & {objective.name for objective in campaign.objectives})
+    wanted = sorted(ENERGY_OBJECTIVES & {objective.name for objective in campaign.objectives})
     told = device.capabilities.get("energy")
     execution = campaign.executions[0]
     if wanted and not execution.traits.in_process:

@@ -1,4 +1,4 @@
-"""Seconds since the epoch that never run backwards within a process."""
+"""Seconds since the epoch that never decrease within a process."""
 
 import time
 from collections.abc import Callable
@@ -7,7 +7,7 @@ Clock = Callable[[], float]
 
 
 def steady_clock() -> Clock:
-    """Wall-clock seconds at the call, advanced by the monotonic clock from then on.
+    """A clock that starts at the wall-clock time and advances with the monotonic clock.
 
     A step of the system clock therefore neither expires a lease nor reorders spans.
     """

@@ -1,4 +1,4 @@
-"""A lock gives a folder one owner: the coordinator, or a command that builds into it."""
+"""A file lock that gives a folder one owner: the coordinator, or a command that builds there."""
 
 import fcntl
 import os
@@ -11,9 +11,9 @@ from searcher.errors import UserError
 
 @contextmanager
 def owned(directory: Path) -> Iterator[None]:
-    """Hold ``directory/lock`` while inside; it goes with the process, however that dies.
+    """Hold ``directory/lock`` in the block. The kernel releases it when the process ends.
 
-    Raises UserError naming the process that holds it.
+    Raises UserError that names the process which holds it.
     """
     directory.mkdir(parents=True, exist_ok=True)
     with (directory / "lock").open("a+") as lock:

@@ -1,4 +1,4 @@
-"""Bringing a ledger to this program's schema version, one step at a time."""
+"""Migration of a ledger to the current schema version, one version at a time."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -14,8 +14,8 @@ Step = Callable[[Database], None]
 
 
 def _to_2(db: Database) -> None:
-    """The daemon: campaigns with priorities and shares, tokens of people, devices that may be
-    quarantined, deadlines in the queue, uploaded and dropped artifacts."""
+    """For the daemon: priorities and shares of campaigns, tokens, quarantine of devices, deadlines
+    in the queue, uploaded and dropped artifacts."""
     for statement in (
         "ALTER TABLE campaigns ADD COLUMN priority INTEGER NOT NULL DEFAULT 0",
         """CREATE INDEX campaigns_live ON campaigns (priority DESC, created_s)
@@ -40,7 +40,7 @@ def _to_2(db: Database) -> None:
 
 
 def _to_3(db: Database) -> None:
-    """Raw rails of meters, until then among the conditions of their measurement."""
+    """A table for raw meter readings; version 2 stores them in ``measurements.conditions``."""
     db.execute("""CREATE TABLE rails (
         measurement INTEGER PRIMARY KEY REFERENCES measurements(id), traces BLOB NOT NULL)
        STRICT""")
@@ -57,7 +57,31 @@ def _to_3(db: Database) -> None:
                    [text(conditions), measurement_id])
 
 
-STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3}
+def _to_4(db: Database) -> None:
+    """The state of a search by campaign and device, until then a column of the campaign."""
+    db.execute("""CREATE TABLE search_state (
+        campaign TEXT NOT NULL REFERENCES campaigns(name), device TEXT NOT NULL,
+        state TEXT NOT NULL, updated_s REAL NOT NULL,
+        PRIMARY KEY (campaign, device)) STRICT, WITHOUT ROWID""")
+    found = db.execute("""SELECT name, spec, baseline, coalesce(ended_s, started_s, created_s)
+                          FROM campaigns WHERE baseline IS NOT NULL""").fetchall()
+    for name, spec, baseline, when_s in found:
+        known = json.loads(baseline)
+        if "values" not in known:
+            continue  # nothing was measured yet: the search begins with its baseline
+        (device, *_) = json.loads(spec).get("devices", [{"profile": "local_cpu"}])
+        reference = ("sha256", "file_bytes", "quiet_level_s", "measurement", "values",
+                     "intervals", "on_device")
+        state = {"baseline": {key: known[key] for key in reference if key in known},
+                 **{key: known[key] for key in ("baseline_s", "searched_s", "notes", "extended",
+                                                "trained") if key in known},
+                 "joint": known.get("together") or {}}
+        db.execute("INSERT INTO search_state VALUES (?, ?, ?, ?)",
+                   [name, device.get("name") or device["profile"], text(state), when_s])
+    db.execute("ALTER TABLE campaigns DROP COLUMN baseline")
+
+
+STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3, 3: _to_4}
 """From version n to n + 1; each runs in one transaction. Version 1 is the first."""
 
 
@@ -71,8 +95,8 @@ def stored_version(db: Database) -> int | None:
         if row is not None and str(row[0]).isdigit():
             return int(row[0])
     raise LedgerError(
-        f"The file is a database, but no ledger: it holds {', '.join(sorted(tables)[:5])} and no "
-        "schema version. Choose another --dir."
+        "The file is a database, but not a ledger: it has the tables "
+        f"{', '.join(sorted(tables)[:5])} and no schema version. Choose another --dir."
     )
 
 
@@ -86,12 +110,12 @@ def refuse_newer(found: int, known: int = schema.VERSION) -> None:
 
 
 def _refuse_damaged(db: Database) -> None:
-    """A migration writes everywhere; what a damaged file still holds is not to be risked."""
+    """Raises LedgerError for a damaged file: a migration could destroy what is still readable."""
     said = [str(row[0]) for row in db.execute("PRAGMA quick_check(3)")]
     if said != ["ok"]:
         raise LedgerError(
             f"The ledger is damaged ({'; '.join(said)}) and was not migrated. Put a backup in its "
-            "place; fleetfront ledger check tells more."
+            "place; fleetfront ledger check shows details."
         )
 
 

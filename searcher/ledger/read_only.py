@@ -1,4 +1,4 @@
-"""The ledger for those who only read it: commands, reports, exports."""
+"""Read-only access to the ledger, for commands, reports and exports."""
 
 import os
 import sqlite3
@@ -19,25 +19,25 @@ from searcher.ledger.store import BUSY_TIMEOUT_S, is_damage
 def open_ledger(path: Path) -> Iterator[Database]:
     """A read-only connection for the query functions of this package.
 
-    Sees every commit so far and none of a running transaction; works while a coordinator writes.
-    Raises LedgerError when there is no ledger, it is damaged, or another version's.
+    It sees every commit so far and nothing of a running transaction. It works while a coordinator
+    writes. Raises LedgerError when the ledger is missing, damaged or of another version.
     """
     with open_any_version(path) as db:
         found = stored_version(db)
         if found is not None and found < schema.VERSION:
             raise LedgerError(
                 f"it has schema version {found}, this fleetfront reads version {schema.VERSION}. "
-                f"Bring it up to date: fleetfront ledger check --dir {path.parent}"
+                f"Migrate it: fleetfront ledger check --dir {path.parent}"
             )
         yield db
 
 
 @contextmanager
 def open_any_version(path: Path) -> Iterator[Database]:
-    """As ``open_ledger``, an older ledger too."""
+    """As ``open_ledger``; ledgers of older versions are accepted too."""
     if not path.is_file():
         raise LedgerError(f"There is no ledger {path}. Run a campaign there, or name its --dir.")
-    # Without write access to the folder SQLite cannot make the shared-memory file of WAL.
+    # Without write access to the folder SQLite cannot create the shared-memory file of WAL.
     mode = "mode=ro" if os.access(path.parent, os.W_OK) else "mode=ro&immutable=1"
     if Path(f"{path}-wal").exists():
         mode = "mode=ro"
@@ -58,7 +58,7 @@ def open_any_version(path: Path) -> Iterator[Database]:
     except sqlite3.Error as error:
         if is_damage(error):
             raise LedgerError(
-                f"The ledger {path} is damaged: {error}. See what is lost: fleetfront ledger "
+                f"The ledger {path} is damaged: {error}. To see what is lost: fleetfront ledger "
                 f"check --dir {path.parent}") from error
         raise LedgerError(f"The ledger {path} cannot be read: {error}.") from error
     except LedgerError as error:

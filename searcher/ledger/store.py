@@ -1,7 +1,7 @@
-"""The one writer of the ledger: it lives in the coordinator process and nowhere else.
+"""The only writer of the ledger, used in the coordinator process.
 
-Group commit: what a ``grouped`` block writes joins the open batch, and one COMMIT (one fsync)
-makes all of it durable. Nobody may be told of it before the batch has ended well::
+Group commit: the writes of a ``grouped`` block join the open batch, and one COMMIT (one fsync)
+makes the whole batch durable. A request is answered only after its batch was committed::
 
     grouped  |w1| |w2|    |w3|                 |w4|
     batch    [ ................ COMMIT ]       [ ... COMMIT ]
@@ -23,48 +23,48 @@ from searcher.ledger.migrations import bring_up_to_date
 BUSY_TIMEOUT_S = 5.0
 
 CACHE_KB, WAL_PAGES = 65_536, 8192
-"""A page that is written again and again (an index's, a device's) is read once, and copied from
-the log (32 MB of 4 KB pages) into the ledger once."""
+"""Large enough that a page which is written repeatedly (of an index, of a device) is read once,
+and copied once from the log (32 MB of 4 KB pages) into the ledger."""
 LOG_BYTES = 4 * 2**20
-"""The log's file is cut to this when it begins anew: a longer one has something to copy
+"""SQLite truncates the log to this size when it restarts it. A longer log has something to copy
 (``searcher/ledger/maintenance/wal_checkpoint.py``)."""
 
 
 class LedgerFull(LedgerError):
-    """No room is left where the ledger lies; nothing of the refused write was stored."""
+    """The disk of the ledger is full; nothing of the refused write was stored."""
 
 
 class LedgerUnavailable(LedgerError):
-    """The ledger could not be written (read-only, locked, an I/O error); nothing was stored."""
+    """The ledger cannot be written (read-only, locked, I/O error); nothing was stored."""
 
 
 def translated(error: sqlite3.Error, path: Path) -> LedgerError:
-    """The ledger's own error for one of SQLite's."""
+    """The LedgerError for an error of SQLite."""
     name = getattr(error, "sqlite_errorname", type(error).__name__)
     if name == "SQLITE_FULL":
         return LedgerFull(
-            f"No room is left for the ledger {path} ({error}). Free some space; nothing that was "
-            "acknowledged is lost and the same request may be sent again."
+            f"No room is left for the ledger {path} ({error}). Free some space and repeat the "
+            "request. Nothing that was acknowledged is lost."
         )
     if is_damage(error):
         return LedgerUnavailable(
             f"The ledger {path} is damaged: {error}. Stop the coordinator and put a backup in its "
-            f"place; what is damaged: fleetfront ledger check --dir {path.parent}"
+            f"place. To see what is damaged: fleetfront ledger check --dir {path.parent}"
         )
     return LedgerUnavailable(
-        f"The ledger {path} cannot be written: {error} ({name}). Check the disk and permissions "
-        "of its folder; the same request may be sent again."
+        f"The ledger {path} cannot be written: {error} ({name}). Check the disk and the "
+        "permissions of its folder, then repeat the request."
     )
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    """Whether the file itself is at fault: bytes were overwritten, or it is no database."""
+    """Whether the file itself is damaged, or is not a database."""
     name = getattr(error, "sqlite_errorname", "") or ""
     return name.startswith("SQLITE_CORRUPT") or name == "SQLITE_NOTADB"
 
 
-class Batch:
-    """Writes that become durable together; ``error`` says why they did not."""
+class WriteBatch:
+    """Writes that become durable together. ``error`` is set when they did not."""
 
     def __init__(self) -> None:
         self.ended = self.inside = False
@@ -72,7 +72,7 @@ class Batch:
         self._then: list[Callable[[], None]] = []
 
     def when_ended(self, call: Callable[[], None]) -> None:
-        """``call`` runs when the batch has ended, at once if it has."""
+        """Call ``call`` when the batch has ended; at once if it has ended already."""
         if self.ended:
             call()
         else:
@@ -87,7 +87,7 @@ class Batch:
 
 @contextmanager
 def savepoint(db: Database, name: str) -> Iterator[None]:
-    """Inside a transaction: all or nothing of what is written in the block."""
+    """Within a transaction: store all writes of the block or none."""
     db.execute(f"SAVEPOINT {name}")
     try:
         yield
@@ -101,19 +101,19 @@ def savepoint(db: Database, name: str) -> Iterator[None]:
 
 
 class Store:
-    """An open ledger, schema up to date; WAL, every commit synced before it returns.
+    """An open ledger with the current schema, in WAL mode. A commit returns after its fsync.
 
-    Use from one thread only. ``db`` is for the query functions of this package. ``opened(batch)``
-    is called for every new batch and must see to it that ``commit`` is called soon; without it
-    each ``grouped`` block is its own batch. ``commits`` took ``commit_s`` altogether, the last one
-    ``last_commit_s``.
-    Raises LedgerError when the file cannot be opened or belongs to a newer program.
+    Use it from one thread only. ``db`` is for the query functions of this package.
+    ``opened(batch)`` is called for every new batch and must arrange that ``commit`` is called
+    soon; without it each ``grouped`` block is a batch of its own. ``commits`` counts commits,
+    ``commit_s`` is their total time, ``last_commit_s`` the time of the last one.
+    Raises LedgerError when the file cannot be opened or was written by a newer version.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.batch: Batch | None = None
-        self.opened: Callable[[Batch], None] | None = None
+        self.batch: WriteBatch | None = None
+        self.opened: Callable[[WriteBatch], None] | None = None
         self.commits, self.commit_s, self.last_commit_s = 0, 0.0, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -140,11 +140,11 @@ class Store:
 
     @contextmanager
     def grouped(self) -> Iterator[Database]:
-        """Writes of the block, durable when ``batch`` has ended without an error.
+        """The writes of the block are durable when ``batch`` has ended without an error.
 
-        Look first, then write: a block that fails after it has written takes its whole batch with
-        it (``savepoint`` is for blocks that are expected to). Within another block it is part of
-        that one. Raises LedgerFull, LedgerUnavailable.
+        A block that fails after its first write undoes its whole batch; therefore check first,
+        then write, or use ``savepoint``. A nested block belongs to the outer one. Raises
+        LedgerFull or LedgerUnavailable.
         """
         if self.batch is not None and self.batch.inside:
             yield self.db
@@ -158,7 +158,7 @@ class Store:
 
     @contextmanager
     def atomic(self) -> Iterator[Database]:
-        """All or nothing, durable on return, with all that was grouped before.
+        """Store all writes of the block or none, and commit them with the open batch on return.
 
         Raises LedgerFull or LedgerUnavailable.
         """
@@ -176,8 +176,8 @@ class Store:
         self.commit()
 
     def commit(self) -> None:
-        """End the open batch, if any. Raises LedgerFull or LedgerUnavailable; all of the batch is
-        then undone."""
+        """Commit the open batch, if any. Raises LedgerFull or LedgerUnavailable after it undid the
+        whole batch."""
         batch = self.batch
         if batch is None:
             return
@@ -204,25 +204,25 @@ class Store:
             # A full disk may have ended the whole transaction.
             if not self.db.conn.in_transaction or self.db.conn.total_changes != before:
                 self._undo(batch, failure or LedgerUnavailable(
-                    f"A request failed while it was written to {self.path}, and all beside it was "
-                    "undone. The same request may be sent again."))
+                    f"A request failed while it was written to {self.path}; its whole batch was "
+                    "undone. Repeat the request."))
             if failure is None or isinstance(error, sqlite3.IntegrityError):
                 raise
             raise failure from error
         finally:
             batch.inside = False
 
-    def _open(self) -> Batch:
+    def _open(self) -> WriteBatch:
         try:
             self.db.execute("BEGIN IMMEDIATE")
         except sqlite3.Error as error:
             raise translated(error, self.path) from error
-        self.batch = Batch()
+        self.batch = WriteBatch()
         if self.opened is not None:
             self.opened(self.batch)
         return self.batch
 
-    def _undo(self, batch: Batch, error: LedgerError) -> None:
+    def _undo(self, batch: WriteBatch, error: LedgerError) -> None:
         self.batch = None
         if self.db.conn.in_transaction:
             self.db.execute("ROLLBACK")
@@ -234,7 +234,7 @@ class Store:
 
 
 def next_number(db: Database, counter: str) -> int:
-    """The next value of a counter, strictly increasing over the ledger's life."""
+    """The next value of a counter. Values of a ledger never repeat and always increase."""
     row = db.execute(
         "UPDATE counters SET value = value + 1 WHERE name = ? RETURNING value", [counter]
     ).fetchone()

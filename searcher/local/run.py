@@ -14,7 +14,7 @@ from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.local.process_tree import Tree, await_agent, check_disk, last_words, tree
 from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign, from_document, load
-from searcher.spec.objectives import OBJECTIVES
+from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE
 from searcher.workers.base import cores
 
@@ -37,7 +37,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
         execution = campaign.executions[0]
         with tree(directory, builders, True, search, execution.runtime, workers) as grown:
-            if execution != DEFAULT or OBJECTIVES & {o.name for o in campaign.objectives}:
+            if execution != DEFAULT or ENERGY_OBJECTIVES & {o.name for o in campaign.objectives}:
                 await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())
             if known["state"] in ("paused", "failed", "cancelled"):

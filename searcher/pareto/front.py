@@ -1,4 +1,4 @@
-"""Pareto fronts: pure functions on tuples, by moocore."""
+"""Pareto fronts: pure functions on tuples, computed by moocore."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from searcher.spec.objectives import Objective
 
 @dataclass(frozen=True)
 class Point:
-    """One finished candidate: its values and whether it keeps every constraint."""
+    """A finished candidate: its values and whether it satisfies every constraint."""
 
     trial: int
     values: Mapping[str, float]
@@ -19,13 +19,14 @@ class Point:
 
 
 def losses(values: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
-    """The objectives' values with the sign that makes smaller better."""
+    """The values of the objectives, with maximised ones negated, so that smaller is better."""
     return tuple(values[o.name] if o.direction == "minimize" else -values[o.name]
                  for o in objectives)
 
 
 def front_indices(points: Sequence[Sequence[float]]) -> list[int]:
-    """Indices of the non-dominated points (all minimised); of equal points the first stays."""
+    """Indices of the non-dominated points (all axes minimised). Of equal points only the first is
+    kept."""
     if not points:
         return []
     keep = moocore.is_nondominated(np.asarray(points, dtype=float), keep_weakly=False)
@@ -33,9 +34,9 @@ def front_indices(points: Sequence[Sequence[float]]) -> list[int]:
 
 
 def excess(values: Mapping[str, float], constraints: Mapping[str, float]) -> dict[str, float]:
-    """Relative excess per constraint whose value is known; positive is violated.
+    """Relative excess over each constraint whose value is known; positive means violated.
 
-    ``accuracy_drop`` is relative to one (a share), everything else to its bound.
+    The excess of ``accuracy_drop`` is absolute, that of any other value is divided by its bound.
     """
     found = {}
     for name, bound in constraints.items():
@@ -46,7 +47,7 @@ def excess(values: Mapping[str, float], constraints: Mapping[str, float]) -> dic
 
 
 def front_of(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
-    """The feasible, non-dominated points, by the first minimised objective."""
+    """The feasible, non-dominated points, sorted by the first minimised objective."""
     feasible = [p for p in points if p.feasible]
     chosen = front_indices([losses(p.values, objectives) for p in feasible])
     order = next((o.name for o in objectives if o.direction == "minimize"), objectives[0].name)

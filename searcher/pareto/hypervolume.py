@@ -1,4 +1,4 @@
-"""Hypervolume of a front, by moocore, and what one point would add to it."""
+"""Hypervolume of a front, computed by moocore, and the gain from one more point."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,34 +10,35 @@ from searcher.pareto.front import Point
 from searcher.spec.objectives import Objective
 
 REACH = 0.1
-"""Accuracy below the baseline (absolute) at which a point adds nothing: the farther, the more a cut
-of the costs counts against accuracy."""
+"""Absolute accuracy drop from the baseline at which a point adds no hypervolume. A larger value
+weighs cost more heavily against accuracy."""
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Volume dominated by ``points`` up to ``reference``, every axis scaled by the reference's
-    magnitude, so that the unit of an axis does not matter. Points beyond it add nothing."""
+    """Volume dominated by ``points`` up to ``reference``, with each axis divided by the magnitude
+    of the reference, so that units cancel. Points beyond the reference add nothing."""
     scale = np.abs(np.asarray(reference, dtype=float))
     scale[scale == 0] = 1.0
     return volume([np.asarray(p) / scale for p in points], np.asarray(reference) / scale)
 
 
 def volume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
-    """Volume dominated by ``points`` up to ``reference`` as it is (all minimised)."""
+    """Volume dominated by ``points`` up to ``reference``, without scaling (all minimised)."""
     inside = [p for p in points if all(a < b for a, b in zip(p, reference, strict=True))]
     return float(moocore.hypervolume(np.asarray(inside), ref=reference)) if inside else 0.0
 
 
-def promise(values: Mapping[str, float], front: Sequence[Point], baseline: Mapping[str, float],
-            objectives: Sequence[Objective]) -> float:
+def hypervolume_gain(values: Mapping[str, float], front: Sequence[Point],
+                     baseline: Mapping[str, float],
+                     objectives: Sequence[Objective]) -> float:
     """Hypervolume that ``values`` would add to ``front``, costs on a log scale against the
     baseline's, so that halving counts alike whether it is the first or the fifth time."""
     reference = [0.0 if o.name != "accuracy" else REACH - baseline["accuracy"]
                  for o in objectives]
 
-    def place(found: Mapping[str, float]) -> list[float]:
+    def coordinates(found: Mapping[str, float]) -> list[float]:
         return [-found["accuracy"] if o.name == "accuracy"
                 else math.log(found[o.name] / baseline[o.name]) for o in objectives]
 
-    points = [place(p.values) for p in front]
-    return volume([*points, place(values)], reference) - volume(points, reference)
+    points = [coordinates(p.values) for p in front]
+    return volume([*points, coordinates(values)], reference) - volume(points, reference)

@@ -15,7 +15,7 @@ from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.ledger.tables import builds, campaigns, measurements, trials
 from searcher.pareto.front import Point, front_of, losses
 from searcher.pareto.hypervolume import hypervolume
-from searcher.pareto.joint import Together, revised
+from searcher.pareto.joint import JointFigures, with_joint_measurement
 from searcher.results.filter import condition
 from searcher.results.status import standing
 from searcher.spec.campaign import Campaign, from_document
@@ -83,8 +83,9 @@ class Reading:
         with self.ledger() as db:
             row = campaigns.get(db, campaign)
             baseline, together, place = _correct(db, row, "test"), _together(row), place_of(row)
-            return [_candidate(db, replace(trial, **revised(asdict(trial), together)), baseline,
-                               place)
+            return [_candidate(
+                        db, replace(trial, **with_joint_measurement(asdict(trial), together)),
+                        baseline, place)
                     for trial in trials.history(db, campaign)]
 
     def candidate(self, name: str) -> Candidate:
@@ -169,7 +170,7 @@ def _correct(db: Database, row: CampaignRow | None, split: str) -> np.ndarray | 
     return None if found is None else unpack(found.correct, found.n)
 
 
-def _together(row: CampaignRow | None) -> Together:
+def _together(row: CampaignRow | None) -> JointFigures:
     return {} if row is None else (row.baseline or {}).get("together") or {}
 
 

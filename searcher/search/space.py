@@ -8,7 +8,7 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 from searcher.errors import UserError, nearest
 from searcher.spec.campaign import Campaign
@@ -29,7 +29,7 @@ class AskedTrial(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[bool]) -> bool: ...
 
 
 class ScopedSuggester:

@@ -1,15 +1,14 @@
-"""``campaign.toml`` -> ``Campaign``: one table, one frozen dataclass; unknown keys are errors."""
+"""Parse ``campaign.toml`` into ``Campaign``: a frozen dataclass per table; unknown keys fail."""
 
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from searcher.errors import UserError, nearest
 from searcher.spec.measurement_plan import Plan, plan_of
-from searcher.spec.objectives import OBJECTIVES, UNITS, Objective
+from searcher.spec.objectives import ENERGY_OBJECTIVES, UNITS, Objective
 from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
@@ -20,15 +19,15 @@ DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
 @dataclass(frozen=True)
 class Budget:
-    """The search ends at whichever comes first. ``wall_minutes`` count from the measured baseline,
-    ``total_minutes`` from the campaign's start: what a slow baseline takes, the search loses."""
+    """Limits of the search; the first one reached ends it. ``wall_minutes`` start when the baseline
+    is measured, ``total_minutes`` start with the campaign and include the baseline."""
 
     candidates: int = 60
     wall_minutes: float = 10.0
     total_minutes: float | None = None
 
     def search_s(self, baseline_s: float) -> float:
-        """Seconds for the search, after a baseline that took ``baseline_s``."""
+        """Seconds left for the search after a baseline that took ``baseline_s``."""
         search_s = self.wall_minutes * 60
         if self.total_minutes is None:
             return search_s
@@ -36,8 +35,8 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Search:
-    """Who samples, from which strategies, within which ranges (``strategy.parameter``)."""
+class SearchOptions:
+    """The sampler, the strategies it may use (empty: all) and limits by ``strategy.parameter``."""
 
     sampler: str = "tpe"
     strategies: tuple[str, ...] = ()
@@ -46,7 +45,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Campaign:
-    """What to compress, for which devices, towards what and for how long."""
+    """What to compress, for which devices, with which objectives and budget."""
 
     name: str
     task: str
@@ -58,13 +57,13 @@ class Campaign:
     devices: tuple[str, ...]
     executions: tuple[Execution, ...]
     """How files run on each of ``devices``."""
-    search: Search
+    search: SearchOptions
     builders: int = 0
     named: frozenset[str] = frozenset()
-    """Of ``devices``, those written by the name under which they are enrolled; the others are
-    written by their profile and enrolled under its name."""
+    """The subset of ``devices`` that the campaign gives by enrolled name. It gives the others by
+    profile; these are enrolled under the name of their profile."""
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
         return {
             "name": self.name, "task": self.task, "seed": self.seed, "builders": self.builders,
@@ -80,14 +79,14 @@ class Campaign:
 
 
 def load(path: Path) -> Campaign:
-    """The campaign in a TOML file. Raises UserError naming the file and what to mend."""
+    """Read a campaign from a TOML file. Raises UserError that names the file and the remedy."""
     try:
         document = tomllib.loads(path.read_text())
     except FileNotFoundError as error:
         raise UserError(f"There is no campaign file {path}.") from error
     except RecursionError as error:
         raise UserError(f"{path} cannot be read as TOML: it is nested too deeply.") from error
-    except (OSError, ValueError) as error:  # not only TOMLDecodeError: a number of many digits
+    except (OSError, ValueError) as error:  # also for a number with too many digits
         raise UserError(f"{path} cannot be read as TOML: {error}.") from error
     try:
         return from_document(document)
@@ -95,7 +94,7 @@ def load(path: Path) -> Campaign:
         raise UserError(f"{path}: {error}") from error
 
 
-def from_document(document: Mapping[str, Any]) -> Campaign:
+def from_document(document: Mapping[str, object]) -> Campaign:
     """A campaign from the parsed document; every unknown key or wrong type raises UserError."""
     _bounded(document)
     _known(document, {"name", "task", "seed", "budget", "objectives", "constraints",
@@ -106,7 +105,7 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
     budget = _table(document, "budget", {"candidates", "wall_minutes", "total_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
-    entries = document.get("devices", [{"profile": "local_cpu"}])
+    entries = _tables(document.get("devices", [{"profile": "local_cpu"}]))
     devices, named = _devices(entries)
     objectives = _objectives(_table(document, "objectives", None))
     plan = _plan(_table(document, "measurement", {"plan"}).get("plan", "quick"))
@@ -132,16 +131,16 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
     )
 
 
-def _bounded(document: Mapping[str, Any]) -> None:
+def _bounded(document: Mapping[str, object]) -> None:
     """What is said about a value below shows it: it must be short enough to be shown."""
-    level: list[Any] = [document]
+    level: list[object] = [document]
     count = 0
     for _ in range(DEEPEST):
         count += len(level)
-        deeper: list[Any] = []
+        deeper: list[object] = []
         for value in level:
             if isinstance(value, str) and len(value) > LONGEST_TEXT:
-                raise UserError(f"{value[:60]!r}... is longer than {LONGEST_TEXT} letters.")
+                raise UserError(f"{value[:60]!r}... is longer than {LONGEST_TEXT} characters.")
             if isinstance(value, int) and abs(value) >= LARGEST:
                 raise UserError(f"A whole number of {value.bit_length()} bits is too large.")
             if isinstance(value, Mapping):
@@ -150,18 +149,19 @@ def _bounded(document: Mapping[str, Any]) -> None:
                 deeper += value
         level = deeper
         if count + len(level) > MOST_VALUES:
-            raise UserError(f"The campaign holds more than {MOST_VALUES} values.")
+            raise UserError(f"The campaign has more than {MOST_VALUES} values.")
     if level:
         raise UserError(f"The campaign is nested more than {DEEPEST} levels deep.")
 
 
-def _known(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+def _known(table: Mapping[str, object], known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise UserError(f"Unknown key {key!r} in {where}. {nearest(key, known)}")
 
 
-def _table(document: Mapping[str, Any], key: str, known: Iterable[str] | None) -> dict[str, Any]:
+def _table(document: Mapping[str, object], key: str, known: Iterable[str] | None) -> dict[str,
+                                                                                          object]:
     table = document.get(key, {})
     if not isinstance(table, dict):
         raise UserError(f"[{key}] must be a table, got {table!r}.")
@@ -170,37 +170,37 @@ def _table(document: Mapping[str, Any], key: str, known: Iterable[str] | None) -
     return table
 
 
-def _text(document: Mapping[str, Any], key: str) -> str:
+def _text(document: Mapping[str, object], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str) or not value:
-        raise UserError(f"{key} must be given as a text, got {value!r}.")
+        raise UserError(f"{key} must be a non-empty text, got {value!r}.")
     return value
 
 
-def _number(table: Mapping[str, Any], key: str, default: float, low: float, high: float,
+def _number(table: Mapping[str, object], key: str, default: float, low: float, high: float,
             whole: bool = False) -> float:
     value = table.get(key, default)
-    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or (
+            not low <= value <= high):
         kind = "whole number" if whole else "number"
         raise UserError(f"{key} = {value!r} must be a {kind} from {low:g} to {high:g}.")
     return float(value)
 
 
-def _plan(value: Any) -> Plan:
+def _plan(value: object) -> Plan:
     if not isinstance(value, str | dict):
         raise UserError(f"plan = {value!r} must be a name or a table.")
     return plan_of(value)
 
 
-def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
+def _objectives(table: Mapping[str, object]) -> tuple[Objective, ...]:
     chosen = table or {"accuracy": "maximize", "latency_s": "minimize", "file_bytes": "minimize"}
     objectives = tuple(Objective.of(name, str(direction)) for name, direction in chosen.items())
     for objective in objectives:
         if objective.name not in MEASURABLE:
             raise UserError(
                 f"Objective {objective.name!r} cannot be measured "
-                f"(nothing is estimated in its place). Use: {', '.join(sorted(MEASURABLE))}."
+                f"(and is never estimated). Use: {', '.join(sorted(MEASURABLE))}."
             )
         best = "maximize" if objective.name == "accuracy" else "minimize"
         if objective.direction != best:
@@ -208,22 +208,22 @@ def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
     if "accuracy" not in {o.name for o in objectives} or len(objectives) < 2:
         raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes, "
                         "energy_j, power_w.")
-    # The ledger keeps tables in alphabetical order; the order of a front must not depend on it.
+    # The ledger stores tables alphabetically; the order of a front must not depend on that.
     return tuple(sorted(objectives, key=lambda o: list(UNITS).index(o.name)))
 
 
 def _enough_energy(objectives: Iterable[Objective], plan: Plan) -> None:
-    """An objective of energy or power needs the windows for it."""
+    """Refuse an objective of energy or power if the plan does not measure it."""
     names = {objective.name for objective in objectives}
-    if names & OBJECTIVES and plan.energy_s <= 0:
-        raise UserError(f"Objective {', '.join(sorted(names & OBJECTIVES))} needs a plan with "
-                        f"energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
+    if names & ENERGY_OBJECTIVES and plan.energy_s <= 0:
+        raise UserError(f"Objective {', '.join(sorted(names & ENERGY_OBJECTIVES))} needs a plan "
+                        f"with energy_s > 0, for example plan = {{energy_s = 20, idle_s = 5}}; "
                         f"{plan.name!r} has none.")
     if "energy_j" in names and plan.idle_s <= 0:
         raise UserError("Objective energy_j is net of idle power and needs a plan with idle_s > 0.")
 
 
-def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
+def _constraints(table: Mapping[str, object]) -> dict[str, float]:
     for key in table:
         if key not in CONSTRAINTS:
             raise UserError(f"Unknown constraint {key!r}. {nearest(key, CONSTRAINTS)}")
@@ -234,22 +234,27 @@ def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
     return {key: _number(table, key, 0.0, 0.0, 1e15) for key in table}
 
 
-def _devices(entries: Any) -> tuple[tuple[str, ...], frozenset[str]]:
-    """All devices, and which of them are written by name."""
+def _tables(entries: object) -> list[Mapping[str, object]]:
     if not isinstance(entries, list) or not entries:
         raise UserError(f"[[devices]] must be a list of tables, got {entries!r}.")
     for entry in entries:
         if not isinstance(entry, dict):
             raise UserError(f"[[devices]] must hold tables, got {entry!r}.")
+    return entries
+
+
+def _devices(entries: Iterable[Mapping[str, object]]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """All devices, and which of them are written by name."""
+    for entry in entries:
         _known(entry, {"profile", "name", *KEYS}, "[[devices]]")
         if "name" in entry and "profile" in entry:
-            raise UserError(f"[[devices]] {entry!r}: give the name of an enrolled device, whose "
-                            "profile is known, or a profile, not both.")
+            raise UserError(f"[[devices]] {entry!r}: give either the name of an enrolled device "
+                            "or a profile, not both.")
     named = frozenset(_text(entry, "name") for entry in entries if "name" in entry)
     return tuple(_text(entry, "name" if "name" in entry else "profile") for entry in entries), named
 
 
-def _search(table: Mapping[str, Any]) -> Search:
+def _search(table: Mapping[str, object]) -> SearchOptions:
     sampler = table.get("sampler", "tpe")
     if sampler not in SAMPLERS:
         raise UserError(f"sampler = {sampler!r} is unknown. {nearest(str(sampler), SAMPLERS)}")
@@ -257,16 +262,16 @@ def _search(table: Mapping[str, Any]) -> Search:
     if not isinstance(strategies, list) or not all(isinstance(s, str) for s in strategies):
         raise UserError(f"strategies = {strategies!r} must be a list of names.")
     if len(set(strategies)) != len(strategies):
-        raise UserError(f"strategies = {strategies!r} names one twice.")
+        raise UserError(f"strategies = {strategies!r} has a duplicate.")
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
         raise UserError(f"[search.limits] must be a table, got {limits!r}.")
-    return Search(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
+    return SearchOptions(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
 
 
-def _range(name: str, value: Any) -> tuple[float, float]:
-    numbers = isinstance(value, list) and len(value) == 2 and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
-    if not numbers or value[0] > value[1]:
+def _range(name: str, value: object) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2 or not all(
+            isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+            for v in value) or value[0] > value[1]:
         raise UserError(f"limits: {name} = {value!r} must be [low, high].")
     return float(value[0]), float(value[1])

@@ -1,6 +1,6 @@
-"""How far a recipe is trained."""
+"""Fidelities: how long a recipe is trained."""
 
 TRAINED = ("short", "full", "extended")
-"""Each goes on from the one before. Every task knows the first two; the last is for what is good
-enough for the front, and for tasks that give epochs for it."""
+"""Each continues the training of the one before. Every task has the first two. ``extended`` is for
+candidates near the front, in tasks that define epochs for it."""
 FIDELITIES = ("untrained", *TRAINED)

@@ -1,22 +1,23 @@
-"""How long and how often to measure one candidate."""
+"""Measurement plans: how long and how often to measure one candidate."""
 
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
+from searcher.documents import parse
 from searcher.errors import UserError, nearest
 
 GATE = 0.10
-"""The quiet state of a machine is itself some percent wide (frequency, placement of sessions); its
-slow state begins far above. Between gates of 6 and 13 % ratios differed by under half a percent,
-at 6 % half of the quiet blocks were thrown away."""
+"""Largest relative excess of the reference over its quiet level for a block to count. In the quiet
+state a machine varies by a few percent (frequency, placement of sessions); its slow state is far
+above. Between gates of 6 and 13 % the ratios differed by less than 0.5 %, but 6 % rejected
+half of the quiet blocks."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how often to measure; seconds are device time per candidate. The fields are
-    those of ``agents.protocol.MeasurePlan``."""
+    """How long and how often to measure. Seconds are device time per candidate. The fields are
+    those of the ``MeasurePlan`` message in the agents' protocol."""
 
     name: str
     block_s: float = 0.004
@@ -37,7 +38,7 @@ class Plan:
     refuse_doubt: bool = False
     nodes: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -52,10 +53,12 @@ PLANS = {
 }
 
 
-def screening(plan: Plan, energy: bool = False) -> Plan:
-    """The plan for untrained candidates: enough blocks to decide about training, no more. On a
-    busy machine it does not wait for quiet ones; ``rough_ratio`` is then what there is.
-    ``energy``: whether it is to be known then already, being an objective."""
+def screening_plan(plan: Plan, energy: bool = False) -> Plan:
+    """The short plan for untrained candidates: only enough blocks to decide about training.
+
+    On a busy machine it does not wait for quiet blocks; ``rough_ratio`` is then used instead.
+    ``energy``: whether energy is an objective and must be measured already.
+    """
     if not energy:
         plan = replace(plan, energy_s=0.0, idle_s=0.0)
     return replace(plan, name=f"{plan.name}-screening", min_blocks=max(8, plan.min_blocks // 3),
@@ -64,7 +67,7 @@ def screening(plan: Plan, energy: bool = False) -> Plan:
                    refuse_doubt=False, nodes=False)
 
 
-def plan_of(value: str | Mapping[str, Any]) -> Plan:
+def plan_of(value: str | Mapping[str, object]) -> Plan:
     """A plan by name, or a table of fields over ``quick``. Raises UserError."""
     if isinstance(value, str):
         if value not in PLANS:
@@ -75,18 +78,19 @@ def plan_of(value: str | Mapping[str, Any]) -> Plan:
         if key not in known:
             raise UserError(f"Unknown key {key!r} in the measurement plan. {nearest(key, known)}")
         _check_type(key, value[key])
-    plan = Plan(**{**PLANS["quick"].as_dict(), "name": "custom", **value})
+    plan = parse(Plan, {**PLANS["quick"].as_dict(), "name": "custom", **value})
     if plan.block_s <= 0 or plan.min_blocks < 6 or plan.max_s <= 0 or plan.processes < 1:
         raise UserError("A measurement plan needs block_s > 0, min_blocks >= 6, max_s > 0 and "
                         f"processes >= 1, got {plan.as_dict()}.")
     return plan
 
 
-def _check_type(key: str, value: Any) -> None:
+def _check_type(key: str, value: object) -> None:
     kind = type(getattr(PLANS["quick"], key))
     right = isinstance(value, int | float if kind is float else kind)
     if kind in (int, float):
-        right = right and not isinstance(value, bool) and 0 <= value < math.inf
+        right = isinstance(value, int | float) and right and not isinstance(value, bool) and (
+            0 <= value < math.inf)
     if not right:
         words = {bool: "true or false", int: "a whole number", float: "a number of at least 0"}
         raise UserError(f"{key} = {value!r} in the measurement plan must be "

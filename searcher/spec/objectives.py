@@ -1,17 +1,11 @@
-"""What a campaign optimizes: the axes of a front, with direction and unit."""
+"""Objectives of a campaign: the axes of a front, with direction and unit."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from searcher.errors import UserError, nearest
 
-if TYPE_CHECKING:
-    # numpy comes with it: the coordinator loads that at the first submission.
-    pass
-
-
 Direction = Literal["minimize", "maximize"]
-
 
 UNITS = {
     "accuracy": "share", "accuracy_test": "share", "accuracy_drop": "share", "latency_s": "s",
@@ -33,6 +27,7 @@ class Objective:
 
     @classmethod
     def of(cls, name: str, direction: str) -> "Objective":
+        """Raises UserError for an unknown name or direction."""
         if name not in UNITS:
             raise UserError(f"Unknown objective {name!r}. {nearest(name, UNITS)}")
         if direction not in ("minimize", "maximize"):
@@ -40,4 +35,5 @@ class Objective:
         return cls(name, "minimize" if direction == "minimize" else "maximize")
 
 
-OBJECTIVES = frozenset({"energy_j", "power_w"})
+ENERGY_OBJECTIVES = frozenset({"energy_j", "power_w"})
+"""Objectives that only a plan with ``energy_s`` > 0 measures."""

@@ -1,16 +1,15 @@
 """A recipe: an ordered, canonical, hashable list of (strategy, layer group, parameters).
 
-The hash knows no device, no runtime option and no seed. Floats are rounded to six significant
-digits, so that a recipe read back from TOML or JSON hashes alike.
+The hash does not depend on device, runtime options or seed. Floats are rounded to six significant
+digits, so that a recipe that is read back from TOML or JSON has the same hash.
 """
 
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
@@ -27,7 +26,7 @@ def _canonical(value: Value) -> Value:
 
 @dataclass(frozen=True)
 class Step:
-    """One strategy on one layer group; ``parameters`` is sorted by name."""
+    """One strategy on one layer group. ``parameters`` are sorted by name."""
 
     strategy: str
     layers: str
@@ -50,7 +49,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Recipe:
-    """The steps in order; the empty recipe is the baseline."""
+    """Steps in order. The empty recipe is the baseline."""
 
     steps: tuple[Step, ...] = ()
 
@@ -63,7 +62,7 @@ class Recipe:
         return [step.as_dict() for step in self.steps]
 
     @classmethod
-    def from_list(cls, steps: list[dict[str, Any]]) -> "Recipe":
+    def from_list(cls, steps: Sequence[Mapping[str, object]]) -> "Recipe":
         """Raises UserError when a step lacks ``strategy`` or holds a value that is no scalar."""
         return cls(tuple(_step(index, entry) for index, entry in enumerate(steps)))
 
@@ -79,7 +78,7 @@ class Recipe:
         unknown = set(document) - {"step"}
         if unknown or not isinstance(document.get("step", []), list):
             raise UserError(
-                f"Recipe {path} must hold [[step]] tables only, found {sorted(unknown) or 'step'}."
+                f"Recipe {path} must have only [[step]] tables, found {sorted(unknown) or 'step'}."
             )
         return cls.from_list(document.get("step", []))
 
@@ -87,7 +86,7 @@ class Recipe:
         return " > ".join(map(str, self.steps)) or "baseline"
 
 
-def _step(index: int, given: Any) -> Step:
+def _step(index: int, given: object) -> Step:
     if not isinstance(given, Mapping):
         raise UserError(f"Step {index + 1} of the recipe must be a table, got {given!r}.")
     entry = dict(given)
@@ -97,5 +96,6 @@ def _step(index: int, given: Any) -> Step:
         raise UserError(f"Step {index + 1} of the recipe needs strategy = \"...\", got {entry!r}.")
     for key, value in entry.items():
         if not isinstance(value, bool | int | float | str):
-            raise UserError(f"Step {index + 1} ({strategy}): {key} = {value!r} is no plain value.")
+            raise UserError(f"Step {index + 1} ({strategy}): {key} = {value!r} must be a "
+                            "boolean, number or text.")
     return Step.of(strategy, layers, entry)

@@ -1,27 +1,26 @@
-"""How files run on a device: runtime, provider and options, as a campaign asks for them and as jobs
-carry them; and whether the device offers that."""
+"""Runtime, provider and options with which files run on a device: parsed from a campaign, written
+into jobs, and checked against what the device offers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from agents.protocol import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
 from searcher.errors import UserError, nearest
 
 PRECISIONS = ("float32", "float16")
-"""Of an engine. TensorRT's others are for files with QuantizeLinear alone: for the baseline, which
-has none, they would make up ranges."""
+"""Precisions of a TensorRT engine. Its int8 precision needs files with QuantizeLinear; for the
+baseline, which has none, TensorRT would invent the ranges."""
 MOST_THREADS = 256
 INFER_BATCH = 100
-"""Samples of a data set at once where the batch is fixed when a file is prepared; what agents take
-where it is not."""
+"""Samples per call when a data set runs on a device: the batch of a prepared engine, and the batch
+that agents choose for other files."""
 KEYS = ("runtime", "provider", "threads", "graph_level", "precision")
 
 
 @dataclass(frozen=True)
 class Execution:
-    """The keys of a campaign's device; those that the runtime does not go by have their default.
-    One call is one sample."""
+    """How files run on one device of a campaign. Keys that the runtime does not use have their
+    default. One call processes one sample."""
 
     runtime: str = "onnxruntime"
     provider: str = "CPUExecutionProvider"
@@ -34,7 +33,7 @@ class Execution:
         return RUNTIMES[self.runtime]
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> dict[str, object]:
         """What jobs carry. The runtime's own provider and precision are not named: equal requests
         are equal documents, of older versions too."""
         found = {"batch": 1, "threads": self.threads, "graph_level": self.graph_level}
@@ -47,10 +46,10 @@ class Execution:
                 if name in (*self.traits.options, "batch")}
 
     @property
-    def infer_options(self) -> dict[str, Any]:
+    def infer_options(self) -> dict[str, object]:
         return {**self.options, **({"batch": INFER_BATCH} if self.traits.prepares else {})}
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The keys that are not the default's; ``execution_of`` reads them back."""
         given = {name: value for name, value in asdict(self).items()
                  if value != getattr(DEFAULT, name)}
@@ -59,7 +58,7 @@ class Execution:
         return given
 
     def formats(self, offered: frozenset[str]) -> frozenset[str]:
-        """Of the number formats of files, those that run so; see ``PRECISIONS``."""
+        """The subset of the number formats ``offered`` that can run so; see ``PRECISIONS``."""
         return offered - {"int8"} if "precision" in self.traits.options else offered
 
     def __str__(self) -> str:
@@ -69,7 +68,7 @@ class Execution:
 DEFAULT = Execution()
 
 
-def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
+def in_words(runtime: str, provider: str, options: Mapping[str, object]) -> str:
     """Such as ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
     said = [runtime, provider]
     if "threads" in options:
@@ -81,7 +80,7 @@ def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Execution:
+def execution_of(table: Mapping[str, object], where: str = "in [[devices]]") -> Execution:
     """Of a device's table in a campaign, or of what was named elsewhere. Raises UserError, which
     says ``where``, for a value that there is not, and for what the runtime does not go by."""
     runtime = _one_of(table, "runtime", tuple(RUNTIMES), where)
@@ -90,7 +89,7 @@ def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Exe
         if key in table and key not in traits.options:
             used = ", ".join(k for k in KEYS if k in ("provider", *traits.options))
             raise UserError(f"{key} = {table[key]!r} {where}: the runtime {runtime!r} does not "
-                            f"go by it. Use: {used}.")
+                            f"use it. Use: {used}.")
     threads = table.get("threads", 1)
     if isinstance(threads, bool) or not isinstance(threads, int) or (
             not 1 <= threads <= MOST_THREADS):
@@ -101,7 +100,7 @@ def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Exe
                      _one_of(table, "precision", PRECISIONS, where))
 
 
-def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> str:
+def _one_of(table: Mapping[str, object], key: str, known: tuple[str, ...], where: str) -> str:
     """The first is the default."""
     value = table.get(key, known[0])
     if value not in known:
@@ -109,7 +108,7 @@ def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: s
     return str(value)
 
 
-def check_offered(execution: Execution, device: str, capabilities: Mapping[str, Any]) -> None:
+def check_offered(execution: Execution, device: str, capabilities: Mapping[str, object]) -> None:
     """Raises UserError where ``device`` lacks the runtime, or did not prove the provider by an
     inference. What it did not tell counts against it only where something else than the default
     is asked for."""
@@ -129,17 +128,18 @@ def check_offered(execution: Execution, device: str, capabilities: Mapping[str, 
     if execution.provider not in _providers(told):
         unproven = told.get("unproven") if isinstance(told, Mapping) else None
         why = unproven.get(execution.provider) if isinstance(unproven, Mapping) else None
-        raise UserError(f"Device {device!r} has not run anything with {execution.provider}"
+        raise UserError(f"Device {device!r} has not run an inference with "
+                        f"{execution.provider}"
                         f"{f' ({why})' if why else ''}. It offers: {_offers(runtimes)}.")
 
 
-def _offers(runtimes: Mapping[str, Any]) -> str:
+def _offers(runtimes: Mapping[str, object]) -> str:
     told = (f"{name} ({', '.join(_providers(versions)) or 'no provider'})"
             for name, versions in sorted(runtimes.items()))
-    return "; ".join(told) or "nothing that its agent told"
+    return "; ".join(told) or "nothing (its agent reported no runtime)"
 
 
-def _providers(versions: Any) -> Iterable[str]:
+def _providers(versions: object) -> Iterable[str]:
     found = versions.get("providers") if isinstance(versions, Mapping) else None
     return [str(one) for one in found] if isinstance(found, list) else []
 

@@ -1,13 +1,12 @@
-"""Compressed but not faster: whether a measurement says so, and why, by the times of single nodes.
+"""Files that are compressed but not faster: detection, and the cause from times of single nodes.
 
     compressed       at least 20 % fewer multiply-accumulates than the reference, or integers
     not faster       the interval of the ratio to it leaves no room for a gain of 5 %
     why              provider fell back, launch-bound, unfused, memory-bound: all that hold
 
-The times are those of a profile (``agents/node_times.py``), less what it tells of a node that
-computes nothing. Of nodes on an accelerator a profile of the host tells when they were begun, not
-how long they took: there only the first two reasons can be told. docs/measurement.md has the
-definitions with their thresholds.
+Node times come from the agent's profile of a run, minus the profiled time of a node that computes
+nothing. For a node on an accelerator, a profile of the host shows the time of its launch, not its
+duration; then only the first two causes can be found. docs/measurement.md defines all thresholds.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,6 +14,7 @@ from dataclasses import dataclass
 from math import log
 
 from agents.protocol import Copy, NodesMeasured, NodeTime
+from searcher.statistics.measured import Ratio
 
 FEWER_MACS = 0.8
 NO_GAIN = 0.95
@@ -26,8 +26,8 @@ SEPARATE = frozenset({
     "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear", "Cast",
     "Transpose", "ReorderInput", "ReorderOutput",
     "BatchNormalization", "Relu", "LeakyRelu", "Clip", "Sigmoid", "HardSigmoid", "HardSwish"})
-"""What changes number format or layout, or belongs to the layer before: a runtime that can fuses or
-removes it."""
+"""Operators that change number format or layout, or that belong to the layer before them. A runtime
+fuses or removes them where it can."""
 FLOAT_LAYERS = frozenset({
     "Conv", "FusedConv", "NhwcFusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul",
     "FusedMatMul"})
@@ -36,7 +36,7 @@ MOST_NAMED = 4
 
 @dataclass(frozen=True)
 class Costs:
-    """What a file should cost; ``macs`` is None where nobody counted."""
+    """The computation in a file. ``macs`` is None if unknown."""
 
     macs: int | None
     integers: str | None
@@ -44,23 +44,15 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Side:
-    """A file and how its nodes were timed."""
+class ProfiledFile:
+    """A file with the times of its nodes."""
 
     costs: Costs
     nodes: NodesMeasured
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Latency over that of the reference, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def not_faster(candidate: Side, reference: Side, ratio: Ratio, asked: str | None) -> str | None:
+def not_faster(candidate: ProfiledFile, reference: ProfiledFile, ratio: Ratio,
+               asked: str | None) -> str | None:
     """The warning, or None when it is faster, or not compressed. ``asked``: the provider."""
     how = compressed(candidate.costs, reference.costs)
     if how is None or ratio.low < NO_GAIN:
@@ -70,7 +62,7 @@ def not_faster(candidate: Side, reference: Side, ratio: Ratio, asked: str | None
 
 
 def compressed(candidate: Costs, reference: Costs) -> str | None:
-    """By what it should be faster than the reference; None where nothing says so."""
+    """Why the candidate should be faster than the reference; None if it need not be."""
     found = []
     if candidate.macs is not None and reference.macs and (
             candidate.macs <= FEWER_MACS * reference.macs):
@@ -80,11 +72,11 @@ def compressed(candidate: Costs, reference: Costs) -> str | None:
     return f"{' and '.join(found)} against the reference" if found else None
 
 
-def why(candidate: Side, reference: Side, asked: str | None) -> str:
-    """All reasons that hold, with their figures."""
+def why(candidate: ProfiledFile, reference: ProfiledFile, asked: str | None) -> str:
+    """All causes that apply, with their figures."""
     for nodes in (candidate.nodes, reference.nodes):
         if nodes.problem or not nodes.nodes:
-            return f"why is not known, {nodes.problem or 'no node was told'}"
+            return f"the cause is unknown: {nodes.problem or 'no node was reported'}"
     found = [fell_back(candidate.nodes, asked), launch_bound(candidate.nodes)]
     to_integers = bool(candidate.costs.integers and not reference.costs.integers)
     on_host = all(one.provider == HOST for one in (*candidate.nodes.nodes, *reference.nodes.nodes))
@@ -95,19 +87,19 @@ def why(candidate: Side, reference: Side, asked: str | None) -> str:
     if told:
         return "; ".join(told)
     return "no cause found: " + (longest(candidate.nodes) if on_host else
-                                 "how long single nodes took is not known of this provider")
+                                 "this provider does not report times of single nodes")
 
 
 def fell_back(nodes: NodesMeasured, asked: str | None) -> str | None:
     elsewhere = [one for one in nodes.nodes if one.provider != asked]
     if asked is None or not elsewhere:
         return None
-    return (f"provider fell back: {_count(elsewhere)} of {_count(nodes.nodes)} nodes ran beside "
-            f"{asked} ({_named(elsewhere)})")
+    return (f"provider fell back: {_count(elsewhere)} of {_count(nodes.nodes)} nodes did not run "
+            f"on {asked} ({_named(elsewhere)})")
 
 
 def launch_bound(nodes: NodesMeasured) -> str | None:
-    """Most of a call is what a call of as many nodes takes that compute nothing."""
+    """Whether a call of as many nodes that compute nothing takes most of the time of a call."""
     if not nodes.call_s or nodes.idle_call_s is None or nodes.idle_node_s is None:
         return None
     count = _count(nodes.nodes)
@@ -130,8 +122,8 @@ def unfused(nodes: NodesMeasured, reference: NodesMeasured, to_integers: bool) -
 
 
 def memory_bound(nodes: NodesMeasured, reference: NodesMeasured) -> str | None:
-    """Most of the time is in nodes that move their bytes about as fast as copying does, and about
-    as many bytes move as in the reference."""
+    """Whether most of the time is spent in nodes that move bytes about as fast as a copy does,
+    while about as many bytes are moved as in the reference."""
     moved, before = _moved(nodes), _moved(reference)
     total_s = sum(net_s(one, nodes) for one in nodes.nodes)
     if moved is None or before is None or moved < SAME_BYTES * before or total_s <= 0:
@@ -139,23 +131,23 @@ def memory_bound(nodes: NodesMeasured, reference: NodesMeasured) -> str | None:
     near_s = sum(net_s(one, nodes) for one in nodes.nodes if _as_fast_as_copying(one, nodes.copies))
     if near_s < MEMORY_SHARE * total_s:
         return None
-    return (f"memory-bound: nodes that move their bytes at over {COPY_SPEED_SHARE:.0%} of the "
-            f"speed of copying take {near_s / total_s:.0%} of the nodes' time; "
+    return (f"memory-bound: nodes that move bytes at over {COPY_SPEED_SHARE:.0%} of the "
+            f"speed of a copy take {near_s / total_s:.0%} of the nodes' time; "
             f"{moved / 1e6:.3g} MB move in a call (reference {before / 1e6:.3g} MB)")
 
 
 def longest(nodes: NodesMeasured) -> str:
-    """The nodes that take most, with their shares of all nodes' time."""
+    """The longest nodes, with their shares of the time of all nodes."""
     total_s = sum(net_s(one, nodes) for one in nodes.nodes)
     if total_s <= 0:
-        return "no node takes longer than one that computes nothing"
+        return "no node takes longer than a node that computes nothing"
     told = [f"{_named([one])}{f' {one.name}' if one.name else ''} "
             f"{net_s(one, nodes) / total_s:.0%}" for one in _by_time(nodes)[:MOST_NAMED]]
     return f"the longest nodes are {', '.join(told)}"
 
 
 def net_s(node: NodeTime, nodes: NodesMeasured) -> float:
-    """Its time beyond that of as many nodes that compute nothing."""
+    """Seconds of a node, minus the time of as many nodes that compute nothing."""
     return max(node.time_s - node.node_count * (nodes.profiled_idle_s or 0.0), 0.0)
 
 
@@ -170,7 +162,7 @@ def _share(nodes: NodesMeasured, ops: frozenset[str]) -> float:
 
 
 def _as_fast_as_copying(node: NodeTime, copies: Sequence[Copy]) -> bool:
-    """Against the copied size nearest to its own; a copy reads and writes every byte."""
+    """Compares with the copy of the nearest size. A copy reads and writes every byte."""
     known = [copy for copy in copies if copy.time_s > 0 and copy.size_bytes > 0]
     if not node.moved_bytes or not known or node.time_s <= 0:
         return False
@@ -181,14 +173,14 @@ def _as_fast_as_copying(node: NodeTime, copies: Sequence[Copy]) -> bool:
 
 
 def _moved(nodes: NodesMeasured) -> int | None:
-    """Bytes of all nodes; None unless each tells its own."""
+    """Bytes that all nodes move; None if any of them is unknown."""
     moved = [one.moved_bytes for one in nodes.nodes]
     known = [size for size in moved if size is not None]
     return sum(known) if len(known) == len(moved) else None
 
 
 def _named(nodes: Iterable[NodeTime]) -> str:
-    """``Conv x 3, Relu``: ops in the order given, with how many."""
+    """E.g. ``Conv x 3, Relu``: operators in the given order, with their number."""
     counts: dict[str, int] = {}
     for one in nodes:
         counts[one.op] = counts.get(one.op, 0) + one.node_count

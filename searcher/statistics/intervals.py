@@ -1,38 +1,30 @@
-"""Intervals for medians and quantiles: free of any distribution, and wide enough under drift.
+"""Distribution-free intervals for medians and quantiles that stay valid under drift.
 
-Within a session order statistics bound a quantile. Blocks of one session are alike in what no
-block tells, the placement in memory above all; so whole sessions are resampled, and blocks within
-each (Davison and Hinkley 1997, section 3.8), and the wider interval counts.
+Order statistics bound a quantile for independent blocks. Blocks of one session are not independent:
+they share, above all, their placement in memory. Therefore whole sessions are resampled, and then
+the blocks of each (Davison and Hinkley 1997, section 3.8); the wider of both intervals counts.
 """
 
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import bdtr, bdtrik, ndtr, stdtrit  # scipy.stats starts a second later
+from scipy.special import bdtr, bdtrik, ndtr, stdtrit  # importing scipy.stats takes a second longer
+
+from searcher.statistics.measured import Quantile
 
 CONFIDENCE = 0.95
 BOUND = 0.99
 LEAST_SESSIONS = 6
-"""Fewer sessions say too little about what differs between sessions."""
+"""Fewer sessions are too few to estimate how sessions differ."""
 RESAMPLES = 400
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """A quantile with its distribution-free interval; None where n does not carry it."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @functools.lru_cache(maxsize=4096)
 def median_rank(n: int, confidence: float) -> int:
-    """The interval of a median of ``n`` begins at this place, counted from 0, and ends as far from
-    the other end. Cached: the binomial distribution costs more than all the rest."""
+    """Rank r, from 0: the interval of the median of ``n`` sorted values runs from value r to value
+    n - 1 - r. Cached, because the binomial distribution takes most of the time."""
     rank = _quantile((1 - confidence) / 2, n, 0.5)
     rank = rank if _below(rank - 1, n, 0.5) * 2 <= 1 - confidence else rank - 1
     return max(rank, 1) - 1
@@ -40,19 +32,19 @@ def median_rank(n: int, confidence: float) -> int:
 
 @functools.lru_cache(maxsize=4096)
 def _quantile_ranks(n: int, share: float, confidence: float) -> tuple[int, int, int]:
-    """Places of a quantile's lower bound, itself and its upper bound."""
+    """Ranks, from 0, of the lower bound of a quantile, the quantile and its upper bound."""
     low = max(_quantile((1 - confidence) / 2, n, share), 1) - 1
     high = min(_quantile(1 - (1 - confidence) / 2, n, share) + 1, n) - 1
     return low, min(math.ceil(share * n), n) - 1, high
 
 
 def _below(k: int, n: int, share: float) -> float:
-    """Chance of at most ``k`` successes among ``n``."""
+    """Probability of at most ``k`` successes among ``n``."""
     return 0.0 if k < 0 else float(bdtr(k, n, share))
 
 
 def _quantile(chance: float, n: int, share: float) -> int:
-    """The fewest successes among ``n`` that are not exceeded with at least ``chance``."""
+    """The ``chance`` quantile of the number of successes among ``n``."""
     k: int = max(math.ceil(bdtrik(chance, n, share)), 0)
     while k > 0 and _below(k - 1, n, share) >= chance:
         k -= 1
@@ -64,8 +56,8 @@ def _quantile(chance: float, n: int, share: float) -> int:
 def quantile(
     values: Sequence[float] | np.ndarray, share: float, confidence: float = CONFIDENCE
 ) -> Quantile:
-    """The ``share`` quantile; refused where the largest value does not bound it from above with
-    ``BOUND``: below 7 values for the median, 44 for p90, 459 for p99.
+    """The ``share`` quantile. It is None unless the largest value exceeds it with probability
+    ``BOUND``: this needs 7 values for the median, 44 for p90, 459 for p99.
     """
     n = len(values)
     if n == 0 or share**n > 1 - BOUND:
@@ -78,11 +70,12 @@ def quantile(
 def session_interval(
     values: np.ndarray, session: np.ndarray, confidence: float = CONFIDENCE
 ) -> tuple[float, float] | None:
-    """An interval of the median from resampled sessions and blocks; ``session`` ascends and says
-    which one a value is of. None with fewer than ``LEAST_SESSIONS``.
+    """An interval of the median by resampling sessions and blocks. None with fewer than
+    ``LEAST_SESSIONS`` sessions.
 
-    Percentiles of the resampled medians, moved out for the small number of sessions (Hesterberg
-    2015, section 4.3). Equal values give equal intervals: the seed is fixed.
+    ``session`` has the session of each value, in ascending order. The interval consists of
+    percentiles of the resampled medians, widened for the small number of sessions (Hesterberg
+    2015, section 4.3). The seed is fixed: equal values give equal intervals.
     """
     starts = np.flatnonzero(np.diff(session, prepend=-1))
     m = len(starts)
@@ -127,3 +120,8 @@ def paired_difference(
     middle = (b - c) / adjusted
     half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
     return (lost - won) / n, middle - half, middle + half
+
+
+def unpack_bits(packed: bytes, n: int) -> np.ndarray:
+    """One boolean per sample, of bits packed by ``numpy.packbits``."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)

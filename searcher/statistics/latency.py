@@ -1,68 +1,31 @@
-"""Raw samples and units in, summaries out: plans, ratios to the reference, intervals, warnings.
+"""Summary of a latency measurement from raw samples: ratio to the reference, intervals, warnings.
 
-A candidate is timed in blocks of a few milliseconds between two blocks of the device's reference
-(see ``agents/runner.py`` for the timeline). A block counts when the reference beside it ran at
-its quiet level. Per counted block the ratio is ``candidate / mean(before, after)``; the summary is
-the median of these ratios with its distribution-free 95 % interval (order statistics), or the
-wider one that resampling its sessions gives (``searcher/statistics/intervals.py``).
+A candidate is timed in blocks of a few milliseconds, each between two blocks of the reference. A
+block counts when both reference blocks beside it ran at the quiet level. The ratio of a block is
+``candidate / mean(before, after)``. The summary is the median of these ratios with a
+distribution-free 95 % interval (``searcher/statistics/intervals.py``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from searcher.spec.measurement_plan import GATE
 from searcher.statistics.intervals import (
     CONFIDENCE,
-    Quantile,
     median_rank,
     quantile,
     session_interval,
 )
+from searcher.statistics.measured import Summary
 from searcher.statistics.quiet_level import BUSY_FACTOR
 
 EQUAL = 0.01
-"""Costs that differ by less than this share are called equal."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a measurement says. ``ratio`` is candidate over reference in quiet blocks; seconds are
-    one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside them, which
-    the quantiles are of; ``session_blocks`` counts all blocks between two openings,
-    ``session_ratios`` has the median of each opening that has quiet ones."""
-
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    quiet_level_s: float
-    latency_s: float
-    latency_low_s: float
-    latency_high_s: float
-    p50_s: Quantile
-    p90_s: Quantile
-    p99_s: Quantile
-    ungated_p50_s: float
-    n: int
-    calls: int
-    quiet_share: float
-    session_blocks: tuple[int, ...]
-    session_ratios: tuple[float, ...]
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        # dataclasses.asdict copies everything deeply, at ten times the price.
-        return {**self.__dict__, "warnings": list(self.warnings),
-                "session_blocks": list(self.session_blocks),
-                "session_ratios": list(self.session_ratios),
-                **{name: dict(getattr(self, name).__dict__)
-                   for name in ("p50_s", "p90_s", "p99_s")}}
+"""Costs with a smaller relative difference are reported as equal."""
 
 
 def quiet_blocks(blocks: Mapping[str, Sequence[float]], level_s: float, gate: float) -> np.ndarray:
-    """Which blocks count: both reference blocks beside them within ``gate`` of ``level_s``."""
+    """Which blocks count: those whose two reference blocks are within ``gate`` of ``level_s``."""
     before, after = np.asarray(blocks["before_s"]), np.asarray(blocks["after_s"])
     limit = level_s * (1 + gate)
     quiet: np.ndarray = (before <= limit) & (after <= limit)
@@ -79,13 +42,13 @@ def summarise(
     session_blocks: Sequence[int] = (),
     warnings: Sequence[str] = (),
 ) -> Summary:
-    """Summary of one candidate.
+    """Summarise the measurement of one candidate.
 
-    ``gate_level_s`` is the reference level that the blocks were gated by, ``quiet_level_s`` the
-    level that the device is known by: ``latency_s`` is the ratio times the latter. ``calls_ns``
-    are the single calls, block by block, ``calls_per_block`` in number; ``session_blocks`` says how
-    many blocks each opening lasted. ``warnings`` are the agent's. Raises ValueError when no block
-    was quiet.
+    ``gate_level_s`` is the reference level by which blocks are accepted. ``quiet_level_s`` is the
+    known level of the device; ``latency_s`` is the ratio times this level. ``calls_ns`` has the
+    single calls, block by block, ``calls_per_block`` their number per block, ``session_blocks``
+    the number of blocks per session, ``warnings`` those of the agent. Raises ValueError when no
+    block was quiet.
     """
     candidate = np.asarray(blocks["candidate_s"], dtype=float)
     beside = (np.asarray(blocks["before_s"]) + np.asarray(blocks["after_s"])) / 2
@@ -133,19 +96,17 @@ def _warnings(ordered: np.ndarray, quiet_share: float, slower: float) -> tuple[s
     if quiet_share < 0.2:
         found.append(f"the machine was quiet in only {quiet_share:.0%} of the blocks")
     if slower > BUSY_FACTOR:
-        found.append(f"the reference took {slower - 1:.0%} longer than it is known to: the machine "
-                     "was slow throughout, and the ratio is that of then")
+        found.append(f"the reference took {slower - 1:.0%} longer than at its known level: the "
+                     "machine was slow throughout, and the ratio holds for that state")
     return tuple(found)
 
 
 def rough_ratio(blocks: Mapping[str, Sequence[float]]) -> float:
-    """Candidate over reference in the third of the blocks whose reference ran fastest.
+    """Median ratio in the third of the blocks whose reference was fastest.
 
-    What is left when too few blocks were quiet: off by up to a quarter, because a busy machine
-    slows different code differently. Good for deciding what to train, never for a front.
+    For measurements with too few quiet blocks. The error is up to 25 %, because a busy machine
+    slows different code differently. It may decide what to train, but never enters a front.
     """
     beside = np.maximum(np.asarray(blocks["before_s"]), np.asarray(blocks["after_s"]))
     fastest = np.argsort(beside, kind="stable")[: max(len(beside) // 3, 1)]
     return float(np.median(np.asarray(blocks["candidate_s"])[fastest] / beside[fastest]))
-
-

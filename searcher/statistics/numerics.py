@@ -1,4 +1,4 @@
-"""Whether a device computes other numbers from a file than the host: a rule on plain values."""
+"""Whether a device may compute other outputs than the host: a rule on plain values."""
 
 from profiles.number_formats import COARSER_FLOATS, PROCESSOR_DEPENDENT
 from profiles.schema import DeviceProfile
@@ -6,7 +6,7 @@ from searcher.spec.runtime_options import DEFAULT as HOST
 from searcher.spec.runtime_options import Execution
 
 _SAME = {"amd64": "x86_64", "arm64": "aarch64"}
-"""Two names of one kind of processor."""
+"""Other names of the same architecture."""
 
 
 def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bool,
@@ -32,8 +32,8 @@ def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bo
         return f"its processor is {machine}, the host's is {_kind(host_machine)}"
     dependent = device.number_formats & PROCESSOR_DEPENDENT
     if dependent:
-        return (f"{', '.join(sorted(dependent))} depends on the processor, and it is another "
-                "machine")
+        return (f"{', '.join(sorted(dependent))} results depend on the processor, and this is "
+                "another machine")
     return None
 
 

@@ -1,4 +1,4 @@
-"""Whether a device computes what the host computes: a rule on plain values."""
+"""Parity: whether a device computes the same outputs as the host. A rule on plain values."""
 
 import math
 from collections.abc import Sequence

@@ -1,21 +1,21 @@
-"""Quiet: when builders stop for a measurement, and how quiet a device is known to be."""
+"""The quiet level of a device: the time of the reference when nothing else runs."""
 
 from dataclasses import replace
 
 from searcher.ledger.rows import QuietLevelRow
 
 BUSY_FACTOR = 1.2
-"""A job whose own level exceeds the known one by more than this ran on a busy machine."""
+"""A job whose level exceeds the known one by more than this factor ran on a busy machine."""
 
 BELIEVE_AFTER = 3
-"""Busy jobs in a row after which the known level is taken for out of date."""
+"""Number of consecutive busy jobs after which the known level is considered out of date."""
 
 
 def learn(row: QuietLevelRow, level_s: float, valid: bool, now_s: float) -> QuietLevelRow:
     """The known quiet level after a job whose reference ran at ``level_s``.
 
-    The lowest level of valid jobs counts. When ``BELIEVE_AFTER`` jobs in a row were busy and all
-    ran more than ``BUSY_FACTOR`` above it, the machine has changed: the lowest of theirs counts.
+    It is the lowest level of all valid jobs. After ``BELIEVE_AFTER`` consecutive busy jobs, each
+    above it by ``BUSY_FACTOR``, the machine has changed: their lowest level replaces it.
     """
     if valid:
         return replace(

@@ -1,13 +1,14 @@
-"""Which of two files is faster, with a rule that may be asked after every look.
+"""Sequential test of which of two files is faster.
 
-A look is a measurement in a fresh process, and gives one ratio. Looks are the units of the
-interval: what blocks of one process have in common cannot narrow it. A part of what they have in
-common goes with the role of a file (which one is opened first, which one surrounds the other): the
-files change roles from look to look, and that part is estimated and taken off. To stop when the
-answer is there, and still to be wrong in at most ``ALPHA`` of all comparisons, each look may spend
-a part of it: by the time that has passed of the time that there is (Lan and DeMets 1983, Pocock's
-form). The parts are added (Bonferroni), which asks nothing about how looks depend on each other and
-costs some width.
+A look is one measurement in a fresh process; it gives one ratio. The interval is computed over
+looks, because errors that all blocks of a process share do not average out within it. One shared
+error depends on the role of a file (which one is opened first, which one surrounds the other).
+The files swap roles from look to look, and this error is estimated and subtracted.
+
+The test may stop after every look and is still wrong in at most ``ALPHA`` of all comparisons: each
+look spends a part of ``ALPHA`` according to the elapsed share of the time (Lan and DeMets 1983,
+spending function of Pocock's form). The parts are added (Bonferroni); this does not assume how
+looks depend on each other, but widens the interval a little.
 """
 
 import math
@@ -15,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats starts a second later
+from scipy.special import stdtrit  # importing scipy.stats takes a second longer
 
 from searcher.statistics.latency import EQUAL
 
@@ -34,15 +35,16 @@ class Estimate:
 
 
 def spent(share: float, alpha: float = ALPHA) -> float:
-    """What may have been spent when ``share`` of the time, 0 to 1, is over."""
+    """The part of ``alpha`` that may be spent by ``share`` of the time, from 0 to 1."""
     return alpha * math.log1p((math.e - 1) * min(max(share, 0.0), 1.0))
 
 
 def estimate(ratios: Sequence[float], changed: Sequence[bool], alpha: float) -> Estimate | None:
-    """From one ratio per look, and whether the files had changed roles in it: least squares of the
-    logarithm over 1 and the role, and Student's interval of the first, with 1 - ``alpha``.
+    """Estimate from one ratio per look and whether the roles were swapped in it.
 
-    None below ``FEWEST_LOOKS``, without a look in each role, or with nothing to spend.
+    Least squares of the logarithm on a constant and the role, with Student's interval of the
+    constant at confidence 1 - ``alpha``. None with fewer than ``FEWEST_LOOKS`` looks, without a
+    look in each role, or with ``alpha`` <= 0.
     """
     n = len(ratios)
     roles = np.where(np.asarray(changed, dtype=bool), -1.0, 1.0)
@@ -60,7 +62,7 @@ def estimate(ratios: Sequence[float], changed: Sequence[bool], alpha: float) -> 
 
 
 def _verdict(low: float, high: float) -> str:
-    """A difference counts when all of the interval is beyond ``EQUAL``, equality within it."""
+    """Faster or slower: the whole interval is beyond ``EQUAL``. Equal: all of it is within."""
     if low > 1 + EQUAL:
         return "slower"
     if high < 1 / (1 + EQUAL):

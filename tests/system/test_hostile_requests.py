@@ -266,7 +266,7 @@ def impatient(tmp_path, monkeypatch):
     def run():
         lab = Laboratory.open(tmp_path)
         app = create_app(lab.coordinator, "operator")
-        [layer] = [one for one in app.user_middleware if one.cls is limits.Limits]
+        [layer] = [one for one in app.user_middleware if one.cls is limits.RequestLimits]
         layer.kwargs["pause_s"] = 0.1
 
         async def serve():
@@ -302,7 +302,7 @@ def test_a_body_that_stops_coming(impatient, head):
     with impatient() as wire:
         wire.sendall(head + b"Content-Length: 100\r\n\r\nabc")
         status, text = answer_on(wire)
-    assert status == 408 and "Nothing more of the body" in text
+    assert status == 408 and "The body stopped" in text
 
 
 @pytest.mark.parametrize("start", [b"", b"GET /heal", b"GET /healthz HTTP/1.1\r\nHost: x\r\n"])

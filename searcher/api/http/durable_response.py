@@ -1,10 +1,10 @@
-"""No answer leaves before all that it may have seen is on the disk.
+"""Holds every answer until all writes that it may have seen are on the disk.
 
     request a   |handler, grouped write|.................|answer|
     request b        |handler, grouped write|............|answer|
     ledger      |BEGIN ................ commit_after_s ..COMMIT|
 
-Every answer waits, a reading one too: what it shows could otherwise be undone.
+Answers of reading requests wait too: otherwise they could show a write that is then rolled back.
 """
 
 import asyncio
@@ -14,34 +14,34 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from searcher.errors import LedgerError
-from searcher.ledger.store import Batch, LedgerFull, Store
+from searcher.ledger.store import LedgerFull, Store, WriteBatch
 
 COMMIT_AFTER_S, COMMIT_SHARE = 0.002, 0.25
-"""A batch collects the writes of this long, or for so long that commits take no more than this
-share of the time: a batch of two costs nearly as much as one of twenty."""
+"""A batch collects writes for ``COMMIT_AFTER_S``, or longer if commits would otherwise take more
+than ``COMMIT_SHARE`` of the time. A commit of two writes takes nearly as long as one of twenty."""
 LONGEST_S = 0.02
 
 
 def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,
                 failed: Callable[[LedgerError], None]) -> None:
-    """From now on ``store`` groups commits, in ``loop``."""
+    """Let ``store`` group its commits, in ``loop``."""
 
-    def commit(batch: Batch) -> None:
+    def commit(batch: WriteBatch) -> None:
         if store.batch is batch:
             try:
                 store.commit()
             except LedgerError as error:
                 failed(error)
 
-    def opened(batch: Batch) -> None:
+    def opened(batch: WriteBatch) -> None:
         collect_s = store.last_commit_s * (1 / COMMIT_SHARE - 1)
         loop.call_later(min(max(collect_s, COMMIT_AFTER_S), LONGEST_S), commit, batch)
 
     store.opened = opened
 
 
-async def ended(batch: Batch) -> None:
-    """Return when ``batch`` is on the disk. Raises its LedgerError."""
+async def ended(batch: WriteBatch) -> None:
+    """Return when ``batch`` is on the disk. Raises its LedgerError otherwise."""
     if not batch.ended:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         batch.when_ended(lambda: None if done.done() else done.set_result(None))
@@ -51,12 +51,12 @@ async def ended(batch: Batch) -> None:
 
 
 def refusal_of(error: LedgerError) -> JSONResponse:
-    """507 when no room is left, else 503: the same request may come again."""
+    """507 when the disk is full, otherwise 503; the client may repeat the request."""
     return JSONResponse({"error": str(error)}, 507 if isinstance(error, LedgerFull) else 503)
 
 
 class Durable:
-    """ASGI middleware: holds the start of every answer until the open batch has ended."""
+    """ASGI middleware that holds the start of every answer until the open batch has ended."""
 
     def __init__(self, app: ASGIApp, store: Store) -> None:
         self._app, self._store = app, store

@@ -1,4 +1,4 @@
-"""What a request may weigh and how long it may dawdle: heads, bodies, and the pauses within."""
+"""Limits of a request: size of head and body, and pauses in the body."""
 
 import asyncio
 import re
@@ -15,7 +15,7 @@ LARGEST_UPLOAD_BYTES = 2 * 10**9
 """``serve --largest-upload``."""
 
 MOST_HEAD_BYTES = 32 * 2**10
-"""Address and headers of one request."""
+"""Limit for the address and headers of one request."""
 
 PAUSE_S = 30.0
 """Longest wait for the next piece of a body."""
@@ -23,9 +23,9 @@ PAUSE_S = 30.0
 _UPLOAD = re.compile(r"/v1/artifacts/[^/]+")
 
 
-class Limits:
-    """ASGI middleware: 431 for a long head, 413 for a body that is announced, or turns out, too
-    long, 408 for one that stops coming."""
+class RequestLimits:
+    """ASGI middleware. It answers 431 for a head that is too long, 413 for a body that is too long
+    (announced or received), 408 for a body that stops."""
 
     def __init__(
         self, app: ASGIApp, largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
@@ -58,7 +58,7 @@ class Limits:
                     message = await receive()
             except TimeoutError as error:
                 raise HTTPException(
-                    408, f"Nothing more of the body came for {self._pause_s:g} s."
+                    408, f"The body stopped for {self._pause_s:g} s."
                 ) from error
             complete = not message.get("more_body", False)
             seen += len(message.get("body", b""))
@@ -77,7 +77,7 @@ class Limits:
 
 
 def refusal_of_head(scope: Scope, announced: bytes, most: int) -> JSONResponse | None:
-    """431 for a long head, 413 for a body that is announced as longer than ``most`` bytes."""
+    """431 for a head that is too long, 413 for an announced body of over ``most`` bytes."""
     head = len(scope.get("raw_path") or b"") + len(scope["query_string"])
     head += sum(map(len, chain.from_iterable(scope["headers"])))
     if head > MOST_HEAD_BYTES:
@@ -89,5 +89,5 @@ def refusal_of_head(scope: Scope, announced: bytes, most: int) -> JSONResponse |
 
 
 def too_long(most: int) -> str:
-    """What is said to who sends more than ``most`` bytes."""
+    """The error message for a body of more than ``most`` bytes."""
     return f"The body is longer than {most} bytes."

@@ -1,4 +1,4 @@
-"""The daemon's log on standard error: a line for people, or one JSON object per line."""
+"""The daemon's log on standard error: text lines, or one JSON object per line."""
 
 import json
 import logging
@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 LogFormat = Literal["text", "json"]
 SUBJECTS = ("job", "device", "campaign")
-"""What a record may be about, given as ``extra``."""
+"""Fields of a record that name its subject, given as ``extra``."""
 
 access_log = logging.getLogger("fleetfront.access")
 
@@ -33,21 +33,21 @@ class JsonLines(logging.Formatter):
 
 
 def configure(form: LogFormat, level: str = "info") -> None:
-    """Everything that is logged in this process goes to standard error in ``form``."""
+    """Send all log records of this process to standard error in ``form``."""
     sink = logging.StreamHandler(sys.stderr)
     sink.setFormatter(JsonLines() if form == "json" else logging.Formatter(
         "%(asctime)s %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [sink]
     root.setLevel(level.upper())
-    # Libraries tell at these levels what they send, headers included.
+    # Below INFO these libraries log what they send, including headers.
     for library in ("httpx", "httpcore", "asyncio"):
         logging.getLogger(library).setLevel(max(logging.INFO, root.level))
 
 
 class AccessLog:
-    """ASGI middleware: method, path, status and time of every request; no query, no header and no
-    body, so no secret."""
+    """ASGI middleware that logs method, path, status and time of every request. It logs no query,
+    header or body, and therefore no secret."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

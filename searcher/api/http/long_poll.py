@@ -1,20 +1,21 @@
-"""Long polls: waiting for a topic to ring, without polling."""
+"""Notifications by topic, for requests that wait for a change (long polls)."""
 
 import asyncio
 
 
-class Bells:
-    """Wakes everyone who waits for a topic; used inside one event loop.
+class Notifications:
+    """Wakes all tasks that wait for a topic. For use within one event loop.
 
-    Nothing is missed between looking and waiting as long as no ``await`` lies between them.
+    A task that checks a condition and then calls ``wait`` misses no notification, provided that it
+    does not ``await`` anything in between.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         self.closing = False
 
-    def ring(self, topic: str) -> bool:
-        """Whether there was someone to wake."""
+    def publish(self, topic: str) -> bool:
+        """Wake all tasks that wait for ``topic``. Returns whether there were any."""
         waiting = self._waiting.pop(topic, ())
         for future in waiting:
             if not future.done():
@@ -22,13 +23,13 @@ class Bells:
         return bool(waiting)
 
     def close(self) -> None:
-        """Wake everyone for good: the server stops."""
+        """Wake all tasks, and let no task wait from now on: the server stops."""
         self.closing = True
         for topic in list(self._waiting):
-            self.ring(topic)
+            self.publish(topic)
 
     async def wait(self, topic: str, timeout_s: float) -> None:
-        """Return when ``topic`` rings, or after ``timeout_s``."""
+        """Return at the next notification on ``topic``, or after ``timeout_s``."""
         if self.closing or timeout_s <= 0:
             return
         loop = asyncio.get_running_loop()

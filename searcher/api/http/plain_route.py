@@ -1,5 +1,5 @@
-"""Routes as plain ASGI: thousands of agents poll, beat and report, searches ask and tell, and the
-machinery of a FastAPI route alone would cost more than all that these do."""
+"""Routes as plain ASGI, for the hundreds of requests per second of agents and searches. The
+overhead of a FastAPI route would exceed the work of these handlers."""
 
 import asyncio
 import time
@@ -27,8 +27,8 @@ Headers = dict[bytes, bytes]
 
 @dataclass
 class Call:
-    """One request: ``state`` is the app's, ``caller`` of a role that may ask this, ``body`` all of
-    its body."""
+    """One request. ``state`` is that of the app; ``caller`` has a role that may use the route;
+    ``body`` is the whole body."""
 
     state: Any
     caller: AgentRow | TokenRow
@@ -40,12 +40,12 @@ class Call:
 
     @property
     def agent(self) -> AgentRow:
-        """The agent or builder that calls a route of theirs."""
+        """The calling agent or builder; for routes that only these may use."""
         assert isinstance(self.caller, AgentRow)
         return self.caller
 
     async def has_left(self) -> bool:
-        """Whether the caller has closed the connection meanwhile."""
+        """Whether the caller has closed the connection."""
         try:
             async with asyncio.timeout(0):
                 message = await self.receive()
@@ -55,19 +55,19 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Answer:
+class PlainResponse:
     body: bytes = b""
     status: int = 200
     headers: tuple[tuple[bytes, bytes], ...] = ()
 
 
-Handler = Callable[[Call], Awaitable[Answer]]
+Handler = Callable[[Call], Awaitable[PlainResponse]]
 
 
 @dataclass(frozen=True)
 class Described:
-    """What OpenAPI says of a route: schemas of its messages, parameters and refusals; ``empty``
-    answers may come too."""
+    """OpenAPI description of a route: schemas of its messages, its parameters and refusals.
+    ``empty``: the answer may also be 204."""
 
     tag: str
     request: Mapping[str, Any] | None
@@ -80,13 +80,15 @@ class Described:
 
 Refusing = Callable[[Scope, Exception], Awaitable[Response]]
 Counted = Callable[[str, str, int | None, float], None]
-"""(method, route, status, seconds) of an answer."""
+"""Called with (method, route, status, seconds) of every answer."""
 
 
 class Express:
-    """ASGI middleware: ``routes`` at once, past router and layers; ``refusing`` gives the answer to
-    an error, or raises it again, ``counted`` is told of every answer. No two of them have the same
-    method, second part and number of parts."""
+    """ASGI middleware that dispatches ``routes`` directly, before FastAPI's router and middleware.
+
+    ``refusing`` returns the answer to an error or raises it again. ``counted`` is called for every
+    answer. No two routes may share method, second path part and number of path parts.
+    """
 
     def __init__(self, app: ASGIApp, routes: Sequence["PlainRoute"], refusing: Refusing,
                  counted: Counted) -> None:
@@ -102,7 +104,7 @@ class Express:
         began_s, status = time.perf_counter(), None
         try:
             status = await route.serve(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - as at the edge of any other route
+        except Exception as error:  # noqa: BLE001 - as in any other route
             answer = await self._refusing(scope, error)
             status = answer.status_code
             await answer(scope, receive, send)
@@ -129,8 +131,8 @@ class Express:
 
 
 class PlainRoute(Route):
-    """``handler`` under a secret or token of a role that may (``searcher/api/roles.py``). Errors go
-    to the app's handlers like any other's."""
+    """A route that calls ``handler`` if the caller's role may use it (``searcher/api/roles.py``).
+    The app handles its errors like those of other routes."""
 
     def __init__(self, method: str, path: str, handler: Handler, described: Described) -> None:
         self.method, self.parts = method, path.split("/")
@@ -138,14 +140,14 @@ class PlainRoute(Route):
         self._roles = ROUTES[method, path]
         self.summary = (handler.__doc__ or "").strip()
         super().__init__(path, self.serve, methods=[method])
-        self.methods = {method}  # not HEAD beside GET
+        self.methods = {method}  # GET does not imply HEAD
         self.app = self._served
 
     async def _served(self, scope: Scope, receive: Receive, send: Send) -> None:
         await self.serve(scope, receive, send)
 
     async def serve(self, scope: Scope, receive: Receive, send: Send) -> int:
-        """The status of what was answered."""
+        """Answer the request. Returns the status of the answer."""
         state = scope["app"].state
         headers: Headers = dict(scope["headers"])
         refusal = refusal_of_head(
@@ -182,19 +184,19 @@ class PlainRoute(Route):
 
 
 async def _body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
-    """Raises ProtocolError: 413 for a body that turns out too long, 408 for one that stops."""
+    """The whole body. Raises ProtocolError: 413 for one that is too long, 408 if it stops."""
     whole = scope.get("state", {}).get(WHOLE, False)
     pieces: list[bytes] = []
     seen, more = 0, True
     while more:
         try:
-            # A timer costs as much as all the rest of this: none where nothing is waited for.
+            # A timer takes as long as the rest of this function: use none if the body is here.
             async with asyncio.timeout(PAUSE_S) if not whole else nullcontext():
                 message = await receive()
         except TimeoutError as error:
-            raise ProtocolError(f"Nothing more of the body came for {PAUSE_S:g} s.", 408) from error
+            raise ProtocolError(f"The body stopped for {PAUSE_S:g} s.", 408) from error
         if message["type"] == "http.disconnect":
-            raise ProtocolError("The connection broke within the body.")
+            raise ProtocolError("The connection closed before the end of the body.")
         pieces.append(message.get("body", b""))
         seen, more = seen + len(pieces[-1]), message.get("more_body", False)
         if seen > most_bytes:
@@ -218,7 +220,7 @@ def parameter(name: str, place: str, **schema: Any) -> dict[str, Any]:
 
 
 def add_to_openapi(app: FastAPI, document: dict[str, Any]) -> dict[str, Any]:
-    """``document`` with these routes, which FastAPI does not see."""
+    """Add the plain routes, which FastAPI does not know, to ``document``."""
     for route in app.routes:
         if isinstance(route, PlainRoute):
             document["paths"].setdefault(route.path, {})[route.method.lower()] = _operation(route)

@@ -1,6 +1,6 @@
-"""The HTTP protocol under the app: a request whose head never ends is ended.
+"""The HTTP protocol of the server, with a limit on size and time of a request's head.
 
-h11 bounds a head by itself; httptools, which is several times faster, keeps whatever comes.
+h11 has such a limit; httptools, which is several times faster, has none.
 """
 
 import asyncio
@@ -9,18 +9,18 @@ from typing import Any
 from searcher.api.http.limits import MOST_HEAD_BYTES, PAUSE_S
 
 WHOLE = "whole"
-"""In the state of a request's scope once all of its body has come."""
+"""Key in the state of a request's scope, set when the whole body has arrived."""
 
 
 def http_protocol() -> Any:
-    """For ``uvicorn.Config(http=...)``."""
+    """The value for ``uvicorn.Config(http=...)``."""
     try:
         from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
     except ImportError:
         return "h11"
 
     class BoundedHead(HttpToolsProtocol):
-        """Closes a connection whose head is too long, or does not come to its end."""
+        """Closes a connection whose head is too long or does not end within ``PAUSE_S``."""
 
         _head_bytes = 0
         _in_head = False
@@ -39,7 +39,7 @@ def http_protocol() -> Any:
             super().data_received(data)
             if not self._in_head or self.transport.is_closing():
                 return
-            # A head that begins and ends within one read needs neither count nor timer.
+            # A head within one read needs neither count nor timer.
             self._head_bytes = self._head_bytes + len(data) if in_head else 0
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response("Address and headers are too long.")

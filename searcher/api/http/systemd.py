@@ -1,4 +1,4 @@
-"""Telling systemd when the service is ready (sd_notify(3)); silent where nobody listens."""
+"""Notifies systemd of the service's state (sd_notify(3)), if it runs under systemd."""
 
 import os
 import socket
@@ -10,7 +10,7 @@ def notify(state: str) -> None:
     address = os.environ.get("NOTIFY_SOCKET", "")
     if not address.startswith(("/", "@")):
         return
-    # An abstract socket is written with an @ in place of its leading zero byte.
+    # The name of an abstract socket has an @ in place of its leading zero byte.
     place = "\0" + address[1:] if address.startswith("@") else address
     with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
         sender.connect(place)

@@ -1,4 +1,4 @@
-"""The coordinator's certificate: one of its own, made once, or the user's."""
+"""The coordinator's TLS certificate: self-signed, created once, or the user's own."""
 
 import datetime
 import ipaddress
@@ -19,12 +19,12 @@ from searcher.client.pinned_tls import fingerprint_of
 from searcher.errors import UserError
 
 VALID_DAYS = 3652
-"""Ten years: devices pin the fingerprint, so a change of certificate is a visit to each."""
+"""Ten years, because devices pin the fingerprint: a new certificate affects all of them."""
 
 
 @dataclass(frozen=True)
 class Certificate:
-    """A certificate (with its chain, PEM), its key, and the fingerprint that clients may pin."""
+    """A certificate (PEM, with its chain), its key, and its fingerprint, which clients may pin."""
 
     path: Path
     key: Path
@@ -32,8 +32,8 @@ class Certificate:
 
 
 def own_certificate(folder: Path, names: Iterable[str], now: datetime.datetime) -> Certificate:
-    """The self-signed certificate in ``folder``, made at the first call for these host names and
-    addresses and kept from then on. Raises UserError when what lies there is broken."""
+    """The self-signed certificate in ``folder``. The first call creates it for these host names and
+    addresses. Raises UserError when the files there are invalid."""
     path, key = folder / "certificate.pem", folder / "key.pem"
     if not (path.exists() and key.exists()):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def _general_name(name: str) -> x509.GeneralName:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Atomically, and readable by the owner only."""
+    """Write the file atomically, readable by its owner only."""
     draft = path.with_suffix(f".{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -78,7 +78,7 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def given_certificate(path: Path, key: Path, now: datetime.datetime) -> Certificate:
-    """The user's. Raises UserError saying what is wrong with which file."""
+    """The user's certificate. Raises UserError that names the file and the problem."""
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
     except (OSError, ValueError) as error:
@@ -94,8 +94,8 @@ def given_certificate(path: Path, key: Path, now: datetime.datetime) -> Certific
     if certificate.not_valid_after_utc <= now:
         raise UserError(
             f"The certificate {path} expired on {certificate.not_valid_after_utc:%Y-%m-%d}. "
-            "Replace it, or remove it and its key where fleetfront made it; devices must then be "
-            "given the new fingerprint."
+            "Replace it; if fleetfront created it, delete it and its key. Devices then need the "
+            "new fingerprint."
         )
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(path, key)
@@ -106,14 +106,14 @@ def given_certificate(path: Path, key: Path, now: datetime.datetime) -> Certific
 
 
 def _public(key: object) -> bytes:
-    encode = getattr(key, "public_bytes")  # noqa: B009  every kind of public key has it
+    encode = getattr(key, "public_bytes")  # noqa: B009  all public keys have it
     found: bytes = encode(
         serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     return found
 
 
 def names_of_this_host(*more: str) -> list[str]:
-    """Host names and addresses under which clients may reach this machine, ``more`` among them."""
+    """Host names and addresses of this machine, and ``more``."""
     found = dict.fromkeys(["localhost", "127.0.0.1", "::1", socket.gethostname()])
     for addresses in psutil.net_if_addrs().values():
         for address in addresses:

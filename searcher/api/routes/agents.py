@@ -1,4 +1,4 @@
-"""The agents' wire: enrolment, leases, heartbeats, results, artifacts (agents/protocol.py)."""
+"""Routes of agents and builders: enrolment, leases, heartbeats, results, artifacts."""
 
 import asyncio
 from typing import Any, TypeVar
@@ -9,12 +9,20 @@ from fastapi.responses import FileResponse, JSONResponse
 from agents import protocol
 from searcher.api.access import TheCoordinator
 from searcher.api.http.limits import MOST_RESULT_BYTES, MOST_UNPACKED_BYTES
-from searcher.api.http.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.http.plain_route import (
+    Call,
+    Described,
+    PlainResponse,
+    PlainRoute,
+    number,
+    parameter,
+)
 from searcher.api.openapi import body_of, refusals, schema_of
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import profile_facts
 from searcher.errors import ProtocolError
-from searcher.jobs import requests, results
+from searcher.jobs import results
+from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow, text
 
 router = APIRouter(prefix="/v1", tags=["agents"])
@@ -22,7 +30,7 @@ Message = TypeVar("Message")
 
 
 def read(message: type[Message], body: bytes) -> Message:
-    """The message in ``body``, its protocol version checked before its fields."""
+    """The message in ``body``. Its protocol version is checked before its fields."""
     document = results.document_of(body)
     spoken = document.get("protocol") if isinstance(document, dict) else None
     if isinstance(spoken, int):
@@ -41,63 +49,64 @@ async def enrol(request: Request, coordinator: TheCoordinator) -> JSONResponse:
         protocol.Enrolled(agent.id, secret, protocol.PROTOCOL_VERSION)))
 
 
-async def lease(call: Call) -> Answer:
-    """The next job, or 204 when none came within ``wait_s``. A later poll replaces this one."""
+async def lease(call: Call) -> PlainResponse:
+    """The next job, or 204 if there is none within ``wait_s``. A later poll replaces this one."""
     message = read(protocol.LeaseRequest, call.body)
-    coordinator, bells, agent = call.state.coordinator, call.state.bells, call.agent
+    coordinator, notifications, agent = call.state.coordinator, call.state.notifications, call.agent
     polls: dict[str, object] = call.state.polls
     mine = polls[agent.id] = object()
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + min(max(message.wait_s, 0.0), LONGEST_POLL_S)
     version = ((b"x-agent-sha256", call.state.agent_sha256.encode()),)
     try:
-        while polls.get(agent.id) is mine and not bells.closing:
+        while polls.get(agent.id) is mine and not notifications.closing:
             job = coordinator.lease(agent, message.kinds)
             if job is not None:
                 known = coordinator.roster.profile_of(agent)
-                return Answer(
+                return PlainResponse(
                     _lease(job, coordinator.rules.lease.ttl_s(job.pool), known), 200, version)
             left_s = ends_s - loop.time()
-            # Who was removed meanwhile learns it with the next request, not after this poll.
+            # A revoked agent must see 401 at its next request, not after the whole poll.
             if left_s <= 0 or coordinator.roster.is_revoked(agent):
                 break
             retry_s = coordinator.retry_s(agent)
-            await bells.wait(agent.pool, left_s if retry_s is None else min(left_s, retry_s))
+            await notifications.wait(
+                agent.pool, left_s if retry_s is None else min(left_s, retry_s))
             if await call.has_left():
                 break
     finally:
         if polls.get(agent.id) is mine:
             del polls[agent.id]
-    return Answer(b"", 204, version)
+    return PlainResponse(b"", 204, version)
 
 
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-                           requests.deadline_s(job.kind, job.payload),
+                           request_of(job).deadline_s(),
                            profile_facts.payload_for(job, profile))
-    # The payload is plain JSON out of the ledger: nothing in it is a message to be turned.
+    # The payload is plain JSON from the ledger, without messages to convert.
     return text(lease._asdict()).encode()
 
 
-_BEATS = {verdict: Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
+_BEATS = {verdict: PlainResponse(protocol.encode(protocol.HeartbeatAnswer(verdict)))
           for verdict in ("continue", "cancel")}
-_ACCEPTED = Answer(protocol.encode(protocol.ResultAnswer(True)))
+_ACCEPTED = PlainResponse(protocol.encode(protocol.ResultAnswer(True)))
 
 
-async def heartbeat(call: Call) -> Answer:
-    """Prolong a lease; 409 when it is not in force any more."""
+async def heartbeat(call: Call) -> PlainResponse:
+    """Extend a lease; 409 if it is no longer in force."""
     message = read(protocol.Heartbeat, call.body)
     if not (0 <= message.job <= LARGEST and 0 <= message.fence <= LARGEST):
-        raise ProtocolError("job and fence are never negative and below 2**53.")
+        raise ProtocolError("job and fence must be from 0 to 2**53.")
     verdict = call.state.coordinator.heartbeat(
         call.agent, message.job, message.fence, message.progress)
     return _BEATS[verdict]
 
 
-async def put_result(call: Call) -> Answer:
-    """Accept a result once; the same content again is accepted again, another is refused (409).
+async def put_result(call: Call) -> PlainResponse:
+    """Accept a result. The same content may be sent again; another content is refused (409).
 
-    ``X-Content-Sha256`` is of the JSON text, or of the body as sent.
+    ``X-Content-Sha256`` is the digest of the JSON text, or of the body as sent.
     """
     job, attempt = (number(name, call.path[name]) for name in ("job", "attempt"))
     fence = number("fence", "".join(call.query.get("fence", [])))
@@ -107,12 +116,9 @@ async def put_result(call: Call) -> Answer:
     sha256 = protocol.content_sha256(content)
     if announced != sha256 and announced != protocol.content_sha256(call.body):
         raise ProtocolError(
-            f"The body does not have the announced sha256 {announced[:64]!r}: send it again."
+            f"The body does not have the announced sha256 {announced[:64]!r}. Send it again."
         )
-    coordinator, judge, draft = call.state.coordinator, call.state.judge, None
-    if judge is not None and call.agent.device is not None:
-        draft = await judge.draft(job, content, coordinator.clock())
-    coordinator.put_result(call.agent, job, attempt, fence, sha256, content, draft)
+    call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
     return _ACCEPTED
 
 
@@ -146,5 +152,5 @@ _FILE: dict[int | str, dict[str, Any]] = {
     "/artifacts/{sha256}", response_class=FileResponse,
     responses={**refusals(404, 410), **_FILE})
 async def artifact(coordinator: TheCoordinator, sha256: str) -> FileResponse:
-    """The file with this digest; range requests are honoured."""
+    """The file with this digest; supports range requests."""
     return FileResponse(coordinator.artifact_path(sha256), media_type="application/octet-stream")

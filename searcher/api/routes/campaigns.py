@@ -1,4 +1,4 @@
-"""Campaigns, and the trials of each, for the search and for people."""
+"""Routes of campaigns and their trials, for searches and people."""
 
 from typing import Annotated, Any
 
@@ -11,22 +11,27 @@ from searcher.api.schemas import (
     CampaignState,
     Cancellation,
     Document,
+    Name,
     Number,
     Priority,
 )
 from searcher.devices import profile_check
 from searcher.dispatch.coordinator import Coordinator
+from searcher.documents import plain
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import CampaignRow
-from searcher.ledger.tables import campaigns, fair_share, jobs, trials
+from searcher.ledger.tables import campaigns, fair_share, jobs, search_state, trials
 from searcher.ledger.tables import devices as device_table
+from searcher.ledger.tables.search_state import SearchState
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])
 
 
 def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
     db = coordinator.store.db
-    return {**vars(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name)}
+    states = search_state.of_campaign(db, row.name)
+    return {**vars(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name),
+            "search_states": {device: plain(state) for device, state in states.items()}}
 
 
 @router.post("/campaigns", responses=refusals(409))
@@ -34,9 +39,9 @@ async def submit(
     coordinator: TheCoordinator, spec: Annotated[Document, Body()],
     priority: Priority | None = None,
 ) -> dict[str, Any]:
-    """A new campaign; the same document again is the same campaign, whose priority may change.
-    ``warnings`` tells where its devices contradict their profiles."""
-    from searcher.spec.campaign import from_document  # numpy and moocore, at submission only
+    """Create a campaign. The same document again refers to the same campaign and may change its
+    priority. ``warnings`` says where its devices contradict their profiles."""
+    from searcher.spec.campaign import from_document  # numpy, moocore: only when needed
 
     campaign = from_document(spec)
     name = campaign.name
@@ -51,8 +56,8 @@ async def submit(
         elif from_document(known.spec) != campaign:
             differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
             raise ProtocolError(
-                f"There is another campaign {name!r} already; it differs in "
-                f"{', '.join(differing)}. Give this one another name, or use another --dir.", 409
+                f"There is already another campaign {name!r}; it differs in "
+                f"{', '.join(differing)}. Use another name or another --dir.", 409
             )
         elif priority is not None:
             campaigns.set_priority(db, name, priority)
@@ -79,8 +84,18 @@ async def campaign(coordinator: TheCoordinator, name: str) -> dict[str, Any]:
 async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState) -> dict[str, Any]:
     """Ending a campaign cancels its jobs that have not begun; pausing holds them back; ``queued``
     lets it go on. 409 where that does not follow the present state."""
-    row = coordinator.set_campaign_state(name, body.state, body.reason, body.baseline)
+    row = coordinator.set_campaign_state(name, body.state, body.reason)
     return _with_counts(coordinator, row)
+
+
+@router.put("/campaigns/{name}/search-states/{device}", responses=refusals(404, 409))
+async def save_search_state(
+    coordinator: TheCoordinator, name: str, device: Name, body: SearchState
+) -> dict[str, bool]:
+    """What a search of this campaign on this device goes on from. 409 unless the campaign is
+    running: a search that was told to stop saves nothing more."""
+    coordinator.save_search_state(name, device, body)
+    return {"saved": True}
 
 
 @router.put("/campaigns/{name}/priority", responses=refusals(404))
@@ -99,7 +114,7 @@ async def set_priority(
 async def cancel_queued(
     coordinator: TheCoordinator, name: str, body: Cancellation
 ) -> dict[str, Any]:
-    """Cancel the campaign's jobs of these kinds that have not begun and that only it wants."""
+    """Cancel the campaign's queued jobs of these kinds for which no other campaign waits."""
     return {"cancelled": coordinator.cancel_queued(name, body.kinds)}
 
 
@@ -108,8 +123,8 @@ async def trial_history(
     coordinator: TheCoordinator, name: str, device: str | None = None, state: str | None = None,
     after: Number = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
 ) -> Response:
-    """Oldest first; ask again with ``after`` = last id. Each comes with the steps of its recipe,
-    and whether its own file was ``measured`` (rather than the graph before training)."""
+    """Trials, oldest first; for the next page set ``after`` to the last id. Each has the steps of
+    its recipe and ``measured``: its own file was measured, not only the untrained graph."""
     coordinator.campaign(name)
     db = coordinator.store.db
     states = trials.STATES if state is None else (state,)

@@ -1,4 +1,4 @@
-"""Jobs, and how quiet devices are, for the search and for people."""
+"""Routes of jobs and quiet levels, for searches and people."""
 
 import asyncio
 from dataclasses import asdict
@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 
-from searcher.api.access import TheBells, TheCoordinator
+from searcher.api.access import TheCoordinator, TheNotifications
 from searcher.api.openapi import refusals
 from searcher.api.schemas import LONGEST_POLL_S, JobRequest, Name, Number
 from searcher.dispatch import queue
@@ -19,7 +19,7 @@ router = APIRouter(prefix="/v1", tags=["jobs"])
 
 
 def described(job: JobRow) -> dict[str, Any]:
-    """A job as it is shown to those who asked for it."""
+    """The document of a job for clients."""
     return {
         "job": job.id, "key": job.key, "kind": job.kind, "pool": job.pool, "state": job.state,
         "attempt": job.attempt, "progress": job.progress, "result": job.result,
@@ -29,10 +29,10 @@ def described(job: JobRow) -> dict[str, Any]:
 
 @router.post("/jobs", responses=refusals(404, 409, 410))
 async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any]:
-    """The job for this request; the same request again is the same job.
+    """Create a job. An equal request refers to the same job.
 
-    A failed one is tried again only with ``retry``, a cancelled one always. It fails with the
-    reason ``queue_timeout`` when nobody leases it within ``queue_s``.
+    A failed job runs again only with ``retry``, a cancelled job always. A job that is not leased
+    within ``queue_s`` fails with the reason ``queue_timeout``.
     """
     return described(coordinator.submit(
         body.kind, body.pool, body.payload, body.campaign, body.priority, body.retry,
@@ -43,34 +43,34 @@ async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any
 async def rebuild(
     coordinator: TheCoordinator, sha256: str, campaign: Name | None = None
 ) -> dict[str, Any]:
-    """The job that builds a dropped file again from its recipe, for ``campaign`` if one is named.
+    """Create the job that builds a dropped file again from its recipe, for ``campaign`` if given.
 
-    Once done, its result's ``difference`` is null, or tells what the new file has other than the
-    old one; ``reason`` is then ``different_bytes``.
+    When it is done, ``difference`` in its result is null; or it says how the new file differs from
+    the old one, and ``reason`` is ``different_bytes``.
     """
     return described(coordinator.rebuild(sha256, campaign))
 
 
 @router.get("/jobs/{job}", responses=refusals(404))
 async def job(
-    coordinator: TheCoordinator, bells: TheBells, job: Number,
+    coordinator: TheCoordinator, notifications: TheNotifications, job: Number,
     wait_s: Annotated[float, Query(ge=0, le=LONGEST_POLL_S, allow_inf_nan=False)] = 0.0,
 ) -> dict[str, Any]:
-    """The job, once it has ended or after ``wait_s``."""
+    """The job, when it has ended or after ``wait_s``."""
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + wait_s
     while True:
         row = queue.job_of(coordinator.store.db, job)
         left_s = ends_s - loop.time()
-        if row.state in ENDED or left_s <= 0 or bells.closing:
+        if row.state in ENDED or left_s <= 0 or notifications.closing:
             return described(row)
-        await bells.wait(f"job:{job}", left_s)
+        await notifications.wait(f"job:{job}", left_s)
 
 
 @router.get("/quiet-levels")
 async def quiet_levels(
     coordinator: TheCoordinator, device: str | None = None, reference: str | None = None
 ) -> list[dict[str, Any]]:
-    """What the reference takes on each device while it is quiet, newest first."""
+    """The quiet level of each device and reference, newest first."""
     rows = measurements.quiet_levels(coordinator.store.db, device, reference)
     return [asdict(row) for row in rows]

@@ -1,4 +1,4 @@
-"""Devices, and who may speak: states, enrolments, tokens, and the agent for new devices."""
+"""Routes of the lab: device states, enrolments, tokens, and the agent for new devices."""
 
 from dataclasses import asdict
 from typing import Any
@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request, Response
 
 from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
-from searcher.api.schemas import DeviceState, Invitation, Name, TokenRequest
+from searcher.api.schemas import DeviceState, EnrolmentRequest, Name, TokenRequest
 from searcher.devices import health
-from searcher.jobs import requests
+from searcher.jobs.base import device_of
 from searcher.ledger.tables import devices as device_table
 from searcher.ledger.tables import jobs
 
@@ -18,7 +18,7 @@ router = APIRouter(tags=["lab"])
 
 @router.get("/agent.pyz", response_class=Response)
 async def agent(request: Request) -> Response:
-    """Open to all: the agent, as one file that any Python from 3.6 on runs."""
+    """Open to all: the agent as one file for Python 3.6 and later."""
     state = request.app.state
     return Response(
         state.agent, media_type="application/octet-stream",
@@ -27,9 +27,9 @@ async def agent(request: Request) -> Response:
 
 @router.get("/v1/devices")
 async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
-    """By name; ``job`` is what a device works on. A draining one without a job is ``drained``."""
+    """Devices by name. ``job`` is the current job; a draining device without one is ``drained``."""
     db = coordinator.store.db
-    working = {requests.device_of(job.pool): job for job in jobs.leased(db)}
+    working = {device_of(job.pool): job for job in jobs.leased(db)}
     return [health.described(row, working.get(row.name)) for row in device_table.devices(db)]
 
 
@@ -39,7 +39,7 @@ async def set_device_state(
 ) -> dict[str, Any]:
     """Drain, quarantine, release (``active``) or remove a device.
 
-    A removed one's agent is revoked and its jobs fail; enrolling it again brings it back.
+    The agent of a removed device is revoked and its jobs fail; a new enrolment adds it again.
     """
     device = coordinator.set_device_state(name, body.state, body.reason)
     working = jobs.leased(coordinator.store.db, f"device:{name}", limit=1)
@@ -48,9 +48,9 @@ async def set_device_state(
 
 @router.post("/v1/enrolments")
 async def invite(
-    request: Request, coordinator: TheCoordinator, body: Invitation
+    request: Request, coordinator: TheCoordinator, body: EnrolmentRequest
 ) -> dict[str, Any]:
-    """A one-time token, shown this once, with where a device finds us and what it checks."""
+    """Create a one-time token, which is not shown again; also returns URL and digests."""
     token, expires_s = coordinator.roster.invite(body.name, body.role, body.profile, body.ttl_s)
     state = request.app.state
     return {"name": body.name, "role": body.role, "token": token, "expires_s": expires_s,
@@ -60,18 +60,18 @@ async def invite(
 
 @router.get("/v1/tokens")
 async def tokens(coordinator: TheCoordinator) -> list[dict[str, Any]]:
-    """Newest first; ``state`` is active, expired or revoked."""
+    """All tokens, newest first; ``state`` is active, expired or revoked."""
     return [{**asdict(row), "state": state} for row, state in coordinator.roster.tokens()]
 
 
 @router.post("/v1/tokens")
 async def create_token(coordinator: TheCoordinator, body: TokenRequest) -> dict[str, Any]:
-    """A standing token for a person or program; the secret is shown this once."""
+    """Create a token for a person or program; its secret is not shown again."""
     row, secret = coordinator.roster.create_token(body.name, body.role, body.ttl_s)
     return {**asdict(row), "token": secret}
 
 
 @router.delete("/v1/tokens/{token}", responses=refusals(404))
 async def revoke_token(coordinator: TheCoordinator, token: str) -> dict[str, Any]:
-    """From now on nobody is recognised by it."""
+    """Revoke a token; its secret is no longer accepted."""
     return asdict(coordinator.roster.revoke_token(token))

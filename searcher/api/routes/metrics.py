@@ -1,7 +1,7 @@
-"""``/metrics`` for Prometheus: read from the ledger and from memory when somebody asks.
+"""``/metrics`` for Prometheus, computed from the ledger and from memory at every scrape.
 
-No query of a scrape reads history: what waits and runs is in partial indexes, what ended is
-counted while it happens (``searcher.ledger.tables.counters``).
+No query of a scrape reads history: queued and leased jobs are in partial indexes, ended ones are
+counted as they end (``searcher.ledger.tables.counters``).
 """
 
 import time
@@ -28,23 +28,23 @@ router = APIRouter(tags=["metrics"])
 _METHODS = frozenset(method for method, _ in ROUTES)
 
 
-class Requests:
-    """How many requests were answered and how long that took, by method, route and status."""
+class RequestCounts:
+    """Number and total seconds of answered requests, by method, route and status."""
 
     def __init__(self) -> None:
         self.answered: dict[tuple[str, str, str], list[float]] = {}
 
     def add(self, method: str, route: str, status: int | None, took_s: float) -> None:
-        """``status`` is None for a caller that went away first."""
+        """``status`` is None if the caller closed the connection first."""
         seen = self.answered.setdefault((method, route, str(status or "none")), [0.0, 0.0])
         seen[0] += 1
         seen[1] += took_s
 
 
 class Timing:
-    """ASGI middleware, outermost: tells ``requests`` about every answer."""
+    """The outermost ASGI middleware: adds every answer to ``requests``."""
 
-    def __init__(self, app: ASGIApp, requests: Requests) -> None:
+    def __init__(self, app: ASGIApp, requests: RequestCounts) -> None:
         self._app, self._requests = app, requests
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -66,17 +66,17 @@ class Timing:
             status = status or 500
             raise
         finally:
-            # Only words of ours: those of the callers would fill the memory.
+            # Only known words: arbitrary ones of callers would fill the memory.
             method = scope["method"] if scope["method"] in _METHODS else "other"
             route = scope.get("state", {}).get("route") or "other"
             self._requests.add(method, route, status, time.perf_counter() - began_s)
 
 
 class LedgerCollector(Collector):
-    """What the coordinator and its ledger know, at the moment of the scrape."""
+    """Metrics of the coordinator and its ledger at the time of the scrape."""
 
     def __init__(
-        self, coordinator: Coordinator, requests: Requests, ended: counters.EndedJobs
+        self, coordinator: Coordinator, requests: RequestCounts, ended: counters.EndedJobs
     ) -> None:
         self._coordinator, self._requests, self._ended = coordinator, requests, ended
 
@@ -89,7 +89,7 @@ class LedgerCollector(Collector):
     def _of_jobs(self) -> Iterator[Metric]:
         db = self._coordinator.store.db
         now = GaugeMetricFamily(
-            "fleetfront_jobs", "Jobs that wait (queued) or run (leased).",
+            "fleetfront_jobs", "Jobs that are queued or leased.",
             labels=("kind", "state"))
         for kind, state, number in jobs.unfinished(db):
             now.add_metric((kind, state), number)
@@ -101,7 +101,7 @@ class LedgerCollector(Collector):
             ended.add_metric(labels, number)
         yield ended
         yield CounterMetricFamily(
-            "fleetfront_leases", "Leases ever granted, the last fence.", value=jobs.last_fence(db))
+            "fleetfront_leases", "Leases granted so far (last fence).", value=jobs.last_fence(db))
         lost = CounterMetricFamily(
             "fleetfront_leases_lost", "Leases that ended without a result since the start.",
             labels=("kind",))
@@ -124,8 +124,8 @@ class LedgerCollector(Collector):
 
     def _of_requests(self) -> Iterator[Metric]:
         family = SummaryMetricFamily(
-            "fleetfront_request_seconds", "Requests and the time to their answers' ends; a lease "
-            "waits for work.", labels=("method", "route", "status"))
+            "fleetfront_request_seconds", "Requests and the time until the end of their answers; a "
+            "lease request waits for work.", labels=("method", "route", "status"))
         for labels, (number, seconds) in sorted(self._requests.answered.items()):
             family.add_metric(labels, int(number), seconds)
         yield family
@@ -139,9 +139,9 @@ class LedgerCollector(Collector):
 
 
 def registry_of(
-    coordinator: Coordinator, requests: Requests, ended: counters.EndedJobs
+    coordinator: Coordinator, requests: RequestCounts, ended: counters.EndedJobs
 ) -> CollectorRegistry:
-    """Call from the ledger's thread; so must every scrape."""
+    """Call this, and run every scrape, in the ledger's thread."""
     counters.begin(coordinator.store.db)
     registry = CollectorRegistry()
     registry.register(LedgerCollector(coordinator, requests, ended))
@@ -151,6 +151,6 @@ def registry_of(
 
 @router.get("/metrics", response_class=Response)
 async def metrics(request: Request) -> Response:
-    """Figures of the coordinator in Prometheus' text format."""
+    """Metrics of the coordinator in the text format of Prometheus."""
     content = generate_latest(request.app.state.registry)
     return Response(content, headers={"Content-Type": CONTENT_TYPE_LATEST})

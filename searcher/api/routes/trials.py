@@ -1,9 +1,16 @@
-"""What a search asks and tells, by the thousand and for months: ended jobs, and trials."""
+"""Routes of searches, called thousands of times: ended jobs, and trials."""
 
 import asyncio
 from typing import Any
 
-from searcher.api.http.plain_route import Answer, Call, Described, PlainRoute, number, parameter
+from searcher.api.http.plain_route import (
+    Call,
+    Described,
+    PlainResponse,
+    PlainRoute,
+    number,
+    parameter,
+)
 from searcher.api.routes.jobs import described
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
 from searcher.errors import ProtocolError
@@ -13,12 +20,13 @@ from searcher.ledger.tables import builds, jobs, measurements, trials
 from searcher.spec.recipe import Recipe
 
 
-async def finished(call: Call) -> Answer:
-    """Jobs of the campaign that ended after number ``after``, waiting for one if there is none.
+async def finished(call: Call) -> PlainResponse:
+    """Jobs of the campaign that ended after number ``after``; waits for the first one.
 
-    At most 100 at a time; ask again with the returned ``seq``.
+    At most 100 per answer; for the next ones set ``after`` to the returned ``seq``.
     """
-    coordinator, bells, name = call.state.coordinator, call.state.bells, call.path["name"]
+    coordinator, notifications = call.state.coordinator, call.state.notifications
+    name = call.path["name"]
     asked = checked(FinishedAfter, {key: given[-1] for key, given in call.query.items()}, "query")
     loop = asyncio.get_running_loop()
     ends_s = loop.time() + asked.wait_s
@@ -26,22 +34,22 @@ async def finished(call: Call) -> Answer:
         coordinator.campaign(name)
         rows = jobs.finished(coordinator.store.db, name, asked.after)
         left_s = ends_s - loop.time()
-        if rows or left_s <= 0 or bells.closing:
+        if rows or left_s <= 0 or notifications.closing:
             return _answer({
                 "jobs": [described(row) for row in rows],
                 "seq": (rows[-1].finished_seq or asked.after) if rows else asked.after})
-        await bells.wait(f"campaign:{name}", left_s)
+        await notifications.wait(f"campaign:{name}", left_s)
 
 
-async def create_trial(call: Call) -> Answer:
-    """A running trial, or the one that this recipe already has on this device."""
+async def create_trial(call: Call) -> PlainResponse:
+    """Create a running trial, or return the trial of this recipe on this device."""
     coordinator, name = call.state.coordinator, call.path["name"]
     body = checked(TrialCreation, document_of(call.body), "body")
     recipe = Recipe.from_list(body.steps)
     if recipe.hash != body.recipe:
         raise ProtocolError(f"The steps hash to {recipe.hash}, not to {body.recipe}.")
     coordinator.campaign(name)
-    # With the commit of others: each commit stops all.
+    # Grouped with the writes of others, because a commit blocks all requests.
     with coordinator.store.grouped() as db:
         row = trials.find(db, name, body.device, recipe.hash, body.options)
         created = row is None
@@ -55,8 +63,8 @@ async def create_trial(call: Call) -> Answer:
     return _answer({**vars(row), "created": created})
 
 
-async def tell_trial(call: Call) -> Answer:
-    """Set the state and whatever else is given; an ended trial never runs again."""
+async def tell_trial(call: Call) -> PlainResponse:
+    """Set the state and the given fields. An ended trial cannot run again."""
     coordinator, trial = call.state.coordinator, number("trial", call.path["trial"])
     body = checked(TrialTelling, document_of(call.body), "body")
     changes = body.model_dump(exclude_unset=True, exclude={"state"})
@@ -74,8 +82,8 @@ async def tell_trial(call: Call) -> Answer:
     return _answer(vars(row or known))
 
 
-def _answer(document: dict[str, Any]) -> Answer:
-    return Answer(text(document).encode())
+def _answer(document: dict[str, Any]) -> PlainResponse:
+    return PlainResponse(text(document).encode())
 
 
 def _described(body: dict[str, Any] | None, *parameters: dict[str, Any]) -> Described:

@@ -1,9 +1,9 @@
-"""Files from operators, named by sha256: sent whole or in pieces, checked, placed by rename.
+"""Uploads of files by operators: sent whole or in parts, verified by sha256, placed by rename.
 
-    PUT, a piece --> .<sha256>.upload --> ... --> digest right? --> ledger row --> <sha256>
-                     (HEAD tells how far it is)         no: removed, sent again from the start
+    PUT, a part --> .<sha256>.upload --> ... --> digest right? --> ledger row --> <sha256>
+                    (HEAD returns the offset)          no: deleted; send it again from the start
 
-Pieces may come twice and after any pause. Disk work runs in threads, a megabyte at a time.
+A part may be sent twice and after any pause. Disk work runs in threads, a megabyte at a time.
 """
 
 import asyncio
@@ -35,13 +35,13 @@ log = logging.getLogger(__name__)
 
 PIECE_BYTES = 2**20
 SPARE_BYTES = 64 * 10**6
-"""Free space that uploads leave to the ledger and the builders."""
+"""Free space reserved for the ledger and the builders."""
 
 _RANGE = re.compile(r"bytes (\d{1,16})-(\d{1,16})/(\d{1,16})")
 
 
 class Uploads:
-    """The unfinished files of one coordinator; use from its event loop."""
+    """The unfinished uploads of one coordinator. Use it from the event loop."""
 
     def __init__(
         self, coordinator: Coordinator, largest_bytes: int = LARGEST_UPLOAD_BYTES,
@@ -53,17 +53,17 @@ class Uploads:
         self._receiving: set[str] = set()
 
     def sweep(self) -> None:
-        """Forget uploads that nobody has continued for a day."""
+        """Delete uploads that were not continued for a day."""
         for name in sweep(self._folder, time.time()):
-            log.info("removed %s: it was left unfinished over a day ago", name)
+            log.info("deleted %s: not continued for over a day", name)
 
     def path(self, sha256: str) -> Path:
-        """Where the file lies or will lie. Raises ProtocolError (400): only hexadecimal digits
-        ever become a part of a path."""
+        """The path of the file. Raises ProtocolError (400) unless ``sha256`` is 64 hexadecimal
+        digits: nothing else becomes a part of a path."""
         return self._folder / fields.sha256_of(sha256, "sha256")
 
     def offset(self, sha256: str) -> int | None:
-        """Bytes of an unfinished file that have arrived; None when none have."""
+        """Bytes of an unfinished file that have arrived; None if there are none."""
         try:
             return self._partial(sha256).stat().st_size
         except FileNotFoundError:
@@ -72,11 +72,11 @@ class Uploads:
     async def receive(
         self, sha256: str, start: int | None, size_bytes: int | None, pieces: AsyncIterator[bytes]
     ) -> int | None:
-        """Store what comes; the offset reached, or None when the file is complete.
+        """Store the body. Returns the offset reached, or None when the file is complete.
 
-        Without ``start`` the body is the whole file; with it, a part of ``size_bytes`` that
-        begins there and may overlap what is stored. Raises ProtocolError (400 with the digest
-        that was found, 413, 507), HTTPException (409).
+        Without ``start`` the body is the whole file. With it, the body is a part of a file of
+        ``size_bytes`` that begins there and may overlap what is stored. Raises ProtocolError (400
+        with the digest that was found, 413, 507), HTTPException (409).
         """
         if self.path(sha256).is_file():
             return None
@@ -95,7 +95,7 @@ class Uploads:
 
     @contextmanager
     def _alone(self, sha256: str) -> Iterator[None]:
-        """One request at a time writes a file; what it left is there for the next."""
+        """Let only one request at a time write a file; the next one continues it."""
         if sha256 in self._receiving:
             raise self._conflict(sha256, "Another request is sending this file.")
         self._receiving.add(sha256)
@@ -107,12 +107,13 @@ class Uploads:
     def _conflict(self, sha256: str, what: str) -> HTTPException:
         offset = self.offset(sha256) or 0
         return HTTPException(
-            409, f"{what} {offset} bytes have arrived: ask again with HEAD, then go on from there.",
+            409, f"{what} {offset} bytes have arrived. Ask for the offset with HEAD and continue "
+            "there.",
             {"Upload-Offset": str(offset), "Retry-After": "1"},
         )
 
     def _begin(self, sha256: str, start: int | None, size_bytes: int | None) -> int:
-        """Where to write next, once there is room for the rest."""
+        """The offset of the next write, after a check that the rest fits on the disk."""
         offset = self.offset(sha256) or 0
         if start is None:
             self._partial(sha256).unlink(missing_ok=True)
@@ -122,7 +123,7 @@ class Uploads:
         if size_bytes is not None and size_bytes > self.largest_bytes:
             raise ProtocolError(
                 f"A file of {size_bytes} bytes is too large: at most {self.largest_bytes} are "
-                "taken (serve --largest-upload).", 413)
+                "accepted (serve --largest-upload).", 413)
         self._check_room((size_bytes or 0) - offset)
         return offset
 
@@ -130,14 +131,14 @@ class Uploads:
         free = shutil.disk_usage(self._folder).free - self._spare_bytes
         if wanted_bytes > free:
             raise ProtocolError(
-                f"No room is left for the upload: {wanted_bytes} bytes more, and {max(free, 0)} "
-                f"are free in {self._folder} beside {self._spare_bytes} in reserve. Free some "
-                "space there, then send the rest.", 507)
+                f"No room is left for the upload: it needs {wanted_bytes} bytes more, and "
+                f"{max(free, 0)} are free in {self._folder} besides a reserve of "
+                f"{self._spare_bytes}. Free some space there, then send the rest.", 507)
 
     @contextmanager
     def _disk(self, sha256: str) -> Iterator[None]:
-        """What cannot become a file is removed; on a disk that filled in spite of the reserve
-        the ledger needs the space more."""
+        """Delete the partial file if it is too large, or if the disk is full in spite of the
+        reserve, because the ledger needs the space."""
         try:
             yield
         except HTTPException as error:
@@ -170,9 +171,9 @@ class Uploads:
         if found != sha256:
             partial.unlink(missing_ok=True)
             raise ProtocolError(
-                f"The content has sha256 {found}, not {sha256} as announced; it was removed. "
-                "Send the file again from its start.")
-        # The row comes first: a file without one would pass for a builder's own.
+                f"The content has sha256 {found}, not {sha256} as announced; it was deleted. "
+                "Send the file again from the start.")
+        # The row comes first: a file without a row would count as one of a builder.
         with self._coordinator.store.atomic() as db:
             builds.put_upload(db, sha256, partial.stat().st_size, self._coordinator.clock())
         await asyncio.to_thread(settle, partial, self.path(sha256))
@@ -183,8 +184,8 @@ class Uploads:
 
 
 async def _gathered(pieces: AsyncIterator[bytes], skip: int) -> AsyncIterator[bytes]:
-    """The bytes after the first ``skip``, in pieces of about a megabyte; all that came, even if
-    the sender broke off."""
+    """The bytes after the first ``skip``, in pieces of about a megabyte. If the sender stops, what
+    arrived is yielded before the error is raised."""
     kept = bytearray()
     try:
         async for piece in pieces:
@@ -213,7 +214,7 @@ TheUploads = Annotated[Uploads, Depends(_uploads_of)]
 
 
 @router.head("/artifacts/{sha256}", response_class=Response, responses={
-    204: {"description": "Unfinished"}, 404: {"description": "Nothing of it has arrived"}})
+    204: {"description": "Unfinished"}, 404: {"description": "Unknown file"}})
 async def progress(uploads: TheUploads, sha256: str) -> Response:
     """200 for a complete file, 204 for an unfinished one, each with ``Upload-Offset``; else 404."""
     path, offset = uploads.path(sha256), uploads.offset(sha256)
@@ -226,7 +227,7 @@ async def progress(uploads: TheUploads, sha256: str) -> Response:
 
 
 @router.put("/artifacts/{sha256}", responses={
-    **refusals(409), 202: {"description": "More is to come"}}, openapi_extra={"requestBody": {
+    **refusals(409), 202: {"description": "Incomplete"}}, openapi_extra={"requestBody": {
     "required": True,
     "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}}})
 async def upload(
@@ -235,7 +236,7 @@ async def upload(
 ) -> JSONResponse:
     """The whole file, or the part that ``Content-Range: bytes A-B/N`` names.
 
-    200 when the file is complete, 202 with ``Upload-Offset`` when more is to come.
+    200 when the file is complete, 202 with ``Upload-Offset`` when the rest is missing.
     """
     uploads.path(sha256)
     length = request.headers.get("content-length")

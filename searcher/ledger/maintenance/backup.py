@@ -1,4 +1,4 @@
-"""A copy of the ledger while it is written, and its smallest size while it is not."""
+"""Backup of a ledger, also while a coordinator writes it, and compaction while none does."""
 
 import contextlib
 import os
@@ -17,8 +17,8 @@ PAGES_PER_STEP = 1000
 
 
 @dataclass(frozen=True)
-class Copy:
-    """A backup that was opened and found whole."""
+class BackupCopy:
+    """A backup that passed the integrity check."""
 
     path: Path
     size_bytes: int
@@ -27,12 +27,12 @@ class Copy:
     trials: int
 
 
-def backup(directory: Path, target: Path, force: bool = False) -> Copy:
-    """Copy the ledger of ``directory`` to ``target``, whole or not at all; a coordinator may write
-    meanwhile: the copy is the ledger as it was at one instant.
+def backup(directory: Path, target: Path, force: bool = False) -> BackupCopy:
+    """Copy the ledger of ``directory`` to ``target``, completely or not at all.
 
-    Raises UserError for a target that exists (unless ``force``) or cannot be, LedgerError when the
-    ledger cannot be read or the copy not be written.
+    The copy is a snapshot of one instant; a coordinator may write during the backup. Raises
+    UserError for a target that exists (unless ``force``) or is not possible, LedgerError when the
+    ledger cannot be read or the copy cannot be written.
     """
     source = directory / "ledger.db"
     if target.exists() and source.exists() and target.samefile(source):
@@ -42,7 +42,7 @@ def backup(directory: Path, target: Path, force: bool = False) -> Copy:
     if target.exists() and not force:
         raise UserError(f"{target} exists already. Name another file, or write --force.")
     if not target.absolute().parent.is_dir():
-        raise UserError(f"There is no folder {target.absolute().parent}. Make it first.")
+        raise UserError(f"There is no folder {target.absolute().parent}. Create it first.")
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         with open_any_version(source) as db:
@@ -59,14 +59,14 @@ def backup(directory: Path, target: Path, force: bool = False) -> Copy:
 
 
 class _TargetError(Exception):
-    """What went wrong is the copy's fault, not the ledger's."""
+    """The error lies in the copy, not in the ledger."""
 
 
 def _copy(source: sqlite3.Connection, partial: Path) -> None:
     os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))
     target = sqlite3.connect(partial, isolation_level=None)
     try:
-        # One snapshot for all steps: otherwise every commit of a coordinator starts the copy anew.
+        # One snapshot for all steps: otherwise every commit of a coordinator restarts the copy.
         source.execute("BEGIN")
         source.execute("SELECT count(*) FROM sqlite_master").fetchone()
         try:
@@ -82,17 +82,17 @@ def _copy(source: sqlite3.Connection, partial: Path) -> None:
         target.close()
 
 
-def _verified(partial: Path, target: Path) -> Copy:
-    """Raises LedgerError unless the copy is a whole ledger."""
+def _verified(partial: Path, target: Path) -> BackupCopy:
+    """Raises LedgerError unless the copy passes the integrity check."""
     with open_any_version(partial) as db:
         said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(5)")]
         if said != ["ok"]:
-            raise LedgerError(f"the copy is not whole ({'; '.join(said)}): look at the ledger with "
+            raise LedgerError(f"the copy is damaged ({'; '.join(said)}): check the ledger with "
                               "fleetfront ledger check")
         counts = [int(db.execute(f"SELECT count(*) FROM {table}").fetchone()[0])
                   for table in ("campaigns", "trials")]
         version = stored_version(db) or schema.VERSION
-    return Copy(target, partial.stat().st_size, version, *counts)
+    return BackupCopy(target, partial.stat().st_size, version, *counts)
 
 
 def _place(partial: Path, target: Path) -> None:
@@ -108,15 +108,15 @@ def _place(partial: Path, target: Path) -> None:
 
 def _not_written(target: Path, error: Exception) -> LedgerError:
     return LedgerError(
-        f"The backup {target} cannot be written: {error}. Is its disk full, or its folder not "
-        "yours? Nothing was left there; the ledger is as it was.")
+        f"The backup {target} cannot be written: {error}. Check the space on its disk and the "
+        "permissions of its folder. No partial file was left; the ledger is unchanged.")
 
 
 def vacuum(directory: Path) -> tuple[int, int]:
-    """Write the ledger anew without holes; its bytes before and after.
+    """Rewrite the ledger without free pages. Returns its bytes before and after.
 
-    Raises LedgerError when there is none or no room, UserError while another process owns the
-    folder.
+    Raises LedgerError when no ledger exists or the disk is full, UserError while another process
+    owns the folder.
     """
     path = directory / "ledger.db"
     if not path.is_file():
@@ -134,6 +134,6 @@ def vacuum(directory: Path) -> tuple[int, int]:
 
 
 def _emptied(store: Store, path: Path) -> int:
-    """Bytes of the ledger once all of the write-ahead log is in it."""
+    """Bytes of the ledger after its whole write-ahead log was copied into it."""
     store.db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
     return path.stat().st_size

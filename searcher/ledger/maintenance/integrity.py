@@ -1,4 +1,4 @@
-"""Whether a ledger is whole: its file, its tables, its artifacts, its jobs, its counters."""
+"""Integrity checks of a ledger: its file, tables, artifacts, jobs and counters."""
 
 import hashlib
 import sqlite3
@@ -26,8 +26,8 @@ FROM_BACKUP = ("stop what serves it and put a backup in its place (fleetfront le
 
 
 @dataclass(frozen=True)
-class Finding:
-    """One thing looked at; a ``note`` mends itself or is no more than untidy."""
+class CheckResult:
+    """The result of one check. A ``note`` needs no action; ``mend`` says what to do otherwise."""
 
     check: str
     state: State
@@ -37,10 +37,11 @@ class Finding:
 
 @dataclass(frozen=True)
 class Report:
-    """``served``: another process owns the folder, so that nothing was changed."""
+    """The results of all checks. ``served``: another process owns the folder, therefore nothing
+    was changed."""
 
     served: bool
-    findings: list[Finding]
+    findings: list[CheckResult]
 
     @property
     def is_whole(self) -> bool:
@@ -48,10 +49,10 @@ class Report:
 
 
 def check(directory: Path, deep: bool = False) -> Report:
-    """Bring the ledger of ``directory`` up to date unless it is served, and look it over.
+    """Migrate the ledger of ``directory`` unless another process serves it, and check it.
 
-    ``deep`` also reads every artifact, and every stored sample and rail. Raises LedgerError when
-    there is no ledger, or it is none of this program's.
+    ``deep`` also reads every artifact and all stored samples and rails. Raises LedgerError when
+    there is no ledger, or when the file is not one that this version can read.
     """
     path = directory / "ledger.db"
     if not path.is_file():
@@ -72,8 +73,8 @@ def check(directory: Path, deep: bool = False) -> Report:
     return Report(served, findings)
 
 
-def _integrity(path: Path) -> Finding:
-    """SQLite's own check, before anything is written."""
+def _integrity(path: Path) -> CheckResult:
+    """SQLite's integrity check, before anything is written."""
     try:
         with open_any_version(path) as db:
             said = [str(row[0]) for row in db.execute("PRAGMA integrity_check(20)")]
@@ -82,20 +83,21 @@ def _integrity(path: Path) -> Finding:
             raise
         said = [str(error.__cause__)]
     if said == ["ok"]:
-        return Finding("integrity", "ok", "every page and index is as it should be")
-    return Finding("integrity", "wrong", _some(said), FROM_BACKUP)
+        return CheckResult("integrity", "ok", "every page and index is intact")
+    return CheckResult("integrity", "wrong", _some(said), FROM_BACKUP)
 
 
-def _up_to_date(path: Path) -> Finding:
+def _up_to_date(path: Path) -> CheckResult:
     with open_any_version(path) as db:
         before = stored_version(db)
     Store(path).close()
     if before == schema.VERSION:
-        return Finding("version", "ok", f"schema version {before}")
-    return Finding("version", "note", f"brought from schema version {before} to {schema.VERSION}")
+        return CheckResult("version", "ok", f"schema version {before}")
+    return CheckResult("version", "note",
+                       f"migrated from schema version {before} to {schema.VERSION}")
 
 
-def _looked_over(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[Finding]:
+def _looked_over(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[CheckResult]:
     yield _foreign_keys(db)
     yield _tables(db)
     yield _references(db)
@@ -107,16 +109,17 @@ def _looked_over(db: Database, artifacts: Path, served: bool, deep: bool) -> Ite
         yield _unpacked(db, "rails", measurements.rails)
 
 
-def _foreign_keys(db: Database) -> Finding:
+def _foreign_keys(db: Database) -> CheckResult:
     rows = db.execute("PRAGMA foreign_key_check").fetchall()
     if not rows:
-        return Finding("foreign keys", "ok", "every row that is named exists")
-    said = [f"{row[0]} row {row[1]} names a row of {row[2]} that does not exist" for row in rows]
-    return Finding("foreign keys", "wrong", _some(said), FROM_BACKUP)
+        return CheckResult("foreign keys", "ok", "every referenced row exists")
+    said = [f"{row[0]} row {row[1]} references a row of {row[2]} that does not exist"
+            for row in rows]
+    return CheckResult("foreign keys", "wrong", _some(said), FROM_BACKUP)
 
 
 def tables_of(db: Database) -> dict[str, object]:
-    """Columns of every table and of every index, whatever statements made them."""
+    """Columns of every table and index, independent of the statements that created them."""
     names = [row[0] for row in db.execute(
         "SELECT name FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")]
     indexes = db.execute(
@@ -128,7 +131,7 @@ def tables_of(db: Database) -> dict[str, object]:
            for name, table in indexes.fetchall()}}
 
 
-def _tables(db: Database) -> Finding:
+def _tables(db: Database) -> CheckResult:
     fresh = Database(sqlite3.connect(":memory:"), execute_plugins=False)
     for statement in schema.STATEMENTS:
         fresh.execute(statement)
@@ -136,41 +139,41 @@ def _tables(db: Database) -> Finding:
     fresh.close()
     odd = sorted(name for name in {*wanted, *found} if wanted.get(name) != found.get(name))
     if not odd:
-        return Finding("tables", "ok", f"as schema version {schema.VERSION} has them")
+        return CheckResult("tables", "ok", f"as in schema version {schema.VERSION}")
     said = [f"{name} is {_how(name in wanted, name in found)}" for name in odd]
-    return Finding("tables", "wrong", _some(said), "undo what another program changed, or "
-                   + FROM_BACKUP)
+    return CheckResult("tables", "wrong", _some(said), "undo what another program changed, or "
+                       + FROM_BACKUP)
 
 
 def _how(wanted: bool, found: bool) -> str:
     return "missing" if not found else "changed" if wanted else "not fleetfront's"
 
 
-def _references(db: Database) -> Finding:
-    """Files that builds and trials name; no foreign key holds these."""
-    said = [f"{table[:-1]} {row[0]} names the unknown file {row[1]}"
+def _references(db: Database) -> CheckResult:
+    """Files that builds and trials reference without a foreign key."""
+    said = [f"{table[:-1]} {row[0]} references the unknown file {row[1]}"
             for table, key in (("builds", "key"), ("trials", "id"))
             for row in db.execute(
                 f"SELECT t.{key}, t.sha256 FROM {table} t WHERE t.sha256 IS NOT NULL AND NOT "
                 "EXISTS (SELECT 1 FROM artifacts a WHERE a.sha256 = t.sha256)")]
     if not said:
-        return Finding("references", "ok", "every build and trial names a file that is known")
-    return Finding("references", "wrong", _some(said), FROM_BACKUP)
+        return CheckResult("references", "ok", "every build and trial references a known file")
+    return CheckResult("references", "wrong", _some(said), FROM_BACKUP)
 
 
-def _counters(db: Database) -> Finding:
+def _counters(db: Database) -> CheckResult:
     said = []
     for counter, column in (("fence", "fence"), ("finished", "finished_seq")):
         row = db.execute("SELECT value FROM counters WHERE name = ?", [counter]).fetchone()
         used = db.execute(f"SELECT coalesce(max({column}), 0) FROM jobs").fetchone()[0]
         if row is None or row[0] < used:
-            said.append(f"{counter} is at {row and row[0]}, but {used} was given out")
+            said.append(f"{counter} is at {row and row[0]}, but {used} is in use")
     if not said:
-        return Finding("counters", "ok", "no number will be given out twice")
-    return Finding("counters", "wrong", _some(said), FROM_BACKUP)
+        return CheckResult("counters", "ok", "no number will be assigned twice")
+    return CheckResult("counters", "wrong", _some(said), FROM_BACKUP)
 
 
-def _leases(db: Database) -> Iterator[Finding]:
+def _leases(db: Database) -> Iterator[CheckResult]:
     nobody = [f"job {row[0]}" for row in db.execute(
         """SELECT id FROM jobs WHERE state = 'leased'
            AND (holder IS NULL OR fence IS NULL OR lease_expires_s IS NULL)""")]
@@ -178,16 +181,16 @@ def _leases(db: Database) -> Iterator[Finding]:
         """SELECT j.id, a.name FROM jobs j JOIN agents a ON a.id = j.holder
            WHERE j.state = 'leased' AND a.revoked_s IS NOT NULL""")]
     if nobody:
-        yield Finding("leases", "wrong", f"leased by nobody: {_some(nobody)}",
-                      "start the coordinator: it queues them again")
+        yield CheckResult("leases", "wrong", f"leased without a holder: {_some(nobody)}",
+                          "start the coordinator: it queues them again")
     elif gone:
-        yield Finding("leases", "note", f"leased by who is revoked: {_some(gone)}",
-                      "nothing: the coordinator queues them again when the lease ends")
+        yield CheckResult("leases", "note", f"leased by a revoked agent: {_some(gone)}",
+                          "nothing: the coordinator queues them again when the lease ends")
     else:
-        yield Finding("leases", "ok", "every leased job has a holder")
+        yield CheckResult("leases", "ok", "every leased job has a holder")
 
 
-def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[Finding]:
+def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[CheckResult]:
     there = {p.name: p.stat().st_size for p in artifacts.iterdir()} if artifacts.is_dir() else {}
     missing, damaged, dropped, known = [], [], 0, set()
     for sha256, file_bytes, gone in db.execute(
@@ -204,23 +207,24 @@ def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[
     orphans = {name: size for name, size in there.items() if name not in known
                and not (served and name.startswith("."))}
     if missing:
-        yield Finding("files", "wrong", f"missing: {_some(missing)}",
-                      "put them back; of built ones serve the folder and have them built again")
+        yield CheckResult("files", "wrong", f"missing: {_some(missing)}",
+                          "restore them; built files can be built again while the folder is served")
     if damaged:
-        yield Finding("files", "wrong", f"damaged: {_some(damaged)}",
-                      "delete these files, then serve the folder and have them built again")
+        yield CheckResult("files", "wrong", f"damaged: {_some(damaged)}",
+                          "delete these files, then serve the folder and build them again")
     if not missing and not damaged:
-        how = "read and compared" if deep else "present with their size"
-        yield Finding("files", "ok",
-                      f"{len(known) - dropped} {how}, {dropped} dropped and built again on demand")
+        how = "read and compared" if deep else "present with the right size"
+        yield CheckResult("files", "ok",
+                          f"{len(known) - dropped} {how}, {dropped} dropped (rebuilt on demand)")
     if orphans:
-        yield Finding("orphans", "note", f"{len(orphans)} files of {sum(orphans.values())} bytes "
-                      f"in {artifacts} belong to nothing: {_some(orphans)}",
-                      "delete them while nobody serves the folder, if the space is wanted")
+        yield CheckResult("orphans", "note",
+                          f"{len(orphans)} files of {sum(orphans.values())} bytes "
+                          f"in {artifacts} are not in the ledger: {_some(orphans)}",
+                          "delete them while no process serves the folder, to free space")
 
 
 def _is_there(db: Database, path: Path) -> bool:
-    """Looked at again: while a coordinator serves, files come and go."""
+    """A second look, because files come and go while a coordinator serves the folder."""
     row = db.execute("SELECT dropped_s FROM artifacts WHERE sha256 = ?", [path.name]).fetchone()
     return path.exists() or row[0] is not None
 
@@ -233,8 +237,8 @@ def _digest(path: Path) -> str | None:
         return None
 
 
-def _unpacked(db: Database, table: str, read: Callable[[Database, int], object]) -> Finding:
-    """Whether every blob of a table of raw figures can be read."""
+def _unpacked(db: Database, table: str, read: Callable[[Database, int], object]) -> CheckResult:
+    """Whether every blob of ``table`` can be unpacked."""
     said, count = [], 0
     for (measurement,) in db.execute(f"SELECT measurement FROM {table}").fetchall():
         count += 1
@@ -243,12 +247,12 @@ def _unpacked(db: Database, table: str, read: Callable[[Database, int], object])
         except (zstandard.ZstdError, ValueError, TypeError) as error:
             said.append(f"those of measurement {measurement} cannot be unpacked ({error})")
     if not said:
-        return Finding(table, "ok", f"those of {count} measurements can be read")
-    return Finding(table, "wrong", _some(said), FROM_BACKUP)
+        return CheckResult(table, "ok", f"those of {count} measurements can be read")
+    return CheckResult(table, "wrong", _some(said), FROM_BACKUP)
 
 
 def _some(said: Iterable[str]) -> str:
-    """The first few, and how many more there are."""
+    """The first ``SHOWN`` texts and the number of the others."""
     every = list(said)
     more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""
     return "; ".join(every[:SHOWN]) + more

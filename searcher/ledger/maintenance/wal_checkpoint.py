@@ -1,11 +1,11 @@
-"""Checkpoints beside the writer: a thread of its own copies into the ledger what the log holds.
+"""Checkpoints of the write-ahead log in a thread of their own, beside the writer.
 
-    writer   |commit|commit|commit|commit|commit|commit| ...   the one that finds a long log copies
-    thread          |copy|    |copy|    |copy|    |copy|       what is left; then it begins anew
+    writer   |commit|commit|commit|commit|commit|commit| ...   a commit that finds a long log
+    thread          |copy|    |copy|    |copy|    |copy|       copies the rest and restarts it
 
-Left to itself SQLite has one commit in a hundred copy for all: 60 to 130 ms in which the
-coordinator, which has one thread, answers nobody; so it is under 50 (``benchmarks.load --only b``).
-Nothing is lost with the thread: the writer copies what it did not.
+Without the thread, about one commit in a hundred copies the whole log. This takes 60 to 130 ms, in
+which the coordinator, which has one thread, answers no request; with the thread it takes less than
+50 ms (``benchmarks.load --only b``). If the thread ends, the writer copies the log itself.
 """
 
 import logging
@@ -22,7 +22,8 @@ EVERY_S = 0.25
 
 
 class Checkpoints:
-    """Of the ledger at ``path``, from ``start`` to ``stop``; it is written elsewhere."""
+    """Checkpoints the ledger at ``path`` from ``start`` to ``stop``. The writer is another
+    connection."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -33,7 +34,8 @@ class Checkpoints:
         self._thread.start()
 
     def stop(self) -> None:
-        """Before the writer closes, which copies the rest; once it has not started, too."""
+        """Call before the writer closes; the writer copies the rest. May be called without
+        ``start``."""
         self._ended.set()
         if self._thread.is_alive():
             self._thread.join()
@@ -46,15 +48,15 @@ class Checkpoints:
                     copy_long_log(connection, self._path)
                     failing = False
                 except sqlite3.Error as error:
-                    # The next commit meets it too, and says what to do; here once is enough.
+                    # The next commit meets the same error and says what to do: log it once.
                     if not failing:
-                        log.warning("the log of %s was not copied into it: %s", self._path, error)
+                        log.warning("the write-ahead log of %s was not copied into it: %s",
+                                    self._path, error)
                     failing = True
 
 
 def copy_long_log(connection: sqlite3.Connection, path: Path) -> None:
-    """Copy into the ledger what its log holds, where that is longer than it is cut to when it
-    begins anew. Raises sqlite3.Error."""
+    """Copy the log into the ledger if it is longer than ``LOG_BYTES``. Raises sqlite3.Error."""
     try:
         held = path.with_name(f"{path.name}-wal").stat().st_size
     except FileNotFoundError:

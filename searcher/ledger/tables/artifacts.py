@@ -1,6 +1,6 @@
-"""Files whose content can be had again: in which order they came, who needs them, dropped ones.
+"""Queries for the eviction of artifacts: their order, what needs them, which are dropped.
 
-Every query looks at a bounded number of rows, so that one who walks all files does it in steps.
+Every query reads a bounded number of rows; a caller pages through all files.
 """
 
 import json
@@ -12,13 +12,13 @@ from typing import Any
 from sqlite_utils import Database
 
 _RUNS = "t.state = 'running' AND c.state NOT IN ('done', 'cancelled')"
-"""A campaign that failed or was paused goes on with its running trials."""
+"""Running trials of a paused or failed campaign continue when it resumes."""
 _SHA256 = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
 class FileRow:
-    """``row`` grows in the order in which files were first seen."""
+    """``row`` increases in the order in which files were first seen."""
 
     row: int
     sha256: str
@@ -29,7 +29,7 @@ class FileRow:
 
 @dataclass(frozen=True)
 class CompleteTrial:
-    """What a front sees of a trial; ``own`` says that its own file was measured."""
+    """The columns of a complete trial that a front needs. ``own``: its own file was measured."""
 
     id: int
     device: str
@@ -41,14 +41,14 @@ class CompleteTrial:
 
 
 def page(db: Database, after: int, limit: int) -> list[FileRow]:
-    """The next files in the order in which they came."""
+    """The next files after row ``after``, in the order in which they were first seen."""
     return [FileRow(*row) for row in db.execute(
         """SELECT rowid, sha256, file_bytes, created_s, dropped_s FROM artifacts
            WHERE rowid > ? ORDER BY rowid LIMIT ?""", [after, limit])]
 
 
 def drop(db: Database, files: Iterable[str], now_s: float) -> None:
-    """Their content is about to go; what is known of them stays."""
+    """Mark ``files`` as dropped before their content is deleted; their rows stay."""
     db.conn.executemany(
         "UPDATE artifacts SET dropped_s = ? WHERE sha256 = ? AND dropped_s IS NULL",
         [(now_s, sha256) for sha256 in files])
@@ -60,7 +60,7 @@ def found_again(db: Database, files: Iterable[str]) -> None:
 
 
 def is_known(db: Database, sha256: str) -> bool:
-    """Whether there was such a file, dropped or not."""
+    """Whether the ledger knows this file, dropped or not."""
     return db.execute("SELECT 1 FROM artifacts WHERE sha256 = ?", [sha256]).fetchone() is not None
 
 
@@ -70,8 +70,8 @@ def is_dropped(db: Database, sha256: str) -> bool:
 
 
 def of_work(db: Database, files: Sequence[str], baseline: str, since_s: float) -> set[str]:
-    """Those of ``files`` that were built for a baseline (recipe ``baseline``), or for a trial that
-    runs or ended after ``since_s``."""
+    """The subset of ``files`` that was built for a baseline (recipe ``baseline``), or for a trial
+    that is running or ended after ``since_s``."""
     marks = ", ".join("?" * len(files))
     rows = db.execute(
         f"""WITH made (sha256, recipe) AS (
@@ -86,7 +86,7 @@ def of_work(db: Database, files: Sequence[str], baseline: str, since_s: float) -
 
 
 def builds_in_use(db: Database, keys: Sequence[str], baseline: str) -> set[str]:
-    """Those of ``keys`` that are builds of a baseline or of a running trial."""
+    """The subset of ``keys`` that belongs to a baseline or a running trial."""
     marks = ", ".join("?" * len(keys))
     rows = db.execute(
         f"""SELECT b.key FROM builds b WHERE b.key IN ({marks}) AND (b.recipe = ? OR EXISTS (
@@ -112,11 +112,13 @@ def named_by_jobs(db: Database, ids: Sequence[int]) -> set[str]:
 def named_by_campaigns(
     db: Database, after: str, limit: int
 ) -> tuple[set[str], list[tuple[str, dict[str, Any]]]]:
-    """Every sha256 in the specifications and baselines of the next campaigns by name, and those
-    campaigns with their specifications."""
+    """Every sha256 in the specifications and search states of the next campaigns by name, and
+    those campaigns with their specifications."""
     rows = db.execute(
-        "SELECT name, spec, coalesce(baseline, '') FROM campaigns WHERE name > ? "
-        "ORDER BY name LIMIT ?", [after, limit]).fetchall()
+        """SELECT c.name, c.spec, coalesce((SELECT group_concat(s.state) FROM search_state s
+             WHERE s.campaign = c.name), '')
+           FROM campaigns c WHERE c.name > ? ORDER BY c.name LIMIT ?""",
+        [after, limit]).fetchall()
     found = {s for row in rows for s in _SHA256.findall(row[1]) + _SHA256.findall(row[2])}
     return found, [(row[0], json.loads(row[1])) for row in rows]
 

@@ -1,4 +1,4 @@
-"""Recipes, builds, the artifacts made from them, and how good those are."""
+"""Recipes, builds, artifacts and their evaluations."""
 
 import json
 from array import array
@@ -9,7 +9,7 @@ from sqlite_utils import Database
 from searcher.ledger.rows import ArtifactRow, BuildRow, EvaluationRow, first, select, text
 
 HOST = "host"
-"""The place of evaluations that builders ran themselves."""
+"""The place of evaluations that ran in a builder process."""
 
 
 def put_recipe(db: Database, recipe_hash: str, steps: list[dict[str, Any]]) -> None:
@@ -29,7 +29,7 @@ def put(
     db: Database, key: str, task: str, recipe_hash: str, seed: int, fidelity: str, sha256: str,
     file_bytes: int, graph_key: str, report: dict[str, Any], job: int, now_s: float,
 ) -> None:
-    """A build; built again (its cache was lost), the newest file counts."""
+    """Insert a build. If its key is known, the new file replaces the old one."""
     db.execute(
         """INSERT INTO builds (key, task, recipe, seed, fidelity, sha256, file_bytes, graph_key,
              report, job, created_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -56,7 +56,7 @@ def of_file(db: Database, sha256: str) -> BuildRow | None:
 
 
 def macs(db: Database, sha256: str) -> int | None:
-    """Multiply-accumulates of a file, as counted when it was built, or an upload inspected."""
+    """Multiply-accumulates of a file, counted at its build or at the inspection of the upload."""
     for query in ("SELECT json_extract(report, '$.macs') FROM builds WHERE sha256 = ? LIMIT 1",
                   "SELECT json_extract(inspection, '$.macs') FROM artifacts WHERE sha256 = ?"):
         row = db.execute(query, [sha256]).fetchone()
@@ -70,8 +70,8 @@ def put_artifact(
     target: dict[str, Any] | None = None, number_format: str = "float32",
     probe_outputs: list[float] | None = None,
 ) -> None:
-    """A file that is there now, dropped before or not. What was unknown when it was first seen (a
-    user's own file) is filled in later."""
+    """Insert a file that is on the disk, or update a known one, which is then no longer dropped.
+    Columns that were unknown before, as for a user's own file, are filled in."""
     outputs = None if probe_outputs is None else array("d", probe_outputs).tobytes()
     db.execute(
         """INSERT INTO artifacts (sha256, file_bytes, build_key, target, number_format,
@@ -90,7 +90,7 @@ def put_artifact(
 
 
 def put_upload(db: Database, sha256: str, file_bytes: int, now_s: float) -> None:
-    """A file that someone sent; one that is known already stays what it is."""
+    """Insert an uploaded file. A known file keeps its columns and is no longer dropped."""
     db.execute(
         """INSERT INTO artifacts (sha256, file_bytes, number_format, created_s, origin)
            VALUES (?, ?, 'float32', ?, 'upload')
@@ -100,7 +100,7 @@ def put_upload(db: Database, sha256: str, file_bytes: int, now_s: float) -> None
 
 
 def put_inspection(db: Database, sha256: str, found: dict[str, Any]) -> None:
-    """What a builder found in a model."""
+    """Store the result of a builder's inspection."""
     db.execute("UPDATE artifacts SET inspection = ? WHERE sha256 = ?", [text(found), sha256])
 
 
@@ -109,21 +109,21 @@ def artifact(db: Database, sha256: str) -> ArtifactRow | None:
 
 
 def is_seen(db: Database, sha256: str) -> bool:
-    """Whether there is a row of this file."""
+    """Whether the ledger has a row for this file."""
     return db.execute(
         "SELECT 1 FROM artifacts WHERE sha256 = ?", [sha256]).fetchone() is not None
 
 
 def see_artifact(db: Database, sha256: str, file_bytes: int, now_s: float) -> None:
-    """A file of which nothing more is known than its size, unless it is known already."""
+    """Insert a file of which only the size is known; a known file is unchanged."""
     db.execute(
         """INSERT OR IGNORE INTO artifacts (sha256, file_bytes, number_format, created_s)
            VALUES (?, ?, 'float32', ?)""", [sha256, file_bytes, now_s])
 
 
 def expectation(db: Database, sha256: str) -> tuple[list[float] | None, str]:
-    """What the host computes on the probe input, for parity (None when it was never computed),
-    and the number format of the file."""
+    """The host's outputs on the probe input, for the parity check (None if never computed), and
+    the number format of the file."""
     row = db.execute(
         "SELECT probe_outputs, number_format FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
     if row is None or row[0] is None:
@@ -137,7 +137,7 @@ def put_evaluation(
     db: Database, sha256: str, split: str, place: str, metric: str, value: float, n: int,
     correct: bytes, job: int, now_s: float,
 ) -> int:
-    """The evaluation's id; an artifact is evaluated once per split and place, the first counts."""
+    """Insert an evaluation unless one exists for this file, split and place. Returns its id."""
     db.execute(
         """INSERT OR IGNORE INTO evaluations (sha256, split, place, metric, value, n, correct, job,
              created_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",

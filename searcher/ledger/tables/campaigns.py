@@ -1,4 +1,4 @@
-"""Campaigns: what was asked for, and how far it is."""
+"""Campaigns: their specification, state and progress."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def history(db: Database, limit: int = 200) -> list[CampaignRow]:
 
 
 def live(db: Database, limit: int = 1000) -> list[str]:
-    """Names of the campaigns that want to be searched: highest priority first, then oldest."""
+    """Names of queued and running campaigns: highest priority first, then oldest."""
     return [row[0] for row in db.execute(
         """SELECT name FROM campaigns WHERE state IN ('queued', 'running')
            ORDER BY priority DESC, created_s, name LIMIT ?""", [limit])]
@@ -44,7 +44,7 @@ def set_priority(db: Database, name: str, priority: int) -> None:
 
 
 def progress(db: Database, name: str) -> int:
-    """Grows with every job of the campaign that ends and every trial that begins or ends."""
+    """A number that grows with every ended job and every started or ended trial."""
     row = db.execute(
         """SELECT (SELECT count(*) FROM trials WHERE campaign = :name)
                 + (SELECT count(*) FROM trials WHERE campaign = :name AND finished_s IS NOT NULL)
@@ -55,7 +55,7 @@ def progress(db: Database, name: str) -> int:
 
 
 def without_search(db: Database, name: str | None = None) -> None:
-    """Running campaigns (or this one) wait for a search again."""
+    """Queue running campaigns again (or only ``name``): their search process has ended."""
     db.execute(
         """UPDATE campaigns SET state = 'queued'
            WHERE state = 'running' AND (:name IS NULL OR name = :name)""", {"name": name})
@@ -66,27 +66,24 @@ MAY_FOLLOW = {
     "paused": (*LIVE, "paused"), "done": (*LIVE, "done"),
     "failed": (*LIVE, "failed"), "cancelled": (*LIVE, "paused", "failed", "cancelled"),
 }
-"""From which states a campaign comes into one. A search that was told to stop must not undo that
-with the last thing it says, so only ``queued`` leads out of a rest."""
+"""For each state, the states from which a campaign may enter it. Only ``queued`` may follow a
+pause or an end: the last request of a stopping search must not undo the stop."""
 WAY_OUT = {
-    **dict.fromkeys(("paused", "failed", "cancelled"), "`fleetfront resume` lets it go on."),
+    **dict.fromkeys(("paused", "failed", "cancelled"), "Continue it with `fleetfront resume`."),
     **dict.fromkeys(LIVE, "Wait for it, or cancel it."),
     "done": "Submit it under another name to search again.",
 }
 
 
 def set_state(
-    db: Database, name: str, state: str, reason: str | None,
-    baseline: dict[str, Any] | None, now_s: float,
+    db: Database, name: str, state: str, reason: str | None, now_s: float,
 ) -> None:
-    """``baseline`` replaces the stored one unless None; the first ``running`` sets the start."""
+    """The first ``running`` sets the start."""
     db.execute(
         """UPDATE campaigns SET state = :state, reason = :reason,
-             baseline = coalesce(:baseline, baseline),
              started_s = CASE WHEN :state = 'running' THEN coalesce(started_s, :now)
                               ELSE started_s END,
              ended_s = CASE WHEN :ended THEN :now ELSE NULL END
            WHERE name = :name""",
-        {"state": state, "reason": reason, "name": name, "now": now_s, "ended": state in ENDED,
-         "baseline": None if baseline is None else text(baseline)},
+        {"state": state, "reason": reason, "name": name, "now": now_s, "ended": state in ENDED},
     )

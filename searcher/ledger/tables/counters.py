@@ -1,8 +1,9 @@
-"""Counts for whoever watches: kept while things happen, so that reading them scans no history.
+"""Running counts for the metrics, so that reading them scans no history.
 
-Campaigns and trials change rarely: temporary triggers on the writer's connection follow them.
-Nothing of that is in the file, and what a transaction undoes is not counted. Jobs end by the
-hundred a second: a trigger would cost each of them, so ``EndedJobs`` follows their numbers.
+Campaigns and trials change rarely: temporary triggers on the writer's connection count them. The
+triggers are not stored in the file, and changes that are rolled back are not counted. Hundreds of
+jobs end per second and a trigger would slow each of them; ``EndedJobs`` reads their sequence
+numbers instead.
 """
 
 from collections import Counter
@@ -33,7 +34,7 @@ def _follow(what: str) -> tuple[str, ...]:
 
 
 def begin(db: Database) -> None:
-    """Read the campaigns and trials once, and follow them from now on."""
+    """Count all campaigns and trials once, and keep the counts current from then on."""
     db.execute("PRAGMA temp_store = MEMORY")
     db.execute("DROP TABLE IF EXISTS temp.tally")
     db.execute("""CREATE TEMP TABLE tally (what TEXT, state TEXT, n INTEGER,
@@ -44,15 +45,15 @@ def begin(db: Database) -> None:
 
 
 def read(db: Database, what: str) -> Iterator[tuple[str, int]]:
-    """State and number of the rows in it; ``what`` is one of ``FOLLOWED``."""
+    """Each state and its number of rows; ``what`` is one of ``FOLLOWED``."""
     yield from db.execute(
         "SELECT state, n FROM temp.tally WHERE what = ? ORDER BY state", [what]).fetchall()
 
 
 class EndedJobs:
-    """How many jobs ended since this object was made, by kind and state.
+    """Number of jobs that ended since this object was created, by kind and state.
 
-    Call ``catch_up`` about once a second. A job that ends and is started over in between is missed.
+    Call ``catch_up`` about once a second. It misses a job that ends and is restarted in between.
     """
 
     def __init__(self, db: Database) -> None:
@@ -62,7 +63,7 @@ class EndedJobs:
 
     def catch_up(self) -> None:
         last = jobs.last_finished(self._db)
-        # A batch that could not be committed gives its numbers back.
+        # A batch that was rolled back returns its numbers.
         for kind, state, number in jobs.ended_after(self._db, min(self._seen, last)):
             self.counts[kind, state] += number
         self._seen = last

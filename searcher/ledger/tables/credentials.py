@@ -1,4 +1,4 @@
-"""Who takes part: devices, agents that hold secrets, one-time enrolments, tokens of people."""
+"""Credentials: secrets of agents, one-time enrolment tokens, tokens of people."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from searcher.ledger.rows import AgentRow, TokenRow, first, select
 
 @dataclass(frozen=True)
 class EnrolmentRow:
-    """A one-time token, kept as its hash; ``agent`` is who used it."""
+    """A one-time token, stored as its hash. ``agent`` is the agent that used it."""
 
     token_hash: str
     name: str
@@ -58,7 +58,7 @@ def revoke_agent(db: Database, agent_id: str, now_s: float) -> None:
 
 
 def revoke_builders(db: Database, now_s: float) -> None:
-    """Builders live and die with the coordinator process that started them."""
+    """Revoke all builders: they end with the coordinator process that started them."""
     db.execute(
         "UPDATE agents SET revoked_s = ? WHERE role = 'builder' AND revoked_s IS NULL", [now_s]
     )

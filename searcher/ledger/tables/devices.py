@@ -1,4 +1,4 @@
-"""Devices: what each reported, and its state."""
+"""Devices: what their agents reported, and their state."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,22 +13,22 @@ def device(db: Database, name: str) -> DeviceRow | None:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Of a device, what every poll of its agent asks for."""
+class PollState:
+    """The columns of a device that every poll of its agent needs."""
 
     state: str
     shares_host: int
     last_seen_s: float | None
-    holds: int
+    holds_lease: int
 
 
-def standing(db: Database, name: str, agent_id: str) -> Standing | None:
-    """``holds``: whether its agent has a lease."""
+def poll_state(db: Database, name: str, agent_id: str) -> PollState | None:
+    """The state of device ``name`` for a poll of ``agent_id``; None when it is unknown."""
     row = db.execute(
         """SELECT state, shares_host, last_seen_s, EXISTS (SELECT 1 FROM jobs j
              WHERE j.state = 'leased' AND j.pool = 'device:' || name AND j.holder = ?2)
            FROM devices WHERE name = ?1""", [name, agent_id]).fetchone()
-    return None if row is None else Standing(*row)
+    return None if row is None else PollState(*row)
 
 
 def device_state(db: Database, name: str) -> str | None:
@@ -37,7 +37,7 @@ def device_state(db: Database, name: str) -> str | None:
 
 
 def profile(db: Database, name: str) -> str | None:
-    """Of a device, the name of the profile that it was enrolled with."""
+    """The name of the profile with which the device was enrolled."""
     row = db.execute("SELECT profile FROM devices WHERE name = ?", [name]).fetchone()
     return None if row is None else row[0]
 
@@ -61,8 +61,8 @@ def put_device(
     db: Database, name: str, profile: str | None, fingerprint: dict[str, Any],
     capabilities: dict[str, Any], shares_host: bool, now_s: float,
 ) -> None:
-    """A new device, or the newest description of a known one, which keeps its state; a removed
-    one is new."""
+    """Insert a device, or update the description of a known one, which keeps its state. A removed
+    device becomes active again."""
     db.execute(
         """INSERT INTO devices (name, profile, fingerprint, capabilities, shares_host, state,
              created_s, last_seen_s) VALUES (?, ?, ?, ?, ?, 'active', ?, ?)
@@ -87,7 +87,7 @@ def device_seen(db: Database, name: str, now_s: float) -> None:
 def set_device_state(
     db: Database, name: str, state: str, reason: str | None, strikes: int | None = None
 ) -> None:
-    """``strikes`` stay as they are when None."""
+    """``strikes`` None leaves the number unchanged."""
     db.execute(
         """UPDATE devices SET state = ?, reason = ?, strikes = coalesce(?, strikes)
            WHERE name = ?""",

@@ -1,6 +1,6 @@
-"""How much of each pool (the builders, a device) every campaign has used: seconds of leases.
+"""Fair share: seconds of leases that each campaign has used of each pool (builders, a device).
 
-Among live campaigns of equal priority the one that has used least is served first.
+Among live campaigns of equal priority, the one with the least use is served first.
 """
 
 from sqlite_utils import Database
@@ -11,7 +11,7 @@ _LIVE = ", ".join(f"'{state}'" for state in LIVE)
 
 
 def in_turn(db: Database, pool: str) -> list[tuple[str, int]]:
-    """(name, priority) of the live campaigns in the order in which ``pool`` should serve them."""
+    """(name, priority) of the live campaigns, in the order in which ``pool`` serves them."""
     return [(row[0], row[1]) for row in db.execute(
         f"""SELECT c.name, c.priority FROM campaigns c
             LEFT JOIN shares s ON s.campaign = c.name AND s.pool = ?
@@ -28,7 +28,7 @@ def charge(db: Database, campaign: str, pool: str, used_s: float) -> None:
 
 
 def enter(db: Database, campaign: str) -> None:
-    """A campaign becomes live: it has no claim on what others used while it was not."""
+    """Start a campaign at the least use of any live one, so that it does not catch up."""
     db.execute(
         f"""INSERT INTO shares
             SELECT ?1, s.pool, min(s.used_s) FROM shares s JOIN campaigns c ON c.name = s.campaign

@@ -1,6 +1,6 @@
-"""Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
+"""Jobs: rows and transitions between states. The rules are in ``searcher/dispatch``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from searcher.ledger.rows import JobRow, first, select, text
 from searcher.ledger.store import next_number
 from searcher.ledger.tables import fair_share
 
+ENDED = ("done", "failed", "cancelled")
 _WANTED = """(t.unowned OR EXISTS (
     SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
     WHERE r.job = t.id AND c.state IN ('queued', 'running')))"""
@@ -26,7 +27,7 @@ def get(db: Database, job_id: int) -> JobRow | None:
 
 @dataclass(frozen=True)
 class LeaseRow:
-    """Of a job, what its lease and its result are judged by."""
+    """The columns of a job that decide about its lease and its result."""
 
     id: int
     kind: str
@@ -64,7 +65,7 @@ def create(
 
 
 def want(db: Database, job_id: int, campaign: str | None, priority: int) -> None:
-    """One more who waits for the job: a campaign, or (None) someone at a command line."""
+    """Record that ``campaign`` waits for the job; None means a command line."""
     if campaign is None:
         db.execute("UPDATE jobs SET unowned = 1 WHERE id = ?", [job_id])
     else:
@@ -75,18 +76,18 @@ def want(db: Database, job_id: int, campaign: str | None, priority: int) -> None
     )
 
 
-def may_wait(db: Database, job_id: int, until_s: float | None, anew: bool) -> None:
-    """How long a queued job waits for a lease: ``until_s`` (None: for ever) if it was queued just
-    now, else the longer of this and what was asked before."""
+def may_wait(db: Database, job_id: int, until_s: float | None, just_queued: bool) -> None:
+    """Let a queued job wait for a lease until ``until_s`` (None: without limit). For a job that was
+    queued before, the later of both times counts."""
     db.execute(
         """UPDATE jobs SET queue_until_s = CASE WHEN ?1 THEN ?2
              ELSE max(queue_until_s, ?2) END WHERE id = ?3 AND state = 'queued'""",
-        [anew, until_s, job_id],
+        [just_queued, until_s, job_id],
     )
 
 
 def waited_too_long(db: Database, now_s: float, limit: int = 1000) -> list[JobRow]:
-    """Queued jobs that nobody leased by the time they may wait until."""
+    """Queued jobs whose time limit for a lease has passed."""
     return select(
         db, JobRow, "jobs",
         "WHERE t.state = 'queued' AND t.queue_until_s <= ? ORDER BY t.queue_until_s LIMIT ?",
@@ -95,8 +96,8 @@ def waited_too_long(db: Database, now_s: float, limit: int = 1000) -> list[JobRo
 
 
 def start_over(db: Database, job_id: int, done_too: bool = False) -> None:
-    """A failed or cancelled job is queued again, its strikes forgotten; one that is done only
-    with ``done_too``: its result goes."""
+    """Queue a failed or cancelled job again, with no strikes. With ``done_too`` also a job that is
+    done; its result is deleted."""
     db.execute(
         """UPDATE jobs SET state = 'queued', strikes = 0, cancel_requested = 0, reason = NULL,
              message = NULL, result = NULL, result_sha256 = NULL, finished_s = NULL,
@@ -107,8 +108,11 @@ def start_over(db: Database, job_id: int, done_too: bool = False) -> None:
 
 
 def next_queued(db: Database, pool: str) -> JobRow | None:
-    """The job to lease next. Campaigns come in their turn (``shares.in_turn``), what someone at a
-    command line waits for before those of priority 0; within one, by priority and age."""
+    """The job to lease next.
+
+    Campaigns take turns (``fair_share.in_turn``). Jobs of a command line come before campaigns of
+    priority 0. Within one campaign, jobs are ordered by priority, then age.
+    """
     campaigns = fair_share.in_turn(db, pool)
     if len(campaigns) < 2:
         return first(
@@ -138,7 +142,7 @@ def _next_of(db: Database, pool: str, campaign: str | None) -> JobRow | None:
 
 
 def queued(db: Database, pool: str, limit: int = 100) -> list[JobRow]:
-    """Leasable jobs of a pool, in the order of leasing."""
+    """Jobs of a pool that can be leased, by priority, then age."""
     return select(
         db, JobRow, "jobs",
         f"WHERE t.pool = ? AND t.state = 'queued' AND {_WANTED} "
@@ -147,8 +151,8 @@ def queued(db: Database, pool: str, limit: int = 100) -> list[JobRow]:
     )
 
 
-def waiting(db: Database, pool: str, limit: int = 100_000) -> list[JobRow]:
-    """All queued jobs of a pool, those of paused campaigns too."""
+def list_waiting(db: Database, pool: str, limit: int = 100_000) -> list[JobRow]:
+    """All queued jobs of a pool, including those of paused campaigns."""
     return select(
         db, JobRow, "jobs", "WHERE t.pool = ? AND t.state = 'queued' ORDER BY t.id LIMIT ?",
         [pool, limit],
@@ -173,8 +177,7 @@ def leased_on_this_host(db: Database) -> list[JobRow]:
 
 
 def queued_on_this_host(db: Database) -> set[str]:
-    """Pools of the active devices that share the coordinator's cores and have something to
-    lease."""
+    """Pools of the active devices that share the coordinator's cores and have a job to lease."""
     return {f"device:{row[0]}" for row in db.execute(
         f"""SELECT d.name FROM devices d WHERE d.shares_host AND d.state = 'active' AND EXISTS (
               SELECT 1 FROM jobs t
@@ -184,7 +187,7 @@ def queued_on_this_host(db: Database) -> set[str]:
 def lease_over(
     db: Database, now_s: float, without_pool: str | None = None, limit: int = 1000
 ) -> list[JobRow]:
-    """Leased jobs whose lease or deadline is over, but those of ``without_pool``."""
+    """Leased jobs past their lease or deadline, except those of ``without_pool``."""
     return select(
         db, JobRow, "jobs",
         f"WHERE state = 'leased' AND {_ENDS} <= ? AND pool IS NOT ? ORDER BY {_ENDS} LIMIT ?",
@@ -192,7 +195,7 @@ def lease_over(
 
 
 def next_end_s(db: Database) -> float | None:
-    """When the first of all leases is over unless something comes in; None without any."""
+    """The earliest end of a lease or deadline; None without leases."""
     row = db.execute(f"SELECT min({_ENDS}) FROM jobs WHERE state = 'leased'").fetchone()
     return None if row[0] is None else float(row[0])
 
@@ -206,7 +209,7 @@ def held_by(db: Database, pool: str, holder: str) -> list[JobRow]:
 def grant(
     db: Database, job_id: int, holder: str, expires_s: float, deadline_at_s: float, now_s: float
 ) -> int:
-    """Lease a queued job under the next fence of the whole ledger, which is returned."""
+    """Lease a queued job under the next fence of the ledger. Returns the fence."""
     fence = next_number(db, "fence")
     db.execute(
         """UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = ?, holder = ?,
@@ -220,7 +223,7 @@ def grant(
 
 @dataclass(frozen=True)
 class Beat:
-    """A sign of life of the holder of ``job`` under ``fence``."""
+    """A heartbeat from the holder of ``job`` under ``fence``."""
 
     job: int
     fence: int
@@ -230,7 +233,7 @@ class Beat:
 
 
 def put_beats(db: Database, beats: Iterable[Beat]) -> None:
-    """Prolong the leases that are still in force."""
+    """Extend the leases that are still in force."""
     db.conn.executemany(
         """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
              progress = coalesce(?, progress) WHERE id = ? AND fence = ? AND state = 'leased'""",
@@ -238,7 +241,7 @@ def put_beats(db: Database, beats: Iterable[Beat]) -> None:
 
 
 def extend(db: Database, pool: str, by_s: float) -> None:
-    """Leases of ``pool`` do not age while their holders are stopped."""
+    """Extend the leases of ``pool`` by ``by_s``, the time for which their holders were stopped."""
     db.execute(
         """UPDATE jobs SET lease_expires_s = lease_expires_s + ?,
              deadline_at_s = deadline_at_s + ? WHERE state = 'leased' AND pool = ?""",
@@ -249,9 +252,9 @@ def extend(db: Database, pool: str, by_s: float) -> None:
 def keep_until(
     db: Database, job_id: int, expires_s: float, latest_deadline_at_s: float
 ) -> None:
-    """A lease that outlived the coordinator ends at ``expires_s`` unless a heartbeat comes.
+    """After a restart: end the lease at ``expires_s`` unless a heartbeat arrives.
 
-    What was stored before counts only within these bounds: the clock may have been set back.
+    The stored deadline is limited to these bounds, because the clock may have been set back.
     """
     db.execute(
         """UPDATE jobs SET lease_expires_s = ?1,
@@ -261,8 +264,8 @@ def keep_until(
 
 
 def release(db: Database, job_id: int, strike: bool) -> None:
-    """A lease ends without a result: back to the queue, with or without a strike. It was leased
-    in time, so it may wait for as long as it takes."""
+    """End a lease without a result and queue the job again, with or without a strike. Its time
+    limit for a lease no longer applies."""
     db.execute(
         """UPDATE jobs SET state = 'queued', holder = NULL, lease_expires_s = NULL,
              deadline_at_s = NULL, queue_until_s = NULL, progress = NULL, strikes = strikes + ?
@@ -273,22 +276,21 @@ def release(db: Database, job_id: int, strike: bool) -> None:
 
 def finish(
     db: Database, job_id: int, state: str, now_s: float, *,
-    result: dict[str, Any] | str | None = None, result_sha256: str | None = None,
+    result: Mapping[str, object] | None = None, result_sha256: str | None = None,
     reason: str | None = None, message: str | None = None,
 ) -> None:
-    """``state``: done, failed or cancelled; numbered so that a reader misses none. A ``result``
-    that is a text is JSON already."""
+    """``state``: done, failed or cancelled; numbered so that a reader misses none."""
     db.execute(
         """UPDATE jobs SET state = ?, result = ?, result_sha256 = ?, reason = ?, message = ?,
              lease_expires_s = NULL, deadline_at_s = NULL, progress = NULL, finished_s = ?,
              finished_seq = ? WHERE id = ?""",
-        [state, text(result) if isinstance(result, dict) else result, result_sha256, reason,
+        [state, None if result is None else text(result), result_sha256, reason,
          message, now_s, next_number(db, "finished"), job_id],
     )
 
 
 def finished(db: Database, campaign: str, after: int, limit: int = 100) -> list[JobRow]:
-    """Jobs that ``campaign`` asked for and that ended after number ``after``, in that order."""
+    """Jobs of ``campaign`` that ended after sequence number ``after``, in that order."""
     return select(
         db, JobRow, "jobs",
         """WHERE t.finished_seq > ? AND EXISTS (
@@ -299,13 +301,13 @@ def finished(db: Database, campaign: str, after: int, limit: int = 100) -> list[
 
 
 def campaigns_of(db: Database, job_id: int) -> list[str]:
-    """Who waits for the job."""
+    """The campaigns that wait for the job."""
     return [row[0] for row in db.execute(
         "SELECT campaign FROM job_requests WHERE job = ? ORDER BY campaign", [job_id])]
 
 
 def unwanted(db: Database, campaign: str, limit: int = 100_000) -> list[JobRow]:
-    """Unfinished jobs of an ended campaign that nobody else waits for."""
+    """Unfinished jobs of an ended campaign for which no other campaign waits."""
     return select(
         db, JobRow, "jobs",
         f"""WHERE t.id IN (SELECT job FROM job_requests WHERE campaign = ?)
@@ -317,7 +319,7 @@ def unwanted(db: Database, campaign: str, limit: int = 100_000) -> list[JobRow]:
 def only_wanted_by(
     db: Database, campaign: str, kinds: Sequence[str], limit: int = 100_000
 ) -> list[JobRow]:
-    """Queued jobs of these kinds (none given: of any) that nobody but ``campaign`` waits for."""
+    """Queued jobs of ``kinds`` (empty: all) for which only ``campaign`` waits."""
     of_kind = f"AND t.kind IN ({', '.join('?' * len(kinds))})" if kinds else ""
     return select(
         db, JobRow, "jobs",
@@ -334,13 +336,13 @@ def request_cancel(db: Database, job_id: int) -> None:
 
 
 def counts(db: Database, campaign: str) -> dict[str, int]:
-    """How many jobs the campaign submitted are in which state."""
+    """Number of the campaign's jobs by state."""
     return {row[0]: row[1] for row in db.execute(
         "SELECT state, count(*) FROM jobs WHERE campaign = ? GROUP BY state", [campaign])}
 
 
 def unfinished(db: Database) -> list[tuple[str, str, int]]:
-    """Kind, state and number of the jobs that wait or run; ended ones are not looked at."""
+    """Kind, state and number of queued and leased jobs; ended jobs are not read."""
     return [(str(kind), str(state), int(number)) for kind, state, number in db.execute(
         """SELECT kind, state, count(*) FROM jobs INDEXED BY jobs_to_lease
              WHERE state = 'queued' GROUP BY kind
@@ -349,7 +351,7 @@ def unfinished(db: Database) -> list[tuple[str, str, int]]:
 
 
 def ended_after(db: Database, seq: int) -> list[tuple[str, str, int]]:
-    """Kind, state and number of the jobs that ended after number ``seq``."""
+    """Kind, state and number of the jobs that ended after sequence number ``seq``."""
     return [(str(kind), str(state), int(number)) for kind, state, number in db.execute(
         "SELECT kind, state, count(*) FROM jobs WHERE finished_seq > ? GROUP BY kind, state",
         [seq])]

@@ -1,4 +1,4 @@
-"""Measurements, their raw samples and rails, their environments, and learnt quiet levels."""
+"""Measurements, their raw samples, meter readings and environments, and quiet levels."""
 
 import json
 from array import array
@@ -15,17 +15,14 @@ _LARGEST_BLOB_BYTES = 256 * 2**20
 _BINARY = b"B"
 _COMPRESSOR = zstandard.ZstdCompressor(level=3)
 
-LevelPlace = tuple[str, str, str, str, str]
-"""Device, runtime, environment, reference's sha256 and options (JSON) of a quiet level."""
-Level = tuple[float, int, float | None, float]
-"""Its seconds, streak of busy jobs, their lowest seconds, and when it was changed."""
-
-
 @dataclass(frozen=True)
-class Samples:
-    """Raw samples of one measurement. Per block: the candidate's median and the reference's
-    medians before and after it, in seconds; ``calls_ns`` holds every timed call of the
-    candidate, ``sample_blocks`` how many of them each block has."""
+class RawSamples:
+    """Raw samples of one measurement.
+
+    Per block, in seconds: the candidate's median, and the reference's medians before and after
+    it. ``calls_ns`` has every timed call of the candidate, ``sample_blocks`` the number of calls
+    of each block.
+    """
 
     candidate_s: list[float]
     before_s: list[float]
@@ -54,24 +51,15 @@ def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
     return document
 
 
-def written(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """A measurement by column as it is stored: documents as JSON."""
+def put(db: Database, row: MeasurementRow) -> int:
+    """Insert a measurement under a new id, which is returned."""
     documents = {"options", "plan", "reasons", "summary", "conditions"}
-    return {name: text(value) if name in documents and value is not None else value
-            for name, value in columns.items()}
-
-
-def put(db: Database, columns: Mapping[str, Any]) -> int:
-    """Insert a measurement given by column; documents as objects. Its id is returned."""
-    return put_written(db, written(columns))
-
-
-def put_written(db: Database, columns: Mapping[str, Any]) -> int:
-    """The same, of what ``written`` made."""
+    columns = {name: value for name, value in vars(row).items() if name != "id"}
     cursor = db.execute(
         f"INSERT INTO measurements ({', '.join(columns)}) "
         f"VALUES ({', '.join('?' * len(columns))})",
-        list(columns.values()),
+        [text(value) if name in documents and value is not None else value
+         for name, value in columns.items()],
     )
     return int(cursor.lastrowid or 0)
 
@@ -81,7 +69,7 @@ def get(db: Database, measurement_id: int) -> MeasurementRow | None:
 
 
 def file_of(db: Database, measurement_id: int) -> str | None:
-    """The sha256 of what was measured."""
+    """The sha256 of the measured file."""
     row = db.execute("SELECT sha256 FROM measurements WHERE id = ?", [measurement_id]).fetchone()
     return None if row is None else str(row[0])
 
@@ -103,32 +91,28 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
     return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
 
 
-def compressed(samples: Samples) -> tuple[bytes, bytes]:
-    """Blocks and calls as they are stored."""
+def put_samples(db: Database, measurement_id: int, samples: RawSamples) -> None:
     seconds = array("d", samples.candidate_s)
     seconds.extend(samples.before_s)
     seconds.extend(samples.after_s)
     blocks = _BINARY + seconds.tobytes() + array("I", samples.sample_blocks).tobytes()
-    return _COMPRESSOR.compress(blocks), _COMPRESSOR.compress(_packed(samples.calls_ns))
-
-
-def put_samples(db: Database, measurement_id: int, blobs: tuple[bytes, bytes]) -> None:
-    """``blobs`` as ``compressed`` makes them."""
-    db.execute("INSERT INTO samples VALUES (?, ?, ?)", [measurement_id, *blobs])
+    db.execute("INSERT INTO samples VALUES (?, ?, ?)", [
+        measurement_id, _COMPRESSOR.compress(blocks),
+        _COMPRESSOR.compress(_packed(samples.calls_ns))])
 
 
 def compressed_rails(traces: Sequence[Mapping[str, Any]]) -> bytes:
-    """Polls of meters (``protocol.RailTrace`` as JSON) as they are stored."""
+    """Meter readings (``protocol.RailTrace`` as JSON) as they are stored."""
     return _COMPRESSOR.compress(text(traces).encode())
 
 
 def put_rails(db: Database, measurement_id: int, blob: bytes) -> None:
-    """``blob`` as ``compressed_rails`` makes it."""
+    """``blob`` is what ``compressed_rails`` returned."""
     db.execute("INSERT INTO rails VALUES (?, ?)", [measurement_id, blob])
 
 
 def rails(db: Database, measurement_id: int) -> list[dict[str, Any]]:
-    """Every poll of every rail while the energy was measured; empty where it was not."""
+    """All readings of every rail during the energy measurement; empty without one."""
     row = db.execute(
         "SELECT traces FROM rails WHERE measurement = ?", [measurement_id]).fetchone()
     if row is None:
@@ -139,12 +123,12 @@ def rails(db: Database, measurement_id: int) -> list[dict[str, Any]]:
 
 
 def _packed(calls_ns: Sequence[int]) -> bytes:
-    """The array's type code (4 bytes a call unless one took over 4 s) and its machine values."""
+    """The type code (8 bytes a call if one took over 4 s, else 4 bytes) and the values."""
     code = "I" if max(calls_ns, default=0) < 2**32 else "Q"
     return code.encode() + array(code, calls_ns).tobytes()
 
 
-def samples(db: Database, measurement_id: int) -> Samples | None:
+def samples(db: Database, measurement_id: int) -> RawSamples | None:
     row = db.execute(
         "SELECT blocks, calls_ns FROM samples WHERE measurement = ?", [measurement_id]
     ).fetchone()
@@ -155,11 +139,11 @@ def samples(db: Database, measurement_id: int) -> Samples | None:
     calls: array[int] = array(packed[:1].decode())
     calls.frombytes(packed[1:])
     blocks = decompress(row[0], max_output_size=_LARGEST_BLOB_BYTES)
-    return Samples(**_blocks(blocks), calls_ns=calls)
+    return RawSamples(**_blocks(blocks), calls_ns=calls)
 
 
 def _blocks(content: bytes) -> dict[str, list[Any]]:
-    """Three lists of seconds and one of counts; JSON as ledger version 1 wrote it, or binary."""
+    """The block fields of ``RawSamples``, from binary, or from the JSON of ledger version 1."""
     if not content.startswith(_BINARY):
         found: dict[str, list[Any]] = json.loads(content)
         return found
@@ -183,17 +167,10 @@ def quiet_level(
     )
 
 
-def level_since(db: Database, place: LevelPlace) -> float | None:
-    """When the quiet level was last changed; None without one."""
-    row = db.execute(
-        """SELECT updated_s FROM quiet_levels WHERE device = ? AND runtime = ? AND environment = ?
-             AND reference_sha256 = ? AND options = ?""", place).fetchone()
-    return None if row is None else float(row[0])
-
-
-def put_quiet_level(db: Database, place: LevelPlace, level: Level) -> None:
-    db.execute("INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-               [*place, *level])
+def put_quiet_level(db: Database, row: QuietLevelRow) -> None:
+    db.execute("INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+        row.device, row.runtime, row.environment, row.reference_sha256, text(row.options),
+        row.level_s, row.busy_streak, row.busy_level_s, row.updated_s])
 
 
 def quiet_levels(

@@ -1,14 +1,8 @@
-"""When what ran: the evidence that no measurement overlapped a build."""
+"""Spans: when each job ran. They show that no measurement overlapped a build."""
 
 from sqlite_utils import Database
 
 from searcher.ledger.rows import SpanRow, select
-
-KIND_OF_JOB = {
-    "compress": "build", "train": "build", "evaluate": "evaluate", "measure": "measure",
-    "infer": "infer", "prepare": "prepare",
-}
-"""What a job's time is accounted as; other kinds under their own name."""
 
 
 def start(
@@ -16,7 +10,7 @@ def start(
 ) -> None:
     db.execute(
         "INSERT INTO spans (campaign, kind, pool, job, start_s) VALUES (?, ?, ?, ?, ?)",
-        [campaign, KIND_OF_JOB.get(kind, kind), pool, job, now_s],
+        [campaign, kind, pool, job, now_s],
     )
 
 
@@ -27,7 +21,7 @@ def end_of_job(db: Database, job: int, now_s: float) -> None:
 
 
 def end_of_pool(db: Database, pool: str, now_s: float) -> None:
-    """Ends every open span of ``pool``: its holders were stopped at ``now_s``."""
+    """End all open spans of ``pool``, whose holders were stopped at ``now_s``."""
     db.execute(
         "UPDATE spans SET end_s = max(start_s, ?) WHERE end_s IS NULL AND pool = ?", [now_s, pool]
     )
@@ -38,7 +32,7 @@ def still_open(db: Database, limit: int = 10_000) -> list[SpanRow]:
 
 
 def history(db: Database, campaign: str | None = None, limit: int = 100_000) -> list[SpanRow]:
-    """Spans of one campaign, or of all, in order of their start."""
+    """Spans of one campaign, or of all campaigns, sorted by start."""
     if campaign is None:
         return select(db, SpanRow, "spans", "ORDER BY start_s, id LIMIT ?", [limit])
     return select(

@@ -37,7 +37,7 @@ def create(
     db: Database, campaign: str, device: str, recipe: str, options: Mapping[str, Any],
     parameters: Mapping[str, Any], now_s: float,
 ) -> int:
-    """A running trial under the next number of its campaign and device, counted from 0."""
+    """Insert a running trial with the next number of its campaign and device, from 0."""
     cursor = db.execute(
         """INSERT INTO trials (campaign, device, number, recipe, options, parameters, state,
              started_s)
@@ -51,7 +51,7 @@ def create(
 def tell(
     db: Database, trial_id: int, state: str, changes: Mapping[str, Any], now_s: float
 ) -> None:
-    """Set ``state`` and the given columns; the first end sets the time of finishing."""
+    """Set ``state`` and the given columns. The first final state sets ``finished_s``."""
     assignments = ["state = ?"]
     parameters: list[Any] = [state]
     for name, value in changes.items():
@@ -80,11 +80,12 @@ def as_json(
     db: Database, campaign: str, device: str | None = None, states: Sequence[str] = STATES,
     after: int = 0, limit: int = 10_000,
 ) -> list[str]:
-    """Trials as ``history`` gives them, each as JSON with the ``steps`` of its recipe and whether
-    its own file was ``measured``. Documents go out as they are stored: a long campaign has
-    megabytes of them.
+    """The trials of ``history`` as JSON texts.
+
+    Each also has the ``steps`` of its recipe, and ``measured``: whether its own file was measured.
+    Stored JSON is copied without decoding, because a long campaign has megabytes of it.
     """
-    # The inner query picks a page by index alone: sorting whole rows would read all of them for
+    # The inner query selects a page by index alone; sorting whole rows would read all rows for
     # every page.
     names = [field.name for field in fields(TrialRow)]
     columns = ", ".join(f't."{name}"' for name in names)
@@ -109,7 +110,7 @@ def as_json(
 
 
 def counts(db: Database, campaign: str) -> dict[str, int]:
-    """How many trials are in which state; every state is named."""
+    """Number of trials by state; every state has an entry."""
     found = {row[0]: row[1] for row in db.execute(
         "SELECT state, count(*) FROM trials WHERE campaign = ? GROUP BY state", [campaign])}
     return {state: found.get(state, 0) for state in STATES}

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from searcher.api.app import create_app
 from searcher.api.disk_bound import bound_disk
-from searcher.api.http.long_poll import Bells
+from searcher.api.http.long_poll import Notifications
 from searcher.ledger.tables import artifacts
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import Laboratory
@@ -64,6 +64,6 @@ def test_results_that_exceed_the_bound_start_a_pass(tmp_path: Path) -> None:
 def test_without_a_bound_there_is_nothing_to_do(tmp_path: Path) -> None:
     lab = Laboratory.open(tmp_path)
     (tmp_path / "artifacts" / f".dropped-{'a' * 64}").write_bytes(b"x")
-    asyncio.run(asyncio.wait_for(bound_disk(lab.coordinator.keeping, Bells()), PATIENCE_S))
+    asyncio.run(asyncio.wait_for(bound_disk(lab.coordinator.keeping, Notifications()), PATIENCE_S))
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
     lab.store.close()

@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import compile_path
 
-from searcher.api.access import Gate, RoleTable
+from searcher.api.access import RoleCheck, RoleTable
 from searcher.api.app import create_app
 from searcher.api.roles import ANYONE, OPERATORS, READERS, ROUTES, STRANGER, WORKERS
 from tests.searcher_tests.api.local import LocalServer
@@ -128,7 +128,7 @@ def test_strangers_are_refused_before_their_body_is_read(callers: Callers) -> No
 
     scope = {"type": "http", "path": "/v1/campaigns", "method": "POST", "headers": [],
              "app": callers.app}
-    asyncio.run(Gate(app)(scope, receive, send))
+    asyncio.run(RoleCheck(app)(scope, receive, send))
     assert answered == [401]
 
 
@@ -141,11 +141,11 @@ def test_a_token_that_is_revoked_while_it_waits_learns_nothing(callers: Callers)
 
     async def revoked_while_waiting() -> httpx.Response:
         poll = asyncio.create_task(server.answer(request))
-        bells = callers.app.state.bells
-        while f"job:{job.id}" not in bells._waiting:
+        notifications = callers.app.state.notifications
+        while f"job:{job.id}" not in notifications._waiting:
             await asyncio.sleep(0)
         lab.coordinator.roster.revoke_token(row.id)
-        bells.close()
+        notifications.close()
         return await poll
 
     answer = server.run(revoked_while_waiting())

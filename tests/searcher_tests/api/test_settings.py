@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from searcher.api.settings import Settings
+from searcher.api.settings import ServerSettings
 from searcher.errors import UserError
 
 HERE = Path("lab")
@@ -23,7 +23,7 @@ HERE = Path("lab")
 ])
 def test_refusals_name_the_remedy(options: dict[str, Any], said: str) -> None:
     with pytest.raises(UserError, match="^.*") as refused:
-        Settings(HERE, **options)
+        ServerSettings(HERE, **options)
     assert said in str(refused.value)
 
 
@@ -33,11 +33,11 @@ def test_refusals_name_the_remedy(options: dict[str, Any], said: str) -> None:
     {"host": "0.0.0.0", "certificate": HERE, "key": HERE}, {"tasks": ("lab.tasks:stripes",)},
 ])
 def test_what_may_be(options: dict[str, Any]) -> None:
-    Settings(HERE, **options)
+    ServerSettings(HERE, **options)
 
 
 def test_urls() -> None:
-    assert Settings(HERE).local_url(8700) == "http://127.0.0.1:8700"
-    assert Settings(HERE, "0.0.0.0", tls=True).local_url(1) == "https://127.0.0.1:1"
-    assert Settings(HERE, "::", tls=True).local_url(1) == "https://[::1]:1"
-    assert Settings(HERE, "10.0.0.1", tls=True).local_url(1) == "https://10.0.0.1:1"
+    assert ServerSettings(HERE).local_url(8700) == "http://127.0.0.1:8700"
+    assert ServerSettings(HERE, "0.0.0.0", tls=True).local_url(1) == "https://127.0.0.1:1"
+    assert ServerSettings(HERE, "::", tls=True).local_url(1) == "https://[::1]:1"
+    assert ServerSettings(HERE, "10.0.0.1", tls=True).local_url(1) == "https://10.0.0.1:1"

@@ -64,4 +64,4 @@ def test_nothing_is_timed_where_there_is_nothing_to_explain(files: Files) -> Non
     None, {}, {"measurements": [{"summary": None}], "reference_nodes": None}])
 def test_a_job_that_told_nothing(files: Files, told: Mapping[str, Any] | None) -> None:
     (found,) = files.why(files.thin, files.wide, told=told)
-    assert found.endswith("; why is not known, no node was told")
+    assert found.endswith("; the cause is unknown: no node was reported")

@@ -114,7 +114,7 @@ def test_as_the_device_is_to_run_it(bench: Bench) -> None:
 
 def test_what_the_device_has_not_proved_is_refused_before_anything_is_sent(bench: Bench) -> None:
     bench.device("tx2")
-    with pytest.raises(UserError, match=f"has not run anything with {CUDA} \\(no driver\\)"):
+    with pytest.raises(UserError, match=f"has not run an inference with {CUDA} \\(no driver\\)"):
         bench.measure(execution=Execution(provider=CUDA))
     assert not (bench.lab.folder / "artifacts" / bench.sha256).exists()
 

@@ -58,7 +58,7 @@ def test_an_old_ledger_after_check(run: Run, tmp_path: Path) -> None:
     shutil.copy(make_v1.STORED, tmp_path / "ledger.db")
     assert "fleetfront ledger check" in run("status", "--dir", tmp_path).err
     answer = run("ledger", "check", "--dir", tmp_path)
-    assert f"brought from schema version 1 to {VERSION}" in " ".join(answer.out.split())
+    assert f"migrated from schema version 1 to {VERSION}" in " ".join(answer.out.split())
     assert run("status", "--dir", tmp_path).code == 0
 
 

@@ -73,7 +73,7 @@ def test_a_certificate_that_nobody_vouches_for_is_pinned() -> None:
 
 @pytest.mark.parametrize("url", ["", "lab:8700", "ftp://lab", "http://", "https:///x"])
 def test_no_address(url: str) -> None:
-    with pytest.raises(UserError, match="no address of a coordinator"):
+    with pytest.raises(UserError, match="not the address of a coordinator"):
         Invitation("tx2", "secret", SHA256).line(url)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from searcher.errors import LedgerError
 from searcher.ledger.directory_lock import owned
-from searcher.ledger.maintenance.integrity import Finding, Report, check
+from searcher.ledger.maintenance.integrity import CheckResult, Report, check
 from searcher.ledger.store import Store
 from searcher.ledger.tables import artifacts, builds, campaigns
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload
@@ -43,11 +43,11 @@ def write(folder: Path, sql: str, *parameters: object) -> None:
     connection.close()
 
 
-def wrong(report: Report) -> list[Finding]:
+def wrong(report: Report) -> list[CheckResult]:
     return [finding for finding in report.findings if finding.state == "wrong"]
 
 
-def only(report: Report, name: str) -> Finding:
+def only(report: Report, name: str) -> CheckResult:
     [finding] = [f for f in report.findings if f.check == name]
     return finding
 
@@ -70,10 +70,11 @@ def test_a_whole_ledger(folder: Path, deep: bool) -> None:
 
 
 BREAKS = {
-    "foreign keys": ("DELETE FROM recipes", "names a row of recipes"),
-    "references": ("UPDATE builds SET sha256 = 'lost'", "names the unknown file lost"),
+    "foreign keys": ("DELETE FROM recipes", "references a row of recipes"),
+    "references": ("UPDATE builds SET sha256 = 'lost'", "references the unknown file lost"),
     "counters": ("UPDATE counters SET value = 1 WHERE name = 'fence'", "fence is at 1, but"),
-    "leases": ("UPDATE jobs SET holder = NULL WHERE state = 'leased'", "leased by nobody: job 3"),
+    "leases": ("UPDATE jobs SET holder = NULL WHERE state = 'leased'",
+               "leased without a holder: job 3"),
     "files": ("INSERT INTO artifacts (sha256, file_bytes, number_format, created_s) "
               "VALUES ('gone', 7, 'float32', 1.0)", "missing: gone (7 bytes)"),
 }

@@ -4,7 +4,13 @@ from typing import Any
 
 import pytest
 
-from searcher.pareto.joint import NEAR, contenders, entry_together, revised, told_point
+from searcher.pareto.joint import (
+    NEAR,
+    contenders,
+    joint_entry,
+    trial_point,
+    with_joint_measurement,
+)
 from searcher.search.final_measurement import FEWEST_BLOCKS, MOST_BLOCKS, plan_together
 from searcher.spec.measurement_plan import PLANS
 from tests.searcher_tests.search.test_promotion import OBJECTIVES, point
@@ -51,17 +57,17 @@ TRIAL: dict[str, Any] = {
 
 
 def test_what_was_measured_together_replaces_latency_and_nothing_else() -> None:
-    entry = entry_together(
+    entry = joint_entry(
         TRIAL, {"ratio": 0.6, "ratio_low": 0.59, "ratio_high": 0.61,
                                "measurement": 9}, 1e-3, {"latency_s": 0.00055})
-    found = revised(TRIAL, {"4": entry})
+    found = with_joint_measurement(TRIAL, {"4": entry})
     assert found["values"] == pytest.approx({**TRIAL["values"], "latency_ratio": 0.6,
                                              "latency_s": 0.0006})
     assert found["intervals"]["latency_s"] == pytest.approx([0.00059, 0.00061])
     assert found["intervals"]["accuracy"] == [0.97, 0.99]
     assert found["measurement"] == 9
     assert found["constraints"]["latency_s"] == pytest.approx(1 / 11), "now it breaks the bound"
-    again = told_point({**TRIAL, **found})
+    again = trial_point({**TRIAL, **found})
     assert again is not None and not again.feasible
     assert TRIAL["values"]["latency_s"] == 0.0005, "the trial keeps what the search saw"
 
@@ -69,13 +75,13 @@ def test_what_was_measured_together_replaces_latency_and_nothing_else() -> None:
 @pytest.mark.parametrize("together", [{}, {"5": {"values": {"latency_s": 9.0}}},
                                       {"4": {"sha256": "f"}}])
 def test_a_trial_that_was_not_measured_again_keeps_its_own(together: dict[str, Any]) -> None:
-    assert revised(TRIAL, together) == {
+    assert with_joint_measurement(TRIAL, together) == {
         k: TRIAL[k] for k in ("values", "intervals", "constraints", "measurement", "sha256",
                               "reason")}
 
 
 def test_points_are_what_was_measured_itself() -> None:
-    found = told_point(TRIAL)
+    found = trial_point(TRIAL)
     assert found is not None and found.feasible and found.values == TRIAL["values"]
-    assert told_point({**TRIAL, "state": "pruned"}) is None
-    assert told_point({**TRIAL, "reason": "latency is that of its untrained graph"}) is None
+    assert trial_point({**TRIAL, "state": "pruned"}) is None
+    assert trial_point({**TRIAL, "reason": "latency is that of its untrained graph"}) is None

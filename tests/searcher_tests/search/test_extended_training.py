@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from searcher.pareto.front import front_of
-from searcher.pareto.joint import revised, told_point
+from searcher.pareto.joint import trial_point, with_joint_measurement
 from searcher.search.extended_training import GAIN, SHARE
 from searcher.search.final_measurement import final_files
 from searcher.search.payloads import Requests
@@ -37,7 +37,8 @@ def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[s
 
 def final(client: FakeCoordinator) -> dict[str, Any]:
     together = (client.baseline or {})["together"]
-    return {row["steps"][0]["strategy"]: {**row, **revised(row, together)} for row in client.rows}
+    return {row["steps"][0]["strategy"]: {**row, **with_joint_measurement(row, together)}
+            for row in client.rows}
 
 
 def extended(client: FakeCoordinator) -> list[str]:
@@ -85,7 +86,7 @@ def test_what_lacked_a_little_accuracy_may_come_in() -> None:
     assert on_front(client) == {"a", "near"}
     assert rows["near"]["reason"] is None and rows["near"]["measurement"] == 8
     assert rows["still"]["reason"] == "breaks a constraint after training"
-    point = told_point(rows["near"])
+    point = trial_point(rows["near"])
     assert point is not None and front_of([point], campaign().objectives) == [point]
 
 

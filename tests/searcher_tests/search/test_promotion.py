@@ -1,7 +1,7 @@
 import pytest
 
 from searcher.pareto.front import Point, excess, front_of
-from searcher.pareto.hypervolume import REACH, promise
+from searcher.pareto.hypervolume import REACH, hypervolume_gain
 from searcher.search.promotion import HEADROOM, shortfall, why_not_train, worth_continuing
 from searcher.spec.objectives import Objective
 
@@ -67,7 +67,7 @@ def test_full_training_may_win_back_the_headroom() -> None:
 
 def test_halving_a_cost_promises_the_same_wherever_it_starts() -> None:
     def gain(front: list[Point], file_bytes: float) -> float:
-        return promise({**BASE, "latency_s": 0.5, "file_bytes": file_bytes}, front, BASE,
+        return hypervolume_gain({**BASE, "latency_s": 0.5, "file_bytes": file_bytes}, front, BASE,
                        OBJECTIVES)
 
     first = gain([point(1, 0.99, 0.5, 1000 / 4)], 1000 / 8)
@@ -77,7 +77,8 @@ def test_halving_a_cost_promises_the_same_wherever_it_starts() -> None:
 
 def test_what_is_dominated_promises_nothing() -> None:
     front = [point(1, 0.99, 0.5, 100)]
-    assert promise({**BASE, "latency_s": 0.6, "file_bytes": 200.0}, front, BASE, OBJECTIVES) == 0
-    assert promise(BASE, [], BASE, OBJECTIVES) == 0, "the baseline adds nothing to itself"
+    dominated = {**BASE, "latency_s": 0.6, "file_bytes": 200.0}
+    assert hypervolume_gain(dominated, front, BASE, OBJECTIVES) == 0
+    assert hypervolume_gain(BASE, [], BASE, OBJECTIVES) == 0, "the baseline adds nothing to itself"
     worthless = {**BASE, "accuracy": BASE["accuracy"] - REACH, "latency_s": 0.1, "file_bytes": 1.0}
-    assert promise(worthless, [], BASE, OBJECTIVES) == 0
+    assert hypervolume_gain(worthless, [], BASE, OBJECTIVES) == 0

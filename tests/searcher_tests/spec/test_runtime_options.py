@@ -7,9 +7,11 @@ import pytest
 
 from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
+from searcher.ledger.tables.search_state import FileRef
 from searcher.search.payloads import Requests
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import DEFAULT, Execution, check_offered, in_words
+from strategies.target import Target
 from tests.searcher_tests.dispatch.laboratory import SPEC
 from tests.searcher_tests.dispatch.test_admission import DAEMON, device
 
@@ -38,12 +40,11 @@ def test_what_jobs_carry(
     keys: dict[str, Any], runtime: str, options: dict[str, Any], said: str
 ) -> None:
     campaign = of(**keys)
-    requests = Requests(campaign, {})
-    baseline = {"sha256": "0" * 64, "file_bytes": 9}
-    measure = requests.measure(baseline, [baseline], campaign.plan, 1)
+    requests = Requests(campaign, Target(), campaign.executions[0])
+    file = FileRef("0" * 64, 9)
+    measure = requests.measure(file, [file], campaign.plan, 1).payload()
     assert (measure["runtime"], measure["options"]) == (runtime, options)
-    file = {"sha256": "0" * 64, "size_bytes": 9}
-    infer = requests.infer(file, file, 1)
+    infer = requests.infer(file, file, 1).payload()
     batch = 100 if runtime == "trtexec" else 1
     assert (infer["runtime"], infer["options"]) == (runtime, {**options, "batch": batch})
     assert str(campaign.executions[0]) == said
@@ -70,8 +71,8 @@ def test_the_default_is_no_other_campaign() -> None:
     ({"threads": True}, "threads = True"),
     ({"threads": 1.5}, "threads = 1.5"),
     ({"graph_level": "al"}, "graph_level = 'al' in [[devices]] is unknown."),
-    ({"precision": "float16"}, "the runtime 'onnxruntime' does not go by it. Use: provider, thre"),
-    ({"runtime": "trtexec", "threads": 2}, "'trtexec' does not go by it. Use: provider, precision"),
+    ({"precision": "float16"}, "the runtime 'onnxruntime' does not use it. Use: provider, thre"),
+    ({"runtime": "trtexec", "threads": 2}, "'trtexec' does not use it. Use: provider, precision"),
     ({"runtime": "trtexec", "precision": "int8"}, "precision = 'int8' in [[devices]] is unknown"),
 ])
 def test_what_there_is_not_is_refused(keys: dict[str, Any], said: str) -> None:
@@ -89,12 +90,12 @@ TOLD: dict[str, Any] = {
 
 
 @pytest.mark.parametrize(("keys", "told", "said"), [
-    ({"provider": CUDA}, TOLD, f"has not run anything with {CUDA} (refused: libcudart.so.12 is not "
-                               "there). It offers: onnxruntime (CPUExecutionProvider)."),
-    ({"provider": TENSORRT}, TOLD, f"anything with {TENSORRT}. It offers"),
+    ({"provider": CUDA}, TOLD, f"has not run an inference with {CUDA} (refused: libcudart.so.12 "
+                               "is not there). It offers: onnxruntime (CPUExecutionProvider)."),
+    ({"provider": TENSORRT}, TOLD, f"an inference with {TENSORRT}. It offers"),
     ({"runtime": "trtexec"}, TOLD, "does not offer the runtime 'trtexec' (There is no trtexec in "),
-    ({"runtime": "trtexec"}, {}, "It offers: nothing that its agent told."),
-    ({"threads": 2}, {}, "It offers: nothing that its agent told."),
+    ({"runtime": "trtexec"}, {}, "It offers: nothing (its agent reported no runtime)."),
+    ({"threads": 2}, {}, "It offers: nothing (its agent reported no runtime)."),
     ({}, {"runtimes": {"trtexec": {"providers": [TENSORRT]}}}, f"It offers: trtexec ({TENSORRT})."),
 ])
 def test_what_a_device_does_not_offer_is_refused_at_submission(

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from agents.node_times import measure_nodes
+from agents.child.node_times import measure_nodes
 from agents.protocol import Copy, NodesMeasured, NodeTime
 from agents.runtimes import runtime_named
 from searcher.artifacts.formats.onnx_operators import integer_format
@@ -17,13 +17,13 @@ from searcher.statistics.bottlenecks import (
     HOST,
     NO_GAIN,
     Costs,
-    Ratio,
-    Side,
+    ProfiledFile,
     compressed,
     net_s,
     not_faster,
     why,
 )
+from searcher.statistics.measured import Ratio
 from tests.searcher_tests.models import model_of, value_of
 
 SAME = Ratio(1.02, 1.0, 1.04)
@@ -42,7 +42,7 @@ def timed(*nodes: NodeTime, call_s: float = 1e-3, idle_call_s: float = 8e-6) -> 
 
 def told(own: NodesMeasured, other: NodesMeasured, costs: Costs = THIN,
          asked: str | None = None) -> str:
-    found = not_faster(Side(costs, own), Side(DENSE, other), SAME, asked)
+    found = not_faster(ProfiledFile(costs, own), ProfiledFile(DENSE, other), SAME, asked)
     assert found is not None
     return found
 
@@ -61,11 +61,11 @@ def test_what_counts_as_compressed(costs: Costs, how: str | None) -> None:
 
 
 def test_what_is_faster_or_may_be_says_nothing() -> None:
-    sides = Side(THIN, PLAIN), Side(DENSE, PLAIN)
+    sides = ProfiledFile(THIN, PLAIN), ProfiledFile(DENSE, PLAIN)
     assert not_faster(*sides, Ratio(0.5, 0.49, 0.51), None) is None
     assert not_faster(*sides, Ratio(1.0, 0.90, 1.1), None) is None
     assert not_faster(*sides, Ratio(0.96, 0.951, 0.97), None) is not None
-    assert not_faster(Side(DENSE, PLAIN), Side(DENSE, PLAIN), SAME, None) is None
+    assert not_faster(ProfiledFile(DENSE, PLAIN), ProfiledFile(DENSE, PLAIN), SAME, None) is None
 
 
 def test_no_cause_names_the_longest_nodes() -> None:
@@ -77,7 +77,7 @@ def test_no_cause_names_the_longest_nodes() -> None:
 
 def test_nodes_beside_the_provider_asked_for() -> None:
     own = timed(node("Conv", 1e-5, "CUDAExecutionProvider"), node("Resize", 2e-5, count=3))
-    assert ("provider fell back: 3 of 4 nodes ran beside CUDAExecutionProvider (Resize x 3)"
+    assert ("provider fell back: 3 of 4 nodes did not run on CUDAExecutionProvider (Resize x 3)"
             in told(own, PLAIN, asked="CUDAExecutionProvider"))
     assert "fell back" not in told(PLAIN, PLAIN, asked=HOST)
 
@@ -108,7 +108,7 @@ def test_bytes_that_move_as_before() -> None:
     own = timed(node("Gemm", 4e-4, moved=4_000_000), node("Conv", 1e-4, moved=1000))
     before = timed(node("Gemm", 4e-4, moved=4_400_000), node("Conv", 4e-4, moved=1000))
     found = told(own, before)
-    assert "memory-bound: nodes that move their bytes at over 50% of the speed of copying" in found
+    assert "memory-bound: nodes that move bytes at over 50% of the speed of a copy" in found
     assert "take 80% of the nodes' time; 4 MB move in a call (reference 4.4 MB)" in found
     fewer = timed(node("Gemm", 4e-4, moved=8_000_000), node("Conv", 4e-4, moved=1000))
     assert "memory-bound" not in told(own, fewer), "half the bytes, and still as slow"
@@ -120,14 +120,14 @@ def test_bytes_that_move_as_before() -> None:
 
 def test_what_was_not_timed_is_said() -> None:
     gone = NodesMeasured("not profiled: crashed: signal 11")
-    assert told(gone, PLAIN).endswith("; why is not known, not profiled: crashed: signal 11")
-    assert told(PLAIN, NodesMeasured("")).endswith("; why is not known, no node was told")
+    assert told(gone, PLAIN).endswith("; the cause is unknown: not profiled: crashed: signal 11")
+    assert told(PLAIN, NodesMeasured("")).endswith("; the cause is unknown: no node was reported")
 
 
 def test_of_an_accelerator_single_nodes_are_not_judged() -> None:
     own = timed(node("Transpose", 9e-4, "CUDAExecutionProvider"))
     assert told(own, PLAIN, asked="CUDAExecutionProvider").endswith(
-        "no cause found: how long single nodes took is not known of this provider")
+        "no cause found: this provider does not report times of single nodes")
 
 
 SECONDS = st.floats(1e-7, 1.0)
@@ -140,14 +140,14 @@ MEASURED = st.builds(
     st.none() | SECONDS, st.none() | SECONDS, st.none() | SECONDS, NODES,
     st.lists(st.builds(Copy, st.integers(1, 2**30), SECONDS), max_size=3))
 COSTS = st.builds(Costs, st.none() | st.integers(0, 10**9), st.sampled_from([None, "int8"]))
-SIDES = st.builds(Side, COSTS, MEASURED)
+SIDES = st.builds(ProfiledFile, COSTS, MEASURED)
 RATIOS = st.builds(Ratio, SECONDS, st.floats(0.1, 2.0), SECONDS)
 
 
 @settings(max_examples=60, deadline=None)
 @given(SIDES, SIDES, RATIOS, st.none() | st.just(HOST))
 def test_it_speaks_of_compressed_files_without_a_gain_only(
-    own: Side, other: Side, ratio: Ratio, asked: str | None
+    own: ProfiledFile, other: ProfiledFile, ratio: Ratio, asked: str | None
 ) -> None:
     found = not_faster(own, other, ratio, asked)
     wanted = compressed(own.costs, other.costs) is not None and ratio.low >= NO_GAIN
@@ -159,12 +159,12 @@ def test_it_speaks_of_compressed_files_without_a_gain_only(
 @settings(max_examples=60, deadline=None)
 @given(SIDES, SIDES, st.integers(-8, 8))
 def test_a_machine_that_is_slower_in_all_has_the_same_reasons(
-    own: Side, other: Side, power: int
+    own: ProfiledFile, other: ProfiledFile, power: int
 ) -> None:
-    def kinds(first: Side, second: Side) -> list[str]:
+    def kinds(first: ProfiledFile, second: ProfiledFile) -> list[str]:
         return [reason.partition(":")[0] for reason in why(first, second, None).split("; ")]
 
-    slower = [Side(side.costs, _scaled(side.nodes, 2.0**power)) for side in (own, other)]
+    slower = [ProfiledFile(side.costs, _scaled(side.nodes, 2.0**power)) for side in (own, other)]
     assert kinds(own, other) == kinds(slower[0], slower[1])
 
 
@@ -191,17 +191,18 @@ class TestRealNodes:
     def test_a_row_of_tiny_layers_is_launch_bound(self, tmp_path: Path) -> None:
         tiny = self.nodes(tmp_path, layers(4, 12))
         assert tiny.problem == "" and {one.provider for one in tiny.nodes} == {HOST}
-        assert "launch-bound: a call of" in why(Side(THIN, tiny), Side(DENSE, tiny), HOST)
+        assert "launch-bound: a call of" in why(
+            ProfiledFile(THIN, tiny), ProfiledFile(DENSE, tiny), HOST)
         wide = self.nodes(tmp_path, layers(768, 2))
-        assert "launch-bound" not in why(Side(THIN, wide), Side(DENSE, wide), HOST)
+        assert "launch-bound" not in why(ProfiledFile(THIN, wide), ProfiledFile(DENSE, wide), HOST)
 
     def test_weights_that_are_decoded_in_every_call_are_unfused(self, tmp_path: Path) -> None:
         plain = self.nodes(tmp_path, layers(512, 2))
         coded = self.nodes(tmp_path, layers(512, 2, int8=True))
         assert integer_format(one.op for one in coded.nodes)
-        found = why(Side(Costs(1000, "int8"), coded), Side(DENSE, plain), None)
+        found = why(ProfiledFile(Costs(1000, "int8"), coded), ProfiledFile(DENSE, plain), None)
         assert "unfused: DequantizeLinear x 2" in found
-        assert "unfused" not in why(Side(THIN, plain), Side(DENSE, plain), None)
+        assert "unfused" not in why(ProfiledFile(THIN, plain), ProfiledFile(DENSE, plain), None)
 
     def test_every_node_tells_its_bytes(self, tmp_path: Path) -> None:
         wide = self.nodes(tmp_path, layers(512, 2))

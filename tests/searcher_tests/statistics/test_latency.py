@@ -6,7 +6,7 @@ import pytest
 
 from searcher.artifacts.formats.number_formats import tolerance
 from searcher.errors import UserError
-from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening
+from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening_plan
 from searcher.statistics.intervals import paired_difference, wilson
 from searcher.statistics.latency import quiet_blocks, rough_ratio, summarise
 from searcher.statistics.parity import parity
@@ -79,7 +79,7 @@ def test_summary_of_the_quiet_blocks() -> None:
     assert found.p99_s.value is None
     assert found.warnings == ("only 4 quiet blocks",)
     assert found.session_blocks == ()
-    assert json.loads(json.dumps(found.as_dict()))["p99_s"] == {
+    assert json.loads(json.dumps(found.as_document()))["p99_s"] == {
         "value": None, "low": None, "high": None}
 
 
@@ -182,7 +182,7 @@ def test_parity_is_refused_when_the_host_has_no_numbers() -> None:
 def test_named_plans(name: str) -> None:
     plan = plan_of(name)
     assert plan.name == name and plan_of(plan.as_dict()) == plan
-    short = screening(plan)
+    short = screening_plan(plan)
     assert short.name == f"{name}-screening" and short.processes == 1 and not short.memory
     assert 8 <= short.min_blocks < plan.min_blocks and short.max_s < plan.max_s
 

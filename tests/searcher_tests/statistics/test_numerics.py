@@ -16,7 +16,7 @@ from searcher.statistics.numerics import why_they_differ
     ("desktop_cpu", False, "arm64", "its processor is x86_64, the host's is aarch64"),
     ("raspberry_pi_4", False, "x86_64", "its processor is aarch64"),
     ("raspberry_pi_4", True, "aarch64", None),
-    ("raspberry_pi_4", False, "arm64", "int8 depends on the processor"),
+    ("raspberry_pi_4", False, "arm64", "int8 results depend on the processor"),
     ("jetson_tx2", False, "x86_64", "float16"),
     ("desktop_gpu", True, "x86_64", "float16"),
     ("phone_page", False, "x86_64", "onnxruntime-web"),

@@ -105,7 +105,7 @@ def test_a_damaged_body_is_asked_for_again(wire: Wire) -> None:
     wire.submit()
     lease = wire.lease(wire.builder).json()
     answer = wire.put(wire.builder, lease, b"{}", **{"X-Content-Sha256": "0" * 64})
-    assert answer.status_code == 400 and "send it again" in answer.json()["error"]
+    assert answer.status_code == 400 and "Send it again" in answer.json()["error"]
     assert wire.http.get(
         f"/v1/jobs/{lease['job']}", headers=OPERATOR).json()["state"] == "leased"
 
@@ -148,7 +148,7 @@ def test_a_poll_ends_when_the_server_stops(wire: Wire) -> None:
         poll = asyncio.create_task(wire.server.answer(wire.poll(30.0)))
         while not wire.server.app.state.polls:
             await asyncio.sleep(0)
-        wire.server.app.state.bells.close()
+        wire.server.app.state.notifications.close()
         return await poll
 
     assert wire.server.run(poll_then_close()).status_code == 204

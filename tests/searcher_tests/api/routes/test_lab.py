@@ -79,7 +79,7 @@ def test_devices_show_what_they_work_on(lab: Lab) -> None:
 def test_quarantine_with_a_reason_and_removal(lab: Lab) -> None:
     lab.lab.device(hostname="elsewhere")
     assert lab.operator.set_device_state("local_cpu", "quarantined")["reason"] == (
-        "an operator decided so")
+        "by an operator")
     shown = lab.operator.set_device_state("local_cpu", "quarantined", "smells")
     assert (shown["state"], shown["reason"]) == ("quarantined", "smells")
     assert lab.operator.set_device_state("local_cpu", "removed")["state"] == "removed"

@@ -9,7 +9,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from searcher.api.app import create_app
-from searcher.api.routes.metrics import Requests
+from searcher.api.routes.metrics import RequestCounts
 from searcher.ledger.tables import builds, campaigns, trials
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, recipe
@@ -118,7 +118,7 @@ def test_every_metric_is_documented(scraped: Scraped) -> None:
 
 
 def test_words_of_callers_do_not_fill_the_memory() -> None:
-    requests = Requests()
+    requests = RequestCounts()
     for status in (None, 200, 200):
         requests.add("GET", "/x", status, 0.5)
     assert requests.answered == {("GET", "/x", "none"): [1, 0.5], ("GET", "/x", "200"): [2, 1.0]}
