@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -31,6 +32,9 @@ wall_minutes = 3
 accuracy_drop = 0.9
 [measurement]
 plan = {{min_blocks = 6, max_s = 0.5, block_s = 0.0005, gate = 9.0, warmup_s = 0.01}}
+[[devices]]
+profile = "local_cpu"
+runtime = "toy_runtime"
 [search]
 sampler = "random"
 strategies = ["toy_rounding", "svd"]
@@ -58,7 +62,8 @@ def variables(site: Path) -> dict[str, str]:
 
 
 def test_a_small_campaign(variables: dict[str, str], tmp_path: Path) -> None:
-    """Strategy, metric and worker pool: in the search, in the builders, in the coordinator."""
+    """Strategy, metric, worker pool, runtime and meter: in the search, the builders, the
+    coordinator and the agent."""
     file, directory = tmp_path / "toy.toml", tmp_path / "data"
     file.write_text(CAMPAIGN)
     done = subprocess.run(
@@ -72,10 +77,16 @@ def test_a_small_campaign(variables: dict[str, str], tmp_path: Path) -> None:
     metrics = {row["metric"] for row in rows(directory, "SELECT metric FROM evaluations")}
     assert metrics == {"toy_top2"}
     assert (directory / "logs" / "toy_pool").read_text() == "1 builders\n"
+    (device,) = rows(directory, "SELECT capabilities FROM devices")
+    capabilities = json.loads(device["capabilities"])
+    assert set(capabilities["runtimes"]) == {"toy_runtime"}
+    assert capabilities["meters"]["toy_meter"] == "ok"
+    (offered,) = {row["runtime"] for row in rows(directory, "SELECT runtime FROM measurements")}
+    assert offered == "toy_runtime"
     assert json.loads((directory / "toy" / "front.json").read_text())["points"]
 
 
-def test_a_builder_writes_a_file_of_the_toys_format(
+def test_builders_know_the_toys_file_format_and_job_kind(
         variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
@@ -87,16 +98,18 @@ def test_a_builder_writes_a_file_of_the_toys_format(
         assert content.startswith(b"TOY1") and built["report"]["parameters"] == 1338
         evaluated = done_job(grown.client, "evaluate", {
             "task": TASK, "sha256": built["sha256"], "split": "validation", "format": "toy"})
+        greeted = done_job(grown.client, "toy_greeting", {"name": "toy"})
     assert evaluated["evaluation"]["metric"] == "toy_top2"
+    assert greeted == {"greeting": "Hello, toy!"}
 
 
-def done_job(client: CoordinatorClient, kind: str, payload: dict) -> dict:
+def done_job(client: CoordinatorClient, kind: str, payload: dict[str, object]) -> Any:
     """The result of one job of a builder."""
     job = client.submit_job(kind, "builder", payload)
-    while job["state"] not in ("done", "failed", "cancelled"):
-        job = client.wait_job(job["job"], 10.0)
-    assert job["state"] == "done", job
-    return job["result"]
+    while not job.has_ended:
+        job = client.wait_job(job.job, 10.0)
+    assert job.state == "done", job.why
+    return job.result
 
 
 def test_the_contract_suites_run_for_it(variables: dict[str, str], tmp_path: Path) -> None:
