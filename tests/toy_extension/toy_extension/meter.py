@@ -1,13 +1,7 @@
-"""A meter that always reads the same."""
+"""A meter: the memory's under another name."""
 
-from agents.meters.base import Meter, Reading
+from agents.meters.memory import MemoryMeter
 
 
-class ToyMeter(Meter):
+class ToyMeter(MemoryMeter):
     name = "toy_meter"
-
-    def problem(self):
-        return None
-
-    def readings(self):
-        return [Reading("toy_bytes", 7.0, "bytes", "toy")]
