@@ -8,7 +8,7 @@ import signal
 import socket
 import sys
 import threading
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, List, Optional, Tuple
 
 DEFAULT_SPOOL = os.path.join("~", ".fleetfront-agent")
 GRACE_S = 10.0
@@ -30,9 +30,8 @@ def main(argv: Optional[List[str]] = None) -> int:
 def _main(words: List[str]) -> int:
     options = _parser().parse_args(words)
     if options.child:
-        from agents.runtimes.child import main as child_main
-        return child_main({"ort": "onnxruntime"}.get(options.child, options.child),
-                          options.parent_pid or os.getppid())
+        from agents.child.program import main as child_main
+        return child_main(options.child, options.parent_pid or os.getppid())
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="agent: %(message)s")
     if options.version:
         return _version()
@@ -58,8 +57,9 @@ def _parser() -> argparse.ArgumentParser:
                              "(default: {}/NAME)".format(DEFAULT_SPOOL))
     parser.add_argument("--once", action="store_true", help="do one job and end")
     parser.add_argument("--parent-pid", type=int, metavar="PID", help="end when this process ends")
-    parser.add_argument("--runtime", action="append", choices=["onnxruntime", "trtexec", "fake"],
-                        help="offer this runtime only; may be repeated (default: onnxruntime)")
+    parser.add_argument("--runtime", action="append", metavar="NAME",
+                        help="offer this runtime only, such as onnxruntime or trtexec; may be "
+                             "repeated (default: onnxruntime)")
     parser.add_argument("--runtime-python", metavar="PYTHON", default=sys.executable,
                         help="interpreter that has the runtime (default: this one)")
     parser.add_argument("--cafile", metavar="PEM", help="certificate authority of the coordinator")
@@ -80,10 +80,11 @@ def _version() -> int:
     """Loads what an agent needs: a file whose version can be read is one that starts."""
     from importlib import import_module
 
+    from agents.coordinator.update import OwnFile
+    from agents.platform.own_program import own_archive
     from agents.protocol import PROTOCOL_VERSION
-    from agents.update import OwnFile, own_archive
 
-    for name in ("capabilities", "client", "enrolment", "work"):
+    for name in ("capabilities", "agent", "coordinator.enrolment", "jobs.execution"):
         import_module("agents." + name)
     sys.stdout.write("fleetfront agent: protocol {}, Python {}.{}.{}, {}\n".format(
         PROTOCOL_VERSION, *sys.version_info[:3], OwnFile(own_archive())))
@@ -104,11 +105,12 @@ def _spare_ssl() -> None:
 
 def _agent(options: argparse.Namespace, words: List[str]) -> int:
     _spare_ssl()
-    from agents.client import Agent
-    from agents.files import SpoolInUse, lock_folder
-    from agents.settings import AgentError
-    from agents.spare import Spare
-    from agents.update import OwnFile, Updated, kept_lock, own_archive, start_anew
+    from agents.agent import Agent
+    from agents.coordinator.settings import AgentError
+    from agents.coordinator.update import OwnFile, Updated, kept_lock, start_anew
+    from agents.measurement.spare_child import Spare
+    from agents.platform.files import SpoolInUse, lock_folder
+    from agents.platform.own_program import own_archive
 
     archive = own_archive()
     try:
@@ -135,8 +137,8 @@ def _agent(options: argparse.Namespace, words: List[str]) -> int:
 
 def settings_of(options: argparse.Namespace) -> Any:
     """Raises AgentError, ValueError and OSError for wrong usage."""
-    from agents.link import Trust, fingerprint_named
-    from agents.settings import AgentError, Settings
+    from agents.coordinator.http import Trust, fingerprint_named
+    from agents.coordinator.settings import AgentError, Settings
 
     if not options.coordinator:
         raise AgentError("--coordinator is missing: give the coordinator's URL, for example "
@@ -150,17 +152,31 @@ def settings_of(options: argparse.Namespace) -> Any:
     os.makedirs(spool, mode=0o700, exist_ok=True)
     return Settings(options.coordinator.rstrip("/"), options.name, spool, _token(options, spool),
                     Trust(options.cafile, fingerprint), options.once,
-                    tuple(options.runtime or ["onnxruntime"]))
+                    _runtimes(options))
 
 
 def _capabilities(options: argparse.Namespace) -> Dict[str, Any]:
     from agents.capabilities import capabilities
-    return capabilities(options.runtime or ["onnxruntime"], options.runtime_python)
+    return capabilities(list(_runtimes(options)), options.runtime_python)
+
+
+def _runtimes(options: argparse.Namespace) -> Tuple[str, ...]:
+    """Raises AgentError for a name that no row has. What another interpreter has is left to the
+    measuring child, which says so."""
+    from agents.coordinator.settings import AgentError
+    from agents.protocol import DEFAULT_RUNTIME, RUNTIMES
+
+    names = tuple(options.runtime or [DEFAULT_RUNTIME])
+    unknown = [name for name in names if name not in RUNTIMES]
+    if unknown and options.runtime_python == sys.executable:
+        raise AgentError("--runtime {} is unknown: give one of {}.".format(
+            unknown[0], ", ".join(RUNTIMES)))
+    return names
 
 
 def _token(options: argparse.Namespace, spool: str) -> Optional[str]:
     """A token file that is gone is missed only where there is no secret yet."""
-    from agents.spool import read_secret
+    from agents.coordinator.spool import read_secret
 
     token: Optional[str] = options.token
     if options.token_file:
@@ -196,7 +212,7 @@ def _end_when_told(agent: Any, options: argparse.Namespace) -> None:
         signal.signal(number, told)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
     if options.parent_pid:
-        from agents.lifeline import end_with
+        from agents.platform.parent_death import end_with
         end_with(options.parent_pid, lambda: os._exit(0))
 
 

@@ -3,11 +3,11 @@
 import time
 from typing import Any, Dict, List
 
-from agents.children import ProcessChild, StartChild
-from agents.energy_window import offered
-from agents.jobs import KINDS
-from agents.meters.base import PowerMeter
-from agents.runner import LISTEN_S, START_LIMIT_S
+from agents.jobs.catalog import KINDS
+from agents.measurement.child_process import ProcessChild, StartChild
+from agents.measurement.energy.window import offered
+from agents.measurement.runner import LISTEN_S, START_LIMIT_S
+from agents.protocol import RUNTIMES
 
 PROOF_LIMIT_S = 600.0
 """A GPU's first inference compiles kernels, for minutes on a small board."""
@@ -37,8 +37,8 @@ def runtime_versions(runtime: str, start_child: StartChild) -> Dict[str, Any]:
 def proved(runtime: str, versions: Dict[str, Any], start_child: StartChild) -> Dict[str, Any]:
     """The versions with those ``providers`` that ran a file; the others are ``unproven``, with the
     reason. A child for each: one that crashes says nothing of the next."""
-    from agents.attend import attend
-    from agents.runner import MeasurementFailed
+    from agents.measurement.runner import MeasurementFailed
+    from agents.measurement.supervision import attend
 
     providers, unproven = [], {}
     for name in versions["providers"]:
@@ -54,19 +54,20 @@ def proved(runtime: str, versions: Dict[str, Any], start_child: StartChild) -> D
 def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
     """What the agent tells when it enrols. Starts every runtime, once more for each of its
     providers, which takes seconds.
-    ``energy`` says for ``cpu`` and ``gpu``: ok, or why no meter tells it."""
+    ``energy`` says for ``cpu`` and ``gpu``: ok, or why no meter tells it. ``extensions`` is there
+    if an entry point of a third party cannot be used."""
     def start(runtime: str, request: Dict[str, Any]) -> ProcessChild:
         return ProcessChild(runtime, request, python)
 
-    from agents.meters.catalog import METERS
+    from agents.meters.catalog import create_meters
 
     found = {name: runtime_versions(name, start) for name in runtimes}
-    meters = [meter() for meter in METERS]
-    problems = {meter.name: meter.problem() or "ok" for meter in meters}
-    energy = offered([meter for meter in meters if isinstance(meter, PowerMeter)])
-    for meter in meters:
-        if isinstance(meter, PowerMeter):
-            meter.close()
+    created = create_meters()
+    problems = {meter.name: meter.problem() or "ok" for meter in created.meters}
+    energy = offered(created.power_meters())
+    for meter in created.power_meters():
+        meter.close()
+    broken = _broken_extensions(RUNTIMES.problems(), created.broken)
     return {
         "kinds": list(KINDS),
         "runtimes": {name: proved(name, versions, start) for name, versions in found.items()
@@ -75,4 +76,12 @@ def capabilities(runtimes: List[str], python: str) -> Dict[str, Any]:
                     if "problem" in versions},
         "meters": problems,
         "energy": energy,
+        **({"extensions": broken} if broken else {}),
     }
+
+
+def _broken_extensions(runtimes: Dict[str, str], meters: Dict[str, str]) -> Dict[str, str]:
+    """Cause and remedy by ``runtime NAME`` or ``meter NAME``."""
+    return {"{} {}".format(kind, name): problem
+            for kind, problems in (("runtime", runtimes), ("meter", meters))
+            for name, problem in problems.items()}

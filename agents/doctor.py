@@ -12,14 +12,16 @@ import time
 from typing import Any, Callable, Dict, List, NamedTuple, Sequence, TextIO
 
 from agents.capabilities import capabilities
-from agents.environment import identity, state, throttle_count
-from agents.files import SpoolInUse, lock_folder
-from agents.link import Link, LinkError, Refused, Trust, fingerprint_named
+from agents.coordinator.http import Link, LinkError, Refused, Trust, fingerprint_named
+from agents.coordinator.spool import check_writable, read_secret
+from agents.coordinator.update import user_name
 from agents.meters.base import Meter
-from agents.meters.catalog import METERS
-from agents.spool import check_writable, read_secret
-from agents.sysfs import Tree
-from agents.update import own_archive, user_name
+from agents.meters.catalog import create_meters
+from agents.platform.environment import identity, state, throttle_count
+from agents.platform.files import SpoolInUse, lock_folder
+from agents.platform.own_program import own_archive
+from agents.platform.sysfs import Tree
+from agents.protocol import DEFAULT_RUNTIME, RUNTIMES
 
 FREE_BYTES = 200 * 1000 * 1000
 """Room for a few models and their results."""
@@ -54,14 +56,14 @@ def report(options: argparse.Namespace, spool: str, out: TextIO) -> int:
 def examined(options: argparse.Namespace, spool: str, tree: Tree) -> List[Finding]:
     """Starts each runtime once and writes to ``spool``."""
     who = identity(tree)
-    able = capabilities(options.runtime or ["onnxruntime"], options.runtime_python)
+    able = capabilities(options.runtime or [DEFAULT_RUNTIME], options.runtime_python)
     found = [
         Finding("device", "ok", "{} {}, {} cores".format(
             who["board"] or who["machine"], who["cpu_model"] or "", who["cores"])),
         Finding("python", "ok", "{}, {}".format(who["python"], sys.executable)),
         *runtimes(able, options.runtime_python),
         spool_folder(spool), enrolment(spool, options.name), limits(), clock(),
-        *meter_findings([meter() for meter in METERS]),
+        *meter_findings(create_meters().meters), *extension_findings(able),
         governor(tree), temperature(tree), throttling(tree), permissions(tree), updating()]
     if options.coordinator:
         found.append(coordinator(options, spool))
@@ -71,14 +73,27 @@ def examined(options: argparse.Namespace, spool: str, tree: Tree) -> List[Findin
 def runtimes(able: Dict[str, Any], python: str) -> List[Finding]:
     found = [Finding(name, "ok", "{}, {}".format(versions[name], " ".join(versions["providers"])))
              for name, versions in able["runtimes"].items()]
-    mend = ("{0} -m pip install onnxruntime; where the system forbids that: {0} -m venv "
-            "~/fleetfront, ~/fleetfront/bin/pip install onnxruntime, and start the agent with "
-            "--runtime-python ~/fleetfront/bin/python".format(python))
     found += [Finding(provider[:14], "lacks", "{} did not run a file: {}".format(provider, why))
               for versions in able["runtimes"].values()
               for provider, why in versions.get("unproven", {}).items()]
-    return found + [Finding(name, "MISSING", problem, mend)
+    return found + [Finding(name, "MISSING", problem, installation(name, python))
                     for name, problem in able["missing"].items()]
+
+
+def installation(runtime: str, python: str) -> str:
+    """The command that installs a runtime; empty if no package does."""
+    traits = RUNTIMES.get(runtime)
+    if traits is None or not traits.pip_package:
+        return ""
+    return ("{0} -m pip install {1}; where the system forbids that: {0} -m venv ~/fleetfront, "
+            "~/fleetfront/bin/pip install {1}, and start the agent with --runtime-python "
+            "~/fleetfront/bin/python".format(python, traits.pip_package))
+
+
+def extension_findings(able: Dict[str, Any]) -> List[Finding]:
+    """The entry points of third parties that cannot be used."""
+    return [Finding(name, "lacks", problem)
+            for name, problem in able.get("extensions", {}).items()]
 
 
 def meter_findings(meters: Sequence[Meter]) -> List[Finding]:

@@ -18,14 +18,14 @@ import threading
 import tracemalloc
 from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
-from agents.children import Child, Where
-from agents.client import Agent
-from agents.files import NO_SPACE
-from agents.link import Answer, Backoff, Link, LinkError, Refused, Trust
-from agents.position import NOBODY
+from agents.agent import Agent
+from agents.child.progress import NOBODY
+from agents.coordinator.http import Answer, Backoff, Link, LinkError, Refused, Trust
+from agents.coordinator.settings import Settings
+from agents.measurement.child_process import Child, Where
+from agents.platform.files import NO_SPACE
+from agents.platform.sysfs import Tree
 from agents.protocol import canonical_json, pack_samples
-from agents.settings import Settings
-from agents.sysfs import Tree
 
 CAPABILITIES = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": {}}
 POLL_S = 25.0

@@ -14,6 +14,7 @@ from searcher.tasks.catalog import task as task_of
 from searcher.tasks.training_data import CachedTeacher, TrainingSplit
 from strategies import pipeline
 from strategies.base import Batch, Fidelity, Teacher
+from strategies.training.knowledge_distillation import KnowledgeDistillation
 
 
 class OneBatch:
@@ -36,7 +37,7 @@ def teacher_reaches_loss(name: str, recipe: Recipe, task_name: str, builds: Path
     with the baseline's logits, with a blank teacher's and without; and whether one training step
     with the one or the other teacher leaves different weights."""
     distill = next(s for s in map(pipeline.instantiate, recipe.as_list())
-                   if s.name == "knowledge_distillation")
+                   if isinstance(s, KnowledgeDistillation))
     task = task_of(task_name)
     builder = Builder(task, 0, builds)
     student = builder.model(recipe, "untrained").eval()

@@ -6,9 +6,9 @@
 
 Runs the CUDA provider of ONNX Runtime where it and a --model are there, else torch on CUDA, and
 says which. Needs numpy and one of the two, nothing else of fleetfront's dependencies. Each batch
-size has a process of its own, which rests, works and rests (``agents/phases.py``) while this one
-polls. The counter of energy and the integral of instant power tell the same thing twice and are
-compared. The file holds every poll.
+size has a process of its own, which rests, works and rests (``agents/timing/energy_phases.py``)
+while this one polls. The counter of energy and the integral of instant power tell the same thing
+twice and are compared. The file holds every poll.
 """
 
 import argparse
@@ -23,11 +23,11 @@ from pathlib import Path
 from typing import Any
 
 from agents.doctor import meter_findings
-from agents.energy import Energy, energy
-from agents.integral import Refused, integral
+from agents.measurement.energy.integral import Refused, integral
+from agents.measurement.energy.per_inference import Energy, energy
+from agents.measurement.energy.polling import Recorder, Trace, readable
 from agents.meters.nvml import SLOWING, NvmlMeter, reasons_in_words
-from agents.phases import Phases, run_phases
-from agents.polling import Recorder, Trace, readable
+from agents.timing.energy_phases import Phases, run_phases
 from benchmarks.gpu_load import Backend, backend_named, choose_backend
 
 STARTING_S = 300.0

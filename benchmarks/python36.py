@@ -25,6 +25,7 @@ from benchmarks.checks import Check, conclude, holds
 from benchmarks.old_runtime import outputs_now
 from benchmarks.tx2_files import TX2, files, format_of, pictures
 from profiles.schema import profile
+from searcher.artifacts.formats.number_formats import tolerance
 from searcher.artifacts.store import place_artifact
 from searcher.benchmark.one_file import measured_document, request_of
 from searcher.client.http import CoordinatorClient
@@ -112,7 +113,7 @@ def alike(python: Path, made: list[Path], folder: Path) -> list[str]:
     subprocess.run([str(python), "-c", OUTPUTS, str(folder / "inputs.npy"), *map(str, made)],
                    check=True, env={**os.environ, "ORT_DISABLE_TELEMETRY": "1"})
     old = [np.load(f"{file}.npy") for file in made]
-    differences = (parity(new.ravel().tolist(), other.ravel().tolist(), "float32")
+    differences = (parity(new.ravel().tolist(), other.ravel().tolist(), tolerance("float32"))
                    for new, other in zip(outputs_now(made, inputs), old, strict=True))
     return [f"{file.name}: {why}" for file, why in zip(made, differences, strict=True) if why]
 

@@ -24,6 +24,7 @@ from benchmarks import ort111
 from benchmarks.checks import Check, conclude, holds
 from benchmarks.old_runtime import outputs_now
 from profiles.schema import profile
+from searcher.artifacts.formats.number_formats import tolerance
 from searcher.devices.target import target_of
 from searcher.errors import UserError
 from searcher.statistics.parity import parity
@@ -100,7 +101,7 @@ def made_for(target: Target, steps: list[Any], network: str, scratch: Path) -> b
         if step.stage == "structure":
             model = step.apply(copy.deepcopy(model), names, pictures(1)).eval()
         elif step.stage == "weights":
-            step.attach(model, names, int8_follows=False)
+            step.attach(model, names, number_format="float32")
         else:
             encodings.append(step)
     graph = export_onnx(model, pictures(1), target)
@@ -143,7 +144,7 @@ def checks(folder: Path) -> list[Check]:
     except ort111.Ort111Error as error:
         return [*found, holds("files that ONNX Runtime 1.11 loads", False, str(error)[:300], "all")]
     wrong = {name: why for name, new, other in zip(made, now, old, strict=True)
-             if (why := parity(new.ravel().tolist(), other.ravel().tolist(), "float32"))}
+             if (why := parity(new.ravel().tolist(), other.ravel().tolist(), tolerance("float32")))}
     for name, why in wrong.items():
         print(f"{name}: {why}")
     same = sum(bool(np.array_equal(new, other)) for new, other in zip(now, old, strict=True))

@@ -1,20 +1,23 @@
 """What a strategy is: a frozen dataclass of parameters and the one verb of its stage.
 
-Stages run in the order ``(structure* weights* training?)+ encoding*``. A structure strategy
-replaces layers, a weights strategy constrains weights by a parametrization, a training strategy
-recovers accuracy and an encoding strategy rewrites the exported ONNX graph.
+Stages run in the order ``(structure* weights* training?)+ encoding*``, each with an abstract base
+class: a structure strategy replaces layers, a weights strategy constrains weights by a
+parametrization, a training strategy recovers accuracy and an encoding strategy rewrites the
+exported ONNX graph.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 import onnx
 from torch import Tensor, nn
 
 from strategies.target import Target
 
+FidelityName = Literal["untrained", "short", "full", "extended"]
 Stage = Literal["structure", "weights", "training", "encoding"]
 
 
@@ -91,7 +94,7 @@ class TrainingData(Protocol):
 class Fidelity:
     """How long to train: ``epochs`` counts from the start, so each continues the one before."""
 
-    name: Literal["untrained", "short", "full", "extended"]
+    name: FidelityName
     epochs: int
 
 
@@ -100,10 +103,20 @@ TrainingState = dict[str, Any]
 ``weights_only=True``). The model's own weights are saved beside it."""
 
 
-@runtime_checkable
-class Strategy(Protocol):
-    """Common to all stages. ``groups`` lists the layer groups on which a search may switch it on;
-    ``requires`` is matched against the device's number formats."""
+@dataclass(frozen=True)
+class Strategy(ABC):
+    """Parameters of one step; a concrete strategy is a frozen dataclass and subclasses one of the
+    four stages below, which sets ``stage``.
+
+    Every class states ``name`` (in recipes), ``version`` (raised when the same parameters give
+    another result), ``summary``, ``paper`` and ``limits_text`` for people, ``requires`` (number
+    formats that a device must compute with), ``groups`` (layer groups for which a search may
+    choose it) and ``number_format`` (what the exported file computes with after this step, None
+    where the step does not change that).
+
+    The low end of every searched number is the strong end: it compresses most. A search relies on
+    it to order recipes by strength.
+    """
 
     name: ClassVar[str]
     stage: ClassVar[Stage]
@@ -113,29 +126,49 @@ class Strategy(Protocol):
     limits_text: ClassVar[str]
     requires: ClassVar[frozenset[str]]
     groups: ClassVar[tuple[str, ...]]
+    number_format: ClassVar[str | None] = None
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Strategy":
-        """Parameters from ``suggester``; parameter names equal the dataclass's field names."""
-        ...
+    @abstractmethod
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
+        """Parameters from ``suggester``; parameter names equal the dataclass's field names and
+        ranges are narrowed by ``limits``."""
 
 
-class StructureStrategy(Strategy, Protocol):
+@dataclass(frozen=True)
+class StructureStrategy(Strategy):
+    """Replaces layers."""
+
+    stage: ClassVar[Stage] = "structure"
+
+    @abstractmethod
     def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
         """A model with ``layers`` (module paths) replaced; ``model`` may be consumed.
+        ``example_input`` is (1, *input shape).
 
         Raises StrategyError(``unsupported_graph`` | ``nothing_to_do``).
         """
-        ...
 
 
-class WeightsStrategy(Strategy, Protocol):
-    def attach(self, model: nn.Module, layers: Sequence[str], int8_follows: bool) -> None:
-        """Put a parametrization on the weight of each of ``layers``, fully in force at once."""
-        ...
+@dataclass(frozen=True)
+class WeightsStrategy(Strategy):
+    """Constrains weights while they are trained."""
+
+    stage: ClassVar[Stage] = "weights"
+
+    @abstractmethod
+    def attach(self, model: nn.Module, layers: Sequence[str], number_format: str) -> None:
+        """Put a parametrization on the weight of each of ``layers``, in force at once.
+        ``number_format`` is what the exported file of this recipe computes with."""
 
 
-class TrainingStrategy(Strategy, Protocol):
+@dataclass(frozen=True)
+class TrainingStrategy(Strategy):
+    """Recovers accuracy by training the whole model."""
+
+    stage: ClassVar[Stage] = "training"
+
+    @abstractmethod
     def train(
         self,
         model: nn.Module,
@@ -146,16 +179,29 @@ class TrainingStrategy(Strategy, Protocol):
     ) -> tuple[nn.Module, TrainingState]:
         """Train until ``fidelity.epochs``, from ``state`` if given. Calls ``advance(progress)``
         of every parametrization that has it, at each step. Raises StrategyError(``nan_loss``)."""
-        ...
 
 
-class EncodingStrategy(Strategy, Protocol):
+@dataclass(frozen=True)
+class EncodingStrategy(Strategy):
+    """Rewrites the exported ONNX graph."""
+
+    stage: ClassVar[Stage] = "encoding"
+
+    @abstractmethod
     def encode(
         self, graph: onnx.ModelProto, calibration: Tensor, target: Target, folder: Path
     ) -> onnx.ModelProto:
-        """The graph rewritten for ``target``; ``calibration`` is (n, *input shape) of training
-        inputs, ``folder`` a scratch folder."""
-        ...
+        """The graph rewritten for ``target``; ``graph`` itself stays as it is. ``calibration`` is
+        (n, *input shape) of training inputs, ``folder`` a scratch folder.
+
+        Raises StrategyError(``unsupported_target`` | ``unsupported_graph``).
+        """
+
+
+STAGES: dict[Stage, type[Strategy]] = {
+    cls.stage: cls
+    for cls in (StructureStrategy, WeightsStrategy, TrainingStrategy, EncodingStrategy)}
+"""The base class of each stage, in the order of a recipe."""
 
 
 def within(name: str, parameter: str, value: float, low: float, high: float) -> None:

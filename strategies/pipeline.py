@@ -4,21 +4,29 @@ refused with the reason."""
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from typing import Any
 
-from strategies.base import StrategyError
+from strategies.base import (
+    EncodingStrategy,
+    Strategy,
+    StrategyError,
+    StructureStrategy,
+    TrainingStrategy,
+    WeightsStrategy,
+)
 from strategies.catalog import UnknownStrategyError, strategy
+from strategies.number_formats import FLOAT32
 
-Step = Mapping[str, Any]
+Value = bool | int | float | str
+Step = Mapping[str, Value]
 BESIDE_PARAMETERS = {"strategy", "layers"}
 
 
-def instantiate(step: Step) -> Any:
+def instantiate(step: Step) -> Strategy:
     """The strategy of one step with its parameters.
 
     Raises StrategyError(``unknown_strategy`` | ``bad_parameters``).
     """
-    name = step["strategy"]
+    name = str(step["strategy"])
     try:
         cls = strategy(name)
     except UnknownStrategyError as error:
@@ -39,8 +47,10 @@ def instantiate(step: Step) -> Any:
                             "bad_parameters") from error
 
 
-def _typed(name: str, key: str, value: Any, wanted: Any) -> Any:
-    kind = wanted if isinstance(wanted, type) else {"float": float, "int": int}.get(wanted, str)
+def _typed(name: str, key: str, value: Value, wanted: object) -> Value:
+    """``wanted`` is the annotation of a dataclass's field, a text where annotations are lazy."""
+    kind = (wanted if isinstance(wanted, type)
+            else {"float": float, "int": int}.get(str(wanted), str))
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
@@ -54,17 +64,25 @@ def check(steps: Sequence[Step]) -> None:
     seen: set[str] = set()
     for number, step in enumerate(steps, 1):
         found = instantiate(step)
-        stage, name = found.stage, found.name
-        here = f"step {number} ({name})"
-        if "encoding" in seen and stage != "encoding":
+        stage, here = found.stage, f"step {number} ({found.name})"
+        if EncodingStrategy.stage in seen and not isinstance(found, EncodingStrategy):
             raise StrategyError(f"{here}: no {stage} step can follow an encoding step, the model "
                                 "is an exported graph by then.", "impossible_order")
-        if stage == "structure" and "weights" in seen:
+        if isinstance(found, StructureStrategy) and WeightsStrategy.stage in seen:
             raise StrategyError(f"{here}: no structure step can follow a weights step, it would "
                                 "drop the constraint on the weights.", "impossible_order")
-        if step.get("layers", "model") != "model" and stage in ("training", "encoding"):
+        whole = isinstance(found, TrainingStrategy | EncodingStrategy)
+        if whole and step.get("layers", "model") != "model":
             raise StrategyError(f"{here}: a {stage} step works on the whole model; leave out "
                                 f"layers = {step['layers']!r}.", "bad_parameters")
         seen.add(stage)
 
 
+def number_format(steps: Sequence[Step]) -> str:
+    """What the exported file of a recipe computes with: the format of its last step that changes
+    it. Raises StrategyError."""
+    for step in reversed(steps):
+        found = instantiate(step).number_format
+        if found is not None:
+            return found
+    return FLOAT32

@@ -70,7 +70,7 @@ def test_the_python_api_is_a_layer_over_the_searcher():
     ("class A:\n    import torch", False, ["torch"]),
     ("def f():\n    import onnxruntime", False, []),
     ("def f():\n    import onnxruntime", True, ["onnxruntime"]),
-    ("import os.path\nfrom agents.files import x", True, []),
+    ("import os.path\nfrom agents.platform.files import x", True, []),
 ])
 def test_the_import_checker_sees(source, functions_too, found):
     assert foreign(source, {"agents"}, functions_too) == found
@@ -93,8 +93,8 @@ def toy_house(folder: Path, violations: dict[str, str]) -> subprocess.CompletedP
                     "allowed_importers"):
             named |= set(contract.get(key, ()))
         for container in contract.get("containers", ()):
-            named |= {f"{container}.{layer}" for together in contract["layers"]
-                      for layer in together.split(" | ")}
+            named |= {f"{container}.{module.strip()}" for layer in contract["layers"]
+                      for module in layer.split("|")}
     named |= set(violations)
     # Only what something imports is in the graph, and contracts must find what they name.
     sources = {"searcher.search.process":
@@ -138,12 +138,13 @@ def test_every_contract_breaks_when_it_is_violated(tmp_path):
     done = toy_house(tmp_path, {
         "profiles.schema": "import strategies.base\n",             # layers
         "searcher.spec": "import searcher.artifacts\n",            # order
-        "searcher.local.process_tree": "import agents.client\n",              # protocol-only
+        "searcher.local": "import agents.doctor\n",                # protocol-only
         "searcher.results": "import optuna\n",                     # optuna
-        "searcher.results.view": "import searcher.search.sampling\n",          # sampling
+        "searcher.cli": "import searcher.search.sampling\n",       # sampling
         "searcher.dispatch.coordinator": "import searcher.tasks\n",  # coordinator, indirectly
         "searcher.tasks": "import strategies.base\n",
-        "agents.files": "import psutil\n",                         # agents
+        "agents.platform.files": "import psutil\n",                # agents
+        "agents.timing.blocks": "import agents.meters\n",          # agents-layers
     })
     assert set(verdicts(done.stdout).values()) == {"BROKEN"}, done.stdout + done.stderr
     assert done.returncode == 1
@@ -153,11 +154,12 @@ def test_every_contract_breaks_when_it_is_violated(tmp_path):
 
 
 def loaded(code: str) -> set[str]:
-    """Top-level modules in a fresh process after ``code``."""
+    """Top-level modules, and modules of strategies, in a fresh process after ``code``."""
     script = f"import json, sys\n{code}\nsys.stderr.write(json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True,
                           cwd=REPOSITORY, check=True)
-    return {name.partition(".")[0] for name in json.loads(done.stderr.splitlines()[-1])}
+    return {name if name.startswith("strategies.") else name.partition(".")[0]
+            for name in json.loads(done.stderr.splitlines()[-1])}
 
 
 HELP = """
@@ -174,9 +176,11 @@ def test_help_loads_nothing_heavy():
     assert not loaded(HELP) & {"torch", "optuna", "numpy", "scipy", "onnxruntime", "fastapi"}
 
 
-def test_the_coordinator_process_loads_neither_torch_nor_optuna():
-    assert not loaded("import searcher.api.server, searcher.dispatch.coordinator, searcher.workers."
-                      "process_pool") & {"torch", "optuna", "strategies", "onnxruntime"}
+def test_the_coordinator_process_loads_neither_torch_nor_optuna_nor_a_strategy():
+    found = loaded("import searcher.api.server, searcher.dispatch.coordinator, searcher.workers."
+                   "process_pool")
+    assert not found & {"torch", "optuna", "onnxruntime"}
+    assert {name for name in found if name.startswith("strategies.")} == {"strategies.target"}
 
 
 def test_the_loading_checker_sees():

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-OURS = {"agents", "profiles", "strategies", "searcher", "fleetfront"}
-SOURCES = ("agents", "profiles", "strategies", "searcher", "fleetfront.py", "pyproject.toml",
-           "README.md", "LICENSE")
+OURS = {"agents", "fleetfront_testing", "profiles", "strategies", "searcher", "fleetfront"}
+SOURCES = ("agents", "fleetfront_testing", "profiles", "strategies", "searcher", "fleetfront.py",
+           "pyproject.toml", "README.md", "LICENSE")
 CLEAN = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
 WHERE = """
 import importlib, json, sys

@@ -14,8 +14,8 @@ import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
 from agents.meters.base import PowerMeter, Reading
+from agents.platform.sysfs import Tree
 from agents.protocol import Rail
-from agents.sysfs import Tree
 
 BATTERY = "/sys/class/power_supply/battery"
 CHARGERS = "/sys/class/power_supply/*/online"

@@ -14,8 +14,8 @@ import os
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
 from agents.meters.base import PowerMeter, Reading
+from agents.platform.sysfs import Tree
 from agents.protocol import Rail
-from agents.sysfs import Tree
 
 IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_[0-9]"
 HWMON = "/sys/bus/i2c/devices/*/hwmon/hwmon*/in[0-9]_label"

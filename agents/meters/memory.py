@@ -7,7 +7,7 @@ cache of mapped files that are touched counts, as it does for the kernel.
 from typing import List, Optional
 
 from agents.meters.base import Meter, Reading
-from agents.sysfs import Tree
+from agents.platform.sysfs import Tree
 
 
 class MemoryMeter(Meter):

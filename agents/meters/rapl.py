@@ -11,8 +11,8 @@ import os
 from typing import List, NamedTuple, Optional, Sequence
 
 from agents.meters.base import PowerMeter, Reading
+from agents.platform.sysfs import Tree
 from agents.protocol import Rail
-from agents.sysfs import Tree
 
 ZONES = "/sys/class/powercap/intel-rapl:*"
 AVERAGING = "counter, renewed about every ms"

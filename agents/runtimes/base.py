@@ -5,12 +5,11 @@ symbolic dimensions become ``batch`` and the values are ``random.Random(input_se
 C order, as float32 (anew from the seed for each input).
 """
 
-import base64
 import random
 import time
 from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.protocol import NodeTime
+from agents.protocol import NodeTime, RuntimeTraits
 
 
 class RuntimeUnavailable(Exception):
@@ -69,10 +68,8 @@ class Runtime:
 
     folder: Optional[str] = None
     """Where it may keep what it has prepared; set before it is used."""
-    in_process = True
-    """Whether models run in this very process, whose memory and time are then theirs."""
-    prepares = False
-    """Whether ``open`` needs what ``prepare`` has made."""
+    traits: RuntimeTraits
+    """Its row in the registry; set before it is used."""
 
     def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
         """Raises ModelRefused, and so does a runtime that opens files as they are."""
@@ -97,9 +94,9 @@ class Runtime:
         where there is none."""
         return None
 
-    def prove(self, provider: str) -> None:
-        """One real inference by ``provider`` and no other, which alone proves it: libraries list
-        what they were built with. Raises ModelRefused."""
+    def prove(self, provider: str, model: bytes) -> None:
+        """One inference of ``model`` (the row's ``proof``) by ``provider`` and no other. Only that
+        proves a provider: libraries list the ones they were built with. Raises ModelRefused."""
         raise NotImplementedError
 
     def clock_ns(self) -> int:
@@ -129,8 +126,3 @@ def option(options: Dict[str, Any], name: str, default: int) -> int:
             name, value))
     return value
 
-
-PROOF = base64.b64decode(
-    "CAYSADpMCg4KAXgKAWsSAXkiA011bBIBZyoNCAEQASIEAAAAQEIBa1oTCgF4Eg4KDAgBEggKAggBCgIIBGITCgF5Eg4K"
-    "DAgBEggKAggBCgIIBEIECgAQCw==")
-"""An ONNX file: y = 2 x, float32 of shape (1, 4); opset 11, IR 6."""

@@ -120,7 +120,7 @@ class FakeRuntime(Runtime):
         self._machine.now_ns += int(float(model.get("load_s", 0.002)) * 1e9)
         return FakeSession(self._machine, model, batch, input_seed, profiled)
 
-    def prove(self, provider: str) -> None:
+    def prove(self, provider: str, model: bytes) -> None:
         if provider != "FakeExecutionProvider":
             raise ModelRefused("There is no {} here.".format(provider))
 

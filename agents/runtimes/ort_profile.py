@@ -12,7 +12,7 @@ profile of a session that packs none.
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
 from agents.protocol import NodeTime
-from agents.timing import median
+from agents.timing.calls import median
 
 KERNEL = "_kernel_time"
 HOLDERS = ("If", "Loop", "Scan")

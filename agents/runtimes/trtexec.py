@@ -25,12 +25,9 @@ from array import array
 from collections import deque
 from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
 
-from agents.engines import Engines
-from agents.lifeline import signal_on_parent_death
-from agents.onnx_io import FLOAT, OnnxError, Port, ports_of
+from agents.platform.parent_death import signal_on_parent_death
 from agents.protocol import OUTPUT_LIMIT
 from agents.runtimes.base import (
-    PROOF,
     ModelRefused,
     NotPrepared,
     Prepared,
@@ -40,7 +37,9 @@ from agents.runtimes.base import (
     input_values,
     option,
 )
-from agents.samples import values_of
+from agents.runtimes.engines import Engines
+from agents.runtimes.onnx_signature import FLOAT, OnnxError, Port, ports_of
+from agents.timing.dataset import values_of
 
 JETSON = "/usr/src/tensorrt/bin/trtexec"
 PROVIDER = "TensorrtExecutionProvider"
@@ -104,9 +103,6 @@ class TrtexecSession(Session):
 
 
 class TrtexecRuntime(Runtime):
-    in_process = False
-    prepares = True
-
     def __init__(self) -> None:
         self.now_ns = 0
         self._version = ""
@@ -124,12 +120,12 @@ class TrtexecRuntime(Runtime):
     def clock_ns(self) -> int:
         return self.now_ns
 
-    def prove(self, provider: str) -> None:
+    def prove(self, provider: str, model: bytes) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            model = os.path.join(folder, "proof.onnx")
-            with open(model, "wb") as stream:
-                stream.write(PROOF)
-            _launched(["--onnx=" + model, *ONCE], BUILD_LIMIT_S)
+            path = os.path.join(folder, "proof.onnx")
+            with open(path, "wb") as stream:
+                stream.write(model)
+            _launched(["--onnx=" + path, *ONCE], BUILD_LIMIT_S)
 
     def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
         engines = self._engines()

@@ -11,8 +11,9 @@ import sys
 import threading
 from pathlib import Path
 
-from agents.files import write_durably
-from agents.link import Backoff, Link, LinkError, Refused
+from agents.coordinator.http import Backoff, Link, LinkError, Refused
+from agents.coordinator.spool import send_result
+from agents.platform.files import write_durably
 from agents.protocol import (
     PROTOCOL_VERSION,
     Heartbeat,
@@ -23,7 +24,6 @@ from agents.protocol import (
     decode,
     encode,
 )
-from agents.spool import send_result
 from benchmarks.chaos.models import built, evaluated
 from searcher.workers.parent_death import die_with_parent
 

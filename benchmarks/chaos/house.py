@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from agents import protocol
-from agents.spool import Secret, read_secret, write_secret
+from agents.coordinator.spool import Secret, read_secret, write_secret
 from benchmarks.chaos.proxy import Upstream
 from searcher.client.http import CoordinatorClient
 from searcher.local.process_tree import build_agent
@@ -196,7 +196,7 @@ class House:
 
 def enrol(url: str, token: str, name: str) -> protocol.Enrolled:
     """Join as a device that stands elsewhere."""
-    from agents.link import Link
+    from agents.coordinator.http import Link
 
     message = protocol.Enrol(
         protocol.PROTOCOL_VERSION, token, name,

@@ -27,7 +27,7 @@ DURING_START = 0.1
 SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.1, 1.5
 WIRE_AHEAD = 6
 PACE, LONGEST_PAUSE_S = 0.4, 0.5
-PROGRAMS = {"builder": "benchmarks.chaos.builder", "judge": "searcher.dispatch.result_process"}
+PROGRAMS = {"builder": "benchmarks.chaos.builder"}
 """Children of the coordinator, by their module."""
 
 

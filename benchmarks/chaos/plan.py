@@ -7,7 +7,7 @@ from benchmarks.chaos.proxy import FAULTS as WIRE
 
 KILL, JUMP = "SIGKILL coordinator", "clock jumped"
 SHARES = {
-    KILL: 0.18, "SIGKILL builder": 0.03, "SIGKILL judge": 0.01, "SIGKILL agent": 0.04,
+    KILL: 0.18, "SIGKILL builder": 0.04, "SIGKILL agent": 0.04,
     "SIGKILL child": 0.05, "SIGKILL search": 0.01, "SIGSTOP coordinator": 0.01,
     "SIGSTOP builder": 0.01, "SIGSTOP agent": 0.015, "SIGSTOP search": 0.005, JUMP: 0.03,
     "disk full": 0.015, "ledger read-only": 0.015,

@@ -19,16 +19,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.link import Link
+from agents.coordinator.http import Link
+from agents.coordinator.spool import send_result
 from agents.protocol import Lease, LeaseRequest, decode, encode
-from agents.spool import send_result
 from benchmarks.chaos.audit import Finding
 from benchmarks.chaos.house import REPOSITORY, enrol
 from benchmarks.chaos.journal import Exchange, measurement_ids
 from benchmarks.chaos.keeper import Keeper
 from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILDER
+from searcher.jobs.registry import key_of
 from searcher.ledger.read_only import open_ledger
 from searcher.results.view import Reading
 
@@ -122,7 +123,7 @@ class Undisturbed:
         if pool not in self._workers:
             name = pool.removeprefix("device:")
             token = self.client.create_enrolment(
-                name, "builder" if pool == requests.BUILDER else "agent")["token"]
+                name, "builder" if pool == BUILDER else "agent")["token"]
             secret = enrol(self.client.url, token, name).secret
             self._workers[pool] = Link(self.client.url, secret)
         return self._workers[pool]
@@ -139,7 +140,7 @@ class Replay:
         for one in exchanges:
             if one.is_about("POST", "v1", "jobs") and isinstance(one.request, dict):
                 asked = one.request
-                key = requests.key_of(asked["kind"], asked["pool"], asked["payload"])
+                key = key_of(asked["kind"], asked["pool"], asked["payload"])
                 self._submitted.setdefault(key, asked)
 
     def tell_all(self) -> None:
@@ -177,7 +178,7 @@ class Replay:
         job = client.submit_job(asked["kind"], asked["pool"], asked["payload"],
                                 campaign=asked.get("campaign"))
         # The same failures bring the same quarantine, which a keeper ends here, too.
-        if accepted.pool != requests.BUILDER:
+        if accepted.pool != BUILDER:
             Keeper(client).release()
         answer = worker.request("POST", "/v1/lease", encode(LeaseRequest(1, 10.0)))
         lease = decode(Lease, answer.body) if answer.status == 200 else None

@@ -1,5 +1,5 @@
-"""A ledger with many devices and jobs, as enrolment and a search would have left it, and the
-server as shipped on it."""
+"""A ledger with many devices and jobs, as enrolment and a search would have left it, and servers
+on it: as shipped, with one mechanism switched off, or bare."""
 
 import contextlib
 import json
@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,10 +95,10 @@ class Serving:
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
-    def judge_cpu_s(self) -> float:
-        """The same of the process that judges results beside it; the search is not in it."""
+    def helpers_cpu_s(self) -> float:
+        """The same of the processes that it has started beside it; searches are not in it."""
         return sum(float(sum(child.cpu_times()[:2])) for child in self.process.children()
-                   if "searcher.dispatch.result_process" in child.cmdline())
+                   if "searcher.search.process" not in child.cmdline())
 
     def settle(self) -> None:
         """Wait until the coordinator and its children have caught up with what they were sent."""
@@ -123,8 +123,28 @@ def serving(directory: Path, core: int | None, *options: str) -> Iterator[Servin
     """``fleetfront serve`` on ``directory``, pinned to ``core``, without builders."""
     command = [str(Path(sys.executable).with_name("fleetfront")), "serve", "--dir", str(directory),
                "--port", "0", "--builders", "0", *options]
+    with started(directory, core, command) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def bare(directory: Path, core: int | None) -> Iterator[Serving]:
+    """``benchmarks.load.bare``, which writes its address into ``directory``."""
+    directory.mkdir(parents=True, exist_ok=True)
+    command = [sys.executable, "-m", "benchmarks.load.bare", "--dir", str(directory)]
+    with started(directory, core, command) as served:
+        yield served
+
+
+@contextlib.contextmanager
+def started(
+    directory: Path, core: int | None, command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Serving]:
+    """A server that writes ``coordinator.json``, pinned to ``core``, until the block ends."""
     with (directory / "serve.log").open("wb") as log:
-        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                 env={**os.environ, **(environment or {})})
     try:
         if core is not None:
             os.sched_setaffinity(child.pid, {core})

@@ -24,6 +24,12 @@ class Tally:
     lease_s: list[float] = field(default_factory=list)
     idle: int = 0
 
+    def lease_ms(self, share: float) -> float:
+        """The ``share`` quantile of the answers to lease requests, in milliseconds."""
+        ordered = sorted(self.lease_s)
+        return ordered[min(int(share * len(ordered)), len(ordered) - 1)] * 1e3 if ordered \
+            else float("nan")
+
 
 class Connection(asyncio.Protocol):
     """One HTTP/1.1 connection, one request at a time; ``answered(status, body)`` after each."""

@@ -4,7 +4,7 @@ not planted.
     real       a busy core | SIGSTOP | a CPU quota (cgroup)      onnxruntime, in child processes
     synthetic  a step in the clock | a throttle flag | a drift   a made-up machine and its /sys
 
-All go through ``agents.jobs.measure_in_environment``, as a lease does. Found is what has a reason
+All go through ``agents.jobs.measure.run_measure``, as a lease does. Found is what has a reason
 or a warning of a kind that the disturbance may cause; a run without one is a false alarm when it
 has any but ``busy``: that is the gate's answer to a machine that was not quiet, counted beside.
 What else a real quiet run says may be true of the machine too, and is printed.
@@ -20,10 +20,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from agents.children import ProcessChild
-from agents.jobs import measure_in_environment
+from agents.jobs.base import JobContext
+from agents.jobs.measure import run_measure
+from agents.measurement.child_process import ProcessChild
+from agents.platform.sysfs import Tree
 from agents.protocol import MeasurePayload, decode
-from agents.sysfs import Tree
 from benchmarks.measurement.disturbances import BusyCore, Quota, Stop
 from benchmarks.measurement.models import chain
 from benchmarks.measurement.synthetic import Board, SyntheticChild, clock_step, drift, throttle
@@ -88,10 +89,9 @@ class Bench:
             board = Board(self._folder / "root", drawn.randrange(2**31))
             if name in SYNTHETIC:
                 SYNTHETIC[name](drawn).plant(board)
-            return kinds(measure_in_environment(
-                self._request(), self._paths, lambda runtime, request: SyntheticChild(
-                    board, request), lambda: False, lambda share: None,
-                Tree(str(board.root)), board.clock, board.wait))
+            return kinds(run_measure(self._request(), JobContext(
+                self._paths, lambda runtime, request: SyntheticChild(board, request),
+                Tree(str(board.root)), clock=board.clock, wait=board.wait)))
         disturbance = REAL[name](drawn) if name in REAL else None
         children: list[ProcessChild] = []
 
@@ -103,9 +103,8 @@ class Bench:
             return children[-1]
 
         try:
-            return kinds(measure_in_environment(
-                self._request(), self._paths, start_child, lambda: False, lambda share: None,
-                Tree(), time.monotonic))
+            return kinds(run_measure(
+                self._request(), JobContext(self._paths, start_child, Tree())))
         finally:
             if disturbance is not None:
                 disturbance.end()

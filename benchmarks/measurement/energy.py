@@ -13,9 +13,9 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agents.energy import Energy, energy
-from agents.integral import Refused
-from agents.polling import Trace
+from agents.measurement.energy.integral import Refused
+from agents.measurement.energy.per_inference import Energy, energy
+from agents.measurement.energy.polling import Trace
 from agents.protocol import Rail
 from benchmarks.checks import Check, conclude, holds
 from searcher.cli.options import print_table

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from agents.runtimes.ort_runner import OrtRuntime
-from agents.timing import repeats_for, tick_ns, time_block
+from agents.runtimes.onnxruntime_runner import OrtRuntime
+from agents.timing.calls import repeats_for, tick_ns, time_block
 from benchmarks.measurement.models import chain
 from searcher.cli.options import print_table
 

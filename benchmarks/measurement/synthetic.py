@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.children import Child, Where
-from agents.pairing import measure_rounds
-from agents.position import NOBODY
+from agents.child.progress import NOBODY
+from agents.measurement.child_process import Child, Where
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
+from agents.timing.blocks import measure_rounds
 
 CALL_S = 0.8e-3
 FULL_KHZ = 1_800_000

@@ -27,7 +27,6 @@ from searcher.api.openapi import with_refusals
 from searcher.api.routes import agents, campaigns, jobs, lab, metrics, trials, uploads
 from searcher.devices.agent_archive import agent_archive
 from searcher.dispatch.coordinator import TICK_AT_MOST_S, Coordinator
-from searcher.dispatch.result_worker import Judge
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -43,13 +42,12 @@ Started = Callable[[], Awaitable[None]]
 
 def create_app(
     coordinator: Coordinator, operator_token: str, started: Started | None = None,
-    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES, judge: Judge | None = None,
+    largest_upload_bytes: int = LARGEST_UPLOAD_BYTES,
 ) -> FastAPI:
     """The app of ``coordinator``.
 
     ``started`` runs in the event loop before the first request. The app calls
-    ``coordinator.tick``, and ``coordinator.stop`` at its end; the ledger stays open. ``judge`` is
-    started and stopped with the app; without one, results are evaluated in this process.
+    ``coordinator.tick``, and ``coordinator.stop`` at its end; the ledger stays open.
     ``state.fingerprint`` is the fingerprint (``sha256:HEX``) that devices pin,
     ``state.advertised`` the URL that they use; both are None until the server sets them.
     """
@@ -62,8 +60,6 @@ def create_app(
         commit_soon(coordinator.store, asyncio.get_running_loop(),
                     lambda error: log.error("%s", error))
         app.state.uploads.sweep()
-        if judge is not None:
-            await judge.start()
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, notifications, ended))
@@ -75,8 +71,6 @@ def create_app(
             ticking.cancel()
             keeping.cancel()
             coordinator.stop()
-            if judge is not None:
-                judge.stop()
             coordinator.store.opened = None
             coordinator.store.commit()
 
@@ -86,7 +80,7 @@ def create_app(
     )
     app.state.coordinator, app.state.notifications = coordinator, notifications
     coordinator.roster.accept(operator_token, "operator")
-    app.state.polls, app.state.judge = {}, judge
+    app.state.polls = {}
     app.state.agent = agent_archive()
     app.state.agent_sha256 = protocol.content_sha256(app.state.agent)
     app.state.fingerprint = app.state.advertised = None

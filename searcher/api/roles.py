@@ -43,6 +43,7 @@ ROUTES: Mapping[tuple[str, str], frozenset[str]] = {
 
     ("POST", "/v1/campaigns"): OPERATORS,
     ("PUT", "/v1/campaigns/{name}/state"): OPERATORS,
+    ("PUT", "/v1/campaigns/{name}/search-states/{device}"): OPERATORS,
     ("PUT", "/v1/campaigns/{name}/priority"): OPERATORS,
     ("POST", "/v1/campaigns/{name}/cancellations"): OPERATORS,
     ("POST", "/v1/campaigns/{name}/trials"): OPERATORS,

@@ -61,7 +61,6 @@ def checked(kind: type[Checked], given: Any, where: str) -> Checked:
 class CampaignState(_Request):
     state: Literal["queued", "running", "paused", "done", "failed", "cancelled"]
     reason: Text | None = None
-    baseline: Document | None = None
 
 
 Priority = Annotated[int, Field(ge=-1000, le=1000)]

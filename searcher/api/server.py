@@ -41,7 +41,6 @@ from searcher.devices.enrolment import Host, fresh_secret
 from searcher.dispatch.admission import Admission
 from searcher.dispatch.coordinator import Coordinator, Rules
 from searcher.dispatch.queue import LeaseRules
-from searcher.dispatch.result_worker import Judge
 from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.clock import steady_clock
@@ -159,8 +158,7 @@ class _Service:
         self._announce = announce
         self._token = fresh_secret()
         self._app = create_app(
-            self._coordinator, self._token, self._started, settings.largest_upload_bytes,
-            Judge(settings.directory / LEDGER))
+            self._coordinator, self._token, self._started, settings.largest_upload_bytes)
         self._app.state.fingerprint = self._address["fingerprint"]
         self._app.state.advertised = self._address["advertised"]
         self._post: Post = lambda run: None

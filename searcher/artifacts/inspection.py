@@ -1,4 +1,4 @@
-"""What a builder does with an uploaded model: a child of its own reads it, within bounds.
+"""Inspection of an uploaded model: a child process of the builder reads it, within bounds.
 
     builder --- file ---> child (searcher.artifacts.inspection_process): memory, CPU and output
     limited
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from searcher.artifacts.formats import registry
 from searcher.errors import BuildError
 
 _SLICE_S = 0.5
@@ -35,15 +36,17 @@ class Bounds:
         return self.memory_bytes + self.memory_per_byte * file_bytes
 
 
-def inspect(path: Path, bounds: Bounds | None = None) -> dict[str, Any]:
-    """``accepted`` with the facts of the model, or not, with ``reason`` and ``message``.
+def inspect(path: Path, bounds: Bounds | None = None,
+            format_name: str = registry.DEFAULT) -> dict[str, Any]:
+    """The JSON object that the child printed: ``accepted`` with the facts of the model
+    (``searcher.artifacts.formats.base.ModelFacts``), or not, with ``reason`` and ``message``.
 
     Raises BuildError when the inspection itself does not work, OSError when the file is gone.
     """
     bounds = bounds or Bounds()
     command = [
         sys.executable, "-m", "searcher.artifacts.inspection_process", str(path),
-        "--memory-bytes", str(bounds.memory_for(path.stat().st_size)),
+        "--format", format_name, "--memory-bytes", str(bounds.memory_for(path.stat().st_size)),
         "--cpu-s", str(bounds.cpu_s), "--parent-pid", str(os.getpid()),
     ]
     threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "ORT_DISABLE_TELEMETRY": "1"}

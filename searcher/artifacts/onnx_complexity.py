@@ -17,6 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import GraphProto, ModelProto, NodeProto, numpy_helper
 
+from searcher.artifacts.complexity import Complexity, LayerComplexity
 from searcher.errors import UserError
 
 Array = NDArray[Any]
@@ -25,39 +26,6 @@ Shape = tuple[int, ...]
 LAYERS = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
 
 _NEVER_FOLDED = frozenset({"DequantizeLinear", "RandomNormal", "RandomUniform"})
-
-
-@dataclass(frozen=True)
-class LayerComplexity:
-    """One layer with weights at batch 1. ``weight_bytes`` is the size of its weights and bias once
-    loaded and decoded, ``activation_bytes`` that of its output. ``distinct_values`` and
-    ``nonzero_share`` (0..1) speak of the weight without the bias."""
-
-    name: str
-    op: str
-    macs: int
-    parameters: int
-    weight_bytes: int
-    activation_bytes: int
-    distinct_values: int
-    nonzero_share: float
-
-
-@dataclass(frozen=True)
-class Complexity:
-    parameters: int
-    macs: int
-    layers: tuple[LayerComplexity, ...]
-
-    @property
-    def nonzero_share(self) -> float:
-        """Share of all weights, biases apart, that are not zero; 1.0 for a model without any."""
-        return _share([(layer.nonzero_share, layer.parameters) for layer in self.layers])
-
-
-def _share(weighted: list[tuple[float, int]]) -> float:
-    total = sum(weight for _, weight in weighted)
-    return sum(value * weight for value, weight in weighted) / total if total else 1.0
 
 
 @dataclass(frozen=True)

@@ -1,24 +1,22 @@
 """Why one ONNX file is not faster than another that costs more: a last look times their nodes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from agents.protocol import NodesMeasured, decode
+from agents.protocol import NodesMeasured
 from searcher.errors import UserError
 from searcher.statistics.bottlenecks import (
     NO_GAIN,
     Costs,
     ProfiledFile,
-    Ratio,
     compressed,
-    is_int8,
     not_faster,
 )
+from searcher.statistics.measured import MeasureResult, Ratio
 
 
 def explained(model: Path, other: Path, ratio: Ratio,
-              timed: Callable[[], Mapping[str, Any] | None]) -> list[str]:
+              timed: Callable[[], MeasureResult | None]) -> list[str]:
     """The warning that MODEL is compressed but not faster, or nothing.
 
     ``timed`` runs a job in which the nodes of both are timed, OTHER being the reference, and gives
@@ -29,16 +27,12 @@ def explained(model: Path, other: Path, ratio: Ratio,
     own, reference = _counted(model), _counted(other)
     if own is None or reference is None or not compressed(own, reference):
         return []
-    result = timed() or {}
-    entry = (result.get("measurements") or [{}])[0]
-    nodes, others = (entry.get("summary") or {}).get("nodes"), result.get("reference_nodes")
-    found = not_faster(ProfiledFile(own, _nodes(nodes)),
-                       ProfiledFile(reference, _nodes(others)), ratio, None)
+    result = timed() or MeasureResult()
+    summary = result.measurements[0].summary if result.measurements else None
+    nodes = (None if summary is None else summary.nodes) or NodesMeasured("")
+    others = result.reference_nodes or NodesMeasured("")
+    found = not_faster(ProfiledFile(own, nodes), ProfiledFile(reference, others), ratio, None)
     return [] if found is None else [found]
-
-
-def _nodes(told: Mapping[str, Any] | None) -> NodesMeasured:
-    return NodesMeasured("") if told is None else decode(NodesMeasured, dict(told))
 
 
 def _counted(path: Path) -> Costs | None:
@@ -46,10 +40,12 @@ def _counted(path: Path) -> Costs | None:
     import onnx  # as heavy as ONNX Runtime, which comes with the next: only where it is needed
     from google.protobuf.message import DecodeError
 
+    from searcher.artifacts.formats.onnx_operators import integer_format
     from searcher.artifacts.onnx_complexity import complexity
 
     try:
         model = onnx.load(path)
-        return Costs(complexity(model).macs, is_int8(node.op_type for node in model.graph.node))
+        integers = integer_format(node.op_type for node in model.graph.node)
+        return Costs(complexity(model).macs, integers)
     except (UserError, OSError, ValueError, DecodeError):
         return None

@@ -6,35 +6,55 @@ that drift of the machine shows.
 """
 
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from searcher.benchmark.two_files import RunJob, against
-from searcher.client.http import CoordinatorClient, Kind
-from searcher.client.jobs import ENDED, reference_problem
+from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan, decode
+from searcher.benchmark.two_files import FileComparison, RunJob, compare_files
+from searcher.client.http import CoordinatorClient
+from searcher.client.jobs import EndedJob, ended, reference_problem
 from searcher.client.preparation import with_preparation
+from searcher.client.records import Job
 from searcher.client.upload import checked_size, upload
 from searcher.errors import ProtocolError, UserError, nearest
+from searcher.jobs.inspect import Inspection, InspectRequest
+from searcher.jobs.measure import MeasureRequest
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution, check_offered
 from searcher.statistics.energy import energy_notes, figures
+from searcher.statistics.measured import MeasureResult
 from searcher.statistics.node_summary import node_notes
 
 Say = Callable[[str], None]
 """Called with what is going on, whenever it changes."""
 
 
+@dataclass(frozen=True)
+class FileBenchmark:
+    """What ``fleetfront measure`` prints; ``warnings`` are reasons and doubts, ``nodes`` where they
+    ran."""
+
+    values: Mapping[str, float | None]
+    intervals: Mapping[str, Sequence[float | None]]
+    n: int
+    verdict: str
+    warnings: Sequence[str]
+    nodes: Sequence[str]
+    measured_with: str
+    environment: Mapping[str, object]
+
+
 def measure_on(
     client: CoordinatorClient, model: Path, device: str | None, plan: Plan,
     say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
-) -> dict[str, Any]:
-    """The document of ``fleetfront measure``. Raises UserError, also when the device does not
+) -> FileBenchmark:
+    """Raises UserError, also when the device does not
     begin within ``queue_s`` or does not offer ``execution``; ProtocolError for conflicts."""
     size_bytes = checked_size(model)
     chosen = device_of(client, device, execution)
     sha256 = upload(client, model, lambda sent, of: say(f"uploading: {sent * 10 // of * 10} %"))
-    request = request_of(sha256, size_bytes, plan, execution)
+    request = measure_request(sha256, size_bytes, plan, execution)
     run_job = job_runner(client, chosen, queue_s, say)
     try:
         job = run_job(request)
@@ -43,51 +63,52 @@ def measure_on(
             raise
         inspect(client, model, sha256, say)
         job = run_job(request)
-    document = measured_document(model, job, execution)
+    found = file_benchmark(model, job, execution)
     say(f"measured on {chosen}")
-    return document
+    return found
 
 
 def compare_on(
     client: CoordinatorClient, model: Path, other: Path, device: str | None, seconds: float,
     say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
-) -> dict[str, Any]:
-    """The document of ``fleetfront measure --against``. Raises as ``measure_on`` does."""
+) -> FileComparison:
+    """One file against another. Raises as ``measure_on`` does."""
     sizes = {path: checked_size(path) for path in (model, other)}
     chosen = device_of(client, device, execution)
-    files = {path: {"sha256": upload(client, path), "size_bytes": size}
-             for path, size in sizes.items()}
+    files = {path: ArtifactRef(upload(client, path), size) for path, size in sizes.items()}
 
     run_job = job_runner(client, chosen, queue_s)
     try:
-        return against(model, other, (files[model], files[other]), run_job, seconds, say,
-                       execution)
+        return compare_files(model, other, (files[model], files[other]), run_job, seconds, say,
+                             execution)
     except ProtocolError as error:
         if error.status != 409:
             raise
     for path, file in files.items():
-        inspect(client, path, str(file["sha256"]), say)
-    return against(model, other, (files[model], files[other]), run_job, seconds, say, execution)
+        inspect(client, path, file.sha256, say)
+    return compare_files(model, other, (files[model], files[other]), run_job, seconds, say,
+                         execution)
 
 
 def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = None,
                say: Say = lambda text: None) -> RunJob:
     """Runs one measure job after another on a device, each with what has to be prepared."""
-    def ask(kind: Kind, payload: Mapping[str, Any]) -> Mapping[str, Any]:
+    def ask(kind: str, payload: Mapping[str, object]) -> Job:
         job = client.submit_job(kind, f"device:{device}", payload, queue_s=queue_s)
         doing = "preparing" if kind == "prepare" else "measuring"
         return _ended(client, job, f"{doing} on {device}", say)
 
-    return lambda payload: dict(with_preparation("measure", payload, ask))
+    return lambda request: ended(
+        with_preparation(request.kind, request.payload(), ask), request)
 
 
 def device_of(client: CoordinatorClient, wanted: str | None,
               execution: Execution = DEFAULT) -> str:
     """``wanted``, else this machine, else the only device. Raises UserError unless it is there,
     active, and offers ``execution``."""
-    rows = {row["name"]: row for row in client.devices()}
-    chosen = _chosen({name: row["state"] for name, row in rows.items()}, wanted)
-    check_offered(execution, chosen, rows[chosen]["capabilities"])
+    rows = {row.name: row for row in client.devices()}
+    chosen = _chosen({name: row.state for name, row in rows.items()}, wanted)
+    check_offered(execution, chosen, rows[chosen].capabilities)
     return chosen
 
 
@@ -106,61 +127,59 @@ def _chosen(states: Mapping[str, str], wanted: str | None) -> str:
     return wanted
 
 
-def inspect(client: CoordinatorClient, model: Path, sha256: str, say: Say) -> dict[str, Any]:
+def inspect(client: CoordinatorClient, model: Path, sha256: str, say: Say) -> Inspection:
     """What a builder finds in an uploaded model. Raises UserError when it is refused."""
-    job = client.submit_job("inspect", "builder", {"sha256": sha256}, retry=True)
-    job = _ended(client, job, "inspecting", say)
-    if job["state"] != "done":
-        raise UserError(f"{model} could not be inspected: {job['message'] or job['reason']}")
-    found: dict[str, Any] = job["result"]["inspection"]
-    if not found["accepted"]:
-        raise UserError(f"{model} is refused ({found['reason']}): {found['message']}")
-    return found
+    request = InspectRequest(sha256)
+    job = client.submit_job(request.kind, request.runs_on, request.payload(), retry=True)
+    found = ended(_ended(client, job, "inspecting", say), request)
+    if found.result is None:
+        raise UserError(f"{model} could not be inspected: {found.why}")
+    if not found.result.accepted:
+        raise UserError(f"{model} is refused ({found.result.reason}): {found.result.message}")
+    return found.result
 
 
-def _ended(client: CoordinatorClient, job: dict[str, Any], doing: str, say: Say) -> dict[str, Any]:
-    while job["state"] not in ENDED:
-        say(doing if job["state"] == "leased" else f"waiting for {job['pool']}")
-        job = client.wait_job(job["job"], wait_s=2.0)
+def _ended(client: CoordinatorClient, job: Job, doing: str, say: Say) -> Job:
+    while not job.has_ended:
+        say(doing if job.state == "leased" else f"waiting for {job.pool}")
+        job = client.wait_job(job.job, wait_s=2.0)
     return job
 
 
-def request_of(sha256: str, size_bytes: int, plan: Plan,
-               execution: Execution = DEFAULT) -> dict[str, Any]:
-    """The payload of the measurement; measured anew each time."""
-    file = {"sha256": sha256, "size_bytes": size_bytes}
-    return {
-        "reference": file, "candidates": [file], "runtime": execution.runtime,
-        "options": execution.options, "plan": plan.as_dict(), "quiet_level_s": None,
-        "input_seed": 0, "attempt": secrets.randbelow(2**31),
-    }
+def measure_request(sha256: str, size_bytes: int, plan: Plan,
+                    execution: Execution = DEFAULT) -> MeasureRequest:
+    """A measurement of a file against itself; each is a job of its own."""
+    file = ArtifactRef(sha256, size_bytes)
+    return MeasureRequest(MeasurePayload(
+        file, [file], execution.runtime, execution.options, decode(MeasurePlan, plan.as_dict()),
+        attempt=secrets.randbelow(2**31)))
 
 
-def measured_document(model: Path, job: dict[str, Any],
-                      execution: Execution = DEFAULT) -> dict[str, Any]:
-    """``values, intervals, n, verdict, warnings, nodes, measured_with, environment`` of an ended
-    job. Raises UserError when the file could not be measured."""
-    if job["state"] != "done":
-        why = reference_problem(job) or job["message"] or job["reason"]
-        raise UserError(f"{model} could not be measured: {why}.")
-    result = job["result"]
-    entry = result["measurements"][0]
-    if entry["verdict"] == "failed":
-        raise UserError(f"{model} could not be measured: {', '.join(entry['reasons'])}.")
-    summary = entry.get("summary") or {}
-    quantiles = {f"latency_{name}": summary.get(name) or {} for name in ("p50_s", "p90_s", "p99_s")}
-    values = {"latency_s": summary.get("latency_s"),
-              **{name: found.get("value") for name, found in quantiles.items()},
-              "load_s": entry["load_s"], "first_inference_s": entry["first_s"],
-              "memory_bytes": entry.get("memory_bytes")}
-    energy, intervals = figures(summary)
-    values |= energy
-    if summary:
-        intervals["latency_s"] = [summary["latency_low_s"], summary["latency_high_s"]]
-        intervals |= {name: [found["low"], found["high"]] for name, found in quantiles.items()
-                      if found.get("value") is not None}
-    return {"values": values, "intervals": intervals, "n": summary.get("n", 0),
-            "verdict": entry["verdict"],
-            "warnings": [*entry["reasons"], *summary.get("warnings", []), *energy_notes(summary)],
-            "nodes": node_notes(summary), "measured_with": str(execution),
-            "environment": result["environment"]}
+def file_benchmark(model: Path, job: EndedJob[MeasureResult],
+                   execution: Execution = DEFAULT) -> FileBenchmark:
+    """Of an ended job. Raises UserError when the file could not be measured."""
+    if job.result is None:
+        raise UserError(f"{model} could not be measured: {reference_problem(job) or job.why}.")
+    entry = job.result.measurements[0]
+    if entry.verdict == "failed":
+        raise UserError(f"{model} could not be measured: {', '.join(entry.reasons)}.")
+    summary = entry.summary
+    values: dict[str, float | None] = {
+        "latency_s": None, "latency_p50_s": None, "latency_p90_s": None, "latency_p99_s": None,
+        "load_s": entry.load_s, "first_inference_s": entry.first_s,
+        "memory_bytes": entry.memory_bytes}
+    energy, found = figures(summary)
+    intervals: dict[str, Sequence[float | None]] = {**found}
+    if summary is not None:
+        values["latency_s"] = summary.latency_s
+        intervals["latency_s"] = [summary.latency_low_s, summary.latency_high_s]
+        for name, quantile in (("latency_p50_s", summary.p50_s), ("latency_p90_s", summary.p90_s),
+                               ("latency_p99_s", summary.p99_s)):
+            values[name] = quantile.value
+            if quantile.value is not None:
+                intervals[name] = [quantile.low, quantile.high]
+    doubts = () if summary is None else summary.warnings
+    return FileBenchmark(
+        {**values, **energy}, intervals, 0 if summary is None else summary.n, entry.verdict,
+        [*entry.reasons, *doubts, *energy_notes(summary)], node_notes(summary), str(execution),
+        job.result.environment)

@@ -1,29 +1,30 @@
-"""One ONNX file against another on one device, looked at while it runs.
+"""One ONNX file against another on one device, with a decision after every look.
 
     look 1: a process | open O, M | O M O M ... | open M, O | O M O M ... | ratio M / O
     look 2: another   | open M, O | M O M O ... | open O, M | M O M O ... |        until decided
 
 Calls alternate one by one, and all count that were not interrupted: two files that are much alike
-are slowed alike, whatever the machine does. What is opened first may be slower or faster by half a
-percent, in a fresh process other than in a used one: so a look has sessions of both orders, its
-ratio is the mean of theirs, and from look to look the files change their roles. See
-``searcher/statistics/sequential_test.py`` for what follows from the looks, and when it ends. Where
-MODEL should be faster and is not, one more short job says why
-(``searcher/benchmark/explanation.py``)."""
+are slowed alike, whatever the machine does. The file that is opened first may be slower or faster
+by half a percent, and differently in a fresh process than in a used one. So a look has sessions of
+both orders, its ratio is the mean of theirs, and the files change their roles from look to look.
+``searcher/statistics/sequential_test.py`` has the interval and the stopping rule. Where MODEL
+should be faster and is not, one more short job says why (``searcher/benchmark/explanation.py``).
+"""
 
 import math
 import secrets
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
+from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan, decode
 from searcher.benchmark.explanation import explained
-from searcher.client.jobs import reference_problem
+from searcher.client.jobs import EndedJob, reference_problem
 from searcher.errors import UserError
+from searcher.jobs.measure import MeasureRequest
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, Execution
-from searcher.statistics.bottlenecks import Ratio
+from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 from searcher.statistics.quiet_level import BUSY_FACTOR
 from searcher.statistics.sequential_test import FEWEST_LOOKS, Estimate, estimate, spent
 
@@ -38,12 +39,12 @@ EXPLAINING_S = 0.1
 FEW_BLOCKS = 8
 """A look with fewer quiet blocks was too short for these files: the next is twice as long."""
 
-RunJob = Callable[[Mapping[str, Any]], dict[str, Any]]
-"""The payload of a measure job -> the job when it has ended."""
+RunJob = Callable[[MeasureRequest], EndedJob[MeasureResult]]
+"""Runs a measure job to its end."""
 
 
 @dataclass(frozen=True)
-class Look:
+class TimedLook:
     """``ratio`` is None when the look was invalid, for ``warnings``; ``level_s`` is the other
     file's quiet level in it. ``changed``: MODEL was the reference."""
 
@@ -61,20 +62,34 @@ def look_plan(seconds: float) -> Plan:
                 gate=UNINTERRUPTED, warmup_s=0.02, fresh_session_every_s=seconds / 2)
 
 
-def against(
-    model: Path, other: Path, files: tuple[Mapping[str, Any], Mapping[str, Any]],
+@dataclass(frozen=True)
+class FileComparison:
+    """What ``fleetfront measure --against`` prints. ``ratio`` is MODEL's time over the other's."""
+
+    model: str
+    against: str
+    ratio: float | None
+    interval: Sequence[float] | None
+    verdict: str
+    looks: Sequence[TimedLook]
+    device_s: float
+    warnings: Sequence[str]
+    measured_with: str
+    environment: Mapping[str, object]
+
+
+def compare_files(
+    model: Path, other: Path, files: tuple[ArtifactRef, ArtifactRef],
     run_job: RunJob, seconds: float, say: Callable[[str], None] = lambda text: None,
     execution: Execution = DEFAULT,
-) -> dict[str, Any]:
-    """The document of ``fleetfront measure --against``; ``files`` names both by sha256 and size.
-
-    ``ratio`` is MODEL's time over OTHER's; ``seconds`` of device time are the most that is spent
-    on it, the explanation of a model that should be faster apart. Raises UserError when a file
-    cannot be measured.
+) -> FileComparison:
+    """``files`` are MODEL and OTHER. ``seconds`` is the longest device time of the comparison,
+    the explanation of a model that should be faster apart. Raises UserError when a file cannot be
+    measured.
     """
     request = _request(files, execution)
-    looks: list[Look] = []
-    environment: dict[str, Any] = {}
+    looks: list[TimedLook] = []
+    environment: Mapping[str, object] = {}
     found: Estimate | None = None
     used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds * SHORTEST_SHARE)
     last = False
@@ -95,71 +110,65 @@ def against(
             say(f"{now.ratio:.4f} [{now.low:.4f} .. {now.high:.4f}] {now.verdict} "
                 f"after {used_s:.1f} s")
 
-    def timed() -> Mapping[str, Any] | None:
-        job = run_job(_asked(request, replace(look_plan(EXPLAINING_S), nodes=True)))
-        return job["result"] if job["state"] == "done" else None
+    def timed() -> MeasureResult | None:
+        return run_job(_asked(request, replace(look_plan(EXPLAINING_S), nodes=True))).result
 
     why = [] if found is None else explained(
         model, other, Ratio(found.ratio, found.low, found.high), timed)
-    return {
-        "model": str(model), "against": str(other),
-        "ratio": found.ratio if found else None,
-        "interval": [found.low, found.high] if found else None,
-        "verdict": found.verdict if found else "undecided",
-        "looks": [asdict(look) for look in looks], "device_s": used_s,
-        "warnings": [*why, *_warnings(looks)], "measured_with": str(execution),
-        "environment": environment}
+    return FileComparison(
+        str(model), str(other), found.ratio if found else None,
+        [found.low, found.high] if found else None, found.verdict if found else "undecided",
+        looks, used_s, [*why, *_warnings(looks)], str(execution), environment)
 
 
-def _look(own: Path, reference: Path, request: Mapping[str, Any], run_job: RunJob, seconds: float,
-          changed: bool) -> tuple[Look, dict[str, Any]]:
+def _look(own: Path, reference: Path, request: MeasurePayload, run_job: RunJob, seconds: float,
+          changed: bool) -> tuple[TimedLook, Mapping[str, object]]:
     plan = look_plan(seconds)
     job = run_job(_asked(request, plan))
-    if job["state"] != "done":
+    if job.result is None:
         broken = reference_problem(job)
         if broken is not None:
             raise UserError(f"{reference} could not be measured: {broken}.")
-        raise UserError(f"{own} could not be compared: {job['message'] or job['reason']}.")
-    result = job["result"]
-    (entry,) = result["measurements"]
-    if entry["verdict"] == "failed":
-        raise UserError(f"{own} could not be measured: {', '.join(entry['reasons'])}.")
-    summary = entry.get("summary") or {}
-    ratio, level_s = _ratio(entry, summary), result.get("own_level_s")
-    device_s = result.get("device_s")
+        raise UserError(f"{own} could not be compared: {job.why}.")
+    (entry,) = job.result.measurements
+    if entry.verdict == "failed":
+        raise UserError(f"{own} could not be measured: {', '.join(entry.reasons)}.")
+    ratio, level_s = _ratio(entry), job.result.own_level_s
+    device_s = job.result.device_s
     if changed and ratio:
         ratio, level_s = 1 / ratio, level_s and level_s * ratio
-    return Look(changed, ratio, level_s, entry.get("n") or 0,
-                plan.max_s if device_s is None else device_s,
-                (*entry["reasons"], *summary.get("warnings", []))), result["environment"]
+    doubts = () if entry.summary is None else entry.summary.warnings
+    return TimedLook(changed, ratio, level_s, entry.n or 0,
+                     plan.max_s if device_s is None else device_s,
+                     (*entry.reasons, *doubts)), job.result.environment
 
 
-def _request(files: tuple[Mapping[str, Any], Mapping[str, Any]],
-             execution: Execution) -> dict[str, Any]:
+def _request(files: tuple[ArtifactRef, ArtifactRef], execution: Execution) -> MeasurePayload:
     own, other = files
-    return {"reference": dict(other), "candidates": [dict(own)], "runtime": execution.runtime,
-            "options": execution.options, "quiet_level_s": None, "input_seed": 0}
+    return MeasurePayload(other, [own], execution.runtime, execution.options,
+                          decode(MeasurePlan, look_plan(LOOK_S).as_dict()))
 
 
-def _asked(request: Mapping[str, Any], plan: Plan) -> dict[str, Any]:
-    return {**request, "plan": plan.as_dict(), "attempt": secrets.randbelow(2**31)}
+def _asked(request: MeasurePayload, plan: Plan) -> MeasureRequest:
+    return MeasureRequest(request._replace(
+        plan=decode(MeasurePlan, plan.as_dict()), attempt=secrets.randbelow(2**31)))
 
 
-def _ratio(entry: Mapping[str, Any], summary: Mapping[str, Any]) -> float | None:
+def _ratio(entry: FileMeasurement) -> float | None:
     """The geometric mean of the sessions; an older agent does not tell them apart."""
-    sessions = summary.get("session_ratios")
+    sessions = () if entry.summary is None else entry.summary.session_ratios
     if not sessions:
-        return entry.get("ratio")
+        return entry.ratio
     return math.exp(sum(map(math.log, sessions)) / len(sessions))
 
 
-def _estimate(looks: list[Look], alpha: float) -> Estimate | None:
+def _estimate(looks: list[TimedLook], alpha: float) -> Estimate | None:
     valid = [look for look in looks if look.ratio is not None]
     return estimate([look.ratio for look in valid if look.ratio is not None],
                     [look.changed for look in valid], alpha)
 
 
-def _warnings(looks: list[Look]) -> list[str]:
+def _warnings(looks: list[TimedLook]) -> list[str]:
     """Each kind once, with how many looks had it; and whether the machine changed in between."""
     kinds: dict[str, int] = {}
     for look in looks:

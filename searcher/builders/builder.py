@@ -1,45 +1,49 @@
 """``compress(recipe)`` gives an untrained build, ``train(recipe, fidelity)`` a trained one.
 
-A recipe is built prefix by prefix. What a prefix leaves is kept in ``folder/<build key>/``: the
-module after the last structure step of an untrained prefix, and weights, parametrizations,
-optimizer and random state after each training step. Another recipe with the same prefix, a higher
-fidelity, or the same process after a kill goes on from there. Any of it may be deleted at any
-time, a file's time says when it was last used: what is missing is made again, to the same bytes.
+A recipe is built prefix by prefix, and each prefix is kept (``searcher.builders.prefix_cache``):
+another recipe with the same prefix, a higher fidelity, or the same process after a kill continues
+from there.
 """
 
-import contextlib
 import copy
-import dataclasses
 import hashlib
 import json
 import os
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import cast
 
-import onnx
 import torch
 from torch import Tensor, nn
 
-from searcher.artifacts.onnx_complexity import complexity
-from searcher.builders.evaluation import Evaluation, evaluate, judge, probe_outputs
+from searcher.artifacts.complexity import Complexity
+from searcher.artifacts.formats import registry as formats
+from searcher.builders.evaluation import Evaluation, evaluate, probe_outputs, score_outputs
+from searcher.builders.prefix_cache import PrefixCache
 from searcher.errors import BuildError
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from searcher.tasks.training_data import CachedTeacher, TrainingSplit
 from strategies import pipeline
-from strategies.base import Fidelity, StrategyError, TrainingState
+from strategies.base import (
+    EncodingStrategy,
+    Fidelity,
+    FidelityName,
+    StrategyError,
+    StructureStrategy,
+    TrainingStrategy,
+    WeightsStrategy,
+)
 from strategies.encoding.export import export_onnx
 from strategies.encoding.finish import finish
 from strategies.layers import layers_of, select
+from strategies.number_formats import FLOAT32, identity
 from strategies.target import Target
 from strategies.training.loop import fit_until_plateau
-from strategies.weights.clustering import int8_weight_scales
+from strategies.weights.parametrizing import weight_scales
 
-MEMORY_PREFIXES = 16
 FULL_SHARE = 0.25
 """Networks of less than this share of the baseline's operations are trained longer
 (``Task.longest_full``): about as long as one of this share takes."""
@@ -47,14 +51,17 @@ FULL_SHARE = 0.25
 
 @dataclass(frozen=True)
 class Build:
-    """One exported file and what is known of it; ``reused_steps`` of the recipe's steps came from
-    the cache, ``built_steps`` were done now, which added ``cached_bytes`` to the cache."""
+    """One exported file and what is known of it; ``number_format`` is what it computes with,
+    ``probe_outputs`` the host's outputs for the probe input, ``evaluation`` that on the validation
+    split (None where untrained). ``reused_steps`` of the recipe's steps came from the cache,
+    ``built_steps`` were done now, which added ``cached_bytes`` to the cache."""
 
     key: str
     content: bytes
     graph_key: str
     probe_outputs: list[float]
-    report: dict[str, Any]
+    number_format: str
+    report: Complexity
     evaluation: Evaluation | None
     built_steps: int
     reused_steps: int
@@ -72,10 +79,10 @@ class Builder:
     def __init__(self, task: Task, seed: int, folder: Path) -> None:
         self.task, self.seed, self.folder = task, seed, folder
         self.split = TrainingSplit(task, seed)
-        self._prefixes: OrderedDict[str, nn.Module] = OrderedDict()
+        self._cache = PrefixCache(folder)
         self._teacher: CachedTeacher | None = None
         self._trained_baseline: nn.Module | None = None
-        self._built = self._reused = self._cached_bytes = 0
+        self._built = self._reused = 0
 
     def compress(self, recipe: Recipe, target: Target) -> Build:
         """The recipe without its training steps, from the trained baseline."""
@@ -91,28 +98,30 @@ class Builder:
 
     def model(self, recipe: Recipe, fidelity: str) -> nn.Module:
         """The torch module behind a build, parametrizations in place."""
-        steps = _torch_steps(recipe)
-        int8 = any(step.strategy == "int8" for step in recipe.steps[len(steps):])
-        return self._prefix(steps, fidelity, int8)
+        number_format = pipeline.number_format(recipe.as_list())
+        return self._prefix(_torch_steps(recipe), fidelity, number_format)
 
-    def build_key(self, steps: Sequence[Step], fidelity: str, int8_follows: bool = False) -> str:
-        """Identity of a build: (task digest, recipe, seed, fidelity, strategy versions)."""
+    def build_key(self, steps: Sequence[Step], fidelity: str,
+                  number_format: str = FLOAT32) -> str:
+        """Identity of a build: (task digest, recipe, seed, fidelity, strategy versions, number
+        format for which weights are constrained)."""
         versions = [pipeline.instantiate(step.as_dict()).version for step in steps]
         document = [self.task.digest, [s.as_dict() for s in steps], self.seed, fidelity, versions]
-        text = json.dumps([*document, int8_follows], sort_keys=True)
+        text = json.dumps([*document, identity(number_format)], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:40]
 
-    def evaluate(self, content: bytes | Path, split: str) -> Evaluation:
-        """Accuracy of a file on one of the task's splits."""
+    def evaluate(self, content: bytes | Path, split: str,
+                 file_format: str = formats.DEFAULT) -> Evaluation:
+        """The task's metric of a file on one of the task's splits, computed on this host."""
         part = self.task.load()[split]
-        return evaluate(content, part.inputs, part.targets, self.task.metric)
+        return evaluate(content, part.inputs, part.targets, self.task.metric, file_format)
 
-    def judge(self, outputs: Path, split: str) -> Evaluation:
-        """Accuracy by outputs (.npy) that were computed elsewhere. Raises BuildError."""
-        return judge(outputs, self.task.load()[split].targets, self.task.metric)
+    def score_outputs(self, outputs: Path, split: str) -> Evaluation:
+        """The task's metric of outputs (.npy) that were computed elsewhere. Raises BuildError."""
+        return score_outputs(outputs, self.task.load()[split].targets, self.task.metric)
 
     def _guarded(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
-        self._built = self._reused = self._cached_bytes = 0
+        self._built = self._reused = self._cache.written_bytes = 0
         try:
             pipeline.check(recipe.as_list())
             return self._build(recipe, fidelity, target)
@@ -121,95 +130,86 @@ class Builder:
 
     def _build(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         model = self.model(recipe, fidelity)
-        graph = export_onnx(model, self.split.calibration(1), target, int8_weight_scales(model))
+        file_format = formats.named(target.format)
+        graph = export_onnx(model, self.split.calibration(1), target, weight_scales(model))
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
         for step in recipe.steps[len(_torch_steps(recipe)):]:
-            strategy: Any = pipeline.instantiate(step.as_dict())
+            strategy = pipeline.instantiate(step.as_dict())
+            assert isinstance(strategy, EncodingStrategy), "pipeline.check has seen the order"
             graph = strategy.encode(graph, self.split.calibration(), target, scratch)
             self._built += 1
         encoded = finish(graph, target)
+        content = file_format.from_onnx(encoded.content)
         trained = fidelity != "untrained" or not recipe.steps
         return Build(
-            key=self.build_key(recipe.steps, fidelity), content=encoded.content,
-            graph_key=encoded.graph_key, probe_outputs=probe_outputs(encoded.content),
-            report=dataclasses.asdict(complexity(onnx.load_model_from_string(encoded.content))),
-            evaluation=self.evaluate(encoded.content, "validation") if trained else None,
+            key=self.build_key(recipe.steps, fidelity), content=content,
+            graph_key=encoded.graph_key, probe_outputs=probe_outputs(content, target.format),
+            number_format=pipeline.number_format(recipe.as_list()),
+            report=file_format.complexity(content),
+            evaluation=(self.evaluate(content, "validation", target.format) if trained else None),
             built_steps=self._built, reused_steps=self._reused,
-            cached_bytes=self._cached_bytes,
+            cached_bytes=self._cache.written_bytes,
         )
 
-    def _prefix(self, steps: Sequence[Step], fidelity: str, int8: bool) -> nn.Module:
-        """The model after ``steps``; ``int8`` says that an int8 encoding ends the recipe."""
+    def _prefix(self, steps: Sequence[Step], fidelity: str, number_format: str) -> nn.Module:
+        """The model after ``steps``; ``number_format`` is what the whole recipe's file has."""
         if not steps:
             return self._baseline()
-        strategy: Any = pipeline.instantiate(steps[-1].as_dict())
+        strategy = pipeline.instantiate(steps[-1].as_dict())
         before = steps[:-1]
-        if strategy.stage == "training":
+        if isinstance(strategy, StructureStrategy):
+            return self._structure(strategy, steps, fidelity, number_format)
+        if isinstance(strategy, TrainingStrategy):
             if fidelity == "untrained":
-                return self._prefix(before, fidelity, int8)
-            return self._trained(strategy, steps, fidelity, int8)
-        if strategy.stage == "weights":
-            model = self._prefix(before, fidelity, int8)
-            strategy.attach(model, select(layers_of(model), steps[-1].layers), int8)
-            self._built += 1
-            return model
-        return self._structure(strategy, steps, fidelity, int8)
+                return self._prefix(before, fidelity, number_format)
+            return self._trained(strategy, steps, fidelity, number_format)
+        assert isinstance(strategy, WeightsStrategy), "encoding steps are no part of a prefix"
+        model = self._prefix(before, fidelity, number_format)
+        strategy.attach(model, select(layers_of(model), steps[-1].layers), number_format)
+        self._built += 1
+        return model
 
-    def _structure(self, strategy: Any, steps: Sequence[Step], fidelity: str,
-                   int8: bool) -> nn.Module:
-        level = fidelity if _stages(steps) & {"training"} else "untrained"
+    def _structure(self, strategy: StructureStrategy, steps: Sequence[Step], fidelity: str,
+                   number_format: str) -> nn.Module:
+        level = fidelity if TrainingStrategy.stage in _stages(steps) else "untrained"
         key = self.build_key(steps, level)
-        file = self.folder / key / "structure.pt"
-        kept = self._prefixes.get(key)
-        if kept is None:
-            # A pickle, but of this folder's own making; its owner alone may write here.
-            kept = _read(file, weights_only=False)
+        kept = self._cache.module(key)
         if kept is not None:
             self._reused += len(steps)
         else:
-            model = self._prefix(steps[:-1], fidelity, int8)
+            model = self._prefix(steps[:-1], fidelity, number_format)
             torch.manual_seed(int(key[:8], 16))
             layers = select(layers_of(model), steps[-1].layers)
             kept = strategy.apply(model, layers, self.split.calibration(1))
             self._built += 1
-            self._keep(file, kept)
-        self._remember(key, kept)
-        fresh: nn.Module = copy.deepcopy(kept)
-        return fresh
+            self._cache.keep_module(key, kept)
+        return copy.deepcopy(kept)
 
-    def _remember(self, key: str, model: nn.Module) -> None:
-        self._prefixes[key] = model
-        self._prefixes.move_to_end(key)
-        if len(self._prefixes) > MEMORY_PREFIXES:
-            self._prefixes.popitem(last=False)
-
-    def _trained(self, strategy: Any, steps: Sequence[Step], fidelity: str,
-                 int8: bool) -> nn.Module:
-        constrained = int8 and "weights" in _stages(steps)
-        folder = self.folder / self.build_key(steps, fidelity, constrained)
-        model = self._prefix(steps[:-1], fidelity, int8)
-        if _restore(model, folder) is not None:
+    def _trained(self, strategy: TrainingStrategy, steps: Sequence[Step], fidelity: str,
+                 number_format: str) -> nn.Module:
+        constrained = number_format if WeightsStrategy.stage in _stages(steps) else FLOAT32
+        key = self.build_key(steps, fidelity, constrained)
+        model = self._prefix(steps[:-1], fidelity, number_format)
+        if self._cache.restore(key, model) is not None:
             self._reused += 1
             return model
         short = self.build_key(steps, "short", constrained)
-        first = "training" not in _stages(steps[:-1])
+        first = TrainingStrategy.stage not in _stages(steps[:-1])
         state = None
         while first and fidelity != "short" and state is None:
-            # It goes on from the fidelity before, asked for or not: one key, one result.
+            # It continues from the fidelity before, requested or not: one key, one result.
             before = TRAINED[TRAINED.index(fidelity) - 1]
             counted = self._built, self._reused
-            self._trained(strategy, steps, before, int8)
+            self._trained(strategy, steps, before, number_format)
             self._built, self._reused = counted
-            state = _restore(model, self.folder / self.build_key(steps, before, constrained))
-        reached = Fidelity(cast(Any, fidelity), self._epochs(model, fidelity))
+            state = self._cache.restore(self.build_key(steps, before, constrained), model)
+        reached = Fidelity(cast(FidelityName, fidelity), self._epochs(model, fidelity))
         teacher = self._teach()
         # Seeded last: a baseline that is only now loaded draws random numbers, too.
         torch.manual_seed(int(short[:8], 16))
-        trained: tuple[nn.Module, TrainingState] = strategy.train(
-            model, teacher, self.split, reached, state)
-        model, state = trained
-        self._keep(folder / "state.pt", {"weights": model.state_dict(), "training": state})
+        model, state = strategy.train(model, teacher, self.split, reached, state)
+        self._cache.keep_state(key, model, state)
         self._built += 1
         return model
 
@@ -225,7 +225,7 @@ class Builder:
         """Multiply-adds of convolutions and linear layers in one forward pass of one sample."""
         counted, training = 0, model.training
 
-        def count(layer: nn.Module, inputs: Any, output: Tensor) -> None:
+        def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
             nonlocal counted
             weight = cast(Tensor, layer.weight)
             counted += output.numel() // len(weight) * weight.numel()
@@ -240,27 +240,23 @@ class Builder:
             hook.remove()
         return max(counted, 1)
 
-    def _keep(self, file: Path, content: Any) -> None:
-        self._cached_bytes += _write(file, content)
-
     def _teach(self) -> CachedTeacher:
         if self._teacher is None:
             self._teacher = CachedTeacher(self._baseline())
         return self._teacher
 
     def _baseline(self) -> nn.Module:
-        folder = self.folder / self.build_key((), "full")
+        key = self.build_key((), "full")
         if self._trained_baseline is None:
             torch.manual_seed(self.seed)
             model = self.task.model()
-            if _restore(model, folder) is None:
+            if self._cache.restore(key, model) is None:
                 spec = self.task.baseline
                 model, state = fit_until_plateau(
                     model, self.split, learning_rate=spec.learning_rate,
                     cycle_epochs=spec.cycle_epochs, max_epochs=spec.max_epochs,
                     tolerance=spec.tolerance)
-                self._keep(
-                    folder / "state.pt", {"weights": model.state_dict(), "training": state})
+                self._cache.keep_state(key, model, state)
             self._trained_baseline = model.eval()
         return copy.deepcopy(self._trained_baseline)
 
@@ -268,53 +264,9 @@ class Builder:
 def _torch_steps(recipe: Recipe) -> tuple[Step, ...]:
     """The steps before encoding."""
     stages = [pipeline.instantiate(step.as_dict()).stage for step in recipe.steps]
-    return recipe.steps[: stages.index("encoding")] if "encoding" in stages else recipe.steps
+    encoding = EncodingStrategy.stage
+    return recipe.steps[: stages.index(encoding)] if encoding in stages else recipe.steps
 
 
 def _stages(steps: Sequence[Step]) -> set[str]:
     return {pipeline.instantiate(step.as_dict()).stage for step in steps}
-
-
-def _write(file: Path, content: Any) -> int:
-    """``torch.save`` so that the file is whole or absent, whatever dies when; its bytes."""
-    partial = file.with_suffix(f".{os.getpid()}.partial")
-    try:
-        with _opened(partial) as stream:
-            torch.save(content, stream)
-            stream.flush()
-            os.fsync(stream.fileno())
-            size = stream.tell()
-        partial.replace(file)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    return size
-
-
-def _opened(file: Path) -> BinaryIO:
-    """For writing, its folder made. An empty folder may be deleted just then: once more."""
-    for _ in range(10):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):
-            return file.open("wb")
-    return file.open("wb")
-
-
-def _read(file: Path, weights_only: bool) -> Any:
-    """What ``_write`` wrote; None when it is not there. It counts as used now."""
-    try:
-        os.utime(file)
-        with file.open("rb") as stream:
-            return torch.load(stream, weights_only=weights_only)
-    except FileNotFoundError:
-        return None
-
-
-def _restore(model: nn.Module, folder: Path) -> TrainingState | None:
-    """Load weights and parametrizations into ``model``; the training state, None if not there."""
-    saved = _read(folder / "state.pt", weights_only=True)
-    if saved is None:
-        return None
-    model.load_state_dict(saved["weights"])
-    state: TrainingState = saved["training"]
-    return state

@@ -13,6 +13,8 @@ import os
 import sys
 import threading
 from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ import numpy as np
 import torch
 
 from agents.protocol import Lease
+from searcher.artifacts.formats import registry as formats
 from searcher.artifacts.inspection import inspect
 from searcher.artifacts.store import place_artifact
 from searcher.builders.builder import Build, Builder
@@ -35,34 +38,118 @@ from strategies.target import Target
 BUILDERS_KEPT = 2
 
 
+@dataclass(frozen=True)
+class InspectJob:
+    """Inspect an uploaded file."""
+
+    sha256: str
+    file_format: str
+
+
+@dataclass(frozen=True)
+class EvaluateJob:
+    """Evaluate a file on the host, or the outputs (.npy) that a device computed with it."""
+
+    task: str
+    seed: int
+    threads: int
+    sha256: str
+    split: str
+    file_format: str
+    outputs_sha256: str | None
+
+
+@dataclass(frozen=True)
+class BuildJob:
+    """Build a recipe; ``fidelity`` is ``untrained`` or one that the task gives epochs for."""
+
+    task: str
+    seed: int
+    threads: int
+    recipe: Recipe
+    fidelity: str
+    target: Target
+
+
+Job = InspectJob | EvaluateJob | BuildJob
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """What the inspecting process answered: a JSON object that the coordinator checks."""
+
+    document: Mapping[str, Any]
+
+
+Result = Inspection | Evaluation | Build
+
+
+def job_of(kind: str, payload: Mapping[str, Any]) -> Job:
+    """The job of a lease; its payload was checked by the coordinator. Raises UserError, KeyError,
+    TypeError, ValueError."""
+    file_format = str(payload.get("format", formats.DEFAULT))
+    if kind == "inspect":
+        return InspectJob(payload["sha256"], file_format)
+    task, seed = str(payload["task"]), int(payload.get("seed", 0))
+    threads = int(payload.get("threads", 1))
+    if kind == "evaluate":
+        outputs = payload.get("outputs")
+        return EvaluateJob(task, seed, threads, payload["sha256"], payload["split"], file_format,
+                           None if outputs is None else outputs["sha256"])
+    fidelity = "untrained" if kind == "compress" else payload["fidelity"]
+    return BuildJob(task, seed, threads, Recipe.from_list(payload["recipe"]), fidelity,
+                    Target.of(payload["target"]))
+
+
+def document_of(result: Result) -> dict[str, Any]:
+    """The result of a job as the coordinator reads it. Raises BuildError."""
+    if isinstance(result, Inspection):
+        return {"inspection": dict(result.document)}
+    if isinstance(result, Evaluation):
+        return {"evaluation": _evaluation(result)}
+    return {
+        "build_key": result.key, "sha256": result.sha256, "file_bytes": len(result.content),
+        "graph_key": result.graph_key, "probe_outputs": result.probe_outputs,
+        "number_format": result.number_format, "report": asdict(result.report),
+        "built_steps": result.built_steps, "reused_steps": result.reused_steps,
+        "cached_bytes": result.cached_bytes,
+        "evaluation": _evaluation(result.evaluation) if result.evaluation else None,
+    }
+
+
+def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """The ledger keeps one bit per sample."""
+    right = evaluation.scores.astype(bool)
+    if not np.array_equal(right, evaluation.scores):
+        raise BuildError(f"The scores of the metric {evaluation.metric!r} are not all 0 or 1; the "
+                         "ledger cannot keep others yet.", "metric")
+    return {"metric": evaluation.metric, "value": evaluation.value, "n": evaluation.n,
+            "correct": base64.b64encode(np.packbits(right).tobytes()).decode()}
+
+
 class Workshop:
     """Does builder jobs in ``folder`` (the campaign folder); keeps the last builders warm."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._artifacts = folder / "artifacts"
         self._builders: OrderedDict[tuple[str, int], Builder] = OrderedDict()
 
-    def do(self, kind: str, payload: dict[str, Any]) -> dict[str, Any]:
-        """The result of one job. Raises FleetfrontError with a reason the ledger can keep."""
-        if kind == "inspect":
-            return {"inspection": inspect(self.folder / "artifacts" / payload["sha256"])}
-        torch.set_num_threads(int(payload.get("threads", 1)))
-        builder = self._builder(payload["task"], int(payload.get("seed", 0)))
-        if kind == "evaluate":
-            return {"evaluation": _evaluation(self._evaluated(builder, payload))}
-        recipe = Recipe.from_list(payload["recipe"])
-        target = Target(**{**payload["target"],
-                           "number_formats": frozenset(payload["target"]["number_formats"])})
-        if kind == "compress":
-            return self._result(builder.compress(recipe, target))
-        return self._result(builder.train(recipe, payload["fidelity"], target))
-
-    def _evaluated(self, builder: Builder, payload: dict[str, Any]) -> Evaluation:
-        """Of a file, or of the outputs that a device computed with it."""
-        folder, outputs = self.folder / "artifacts", payload.get("outputs")
-        if outputs is not None:
-            return builder.judge(folder / outputs["sha256"], payload["split"])
-        return builder.evaluate(folder / payload["sha256"], payload["split"])
+    def do(self, job: Job) -> Result:
+        """The result of one job; the file of a build is in ``artifacts/``. Raises FleetfrontError
+        with a reason that the ledger can keep."""
+        if isinstance(job, InspectJob):
+            return Inspection(inspect(self._artifacts / job.sha256, None, job.file_format))
+        torch.set_num_threads(job.threads)
+        builder = self._builder(job.task, job.seed)
+        if isinstance(job, EvaluateJob):
+            if job.outputs_sha256 is not None:
+                return builder.score_outputs(self._artifacts / job.outputs_sha256, job.split)
+            return builder.evaluate(self._artifacts / job.sha256, job.split, job.file_format)
+        build = (builder.compress(job.recipe, job.target) if job.fidelity == "untrained"
+                 else builder.train(job.recipe, job.fidelity, job.target))
+        place_artifact(self._artifacts, build.content)
+        return build
 
     def _builder(self, name: str, seed: int) -> Builder:
         if (name, seed) not in self._builders:
@@ -72,34 +159,18 @@ class Workshop:
             self._builders.popitem(last=False)
         return self._builders[name, seed]
 
-    def _result(self, build: Build) -> dict[str, Any]:
-        place_artifact(self.folder / "artifacts", build.content)
-        return {
-            "build_key": build.key, "sha256": build.sha256, "file_bytes": len(build.content),
-            "graph_key": build.graph_key, "probe_outputs": build.probe_outputs,
-            "report": build.report, "built_steps": build.built_steps,
-            "reused_steps": build.reused_steps, "cached_bytes": build.cached_bytes,
-            "evaluation": _evaluation(build.evaluation) if build.evaluation else None,
-        }
-
-
-def _evaluation(evaluation: Evaluation) -> dict[str, Any]:
-    bits = base64.b64encode(np.packbits(evaluation.correct).tobytes()).decode()
-    return {"metric": evaluation.metric, "value": evaluation.value, "n": evaluation.n,
-            "correct": bits}
-
 
 def work(client: CoordinatorClient, workshop: Workshop, lease: Lease) -> None:
     """One leased job to its result: a candidate that fails never ends the builder."""
     try:
-        result = workshop.do(lease.kind, dict(lease.payload))
+        result = document_of(workshop.do(job_of(lease.kind, lease.payload)))
     except BuildError as error:
         client.put_failed(lease, error.reason, str(error))
     except FleetfrontError as error:
         client.put_failed(lease, "user", str(error))
     except OSError as error:
         client.put_failed(lease, *_disk(error))
-    except Exception as error:  # noqa: BLE001  process boundary: the campaign goes on without it
+    except Exception as error:  # noqa: BLE001  process boundary: the campaign continues without it
         client.put_failed(lease, "build", f"{type(error).__name__}: {error}")
     else:
         client.put_done(lease, result)

@@ -83,7 +83,7 @@ def _runtime(directory: Path) -> Answer:
     import onnx
     from onnx import TensorProto, helper
 
-    from searcher.builders.evaluation import session
+    from searcher.artifacts.formats.onnx import session
 
     value = [helper.make_tensor_value_info(n, TensorProto.FLOAT, [1]) for n in ("x", "y")]
     graph = helper.make_graph([helper.make_node("Neg", ["x"], ["y"])], "g", value[:1], value[1:])

@@ -1,11 +1,13 @@
-"""``fleetfront strategies``: what there is, with papers and limits."""
+"""``fleetfront strategies``: every strategy with its paper and limits."""
+
+import typer
 
 from searcher.cli.options import Format, OutputFormat, emit, print_table
 
 
 def command(format: OutputFormat = Format.table) -> None:
     """List the compression strategies: stage, layers, paper and what each cannot do."""
-    from strategies.catalog import all_strategies
+    from strategies.catalog import all_strategies, problems
 
     rows = [{"strategy": s.name, "stage": s.stage, "layers": ", ".join(s.groups),
              "needs": ", ".join(sorted(s.requires)), "version": s.version, "summary": s.summary,
@@ -14,3 +16,5 @@ def command(format: OutputFormat = Format.table) -> None:
         "strategies", ("strategy", "stage", "layers", "what it does", "paper", "limits"),
         [[str(r[c]) for c in ("strategy", "stage", "layers", "summary", "paper", "limits")]
          for r in rows]))
+    for problem in problems():
+        typer.echo(problem.message, err=True)

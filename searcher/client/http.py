@@ -12,6 +12,17 @@ import httpx
 
 from agents import protocol
 from searcher.client.pinned_tls import checked_fingerprint, pinned_context
+from searcher.client.records import (
+    Address,
+    Campaign,
+    Device,
+    Enrolment,
+    FinishedJobs,
+    Job,
+    Token,
+    Trial,
+)
+from searcher.documents import parse, plain
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -19,12 +30,14 @@ from searcher.errors import (
     ProtocolError,
     UserError,
 )
+from searcher.ledger.rows import QuietLevelRow, TrialParameters
+from searcher.ledger.tables.search_state import SearchState
+from searcher.spec.recipe import Recipe
 
 ADDRESS = "coordinator.json"
 """Where a coordinator tells its own host how to reach it: url, token, pid, fingerprint (of its
 certificate), advertised (its address for devices), daemon (whether campaigns may be submitted)."""
 
-Kind = Literal["compress", "train", "evaluate", "inspect", "measure", "infer", "prepare"]
 DeviceState = Literal["active", "draining", "quarantined", "removed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
@@ -42,14 +55,12 @@ class Unreachable(FleetfrontError):
     """No coordinator answered within the time for retries."""
 
 
-def address_of(directory: Path) -> dict[str, Any]:
+def address_of(directory: Path) -> Address:
     """What the coordinator that owns ``directory`` wrote down. Raises UserError."""
     path = directory / ADDRESS
     try:
-        address = json.loads(path.read_text())
-        return {"fingerprint": None, "advertised": address["url"], "daemon": False, **address,
-                "token": str(address["token"])}
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return parse(Address, json.loads(path.read_text()))
+    except (OSError, ValueError) as error:
         raise UserError(
             f"No coordinator serves {directory} ({path.name}: {error}). Start one with "
             f"`fleetfront serve --dir {directory}`, or name another --dir or a --url."
@@ -59,16 +70,14 @@ def address_of(directory: Path) -> dict[str, Any]:
 def connect(directory: Path) -> "CoordinatorClient":
     """The operator's client of the coordinator that owns ``directory``. Raises UserError."""
     address = address_of(directory)
-    return CoordinatorClient(
-        address["url"], address["token"], fingerprint=address["fingerprint"])
+    return CoordinatorClient(address.url, address.token, fingerprint=address.fingerprint)
 
 
 class CoordinatorClient:
     """Speaks to one coordinator under one secret; use from one thread at a time.
 
-    Answers are the documents of the API. A job is ``{job, key, kind, pool, state, attempt,
-    progress, result, reason, message, seq}`` with the states queued, leased, done, failed and
-    cancelled; ``result`` is there when done, ``reason`` and ``message`` when not.
+    Answers are the records of ``searcher.client.records``. Jobs have the states queued, leased,
+    done, failed and cancelled.
 
     Requests that get no answer, or 503 and 507 (a ledger that cannot be written), are sent again
     with growing pauses for ``retry_for_s``: all of them may arrive twice without harm. Raises
@@ -116,35 +125,32 @@ class CoordinatorClient:
     def create_enrolment(
         self, name: str, role: Literal["agent", "builder"] = "agent", profile: str | None = None,
         ttl_s: float = 3600.0,
-    ) -> dict[str, Any]:
-        """``{name, role, token, expires_s, agent_sha256, fingerprint, advertised}``: a one-time
-        token with which ``name`` enrols, the digest of /agent.pyz, what to pin of the certificate
-        and the URL for devices (None: no certificate, no other URL)."""
-        return dict(self._json("POST", "/v1/enrolments", {
+    ) -> Enrolment:
+        return parse(Enrolment, self._json("POST", "/v1/enrolments", {
             "name": name, "role": role, "profile": profile, "ttl_s": ttl_s}))
 
-    def devices(self) -> list[dict[str, Any]]:
-        return list(self._json("GET", "/v1/devices"))
+    def devices(self) -> list[Device]:
+        return [parse(Device, row) for row in self._json("GET", "/v1/devices")]
 
     def set_device_state(
         self, name: str, state: DeviceState, reason: str | None = None
-    ) -> dict[str, Any]:
+    ) -> Device:
         """``active`` releases. ProtocolError (409) for a state that cannot follow."""
-        return dict(self._json(
+        return parse(Device, self._json(
             "PUT", f"/v1/devices/{name}/state", {"state": state, "reason": reason}))
 
     def create_token(
         self, name: str, role: Literal["operator", "viewer"], ttl_s: float | None = None
-    ) -> dict[str, Any]:
-        """The token's row, and the secret itself as ``token``, this once."""
-        return dict(self._json(
+    ) -> Token:
+        """With the secret itself, this once."""
+        return parse(Token, self._json(
             "POST", "/v1/tokens", {"name": name, "role": role, "ttl_s": ttl_s}))
 
-    def tokens(self) -> list[dict[str, Any]]:
-        return list(self._json("GET", "/v1/tokens"))
+    def tokens(self) -> list[Token]:
+        return [parse(Token, row) for row in self._json("GET", "/v1/tokens")]
 
-    def revoke_token(self, token_id: str) -> dict[str, Any]:
-        return dict(self._json("DELETE", f"/v1/tokens/{token_id}"))
+    def revoke_token(self, token_id: str) -> Token:
+        return parse(Token, self._json("DELETE", f"/v1/tokens/{token_id}"))
 
     def lease(self, wait_s: float = 20.0) -> protocol.Lease | None:
         """The next job for the holder of this secret (builders and agents)."""
@@ -162,7 +168,7 @@ class CoordinatorClient:
         verdict = protocol.decode(protocol.HeartbeatAnswer, answer.content).verdict
         return "cancel" if verdict == "cancel" else "continue"
 
-    def put_done(self, lease: protocol.Lease, result: Mapping[str, Any]) -> None:
+    def put_done(self, lease: protocol.Lease, result: Mapping[str, object]) -> None:
         """Raises ProtocolError: 409 when the lease is not in force, 400 for NaN in ``result``."""
         self._put_result(lease, protocol.ResultEnvelope("done", dict(result)))
 
@@ -183,52 +189,54 @@ class CoordinatorClient:
         )
 
     def create_campaign(
-        self, spec: Mapping[str, Any], priority: int | None = None
-    ) -> dict[str, Any]:
+        self, spec: Mapping[str, object], priority: int | None = None
+    ) -> Campaign:
         """The campaign, new or known; ``priority`` None leaves the one it has (a new one: 0).
         ProtocolError (409) if the name means another one."""
         query = {} if priority is None else {"priority": priority}
-        return dict(self._json("POST", "/v1/campaigns", spec, query=query))
+        return parse(Campaign, self._json("POST", "/v1/campaigns", spec, query=query))
 
-    def set_priority(self, name: str, priority: int) -> dict[str, Any]:
+    def set_priority(self, name: str, priority: int) -> Campaign:
         """Campaigns of a higher priority go first."""
-        return dict(self._json("PUT", f"/v1/campaigns/{name}/priority", {"priority": priority}))
+        return parse(Campaign, self._json(
+            "PUT", f"/v1/campaigns/{name}/priority", {"priority": priority}))
 
-    def campaign(self, name: str) -> dict[str, Any]:
-        return dict(self._json("GET", f"/v1/campaigns/{name}"))
+    def campaign(self, name: str) -> Campaign:
+        return parse(Campaign, self._json("GET", f"/v1/campaigns/{name}"))
 
-    def campaigns(self) -> list[dict[str, Any]]:
-        return list(self._json("GET", "/v1/campaigns"))
+    def campaigns(self) -> list[Campaign]:
+        return [parse(Campaign, row) for row in self._json("GET", "/v1/campaigns")]
 
-    def set_state(
-        self, name: str, state: str, reason: str | None = None,
-        baseline: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """``state``: queued (also: go on), running, paused, done, failed or cancelled; a
-        ``baseline`` of None leaves the stored one. ProtocolError (409) for a state that does not
-        follow the present one."""
-        return dict(self._json("PUT", f"/v1/campaigns/{name}/state", {
-            "state": state, "reason": reason, "baseline": baseline}))
+    def set_state(self, name: str, state: str, reason: str | None = None) -> Campaign:
+        """``state``: queued (also: go on), running, paused, done, failed or cancelled.
+        ProtocolError (409) for a state that does not follow the present one."""
+        return parse(Campaign, self._json("PUT", f"/v1/campaigns/{name}/state", {
+            "state": state, "reason": reason}))
+
+    def save_search_state(self, name: str, device: str, state: SearchState) -> None:
+        """Replaces the state of this campaign's search on ``device``. ProtocolError (409) unless
+        the campaign is running."""
+        self._json("PUT", f"/v1/campaigns/{name}/search-states/{device}", plain(state))
 
     def submit_job(
-        self, kind: Kind, pool: str, payload: Mapping[str, Any], *, campaign: str | None = None,
+        self, kind: str, pool: str, payload: Mapping[str, object], *, campaign: str | None = None,
         priority: int = 0, retry: bool = False, queue_s: float | None = None,
-    ) -> dict[str, Any]:
+    ) -> Job:
         """The job for this request, new or known; ``retry`` tries a failed one again. It fails
         (``queue_timeout``) when nobody takes it within ``queue_s``."""
-        return dict(self._json("POST", "/v1/jobs", {
+        return parse(Job, self._json("POST", "/v1/jobs", {
             "kind": kind, "pool": pool, "payload": payload, "campaign": campaign,
             "priority": priority, "retry": retry, "queue_s": queue_s}))
 
-    def rebuild(self, sha256: str, campaign: str | None = None) -> dict[str, Any]:
+    def rebuild(self, sha256: str, campaign: str | None = None) -> Job:
         """The job that builds a dropped file again; done with ``result["difference"]`` None, or
         with reason ``different_bytes``. ProtocolError (409) when there is no recipe for it."""
         query = {} if campaign is None else {"campaign": campaign}
-        return dict(self._json("POST", f"/v1/artifacts/{sha256}/rebuild", query=query))
+        return parse(Job, self._json("POST", f"/v1/artifacts/{sha256}/rebuild", query=query))
 
-    def wait_job(self, job: int, wait_s: float = 0.0) -> dict[str, Any]:
+    def wait_job(self, job: int, wait_s: float = 0.0) -> Job:
         """The job once it has ended, or as it is after ``wait_s``."""
-        return dict(self._json(
+        return parse(Job, self._json(
             "GET", f"/v1/jobs/{job}", query={"wait_s": wait_s}, wait_s=wait_s))
 
     def cancel_queued(self, campaign: str, kinds: Sequence[str] = ()) -> int:
@@ -237,51 +245,49 @@ class CoordinatorClient:
             "POST", f"/v1/campaigns/{campaign}/cancellations", {"kinds": list(kinds)})
         return int(answer["cancelled"])
 
-    def finished(self, campaign: str, after: int = 0, wait_s: float = 20.0) -> dict[str, Any]:
-        """``{jobs, seq}``: jobs of ``campaign`` that ended after number ``after``, and the number
-        to ask with next; no jobs when none ended within ``wait_s``."""
-        return dict(self._json(
+    def finished(self, campaign: str, after: int = 0, wait_s: float = 20.0) -> FinishedJobs:
+        """Jobs of ``campaign`` that ended after number ``after``; none when none ended within
+        ``wait_s``."""
+        return parse(FinishedJobs, self._json(
             "GET", f"/v1/campaigns/{campaign}/finished", query={"after": after, "wait_s": wait_s},
             wait_s=wait_s,
         ))
 
     def create_trial(
-        self, campaign: str, device: str, recipe: str, steps: Sequence[Mapping[str, Any]],
-        options: Mapping[str, Any] | None = None, parameters: Mapping[str, Any] | None = None,
-    ) -> dict[str, Any]:
-        """The trial of this recipe (its hash and its steps), device and options: its columns,
-        and ``created``."""
-        return dict(self._json("POST", f"/v1/campaigns/{campaign}/trials", {
-            "device": device, "recipe": recipe, "steps": [dict(step) for step in steps],
-            "options": dict(options or {}), "parameters": dict(parameters or {})}))
+        self, campaign: str, device: str, recipe: Recipe,
+        parameters: TrialParameters | None = None,
+    ) -> Trial:
+        """The trial of this recipe on this device: new (``created``) or known."""
+        return parse(Trial, self._json("POST", f"/v1/campaigns/{campaign}/trials", {
+            "device": device, "recipe": recipe.hash, "steps": recipe.as_list(), "options": {},
+            "parameters": plain(parameters or TrialParameters())}))
 
-    def tell_trial(self, trial: int, state: TrialState, **changes: Any) -> dict[str, Any]:
+    def tell_trial(self, trial: int, state: TrialState, **changes: object) -> Trial:
         """``changes``: values, intervals, constraints, reason, message, sha256, evaluations,
         measurement; what is left out stays as it is."""
-        return dict(self._json("PUT", f"/v1/trials/{trial}", {"state": state, **changes}))
+        return parse(Trial, self._json("PUT", f"/v1/trials/{trial}", {"state": state, **changes}))
 
     def trials(
         self, campaign: str, device: str | None = None, state: str | None = None
-    ) -> list[dict[str, Any]]:
-        """All trials, oldest first: their columns, the ``steps`` of the recipe, and ``measured``,
-        whether the measurement is of the trial's own file."""
-        found: list[dict[str, Any]] = []
+    ) -> list[Trial]:
+        """All trials, oldest first."""
+        found: list[Trial] = []
         chosen = {k: v for k, v in {"device": device, "state": state}.items() if v is not None}
         while True:
-            after = found[-1]["id"] if found else 0
+            after = found[-1].id if found else 0
             page = self._json("GET", f"/v1/campaigns/{campaign}/trials", query={
                 **chosen, "after": after, "limit": TRIALS_AT_ONCE})["trials"]
-            found += page
+            found += [parse(Trial, row) for row in page]
             if len(page) < TRIALS_AT_ONCE:
                 return found
 
     def quiet_levels(
         self, device: str | None = None, reference: str | None = None
-    ) -> list[dict[str, Any]]:
+    ) -> list[QuietLevelRow]:
         """What the reference takes on each device while it is quiet, newest first."""
         chosen = {"device": device, "reference": reference}
-        return list(self._json("GET", "/v1/quiet-levels", query={
-            k: v for k, v in chosen.items() if v is not None}))
+        return [parse(QuietLevelRow, row) for row in self._json("GET", "/v1/quiet-levels", query={
+            k: v for k, v in chosen.items() if v is not None})]
 
     def artifact(self, sha256: str) -> bytes:
         return self._send("GET", f"/v1/artifacts/{sha256}").content
@@ -306,8 +312,8 @@ class CoordinatorClient:
         return _progress(answer)
 
     def _json(
-        self, method: str, path: str, body: Mapping[str, Any] | None = None, *,
-        query: Mapping[str, Any] | None = None, wait_s: float = 0.0,
+        self, method: str, path: str, body: Mapping[str, object] | None = None, *,
+        query: Mapping[str, str | int | float] | None = None, wait_s: float = 0.0,
     ) -> Any:
         content = None if body is None else _encoded(body)
         return json.loads(
@@ -315,7 +321,8 @@ class CoordinatorClient:
 
     def _send(
         self, method: str, path: str, content: bytes | None = None, *,
-        query: Mapping[str, Any] | None = None, headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str | int | float] | None = None,
+        headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0, also: Container[int] = (),
     ) -> httpx.Response:
         """The answer, 2xx or one of ``also``; retried as the class says."""
@@ -361,7 +368,7 @@ def _refuse_certificate(url: str, error: BaseException) -> None:
         cause = cause.__cause__ or cause.__context__
 
 
-def _encoded(body: Mapping[str, Any]) -> bytes:
+def _encoded(body: Mapping[str, object]) -> bytes:
     try:
         return json.dumps(body, allow_nan=False).encode()
     except ValueError as error:

@@ -2,25 +2,66 @@
 
 from collections import deque
 from collections.abc import Callable, Mapping
-from typing import Any
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
-from agents.protocol import DEVICE_KINDS, canonical_json, content_sha256
-from searcher.client.http import CoordinatorClient, Kind
-from searcher.client.preparation import Job as Job
+from searcher.client.http import CoordinatorClient
 from searcher.client.preparation import Preparation, has_to_prepare
+from searcher.client.records import Job
 from searcher.errors import DroppedError, ProtocolError
 
-Then = Callable[[Job], None]
-ENDED = ("done", "failed", "cancelled")
+Result = TypeVar("Result")
+Read = TypeVar("Read", covariant=True)
 
 
-def reference_problem(job: Job) -> str | None:
+class Request(Protocol[Read]):
+    """What a job asks for; ``searcher.jobs`` has one class per kind."""
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def runs_on(self) -> str: ...
+
+    def payload(self) -> dict[str, object]: ...
+
+    def result(self, document: Mapping[str, object]) -> Read:
+        """What a job that is done gave. Raises ValueError for what is none."""
+        ...
+
+
+@dataclass(frozen=True)
+class EndedJob(Generic[Result]):
+    """``result`` is there when it is done, else ``why`` not; ``job`` is None of a job that was
+    never submitted."""
+
+    state: str
+    result: Result | None
+    reason: str = ""
+    message: str = ""
+    job: int | None = None
+
+    @property
+    def why(self) -> str:
+        return self.message or self.reason or self.state
+
+
+Then = Callable[[EndedJob[Result]], None]
+_Ended = Callable[[Job], None]
+
+
+def reference_problem(job: EndedJob[Result]) -> str | None:
     """Why the reference failed (as agents say it), without its role: users know its file; None
     when something else did."""
-    if job.get("reason") != "reference":
+    if job.reason != "reference":
         return None
-    told = str(job["message"] or "").removeprefix("The reference failed: ")
-    return told.rstrip(".") or "it failed"
+    return job.message.removeprefix("The reference failed: ").rstrip(".") or "it failed"
+
+
+def ended(job: Job, request: Request[Result]) -> EndedJob[Result]:
+    """A job that has ended, with its result as ``request`` reads it."""
+    result = request.result(job.result) if job.state == "done" and job.result else None
+    return EndedJob(job.state, result, job.reason or "", job.message or "", job.job)
 
 
 class JobFlow:
@@ -33,50 +74,58 @@ class JobFlow:
     def __init__(self, client: CoordinatorClient, campaign: str, device: str) -> None:
         self._client, self._campaign, self._device = client, campaign, device
         self._sequence = 0
-        self._asked: set[str] = set()
-        self._waiting: dict[int, list[Then]] = {}
-        self._ended: deque[tuple[Then, Job]] = deque()
+        self._prepared: set[str] = set()
+        self._waiting: dict[int, list[_Ended]] = {}
+        self._ended: deque[tuple[_Ended, Job]] = deque()
 
     @property
     def has_news(self) -> bool:
         """Whether a job has ended whose callback has not run yet."""
         return bool(self._ended)
 
-    def submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
+    def submit(self, request: Request[Result], priority: int, then: Then[Result]) -> None:
         """The same request again is the same job, done or not; ``then`` runs in ``listen``."""
-        if not has_to_prepare(kind, payload):
-            self._submit(kind, payload, priority, then)
-            return
-        Preparation(lambda kind, payload, then: self._submit(kind, payload, priority, then),
-                    kind, payload, then).begin()
+        def has_ended(job: Job) -> None:
+            then(ended(job, request))
 
-    def _submit(self, kind: Kind, payload: Mapping[str, Any], priority: int, then: Then) -> None:
-        pool = f"device:{self._device}" if kind in DEVICE_KINDS else "builder"
+        def submit(kind: str, payload: Mapping[str, object], then: _Ended) -> None:
+            self._submit(kind, request.runs_on, payload, priority, then)
+
+        payload = request.payload()
+        if has_to_prepare(request.kind, payload):
+            Preparation(submit, request.kind, payload, has_ended).begin()
+        else:
+            submit(request.kind, payload, has_ended)
+
+    def _submit(self, kind: str, runs_on: str, payload: Mapping[str, object], priority: int,
+                then: _Ended) -> None:
+        pool = f"device:{self._device}" if runs_on == "device" else runs_on
         try:
             job = self._client.submit_job(kind, pool, payload, campaign=self._campaign,
                                           priority=priority, retry=self._is_new(kind, payload))
         except DroppedError as gone:
-            self._rebuild(gone.sha256, then, lambda: self._submit(kind, payload, priority, then))
+            self._rebuild(gone.sha256, then,
+                          lambda: self._submit(kind, runs_on, payload, priority, then))
         else:
             self._await(job, then)
 
-    def _is_new(self, kind: Kind, payload: Mapping[str, Any]) -> bool:
+    def _is_new(self, kind: str, payload: Mapping[str, object]) -> bool:
         """Whether it is a preparation that this process has not asked for: what failed before the
         device was mended is tried again, once."""
-        key = content_sha256(canonical_json(dict(payload)))
-        if kind != "prepare" or key in self._asked:
+        key = repr(sorted(payload.items()))
+        if kind != "prepare" or key in self._prepared:
             return False
-        self._asked.add(key)
+        self._prepared.add(key)
         return True
 
-    def _rebuild(self, sha256: str, then: Then, go_on: Callable[[], None]) -> None:
-        """``go_on`` once the file is there again; ``then`` is handed a failed job if it cannot
-        be had any more."""
+    def _rebuild(self, sha256: str, then: _Ended, go_on: Callable[[], None]) -> None:
+        """``go_on`` once the file is there again; ``then`` gets a failed job if it cannot be
+        built again."""
         def rebuilt(job: Job) -> None:
-            if job["state"] == "done" and job["result"]["sha256"] == sha256:
+            if job.state == "done" and (job.result or {}).get("sha256") == sha256:
                 go_on()
             else:
-                why = job.get("message") or job.get("reason") or "the rebuild was withdrawn"
+                why = job.message or job.reason or "the rebuild was withdrawn"
                 self._ended.append((then, _not_rebuilt(sha256, why)))
 
         try:
@@ -84,43 +133,33 @@ class JobFlow:
         except ProtocolError as error:
             self._ended.append((then, _not_rebuilt(sha256, str(error))))
 
-    def _await(self, job: Job, then: Then) -> None:
-        if job["state"] in ENDED:
+    def _await(self, job: Job, then: _Ended) -> None:
+        if job.has_ended:
             self._ended.append((then, job))
         else:
-            self._waiting.setdefault(job["job"], []).append(then)
+            self._waiting.setdefault(job.job, []).append(then)
 
     def listen(self, wait_s: float) -> None:
-        """Hand every job that ended to whoever waits for it; waits at most ``wait_s`` for one."""
+        """Hand every job that ended to its callbacks; waits at most ``wait_s`` for one."""
         answer = self._client.finished(self._campaign, self._sequence,
                                        0.0 if self._ended else wait_s)
-        self._sequence = answer["seq"]
-        for job in answer["jobs"]:
-            for then in self._waiting.pop(job["job"], ()):
+        self._sequence = answer.seq
+        for job in answer.jobs:
+            for then in self._waiting.pop(job.job, ()):
                 self._ended.append((then, job))
         while self._ended:
             then, job = self._ended.popleft()
             then(job)
 
-    def wait_for(self, kind: Kind, payload: Mapping[str, Any], priority: int) -> Job:
+    def wait_for(self, request: Request[Result], priority: int) -> EndedJob[Result]:
         """Submit and wait: for the few jobs beside which nothing can go on."""
-        found: list[Job] = []
-        self.submit(kind, payload, priority, found.append)
+        found: list[EndedJob[Result]] = []
+        self.submit(request, priority, found.append)
         while not found:
             self.listen(20.0)
         return found[0]
 
 
 def _not_rebuilt(sha256: str, why: str) -> Job:
-    return {"state": "failed", "result": None, "reason": "not_rebuilt",
-            "message": f"The dropped file {sha256} could not be built again: {why}"}
-
-
-def entry_of(job: Job, sha256: str) -> Mapping[str, Any]:
-    """What a measurement job says of one file; a failed job fails each of its files."""
-    if job["state"] == "done":
-        for entry in job["result"]["measurements"]:
-            if entry["sha256"] == sha256:
-                return dict(entry)
-    return {"verdict": "failed", "reasons": [job.get("message") or job.get("reason")
-                                             or "the measurement failed"]}
+    return Job(0, "failed", reason="not_rebuilt",
+               message=f"The dropped file {sha256} could not be built again: {why}")

@@ -1,19 +1,13 @@
-"""Dropped files for whoever saves or shows them: which they are, and having them built again."""
+"""Files that were dropped to bound the disk: which a front lacks, and having them built again."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 from searcher.client.http import CoordinatorClient
+from searcher.client.records import Job
 from searcher.errors import FleetfrontError, UserError
 
-ENDED = ("done", "failed", "cancelled")
 WAIT_S = 20.0
-
-
-def missing(points: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Candidate and sha256 of every point of a front document whose file is not there."""
-    return {p["candidate"]: p["sha256"] for p in points if not Path(p["artifact"]).is_file()}
 
 
 def have_built(
@@ -22,10 +16,10 @@ def have_built(
 ) -> None:
     """Have the files (candidate and sha256) built again and wait for all of them.
 
-    Raises UserError that names those which cannot be had any more, and why.
+    Raises UserError that names those which cannot be built again, and why.
     """
     failed = []
-    asked: dict[str, dict[str, Any]] = {}
+    asked: dict[str, Job] = {}
     for name, sha256 in files.items():
         try:
             asked[name] = client.rebuild(sha256)
@@ -33,10 +27,10 @@ def have_built(
             failed.append(f"{name}: {error}")
     for name, job in asked.items():
         say(f"{name}: its file {files[name]} is not there; it is built again")
-        while job["state"] not in ENDED:
-            job = client.wait_job(job["job"], WAIT_S)
-        if job["state"] != "done" or job["result"]["sha256"] != files[name]:
-            failed.append(f"{name}: {job['message'] or job['reason']}")
+        while not job.has_ended:
+            job = client.wait_job(job.job, WAIT_S)
+        if job.state != "done" or (job.result or {}).get("sha256") != files[name]:
+            failed.append(f"{name}: {job.why}")
     if failed:
         raise UserError("Not every file could be built again. " + " ".join(failed))
 

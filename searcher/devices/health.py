@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from agents import protocol
 from searcher.devices import profile_check
 from searcher.errors import ProtocolError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILDER, device_of
 from searcher.ledger.rows import DeviceRow, JobRow
 from searcher.ledger.tables import credentials, devices
 
@@ -53,7 +53,7 @@ class DeviceRules:
         return device.strikes + 1 >= self.most_strikes and others > 0
 
 
-def device_of(db: Database, name: str) -> DeviceRow:
+def enrolled_device(db: Database, name: str) -> DeviceRow:
     """Raises ProtocolError (404)."""
     device = devices.device(db, name)
     if device is None:
@@ -65,8 +65,8 @@ def device_of(db: Database, name: str) -> DeviceRow:
 
 
 def change(db: Database, name: str, state: State, reason: str | None, now_s: float) -> DeviceRow:
-    """Apply an operator's decision. Raises ProtocolError (404, 409)."""
-    device = device_of(db, name)
+    """What an operator decided. Raises ProtocolError (404, 409)."""
+    device = enrolled_device(db, name)
     if device.state not in _FROM[state]:
         raise ProtocolError(
             f"Device {name!r} is {device.state} and cannot become {state}; only "
@@ -79,21 +79,27 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
     if state == "quarantined" and reason is None:
         reason = device.reason or "by an operator"
     devices.set_device_state(db, name, state, reason, 0 if state == "active" else None)
-    return device_of(db, name)
+    return enrolled_device(db, name)
 
 
 def check_kind(db: Database, kind: str, pool: str) -> None:
-    """Raises ProtocolError (409) for a kind of job that the device's agent does not support."""
-    if pool == requests.BUILDER or kind == "measure":
+    """Raises ProtocolError (409) for a job that the device's agent does not know."""
+    if pool == BUILDER or kind == "measure":
         return
-    name = requests.device_of(pool)
+    name = device_of(pool)
     device = devices.device(db, name)
-    kinds = None if device is None else device.capabilities.get("kinds")
-    if device is not None and kind not in (kinds or ()):
+    kinds = [] if device is None else known_kinds(device)
+    if device is not None and kind not in kinds:
         raise ProtocolError(
             f"The agent of device {name!r} cannot do jobs of kind {kind!r}; it offers "
-            f"{', '.join(map(str, kinds or ())) or 'none'}. It is older than this coordinator: "
-            "start the coordinator's /agent.pyz on the device, then repeat the request.", 409)
+            f"{', '.join(kinds) or 'none'}. It is older than this coordinator: "
+            "start the coordinator's /agent.pyz on the device, then send this again.", 409)
+
+
+def known_kinds(device: DeviceRow) -> list[str]:
+    """The kinds of jobs that its agent reported."""
+    reported = device.capabilities.get("kinds")
+    return [str(kind) for kind in reported] if isinstance(reported, list) else []
 
 
 def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
@@ -105,15 +111,15 @@ def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
 
 
 def succeeded(db: Database, pool: str) -> None:
-    """A job of ``pool`` succeeded: reset the strikes of its device."""
-    if pool != requests.BUILDER:
-        devices.set_strikes(db, requests.device_of(pool), 0)
+    """A job of ``pool`` was done: a device that did it is in order."""
+    if pool != BUILDER:
+        devices.set_strikes(db, device_of(pool), 0)
 
 
 def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:
-    """Count a reported failure. Returns whether the device is now quarantined. A missing runtime is
-    the fault of the request, not of the device."""
-    if job.pool == requests.BUILDER or reason not in BLAMES_DEVICE:
+    """A failure was reported; True if that put the device into quarantine. A runtime that the
+    device never had is the request's fault."""
+    if job.pool == BUILDER or reason not in BLAMES_DEVICE:
         return False
     if reason == "runtime" and _lacks_runtime(db, job):
         return False
@@ -121,10 +127,11 @@ def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRu
 
 
 def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
-    """Count a strike against the device of ``job``. Returns whether it is now quarantined."""
-    if job.pool == requests.BUILDER:
+    """One more strike against the device of ``job``, as it was leased; True if it is quarantined
+    now."""
+    if job.pool == BUILDER:
         return False
-    name = requests.device_of(job.pool)
+    name = device_of(job.pool)
     device = devices.device(db, name)
     if device is None:
         return False
@@ -138,7 +145,7 @@ def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
 
 
 def _lacks_runtime(db: Database, job: JobRow) -> bool:
-    device = devices.device(db, requests.device_of(job.pool))
+    device = devices.device(db, device_of(job.pool))
     runtimes = None if device is None else device.capabilities.get("runtimes")
     return isinstance(runtimes, Mapping) and job.payload.get("runtime") not in runtimes
 

@@ -4,18 +4,14 @@ contradiction is shown."""
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
-from typing import Any
 
+from profiles.number_formats import activations_on
 from profiles.schema import DeviceProfile, ProfileError, profile, runtime_limits
 from searcher.errors import UserError
 from searcher.ledger.rows import DeviceRow
 
 LEAST_SHARE = 0.7
 """Least share of a board's nominal memory that Linux reports; the rest is reserved."""
-
-_MACHINES = {"x86_64": "uint8", "amd64": "uint8", "aarch64": "int8", "arm64": "int8",
-             "armv7l": "int8"}
-"""The type of activations in int8 files, by processor: U8S8 on x86-64, S8S8 on ARM."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +23,7 @@ class Compared:
 
 
 def compared(
-    known: DeviceProfile, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+    known: DeviceProfile, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> Compared:
     """Compare the report of an agent's enrolment with ``known``. Missing or malformed values are
     ignored."""
@@ -39,8 +35,8 @@ def compared(
 
 
 def of_campaign(
-    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, Any],
-    capabilities: Mapping[str, Any],
+    device: str, named: bool, profile_name: str | None, fingerprint: Mapping[str, object],
+    capabilities: Mapping[str, object],
 ) -> Compared:
     """The profile of a campaign's device, with its report.
 
@@ -59,7 +55,7 @@ def of_campaign(
 
 
 def contradictions(
-    name: str | None, fingerprint: Mapping[str, Any], capabilities: Mapping[str, Any]
+    name: str | None, fingerprint: Mapping[str, object], capabilities: Mapping[str, object]
 ) -> list[str]:
     """The contradictions of a device to the profile ``name``; empty without a profile."""
     if name is None:
@@ -80,7 +76,7 @@ def warnings(device: str, row: DeviceRow) -> list[str]:
 Say = Callable[[str], None]
 
 
-def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _board(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     board = fingerprint.get("board")
     if known.boards and isinstance(board, str) and board:
         if not any(fnmatchcase(board.lower(), pattern.lower()) for pattern in known.boards):
@@ -89,19 +85,17 @@ def _board(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> De
     return known
 
 
-def _machine(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _machine(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     machine = fingerprint.get("machine")
     if known.machine is None or not isinstance(machine, str) or machine in ("", known.machine):
         return known
-    activations = known.int8_activations
-    if activations is not None:
-        activations = _MACHINES.get(machine.lower(), activations)
+    activations = activations_on(machine, known.int8_activations)
     say(f"it reports a {machine[:40]} processor, the profile says {known.machine}" + (
         f"; int8 files get {activations} activations" if activations else ""))
     return replace(known, machine=machine, int8_activations=activations)
 
 
-def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _memory(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     memory = fingerprint.get("memory_bytes")
     if isinstance(memory, bool) or not isinstance(memory, int) or memory <= 0:
         return known
@@ -112,7 +106,7 @@ def _memory(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
     return replace(known, memory_bytes=(memory,))
 
 
-def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> DeviceProfile:
+def _python(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -> DeviceProfile:
     version = fingerprint.get("python")
     if known.python is None or not isinstance(version, str) or not version:
         return known
@@ -122,9 +116,9 @@ def _python(known: DeviceProfile, fingerprint: Mapping[str, Any], say: Say) -> D
     return replace(known, python=short)
 
 
-def _runtime(known: DeviceProfile, capabilities: Mapping[str, Any], say: Say) -> DeviceProfile:
-    """Apply the limits of the reported ONNX Runtime. Where the profile names no version, its limits
-    hold for any version, and only an older runtime lowers them."""
+def _runtime(known: DeviceProfile, capabilities: Mapping[str, object], say: Say) -> DeviceProfile:
+    """The limits of the ONNX Runtime that it has. A profile without a version of its own says
+    what is exported for any, and only an older one than that counts."""
     runtimes = capabilities.get("runtimes")
     if not isinstance(runtimes, Mapping) or not runtimes:
         return known

@@ -17,7 +17,7 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from searcher.artifacts.eviction import Keeping
 from searcher.devices import health
@@ -30,12 +30,14 @@ from searcher.dispatch.leases import Leases, about
 from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
-from searcher.jobs import fields, inspect, requests
-from searcher.jobs.measure import Draft
+from searcher.jobs import fields, inspect
+from searcher.jobs.base import BUILDER
+from searcher.jobs.registry import kind_of, request_of
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
-from searcher.ledger.tables import artifacts, campaigns, fair_share, jobs, spans
+from searcher.ledger.tables import artifacts, campaigns, fair_share, jobs, search_state, spans
+from searcher.ledger.tables.search_state import SearchState
 from searcher.workers.base import NoWorkers, Workers
 
 log = logging.getLogger(__name__)
@@ -93,14 +95,14 @@ class Coordinator:
         self.roster.start()
         with self.store.atomic() as db:
             for job in jobs.leased(db):
-                if job.pool == requests.BUILDER:
+                if job.pool == BUILDER:
                     queue.lose(
                         db, job, False, "the coordinator was restarted", self.rules.lease, now_s
                     )
                 else:
                     expires_s = now_s + self.rules.lease.ttl_s(job.pool)
-                    jobs.keep_until(db, job.id, expires_s, expires_s + requests.deadline_s(
-                        job.kind, job.payload))
+                    jobs.keep_until(db, job.id, expires_s, expires_s + request_of(
+                        job).deadline_s())
             for span in spans.still_open(db):
                 ran = queue.job_of(db, span.job)
                 if ran.state != "leased":
@@ -142,8 +144,8 @@ class Coordinator:
             self.leases.finished(job)
 
     def enrol(
-        self, token: str, name: str, fingerprint: Mapping[str, Any],
-        capabilities: Mapping[str, Any],
+        self, token: str, name: str, fingerprint: Mapping[str, object],
+        capabilities: Mapping[str, object],
     ) -> tuple[AgentRow, str]:
         """A new agent and its secret; whatever its predecessor on the device held is queued."""
         enrolled = self.roster.enrol(token, name, fingerprint, capabilities)
@@ -156,26 +158,27 @@ class Coordinator:
     def builder_ended(self, agent_id: str, why: str) -> bool:
         """A builder process is gone. True if it had ever worked."""
         self.roster.revoke(agent_id)
-        for job in jobs.held_by(self.store.db, requests.BUILDER, agent_id):
+        for job in jobs.held_by(self.store.db, BUILDER, agent_id):
             log.warning("job %d: its builder ended (%s)", job.id, why, extra=about(job))
             self.leases.lose(job, True, f"its builder ended ({why})")
         return self.leases.dismiss(agent_id)
 
     def submit(
-        self, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None = None,
+        self, kind: str, pool: str, payload: Mapping[str, object], campaign: str | None = None,
         priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> JobRow:
         """The job for a request, new or known; it fails unless it is leased within ``queue_s``.
         Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
         """
-        requests.check(kind, pool, payload)
+        request = kind_of(kind, pool).parse(payload)
         health.check_kind(self.store.db, kind, pool)
-        if pool == requests.BUILDER and "task" in payload:
-            self.admission.check_task(payload["task"])
+        task = request.named_task()
+        if task is not None:
+            self.admission.check_task(task)
         if not queue.is_done(self.store.db, kind, pool, payload):
-            for sha256 in requests.files_of(kind, payload):
+            for sha256 in request.files():
                 self.keeping.touch(self.artifact_path(sha256))
-            for sha256 in requests.models_of(kind, payload):
+            for sha256 in request.models():
                 inspect.check(self.store.db, sha256)
         with self.store.atomic() as db:
             job = queue.submit(
@@ -227,7 +230,6 @@ class Coordinator:
 
     def set_campaign_state(
         self, name: str, state: str, reason: str | None = None,
-        baseline: dict[str, Any] | None = None,
     ) -> CampaignRow:
         """Raises ProtocolError (404, 409). An ended campaign's remaining jobs are cancelled."""
         now_s = self.clock()
@@ -240,7 +242,7 @@ class Coordinator:
                 )
             if state in campaigns.LIVE and present not in campaigns.LIVE:
                 fair_share.enter(db, name)
-            campaigns.set_state(db, name, state, reason, baseline, now_s)
+            campaigns.set_state(db, name, state, reason, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
         if self.window.settle():
             self.leases.builders_may_lease()
@@ -252,9 +254,18 @@ class Coordinator:
         if state != present:
             self.campaigns_changed()
         if state in campaigns.LIVE:
-            for pool in {requests.BUILDER, *self.window.shared_pools()}:
+            for pool in {BUILDER, *self.window.shared_pools()}:
                 self.ring(pool)
         return self.campaign(name)
+
+    def save_search_state(self, name: str, device: str, state: SearchState) -> None:
+        """Raises ProtocolError (404; 409 unless the campaign is running)."""
+        present = self.campaign(name).state
+        if present != "running":
+            raise ProtocolError(f"Campaign {name} is {present}, not running: the state of its "
+                                "search was not saved.", 409)
+        with self.store.atomic() as db:
+            search_state.put(db, name, device, state, self.clock())
 
     def campaign(self, name: str) -> CampaignRow:
         """Raises ProtocolError (404)."""
@@ -291,18 +302,17 @@ class Coordinator:
         return self.leases.heartbeat(agent, job_id, fence, progress)
 
     def put_result(
-        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes,
-        draft: Draft | None = None,
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
     ) -> None:
         """See ``Leases.put_result``."""
-        self.leases.put_result(agent, job_id, attempt, fence, sha256, content, draft)
+        self.leases.put_result(agent, job_id, attempt, fence, sha256, content)
 
     def _look_at_builders(self) -> None:
         """When no builder will ever run again, its queue would wait for ever."""
         why = self.workers.broken
         if why is None:
             return
-        for job in jobs.queued(self.store.db, requests.BUILDER):
+        for job in jobs.queued(self.store.db, BUILDER):
             with self.store.atomic() as db:
                 jobs.finish(
                     db, job.id, "failed", self.clock(), reason="no_builder", message=why

@@ -18,8 +18,9 @@ from searcher.devices.roster import Roster
 from searcher.dispatch import queue, rebuild
 from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window
-from searcher.jobs import requests, results
-from searcher.jobs.measure import Draft
+from searcher.jobs import results
+from searcher.jobs.base import BUILDER
+from searcher.jobs.registry import KINDS
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
@@ -124,7 +125,7 @@ class Leases:
                 self._window.close_builder_spans(db, stopped_s)
             now_s = self._clock()
             leased = queue.grant(db, job, agent, self._rules, now_s)
-            spans.start(db, job.campaign, job.kind, job.pool, job.id, now_s)
+            spans.start(db, job.campaign, KINDS[job.kind].span, job.pool, job.id, now_s)
         if agent.device is None:
             self._employed.add(agent.id)
             self._window.build_began()
@@ -151,20 +152,16 @@ class Leases:
             self._beats = {}
 
     def put_result(
-        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes,
-        draft: Draft | None = None,
+        self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
     ) -> None:
-        """Accept a result once; ``draft`` is what somebody made of ``content`` already. Raises
-        ProtocolError (404, 409), or LedgerError with nothing stored, after which the same result
-        may come again."""
+        """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
+        stored, after which the same result may come again."""
         shared = agent.pool == self._window.measuring_pool
         with self._store.atomic() if shared else self._store.grouped() as db:
             job = queue.lease_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            outcome = None if draft is None else results.outcome_of_draft(db, draft)
-            if outcome is None:
-                outcome = self._judged(db, job_id, content)
+            outcome = self._judged(db, job_id, content)
             ended_s = self._clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
@@ -211,7 +208,7 @@ class Leases:
 
     def over(self, job: JobRow | LeaseRow) -> None:
         """The job runs no more; the quiet window moves on."""
-        if job.pool == requests.BUILDER:
+        if job.pool == BUILDER:
             self._window.build_ended()
             self.measurers_may_lease()
         elif job.pool == self._window.measuring_pool:
@@ -238,7 +235,7 @@ class Leases:
                 return
 
     def builders_may_lease(self) -> None:
-        self._ring(requests.BUILDER)
+        self._ring(BUILDER)
         self.measurers_may_lease()
 
     def dismiss(self, agent_id: str) -> bool:

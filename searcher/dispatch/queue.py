@@ -5,14 +5,15 @@ only grows, and a result counts only under the fence of the lease that is in for
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from sqlite_utils import Database
 
 from searcher.devices import health
 from searcher.errors import ProtocolError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILDER, device_of
+from searcher.jobs.registry import key_of, kind_of, request_of
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import campaigns, devices, jobs
 from searcher.ledger.tables.jobs import Beat, LeaseRow
@@ -30,7 +31,7 @@ class LeaseRules:
     most_strikes: int = 3
 
     def ttl_s(self, pool: str) -> float:
-        return self.builder_ttl_s if pool == requests.BUILDER else self.device_ttl_s
+        return self.builder_ttl_s if pool == BUILDER else self.device_ttl_s
 
 
 def job_of(db: Database, job_id: int) -> JobRow:
@@ -42,7 +43,7 @@ def job_of(db: Database, job_id: int) -> JobRow:
 
 
 def submit(
-    db: Database, kind: str, pool: str, payload: Mapping[str, Any], campaign: str | None,
+    db: Database, kind: str, pool: str, payload: Mapping[str, object], campaign: str | None,
     priority: int, retry: bool, now_s: float, queue_s: float | None = None,
 ) -> JobRow:
     """The job for this request: the existing one where the same was asked before.
@@ -51,10 +52,10 @@ def submit(
     the job itself). It waits ``queue_s`` for its first lease, as long as the most patient who
     asked. Raises ProtocolError (400, 404 for an unknown campaign, 409 for a removed device).
     """
-    requests.check(kind, pool, payload)
+    kind_of(kind, pool).parse(payload)
     if campaign is not None and campaigns.get(db, campaign) is None:
         raise ProtocolError(f"There is no campaign {campaign[:100]!r}.", 404)
-    key = requests.key_of(kind, pool, payload)
+    key = key_of(kind, pool, payload)
     known = jobs.by_key(db, key)
     if known is None:
         job_id = jobs.create(db, key, kind, pool, campaign, dict(payload), priority, now_s)
@@ -74,31 +75,30 @@ def submit(
 
 
 def _refuse_removed(db: Database, pool: str) -> None:
-    name = requests.device_of(pool)
-    if pool != requests.BUILDER and devices.device_state(db, name) == "removed":
+    name = device_of(pool)
+    if pool != BUILDER and devices.device_state(db, name) == "removed":
         raise ProtocolError(
             f"Device {name!r} was removed. Enrol it again with `fleetfront device enrol {name}`, "
             "or ask for another device.", 409
         )
 
 
-def is_done(db: Database, kind: str, pool: str, payload: Mapping[str, Any]) -> bool:
+def is_done(db: Database, kind: str, pool: str, payload: Mapping[str, object]) -> bool:
     """Whether the same was asked before and has its result: no file is needed any more."""
-    known = jobs.by_key(db, requests.key_of(kind, pool, payload))
+    known = jobs.by_key(db, key_of(kind, pool, payload))
     return known is not None and known.state == "done"
 
 
 def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: float) -> JobRow:
     """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
     ttl_s = rules.ttl_s(job.pool)
-    deadline_at_s = now_s + requests.deadline_s(job.kind, job.payload) + ttl_s
+    deadline_at_s = now_s + request_of(job).deadline_s() + ttl_s
     fence = jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
-    return JobRow(**{
-        **vars(job), "state": "leased", "attempt": job.attempt + 1, "fence": fence,
-        "holder": agent.id, "leased_s": now_s, "heartbeat_s": now_s,
-        "lease_expires_s": now_s + ttl_s, "deadline_at_s": deadline_at_s, "progress": None,
-        "started_s": now_s if job.started_s is None else job.started_s,
-    })
+    return replace(
+        job, state="leased", attempt=job.attempt + 1, fence=fence, holder=agent.id,
+        leased_s=now_s, heartbeat_s=now_s, lease_expires_s=now_s + ttl_s,
+        deadline_at_s=deadline_at_s, progress=None,
+        started_s=now_s if job.started_s is None else job.started_s)
 
 
 def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> LeaseRow:
@@ -142,7 +142,7 @@ def already_accepted(
     """True for a result that was stored before. Raises ProtocolError (409) unless the lease is in
     force."""
     same = (job.fence, job.attempt, job.holder) == (fence, attempt, agent.id)
-    if same and job.state in ("done", "failed", "cancelled") and job.result_sha256 is not None:
+    if same and job.state in jobs.ENDED and job.result_sha256 is not None:
         if job.result_sha256 == sha256:
             return True
         raise ProtocolError(
@@ -159,7 +159,7 @@ def already_accepted(
 
 def expired(db: Database, now_s: float, builders_stopped: bool) -> list[JobRow]:
     """Leases whose time is over. A stopped builder's lease does not age."""
-    return jobs.lease_over(db, now_s, requests.BUILDER if builders_stopped else None)
+    return jobs.lease_over(db, now_s, BUILDER if builders_stopped else None)
 
 
 def lose(
@@ -185,8 +185,8 @@ def lose(
 def time_out(db: Database, late: Sequence[JobRow], now_s: float) -> None:
     """Jobs that nobody leased within the time that they may wait have failed."""
     for job in late:
-        why = ("no builder was free" if job.pool == requests.BUILDER
-               else health.absence(db, requests.device_of(job.pool), now_s))
+        why = ("no builder was free" if job.pool == BUILDER
+               else health.absence(db, device_of(job.pool), now_s))
         jobs.finish(
             db, job.id, "failed", now_s, reason="queue_timeout",
             message=f"Nobody took the job within the time that it may wait: {why}.",

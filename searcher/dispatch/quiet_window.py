@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from searcher.errors import LedgerError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILDER
+from searcher.jobs.registry import KINDS, request_of
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import devices, jobs, spans
@@ -111,10 +112,10 @@ class Window:
 
     def _building(self) -> bool:
         """Whether a builder works, or is about to fetch work that is queued."""
-        if jobs.leased(self._store.db, requests.BUILDER, limit=1):
+        if jobs.leased(self._store.db, BUILDER, limit=1):
             return True
         return (self.workers.alive_count() > 0
-                and jobs.next_queued(self._store.db, requests.BUILDER) is not None)
+                and jobs.next_queued(self._store.db, BUILDER) is not None)
 
     def admits(self, pool: str) -> bool:
         """Whether a device may measure now, as far as the rules go."""
@@ -131,7 +132,7 @@ class Window:
             return False
         return self._rules.due(
             self._building(), self._meter.built_s(now_s),
-            sum(len(job.payload.get("candidates", ())) for job in queued),
+            sum(request_of(job).weight() for job in queued),
             now_s - min(job.created_s for job in queued),
         )
 
@@ -160,7 +161,7 @@ class Window:
 
     def close_builder_spans(self, db: Database, stopped_s: float) -> None:
         if self._opened_s is None:
-            spans.end_of_pool(db, requests.BUILDER, stopped_s)
+            spans.end_of_pool(db, BUILDER, stopped_s)
 
     def lease_began(self, pool: str, stopped_s: float) -> None:
         self._opened_s = stopped_s if self._opened_s is None else self._opened_s
@@ -217,7 +218,7 @@ class Window:
         self.workers.resume()
         self._owed = (opened_s, now_s)
         self._pay()
-        if jobs.leased(self._store.db, requests.BUILDER, limit=1):
+        if jobs.leased(self._store.db, BUILDER, limit=1):
             self._meter.begin(now_s)
 
     def _pay(self) -> None:
@@ -227,11 +228,12 @@ class Window:
         opened_s, resumed_s = self._owed
         try:
             with self._store.atomic() as db:
-                jobs.extend(db, requests.BUILDER, resumed_s - opened_s)
+                jobs.extend(db, BUILDER, resumed_s - opened_s)
                 running = {span.job for span in spans.still_open(db)}
-                for job in jobs.leased(db, requests.BUILDER):
+                for job in jobs.leased(db, BUILDER):
                     if job.id not in running:
-                        spans.start(db, job.campaign, job.kind, job.pool, job.id, resumed_s)
+                        spans.start(db, job.campaign, KINDS[job.kind].span, job.pool, job.id,
+                                    resumed_s)
         except LedgerError as error:
             log.error("%s", error)
             return
@@ -241,7 +243,7 @@ class Window:
         self._meter.begin(self._clock())
 
     def build_ended(self) -> None:
-        if not self.is_open and not jobs.leased(self._store.db, requests.BUILDER, limit=1):
+        if not self.is_open and not jobs.leased(self._store.db, BUILDER, limit=1):
             self._meter.end(self._clock())
 
     def tick(self) -> bool:

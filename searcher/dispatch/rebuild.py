@@ -5,26 +5,26 @@ The job is one of its own, so that the result which others rely on stays what it
 
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from sqlite_utils import Database
 
 from searcher.dispatch import queue
 from searcher.errors import ProtocolError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILDER
+from searcher.jobs.build import BuildRequest, target_of
+from searcher.jobs.registry import key_of, request_of
 from searcher.jobs.results import Outcome
 from searcher.ledger.rows import ArtifactRow, BuildRow, JobRow
 from searcher.ledger.tables import builds, jobs
+from searcher.spec.recipe import Recipe
 
-OF = "rebuild_of"
-"""Key of the payload that names the file which is built again."""
 PRIORITY = 45
 DIFFERS = "different_bytes"
 """Reason of a rebuild that is done, and gave another file."""
 
 
-def request(db: Database, sha256: str) -> tuple[str, dict[str, Any]]:
-    """Kind and payload of the job that builds the file again.
+def request(db: Database, sha256: str) -> BuildRequest:
+    """The job that builds the file again.
 
     Raises ProtocolError: 404 for an unknown file, 409 for one that was not built here.
     """
@@ -37,19 +37,15 @@ def request(db: Database, sha256: str) -> tuple[str, dict[str, Any]]:
         raise ProtocolError(
             f"The file {sha256} was not built from a recipe and cannot be built again. Hand in "
             "the original file once more.", 409)
-    kind = "compress" if build.fidelity == "untrained" else "train"
-    payload = _payload(db, artifact, build)
-    requests.check(kind, requests.BUILDER, payload)
-    return kind, payload
+    return _rebuild(db, artifact, build)
 
 
-def _payload(db: Database, artifact: ArtifactRow, build: BuildRow) -> dict[str, Any]:
-    trained = {} if build.fidelity == "untrained" else {"fidelity": build.fidelity}
-    # The order of floating-point sums, and with it the bytes, depends on the number of threads.
-    first = queue.job_of(db, build.job).payload
-    threads = {"threads": first["threads"]} if "threads" in first else {}
-    return {"task": build.task, "recipe": builds.recipe(db, build.recipe), "seed": build.seed,
-            "target": artifact.target, **trained, **threads, OF: artifact.sha256}
+def _rebuild(db: Database, artifact: ArtifactRow, build: BuildRow) -> BuildRequest:
+    first = request_of(queue.job_of(db, build.job))
+    return BuildRequest(
+        build.task, Recipe.from_list(builds.recipe(db, build.recipe) or []), build.seed,
+        target_of(artifact.target), build.fidelity,
+        first.threads if isinstance(first, BuildRequest) else None, artifact.sha256)
 
 
 def submit(
@@ -59,21 +55,23 @@ def submit(
 
     Raises ProtocolError (404, 409).
     """
-    kind, payload = request(db, sha256)
+    asked = request(db, sha256)
+    kind, payload = asked.kind, asked.payload()
     build = builds.of_file(db, sha256)
     if present and build is not None:
         return queue.job_of(db, build.job)
-    known = jobs.by_key(db, requests.key_of(kind, requests.BUILDER, payload))
+    known = jobs.by_key(db, key_of(kind, BUILDER, payload))
     if known is not None and known.state == "done":
         jobs.start_over(db, known.id, done_too=True)
     return queue.submit(
-        db, kind, requests.BUILDER, payload, campaign, PRIORITY, True, now_s)
+        db, kind, BUILDER, payload, campaign, PRIORITY, True, now_s)
 
 
 def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
     """The outcome of a rebuild with what differs from the file that it was to give."""
-    before = job.payload.get(OF)
-    if before is None or not isinstance(outcome.result, dict):
+    asked = request_of(job)
+    before = asked.rebuild_of if isinstance(asked, BuildRequest) else None
+    if before is None or outcome.result is None:
         return outcome
     result = outcome.result
     if result["sha256"] == before:
@@ -89,13 +87,17 @@ def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
 
 def added(outcome: Outcome) -> tuple[int, int]:
     """Bytes that a result put into artifacts, at most, and into the builders' folder."""
-    result = outcome.result if isinstance(outcome.result, dict) else {}
-    return result.get("file_bytes", 0), result.get("cached_bytes", 0)
+    result = outcome.result or {}
+    return _bytes(result.get("file_bytes")), _bytes(result.get("cached_bytes"))
 
 
-def _difference(db: Database, before: str, result: Mapping[str, Any]) -> dict[str, Any]:
+def _bytes(size: object) -> int:
+    return size if isinstance(size, int) else 0
+
+
+def _difference(db: Database, before: str, result: Mapping[str, object]) -> dict[str, object]:
     known = builds.artifact(db, before)
-    outputs = [builds.expectation(db, sha256)[0] for sha256 in (before, result["sha256"])]
+    outputs = [builds.expectation(db, str(sha256))[0] for sha256 in (before, result["sha256"])]
     return {
         "sha256_before": before, "sha256_after": result["sha256"],
         "file_bytes_before": known.file_bytes if known else None,

@@ -1,65 +1,111 @@
-"""What devices do beside measuring: the result of ``infer`` becomes a file by digest, from which a
-builder, who has the targets, computes the accuracy; that of ``prepare`` is what it took."""
+"""``infer``: the outputs of a model for a data set, computed by a device.
+
+They become a file by digest, from which a builder, which has the targets, computes the metric.
+"""
 
 import io
 import math
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import ClassVar
 
 from sqlite_utils import Database
 
 from agents import protocol
 from searcher.artifacts.store import place_artifact
+from searcher.documents import parse
 from searcher.errors import ProtocolError
-from searcher.jobs import fields, requests
+from searcher.jobs import fields
+from searcher.jobs.base import JobKind, JobRequest, Ledger, PoolKind, device_of
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds, jobs
+from searcher.ledger.tables.search_state import FileRef
 
+DEADLINE_S = 3600.0
 MOST_DIMENSIONS = 8
 
 
-def store(db: Database, job: JobRow, document: Mapping[str, Any], artifacts: Path,
-          now_s: float) -> dict[str, Any]:
-    """Place the outputs as a .npy file; what the search gets to know. Raises ProtocolError."""
-    result = protocol.decode(protocol.InferResult, dict(document))
-    provider = fields.text_of(result.provider, "provider", 200)
-    content = _npy(result)
-    path = place_artifact(artifacts, content)
-    builds.see_artifact(db, path.name, len(content), now_s)
-    return {
-        "outputs": {"sha256": path.name, "size_bytes": len(content)}, "shape": result.shape,
-        "file_bytes": len(content), "provider": provider, "device_s": result.device_s,
-        "environment": {"key": result.environment.get("key")},
-        "place": _place(job, provider),
-    }
+@dataclass(frozen=True)
+class InferResult:
+    """``outputs`` is the .npy file, ``place`` where it was computed."""
+
+    outputs: FileRef
+    place: str
 
 
-def prepared(job: JobRow, document: Mapping[str, Any]) -> dict[str, Any]:
-    """The result of a ``prepare`` job; what it made stays on the device. Raises ProtocolError."""
-    result = protocol.decode(protocol.PrepareResult, dict(document))
-    return {"prepare_s": fields.number_of(result.prepare_s, "prepare_s", 0.0),
-            "reused": result.reused,
-            "kept_bytes": fields.whole_of(result.kept_bytes, "kept_bytes"),
-            "environment": {"key": result.environment.get("key"),
-                            "runtime": result.environment.get("runtime")}}
+@dataclass(frozen=True)
+class InferRequest(JobRequest[InferResult]):
+    """``options`` as ``spec.runtime_options`` makes them."""
+
+    message: protocol.InferPayload
+
+    @property
+    def kind(self) -> str:
+        return Infer.name
+
+    @property
+    def runs_on(self) -> PoolKind:
+        return "device"
+
+    def payload(self) -> dict[str, object]:
+        return dict(protocol.as_json(self.message))
+
+    def result(self, document: Mapping[str, object]) -> InferResult:
+        return parse(InferResult, document)
+
+    def files(self) -> tuple[str, str]:
+        return self.message.model.sha256, self.message.inputs.sha256
+
+    def models(self) -> tuple[str]:
+        return (self.message.model.sha256,)
+
+    def deadline_s(self) -> float:
+        return DEADLINE_S
+
+
+class Infer(JobKind):
+    """See ``InferRequest``."""
+
+    name: ClassVar[str] = "infer"
+    runs_on: ClassVar[PoolKind] = "device"
+    span: ClassVar[str] = "infer"
+
+    def parse(self, payload: Mapping[str, object]) -> InferRequest:
+        message = fields.message_of(protocol.InferPayload, payload)
+        fields.check_run(message.runtime, message.attempt, message.model, message.inputs)
+        return InferRequest(message)
+
+    def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
+              ) -> dict[str, object]:
+        """The outputs become a .npy file."""
+        found = protocol.decode(protocol.InferResult, dict(result))
+        provider = fields.text_of(found.provider, "provider", 200)
+        content = _npy(found)
+        path = place_artifact(ledger.artifacts, content)
+        builds.see_artifact(ledger.db, path.name, len(content), ledger.now_s)
+        return {
+            "outputs": {"sha256": path.name, "size_bytes": len(content)}, "shape": found.shape,
+            "file_bytes": len(content), "provider": provider, "device_s": found.device_s,
+            "environment": {"key": found.environment.get("key")},
+            "place": _place(self.parse(job.payload), job.pool, provider)}
 
 
 def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
     """Where the outputs were computed. Raises ProtocolError unless that job gave them for this
     file: an accuracy is never entered for what did not run."""
     job = jobs.get(db, job_id)
-    result = job.result if job is not None and job.kind == "infer" else None
-    if (job is None or not isinstance(result, dict) or job.payload["model"]["sha256"] != sha256
-            or result["outputs"]["sha256"] != outputs):
-        raise ProtocolError(f"Job {job_id} did not compute {outputs} with the file {sha256}.")
-    return str(result["place"])
+    if job is not None and job.kind == Infer.name and job.result is not None:
+        request = Infer().parse(job.payload)
+        result = request.result(job.result)
+        if request.message.model.sha256 == sha256 and result.outputs.sha256 == outputs:
+            return result.place
+    raise ProtocolError(f"Job {job_id} did not compute {outputs} with the file {sha256}.")
 
 
-def _place(job: JobRow, provider: str) -> str:
-    """What decides the numerics; it stands in reports."""
-    parts = [requests.device_of(job.pool), job.payload["runtime"], provider]
-    options = job.payload["options"]
+def _place(request: InferRequest, pool: str, provider: str) -> str:
+    """What decides the numerics; reports show it."""
+    options = request.message.options
+    parts = [device_of(pool), request.message.runtime, provider]
     if options.get("precision") is not None:
         parts.append(str(options["precision"])[:40])
     if options.get("graph_level", protocol.GRAPH_LEVELS[0]) != protocol.GRAPH_LEVELS[0]:

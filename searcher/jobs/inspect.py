@@ -1,15 +1,19 @@
-"""The result of an ``inspect`` job, and what it decides: who may run an uploaded model."""
+"""``inspect``: what an uploaded model holds, which decides whether it may be run."""
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import ClassVar
 
 from sqlite_utils import Database
 
+from searcher.documents import parse
 from searcher.errors import ProtocolError
 from searcher.jobs import fields
+from searcher.jobs.base import JobKind, JobRequest, Ledger
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds
 
+DEADLINE_S = 600.0
 MOST_VALUES = 256
 """Inputs, or outputs, of one model."""
 
@@ -34,21 +38,65 @@ def check(db: Database, sha256: str) -> None:
             f"{row.inspection['message']}")
 
 
-def store_inspection(db: Database, job: JobRow, result: Mapping[str, Any]) -> dict[str, Any]:
-    """Keep what a builder found. Raises ProtocolError when it is malformed."""
-    found = fields.table_of(result.get("inspection"), "inspection")
-    if found.get("accepted") is True:
-        kept = _accepted(found)
-    else:
-        kept = {
-            "accepted": False, "reason": fields.text_of(found.get("reason"), "reason", 60),
-            "message": fields.text_of(found.get("message"), "message"),
-        }
-    builds.put_inspection(db, job.payload["sha256"], kept)
-    return {"inspection": kept}
+@dataclass(frozen=True)
+class Inspection:
+    """What a builder found in an uploaded model; ``reason`` and ``message`` of one that was
+    refused. ``report`` is the whole document."""
+
+    accepted: bool
+    reason: str = ""
+    message: str = ""
+    report: Mapping[str, object] = field(default_factory=dict)
 
 
-def _accepted(found: Mapping[str, Any]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class InspectRequest(JobRequest[Inspection]):
+    """An uploaded file, by ``sha256``."""
+
+    sha256: str
+
+    @property
+    def kind(self) -> str:
+        return Inspect.name
+
+    def payload(self) -> dict[str, object]:
+        return {"sha256": self.sha256}
+
+    def result(self, document: Mapping[str, object]) -> Inspection:
+        found = fields.table_of(document.get("inspection"), "inspection")
+        return parse(Inspection, {**found, "report": found})
+
+    def files(self) -> tuple[str]:
+        return (self.sha256,)
+
+    def deadline_s(self) -> float:
+        return DEADLINE_S
+
+
+class Inspect(JobKind):
+    """A model of unknown origin is read by a child of a builder, within bounds."""
+
+    name: ClassVar[str] = "inspect"
+    span: ClassVar[str] = "inspect"
+    execution: ClassVar[str] = "searcher.builders.work:inspect"
+
+    def parse(self, payload: Mapping[str, object]) -> InspectRequest:
+        return InspectRequest(fields.sha256_of(payload.get("sha256"), "sha256"))
+
+    def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
+              ) -> dict[str, object]:
+        found = fields.table_of(result.get("inspection"), "inspection")
+        if found.get("accepted") is True:
+            kept = _accepted(found)
+        else:
+            kept = {
+                "accepted": False, "reason": fields.text_of(found.get("reason"), "reason", 60),
+                "message": fields.text_of(found.get("message"), "message")}
+        builds.put_inspection(ledger.db, self.parse(job.payload).sha256, kept)
+        return {"inspection": kept}
+
+
+def _accepted(found: Mapping[str, object]) -> dict[str, object]:
     macs = found.get("macs")
     domains = fields.table_of(found.get("domains"), "domains")
     if len(domains) > MOST_DOMAINS:
@@ -67,12 +115,12 @@ def _accepted(found: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _words(found: Mapping[str, Any], name: str) -> list[str]:
+def _words(found: Mapping[str, object], name: str) -> list[str]:
     return [fields.text_of(word, name)
             for word in fields.list_of(found.get(name), name, MOST_DOMAINS)]
 
 
-def _values(found: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+def _values(found: Mapping[str, object], where: str) -> list[dict[str, object]]:
     values = [fields.table_of(value, where)
               for value in fields.list_of(found.get(where), where, MOST_VALUES)]
     return [{
@@ -83,5 +131,5 @@ def _values(found: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
     } for value in values]
 
 
-def _size(size: Any, where: str) -> int | None:
+def _size(size: object, where: str) -> int | None:
     return None if size is None else fields.whole_of(size, f"size in {where}")

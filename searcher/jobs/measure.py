@@ -1,60 +1,123 @@
-"""The result of a ``measure`` job -> measurements, samples and the device's quiet level.
+"""The result of a ``measure`` job -> measurements, samples and the device's quiet level."""
 
-Judged first, without writing (``draft``, wherever that is done), then stored in one stroke.
-"""
-
-import base64
-import binascii
-import sys
-import zlib
-from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
 
 from sqlite_utils import Database
 
 from agents import protocol
+from searcher.artifacts.formats.number_formats import tolerance
+from searcher.documents import parse
 from searcher.errors import ProtocolError
-from searcher.jobs import fields, node_times, requests
-from searcher.ledger.rows import JobRow, QuietLevelRow, text
+from searcher.jobs import fields, node_times
+from searcher.jobs.base import JobKind, JobRequest, Ledger, PoolKind, device_of
+from searcher.jobs.samples import samples_of
+from searcher.ledger.rows import JobRow, MeasurementRow, QuietLevelRow, text
 from searcher.ledger.tables import builds, measurements
-from searcher.ledger.tables.measurements import Level, LevelPlace, RawSamples
+from searcher.ledger.tables.measurements import RawSamples
 from searcher.statistics import quiet_level
+from searcher.statistics.measured import (
+    FileMeasurement,
+    MeasureResult,
+    Summary,
+    without_rails,
+)
 
-MOST_SAMPLE_BYTES = 128 * 2**20
+MOST_CANDIDATES = 64
 MOST_RAIL_BYTES = 8 * 2**20
 _VOLATILE = ("before", "after", "steal_share", "throttled")
 
 
-class Draft(NamedTuple):
-    """What a result will put into the ledger, judged and written out; plain values throughout.
+@dataclass(frozen=True)
+class MeasureRequest(JobRequest[MeasureResult]):
+    """Candidates are timed between blocks of the reference."""
 
-    It holds for the quiet level that was changed last at ``level_since_s`` (None: there was
-    none); ``level`` is the new one, None when it stays. ``shown`` has, per candidate, what the
-    search gets to know, ``rest`` that of the whole job; both are JSON objects.
-    """
+    message: protocol.MeasurePayload
 
-    files: list[tuple[str, int]]
-    environment: tuple[str, str] | None
-    level_place: LevelPlace
-    level_since_s: float | None
-    level: Level | None
-    rows: list[dict[str, Any]]
-    blobs: list[tuple[bytes, bytes] | None]
-    rails: list[bytes | None]
-    shown: list[str]
-    rest: str
-    made_s: float
+    @property
+    def kind(self) -> str:
+        return Measure.name
+
+    @property
+    def runs_on(self) -> PoolKind:
+        return "device"
+
+    def payload(self) -> dict[str, object]:
+        document: dict[str, object] = protocol.as_json(self.message)
+        if self.message.profile is None:
+            del document["profile"]
+        return document
+
+    def result(self, document: Mapping[str, object]) -> MeasureResult:
+        return parse(MeasureResult, document)
+
+    def files(self) -> tuple[str, ...]:
+        return tuple(file.sha256 for file in (self.message.reference, *self.message.candidates))
+
+    def models(self) -> tuple[str, ...]:
+        return self.files()
+
+    def deadline_s(self) -> float:
+        """The plan's longest, the wait for a cool device, and a wide margin for downloads, loading
+        and children that crash and are started again."""
+        plan = self.message.plan
+        longest_s = (plan.max_s + plan.processes * plan.warmup_max_s + plan.energy_s
+                     + 2 * plan.idle_s)
+        return 120.0 + plan.cool_down_s + len(self.message.candidates) * (3.0 * longest_s + 30.0)
+
+    def weight(self) -> int:
+        return len(self.message.candidates)
 
 
-def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) -> Draft:
-    """Judge all candidates of one job; nothing is written.
+class MeasuredJob(Protocol):
+    """An ended job of this kind, as a search has it."""
+
+    @property
+    def result(self) -> MeasureResult | None: ...
+
+    @property
+    def why(self) -> str: ...
+
+
+def file_of(job: MeasuredJob, sha256: str) -> FileMeasurement:
+    """What the job says of one file; a failed job fails each of its files."""
+    for entry in () if job.result is None else job.result.measurements:
+        if entry.sha256 == sha256:
+            return entry
+    return FileMeasurement(sha256, "failed", (job.why,))
+
+
+class Measure(JobKind):
+    """See ``MeasureRequest``."""
+
+    name: ClassVar[str] = "measure"
+    runs_on: ClassVar[PoolKind] = "device"
+    span: ClassVar[str] = "measure"
+
+    def parse(self, payload: Mapping[str, object]) -> MeasureRequest:
+        message = fields.message_of(protocol.MeasurePayload, payload)
+        if not 1 <= len(message.candidates) <= MOST_CANDIDATES:
+            raise ProtocolError(f"candidates must name 1 to {MOST_CANDIDATES} files, got "
+                                f"{len(message.candidates)}.")
+        fields.check_run(message.runtime, message.attempt, message.reference, *message.candidates)
+        for name in ("max_s", "gate", "energy_s", "idle_s"):
+            fields.number_of(getattr(message.plan, name), f"plan.{name}", 0.0)
+        return MeasureRequest(message)
+
+    def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
+              ) -> dict[str, object]:
+        return store(ledger.db, job, result, ledger.now_s)
+
+
+def store(db: Database, job: JobRow, document: Mapping[str, object],
+          now_s: float) -> dict[str, object]:
+    """Store all candidates of one job, and return what the search reads.
 
     Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
     is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
     """
-    request = requests.stored_measure_request(job.payload)
+    request = Measure().parse(job.payload).message
     result = protocol.decode(protocol.MeasureResult, dict(document))
     wanted = [file.sha256 for file in request.candidates]
     if sorted(m.sha256 for m in result.measurements) != sorted(wanted):
@@ -64,141 +127,122 @@ def draft(db: Database, job: JobRow, document: Mapping[str, Any], now_s: float) 
         )
     if result.quiet_level_s is not None and result.quiet_level_s <= 0:
         raise ProtocolError(f"quiet_level_s = {result.quiet_level_s} must be above 0.")
-    key, unknown = _environment(db, result.environment)
+    for file in request.candidates:
+        builds.see_artifact(db, file.sha256, file.size_bytes, now_s)
+    key = _environment(db, result.environment)
     valid = any(m.verdict == "valid" for m in result.measurements)
-    known, learnt = _levels(db, job, request, key, result.quiet_level_s, valid, now_s)
-    level_s = None if learnt is None else learnt.level_s
-    device = requests.device_of(job.pool)
-    common = {
-        "reference_sha256": request.reference.sha256, "device": device,
-        "runtime": request.runtime, "options": request.options, "environment": key,
-        "plan": request.plan._asdict(), "attempt": request.attempt, "job": job.id,
-        "conditions": {k: v for k, v in result.environment.items() if k in _VOLATILE},
-        "created_s": now_s,
-    }
+    level_s = _level(db, job, request, key, result.quiet_level_s, valid, now_s)
     reference_nodes = node_times.kept(result.reference_nodes, "the reference")
-    judged = [_judged(db, common, measured, result.quiet_level_s, level_s, request.plan.gate,
-                      reference_nodes) for measured in result.measurements]
-    rest = {"quiet_level_s": level_s, "environment": {**result.environment, "key": key},
-            "quiet_share": result.quiet_share, "own_level_s": result.quiet_level_s,
-            "device_s": result.device_s}
+    conditions = {k: v for k, v in result.environment.items() if k in _VOLATILE}
+    common = MeasurementRow(
+        0, "", request.reference.sha256, device_of(job.pool), request.runtime, request.options,
+        key, request.plan._asdict(), request.attempt, job.id, "failed", conditions=conditions,
+        created_s=now_s)
+    shown: dict[str, object] = {
+        "measurements": [
+            _stored(db, common, measured, result.quiet_level_s, level_s, request.plan.gate,
+                    reference_nodes) for measured in result.measurements],
+        "quiet_level_s": level_s, "environment": {**result.environment, "key": key},
+        "quiet_share": result.quiet_share, "own_level_s": result.quiet_level_s,
+        "device_s": result.device_s}
     if reference_nodes is not None:
-        rest["reference_nodes"] = protocol.as_json(reference_nodes)
-    return Draft(
-        [(file.sha256, file.size_bytes) for file in request.candidates
-         if not builds.is_seen(db, file.sha256)],
-        unknown,
-        (device, request.runtime, key, request.reference.sha256, text(request.options)),
-        None if known is None else known.updated_s, _changed(known, learnt),
-        [row for row, _, _ in judged], [blobs for _, blobs, _ in judged],
-        [_rails(measured) for measured in result.measurements],
-        [text(shown) for _, _, shown in judged], text(rest), now_s)
+        shown["reference_nodes"] = protocol.as_json(reference_nodes)
+    return shown
 
 
-def still_holds(db: Database, drafted: Draft) -> bool:
-    """Whether nothing that it was judged by has changed."""
-    return measurements.level_since(db, drafted.level_place) == drafted.level_since_s
-
-
-def store(db: Database, drafted: Draft) -> str:
-    """Write what was judged; what the search gets to know is returned, as JSON."""
-    for sha256, size_bytes in drafted.files:
-        builds.see_artifact(db, sha256, size_bytes, drafted.made_s)
-    if drafted.environment is not None:
-        measurements.put_environment(db, *drafted.environment)
-    if drafted.level is not None:
-        measurements.put_quiet_level(db, drafted.level_place, drafted.level)
-    told = []
-    for row, blobs, rails, shown in zip(
-            drafted.rows, drafted.blobs, drafted.rails, drafted.shown, strict=True):
-        measurement_id = measurements.put_written(db, row)
-        if blobs is not None:
-            measurements.put_samples(db, measurement_id, blobs)
-        if rails is not None:
-            measurements.put_rails(db, measurement_id, rails)
-        told.append(f'{{"measurement":{measurement_id},{shown[1:]}')
-    return f'{{"measurements":[{",".join(told)}],{drafted.rest[1:]}'
-
-
-def _environment(
-    db: Database, environment: Mapping[str, Any]
-) -> tuple[str, tuple[str, str] | None]:
-    """The environment's key, and key and document if they are new; what changes from job to job
-    is no part of it."""
+def _environment(db: Database, environment: Mapping[str, object]) -> str:
+    """The environment's key, stored if it is new; what changes from job to job is no part of it."""
     key = environment.get("key")
     named = isinstance(key, str) and fields.SHA256.fullmatch(key) is not None
     if named and measurements.has_environment(db, str(key)):
-        return str(key), None
+        return str(key)
     kept = {k: v for k, v in environment.items() if k not in (*_VOLATILE, "key")}
     if not named:
         key = protocol.content_sha256(protocol.canonical_json(kept))
-    return str(key), (str(key), text(kept))
+    measurements.put_environment(db, str(key), text(kept))
+    return str(key)
 
 
-def _levels(
+def _level(
     db: Database, job: JobRow, request: protocol.MeasurePayload, environment: str,
     found_s: float | None, valid: bool, now_s: float,
-) -> tuple[QuietLevelRow | None, QuietLevelRow | None]:
-    """The quiet level by which the device was known before this job and is after it; None while
-    it has none."""
-    device, reference = requests.device_of(job.pool), request.reference.sha256
+) -> float | None:
+    """The quiet level by which the device is known after this job, stored if it says anything new;
+    None while it has none."""
+    device, reference = device_of(job.pool), request.reference.sha256
     known = measurements.quiet_level(
         db, device, request.runtime, environment, reference, request.options
     )
     if found_s is None:
-        return known, known
+        return None if known is None else known.level_s
     if known is not None:
-        return known, quiet_level.learn(known, found_s, valid, now_s)
-    if not valid:
-        return None, None
-    return None, QuietLevelRow(
-        device, request.runtime, environment, reference, request.options, found_s, 0, None, now_s)
-
-
-def _changed(known: QuietLevelRow | None, learnt: QuietLevelRow | None) -> Level | None:
-    """What is to be stored of ``learnt``, if it says anything new."""
-    if learnt is None or known and replace(learnt, updated_s=known.updated_s) == known:
+        learnt = quiet_level.learn(known, found_s, valid, now_s)
+        if replace(learnt, updated_s=known.updated_s) == known:
+            return known.level_s
+    elif valid:
+        learnt = QuietLevelRow(device, request.runtime, environment, reference, request.options,
+                               found_s, 0, None, now_s)
+    else:
         return None
-    return learnt.level_s, learnt.busy_streak, learnt.busy_level_s, learnt.updated_s
+    measurements.put_quiet_level(db, learnt)
+    return learnt.level_s
 
 
-def _judged(
-    db: Database, common: Mapping[str, Any], measured: protocol.Measured,
+def _stored(
+    db: Database, common: MeasurementRow, measured: protocol.Measured,
     gate_level_s: float | None, level_s: float | None, gate: float,
     reference_nodes: protocol.NodesMeasured | None,
-) -> tuple[dict[str, Any], tuple[bytes, bytes] | None, dict[str, Any]]:
-    """One candidate: its row, its samples, and what is shown of it."""
-    samples = _samples(measured)
+) -> dict[str, object]:
+    """Store one candidate's row, samples and rails, and return what the search reads."""
+    samples = samples_of(measured)
     verdict, reasons = measured.verdict, _texts(measured.reasons)
     warnings = _texts(measured.warnings)
-    summary: dict[str, Any] | None = None
+    summary: Summary | None = None
     if verdict == "valid":
         verdict, reasons, summary = _summarised(
             db, measured, samples, gate_level_s, level_s, gate, reasons, warnings)
-    energy = _energy(measured)
+    energy = without_rails(measured.energy)
     own_nodes = node_times.kept(measured.nodes, measured.sha256)
     if summary is not None and own_nodes is not None:
-        node_times.entered(db, summary, measured.sha256, common["reference_sha256"], own_nodes,
-                      reference_nodes, common["options"])
+        summary = node_times.add_node_times(
+            db, summary, measured.sha256, common.reference_sha256, own_nodes, reference_nodes,
+            common.options)
     if summary is None:
         # Only a summary keeps warnings, and what is not valid has none.
         reasons += [warning for warning in warnings if warning not in reasons]
     elif energy is not None:
-        summary["energy"] = energy
-    columns = {
-        **common, "conditions": common["conditions"] | ({"energy": energy} if energy else {}),
-        "sha256": measured.sha256, "verdict": verdict, "reasons": reasons,
-        "load_s": measured.load_s, "first_s": measured.first_s,
-        "memory_bytes": _memory_bytes(measured), "provider": measured.provider[:200],
-        "summary": summary, **_figures(summary),
-    }
+        summary = replace(summary, energy=measured.energy)
+    row = replace(
+        common, conditions={**common.conditions, **({"energy": energy} if energy else {})},
+        sha256=measured.sha256, verdict=verdict, reasons=reasons, load_s=measured.load_s,
+        first_s=measured.first_s, memory_bytes=_memory_bytes(measured),
+        provider=measured.provider[:200],
+        summary=None if summary is None else summary.as_document())
+    row = row if summary is None else _with_figures(row, summary)
+    measurement_id = measurements.put(db, row)
+    if samples.candidate_s:
+        measurements.put_samples(db, measurement_id, samples)
+    rails = _rails(measured)
+    if rails is not None:
+        measurements.put_rails(db, measurement_id, rails)
     rough = _rough_ratio(samples) if verdict == "invalid" and "busy" in reasons else None
-    shown = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
-             "summary")
-    return (
-        measurements.written(columns),
-        measurements.compressed(samples) if samples.candidate_s else None,
-        {**{name: columns[name] for name in shown}, **_figures(summary), "rough_ratio": rough})
+    return {"measurement": measurement_id, "rough_ratio": rough,
+            **{name: getattr(row, name) for name in _SHOWN}}
+
+
+_SHOWN = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
+          "summary", "ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s",
+          "latency_low_s", "latency_high_s", "n", "quiet_share", "p90_s", "p99_s")
+"""Columns of a measurement that a search reads."""
+
+
+def _with_figures(row: MeasurementRow, summary: Summary) -> MeasurementRow:
+    """The columns that a front is read from."""
+    return replace(
+        row, ratio=summary.ratio, ratio_low=summary.ratio_low, ratio_high=summary.ratio_high,
+        quiet_level_s=summary.quiet_level_s, latency_s=summary.latency_s,
+        latency_low_s=summary.latency_low_s, latency_high_s=summary.latency_high_s, n=summary.n,
+        quiet_share=summary.quiet_share, p90_s=summary.p90_s.value, p99_s=summary.p99_s.value)
 
 
 def _texts(sent: Sequence[str]) -> list[str]:
@@ -215,7 +259,7 @@ def _rough_ratio(samples: RawSamples) -> float | None:
 def _summarised(
     db: Database, measured: protocol.Measured, samples: RawSamples, gate_level_s: float | None,
     level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
-) -> tuple[str, list[str], dict[str, Any] | None]:
+) -> tuple[str, list[str], Summary | None]:
     """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
     from searcher.statistics.latency import summarise  # numpy and scipy: half a second
     from searcher.statistics.parity import parity
@@ -226,7 +270,8 @@ def _summarised(
     if expected is not None:
         # Agents send the first OUTPUT_LIMIT values only.
         head = expected[: protocol.OUTPUT_LIMIT]
-        difference = parity(head, measured.outputs, _looser(number_format, measured.provider))
+        on_gpu = protocol.draws_of(measured.provider) == "gpu"
+        difference = parity(head, measured.outputs, tolerance(number_format, on_gpu))
         if difference is not None:
             return "invalid", [*reasons, difference], None
     blocks = {"candidate_s": samples.candidate_s, "before_s": samples.before_s,
@@ -236,34 +281,7 @@ def _summarised(
                             level_s, gate, measured.session_blocks, warnings)
     except ValueError:
         return "invalid", [*reasons, "busy"], None
-    return "valid", reasons, summary.as_dict()
-
-
-def _looser(number_format: str, provider: str) -> str:
-    """What a GPU computes float32 with may have the 10 bits of float16 (TF32, or what was asked
-    for), and nobody is told."""
-    on_gpu = number_format == "float32" and protocol.draws_of(provider) == "gpu"
-    return "float16" if on_gpu else number_format
-
-
-def _figures(summary: Mapping[str, Any] | None) -> dict[str, Any]:
-    if summary is None:
-        return {}
-    names = ("ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s", "latency_low_s",
-             "latency_high_s", "n", "quiet_share")
-    return {
-        **{name: summary[name] for name in names},
-        "p90_s": summary["p90_s"]["value"], "p99_s": summary["p99_s"]["value"],
-    }
-
-
-def _energy(measured: protocol.Measured) -> dict[str, Any] | None:
-    """Figures and windows as the agent told them."""
-    if measured.energy is None:
-        return None
-    told: dict[str, Any] = protocol.as_json(measured.energy._replace(rails=[]))
-    del told["rails"]
-    return told
+    return "valid", reasons, summary
 
 
 def _rails(measured: protocol.Measured) -> bytes | None:
@@ -282,47 +300,3 @@ def _memory_bytes(measured: protocol.Measured) -> int | None:
     if measured.memory_bytes is None:
         return None
     return fields.whole_of(measured.memory_bytes, "memory_bytes")
-
-
-def _samples(measured: protocol.Measured) -> RawSamples:
-    """Raises ProtocolError unless blocks and calls agree and all durations are above 0."""
-    blocks, per_block = measured.blocks, measured.sample_blocks
-    lengths = {len(blocks.candidate_s), len(blocks.before_s), len(blocks.after_s), len(per_block)}
-    if len(lengths) > 1:
-        raise ProtocolError(
-            f"The blocks of {measured.sha256} differ in number: {sorted(lengths)}."
-        )
-    for seconds in blocks:
-        if seconds and min(seconds) <= 0:
-            raise ProtocolError(f"A block of {measured.sha256} took no time or less.")
-    calls = unpacked(measured.samples)
-    if measured.session_blocks and (
-            min(measured.session_blocks) < 0 or sum(measured.session_blocks) != len(per_block)):
-        raise ProtocolError(f"The sessions of {measured.sha256} name other blocks than it has.")
-    if (per_block and min(per_block) < 1) or sum(per_block) != len(calls):
-        raise ProtocolError(
-            f"{measured.sha256} has {len(calls)} timed calls, its blocks name {sum(per_block)}."
-        )
-    return RawSamples(blocks.candidate_s, blocks.before_s, blocks.after_s, per_block, calls)
-
-
-def unpacked(samples: str) -> Sequence[int]:
-    """Nanoseconds out of ``protocol.pack_samples``, of bounded size. Raises ProtocolError."""
-    if not samples:
-        return array("I")
-    wide = samples.startswith("Q:")
-    unpacker = zlib.decompressobj()
-    try:
-        packed = base64.b64decode(samples[2:] if wide else samples, validate=True)
-        content = unpacker.decompress(packed, MOST_SAMPLE_BYTES)
-        if not unpacker.eof:
-            raise ProtocolError(f"Samples unpack to over {MOST_SAMPLE_BYTES} bytes or end early.")
-        values: array[int] = array("Q" if wide else "I")
-        values.frombytes(content)
-    except (binascii.Error, zlib.error, ValueError) as error:
-        raise ProtocolError(f"Samples cannot be unpacked: {error}.") from error
-    if sys.byteorder == "big":
-        values.byteswap()
-    return values
-
-

@@ -1,15 +1,16 @@
 """Single nodes of a measurement as an agent tells them -> what is kept, and what they say of it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import replace
 
 from sqlite_utils import Database
 
-from agents import protocol
 from agents.protocol import NodesMeasured
+from searcher.artifacts.formats.onnx_operators import integer_format
 from searcher.jobs import fields
 from searcher.ledger.tables import builds
-from searcher.statistics.bottlenecks import Costs, ProfiledFile, Ratio, is_int8, not_faster
+from searcher.statistics.bottlenecks import Costs, ProfiledFile, not_faster
+from searcher.statistics.measured import Ratio, Summary
 
 MOST_NODES = 1000
 MOST_LETTERS = 200
@@ -34,28 +35,25 @@ def kept(nodes: NodesMeasured | None, where: str) -> NodesMeasured | None:
         provider=one.provider[:MOST_LETTERS]) for one in nodes.nodes])
 
 
-def entered(db: Database, summary: dict[str, Any], sha256: str, reference_sha256: str,
-            nodes: NodesMeasured, reference: NodesMeasured | None,
-            options: Mapping[str, Any]) -> None:
-    """Nodes into a valid measurement's summary, and a warning where it is compressed but not
-    faster."""
-    summary["nodes"] = protocol.as_json(nodes)
-    if reference is None:
-        return
-    found = not_faster(
+def add_node_times(db: Database, summary: Summary, sha256: str, reference_sha256: str,
+                   nodes: NodesMeasured, reference: NodesMeasured | None,
+                   options: Mapping[str, object]) -> Summary:
+    """The summary of a valid measurement with its nodes, and with a warning where the file is
+    compressed but not faster than the reference."""
+    found = None if reference is None else not_faster(
         _side(db, sha256, nodes), _side(db, reference_sha256, reference),
-        Ratio(summary["ratio"], summary["ratio_low"], summary["ratio_high"]), asked(options))
-    if found is not None:
-        summary["warnings"] = [*summary["warnings"], found]
+        Ratio(summary.ratio, summary.ratio_low, summary.ratio_high), asked(options))
+    warnings = summary.warnings if found is None else (*summary.warnings, found)
+    return replace(summary, nodes=nodes, warnings=warnings)
 
 
 def _side(db: Database, sha256: str, nodes: NodesMeasured) -> ProfiledFile:
-    """What really runs shows whether it is int8: of an upload nobody knows more."""
-    costs = Costs(builds.macs(db, sha256), is_int8(one.op for one in nodes.nodes))
-    return ProfiledFile(costs, nodes)
+    """The nodes that ran show the number format: of an upload nothing else is known."""
+    integers = integer_format(one.op for one in nodes.nodes)
+    return ProfiledFile(Costs(builds.macs(db, sha256), integers), nodes)
 
 
-def asked(options: Mapping[str, Any]) -> str | None:
+def asked(options: Mapping[str, object]) -> str | None:
     """The provider that was asked for first."""
     providers = options.get("providers")
     first = providers[0] if isinstance(providers, Sequence) and providers else None

@@ -57,8 +57,32 @@ def _to_3(db: Database) -> None:
                    [text(conditions), measurement_id])
 
 
-STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3}
-"""The step from version n to n + 1, by n. Each runs in one transaction."""
+def _to_4(db: Database) -> None:
+    """The state of a search by campaign and device, until then a column of the campaign."""
+    db.execute("""CREATE TABLE search_state (
+        campaign TEXT NOT NULL REFERENCES campaigns(name), device TEXT NOT NULL,
+        state TEXT NOT NULL, updated_s REAL NOT NULL,
+        PRIMARY KEY (campaign, device)) STRICT, WITHOUT ROWID""")
+    found = db.execute("""SELECT name, spec, baseline, coalesce(ended_s, started_s, created_s)
+                          FROM campaigns WHERE baseline IS NOT NULL""").fetchall()
+    for name, spec, baseline, when_s in found:
+        known = json.loads(baseline)
+        if "values" not in known:
+            continue  # nothing was measured yet: the search begins with its baseline
+        (device, *_) = json.loads(spec).get("devices", [{"profile": "local_cpu"}])
+        reference = ("sha256", "file_bytes", "quiet_level_s", "measurement", "values",
+                     "intervals", "on_device")
+        state = {"baseline": {key: known[key] for key in reference if key in known},
+                 **{key: known[key] for key in ("baseline_s", "searched_s", "notes", "extended",
+                                                "trained") if key in known},
+                 "joint": known.get("together") or {}}
+        db.execute("INSERT INTO search_state VALUES (?, ?, ?, ?)",
+                   [name, device.get("name") or device["profile"], text(state), when_s])
+    db.execute("ALTER TABLE campaigns DROP COLUMN baseline")
+
+
+STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3, 3: _to_4}
+"""From version n to n + 1; each runs in one transaction. Version 1 is the first."""
 
 
 def stored_version(db: Database) -> int | None:

@@ -2,17 +2,19 @@
 
 import functools
 import json
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Any, TypeVar, cast
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any, TypeVar, cast, get_type_hints
 
 from sqlite_utils import Database
+
+from searcher.documents import parse
 
 Row = TypeVar("Row")
 
 
 DOCUMENTS = frozenset({
-    "spec", "baseline", "fingerprint", "capabilities", "payload", "result", "report", "target",
+    "spec", "fingerprint", "capabilities", "payload", "result", "report", "target",
     "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
     "constraints", "evaluations", "conditions", "inspection",
 })
@@ -24,9 +26,8 @@ class CampaignRow:
     """``state``: queued, running, paused, done, failed or cancelled."""
 
     name: str
-    spec: dict[str, Any]
+    spec: Mapping[str, object]
     state: str
-    baseline: dict[str, Any] | None
     created_s: float
     started_s: float | None
     ended_s: float | None
@@ -41,8 +42,8 @@ class DeviceRow:
 
     name: str
     profile: str | None
-    fingerprint: dict[str, Any]
-    capabilities: dict[str, Any]
+    fingerprint: Mapping[str, object]
+    capabilities: Mapping[str, object]
     shares_host: int
     state: str
     created_s: float
@@ -120,7 +121,7 @@ class BuildRow:
     sha256: str
     file_bytes: int
     graph_key: str
-    report: dict[str, Any]
+    report: Mapping[str, object]
     job: int
     created_s: float
 
@@ -133,11 +134,11 @@ class ArtifactRow:
     sha256: str
     file_bytes: int
     build_key: str | None
-    target: dict[str, Any] | None
+    target: Mapping[str, object] | None
     number_format: str
     created_s: float
     origin: str
-    inspection: dict[str, Any] | None
+    inspection: Mapping[str, object] | None
     dropped_s: float | None
 
 
@@ -166,35 +167,36 @@ class MeasurementRow:
     reference_sha256: str
     device: str
     runtime: str
-    options: dict[str, Any]
+    options: Mapping[str, object]
     environment: str
-    plan: dict[str, Any]
+    plan: Mapping[str, object]
     attempt: int
     job: int
     verdict: str
-    reasons: list[str]
-    ratio: float | None
-    ratio_low: float | None
-    ratio_high: float | None
-    quiet_level_s: float | None
-    latency_s: float | None
-    latency_low_s: float | None
-    latency_high_s: float | None
-    p90_s: float | None
-    p99_s: float | None
-    n: int | None
-    quiet_share: float | None
-    load_s: float | None
-    first_s: float | None
-    memory_bytes: int | None
-    provider: str
-    summary: dict[str, Any] | None
-    conditions: dict[str, Any]
-    created_s: float
+    reasons: Sequence[str] = ()
+    ratio: float | None = None
+    ratio_low: float | None = None
+    ratio_high: float | None = None
+    quiet_level_s: float | None = None
+    latency_s: float | None = None
+    latency_low_s: float | None = None
+    latency_high_s: float | None = None
+    p90_s: float | None = None
+    p99_s: float | None = None
+    n: int | None = None
+    quiet_share: float | None = None
+    load_s: float | None = None
+    first_s: float | None = None
+    memory_bytes: int | None = None
+    provider: str = ""
+    summary: Mapping[str, object] | None = None
+    conditions: Mapping[str, object] = field(default_factory=dict)
+    created_s: float = 0.0
 
     def warnings(self) -> list[str]:
-        """Reasons why the measurement is not valid, and warnings; reports print both."""
-        return [*self.reasons, *(self.summary or {}).get("warnings", [])]
+        """Why it is not valid, or what there is to doubt although it is; reports print them."""
+        found = (self.summary or {}).get("warnings", ())
+        return [*self.reasons, *(found if isinstance(found, list) else ())]
 
 
 @dataclass(frozen=True)
@@ -203,11 +205,20 @@ class QuietLevelRow:
     runtime: str
     environment: str
     reference_sha256: str
-    options: dict[str, Any]
+    options: Mapping[str, object]
     level_s: float
     busy_streak: int
     busy_level_s: float | None
     updated_s: float
+
+
+@dataclass(frozen=True)
+class TrialParameters:
+    """What the ledger keeps of a proposal to rebuild the study: values by the study's names, and
+    the JSON of each distribution."""
+
+    values: Mapping[str, bool | int | float] = field(default_factory=dict)
+    distributions: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -219,16 +230,16 @@ class TrialRow:
     device: str
     number: int
     recipe: str
-    options: dict[str, Any]
-    parameters: dict[str, Any]
+    options: Mapping[str, object]
+    parameters: TrialParameters
     state: str
-    values: dict[str, float] | None
-    intervals: dict[str, list[float]] | None
-    constraints: dict[str, float] | None
+    values: Mapping[str, float] | None
+    intervals: Mapping[str, Sequence[float]] | None
+    constraints: Mapping[str, float] | None
     reason: str | None
     message: str | None
     sha256: str | None
-    evaluations: list[int] | None
+    evaluations: Sequence[int] | None
     measurement: int | None
     started_s: float
     finished_s: float | None
@@ -253,18 +264,28 @@ text: Callable[[Any], str] = json.JSONEncoder(
 
 
 @functools.cache
-def _columns(kind: Any) -> tuple[str, tuple[int, ...]]:
-    """The columns of a row as SQL, and the indices of those that hold JSON."""
+def _columns(kind: Any) -> tuple[str, tuple[tuple[int, Callable[[str], Any]], ...]]:
+    """The columns of a row as SQL, and the places of those that hold JSON with what reads it."""
+    kinds = get_type_hints(kind)
     names = [f.name for f in fields(kind)]
     return (", ".join(f't."{name}"' for name in names),
-            tuple(place for place, name in enumerate(names) if name in DOCUMENTS))
+            tuple((place, _reader(kinds[name])) for place, name in enumerate(names)
+                  if name in DOCUMENTS))
 
 
-def _decoded(values: tuple[Any, ...], documents: tuple[int, ...]) -> list[Any]:
+def _reader(kind: Any) -> Callable[[str], Any]:
+    """JSON is kept as it is, unless the field is a dataclass."""
+    if is_dataclass(kind):
+        return lambda document: parse(cast(type, kind), json.loads(document))
+    return json.loads
+
+
+def _decoded(values: tuple[Any, ...],
+             documents: tuple[tuple[int, Callable[[str], Any]], ...]) -> list[Any]:
     row = list(values)
-    for place in documents:
+    for place, read in documents:
         if row[place] is not None:
-            row[place] = json.loads(row[place])
+            row[place] = read(row[place])
     return row
 
 

@@ -3,15 +3,19 @@
 Changing anything here needs a new ``VERSION`` and a step in ``migrations.py``.
 """
 
-VERSION = 3
+VERSION = 4
 
 STATEMENTS = (
     """CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT""",
     """CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT""",
     """CREATE TABLE campaigns (
-        name TEXT PRIMARY KEY, spec TEXT NOT NULL, state TEXT NOT NULL, baseline TEXT,
+        name TEXT PRIMARY KEY, spec TEXT NOT NULL, state TEXT NOT NULL,
         created_s REAL NOT NULL, started_s REAL, ended_s REAL, reason TEXT,
         priority INTEGER NOT NULL DEFAULT 0) STRICT""",
+    """CREATE TABLE search_state (
+        campaign TEXT NOT NULL REFERENCES campaigns(name), device TEXT NOT NULL,
+        state TEXT NOT NULL, updated_s REAL NOT NULL,
+        PRIMARY KEY (campaign, device)) STRICT, WITHOUT ROWID""",
     "CREATE INDEX campaigns_by_age ON campaigns (created_s DESC, name)",
     """CREATE INDEX campaigns_live ON campaigns (priority DESC, created_s)
        WHERE state IN ('queued', 'running')""",

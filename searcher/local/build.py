@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -121,12 +121,12 @@ def _figures(builder: Builder, build: Build, baseline: Build, wanted: Wanted,
         "recipe": wanted.recipe.as_list(),
         "sha256": build.sha256, "build_key": build.key,
         "values": {"accuracy": evaluation.value, "file_bytes": len(build.content),
-                   "macs": build.report["macs"], "parameters": build.report["parameters"]},
+                   "macs": build.report.macs, "parameters": build.report.parameters},
         "intervals": {"accuracy": list(evaluation.interval)},
         "baseline": {"accuracy": before.value, "file_bytes": len(baseline.content),
-                     "macs": baseline.report["macs"], "sha256": baseline.sha256},
+                     "macs": baseline.report.macs, "sha256": baseline.sha256},
         "file_ratio": len(baseline.content) / len(build.content),
-        "layers": build.report["layers"],
+        "layers": [asdict(layer) for layer in build.report.layers],
         "steps": {"built": build.built_steps, "reused": build.reused_steps},
     }
 

@@ -4,31 +4,34 @@ that ends with it."""
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
+from agents.protocol import ArtifactRef
 from searcher.artifacts.store import place_artifact
+from searcher.benchmark import two_files
 from searcher.benchmark.one_file import (
+    FileBenchmark,
     compare_on,
     device_of,
+    file_benchmark,
     inspect,
     job_runner,
-    measured_document,
-    request_of,
+    measure_request,
 )
-from searcher.benchmark.two_files import against
+from searcher.benchmark.two_files import FileComparison
 from searcher.client.upload import checked_size
 from searcher.errors import ProtocolError
+from searcher.jobs.measure import MeasureRequest
 from searcher.local.process_tree import Tree, await_agent, tree
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution
 
 
 def measure_file(model: Path, directory: Path, plan: Plan,
-                 execution: Execution = DEFAULT) -> dict[str, Any]:
+                 execution: Execution = DEFAULT) -> FileBenchmark:
     """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
     size_bytes = checked_size(model)
     sha256 = place_artifact(directory / "artifacts", model.read_bytes()).name
-    request = request_of(sha256, size_bytes, plan, execution)
+    request = measure_request(sha256, size_bytes, plan, execution)
     try:
         return _measured(model, directory, request, execution, inspect_first=None)
     except ProtocolError as error:
@@ -39,15 +42,15 @@ def measure_file(model: Path, directory: Path, plan: Plan,
 
 
 def _measured(
-    model: Path, directory: Path, request: dict[str, Any], execution: Execution,
+    model: Path, directory: Path, request: MeasureRequest, execution: Execution,
     inspect_first: str | None,
-) -> dict[str, Any]:
+) -> FileBenchmark:
     with _grown(directory, 0 if inspect_first is None else 1, execution) as grown:
         if inspect_first is not None:
             inspect(grown.client, model, inspect_first, lambda text: grown.check())
         run_job = job_runner(grown.client, LOCAL_DEVICE, say=lambda text: grown.check())
         job = run_job(request)
-    return measured_document(model, job, execution)
+    return file_benchmark(model, job, execution)
 
 
 @contextmanager
@@ -61,17 +64,18 @@ def _grown(directory: Path, builders: int, execution: Execution) -> Iterator[Tre
 
 
 def compare_files(model: Path, other: Path, directory: Path, seconds: float,
-                  say: Callable[[str], None], execution: Execution = DEFAULT) -> dict[str, Any]:
+                  say: Callable[[str], None], execution: Execution = DEFAULT) -> FileComparison:
     """One ONNX file against another on this machine, in a process tree of its own. Raises
     UserError."""
     own, reference = (
-        {"size_bytes": checked_size(path),
-         "sha256": place_artifact(directory / "artifacts", path.read_bytes()).name}
+        ArtifactRef(place_artifact(directory / "artifacts", path.read_bytes()).name,
+                    checked_size(path))
         for path in (model, other))
     try:
         with _grown(directory, 0, execution) as grown:
             run_job = job_runner(grown.client, LOCAL_DEVICE, say=lambda text: grown.check())
-            return against(model, other, (own, reference), run_job, seconds, say, execution)
+            return two_files.compare_files(
+                model, other, (own, reference), run_job, seconds, say, execution)
     except ProtocolError as error:
         if error.status != 409:
             raise

@@ -110,10 +110,10 @@ def refuse_daemon(directory: Path) -> None:
     except UserError:
         return
     with connect(directory) as client:
-        if not (address["daemon"] and client.healthy()):
+        if not (address.daemon and client.healthy()):
             return
     raise UserError(
-        f"A daemon serves {directory} at {address['url']} (process {address['pid']}). Give it the "
+        f"A daemon serves {directory} at {address.url} (process {address.pid}). Give it the "
         f"campaign: fleetfront submit CAMPAIGN.toml --dir {directory}"
     )
 
@@ -174,13 +174,13 @@ def _start_agent(grown: Tree, runtime: str) -> None:
     starts it again means to use it, in quarantine or not."""
     archive = grown.directory / "agent.pyz"
     build_agent(archive)
-    token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE)["token"]
+    token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE).token
     spool = grown.directory / "agent"
     token_file = _token_file(spool, token)
     for device in grown.client.devices():
-        if device["name"] == LOCAL_DEVICE:
-            grown.seen_s = device["last_seen_s"]
-            if device["state"] in ("quarantined", "draining", "drained"):
+        if device.name == LOCAL_DEVICE:
+            grown.seen_s = device.last_seen_s
+            if device.state in ("quarantined", "draining", "drained"):
                 grown.client.set_device_state(LOCAL_DEVICE, "active")
     grown.spawn("agent", [
         sys.executable, str(archive), "--coordinator", grown.client.url,
@@ -205,7 +205,7 @@ def await_agent(grown: Tree) -> None:
     """Until this machine's agent has enrolled: only then is the device there to be named, and its
     meters and providers are known. Raises FleetfrontError."""
     deadline_s = time.monotonic() + STARTUP_S
-    while grown.seen_s == {device["name"]: device["last_seen_s"] for device in
+    while grown.seen_s == {device.name: device.last_seen_s for device in
                            grown.client.devices()}.get(LOCAL_DEVICE):
         grown.check()
         if time.monotonic() > deadline_s:

@@ -1,23 +1,25 @@
-"""The joint measurement of the front at the end of a campaign: rules on plain values.
+"""A front whose members are compared by what one job measured.
 
-On a shared machine, two measurements minutes apart differ by a few percent, even when the interval
-of each is narrow. Files of equal structure can then appear in any order. Therefore one job measures
-the front and its close contenders once more, in alternation, when the search is over. The front is
-computed from these figures; each trial keeps the figures that the search used.
+Jobs minutes apart differ by some percent on a shared machine, however narrow the interval of each,
+so that files of the same structure come out in any order. When the search is over, the front and
+what is close to it are timed once more, alternating with each other in the same seconds. Those
+figures make the front; those that the search saw stay with their trials.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TypeVar
 
-from searcher.pareto.front import Point, excess, front_of, losses
+from searcher.ledger.rows import TrialRow
+from searcher.ledger.tables.search_state import JointMeasurement
+from searcher.pareto.front import Point, front_of, losses
 from searcher.spec.objectives import Objective
 
 NEAR = 0.05
-"""Relative difference in latency between two measurements of one file within a campaign. A point
-that would be on the front if it were this much faster is a contender."""
-JointFigures = Mapping[str, Mapping[str, Any]]
-"""Joint entries by trial id (a string, as in JSON). Each has ``sha256``; an entry whose file was
-measured also has ``values``, ``intervals``, ``constraints`` and ``measurement``."""
+"""Windows of one campaign differ by up to this (relative): so much faster is every point taken to
+be that may still have a place on the front."""
+
+Trial = TypeVar("Trial", bound=TrialRow)
 
 
 def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
@@ -38,36 +40,25 @@ def _beaten(point: Point, front: Sequence[Sequence[float]],
     return any(all(a <= b for a, b in zip(end, own, strict=True)) for end in front)
 
 
-def joint_entry(trial: Mapping[str, Any], measured: Mapping[str, Any], level_s: float,
-                constraints: Mapping[str, float]) -> dict[str, Any]:
-    """The entry of one trial in ``JointFigures``: the figures of ``trial`` with the latency of
-    ``measured``, a joint measurement. ``level_s`` converts the ratio to seconds."""
-    ratio = float(measured["ratio"])
-    values = {**trial["values"], "latency_ratio": ratio, "latency_s": ratio * level_s}
-    return {
-        "sha256": trial["sha256"], "measurement": measured["measurement"], "values": values,
-        "intervals": {**(trial["intervals"] or {}), "latency_s": [
-            measured["ratio_low"] * level_s, measured["ratio_high"] * level_s]},
-        "constraints": excess(values, constraints)}
+def with_joint_measurement(trial: Trial, joint: JointMeasurement) -> Trial:
+    """``trial`` with the figures of the joint measurement, or as it is where that has none."""
+    entry = joint.get(trial.id)
+    if entry is None:
+        return trial
+    measured = entry.values is not None
+    return replace(
+        trial, values={**(trial.values or {}), **(entry.values or {})},
+        intervals={**(trial.intervals or {}), **(entry.intervals or {})},
+        constraints=trial.constraints if entry.constraints is None else entry.constraints,
+        measurement=trial.measurement if entry.measurement is None else entry.measurement,
+        sha256=entry.sha256 if measured else trial.sha256,
+        reason=None if measured else trial.reason)
 
 
-def with_joint_measurement(trial: Mapping[str, Any], together: JointFigures) -> dict[str, Any]:
-    """The fields of ``trial`` replaced by its entry in ``together``, as far as it has one."""
-    entry = together.get(str(trial["id"]), {})
-    measured = "values" in entry
-    return {
-        "values": {**(trial["values"] or {}), **entry.get("values", {})},
-        "intervals": {**(trial["intervals"] or {}), **entry.get("intervals", {})},
-        "constraints": entry.get("constraints", trial["constraints"]),
-        "measurement": entry.get("measurement", trial["measurement"]),
-        "sha256": entry["sha256"] if measured else trial["sha256"],
-        "reason": None if measured else trial["reason"]}
-
-
-def trial_point(trial: Mapping[str, Any]) -> Point | None:
-    """The point of a completed trial. None when the trial is not complete, or has a reason not to
-    count, such as a latency measured on another file."""
-    if trial["state"] != "complete" or trial["reason"] is not None:
+def trial_point(trial: TrialRow) -> Point | None:
+    """The point of a finished trial; None unless its own file was measured, and nothing says that
+    it does not count."""
+    if trial.state != "complete" or trial.reason is not None:
         return None
-    feasible = all(v <= 0 for v in (trial["constraints"] or {}).values())
-    return Point(trial["id"], trial["values"], feasible)
+    feasible = all(v <= 0 for v in (trial.constraints or {}).values())
+    return Point(trial.id, trial.values or {}, feasible)

@@ -1,5 +1,4 @@
-"""The search loop of one campaign on one device; it only decides, and everything it knows is in
-the ledger.
+"""The search loop of one campaign; it only decides, and everything it knows is in the ledger.
 
     ask > compress > measure > worth it? > train short > worth it? > train full > measure > tell
                                |                         |             |
@@ -14,61 +13,52 @@ wait, and those that wait for the device share one quiet window.
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from searcher.client.http import CoordinatorClient, TrialState
-from searcher.client.jobs import Job, JobFlow
-from searcher.pareto.front import Point, excess, front_of
-from searcher.pareto.joint import JointFigures, trial_point
-from searcher.search.acquisition import Prospects
-from searcher.search.baseline import Baseline, accuracy_of, establish
-from searcher.search.device_accuracy import OnDevice, validated
-from searcher.search.extended_training import SHARE, extend
-from searcher.search.final_measurement import as_told, final_files, judge_on_test, measure_together
-from searcher.search.measurement_batches import Candidate, Windows
-from searcher.search.payloads import Requests
-from searcher.search.promotion import HEADROOM, shortfall, why_not_train, worth_continuing
+from searcher.client.jobs import EndedJob, JobFlow
+from searcher.jobs.build import BuildResult
+from searcher.ledger.tables.search_state import JointEntry, TrainedState
+from searcher.pareto.front import Point
+from searcher.search.candidate import Candidate
+from searcher.search.device_search import DeviceSearch
+from searcher.search.extended_training import SHARE
+from searcher.search.measurement_batches import MeasurementBatches
+from searcher.search.payloads import COMPRESS, TRAIN
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
 
-PRIORITY = {"compress": 30, "full": 20, "short": 10}
 AHEAD = 8
-"""Candidates between asking and being measured, so that measurements share windows."""
+"""Candidates between asking and being measured, so that measurements share quiet windows."""
 POOL = 24
 """Measured candidates from which the most promising is trained next; whenever a training begins,
 the least promising of a full pool make room for others."""
 TURNOVER = 3
-"""How many: being measured takes a twentieth of the time of being trained. And so many are asked
-for each training: the later, the more is known of what is worth asking."""
+"""Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20 of
+training; and the later a recipe is sampled, the more is known of what is worth sampling."""
 PATIENCE = 0.08
-"""Share of the budget for which a busy machine is waited for when the search is over."""
+"""Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
 SAVE_EVERY_S = 15.0
-"""At most this much of the time spent is forgotten when the search is ended."""
+"""Longest time between checkpoints: at most this much is forgotten when the search is ended."""
 
 
-class Search:
+class SearchLoop:
     """Drives one campaign to its end; call ``run`` once."""
 
-    def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
-                 sampling: Sampling, target: Mapping[str, Any], builders: int,
-                 now_s: Callable[[], float] = time.monotonic, notes: Sequence[str] = (),
-                 on_device: OnDevice | None = None, extends: bool = False) -> None:
+    def __init__(self, client: CoordinatorClient, campaign: Campaign, of_device: DeviceSearch,
+                 sampling: Sampling, builders: int,
+                 now_s: Callable[[], float] = time.monotonic, extends: bool = False) -> None:
         """``extends``: the task gives epochs for extended training."""
-        self.client, self.campaign, self.device = client, campaign, device
+        self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
-        self._notes, self._on_device, self._extends = list(notes), on_device, extends
+        self._device, self._extends = of_device, extends
         self._extended: list[int] = []
-        self._requests = Requests(campaign, target)
-        self._jobs = JobFlow(client, campaign.name, device)
+        self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
-        self._windows = Windows(self._jobs, self._requests, self._measured, self._failed, now_s)
-        self._front: list[Point] = []
-        self._prospects: Prospects
+        self._batches = MeasurementBatches(
+            self._jobs, of_device.requests, self._measured, self._failed, now_s)
         self._seen: set[str] = set()
-        self._together: JointFigures = {}
-        self._baseline: Baseline
         self._asked = self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
         self._budget_s = self._search_s = 0.0
@@ -76,55 +66,45 @@ class Search:
     def run(self) -> None:
         """From wherever the ledger stands to the campaign's end."""
         self._began_s = self.now_s()
-        known = self.client.campaign(self.campaign.name).get("baseline") or {}
-        self._baseline = establish(self._jobs, self._requests, known, self.builders)
-        self._baseline_s = float(known.get("baseline_s", self.now_s() - self._began_s))
+        states = self.client.campaign(self.campaign.name).search_states
+        known = states.get(self._device.device)
+        self._device.begin(self._jobs, known, self.builders)
+        self._baseline_s = self.now_s() - self._began_s if known is None else known.baseline_s
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
         self._search_s = self._budget_s * (1 - SHARE if self._extends else 1)
-        self._searched_s = float(known.get("searched_s", 0.0))
-        self._extended = list(known.get("extended", ()))
-        self._resume(known.get("trained", {}))
+        if known is not None:
+            self._searched_s, self._extended = known.searched_s, list(known.extended)
+        self._resume({} if known is None else known.trained)
         self._began_s = self.now_s()
         self._save()
         while self._step():
             pass
         self._finish()
 
-    def _save(self, state: str = "running") -> None:
+    def _save(self) -> None:
         self._saved_s = self._elapsed_s()
-        document = {**self._baseline.document, "baseline_s": self._baseline_s,
-                    "searched_s": self._saved_s, "together": self._together, "notes": self._notes,
-                    "extended": self._extended,
-                    "trained": {str(c.trial): c.kept for c in self._flow.values()
-                                if c.stage in ("full", "measuring again")}}
-        self.client.set_state(self.campaign.name, state, baseline=document)
+        trained = {c.trial: c.kept for c in self._flow.values()
+                   if c.stage in ("full", "measuring again")}
+        self.client.save_search_state(
+            self.campaign.name, self._device.device,
+            self._device.state(self._baseline_s, self._saved_s, self._extended, trained))
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
 
-    def _resume(self, trained: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take up what the ledger holds: told trials teach the sampler, running ones go on; those
-        that are ``trained`` need no time of the search any more."""
+    def _resume(self, trained: Mapping[int, TrainedState]) -> None:
+        """Take up what the ledger holds: finished trials teach the sampler, running ones go on;
+        those that are ``trained`` need no time of the search."""
         rows = self.client.trials(self.campaign.name)
-        self._prospects = Prospects(self.campaign, self.sampling.space, self._baseline.values)
-        for row in rows:
-            self._seen.add(row["recipe"])
-            recipe, values = Recipe.from_list(row["steps"]), row["values"] or {}
-            if "latency_s" in values:
-                self._prospects.measured(recipe, values)
-            if "accuracy" in values:
-                self._prospects.trained(
-                    recipe, values, "full" if row["state"] == "complete" else "short")
-        points = [p for p in map(trial_point, rows) if p is not None]
-        self._front = front_of(points, self.campaign.objectives)
+        self._seen |= {row.recipe for row in rows}
+        self._device.resume(rows)
         numbers = self.sampling.restore(rows)
         self._asked = len(rows)
         self._trainings = self._asked // TURNOVER
         for row in rows:
-            if row["state"] == "running":
-                candidate = Candidate(row["id"], numbers[row["id"]],
-                                      Recipe.from_list(row["steps"]))
-                self._start(candidate, trained.get(str(row["id"])))
+            if row.state == "running":
+                self._start(Candidate(row.id, numbers[row.id], row.built_from),
+                            trained.get(row.id))
 
     def _step(self) -> bool:
         """One turn of the loop; False when nothing is left to do."""
@@ -136,7 +116,7 @@ class Search:
         self._send_measurements(time_is_up)
         if not time_is_up:
             self._train_best()
-        held = len(self._windows.held) if time_is_up else 0
+        held = len(self._batches.held) if time_is_up else 0
         if len(self._flow) == held and not self._jobs.has_news:
             return False
         left_s = self._search_s - self._elapsed_s()
@@ -155,8 +135,8 @@ class Search:
                     or self._count("compressing", "measuring", "waiting") < AHEAD)
                and self._count("compressing", "measuring") < AHEAD
                and self._count("waiting") < POOL):
-            front = front_of(self._standing(), self.campaign.objectives)
-            proposal = self.sampling.ask(functools.partial(self._prospect, front))
+            front = self._device.front(self._flow.values())
+            proposal = self.sampling.ask(functools.partial(self._expected_gain, front))
             if proposal.recipe.hash in self._seen:
                 self.sampling.tell(proposal.number, "failed", None, {})
                 failures += 1
@@ -164,31 +144,42 @@ class Search:
             self._seen.add(proposal.recipe.hash)
             self._asked += 1
             trial = self.client.create_trial(
-                self.campaign.name, self.device, proposal.recipe.hash, proposal.recipe.as_list(),
-                parameters=proposal.parameters)
-            self._start(Candidate(trial["id"], proposal.number, proposal.recipe))
+                self.campaign.name, self._device.device, proposal.recipe, proposal.parameters)
+            self._start(Candidate(trial.id, proposal.number, proposal.recipe))
 
-    def _start(self, candidate: Candidate, trained: Mapping[str, Any] | None = None) -> None:
+    def _expected_gain(self, front: Sequence[Point], recipe: Recipe) -> float:
+        """Of a recipe that was not built yet."""
+        return -1.0 if recipe.hash in self._seen else self._device.expected_gain(recipe, front)
+
+    def _start(self, candidate: Candidate, trained: TrainedState | None = None) -> None:
         self._flow[candidate.trial] = candidate
         if trained is not None:
             candidate.take_up(trained)
             self._train(candidate, "full")
             return
-        self._jobs.submit("compress", self._requests.compress(candidate.recipe),
-                          PRIORITY["compress"],
+        self._jobs.submit(self._device.requests.compress(candidate.recipe), COMPRESS,
                           lambda job: self._compressed(candidate, job))
 
-    def _compressed(self, candidate: Candidate, job: Job) -> None:
-        if not self._succeeded(candidate, job):
-            return
-        candidate.build = job["result"]
-        candidate.values |= {"file_bytes": candidate.build["file_bytes"],
-                             "macs": candidate.build["report"]["macs"]}
-        self._windows.add(candidate, "measuring")
+    def _compressed(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
+        build = self._built(candidate, job)
+        if build is not None:
+            candidate.values |= {"macs": build.report.macs}
+            self._batches.add(candidate, "measuring")
+
+    def _built(self, candidate: Candidate, job: EndedJob[BuildResult]) -> BuildResult | None:
+        """The candidate's new file; None when it failed, or is not wanted any longer."""
+        if candidate.trial not in self._flow:
+            return None
+        if job.result is None:
+            self._tell(candidate, "failed", reason=job.reason or job.state,
+                       message=job.message or None)
+            return None
+        candidate.built(job.result)
+        return job.result
 
     def _send_measurements(self, time_is_up: bool) -> None:
-        self._windows.send(
-            self._baseline.document,
+        self._batches.send(
+            self._device.baseline.state,
             coming={True: bool(self._count("compressing")),
                     False: bool(self._count("short", "full")) and not time_is_up},
             idle=not self._count("compressing", "waiting", "short", "full"),
@@ -198,29 +189,16 @@ class Search:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
-        self._prospects.measured(candidate.recipe, candidate.values)
+        self._device.measured(candidate)
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
     def _reconsider(self, candidate: Candidate) -> None:
-        """Prune a measured candidate that training cannot bring onto the front any more."""
-        standing = self._standing()
-        best = max([self._baseline.values["accuracy"],
-                    *(p.values["accuracy"] for p in standing if p.feasible)])
-        refused = why_not_train(candidate.hopeful, self.campaign.constraints, best, standing,
-                                self.campaign.objectives)
+        """Prune a measured candidate that training cannot bring onto the front any longer."""
+        refused = self._device.why_not_train(
+            candidate, self._device.points_to_beat(self._flow.values()))
         if refused is not None:
-            self._tell(candidate, "pruned", reason=refused[0], constraints=refused[1])
-
-    def _standing(self) -> list[Point]:
-        """The front, and trained candidates that wait to be measured: their latency is that of
-        their untrained graph."""
-        return [*self._front, *(Point(c.trial, c.values, True) for c in self._flow.values()
-                                 if c.stage == "measuring again")]
-
-    def _prospect(self, front: Sequence[Point], recipe: Recipe) -> float:
-        """What a recipe promises that was not built yet."""
-        return -1.0 if recipe.hash in self._seen else self._prospects.unbuilt(recipe, front)
+            self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _train_best(self) -> None:
         """Keep every builder busy with the most promising of the measured candidates."""
@@ -230,81 +208,52 @@ class Search:
             waiting = [c for c in self._flow.values() if c.stage == "waiting"]
             if not waiting:
                 return
-            front = front_of(self._standing(), self.campaign.objectives)
-            gains = {c.trial: self._prospects.gain(c.recipe, c.values, front) for c in waiting}
+            front = self._device.front(self._flow.values())
+            gains = {c.trial: self._device.gain(c, front) for c in waiting}
             *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
             self._train(best, "short")
             for least in rest[:TURNOVER] if len(waiting) >= POOL else ():
-                self._tell(least, "pruned",
-                           reason="all others that waited for training promised more")
+                self._tell(least, "pruned", "all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         self._trainings += fidelity == "short"
         candidate.stage = fidelity
         if fidelity == "full":
             self._save()
-        self._jobs.submit("train", self._requests.train(candidate.recipe, fidelity),
-                          PRIORITY[fidelity], lambda job: self._trained(candidate, job))
+        self._jobs.submit(self._device.requests.train(candidate.recipe, fidelity),
+                          TRAIN[fidelity], lambda job: self._trained(candidate, job))
 
-    def _trained(self, candidate: Candidate, job: Job) -> None:
-        if candidate.trial not in self._flow or not self._succeeded(candidate, job):
+    def _trained(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
+        build = self._built(candidate, job)
+        if build is None or build.evaluation is None:
             return
-        candidate.build = job["result"]
-        values, intervals = accuracy_of(candidate.build["evaluation"], self._baseline.correct)
-        candidate.values |= {**values, "file_bytes": candidate.build["file_bytes"]}
-        candidate.intervals |= intervals
-        self._prospects.trained(candidate.recipe, candidate.values, candidate.stage)
-        drop, allowed = candidate.values["accuracy_drop"], self.campaign.constraints.get(
-            "accuracy_drop")
+        self._device.evaluated(candidate, build.evaluation)
         if candidate.stage == "short":
-            self._after_short(candidate, drop, allowed)
+            self._after_short(candidate)
             return
-        if allowed is None or drop <= allowed:
+        if self._device.keeps_accuracy(candidate):
             self.sampling.favour(candidate.number, candidate.values)
-        broken = any(v > 0 for v in excess(candidate.values, self.campaign.constraints).values())
-        # By what was measured only: a point must not be lost to one that may never be.
-        off_front = shortfall(candidate.hopeful, candidate.values["accuracy"], self._front,
-                              self.campaign.objectives) > 0
-        if broken or off_front:
+        if self._device.is_worth_measuring(candidate):
+            self._batches.add(candidate, "measuring again")
+        else:
             self._complete(candidate, measured=False)
-        else:
-            self._windows.add(candidate, "measuring again")
 
-    def _after_short(self, candidate: Candidate, drop: float, allowed: float | None) -> None:
-        hoped = candidate.values["accuracy"] + HEADROOM
-        short = shortfall(candidate.hopeful, hoped, self._standing(), self.campaign.objectives)
-        if not worth_continuing(drop, allowed):
-            self._tell(candidate, "pruned", constraints={"accuracy_drop": drop - (allowed or 0.0)},
-                       reason=f"short training lost {drop:.2%}, more than full training wins back")
-        elif short > 0:
-            self._tell(candidate, "pruned", constraints={"reach": short},
-                       reason="cannot reach the front with what short training gave")
-        else:
-            if allowed is None or drop <= allowed:
-                self.sampling.favour(candidate.number, candidate.values)
-            self._train(candidate, "full")
+    def _after_short(self, candidate: Candidate) -> None:
+        refused = self._device.why_not_continue(
+            candidate, self._device.points_to_beat(self._flow.values()))
+        if refused is not None:
+            self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
+            return
+        if self._device.keeps_accuracy(candidate):
+            self.sampling.favour(candidate.number, candidate.values)
+        self._train(candidate, "full")
 
     def _failed(self, candidate: Candidate, reason: str) -> None:
-        self._tell(candidate, "failed", reason=reason)
-
-    def _succeeded(self, candidate: Candidate, job: Job) -> bool:
-        if candidate.trial not in self._flow:
-            return False
-        if job["state"] != "done":
-            self._tell(candidate, "failed", reason=job.get("reason") or job["state"],
-                       message=job.get("message"))
-        return bool(job["state"] == "done")
+        self._tell(candidate, "failed", reason)
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
-        constraints = excess(candidate.values, self.campaign.constraints)
-        feasible = measured and all(v <= 0 for v in constraints.values())
-        point = Point(candidate.trial, dict(candidate.values), feasible)
-        self._front = front_of([*self._front, point], self.campaign.objectives)
-        reason = None if measured else (
-            "breaks a constraint after training" if any(v > 0 for v in constraints.values())
-            else "another candidate is better on every objective; latency is that of its "
-                 "untrained graph")
-        self._tell(candidate, "complete", reason=reason, constraints=constraints)
+        reason, constraints = self._device.completed(candidate, measured)
+        self._tell(candidate, "complete", reason, constraints=constraints)
 
     def _tell(self, candidate: Candidate, state: TrialState, reason: str | None = None,
               message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:
@@ -312,7 +261,7 @@ class Search:
         self.client.tell_trial(
             candidate.trial, state, values=candidate.values, intervals=candidate.intervals,
             constraints=dict(constraints or {}), reason=reason, message=message,
-            sha256=candidate.build.get("sha256"), measurement=candidate.measured.get("measurement"))
+            sha256=candidate.sha256, measurement=candidate.measurement)
         self.sampling.tell(candidate.number, state, candidate.values, constraints or {})
         self._save()
 
@@ -320,34 +269,28 @@ class Search:
         """The time is up: only what is nearly done is finished."""
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
-                self._windows.drop(candidate)
-                self._tell(candidate, "pruned", reason="the budget ended before it was trained")
+                self._batches.drop(candidate)
+                self._tell(candidate, "pruned", "the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
         """The front trained on and measured, with what nobody had time to measure; the test split;
         the end."""
-        held = {c.trial: c for c in self._windows.held}
-        before = [as_told(held[row["id"]], self.campaign.constraints) if row["id"] in held else row
-                  for row in self.client.trials(self.campaign.name)]
-        trials = before if not self._extends else extend(
-            self._jobs, self._requests, self._baseline, before, self.builders, self._may_extend)
-        unmeasured = {t["id"] for t, own in zip(trials, before, strict=True) if t is not own}
+        held = {c.trial: c for c in self._batches.held}
+        trials, unmeasured = self._device.extend_front(
+            self._jobs, self.client.trials(self.campaign.name), held, self.builders,
+            self._may_extend if self._extends else None)
         patience_ends_s = self.now_s() + PATIENCE * self._budget_s
-        self._together = measure_together(
-            self._jobs, self._requests, self._baseline.document, trials,
-            unmeasured | set(held),
-            patient=lambda: self.now_s() < patience_ends_s)
+        joint = self._device.measure_front(
+            self._jobs, trials, unmeasured, lambda: self.now_s() < patience_ends_s)
         for candidate in held.values():
-            self._end_of_held(candidate, self._together.get(str(candidate.trial)))
-        told = self.client.trials(self.campaign.name)
-        self._together, self._baseline, notes = validated(
-            self._jobs, self._requests, self._on_device, self._baseline, told, self._together)
-        self._notes += notes
+            self._end_of_held(candidate, joint.get(candidate.trial))
+        finished = self.client.trials(self.campaign.name)
+        self._device.validate(self._jobs, finished)
         self._save()
-        files = final_files(self._requests, told, self._together)
-        judge_on_test(self._jobs, self._requests, self._baseline, files, self._on_device)
-        self._save("done")
+        self._device.evaluate_on_test(self._jobs, finished)
+        self._save()
+        self.client.set_state(self.campaign.name, "done")
 
     def _may_extend(self, trial: int) -> bool:
         """While there is time; what an earlier search of this campaign began is there, or nearly
@@ -357,12 +300,12 @@ class Search:
             self._save()
         return trial in self._extended
 
-    def _end_of_held(self, candidate: Candidate, entry: Mapping[str, Any] | None) -> None:
-        if entry is not None and "values" not in entry:
-            self._failed(candidate, entry["reason"])
+    def _end_of_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
+        if entry is not None and entry.values is None:
+            self._failed(candidate, entry.reason or "not measured")
             return
-        candidate.values |= (entry or {}).get("values", {})
-        candidate.intervals |= (entry or {}).get("intervals", {})
-        candidate.measured = entry or candidate.measured
-        candidate.build = {**candidate.build, **({"sha256": entry["sha256"]} if entry else {})}
+        if entry is not None:
+            candidate.values |= entry.values or {}
+            candidate.intervals |= entry.intervals or {}
+            candidate.measurement, candidate.sha256 = entry.measurement, entry.sha256
         self._complete(candidate, measured=entry is not None)

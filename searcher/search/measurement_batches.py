@@ -1,80 +1,43 @@
-"""Candidates that wait for the device, put together into windows.
+"""Candidates that wait for the device, put together into jobs.
 
 Untrained candidates are screened, briefly and many at a time; trained ones are measured by the
-campaign's plan, in windows of their own. On a busy machine a trained one is tried again.
+campaign's plan, in jobs of their own. On a busy machine a trained one is tried again.
 """
 
 import functools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
-from searcher.client.jobs import Job, JobFlow, entry_of
-from searcher.search.payloads import Requests
+from searcher.client.jobs import EndedJob, JobFlow
+from searcher.jobs.measure import file_of
+from searcher.ledger.tables.search_state import BaselineState
+from searcher.search.candidate import ROUGH_SLACK, Candidate
+from searcher.search.payloads import MEASURE, Requests, reference_of
 from searcher.spec.measurement_plan import screening_plan
 from searcher.spec.objectives import ENERGY_OBJECTIVES
-from searcher.spec.recipe import Recipe
 from searcher.statistics.energy import figures, missing_energy
+from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 
-PRIORITY = 10
-WINDOW = 8
+BATCH = 8
 """Candidates measured in one job at most."""
 FEWEST = 3
-"""Untrained candidates that are worth a window while builds go on."""
+"""Untrained candidates that are worth a quiet window while builds go on."""
 LONGEST_WAIT_S = 600.0
-"""Trained ones wait so long for others at most: builders stand still in each window, and the
-latency of their untrained graph is known. A shorter search has them measured with its front."""
+"""Longest wait of a trained candidate for others: builders are stopped in each quiet window, and
+the latency of its untrained graph is known. A shorter search measures them with its front."""
 ATTEMPTS = 20
 """Measurements of a trained candidate on a busy machine before it is given up."""
 WIDEST, LOOKS = 0.06, 4
-"""A trained candidate whose interval is wider than this (relative) was measured while the machine
-changed, and its ratio may be off by tens of percent: it is looked at again, so many times in all,
-and the narrowest counts."""
+"""Largest relative width of the interval of a trained candidate. A wider one was measured while the
+machine changed, and its ratio may be off by tens of percent: it is measured again, up to ``LOOKS``
+times in all, and the narrowest counts."""
 PASSING = frozenset({"busy", "throttled"})
 """Reasons that another time may not have; outputs that are wrong stay wrong."""
-SLACK, ROUGH_SLACK = 0.03, 0.25
-"""By how much the latency of a trained graph may lie below what its untrained one showed: where
-quiet blocks were measured, and where a busy machine gave a rough ratio only."""
 
 
-@dataclass
-class Candidate:
-    """One recipe on its way; ``stage`` says what it waits for."""
-
-    trial: int
-    number: int
-    recipe: Recipe
-    stage: str = "compressing"
-    build: Mapping[str, Any] = field(default_factory=dict)
-    measured: Mapping[str, Any] = field(default_factory=dict)
-    values: dict[str, float] = field(default_factory=dict)
-    intervals: dict[str, list[float]] = field(default_factory=dict)
-    attempt: int = 1
-    looks: tuple[Mapping[str, Any], ...] = ()
-    since_s: float = 0.0
-    slack: float = SLACK
-
-    @property
-    def kept(self) -> dict[str, Any]:
-        """What the campaign keeps of one that is trained, for a search that goes on after this."""
-        return {"values": self.values, "intervals": self.intervals, "slack": self.slack,
-                "measurement": self.measured.get("measurement")}
-
-    def take_up(self, kept: Mapping[str, Any]) -> None:
-        """What an earlier search knew of it."""
-        self.values, self.intervals = dict(kept["values"]), dict(kept["intervals"])
-        self.slack, self.measured = kept["slack"], {"measurement": kept["measurement"]}
-
-    @property
-    def hopeful(self) -> dict[str, float]:
-        """Its values, with the lowest latency that a second measurement may show."""
-        return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}
-
-
-class Windows:
+class MeasurementBatches:
     """``taken(candidate)`` is called once its latency is known, ``failed(candidate, reason)`` when
-    it never will be. A candidate in stage ``measuring`` is screened, any other measured."""
+    it cannot be measured. A candidate in stage ``measuring`` is screened, any other measured."""
 
     def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
                  failed: Callable[[Candidate, str], None], now_s: Callable[[], float]) -> None:
@@ -88,7 +51,7 @@ class Windows:
         self._append(candidate)
 
     def drop(self, candidate: Candidate) -> None:
-        """It is not wanted any more, whether it waits or is being measured."""
+        """Withdraw a candidate, whether it waits or is being measured."""
         self._dropped.add(candidate.trial)
         if candidate in self._queue(candidate):
             self._queue(candidate).remove(candidate)
@@ -105,9 +68,9 @@ class Windows:
     def _queue(self, candidate: Candidate) -> deque[Candidate]:
         return self._waiting[candidate.stage == "measuring"]
 
-    def send(self, baseline: Mapping[str, Any], coming: Mapping[bool, bool], idle: bool,
+    def send(self, baseline: BaselineState, coming: Mapping[bool, bool], idle: bool,
              hold: bool) -> None:
-        """Windows for those that wait: untrained ones when they fill one, trained ones when they
+        """Jobs for those that wait: untrained ones when they fill a batch, trained ones when they
         waited long enough, any when no build would bring more.
 
         ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
@@ -118,72 +81,77 @@ class Windows:
             if hold and not untrained:
                 continue
             while queue and (idle or self._ready(untrained, coming)):
-                window = [queue.popleft() for _ in range(min(WINDOW, len(queue)))]
-                self._measure(baseline, window, untrained)
+                batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
+                self._measure(baseline, batch, untrained)
 
     def _ready(self, untrained: bool, coming: Mapping[bool, bool]) -> bool:
         queue = self._waiting[untrained]
         if untrained:
-            return len(queue) >= WINDOW or (len(queue) >= FEWEST and not coming[True])
+            return len(queue) >= BATCH or (len(queue) >= FEWEST and not coming[True])
         # However many: on a busy machine they come back, and would be tried again at once.
         return not coming[False] or self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
 
-    def _measure(self, baseline: Mapping[str, Any], window: Sequence[Candidate],
+    def _measure(self, baseline: BaselineState, batch: Sequence[Candidate],
                  untrained: bool) -> None:
         plan = self._requests.campaign.plan
         energy = bool(ENERGY_OBJECTIVES.intersection(self._objectives()))
-        payload = self._requests.measure(
-            baseline, [c.build for c in window],
-            screening_plan(plan, energy) if untrained else plan,
-            max(c.attempt for c in window))
-        level_s = float(baseline["quiet_level_s"])
-        self._jobs.submit("measure", payload, PRIORITY,
-                          functools.partial(self._measured, window, level_s))
+        request = self._requests.measure(
+            reference_of(baseline), [c.file for c in batch],
+            screening_plan(plan, energy) if untrained else plan, max(c.attempt for c in batch),
+            baseline.quiet_level_s)
+        self._jobs.submit(request, MEASURE,
+                          functools.partial(self._measured, batch, baseline.quiet_level_s))
 
-    def _measured(self, window: Sequence[Candidate], level_s: float, job: Job) -> None:
-        for candidate in window:
-            if candidate.trial in self._dropped:
-                continue
-            entry = entry_of(job, candidate.build["sha256"])
-            without = missing_energy(entry.get("summary"), self._objectives())
-            if without is not None:
-                self._without_energy(candidate, entry, without)
-                continue
-            valid = entry["verdict"] == "valid"
-            passing = valid or bool(PASSING.intersection(entry["reasons"]))
-            candidate.looks += (entry,) if valid else ()
-            if candidate.looks and passing and not self._look_again(candidate):
-                entry = min(candidate.looks, key=relative_width)
-                candidate.values |= _latency(entry["ratio"], level_s)
-                candidate.intervals["latency_s"] = [
-                    entry["ratio_low"] * level_s, entry["ratio_high"] * level_s]
-                values, intervals = figures(entry.get("summary"))
-                candidate.values |= values
-                candidate.intervals |= intervals
-            elif entry.get("rough_ratio") and candidate.stage == "measuring":
-                # A busy machine shows well enough what to train; no front gets to see it.
-                candidate.values |= _latency(entry["rough_ratio"], level_s)
-                candidate.slack = ROUGH_SLACK
-            elif passing and candidate.attempt < ATTEMPTS:
-                candidate.attempt += 1
-                self._append(candidate)
-                continue
-            else:
-                self._failed(candidate, ", ".join(entry["reasons"]) or "not measured")
-                continue
-            candidate.measured = entry
-            self._taken(candidate)
+    def _measured(self, batch: Sequence[Candidate], level_s: float,
+                  job: EndedJob[MeasureResult]) -> None:
+        for candidate in batch:
+            if candidate.trial not in self._dropped:
+                self._decide(candidate, file_of(job, candidate.file.sha256), level_s)
+
+    def _decide(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
+        """Take what was measured, try again, or fail."""
+        without = missing_energy(entry.summary, self._objectives())
+        if without is not None:
+            self._without_energy(candidate, entry, without)
+            return
+        valid = entry.verdict == "valid"
+        passing = valid or bool(PASSING.intersection(entry.reasons))
+        candidate.looks += (entry,) if valid else ()
+        if candidate.looks and passing and not self._look_again(candidate):
+            entry = min(candidate.looks, key=relative_width)
+            self._enter(candidate, entry, level_s)
+        elif entry.rough_ratio and candidate.stage == "measuring":
+            # A busy machine shows well enough what to train; it never enters a front.
+            candidate.values |= _latency(entry.rough_ratio, level_s)
+            candidate.slack = ROUGH_SLACK
+        elif passing and candidate.attempt < ATTEMPTS:
+            candidate.attempt += 1
+            self._append(candidate)
+            return
+        else:
+            self._failed(candidate, ", ".join(entry.reasons) or "not measured")
+            return
+        candidate.measurement = entry.measurement
+        self._taken(candidate)
+
+    def _enter(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
+        ratio = ratio_of(entry)
+        candidate.values |= _latency(ratio.value, level_s)
+        candidate.intervals["latency_s"] = [ratio.low * level_s, ratio.high * level_s]
+        values, intervals = figures(entry.summary)
+        candidate.values |= values
+        candidate.intervals |= intervals
 
     def _objectives(self) -> list[str]:
         return [objective.name for objective in self._requests.campaign.objectives]
 
-    def _without_energy(self, candidate: Candidate, entry: Mapping[str, Any], why: str) -> None:
+    def _without_energy(self, candidate: Candidate, entry: FileMeasurement, why: str) -> None:
         """Tried again where that may help: while the machine is busy, or the meter had gaps."""
-        if entry["verdict"] != "failed" and candidate.attempt < ATTEMPTS:
+        if entry.verdict != "failed" and candidate.attempt < ATTEMPTS:
             candidate.attempt += 1
             self._append(candidate)
         else:
-            self._failed(candidate, ", ".join([*entry["reasons"], why]))
+            self._failed(candidate, ", ".join([*entry.reasons, why]))
 
     def _look_again(self, candidate: Candidate) -> bool:
         """Whether what was measured so far is too vague, and more may be had."""
@@ -192,9 +160,16 @@ class Windows:
                 and min(map(relative_width, candidate.looks)) > WIDEST)
 
 
-def relative_width(entry: Mapping[str, Any]) -> float:
+def ratio_of(entry: FileMeasurement) -> Ratio:
+    """Of a valid measurement. Raises ValueError for one without."""
+    if entry.latency_ratio is None:
+        raise ValueError(f"{entry.sha256} is called valid but has no ratio")
+    return entry.latency_ratio
+
+
+def relative_width(entry: FileMeasurement) -> float:
     """Of the interval of a valid measurement, relative to its ratio."""
-    return float((entry["ratio_high"] - entry["ratio_low"]) / entry["ratio"])
+    return ratio_of(entry).relative_width
 
 
 def _latency(ratio: float, level_s: float) -> dict[str, float]:

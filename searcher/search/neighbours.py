@@ -8,7 +8,6 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from searcher.search.space import STAGES, Space
 from searcher.spec.recipe import Recipe
@@ -30,13 +29,13 @@ CHANGES = (1, 2)
 
 
 @dataclass(frozen=True)
-class Moves:
+class Neighbours:
     """``draw`` is shared with whoever makes it."""
 
     space: Space
     draw: random.Random
 
-    def on_rung(self, ambition: float) -> dict[str, Any]:
+    def on_rung(self, ambition: float) -> dict[str, float]:
         """Few switches, and all numbers about as strong as ``ambition``."""
         switches = self.space.few_switches(self.draw)
         return {**switches, **{
@@ -44,7 +43,7 @@ class Moves:
             for name, span in self.space.strengths.items()
             if switches[f"{name.rpartition('.')[0]}.on"]}}
 
-    def step(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    def step(self, one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
         """A draft one step away from ``one``, perhaps towards ``other``; what stays equal is a
         prefix that need not be built again."""
         params = self._compression_step(dict(one), other)
@@ -54,8 +53,8 @@ class Moves:
             params |= self.space.stage_anew("training", self.draw)
         return params
 
-    def _compression_step(self, params: dict[str, Any],
-                          other: Mapping[str, Any]) -> dict[str, Any]:
+    def _compression_step(self, params: dict[str, float],
+                          other: Mapping[str, float]) -> dict[str, float]:
         kind = self.draw.random()
         if kind < SWITCH:
             return self._switched(params)
@@ -69,13 +68,13 @@ class Moves:
             self._change(params)
         return params
 
-    def completed(self, draft: Mapping[str, Any]) -> tuple[dict[str, Any], Recipe]:
+    def completed(self, draft: Mapping[str, float]) -> tuple[dict[str, float], Recipe]:
         """Every number that ``draft`` leaves open drawn, every switch off; and its recipe."""
         trial = _Completing(draft, self.draw)
         recipe = self.space.sample(trial)
         return trial.params, recipe
 
-    def _moved(self, params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    def _moved(self, params: Mapping[str, float], prefix: str = "") -> dict[str, float]:
         """All that is compressed, or what ``prefix`` names, a common step stronger, or milder."""
         stride, loosen = self.draw.uniform(*STRIDE), self.draw.random() < LOOSEN
         moved = dict(params)
@@ -86,7 +85,7 @@ class Moves:
                     before * (1 - step) if loosen else before + (1 - before) * step)
         return moved
 
-    def _part_moved(self, params: dict[str, Any]) -> dict[str, Any]:
+    def _part_moved(self, params: dict[str, float]) -> dict[str, float]:
         """One strategy stronger, or milder, in one part of the model: the parts of a network can
         bear different things, and what was chosen for all of it is the place to start from."""
         on = sorted({name.rpartition(".")[0] for name in self.space.strengths if name in params})
@@ -99,14 +98,14 @@ class Moves:
             chosen = self.draw.choice(parts)
         return self._moved(params, f"{chosen}.")
 
-    def _parted(self, params: Mapping[str, Any], choice: str) -> dict[str, Any]:
+    def _parted(self, params: Mapping[str, float], choice: str) -> dict[str, float]:
         """The same compression, with what ``choice`` does to the whole model done to its parts."""
         whole = {name: value for name, value in params.items() if name.startswith(f"{choice}.")}
         return {**params, f"{choice}.on": False, **{
             f"{part}{name.removeprefix(choice)}": value
             for part in self.space.parts_of(choice) for name, value in whole.items()}}
 
-    def _switched(self, params: dict[str, Any]) -> dict[str, Any]:
+    def _switched(self, params: dict[str, float]) -> dict[str, float]:
         """One strategy on, mildly, or off, in one part of the model or in all of it."""
         group, strategy = self.draw.choice(self.space.choices)
         choice, whole = f"{group}.{strategy.name}", f"model.{strategy.name}"
@@ -119,13 +118,13 @@ class Moves:
             name: span.value(self.draw.uniform(*MILD))
             for name, span in self.space.strengths.items() if name.startswith(f"{choice}.")}}
 
-    def _crossed(self, one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    def _crossed(self, one: Mapping[str, float], other: Mapping[str, float]) -> dict[str, float]:
         """Some stages from one parent, the others from another."""
         stages = {stage for stage in STAGES if self.draw.random() < 0.5}
         return {**{k: v for k, v in one.items() if self.space.stage_of(k) not in stages},
                 **{k: v for k, v in other.items() if self.space.stage_of(k) in stages}}
 
-    def _change(self, params: dict[str, Any]) -> None:
+    def _change(self, params: dict[str, float]) -> None:
         """The switches of one stage of the compression, or one of its numbers, drawn anew."""
         numbers = [name for name in self.space.strengths if name in params]
         if numbers and self.draw.random() > STAGE_ANEW:
@@ -137,8 +136,8 @@ class Moves:
 class _Completing:
     """A ``searcher.search.space.AskedTrial`` that takes what is given and draws the rest."""
 
-    def __init__(self, given: Mapping[str, Any], draw: random.Random) -> None:
-        self._given, self._draw, self.params = given, draw, dict[str, Any]()
+    def __init__(self, given: Mapping[str, float], draw: random.Random) -> None:
+        self._given, self._draw, self.params = given, draw, dict[str, float]()
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         if name not in self._given:
@@ -154,7 +153,7 @@ class _Completing:
         self.params[name] = min(max(found, low), high)
         return int(self.params[name])
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:
+    def suggest_categorical(self, name: str, choices: Sequence[bool]) -> bool:
         """Switches; what is left open is off."""
         self.params[name] = self._given.get(name, choices[0])
-        return self.params[name]
+        return bool(self.params[name])

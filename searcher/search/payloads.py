@@ -1,55 +1,70 @@
-"""What the search asks builders and devices for, as payloads of jobs."""
+"""What a search asks builders and devices for, and how urgent each job is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
+from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan, decode
+from searcher.jobs.build import UNTRAINED, BuildRequest
+from searcher.jobs.evaluate import DeviceOutputs, EvaluateRequest
+from searcher.jobs.infer import InferRequest
+from searcher.jobs.measure import MeasureRequest
+from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.spec.campaign import Campaign
 from searcher.spec.measurement_plan import Plan
 from searcher.spec.recipe import Recipe
 from searcher.spec.runtime_options import Execution
+from strategies.target import Target
+
+BASELINE = 50
+FINAL_MEASUREMENT = 45
+DEVICE_ACCURACY = 42
+FINAL_EVALUATION = 40
+COMPRESS = 30
+TRAIN = {"full": 20, "extended": 20, "short": 10}
+MEASURE = 10
+"""Priorities of jobs; a job of a higher one is leased first."""
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Payloads of one campaign; equal requests are equal documents, so that jobs are shared."""
+    """Requests of one campaign for one device; equal requests are equal payloads, so that jobs
+    are shared."""
 
     campaign: Campaign
-    target: Mapping[str, Any]
+    target: Target
+    execution: Execution
 
-    @property
-    def execution(self) -> Execution:
-        return self.campaign.executions[0]
+    def compress(self, recipe: Recipe) -> BuildRequest:
+        return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED)
 
-    def compress(self, recipe: Recipe) -> dict[str, Any]:
-        return {"task": self.campaign.task, "recipe": recipe.as_list(),
-                "seed": self.campaign.seed, "target": dict(self.target)}
-
-    def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> dict[str, Any]:
+    def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> BuildRequest:
         """One thread while anything else runs: several would wait for each other."""
-        return {**self.compress(recipe), "fidelity": fidelity, "threads": threads}
+        return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, fidelity,
+                            threads)
 
-    def evaluate(self, sha256: str, split: str) -> dict[str, Any]:
-        return {"task": self.campaign.task, "sha256": sha256, "split": split}
+    def evaluate(self, sha256: str, split: str,
+                 outputs: DeviceOutputs | None = None) -> EvaluateRequest:
+        return EvaluateRequest(self.campaign.task, sha256, split, outputs)
 
-    def infer(self, model: Mapping[str, Any], inputs: Mapping[str, Any],
-              attempt: int) -> dict[str, Any]:
-        """``model`` and ``inputs`` hold sha256 and size_bytes. It runs as it is measured, many
-        samples at once."""
-        return {"model": dict(model), "inputs": dict(inputs), "runtime": self.execution.runtime,
-                "options": self.execution.infer_options, "attempt": attempt}
+    def infer(self, model: FileRef, inputs: FileRef, attempt: int) -> InferRequest:
+        """The file runs as it is measured, many samples at once."""
+        return InferRequest(InferPayload(
+            ArtifactRef(model.sha256, model.size_bytes),
+            ArtifactRef(inputs.sha256, inputs.size_bytes), self.execution.runtime,
+            self.execution.infer_options, attempt))
 
-    def measure(self, baseline: Mapping[str, Any], builds: Sequence[Mapping[str, Any]],
-                plan: Plan, attempt: int, own_level: bool = False) -> dict[str, Any]:
-        """``baseline`` and ``builds`` hold sha256 and file_bytes; the baseline's quiet level is
-        sent along once it is known, unless the job is to go by its ``own_level``."""
+    def measure(self, reference: FileRef, files: Sequence[FileRef], plan: Plan, attempt: int,
+                quiet_level_s: float | None = None) -> MeasureRequest:
+        """``quiet_level_s`` is the known level of the reference; without one the job goes by its
+        own."""
         # Two recipes may give the same file; it is measured once.
-        sizes = {build["sha256"]: build["file_bytes"] for build in builds}
-        return {
-            "reference": {"sha256": baseline["sha256"], "size_bytes": baseline["file_bytes"]},
-            "candidates": [{"sha256": s, "size_bytes": size} for s, size in sizes.items()],
-            "runtime": self.execution.runtime, "plan": plan.as_dict(),
-            "options": self.execution.options,
-            "quiet_level_s": None if own_level else baseline.get("quiet_level_s"),
-            "input_seed": 0, "attempt": attempt,
-        }
+        sizes = {file.sha256: file.size_bytes for file in files}
+        return MeasureRequest(MeasurePayload(
+            ArtifactRef(reference.sha256, reference.size_bytes),
+            [ArtifactRef(sha256, size) for sha256, size in sizes.items()],
+            self.execution.runtime, self.execution.options, decode(MeasurePlan, plan.as_dict()),
+            quiet_level_s, 0, attempt))
+
+
+def reference_of(baseline: BaselineState) -> FileRef:
+    return FileRef(baseline.sha256, baseline.file_bytes)

@@ -12,7 +12,6 @@ import tempfile
 import traceback
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -22,8 +21,11 @@ from searcher.client.upload import upload
 from searcher.devices.profile_check import of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
+from searcher.ledger.tables.search_state import FileRef
 from searcher.search.device_accuracy import OnDevice
-from searcher.search.loop import Search
+from searcher.search.device_search import DeviceSearch
+from searcher.search.loop import SearchLoop
+from searcher.search.payloads import Requests
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space, left_out
 from searcher.spec.campaign import Campaign, from_document
@@ -48,7 +50,7 @@ def search(directory: Path, name: str) -> None:
         try:
             client.set_state(name, "running")
             known = client.campaign(name)
-            campaign = from_document(known["spec"])
+            campaign = from_document(known.spec)
             task = task_of(campaign.task)
             device, notes = profile_of(client, campaign)
             formats = campaign.executions[0].formats(device.number_formats)
@@ -58,14 +60,12 @@ def search(directory: Path, name: str) -> None:
                 log.warning("%s", note)
             target = target_of(device)
             space = Space.of(campaign, layers_of(task.model()), formats)
-            told = sum(known["trials"].values())
-            Search(client, campaign, campaign.devices[0], Sampling(campaign, space, told), {
-                "opset": target.opset, "ir_version": target.ir_version,
-                "number_formats": sorted(target.number_formats),
-                "int8_activations": target.int8_activations},
-                campaign.builders or cores(), notes=notes,
-                on_device=on_device_of(client, campaign, device, task),
-                extends="extended" in task.epochs).run()
+            finished = sum(known.trials.values())
+            of_device = DeviceSearch(
+                Requests(campaign, target, campaign.executions[0]), campaign.devices[0], space,
+                on_device_of(client, campaign, device, task), notes)
+            SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
+                       campaign.builders or cores(), extends="extended" in task.epochs).run()
         except FINAL as error:
             # Paused or cancelled meanwhile, it stays so.
             with suppress(ProtocolError):
@@ -86,11 +86,11 @@ def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DevicePro
     also where it does not offer what the campaign runs files with.
     """
     device, execution = campaign.devices[0], campaign.executions[0]
-    enrolled = {row["name"]: row for row in client.devices()}
-    row = enrolled.get(device, {"profile": None, "fingerprint": {}, "capabilities": {}})
-    check_offered(execution, device, row["capabilities"])
-    found = of_campaign(device, device in campaign.named, row["profile"], row["fingerprint"],
-                        row["capabilities"])
+    row = next((row for row in client.devices() if row.name == device), None)
+    capabilities = {} if row is None else row.capabilities
+    check_offered(execution, device, capabilities)
+    found = of_campaign(device, device in campaign.named, None if row is None else row.profile,
+                        {} if row is None else row.fingerprint, capabilities)
     return found.profile, [f"{device}: {told}" for told in found.contradictions]
 
 
@@ -98,19 +98,19 @@ def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DevicePr
                  task: Task) -> OnDevice | None:
     """How the device answers the task's splits itself; None where the host's accuracy is its own.
     A device that has not enrolled yet is the agent of ``run``, on this machine."""
-    shares_host = all(row["shares_host"] for row in client.devices()
-                      if row["name"] == campaign.devices[0])
+    shares_host = all(row.shares_host for row in client.devices()
+                      if row.name == campaign.devices[0])
     why = why_they_differ(device, campaign.executions[0], shares_host, platform.machine())
     return None if why is None else OnDevice(why, functools.cache(
         functools.partial(_sent_inputs, client, task)))
 
 
-def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> dict[str, Any]:
+def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> FileRef:
     """The inputs of a split as a file of the coordinator."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "inputs.npy"
         np.save(file, np.ascontiguousarray(task.load()[split].inputs, "<f4"), allow_pickle=False)
-        return {"sha256": upload(client, file), "size_bytes": file.stat().st_size}
+        return FileRef(upload(client, file), file.stat().st_size)
 
 
 def main() -> None:

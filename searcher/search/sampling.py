@@ -21,7 +21,8 @@ from optuna.distributions import BaseDistribution, distribution_to_json, json_to
 from optuna.samplers import BaseSampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
-from searcher.search.neighbours import Moves
+from searcher.ledger.rows import TrialParameters, TrialRow
+from searcher.search.neighbours import Neighbours
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
@@ -44,7 +45,7 @@ class Proposal:
 
     number: int
     recipe: Recipe
-    parameters: dict[str, Any]
+    parameters: TrialParameters
 
 
 class Sampling:
@@ -58,23 +59,23 @@ class Sampling:
             directions=[o.direction for o in campaign.objectives],
             sampler=_sampler(campaign.search.sampler, campaign.seed + told))
         self._asked: dict[int, optuna.Trial] = {}
-        self._favoured: dict[int, tuple[dict[str, Any], list[float]]] = {}
+        self._favoured: dict[int, tuple[dict[str, float], list[float]]] = {}
         self._draw = random.Random(campaign.seed + told)
-        self._moves = Moves(space, self._draw)
+        self._neighbours = Neighbours(space, self._draw)
         self._rungs = [AMBITION[0] + (AMBITION[1] - AMBITION[0]) * (i + 0.5) / STARTUP_TRIALS
                        for i in range(STARTUP_TRIALS)]
         self._draw.shuffle(self._rungs)
 
-    def restore(self, rows: Iterable[Mapping[str, Any]]) -> dict[int, int]:
-        """Add the ledger's trials (``id``, ``parameters``, ``state``, ``values``,
-        ``constraints``) in order; those still running may be told later. Study number by id."""
+    def restore(self, rows: Iterable[TrialRow]) -> dict[int, int]:
+        """Add the ledger's trials in order; those still running may be told later. Study number
+        by id."""
         numbers: dict[int, int] = {}
         first = len(self._study.get_trials(deepcopy=False))
         running: list[int] = []
         for number, row in enumerate(rows, first):
-            state = STATES.get(row["state"], TrialState.RUNNING)
+            state = STATES.get(row.state, TrialState.RUNNING)
             self._study.add_trial(self._remembered(row, state))
-            numbers[row["id"]] = number
+            numbers[row.id] = number
             if state == TrialState.RUNNING:
                 running.append(number)
         trials = self._study.get_trials(deepcopy=False)
@@ -82,16 +83,16 @@ class Sampling:
             self._asked[number] = optuna.Trial(self._study, trials[number]._trial_id)
         return numbers
 
-    def _remembered(self, row: Mapping[str, Any], state: TrialState) -> FrozenTrial:
-        saved, began = row["parameters"], datetime.now(UTC).replace(tzinfo=None)
+    def _remembered(self, row: TrialRow, state: TrialState) -> FrozenTrial:
+        saved, began = row.parameters, datetime.now(UTC).replace(tzinfo=None)
         trial = _Remembered(
             number=-1, trial_id=-1, state=state, value=None,
-            values=self._values(row["values"]) if state == TrialState.COMPLETE else None,
+            values=self._values(row.values or {}) if state == TrialState.COMPLETE else None,
             datetime_start=began, datetime_complete=began if state.is_finished() else None,
-            params=saved["values"],
-            distributions={k: _from_json(v) for k, v in saved["distributions"].items()},
+            params=dict(saved.values),
+            distributions={k: _from_json(v) for k, v in saved.distributions.items()},
             user_attrs={}, system_attrs={}, intermediate_values={})
-        for name, value in (row.get("constraints") or {}).items():
+        for name, value in (row.constraints or {}).items():
             trial.set_constraint(name, value)
         return trial
 
@@ -99,16 +100,15 @@ class Sampling:
         """The next recipe to look at; with no ``prospect`` all promise alike."""
         asked = len(self._study.get_trials(deepcopy=False))
         if asked < STARTUP_TRIALS:
-            self._study.enqueue_trial(self._moves.on_rung(self._rungs[asked]))
+            self._study.enqueue_trial(self._neighbours.on_rung(self._rungs[asked]))
         elif self._draw.random() < NEIGHBOURS:
             self._enqueue_neighbour(prospect)
         trial = self._study.ask()
         recipe = self.space.sample(trial)
         self._asked[trial.number] = trial
-        return Proposal(trial.number, recipe, {
-            "values": dict(trial.params),
-            "distributions": {k: distribution_to_json(d)
-                              for k, d in trial.distributions.items()}})
+        return Proposal(trial.number, recipe, TrialParameters(
+            dict(trial.params),
+            {k: distribution_to_json(d) for k, d in trial.distributions.items()}))
 
     def _enqueue_neighbour(self, prospect: Prospect) -> None:
         """Of some steps away from good points the most promising."""
@@ -117,12 +117,13 @@ class Sampling:
             if all(v <= 0 for v in t.constraints.values()))]
         if not parents:
             return
-        drafts = [self._moves.completed(
-            self._moves.step(self._pick(parents), self._pick(parents))) for _ in range(DRAFTS)]
+        drafts = [self._neighbours.completed(
+            self._neighbours.step(self._pick(parents), self._pick(parents))) for _ in range(DRAFTS)]
         worth = [prospect(recipe) for _, recipe in drafts]
         self._study.enqueue_trial(drafts[worth.index(max(worth))][0])
 
-    def _pick(self, parents: Sequence[tuple[dict[str, Any], list[float]]]) -> dict[str, Any]:
+    def _pick(self, parents: Sequence[tuple[dict[str, float], list[float]]]
+              ) -> dict[str, float]:
         """The best by weights drawn at random over the objectives, each scaled to its range."""
         params, values = zip(*parents, strict=True)
         losses = [[-v if o.direction == "maximize" else v
@@ -134,7 +135,7 @@ class Sampling:
         weights = [self._draw.expovariate(1.0) for _ in lows]
         scores = [sum(w * (v - low) / span for w, v, low, span
                       in zip(weights, row, lows, spans, strict=True)) for row in losses]
-        best: dict[str, Any] = params[scores.index(min(scores))]
+        best: dict[str, float] = params[scores.index(min(scores))]
         return best
 
     def favour(self, number: int, values: Mapping[str, float]) -> None:

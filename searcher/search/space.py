@@ -8,12 +8,12 @@ import math
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Protocol
 
 from searcher.errors import UserError, nearest
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe, Step, Value
-from strategies.base import Layer, Limits
+from strategies.base import Layer, Limits, Strategy
 from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
@@ -29,7 +29,7 @@ class AskedTrial(Protocol):
 
     def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any: ...
+    def suggest_categorical(self, name: str, choices: Sequence[bool]) -> bool: ...
 
 
 class ScopedSuggester:
@@ -49,8 +49,8 @@ class ScopedSuggester:
 class Space:
     """What may be combined: (group, strategy class) in the order of a recipe's stages."""
 
-    choices: tuple[tuple[str, type[Any]], ...]
-    trainings: tuple[type[Any], ...]
+    choices: tuple[tuple[str, type[Strategy]], ...]
+    trainings: tuple[type[Strategy], ...]
     layers: tuple[Layer, ...]
     limits: Limits
 
@@ -162,7 +162,7 @@ class Space:
                 return self._step(trial, "model", strategy)
         return self._step(trial, "model", self.trainings[-1])
 
-    def _step(self, trial: AskedTrial, group: str, strategy: type[Any]) -> Step:
+    def _step(self, trial: AskedTrial, group: str, strategy: type[Strategy]) -> Step:
         suggester = ScopedSuggester(trial, f"{group}.{strategy.name}.")
         members = [layer for layer in self.layers if group in layer.groups]
         instance = strategy.suggest(suggester, members, self.limits)
@@ -219,7 +219,7 @@ class _Ranges:
         return low
 
 
-def _ranges(strategy: type[Any], prefix: str, layers: Sequence[Layer],
+def _ranges(strategy: type[Strategy], prefix: str, layers: Sequence[Layer],
             limits: Limits) -> dict[str, Range]:
     ranges = _Ranges()
     strategy.suggest(ranges, layers, limits)
@@ -227,7 +227,7 @@ def _ranges(strategy: type[Any], prefix: str, layers: Sequence[Layer],
 
 
 def _check_limits(limits: Mapping[str, tuple[float, float]],
-                  known: Mapping[str, type[Any]]) -> None:
+                  known: Mapping[str, type[Strategy]]) -> None:
     """Raises UserError for a parameter that is not searched and for an empty range."""
     searched: dict[str, Range] = {}
     for strategy in known.values():

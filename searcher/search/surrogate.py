@@ -1,4 +1,4 @@
-"""What a recipe is expected to cost and, once trained, to lose, learnt within the campaign.
+"""The surrogate model: costs of a recipe and accuracy lost after training, learnt in the campaign.
 
     log(cost / baseline's) = effect . steps              effect ~ N(0, EFFECT^2), each on its own
     drop = believed(MACs, bytes) + harm . steps          harm ~ N(0, HARM^2)
@@ -54,7 +54,7 @@ class Regression:
         return x @ found[:, :-1], math.sqrt(max(float(x @ found[:, -1]), 0.0))
 
 
-class Expecting:
+class Surrogate:
     """Learns from candidates; ``steps`` is ``Features.of(recipe)``."""
 
     def __init__(self, baseline: Mapping[str, float], size: int) -> None:
@@ -92,7 +92,7 @@ class Expecting:
         return min(believed, WORST_BELIEVED)
 
 
-def hope(expected: Expectation, allowed_drop: float) -> float:
-    """Chance 0..1 that a candidate keeps ``allowed_drop`` once trained (logistic)."""
+def feasibility_probability(expected: Expectation, allowed_drop: float) -> float:
+    """Probability that a candidate keeps ``allowed_drop`` once trained (logistic)."""
     scale = math.sqrt(3) / math.pi * math.hypot(SOFTNESS, expected.deviation)
     return 1 / (1 + math.exp(min((expected.drop - allowed_drop) / scale, 50.0)))

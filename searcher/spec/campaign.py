@@ -5,7 +5,6 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from searcher.errors import UserError, nearest
 from searcher.spec.measurement_plan import Plan, plan_of
@@ -64,8 +63,8 @@ class Campaign:
     """The subset of ``devices`` that the campaign gives by enrolled name. It gives the others by
     profile; these are enrolled under the name of their profile."""
 
-    def as_dict(self) -> dict[str, Any]:
-        """The JSON document that the ledger stores. ``from_document`` is its inverse."""
+    def as_dict(self) -> dict[str, object]:
+        """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
         return {
             "name": self.name, "task": self.task, "seed": self.seed, "builders": self.builders,
             "budget": {k: v for k, v in asdict(self.budget).items() if v is not None},
@@ -95,8 +94,8 @@ def load(path: Path) -> Campaign:
         raise UserError(f"{path}: {error}") from error
 
 
-def from_document(document: Mapping[str, Any]) -> Campaign:
-    """Build a campaign from a parsed document. Unknown keys and wrong types raise UserError."""
+def from_document(document: Mapping[str, object]) -> Campaign:
+    """A campaign from the parsed document; every unknown key or wrong type raises UserError."""
     _bounded(document)
     _known(document, {"name", "task", "seed", "budget", "objectives", "constraints",
                       "measurement", "devices", "search", "builders"}, "the campaign")
@@ -106,7 +105,7 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
     budget = _table(document, "budget", {"candidates", "wall_minutes", "total_minutes"})
     search = _table(document, "search", {"sampler", "strategies", "limits"})
-    entries = document.get("devices", [{"profile": "local_cpu"}])
+    entries = _tables(document.get("devices", [{"profile": "local_cpu"}]))
     devices, named = _devices(entries)
     objectives = _objectives(_table(document, "objectives", None))
     plan = _plan(_table(document, "measurement", {"plan"}).get("plan", "quick"))
@@ -132,13 +131,13 @@ def from_document(document: Mapping[str, Any]) -> Campaign:
     )
 
 
-def _bounded(document: Mapping[str, Any]) -> None:
-    """Refuse documents whose values are too large to be quoted in an error message."""
-    level: list[Any] = [document]
+def _bounded(document: Mapping[str, object]) -> None:
+    """What is said about a value below shows it: it must be short enough to be shown."""
+    level: list[object] = [document]
     count = 0
     for _ in range(DEEPEST):
         count += len(level)
-        deeper: list[Any] = []
+        deeper: list[object] = []
         for value in level:
             if isinstance(value, str) and len(value) > LONGEST_TEXT:
                 raise UserError(f"{value[:60]!r}... is longer than {LONGEST_TEXT} characters.")
@@ -155,13 +154,14 @@ def _bounded(document: Mapping[str, Any]) -> None:
         raise UserError(f"The campaign is nested more than {DEEPEST} levels deep.")
 
 
-def _known(table: Mapping[str, Any], known: Iterable[str], where: str) -> None:
+def _known(table: Mapping[str, object], known: Iterable[str], where: str) -> None:
     for key in table:
         if key not in known:
             raise UserError(f"Unknown key {key!r} in {where}. {nearest(key, known)}")
 
 
-def _table(document: Mapping[str, Any], key: str, known: Iterable[str] | None) -> dict[str, Any]:
+def _table(document: Mapping[str, object], key: str, known: Iterable[str] | None) -> dict[str,
+                                                                                          object]:
     table = document.get(key, {})
     if not isinstance(table, dict):
         raise UserError(f"[{key}] must be a table, got {table!r}.")
@@ -170,30 +170,30 @@ def _table(document: Mapping[str, Any], key: str, known: Iterable[str] | None) -
     return table
 
 
-def _text(document: Mapping[str, Any], key: str) -> str:
+def _text(document: Mapping[str, object], key: str) -> str:
     value = document.get(key)
     if not isinstance(value, str) or not value:
         raise UserError(f"{key} must be a non-empty text, got {value!r}.")
     return value
 
 
-def _number(table: Mapping[str, Any], key: str, default: float, low: float, high: float,
+def _number(table: Mapping[str, object], key: str, default: float, low: float, high: float,
             whole: bool = False) -> float:
     value = table.get(key, default)
-    right = isinstance(value, int if whole else int | float) and not isinstance(value, bool)
-    if not right or not low <= value <= high:
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or (
+            not low <= value <= high):
         kind = "whole number" if whole else "number"
         raise UserError(f"{key} = {value!r} must be a {kind} from {low:g} to {high:g}.")
     return float(value)
 
 
-def _plan(value: Any) -> Plan:
+def _plan(value: object) -> Plan:
     if not isinstance(value, str | dict):
         raise UserError(f"plan = {value!r} must be a name or a table.")
     return plan_of(value)
 
 
-def _objectives(table: Mapping[str, Any]) -> tuple[Objective, ...]:
+def _objectives(table: Mapping[str, object]) -> tuple[Objective, ...]:
     chosen = table or {"accuracy": "maximize", "latency_s": "minimize", "file_bytes": "minimize"}
     objectives = tuple(Objective.of(name, str(direction)) for name, direction in chosen.items())
     for objective in objectives:
@@ -223,7 +223,7 @@ def _enough_energy(objectives: Iterable[Objective], plan: Plan) -> None:
         raise UserError("Objective energy_j is net of idle power and needs a plan with idle_s > 0.")
 
 
-def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
+def _constraints(table: Mapping[str, object]) -> dict[str, float]:
     for key in table:
         if key not in CONSTRAINTS:
             raise UserError(f"Unknown constraint {key!r}. {nearest(key, CONSTRAINTS)}")
@@ -234,13 +234,18 @@ def _constraints(table: Mapping[str, Any]) -> dict[str, float]:
     return {key: _number(table, key, 0.0, 0.0, 1e15) for key in table}
 
 
-def _devices(entries: Any) -> tuple[tuple[str, ...], frozenset[str]]:
-    """All devices, and the subset that is given by name."""
+def _tables(entries: object) -> list[Mapping[str, object]]:
     if not isinstance(entries, list) or not entries:
         raise UserError(f"[[devices]] must be a list of tables, got {entries!r}.")
     for entry in entries:
         if not isinstance(entry, dict):
             raise UserError(f"[[devices]] must hold tables, got {entry!r}.")
+    return entries
+
+
+def _devices(entries: Iterable[Mapping[str, object]]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """All devices, and which of them are written by name."""
+    for entry in entries:
         _known(entry, {"profile", "name", *KEYS}, "[[devices]]")
         if "name" in entry and "profile" in entry:
             raise UserError(f"[[devices]] {entry!r}: give either the name of an enrolled device "
@@ -249,7 +254,7 @@ def _devices(entries: Any) -> tuple[tuple[str, ...], frozenset[str]]:
     return tuple(_text(entry, "name" if "name" in entry else "profile") for entry in entries), named
 
 
-def _search(table: Mapping[str, Any]) -> SearchOptions:
+def _search(table: Mapping[str, object]) -> SearchOptions:
     sampler = table.get("sampler", "tpe")
     if sampler not in SAMPLERS:
         raise UserError(f"sampler = {sampler!r} is unknown. {nearest(str(sampler), SAMPLERS)}")
@@ -264,9 +269,9 @@ def _search(table: Mapping[str, Any]) -> SearchOptions:
     return SearchOptions(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
 
 
-def _range(name: str, value: Any) -> tuple[float, float]:
-    numbers = isinstance(value, list) and len(value) == 2 and all(
-        isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v) for v in value)
-    if not numbers or value[0] > value[1]:
+def _range(name: str, value: object) -> tuple[float, float]:
+    if not isinstance(value, list) or len(value) != 2 or not all(
+            isinstance(v, int | float) and not isinstance(v, bool) and math.isfinite(v)
+            for v in value) or value[0] > value[1]:
         raise UserError(f"limits: {name} = {value!r} must be [low, high].")
     return float(value[0]), float(value[1])

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
+from searcher.documents import parse
 from searcher.errors import UserError, nearest
 
 GATE = 0.10
@@ -38,7 +38,7 @@ class Plan:
     refuse_doubt: bool = False
     nodes: bool = False
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         return asdict(self)
 
 
@@ -67,8 +67,8 @@ def screening_plan(plan: Plan, energy: bool = False) -> Plan:
                    refuse_doubt=False, nodes=False)
 
 
-def plan_of(value: str | Mapping[str, Any]) -> Plan:
-    """The plan of this name, or ``quick`` with the fields of a table. Raises UserError."""
+def plan_of(value: str | Mapping[str, object]) -> Plan:
+    """A plan by name, or a table of fields over ``quick``. Raises UserError."""
     if isinstance(value, str):
         if value not in PLANS:
             raise UserError(f"Unknown measurement plan {value!r}. {nearest(value, PLANS)}")
@@ -78,18 +78,19 @@ def plan_of(value: str | Mapping[str, Any]) -> Plan:
         if key not in known:
             raise UserError(f"Unknown key {key!r} in the measurement plan. {nearest(key, known)}")
         _check_type(key, value[key])
-    plan = Plan(**{**PLANS["quick"].as_dict(), "name": "custom", **value})
+    plan = parse(Plan, {**PLANS["quick"].as_dict(), "name": "custom", **value})
     if plan.block_s <= 0 or plan.min_blocks < 6 or plan.max_s <= 0 or plan.processes < 1:
         raise UserError("A measurement plan needs block_s > 0, min_blocks >= 6, max_s > 0 and "
                         f"processes >= 1, got {plan.as_dict()}.")
     return plan
 
 
-def _check_type(key: str, value: Any) -> None:
+def _check_type(key: str, value: object) -> None:
     kind = type(getattr(PLANS["quick"], key))
     right = isinstance(value, int | float if kind is float else kind)
     if kind in (int, float):
-        right = right and not isinstance(value, bool) and 0 <= value < math.inf
+        right = isinstance(value, int | float) and right and not isinstance(value, bool) and (
+            0 <= value < math.inf)
     if not right:
         words = {bool: "true or false", int: "a whole number", float: "a number of at least 0"}
         raise UserError(f"{key} = {value!r} in the measurement plan must be "

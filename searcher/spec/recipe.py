@@ -7,10 +7,9 @@ digits, so that a recipe that is read back from TOML or JSON has the same hash.
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tomli_w
 
@@ -63,8 +62,8 @@ class Recipe:
         return [step.as_dict() for step in self.steps]
 
     @classmethod
-    def from_list(cls, steps: list[dict[str, Any]]) -> "Recipe":
-        """Raises UserError for a step without ``strategy`` or with a value that is not a scalar."""
+    def from_list(cls, steps: Sequence[Mapping[str, object]]) -> "Recipe":
+        """Raises UserError when a step lacks ``strategy`` or holds a value that is no scalar."""
         return cls(tuple(_step(index, entry) for index, entry in enumerate(steps)))
 
     def as_toml(self) -> str:
@@ -87,7 +86,7 @@ class Recipe:
         return " > ".join(map(str, self.steps)) or "baseline"
 
 
-def _step(index: int, given: Any) -> Step:
+def _step(index: int, given: object) -> Step:
     if not isinstance(given, Mapping):
         raise UserError(f"Step {index + 1} of the recipe must be a table, got {given!r}.")
     entry = dict(given)

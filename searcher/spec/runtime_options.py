@@ -3,7 +3,6 @@ into jobs, and checked against what the device offers."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
 
 from agents.protocol import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
 from searcher.errors import UserError, nearest
@@ -34,9 +33,9 @@ class Execution:
         return RUNTIMES[self.runtime]
 
     @property
-    def options(self) -> dict[str, Any]:
-        """The options in a job. The default provider and precision are left out, so that equal
-        requests have equal documents, also those of older versions."""
+    def options(self) -> dict[str, object]:
+        """What jobs carry. The runtime's own provider and precision are not named: equal requests
+        are equal documents, of older versions too."""
         found = {"batch": 1, "threads": self.threads, "graph_level": self.graph_level}
         named = {"providers": [self.provider], "precision": self.precision}
         if self.provider == self.traits.providers[0]:
@@ -47,11 +46,11 @@ class Execution:
                 if name in (*self.traits.options, "batch")}
 
     @property
-    def infer_options(self) -> dict[str, Any]:
+    def infer_options(self) -> dict[str, object]:
         return {**self.options, **({"batch": INFER_BATCH} if self.traits.prepares else {})}
 
-    def as_dict(self) -> dict[str, Any]:
-        """The keys that differ from the default. ``execution_of`` is the inverse."""
+    def as_dict(self) -> dict[str, object]:
+        """The keys that are not the default's; ``execution_of`` reads them back."""
         given = {name: value for name, value in asdict(self).items()
                  if value != getattr(DEFAULT, name)}
         if self.provider == self.traits.providers[0]:
@@ -69,8 +68,8 @@ class Execution:
 DEFAULT = Execution()
 
 
-def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
-    """For people, e.g. ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
+def in_words(runtime: str, provider: str, options: Mapping[str, object]) -> str:
+    """Such as ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
     said = [runtime, provider]
     if "threads" in options:
         said.append(f"{options['threads']} thread{'' if options['threads'] == 1 else 's'}")
@@ -81,9 +80,9 @@ def in_words(runtime: str, provider: str, options: Mapping[str, Any]) -> str:
     return ", ".join(said)
 
 
-def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Execution:
-    """Parse a device's table of a campaign, or options of another source. Raises UserError, which
-    says ``where``, for an unknown value and for a key that the runtime does not use."""
+def execution_of(table: Mapping[str, object], where: str = "in [[devices]]") -> Execution:
+    """Of a device's table in a campaign, or of what was named elsewhere. Raises UserError, which
+    says ``where``, for a value that there is not, and for what the runtime does not go by."""
     runtime = _one_of(table, "runtime", tuple(RUNTIMES), where)
     traits = RUNTIMES[runtime]
     for key in ("threads", "graph_level", "precision"):
@@ -101,17 +100,18 @@ def execution_of(table: Mapping[str, Any], where: str = "in [[devices]]") -> Exe
                      _one_of(table, "precision", PRECISIONS, where))
 
 
-def _one_of(table: Mapping[str, Any], key: str, known: tuple[str, ...], where: str) -> str:
-    """The value of ``key``; the first of ``known`` is its default."""
+def _one_of(table: Mapping[str, object], key: str, known: tuple[str, ...], where: str) -> str:
+    """The first is the default."""
     value = table.get(key, known[0])
     if value not in known:
         raise UserError(f"{key} = {value!r} {where} is unknown. {nearest(str(value), known)}")
     return str(value)
 
 
-def check_offered(execution: Execution, device: str, capabilities: Mapping[str, Any]) -> None:
-    """Raises UserError if ``device`` lacks the runtime, or has not yet run an inference with the
-    provider. A device that reported no runtimes is accepted for the default only."""
+def check_offered(execution: Execution, device: str, capabilities: Mapping[str, object]) -> None:
+    """Raises UserError where ``device`` lacks the runtime, or did not prove the provider by an
+    inference. What it did not tell counts against it only where something else than the default
+    is asked for."""
     runtimes = capabilities.get("runtimes")
     if not isinstance(runtimes, Mapping):
         runtimes = {}
@@ -133,13 +133,13 @@ def check_offered(execution: Execution, device: str, capabilities: Mapping[str, 
                         f"{f' ({why})' if why else ''}. It offers: {_offers(runtimes)}.")
 
 
-def _offers(runtimes: Mapping[str, Any]) -> str:
+def _offers(runtimes: Mapping[str, object]) -> str:
     told = (f"{name} ({', '.join(_providers(versions)) or 'no provider'})"
             for name, versions in sorted(runtimes.items()))
     return "; ".join(told) or "nothing (its agent reported no runtime)"
 
 
-def _providers(versions: Any) -> Iterable[str]:
+def _providers(versions: object) -> Iterable[str]:
     found = versions.get("providers") if isinstance(versions, Mapping) else None
     return [str(one) for one in found] if isinstance(found, list) else []
 

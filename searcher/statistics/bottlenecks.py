@@ -1,8 +1,8 @@
 """Files that are compressed but not faster: detection, and the cause from times of single nodes.
 
-    compressed       at least 20 % fewer multiply-accumulates than the reference, or int8
-    not faster       the interval of the latency ratio excludes a gain of 5 %
-    cause            provider fell back, launch-bound, unfused, memory-bound: all that apply
+    compressed       at least 20 % fewer multiply-accumulates than the reference, or integers
+    not faster       the interval of the ratio to it leaves no room for a gain of 5 %
+    why              provider fell back, launch-bound, unfused, memory-bound: all that hold
 
 Node times come from the agent's profile of a run, minus the profiled time of a node that computes
 nothing. For a node on an accelerator, a profile of the host shows the time of its launch, not its
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from math import log
 
 from agents.protocol import Copy, NodesMeasured, NodeTime
+from searcher.statistics.measured import Ratio
 
 FEWER_MACS = 0.8
 NO_GAIN = 0.95
@@ -38,7 +39,8 @@ class Costs:
     """The computation in a file. ``macs`` is None if unknown."""
 
     macs: int | None
-    int8: bool
+    integers: str | None
+    """The integer format that it computes with, None for floats."""
 
 
 @dataclass(frozen=True)
@@ -49,20 +51,9 @@ class ProfiledFile:
     nodes: NodesMeasured
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Latency divided by the latency of the reference, with its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-
-def not_faster(
-    candidate: ProfiledFile, reference: ProfiledFile, ratio: Ratio, asked: str | None
-) -> str | None:
-    """The warning; None when the candidate is faster or is not compressed. ``asked`` is the
-    provider that the measurement requested."""
+def not_faster(candidate: ProfiledFile, reference: ProfiledFile, ratio: Ratio,
+               asked: str | None) -> str | None:
+    """The warning, or None when it is faster, or not compressed. ``asked``: the provider."""
     how = compressed(candidate.costs, reference.costs)
     if how is None or ratio.low < NO_GAIN:
         return None
@@ -76,8 +67,8 @@ def compressed(candidate: Costs, reference: Costs) -> str | None:
     if candidate.macs is not None and reference.macs and (
             candidate.macs <= FEWER_MACS * reference.macs):
         found.append(f"{1 - candidate.macs / reference.macs:.0%} fewer multiply-accumulates")
-    if candidate.int8 and not reference.int8:
-        found.append("int8")
+    if candidate.integers and not reference.integers:
+        found.append(candidate.integers)
     return f"{' and '.join(found)} against the reference" if found else None
 
 
@@ -87,10 +78,10 @@ def why(candidate: ProfiledFile, reference: ProfiledFile, asked: str | None) -> 
         if nodes.problem or not nodes.nodes:
             return f"the cause is unknown: {nodes.problem or 'no node was reported'}"
     found = [fell_back(candidate.nodes, asked), launch_bound(candidate.nodes)]
-    to_int8 = candidate.costs.int8 and not reference.costs.int8
+    to_integers = bool(candidate.costs.integers and not reference.costs.integers)
     on_host = all(one.provider == HOST for one in (*candidate.nodes.nodes, *reference.nodes.nodes))
     if on_host:
-        found += [unfused(candidate.nodes, reference.nodes, to_int8),
+        found += [unfused(candidate.nodes, reference.nodes, to_integers),
                   memory_bound(candidate.nodes, reference.nodes)]
     told = [reason for reason in found if reason is not None]
     if told:
@@ -107,12 +98,6 @@ def fell_back(nodes: NodesMeasured, asked: str | None) -> str | None:
             f"on {asked} ({_named(elsewhere)})")
 
 
-def is_int8(ops: Iterable[str]) -> bool:
-    """Whether a graph of these operators computes in int8, or converts to and from it."""
-    return any(op.startswith(("QLinear", "QGemm", "Quantize", "Dequantize", "DynamicQuantize"))
-               or "Integer" in op for op in ops)
-
-
 def launch_bound(nodes: NodesMeasured) -> str | None:
     """Whether a call of as many nodes that compute nothing takes most of the time of a call."""
     if not nodes.call_s or nodes.idle_call_s is None or nodes.idle_node_s is None:
@@ -125,10 +110,10 @@ def launch_bound(nodes: NodesMeasured) -> str | None:
             f"its own {_time(nodes.call_s)}")
 
 
-def unfused(nodes: NodesMeasured, reference: NodesMeasured, to_int8: bool) -> str | None:
-    """Whether separate conversions, layout changes and activations, and for int8 also layers left
-    in float, take ``UNFUSED_SHARE`` more of the nodes' time than in the reference."""
-    ops = SEPARATE | FLOAT_LAYERS if to_int8 else SEPARATE
+def unfused(nodes: NodesMeasured, reference: NodesMeasured, to_integers: bool) -> str | None:
+    """Conversions, layout and activations by themselves, and layers left in float on the way to
+    integers, take a fifth more of the nodes' time than such nodes of the reference."""
+    ops = SEPARATE | FLOAT_LAYERS if to_integers else SEPARATE
     own, others = _share(nodes, ops), _share(reference, SEPARATE)
     if own - others < UNFUSED_SHARE:
         return None

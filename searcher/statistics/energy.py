@@ -5,42 +5,42 @@ a confidence interval. ``energy_j`` excludes the idle power before and after the
 ``energy_gross_j`` includes it.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from searcher.spec.objectives import ENERGY_OBJECTIVES
-
-FIGURES = {"energy_j": ("net_j", "net_error_j"), "energy_gross_j": ("gross_j", "gross_error_j"),
-           "power_w": ("power_w", "power_error_w")}
+from searcher.statistics.measured import Summary
 
 
-def figures(summary: Mapping[str, Any] | None) -> tuple[dict[str, float], dict[str, list[float]]]:
-    """Values and intervals of the figures that the measurement has, by name."""
-    found = (summary or {}).get("energy") or {}
-    values, intervals = {}, {}
-    for name, (value, error) in FIGURES.items():
-        if found.get(value) is not None:
-            values[name] = found[value]
-            intervals[name] = [found[value] - found[error], found[value] + found[error]]
-    return values, intervals
+def figures(summary: Summary | None) -> tuple[dict[str, float], dict[str, list[float]]]:
+    """Values and intervals of the energies and powers that the measurement has."""
+    found = None if summary is None else summary.energy
+    if found is None:
+        return {}, {}
+    told = {"energy_j": (found.net_j, found.net_error_j),
+            "energy_gross_j": (found.gross_j, found.gross_error_j),
+            "power_w": (found.power_w, found.power_error_w)}
+    known = {name: (value, error or 0.0) for name, (value, error) in told.items()
+             if value is not None}
+    return ({name: value for name, (value, _) in known.items()},
+            {name: [value - error, value + error] for name, (value, error) in known.items()})
 
 
-def energy_notes(summary: Mapping[str, Any] | None) -> list[str]:
-    """Notes for people: why energy is missing, or what the figure covers."""
-    found = (summary or {}).get("energy")
-    if not found:
+def energy_notes(summary: Summary | None) -> list[str]:
+    """What a reader of the figures must know: why there are none, or what they cover."""
+    found = None if summary is None else summary.energy
+    if found is None:
         return []
-    if found["problem"]:
-        return [f"no energy: {found['problem']}"]
-    idle = f"; no net energy: {found['idle_problem']}" if found["idle_problem"] else ""
-    return [f"energy covers {found['covers']}{idle}"]
+    if found.problem:
+        return [f"no energy: {found.problem}"]
+    idle = f"; no net energy: {found.idle_problem}" if found.idle_problem else ""
+    return [f"energy is that of {found.covers}{idle}"]
 
 
-def missing_energy(summary: Mapping[str, Any] | None, wanted: Iterable[str]) -> str | None:
-    """Why a wanted energy or power is missing; None when all are there."""
+def missing_energy(summary: Summary | None, wanted: Iterable[str]) -> str | None:
+    """Why a measurement lacks an energy or power among ``wanted``; None when it has all."""
     missing = sorted((ENERGY_OBJECTIVES & set(wanted)) - set(figures(summary)[0]))
     if not missing:
         return None
-    found = (summary or {}).get("energy") or {}
-    why = found.get("problem") or found.get("idle_problem") or "it was not measured"
-    return f"no {', '.join(missing)}: {why}"
+    found = None if summary is None else summary.energy
+    why = "" if found is None else found.problem or found.idle_problem
+    return f"no {', '.join(missing)}: {why or 'it was not measured'}"

@@ -8,25 +8,17 @@ the blocks of each (Davison and Hinkley 1997, section 3.8); the wider of both in
 import functools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from scipy.special import bdtr, bdtrik, ndtr, stdtrit  # importing scipy.stats takes a second longer
+
+from searcher.statistics.measured import Quantile
 
 CONFIDENCE = 0.95
 BOUND = 0.99
 LEAST_SESSIONS = 6
 """Fewer sessions are too few to estimate how sessions differ."""
 RESAMPLES = 400
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """A quantile with its distribution-free interval; None where n is too small."""
-
-    value: float | None
-    low: float | None
-    high: float | None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -128,3 +120,8 @@ def paired_difference(
     middle = (b - c) / adjusted
     half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
     return (lost - won) / n, middle - half, middle + half
+
+
+def unpack_bits(packed: bytes, n: int) -> np.ndarray:
+    """One boolean per sample, of bits packed by ``numpy.packbits``."""
+    return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)

@@ -7,60 +7,21 @@ distribution-free 95 % interval (``searcher/statistics/intervals.py``).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from searcher.spec.measurement_plan import GATE
 from searcher.statistics.intervals import (
     CONFIDENCE,
-    Quantile,
     median_rank,
     quantile,
     session_interval,
 )
+from searcher.statistics.measured import Summary
 from searcher.statistics.quiet_level import BUSY_FACTOR
 
 EQUAL = 0.01
 """Costs with a smaller relative difference are reported as equal."""
-
-
-@dataclass(frozen=True)
-class Summary:
-    """Summary of a measurement.
-
-    ``ratio`` is candidate divided by reference in quiet blocks. Seconds are those of one call.
-    ``n`` is the number of quiet blocks, ``calls`` the number of calls in them, from which the
-    quantiles are computed. ``session_blocks`` has the number of all blocks of each session,
-    ``session_ratios`` the median ratio of each session that has quiet blocks.
-    """
-
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    quiet_level_s: float
-    latency_s: float
-    latency_low_s: float
-    latency_high_s: float
-    p50_s: Quantile
-    p90_s: Quantile
-    p99_s: Quantile
-    ungated_p50_s: float
-    n: int
-    calls: int
-    quiet_share: float
-    session_blocks: tuple[int, ...]
-    session_ratios: tuple[float, ...]
-    warnings: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        # dataclasses.asdict makes deep copies and takes ten times as long.
-        return {**self.__dict__, "warnings": list(self.warnings),
-                "session_blocks": list(self.session_blocks),
-                "session_ratios": list(self.session_ratios),
-                **{name: dict(getattr(self, name).__dict__)
-                   for name in ("p50_s", "p90_s", "p99_s")}}
 
 
 def quiet_blocks(blocks: Mapping[str, Sequence[float]], level_s: float, gate: float) -> np.ndarray:

@@ -1,21 +1,17 @@
-"""The nodes of a measurement in one line, for commands."""
+"""Where the nodes of a measured file ran, in one line for commands."""
 
-from collections.abc import Mapping
-from typing import Any
-
-from agents.protocol import NodesMeasured, decode
 from searcher.statistics.bottlenecks import longest
+from searcher.statistics.measured import Summary
 
 
-def node_notes(summary: Mapping[str, Any] | None) -> list[str]:
-    """``nodes: 12 on CPUExecutionProvider; the longest nodes are ...``, or why it is unknown. Empty
-    for a plan without node times."""
-    found = (summary or {}).get("nodes")
-    if not found:
+def node_notes(summary: Summary | None) -> list[str]:
+    """``12 nodes on CPUExecutionProvider; the longest nodes are ...``, or why that is not known;
+    nothing for a plan without node times."""
+    nodes = None if summary is None else summary.nodes
+    if nodes is None:
         return []
-    nodes = decode(NodesMeasured, dict(found))
     if nodes.problem or not nodes.nodes:
-        return [f"nodes: {nodes.problem or 'none was reported'}"]
+        return [f"nodes: {nodes.problem or 'the agent sent none'}"]
     counts: dict[str, int] = {}
     for one in nodes.nodes:
         counts[one.provider] = counts.get(one.provider, 0) + one.node_count

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 2e-2}
-"""Largest allowed difference from the host's outputs, relative to their range, by format."""
 
-
-def parity(expected: Sequence[float], outputs: Sequence[float], number_format: str) -> str | None:
-    """None when the outputs agree within ``TOLERANCE``, otherwise the reason in words."""
+def parity(expected: Sequence[float], outputs: Sequence[float], tolerance: float) -> str | None:
+    """None when the device computes what the host computes, otherwise the reason in words.
+    ``tolerance`` is the largest allowed distance, relative to the output range."""
     if len(expected) != len(outputs):
         return f"parity: {len(outputs)} output values where the host has {len(expected)}"
     if not all(map(math.isfinite, outputs)):
@@ -22,7 +20,6 @@ def parity(expected: Sequence[float], outputs: Sequence[float], number_format: s
     host, device = np.asarray(expected), np.asarray(outputs)
     scale = max(float(np.max(np.abs(host))), 1e-6)
     distance = float(np.max(np.abs(host - device))) / scale
-    tolerance = TOLERANCE[number_format]
     if distance > tolerance:
         return f"parity: outputs differ by {distance:.2%} of their range, allowed {tolerance:.2%}"
     return None

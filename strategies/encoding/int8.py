@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import onnx
@@ -17,7 +17,7 @@ from onnxruntime.quantization import (
 )
 from torch import Tensor
 
-from strategies.base import Layer, Limits, Stage, StrategyError, Suggester
+from strategies.base import EncodingStrategy, Layer, Limits, StrategyError, Suggester
 from strategies.encoding import gates
 from strategies.encoding.export import read_weight_scales
 from strategies.encoding.graph import (
@@ -29,12 +29,12 @@ from strategies.encoding.graph import (
     tensor_proto,
     tidy,
 )
+from strategies.number_formats import INT8
 from strategies.target import Target
 
 _LOWEST_OPSET = 13
 _CALIBRATION_BATCH = 64
 _LARGEST = 127
-
 
 
 class _Batches(CalibrationDataReader):
@@ -49,22 +49,22 @@ class _Batches(CalibrationDataReader):
 
 
 @dataclass(frozen=True)
-class Int8:
+class Int8(EncodingStrategy):
     """Weights in int8 with one scale per output channel, activations in the target's 8-bit type
     with ranges from calibration."""
 
     name: ClassVar[str] = "int8"
-    stage: ClassVar[Stage] = "encoding"
+    number_format: ClassVar[str] = INT8
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "8-bit integer weights and activations, calibrated after training."
     paper: ClassVar[str] = "Jacob et al. 2018, arXiv:1712.05877"
     limits_text: ClassVar[str] = (
         "Every convolution must run in int8 in ONNX Runtime; opset 13 or higher.")
-    requires: ClassVar[frozenset[str]] = frozenset({"int8"})
+    requires: ClassVar[frozenset[str]] = frozenset({INT8})
     groups: ClassVar[tuple[str, ...]] = ("model",)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Int8":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         return cls()
 
     def encode(
@@ -72,7 +72,7 @@ class Int8:
     ) -> ModelProto:
         """Raises StrategyError(``unsupported_target`` | ``unsupported_graph`` |
         ``gate_unquantized``)."""
-        if "int8" not in target.number_formats:
+        if INT8 not in target.number_formats:
             raise StrategyError("The device does not compute in int8, its profile says; leave "
                                 "int8 out for it.", "unsupported_target")
         if target.opset < _LOWEST_OPSET:

@@ -3,24 +3,23 @@
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, StrategyError, Suggester, within
+from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
 
 
 @dataclass(frozen=True)
-class ChannelPruning:
+class ChannelPruning(StructureStrategy):
     """Keep the ``keep_ratio`` channels of largest group norm, a multiple of ``round_to``.
 
     Layers narrower than twice ``round_to`` are rounded to one channel instead.
     """
 
     name: ClassVar[str] = "channel_pruning"
-    stage: ClassVar[str] = "structure"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "removes whole channels of least group norm, with all that uses them"
     paper: ClassVar[str] = (
@@ -38,8 +37,7 @@ class ChannelPruning:
         within(self.name, "round_to", self.round_to, 1, 1024)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
-                limits: Limits) -> "ChannelPruning":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.7)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 

@@ -2,23 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, Suggester, within
+from strategies.base import Layer, Limits, StructureStrategy, Suggester, within
 from strategies.structure.replacing import replace_layers, weights_of
 
 NARROW = 16
 
 
 @dataclass(frozen=True)
-class Svd:
+class Svd(StructureStrategy):
     """``Linear(m, n)`` becomes ``Linear(m, r), Linear(r, n)``, r = rank_ratio * min(m, n)."""
 
     name: ClassVar[str] = "svd"
-    stage: ClassVar[str] = "structure"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "splits a fully connected layer into two of low rank"
     paper: ClassVar[str] = (
@@ -33,7 +32,7 @@ class Svd:
         within(self.name, "rank_ratio", self.rank_ratio, 1e-4, 1.0)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Svd":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         low, high = limits.range(f"{cls.name}.rank_ratio", 0.02, 0.5)
         return cls(suggester.suggest_float("rank_ratio", low, high, log=True))
 

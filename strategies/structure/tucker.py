@@ -3,28 +3,27 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import tensorly
 import torch
 from tensorly.decomposition import partial_tucker
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, Suggester, within
+from strategies.base import Layer, Limits, StructureStrategy, Suggester, within
 from strategies.structure.replacing import replace_layers, weights_of
 
 FEWEST_INPUTS = 4
 
 
 @dataclass(frozen=True)
-class Tucker:
+class Tucker(StructureStrategy):
     """A convolution becomes 1x1, kxk, 1x1 with ``rank_ratio`` of its channels between.
 
     Inputs of fewer than four channels keep their mode: kxk, 1x1.
     """
 
     name: ClassVar[str] = "tucker"
-    stage: ClassVar[str] = "structure"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "splits a convolution into 1x1, kxk, 1x1 of low rank"
     paper: ClassVar[str] = "Kim et al. 2016, Compression of Deep CNNs for Fast and Low Power"
@@ -39,7 +38,7 @@ class Tucker:
         within(self.name, "rank_ratio", self.rank_ratio, 1e-4, 1.0)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Tucker":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         low, high = limits.range(f"{cls.name}.rank_ratio", 0.15, 0.6)
         return cls(suggester.suggest_float("rank_ratio", low, high, log=True))
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import nn
 
@@ -14,17 +14,17 @@ from strategies.base import (
     Teacher,
     TrainingData,
     TrainingState,
+    TrainingStrategy,
     within,
 )
 from strategies.training.loop import train_to
 
 
 @dataclass(frozen=True)
-class Finetune:
+class Finetune(TrainingStrategy):
     """AdamW with a cosine from ``learning_rate`` to zero."""
 
     name: ClassVar[str] = "finetune"
-    stage: ClassVar[str] = "training"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "recovers accuracy with the task's own loss"
     paper: ClassVar[str] = "Han et al. 2015, Learning both Weights and Connections"
@@ -38,7 +38,7 @@ class Finetune:
         within(self.name, "learning_rate", self.learning_rate, 1e-8, 10.0)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> "Finetune":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         low, high = limits.range(f"{cls.name}.learning_rate", 6e-3, 3e-2)
         return cls(suggester.suggest_float("learning_rate", low, high, log=True))
 

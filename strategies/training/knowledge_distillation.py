@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -16,17 +16,17 @@ from strategies.base import (
     Teacher,
     TrainingData,
     TrainingState,
+    TrainingStrategy,
     within,
 )
 from strategies.training.loop import train_to
 
 
 @dataclass(frozen=True)
-class KnowledgeDistillation:
+class KnowledgeDistillation(TrainingStrategy):
     """Loss = (1 - w) * task + w * T^2 * KL(teacher / T || student / T), w = teacher_weight."""
 
     name: ClassVar[str] = "knowledge_distillation"
-    stage: ClassVar[str] = "training"
     version: ClassVar[int] = 1
     summary: ClassVar[str] = "recovers accuracy by learning the baseline's outputs"
     paper: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network"
@@ -44,8 +44,7 @@ class KnowledgeDistillation:
         within(self.name, "teacher_weight", self.teacher_weight, 0.0, 1.0)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
-                limits: Limits) -> "KnowledgeDistillation":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         rate = limits.range(f"{cls.name}.learning_rate", 6e-3, 3e-2)
         temperature = limits.range(f"{cls.name}.temperature", 1.0, 8.0)
         weight = limits.range(f"{cls.name}.teacher_weight", 0.3, 0.95)

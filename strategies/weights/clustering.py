@@ -3,14 +3,15 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strategies.base import Layer, Limits, Suggester, within
-from strategies.weights.parametrizing import parametrizations, straight_through
+from strategies.base import Layer, Limits, Suggester, WeightsStrategy, within
+from strategies.number_formats import INT8
+from strategies.weights.parametrizing import straight_through
 
 DENSE_UNTIL = 0.5
 LLOYD_STEPS = 25
@@ -62,6 +63,10 @@ class Codebook(nn.Module):
         """One of the values is zero from now on: a mask was put below."""
         self.with_zero.fill_(True)
         self.calls.fill_(REFIT)
+
+    def grid_scale(self) -> Tensor | None:
+        """See ``strategies.weights.parametrizing.weight_scales``."""
+        return self.scale.flatten() if self.int8 else None
 
     def forward(self, weight: Tensor) -> Tensor:
         if not bool(self.active):
@@ -120,19 +125,11 @@ class Codebook(nn.Module):
         self.centroids[:count] = torch.where(sizes > 0, sums / sizes.clamp_min(1), table)
 
 
-def int8_weight_scales(model: nn.Module) -> dict[str, Tensor]:
-    """``{"<module path>.weight": (output channels,) scales}`` of the layers whose codebook was
-    made for int8."""
-    return {f"{name}.weight": part.scale.flatten() for name, part in parametrizations(model)
-            if isinstance(part, Codebook) and part.int8}
-
-
 @dataclass(frozen=True)
-class Clustering:
+class Clustering(WeightsStrategy):
     """At most ``2**bits`` values per tensor, trained with straight-through gradients."""
 
     name: ClassVar[str] = "clustering"
-    stage: ClassVar[str] = "weights"
     version: ClassVar[int] = 2
     summary: ClassVar[str] = "shares weights: a table of a few values per tensor, codes in the file"
     paper: ClassVar[str] = "Han et al. 2016, Deep Compression"
@@ -146,15 +143,14 @@ class Clustering:
         within(self.name, "bits", self.bits, 1, 8)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
-                limits: Limits) -> "Clustering":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         low, high = limits.range(f"{cls.name}.bits", 2, 6)
         return cls(suggester.suggest_int("bits", math.ceil(low), math.floor(high)))
 
-    def attach(self, model: nn.Module, layers: Sequence[str], int8_follows: bool) -> None:
+    def attach(self, model: nn.Module, layers: Sequence[str], number_format: str) -> None:
         """See ``strategies.base.WeightsStrategy``."""
         for path in layers:
             module = model.get_submodule(path)
             weight = cast(Tensor, module.weight)
             parametrize.register_parametrization(
-                module, "weight", Codebook(2**self.bits, weight, int8_follows))
+                module, "weight", Codebook(2**self.bits, weight, number_format == INT8))

@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strategies.base import Layer, Limits, Suggester, within
+from strategies.base import Layer, Limits, Suggester, WeightsStrategy, within
 from strategies.weights.clustering import Codebook
 
 ANNEALED_UNTIL = 0.5
@@ -21,7 +21,7 @@ class MagnitudeMask(nn.Module):
     """Zeroes all but the ``keep_ratio`` weights of largest magnitude of one tensor.
 
     ``advance`` anneals the kept share from 1 by the cubic schedule of Zhu and Gupta 2017 until
-    half of the first training, choosing anew from the latent weights, then holds the mask through
+    half of the first training, choosing again from the latent weights, then holds the mask through
     that and every later training. All of that is state, so that a resumed training is the same.
     """
 
@@ -70,11 +70,10 @@ class MagnitudeMask(nn.Module):
 
 
 @dataclass(frozen=True)
-class MagnitudePruning:
+class MagnitudePruning(WeightsStrategy):
     """Keep the ``keep_ratio`` weights of largest magnitude in each tensor."""
 
     name: ClassVar[str] = "magnitude_pruning"
-    stage: ClassVar[str] = "weights"
     version: ClassVar[int] = 2
     summary: ClassVar[str] = "zeroes the smallest weights; the file stores the others"
     paper: ClassVar[str] = (
@@ -89,12 +88,11 @@ class MagnitudePruning:
         within(self.name, "keep_ratio", self.keep_ratio, 1e-5, 1.0)
 
     @classmethod
-    def suggest(cls, suggester: Suggester, layers: Sequence[Layer],
-                limits: Limits) -> "MagnitudePruning":
+    def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.5)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 
-    def attach(self, model: nn.Module, layers: Sequence[str], int8_follows: bool) -> None:
+    def attach(self, model: nn.Module, layers: Sequence[str], number_format: str) -> None:
         """See ``strategies.base.WeightsStrategy``; goes below a codebook that is already there,
         so that masked weights stay exactly zero among its values."""
         for path in layers:

@@ -34,8 +34,20 @@ def parametrizations(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
                 yield name, part
 
 
+def weight_scales(model: nn.Module) -> dict[str, Tensor]:
+    """``{"<module path>.weight": (output channels,) scales}`` of the layers whose weights lie on
+    the grid of an integer format: those of every parametrization with a ``grid_scale()``."""
+    found = {}
+    for name, part in parametrizations(model):
+        scale_of = getattr(part, "grid_scale", None)
+        scale = scale_of() if callable(scale_of) else None
+        if isinstance(scale, Tensor):
+            found[f"{name}.weight"] = scale
+    return found
+
+
 def advance(model: nn.Module, progress: float) -> None:
-    """Tell every parametrization that has ``advance`` how far training is, 0..1."""
+    """Call ``advance(progress)`` of every parametrization that has it; progress is 0..1."""
     for _, part in parametrizations(model):
         step = getattr(part, "advance", None)
         if callable(step):

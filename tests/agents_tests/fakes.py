@@ -12,10 +12,10 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from socketserver import ThreadingMixIn
 from typing import Any
 
+from agents.platform.own_program import location
 from agents.protocol import PROTOCOL_VERSION, VersionMismatch, check_version
-from agents.update import __file__ as _file_of_agents
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(_file_of_agents)))
+ROOT = location()
 PLAN = {"name": "test", "block_s": 0.004, "min_blocks": 8, "min_s": 0.0, "max_s": 0.2,
         "gate": 0.06, "fresh_session_every_s": 0.1, "warmup_s": 0.005}
 WAIT_S = 60.0
@@ -52,10 +52,11 @@ def built_agent(folder, version=PROTOCOL_VERSION, note=""):
     shutil.copytree(os.path.join(ROOT, "agents"), os.path.join(source, "agents"),
                     ignore=shutil.ignore_patterns("__pycache__"))
     spoken = "PROTOCOL_VERSION = {}\n"
-    with open(os.path.join(source, "agents", "protocol.py")) as stream:
+    spoken_in = os.path.join(source, "agents", "protocol", "messages.py")
+    with open(spoken_in) as stream:
         text = stream.read()
     assert spoken.format(PROTOCOL_VERSION) in text
-    with open(os.path.join(source, "agents", "protocol.py"), "w") as stream:
+    with open(spoken_in, "w") as stream:
         stream.write(text.replace(spoken.format(PROTOCOL_VERSION), spoken.format(version)))
     with open(os.path.join(source, "agents", "__init__.py"), "a") as stream:
         stream.write("# {}\n".format(note))

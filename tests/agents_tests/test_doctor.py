@@ -8,12 +8,12 @@ import pytest
 
 from agents import doctor
 from agents.__main__ import main
-from agents.files import lock_folder
+from agents.coordinator.spool import Secret, write_secret
 from agents.meters.catalog import METERS
-from agents.spool import Secret, write_secret
-from agents.sysfs import Tree
+from agents.platform.files import lock_folder
+from agents.platform.sysfs import Tree
+from tests.agents_tests.coordinator.test_tls import ONE, pin
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator
-from tests.agents_tests.test_tls import ONE, pin
 
 TREES = os.path.join(ROOT, "tests", "sysfs")
 

@@ -110,6 +110,8 @@ def test_it_ends_with_its_parent_and_takes_its_children_along(coordinator, tmp_p
     (["--coordinator", "https://x", "--cafile", "/nonexistent"], "/nonexistent"),
     (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is no program"),
     (["--coordinator", "http://127.0.0.1:1", "--token-file", "/nonexistent"], "No such file"),
+    (["--coordinator", "http://x", "--runtime", "nothing"],
+     "--runtime nothing is unknown: give one of onnxruntime, trtexec, fake"),
 ])
 def test_wrong_use_is_told_in_one_line(tmp_path, started, words, text):
     process = started("-m", "agents", "--runtime", "fake", "--spool", str(tmp_path), *words)
@@ -179,10 +181,11 @@ def test_the_parent_loads_only_what_it_needs(coordinator, tmp_path, started):
         said.seek(0)
         text = said.read().decode()
     loaded = {line.split("'")[1] for line in text.splitlines() if line.startswith("import '")}
-    assert {"agents.client", "http.client"} <= loaded
+    assert {"agents.agent", "http.client"} <= loaded
     unwanted = {"ssl", "tempfile", "shutil", "subprocess", "ctypes", "gzip", "agents.doctor",
-                "agents.work", "agents.children", "agents.runtimes", "agents.tls",
-                "agents.environment"}
+                "agents.jobs.execution", "agents.measurement.child_process", "agents.runtimes",
+                "agents.coordinator.tls", "agents.platform.environment", "agents.child",
+                "agents.meters", "agents.timing"}
     assert loaded & unwanted == set()
 
 

@@ -3,11 +3,11 @@ import math
 
 import pytest
 
+from agents.measurement.energy.polling import Recorder
 from agents.meters.nvml import NvmlMeter
-from agents.phases import run_phases
-from agents.polling import Recorder
+from agents.timing.energy_phases import run_phases
 from benchmarks import gpu, gpu_load
-from tests.agents_tests.fake_nvml import FakeNvml
+from tests.agents_tests.meters.fake_nvml import FakeNvml
 
 IDLE_W, CALL_S, CALL_J = 80.0, 0.004, 0.6
 

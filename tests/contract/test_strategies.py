@@ -51,7 +51,7 @@ def structure(strategy, model, folder):
 
 
 def weights(strategy, model, folder):
-    strategy.attach(model, chosen(strategy, model), int8_follows=False)
+    strategy.attach(model, chosen(strategy, model), number_format="float32")
     return model
 
 

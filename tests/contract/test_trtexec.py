@@ -10,27 +10,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.children import ProcessChild
-from agents.engines import ENGINE, Engines
-from agents.onnx_io import OnnxError, Port, Ports, ports_of
-from agents.runner import MeasurementFailed
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import MeasurementFailed
 from agents.runtimes import runtime_named
 from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable
-from tests.contract.test_runtimes import OPTIONS, made, measured, onnx_model, prepared, put
+from agents.runtimes.engines import ENGINE, Engines
+from agents.runtimes.onnx_signature import OnnxError, Port, Ports, ports_of
+from fleetfront_testing.runtimes import OPTIONS, RuntimeBench
+from tests.contract.test_runtimes import onnx_model
 
 pytest.importorskip("onnxruntime")
 
 
 @pytest.fixture
-def runtime(tensorrt: Path, tmp_path: Path) -> Runtime:
-    return made("trtexec", tmp_path)
+def bench(tensorrt: Path, tmp_path: Path) -> RuntimeBench:
+    return RuntimeBench("trtexec", tmp_path)
+
+
+@pytest.fixture
+def runtime(bench: RuntimeBench) -> Runtime:
+    return bench.runtime()
 
 
 def test_it_runs_only_with_flags_that_both_versions_know(
-        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        tensorrt: Path, bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     for version in ("8201", "100300"):
         monkeypatch.setenv("FAKE_TENSORRT", version)
-        runtime, model = made("trtexec", tmp_path), put(tmp_path, onnx_model(4))
+        runtime, model = bench.runtime(), bench.write(onnx_model(4))
         for precision in ("float32", "float16", "int8", "best"):
             options = {**OPTIONS, "precision": precision}
             assert runtime.prepare(model, options).kept_bytes > 0
@@ -46,8 +52,8 @@ def test_it_runs_only_with_flags_that_both_versions_know(
 
 
 def test_an_engine_of_another_version_or_other_options_is_another(
-        runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = put(tmp_path, onnx_model())
+        runtime: Runtime, bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bench.write(onnx_model())
     runtime.prepare(model, OPTIONS)
     assert runtime.open(model, OPTIONS, 0).batch == 1
     for other in ({**OPTIONS, "batch": 8}, {**OPTIONS, "precision": "float16"}):
@@ -55,11 +61,11 @@ def test_an_engine_of_another_version_or_other_options_is_another(
             runtime.open(model, other, 0)
     monkeypatch.setenv("FAKE_TENSORRT", "100300")
     with pytest.raises(ModelRefused, match="No engine"):
-        made("trtexec", tmp_path).open(model, OPTIONS, 0)
+        bench.runtime().open(model, OPTIONS, 0)
 
 
-def test_the_warm_up_is_not_among_the_samples(runtime: Runtime, tmp_path: Path) -> None:
-    model = put(tmp_path, onnx_model())
+def test_the_warm_up_is_not_among_the_samples(runtime: Runtime, bench: RuntimeBench) -> None:
+    model = bench.write(onnx_model())
     runtime.prepare(model, OPTIONS)
     session = runtime.open(model, OPTIONS, 0)
     session.run()
@@ -73,39 +79,38 @@ def test_the_warm_up_is_not_among_the_samples(runtime: Runtime, tmp_path: Path) 
 @pytest.mark.parametrize(("mood", "reason", "text"), [
     ("crash@build", "refused", "signal 11"), ("no-engine", "refused", "left no engine")])
 def test_a_build_that_goes_wrong_has_a_reason(
-        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mood: str, reason: str,
+        bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch, mood: str, reason: str,
         text: str) -> None:
     monkeypatch.setenv("FAKE_TRTEXEC", mood)
     with pytest.raises(MeasurementFailed, match=text) as caught:
-        prepared(tmp_path, "trtexec", onnx_model())
+        bench.prepare(onnx_model())
     assert caught.value.reason == reason
 
 
-def test_the_first_error_of_its_log_is_the_reason(tensorrt: Path, tmp_path: Path) -> None:
-    runtime = made("trtexec", tmp_path)
-    broken = put(tmp_path, onnx_model() + b"\x7a\x04\x00 no")  # a field that no ONNX has
+def test_the_first_error_of_its_log_is_the_reason(runtime: Runtime, bench: RuntimeBench) -> None:
+    broken = bench.write(onnx_model() + b"\x7a\x04\x00 no")  # a field that no ONNX has
     with pytest.raises(ModelRefused, match="exit code 1: Failed to parse onnx file"):
         runtime.prepare(broken, OPTIONS)
 
 
 def test_a_crash_while_it_is_measured_is_a_failed_candidate(
-        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     contents = [onnx_model(3), onnx_model(4)]
     for one in contents:
-        prepared(tmp_path, "trtexec", one)
+        bench.prepare(one)
     monkeypatch.setenv("FAKE_TRTEXEC", "crash@load")
     with pytest.raises(MeasurementFailed, match="reference failed: .*signal 11"):
-        measured(tmp_path, "trtexec", contents)
+        bench.measure(contents)
 
 
 def test_a_hang_ends_with_the_child(
-        tensorrt: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent kills the child that waits for it; nothing of it stays."""
     monkeypatch.setenv("FAKE_TRTEXEC", "hang@build")
-    model = put(tmp_path, onnx_model())
+    model = bench.write(onnx_model())
     child = ProcessChild("trtexec", {
         "mode": "prepare", "indexes": [0], "paths": [model], "options": OPTIONS,
-        "folder": str(tmp_path / "kept")})
+        "folder": str(bench.folder / "kept")})
     ends_s = time.monotonic() + 60
     hung: list[psutil.Process] = []
     while not hung and time.monotonic() < ends_s:
@@ -118,8 +123,8 @@ def test_a_hang_ends_with_the_child(
 
 
 def test_outputs_that_are_not_finite_fail(
-        runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = put(tmp_path, onnx_model())
+        runtime: Runtime, bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = bench.write(onnx_model())
     runtime.prepare(model, OPTIONS)
     monkeypatch.setenv("FAKE_TRTEXEC", "nan")
     assert all(value != value for value in runtime.open(model, OPTIONS, 0).first_output())

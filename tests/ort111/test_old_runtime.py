@@ -12,8 +12,9 @@ from strategies.encoding.finish import finish
 from strategies.encoding.int8 import Int8
 from strategies.layers import layers_of
 from strategies.target import Target
-from strategies.weights.clustering import Clustering, int8_weight_scales
+from strategies.weights.clustering import Clustering
 from strategies.weights.magnitude_pruning import MagnitudePruning
+from strategies.weights.parametrizing import weight_scales
 
 TARGET = Target(opset=13, ir_version=7)
 RECIPES = {
@@ -44,8 +45,9 @@ def files(tmp_path_factory):
         torch.manual_seed(0)
         model = lenet5().eval()
         for strategy in weights:
-            strategy.attach(model, [layer.name for layer in layers_of(model)], int8)
-        graph = export_onnx(model, calibration[:1], TARGET, int8_weight_scales(model))
+            names = [layer.name for layer in layers_of(model)]
+            strategy.attach(model, names, "int8" if int8 else "float32")
+        graph = export_onnx(model, calibration[:1], TARGET, weight_scales(model))
         if int8:
             graph = Int8().encode(graph, calibration, TARGET, scratch)
         made[name] = folder / f"{name}.onnx"

@@ -21,7 +21,8 @@ from searcher.api.openapi import body_of, refusals, schema_of
 from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import profile_facts
 from searcher.errors import ProtocolError
-from searcher.jobs import requests, results
+from searcher.jobs import results
+from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow, text
 
 router = APIRouter(prefix="/v1", tags=["agents"])
@@ -81,7 +82,7 @@ async def lease(call: Call) -> PlainResponse:
 
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-                           requests.deadline_s(job.kind, job.payload),
+                           request_of(job).deadline_s(),
                            profile_facts.payload_for(job, profile))
     # The payload is plain JSON from the ledger, without messages to convert.
     return text(lease._asdict()).encode()
@@ -117,10 +118,7 @@ async def put_result(call: Call) -> PlainResponse:
         raise ProtocolError(
             f"The body does not have the announced sha256 {announced[:64]!r}. Send it again."
         )
-    coordinator, judge, draft = call.state.coordinator, call.state.judge, None
-    if judge is not None and call.agent.device is not None:
-        draft = await judge.draft(job, content, coordinator.clock())
-    coordinator.put_result(call.agent, job, attempt, fence, sha256, content, draft)
+    call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
     return _ACCEPTED
 
 

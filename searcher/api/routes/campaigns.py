@@ -11,22 +11,27 @@ from searcher.api.schemas import (
     CampaignState,
     Cancellation,
     Document,
+    Name,
     Number,
     Priority,
 )
 from searcher.devices import profile_check
 from searcher.dispatch.coordinator import Coordinator
+from searcher.documents import plain
 from searcher.errors import ProtocolError
 from searcher.ledger.rows import CampaignRow
-from searcher.ledger.tables import campaigns, fair_share, jobs, trials
+from searcher.ledger.tables import campaigns, fair_share, jobs, search_state, trials
 from searcher.ledger.tables import devices as device_table
+from searcher.ledger.tables.search_state import SearchState
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])
 
 
 def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
     db = coordinator.store.db
-    return {**vars(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name)}
+    states = search_state.of_campaign(db, row.name)
+    return {**vars(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name),
+            "search_states": {device: plain(state) for device, state in states.items()}}
 
 
 @router.post("/campaigns", responses=refusals(409))
@@ -77,10 +82,20 @@ async def campaign(coordinator: TheCoordinator, name: str) -> dict[str, Any]:
 
 @router.put("/campaigns/{name}/state", responses=refusals(404, 409))
 async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState) -> dict[str, Any]:
-    """Change the state of a campaign. An end cancels its queued jobs, a pause holds them back,
-    ``queued`` resumes it. 409 if the present state does not allow the change."""
-    row = coordinator.set_campaign_state(name, body.state, body.reason, body.baseline)
+    """Ending a campaign cancels its jobs that have not begun; pausing holds them back; ``queued``
+    lets it go on. 409 where that does not follow the present state."""
+    row = coordinator.set_campaign_state(name, body.state, body.reason)
     return _with_counts(coordinator, row)
+
+
+@router.put("/campaigns/{name}/search-states/{device}", responses=refusals(404, 409))
+async def save_search_state(
+    coordinator: TheCoordinator, name: str, device: Name, body: SearchState
+) -> dict[str, bool]:
+    """What a search of this campaign on this device goes on from. 409 unless the campaign is
+    running: a search that was told to stop saves nothing more."""
+    coordinator.save_search_state(name, device, body)
+    return {"saved": True}
 
 
 @router.put("/campaigns/{name}/priority", responses=refusals(404))

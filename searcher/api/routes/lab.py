@@ -9,7 +9,7 @@ from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
 from searcher.api.schemas import DeviceState, EnrolmentRequest, Name, TokenRequest
 from searcher.devices import health
-from searcher.jobs import requests
+from searcher.jobs.base import device_of
 from searcher.ledger.tables import devices as device_table
 from searcher.ledger.tables import jobs
 
@@ -29,7 +29,7 @@ async def agent(request: Request) -> Response:
 async def devices(coordinator: TheCoordinator) -> list[dict[str, Any]]:
     """Devices by name. ``job`` is the current job; a draining device without one is ``drained``."""
     db = coordinator.store.db
-    working = {requests.device_of(job.pool): job for job in jobs.leased(db)}
+    working = {device_of(job.pool): job for job in jobs.leased(db)}
     return [health.described(row, working.get(row.name)) for row in device_table.devices(db)]
 
 

@@ -112,11 +112,13 @@ def named_by_jobs(db: Database, ids: Sequence[int]) -> set[str]:
 def named_by_campaigns(
     db: Database, after: str, limit: int
 ) -> tuple[set[str], list[tuple[str, dict[str, Any]]]]:
-    """All sha256 in the specifications and baselines of the next campaigns by name, and the names
-    and specifications of these campaigns."""
+    """Every sha256 in the specifications and search states of the next campaigns by name, and
+    those campaigns with their specifications."""
     rows = db.execute(
-        "SELECT name, spec, coalesce(baseline, '') FROM campaigns WHERE name > ? "
-        "ORDER BY name LIMIT ?", [after, limit]).fetchall()
+        """SELECT c.name, c.spec, coalesce((SELECT group_concat(s.state) FROM search_state s
+             WHERE s.campaign = c.name), '')
+           FROM campaigns c WHERE c.name > ? ORDER BY c.name LIMIT ?""",
+        [after, limit]).fetchall()
     found = {s for row in rows for s in _SHA256.findall(row[1]) + _SHA256.findall(row[2])}
     return found, [(row[0], json.loads(row[1])) for row in rows]
 

@@ -76,17 +76,14 @@ WAY_OUT = {
 
 
 def set_state(
-    db: Database, name: str, state: str, reason: str | None,
-    baseline: dict[str, Any] | None, now_s: float,
+    db: Database, name: str, state: str, reason: str | None, now_s: float,
 ) -> None:
-    """``baseline`` None keeps the stored one. The first ``running`` sets ``started_s``."""
+    """The first ``running`` sets the start."""
     db.execute(
         """UPDATE campaigns SET state = :state, reason = :reason,
-             baseline = coalesce(:baseline, baseline),
              started_s = CASE WHEN :state = 'running' THEN coalesce(started_s, :now)
                               ELSE started_s END,
              ended_s = CASE WHEN :ended THEN :now ELSE NULL END
            WHERE name = :name""",
-        {"state": state, "reason": reason, "name": name, "now": now_s, "ended": state in ENDED,
-         "baseline": None if baseline is None else text(baseline)},
+        {"state": state, "reason": reason, "name": name, "now": now_s, "ended": state in ENDED},
     )

@@ -1,6 +1,6 @@
 """Jobs: rows and transitions between states. The rules are in ``searcher/dispatch``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from searcher.ledger.rows import JobRow, first, select, text
 from searcher.ledger.store import next_number
 from searcher.ledger.tables import fair_share
 
+ENDED = ("done", "failed", "cancelled")
 _WANTED = """(t.unowned OR EXISTS (
     SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
     WHERE r.job = t.id AND c.state IN ('queued', 'running')))"""
@@ -275,16 +276,15 @@ def release(db: Database, job_id: int, strike: bool) -> None:
 
 def finish(
     db: Database, job_id: int, state: str, now_s: float, *,
-    result: dict[str, Any] | str | None = None, result_sha256: str | None = None,
+    result: Mapping[str, object] | None = None, result_sha256: str | None = None,
     reason: str | None = None, message: str | None = None,
 ) -> None:
-    """End a job: ``state`` is done, failed or cancelled. It gets the next sequence number, so that
-    readers miss none. A ``result`` of type ``str`` is JSON already."""
+    """``state``: done, failed or cancelled; numbered so that a reader misses none."""
     db.execute(
         """UPDATE jobs SET state = ?, result = ?, result_sha256 = ?, reason = ?, message = ?,
              lease_expires_s = NULL, deadline_at_s = NULL, progress = NULL, finished_s = ?,
              finished_seq = ? WHERE id = ?""",
-        [state, text(result) if isinstance(result, dict) else result, result_sha256, reason,
+        [state, None if result is None else text(result), result_sha256, reason,
          message, now_s, next_number(db, "finished"), job_id],
     )
 

@@ -15,12 +15,6 @@ _LARGEST_BLOB_BYTES = 256 * 2**20
 _BINARY = b"B"
 _COMPRESSOR = zstandard.ZstdCompressor(level=3)
 
-LevelPlace = tuple[str, str, str, str, str]
-"""The key of a quiet level: device, runtime, environment, reference sha256, options (JSON)."""
-Level = tuple[float, int, float | None, float]
-"""Level in seconds, number of consecutive busy jobs, lowest level among these, time of change."""
-
-
 @dataclass(frozen=True)
 class RawSamples:
     """Raw samples of one measurement.
@@ -57,24 +51,15 @@ def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
     return document
 
 
-def written(columns: Mapping[str, Any]) -> dict[str, Any]:
-    """The columns of a measurement as they are stored: documents as JSON text."""
+def put(db: Database, row: MeasurementRow) -> int:
+    """Insert a measurement under a new id, which is returned."""
     documents = {"options", "plan", "reasons", "summary", "conditions"}
-    return {name: text(value) if name in documents and value is not None else value
-            for name, value in columns.items()}
-
-
-def put(db: Database, columns: Mapping[str, Any]) -> int:
-    """Insert a measurement; documents are objects. Returns its id."""
-    return put_written(db, written(columns))
-
-
-def put_written(db: Database, columns: Mapping[str, Any]) -> int:
-    """As ``put``, for columns that ``written`` returned."""
+    columns = {name: value for name, value in vars(row).items() if name != "id"}
     cursor = db.execute(
         f"INSERT INTO measurements ({', '.join(columns)}) "
         f"VALUES ({', '.join('?' * len(columns))})",
-        list(columns.values()),
+        [text(value) if name in documents and value is not None else value
+         for name, value in columns.items()],
     )
     return int(cursor.lastrowid or 0)
 
@@ -106,18 +91,14 @@ def of_job(db: Database, job: int) -> list[MeasurementRow]:
     return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
 
 
-def compressed(samples: RawSamples) -> tuple[bytes, bytes]:
-    """The two blobs of ``samples`` as they are stored: blocks and calls."""
+def put_samples(db: Database, measurement_id: int, samples: RawSamples) -> None:
     seconds = array("d", samples.candidate_s)
     seconds.extend(samples.before_s)
     seconds.extend(samples.after_s)
     blocks = _BINARY + seconds.tobytes() + array("I", samples.sample_blocks).tobytes()
-    return _COMPRESSOR.compress(blocks), _COMPRESSOR.compress(_packed(samples.calls_ns))
-
-
-def put_samples(db: Database, measurement_id: int, blobs: tuple[bytes, bytes]) -> None:
-    """``blobs`` are those that ``compressed`` returned."""
-    db.execute("INSERT INTO samples VALUES (?, ?, ?)", [measurement_id, *blobs])
+    db.execute("INSERT INTO samples VALUES (?, ?, ?)", [
+        measurement_id, _COMPRESSOR.compress(blocks),
+        _COMPRESSOR.compress(_packed(samples.calls_ns))])
 
 
 def compressed_rails(traces: Sequence[Mapping[str, Any]]) -> bytes:
@@ -186,17 +167,10 @@ def quiet_level(
     )
 
 
-def level_since(db: Database, place: LevelPlace) -> float | None:
-    """The time at which the quiet level last changed; None without a level."""
-    row = db.execute(
-        """SELECT updated_s FROM quiet_levels WHERE device = ? AND runtime = ? AND environment = ?
-             AND reference_sha256 = ? AND options = ?""", place).fetchone()
-    return None if row is None else float(row[0])
-
-
-def put_quiet_level(db: Database, place: LevelPlace, level: Level) -> None:
-    db.execute("INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-               [*place, *level])
+def put_quiet_level(db: Database, row: QuietLevelRow) -> None:
+    db.execute("INSERT OR REPLACE INTO quiet_levels VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", [
+        row.device, row.runtime, row.environment, row.reference_sha256, text(row.options),
+        row.level_s, row.busy_streak, row.busy_level_s, row.updated_s])
 
 
 def quiet_levels(

@@ -4,19 +4,13 @@ from sqlite_utils import Database
 
 from searcher.ledger.rows import SpanRow, select
 
-KIND_OF_JOB = {
-    "compress": "build", "train": "build", "evaluate": "evaluate", "measure": "measure",
-    "infer": "infer", "prepare": "prepare",
-}
-"""The kind of a span by the kind of its job; other jobs use their own kind."""
-
 
 def start(
     db: Database, campaign: str | None, kind: str, pool: str, job: int, now_s: float
 ) -> None:
     db.execute(
         "INSERT INTO spans (campaign, kind, pool, job, start_s) VALUES (?, ?, ?, ?, ?)",
-        [campaign, KIND_OF_JOB.get(kind, kind), pool, job, now_s],
+        [campaign, kind, pool, job, now_s],
     )
 
 

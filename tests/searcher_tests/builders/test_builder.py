@@ -14,8 +14,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-import searcher.builders.builder
-from searcher.builders.builder import MEMORY_PREFIXES, Build, Builder
+import searcher.builders.prefix_cache
+from searcher.builders.builder import Build, Builder
+from searcher.builders.prefix_cache import MEMORY_PREFIXES
 from searcher.errors import BuildError
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
@@ -46,13 +47,13 @@ def counts(build: Build) -> tuple[int, int]:
 
 def test_the_baseline(builder: Builder, tiny: Task) -> None:
     build = builder.train(Recipe(), "full", TARGET)
-    assert build.report["parameters"] == 1338 and counts(build) == (0, 0)
+    assert build.report.parameters == 1338 and counts(build) == (0, 0)
     assert build.evaluation is not None and build.evaluation.value > 0.5, "it has learnt"
     assert len(build.content) < 4 * 1338 + 8000
     split = tiny.load()["validation"]
     run = onnxruntime.InferenceSession(build.content, providers=["CPUExecutionProvider"])
     answers = run.run(None, {"input": split.inputs})[0].argmax(1)
-    assert np.array_equal(answers == split.targets, build.evaluation.correct)
+    assert np.array_equal(answers == split.targets, build.evaluation.scores)
     assert builder.compress(Recipe(), TARGET).content == build.content
 
 
@@ -61,15 +62,15 @@ def test_an_untrained_build_has_the_graph_of_the_trained_one(builder: Builder) -
     untrained, short = builder.compress(steps, TARGET), builder.train(steps, "short", TARGET)
     assert untrained.graph_key == short.graph_key and untrained.sha256 != short.sha256
     assert untrained.evaluation is None and short.evaluation is not None
-    assert untrained.report["macs"] == short.report["macs"]
+    assert untrained.report.macs == short.report.macs
     assert len(short.probe_outputs) == 4
 
 
 def test_four_strategies_through_all_stages(builder: Builder) -> None:
     build = builder.train(recipe(PRUNE, SVD, MASK, CODES, DISTIL, INT8), "short", TARGET)
-    dense = [layer for layer in build.report["layers"] if layer["op"] == "Gemm"]
-    assert dense and all(layer["distinct_values"] <= 4 for layer in dense)
-    assert all(layer["nonzero_share"] <= 0.5 for layer in dense)
+    dense = [layer for layer in build.report.layers if layer.op == "Gemm"]
+    assert dense and all(layer.distinct_values <= 4 for layer in dense)
+    assert all(layer.nonzero_share <= 0.5 for layer in dense)
 
 
 def test_the_module_behind_a_build_keeps_its_parametrizations(builder: Builder) -> None:
@@ -110,8 +111,8 @@ def test_what_a_caller_does_to_a_model_stays_with_him(builder: Builder) -> None:
 
 def test_memory_holds_a_bounded_number_of_prefixes(builder: Builder) -> None:
     for index in range(MEMORY_PREFIXES + 3):
-        builder._remember(str(index), nn.Identity())
-    assert len(builder._prefixes) == MEMORY_PREFIXES and "0" not in builder._prefixes
+        builder._cache.keep_module(str(index), nn.Identity())
+    assert len(builder._cache._modules) == MEMORY_PREFIXES
 
 
 def test_training_draws_the_same_numbers_whatever_is_in_memory(
@@ -139,7 +140,7 @@ def test_training_draws_the_same_numbers_whatever_is_in_memory(
 def test_operations_are_those_of_the_exported_graph(builder: Builder) -> None:
     whole = builder._operations(builder._baseline())
     pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))
-    assert builder.compress(recipe(PRUNE), TARGET).report["macs"] == pruned < whole
+    assert builder.compress(recipe(PRUNE), TARGET).report.macs == pruned < whole
 
 
 @pytest.mark.parametrize("steps", [
@@ -179,11 +180,11 @@ def test_a_structure_after_training_starts_from_the_trained(builder: Builder,
 def test_the_build_key_tells_everything_apart(tiny: Task, tmp_path: Path,
                                               monkeypatch: pytest.MonkeyPatch) -> None:
     def key(task: Task = tiny, seed: int = 0, steps: tuple[Step, ...] = (PRUNE, TUNE),
-            fidelity: str = "short", int8: bool = False) -> str:
-        return Builder(task, seed, tmp_path).build_key(steps, fidelity, int8)
+            fidelity: str = "short", number_format: str = "float32") -> str:
+        return Builder(task, seed, tmp_path).build_key(steps, fidelity, number_format)
 
     others = [
-        key(seed=1), key(fidelity="full"), key(fidelity="untrained"), key(int8=True),
+        key(seed=1), key(fidelity="full"), key(fidelity="untrained"), key(number_format="int8"),
         key(steps=(TUNE, PRUNE)), key(steps=(PRUNE,)),
         key(steps=(Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.6, "round_to": 1}),
                    TUNE)),
@@ -331,7 +332,7 @@ def test_the_cache_may_go_while_a_builder_builds(
     keys = {"short": builder.build_key(steps.steps, "short"),
             "full": builder.build_key(steps.steps, "full"),
             "structure": builder.build_key(steps.steps[:1], "untrained")}
-    write, deleted = searcher.builders.builder._write, []
+    write, deleted = searcher.builders.prefix_cache._write, []
 
     def lost(file: Path, content: Any) -> int:
         size = write(file, content)
@@ -340,6 +341,6 @@ def test_the_cache_may_go_while_a_builder_builds(
             shutil.rmtree(file.parent)
         return size
 
-    monkeypatch.setattr(searcher.builders.builder, "_write", lost)
+    monkeypatch.setattr(searcher.builders.prefix_cache, "_write", lost)
     assert builder.train(steps, "full", TARGET).content == whole.content
     assert deleted

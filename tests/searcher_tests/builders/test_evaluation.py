@@ -3,7 +3,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from searcher.builders.evaluation import evaluate, probe_input, probe_outputs, session
+from searcher.artifacts.formats.onnx import session
+from searcher.builders.evaluation import evaluate, probe_input, probe_outputs
 from searcher.errors import BuildError
 
 
@@ -25,7 +26,7 @@ def test_accuracy_of_the_file_sample_by_sample(tmp_path) -> None:
     targets[[3, 120, 249]] += 1
     found = evaluate(first_pixels(), inputs, targets)
     assert (found.n, found.value, found.metric) == (250, 247 / 250, "accuracy")
-    assert np.flatnonzero(~found.correct).tolist() == [3, 120, 249]
+    assert np.flatnonzero(~found.scores).tolist() == [3, 120, 249]
     low, high = found.interval
     assert low < found.value < high
     (tmp_path / "model.onnx").write_bytes(first_pixels())

@@ -62,8 +62,8 @@ def test_compress_train_evaluate(workshop: Workshop) -> None:
         assert hashlib.sha256(content).hexdigest() == result["sha256"]
         assert len(content) == result["file_bytes"]
         assert set(result) == {"build_key", "sha256", "file_bytes", "graph_key", "probe_outputs",
-                               "report", "built_steps", "reused_steps", "cached_bytes",
-                               "evaluation"}
+                               "report", "number_format", "built_steps", "reused_steps",
+                               "cached_bytes", "evaluation"}
     work(client, workshop, lease("evaluate", {
         "task": TINY, "sha256": short["sha256"], "split": "validation"}))
     assert client.done[2]["evaluation"] == short["evaluation"] and not client.failed
@@ -128,7 +128,7 @@ def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyP
 
 
 @pytest.mark.parametrize(
-    "place", ["searcher.artifacts.store.os.fsync", "searcher.builders.builder.os.fsync"])
+    "place", ["searcher.artifacts.store.os.fsync", "searcher.builders.prefix_cache.os.fsync"])
 def test_a_disk_that_fills(workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
                            place: str) -> None:
     def full(descriptor: int) -> None:

@@ -29,10 +29,10 @@ def test_the_same_sources_give_the_same_bytes(tmp_path: Path) -> None:
     (second / "__pycache__" / "x.pyc").write_bytes(b"x")
     (second / "page").mkdir()
     (second / "page" / "index.html").write_text("x")
-    os.chmod(second / "client.py", 0o600)
+    os.chmod(second / "agent.py", 0o600)
     assert agent_archive(first) == agent_archive(second) == agent_archive()
     third = copied(tmp_path / "three", 1e9)
-    (third / "client.py").write_text((third / "client.py").read_text() + "\n")
+    (third / "agent.py").write_text((third / "agent.py").read_text() + "\n")
     assert agent_archive(third) != agent_archive()
 
 
@@ -40,7 +40,7 @@ def test_it_holds_the_agent_and_runs(tmp_path: Path) -> None:
     archive = tmp_path / "agent.pyz"
     archive.write_bytes(agent_archive())
     names = zipfile.ZipFile(io.BytesIO(agent_archive())).namelist()
-    assert {"__main__.py", "agents/client.py", "agents/runtimes/fake.py"} <= set(names)
+    assert {"__main__.py", "agents/agent.py", "agents/runtimes/fake.py"} <= set(names)
     assert names == sorted(names) and not any(".pyc" in name for name in names)
     done = subprocess.run([sys.executable, "-I", str(archive), "--help"], capture_output=True,
                           text=True, check=True, cwd=tmp_path)

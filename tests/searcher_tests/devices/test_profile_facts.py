@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from agents import protocol
-from agents.energy import choose
+from agents.measurement.energy.per_inference import choose
+from agents.measurement.energy.rails import by_profile, cover_of
 from agents.meters.ina3221 import Ina3221Meter
-from agents.rails import by_profile, cover_of
 from profiles.schema import names, profile
 from searcher.api.routes.agents import _lease
 from searcher.devices.profile_facts import facts_of, payload_for

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from searcher.builders.evaluation import judge
+from searcher.builders.evaluation import score_outputs
 from searcher.errors import BuildError
 from searcher.search.device_accuracy import NO_ACCURACY, OnDevice
 from searcher.search.loop import Search
@@ -110,11 +110,11 @@ def test_accuracy_by_outputs(tmp_path: Any) -> None:
     file = tmp_path / "outputs"
     with file.open("wb") as stream:
         np.save(stream, np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], np.float32))
-    found = judge(file, np.array([1, 0, 0]))
-    assert found.correct.tolist() == [True, True, False] and found.value == pytest.approx(2 / 3)
+    found = score_outputs(file, np.array([1, 0, 0]))
+    assert found.scores.tolist() == [True, True, False] and found.value == pytest.approx(2 / 3)
     for targets in (np.array([1, 0]), np.array([], int)):
         with pytest.raises(BuildError, match="do not answer"):
-            judge(file, targets)
+            score_outputs(file, targets)
     file.write_bytes(b"nonsense")
     with pytest.raises(BuildError, match="cannot be read"):
-        judge(file, np.array([1, 0, 0]))
+        score_outputs(file, np.array([1, 0, 0]))

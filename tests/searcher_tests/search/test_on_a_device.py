@@ -11,13 +11,14 @@ from typing import Any
 import pytest
 
 from agents.capabilities import capabilities
-from agents.children import ProcessChild
-from agents.jobs import KINDS
+from agents.jobs.base import JobContext
+from agents.jobs.catalog import KINDS
+from agents.measurement.child_process import ProcessChild
+from agents.measurement.runner import MeasurementFailed, measure
+from agents.platform.sysfs import Tree
 from agents.protocol import decode
-from agents.runner import MeasurementFailed, measure
-from agents.sysfs import Tree
 from searcher.api.app import create_app
-from searcher.builders.process import Workshop
+from searcher.builders.process import Workshop, document_of, job_of
 from searcher.client.http import CoordinatorClient
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans
@@ -51,8 +52,8 @@ class Device:
         payload: Any = decode(kind.payload, job.payload)
         paths = {file.sha256: str(artifacts / file.sha256) for file in kind.files(payload)}
         try:
-            return envelope(kind.run(payload, paths, self._child, lambda: False, lambda share: None,
-                                     Tree(str(self._folder / "no sysfs"))))
+            return envelope(kind.run(payload, JobContext(
+                paths, self._child, Tree(str(self._folder / "no sysfs")))))
         except MeasurementFailed as error:
             return envelope({"reason": error.reason, "message": str(error)}, "failed")
 
@@ -86,7 +87,8 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
         client = Client("http://test", "operator", transport=server)
         client.lab, client.workers = lab, (
-            (lab.builder(), lambda job: envelope(workshop.do(job.kind, job.payload))),
+            (lab.builder(), lambda job: envelope(document_of(
+                workshop.do(job_of(job.kind, job.payload))))),
             (agent, lambda job: device.do(job, folder / "artifacts")))
         client.create_campaign(
             from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())

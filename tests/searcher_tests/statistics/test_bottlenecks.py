@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper, numpy_helper
 
-from agents.node_times import measure_nodes
+from agents.child.node_times import measure_nodes
 from agents.protocol import Copy, NodesMeasured, NodeTime
 from agents.runtimes import runtime_named
+from searcher.artifacts.formats.onnx_operators import integer_format
 from searcher.statistics.bottlenecks import (
     HOST,
     NO_GAIN,
@@ -19,7 +20,6 @@ from searcher.statistics.bottlenecks import (
     ProfiledFile,
     Ratio,
     compressed,
-    is_int8,
     net_s,
     not_faster,
     why,
@@ -27,7 +27,7 @@ from searcher.statistics.bottlenecks import (
 from tests.searcher_tests.models import model_of, value_of
 
 SAME = Ratio(1.02, 1.0, 1.04)
-DENSE, THIN = Costs(1000, False), Costs(250, False)
+DENSE, THIN = Costs(1000, None), Costs(250, None)
 COPIES = [Copy(1 << 16, 4e-6), Copy(1 << 20, 2e-4), Copy(1 << 24, 4e-3)]
 
 
@@ -51,13 +51,13 @@ PLAIN = timed(node("Conv", 9e-4), node("Gemm", 1e-4))
 
 
 @pytest.mark.parametrize("costs, how", [
-    (Costs(800, False), "20% fewer multiply-accumulates"), (Costs(810, False), None),
-    (Costs(None, False), None), (Costs(1000, True), "int8"),
-    (Costs(250, True), "75% fewer multiply-accumulates and int8")])
+    (Costs(800, None), "20% fewer multiply-accumulates"), (Costs(810, None), None),
+    (Costs(None, None), None), (Costs(1000, "int8"), "int8"),
+    (Costs(250, "int8"), "75% fewer multiply-accumulates and int8")])
 def test_what_counts_as_compressed(costs: Costs, how: str | None) -> None:
     expected = None if how is None else f"{how} against the reference"
     assert compressed(costs, DENSE) == expected
-    assert compressed(costs, Costs(0, True)) is None
+    assert compressed(costs, Costs(0, "int8")) is None
 
 
 def test_what_is_faster_or_may_be_says_nothing() -> None:
@@ -99,7 +99,7 @@ def test_conversions_by_themselves() -> None:
 
 def test_layers_left_in_float_on_the_way_to_int8() -> None:
     own = timed(node("QLinearConv", 2e-4), node("Conv", 3e-4), node("DequantizeLinear", 1e-4))
-    found = told(own, PLAIN, costs=Costs(1000, True))
+    found = told(own, PLAIN, costs=Costs(1000, "int8"))
     assert "unfused: Conv, DequantizeLinear take 67% of the nodes' time" in found
     assert "Conv" not in told(own, PLAIN).partition("unfused: ")[2].partition(" take ")[0]
 
@@ -139,8 +139,8 @@ MEASURED = st.builds(
     NodesMeasured, st.sampled_from(["", "not profiled: x"]), st.none() | SECONDS,
     st.none() | SECONDS, st.none() | SECONDS, st.none() | SECONDS, NODES,
     st.lists(st.builds(Copy, st.integers(1, 2**30), SECONDS), max_size=3))
-COSTS = st.builds(Costs, st.none() | st.integers(0, 10**9), st.booleans())
-SIDES = st.builds(ProfiledFile, COSTS, MEASURED)
+COSTS = st.builds(Costs, st.none() | st.integers(0, 10**9), st.sampled_from([None, "int8"]))
+SIDES = st.builds(Side, COSTS, MEASURED)
 RATIOS = st.builds(Ratio, SECONDS, st.floats(0.1, 2.0), SECONDS)
 
 
@@ -199,8 +199,8 @@ class TestRealNodes:
     def test_weights_that_are_decoded_in_every_call_are_unfused(self, tmp_path: Path) -> None:
         plain = self.nodes(tmp_path, layers(512, 2))
         coded = self.nodes(tmp_path, layers(512, 2, int8=True))
-        assert is_int8(one.op for one in coded.nodes)
-        found = why(ProfiledFile(Costs(1000, True), coded), ProfiledFile(DENSE, plain), None)
+        assert integer_format(one.op for one in coded.nodes)
+        found = why(Side(Costs(1000, "int8"), coded), Side(DENSE, plain), None)
         assert "unfused: DequantizeLinear x 2" in found
         assert "unfused" not in why(ProfiledFile(THIN, plain), ProfiledFile(DENSE, plain), None)
 

@@ -4,6 +4,7 @@ import math
 import numpy as np
 import pytest
 
+from searcher.artifacts.formats.number_formats import tolerance
 from searcher.errors import UserError
 from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening_plan
 from searcher.statistics.intervals import paired_difference, wilson
@@ -154,7 +155,7 @@ def test_a_machine_that_was_slow_throughout_is_told() -> None:
     ([math.inf, -4.0], "int8", "not finite"),
 ])
 def test_parity(outputs: list[float], number_format: str, said: str | None) -> None:
-    found = parity([1.0, -4.0], outputs, number_format)
+    found = parity([1.0, -4.0], outputs, tolerance(number_format))
     assert found is None if said is None else said in (found or "")
 
 
@@ -168,13 +169,13 @@ def test_a_rough_ratio_comes_from_the_quietest_third() -> None:
 
 
 def test_parity_of_nothing_and_of_zeros() -> None:
-    assert parity([], [], "float32") is None
-    assert parity([0.0], [0.0], "float32") is None
-    assert parity([0.0], [1e-3], "float32") is not None
+    assert parity([], [], tolerance("float32")) is None
+    assert parity([0.0], [0.0], tolerance("float32")) is None
+    assert parity([0.0], [1e-3], tolerance("float32")) is not None
 
 
 def test_parity_is_refused_when_the_host_has_no_numbers() -> None:
-    assert parity([math.nan, 1.0], [0.5, 1.0], "float32") is not None
+    assert parity([math.nan, 1.0], [0.5, 1.0], tolerance("float32")) is not None
 
 
 @pytest.mark.parametrize("name", PLANS)

@@ -65,7 +65,7 @@ def test_full_from_a_saved_short_equals_full_without_a_stop(steps):
     def fresh():
         model = plain()
         for step in steps:
-            step.attach(model, ["3", "7"], int8_follows=False)
+            step.attach(model, ["3", "7"], number_format="float32")
         return model
 
     model, state = FINETUNE.train(fresh(), None, Noise(), SHORT, None)

@@ -5,9 +5,9 @@ from torch import nn
 from strategies.base import Fidelity, StrategyError
 from strategies.encoding.export import baked
 from strategies.training.finetune import Finetune
-from strategies.weights.clustering import Clustering, int8_weight_scales
+from strategies.weights.clustering import Clustering
 from strategies.weights.magnitude_pruning import MagnitudePruning
-from strategies.weights.parametrizing import advance
+from strategies.weights.parametrizing import advance, weight_scales
 from tests.strategies_tests.training.toy import Noise, plain
 
 ALL = ["0", "3", "7", "9"]
@@ -18,7 +18,7 @@ ORDERS = pytest.mark.parametrize("steps", [[MASK, SHARE], [SHARE, MASK]], ids=["
 def built(*steps, int8=False, make=plain):
     model = make()
     for step in steps:
-        step.attach(model, ALL, int8)
+        step.attach(model, ALL, "int8" if int8 else "float32")
     return model
 
 
@@ -92,7 +92,7 @@ def test_the_values_follow_their_members():
 def test_a_mask_and_a_codebook_in_either_order(steps, int8):
     model = built(*steps, int8=int8)
     for state in (model, trained(model)):
-        scales = int8_weight_scales(state)
+        scales = weight_scales(state)
         for path in ALL:
             weight = state.get_submodule(path).weight.detach()
             assert 0 < int((weight != 0).sum()) <= weight.numel() * 0.2
@@ -104,7 +104,7 @@ def test_a_mask_and_a_codebook_in_either_order(steps, int8):
 
 def test_for_int8_the_values_are_integers_of_a_scale_per_channel():
     model = trained(built(Clustering(4), int8=True))
-    scales = int8_weight_scales(model)
+    scales = weight_scales(model)
     assert set(scales) == {f"{path}.weight" for path in ALL}
     for path in ALL:
         weight = model.get_submodule(path).weight.detach()
@@ -117,12 +117,12 @@ def test_for_int8_the_values_are_integers_of_a_scale_per_channel():
 
 def test_the_scales_are_the_peaks_of_the_channels():
     peaks = plain()[7].weight.detach().abs().amax(1) / 127
-    torch.testing.assert_close(int8_weight_scales(built(Clustering(4), int8=True))["7.weight"],
+    torch.testing.assert_close(weight_scales(built(Clustering(4), int8=True))["7.weight"],
                                peaks)
 
 
 def test_without_int8_there_are_no_scales():
-    assert int8_weight_scales(built(Clustering(4))) == {}
+    assert weight_scales(built(Clustering(4))) == {}
 
 
 def test_a_constant_tensor_stays():

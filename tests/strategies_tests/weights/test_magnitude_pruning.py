@@ -19,7 +19,7 @@ def nonzeros(model, path):
 
 def pruned(keep_ratio=0.1):
     model = plain()
-    MagnitudePruning(keep_ratio).attach(model, ALL, int8_follows=False)
+    MagnitudePruning(keep_ratio).attach(model, ALL, number_format="float32")
     return model
 
 

@@ -9,8 +9,9 @@ from torch import nn
 from strategies.base import Fidelity
 from strategies.encoding.export import baked
 from strategies.training.finetune import Finetune
-from strategies.weights.clustering import Clustering, int8_weight_scales
+from strategies.weights.clustering import Clustering
 from strategies.weights.magnitude_pruning import MagnitudePruning
+from strategies.weights.parametrizing import weight_scales
 from tests.strategies_tests.training.toy import Noise, equal_states, plain
 
 MASK, SHARE = MagnitudePruning(0.2), Clustering(2)
@@ -20,7 +21,7 @@ SHORT, FULL = Fidelity("short", 1), Fidelity("full", 2)
 def built(steps, int8):
     model = plain()
     for step in steps:
-        step.attach(model, ["3", "7"], int8)
+        step.attach(model, ["3", "7"], "int8" if int8 else "float32")
     return model
 
 
@@ -43,7 +44,7 @@ def test_a_restart_between_fidelities_changes_nothing(steps, int8, batches):
 def test_a_second_training_keeps_what_the_first_settled():
     train = Finetune(1e-3).train
     model, _ = train(built([MASK], False), None, Noise(20), SHORT, None)
-    SHARE.attach(model, ["3", "7"], False)
+    SHARE.attach(model, ["3", "7"], "float32")
     held, seen = model[7].weight != 0, []
     model[7].register_forward_hook(lambda module, _, __: seen.append(module.weight != 0))
     train(model, None, Noise(20), SHORT, None)
@@ -53,5 +54,5 @@ def test_a_second_training_keeps_what_the_first_settled():
 
 def test_a_layer_of_one_channel_has_its_scale():
     model = nn.Sequential(nn.Conv2d(3, 1, 3))
-    SHARE.attach(model, ["0"], True)
-    assert int8_weight_scales(model)["0.weight"].shape == (1,)
+    SHARE.attach(model, ["0"], "int8")
+    assert weight_scales(model)["0.weight"].shape == (1,)

@@ -1,0 +1,1 @@
+"""The agent's side of the coordinator: HTTP, enrolment, heartbeats, files, results, updates."""

@@ -1,0 +1,1 @@
+"""Job kinds: one module each, and one row in the catalog."""

@@ -1,0 +1,1 @@
+"""Measurements seen from the agent: child processes, the device meanwhile, verdicts."""

@@ -1,0 +1,1 @@
+"""Energy of one inference from polled meters."""

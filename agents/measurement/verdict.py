@@ -1,0 +1,180 @@
+"""What a measurement is worth. A *reason* makes it invalid; a *doubt* is printed with its figures,
+and is a reason too where the plan refuses doubt. Rules on plain values; each text begins with the
+short stable name of its kind.
+"""
+
+from typing import Any, Iterable, List, Mapping, Optional, Sequence
+
+from agents.measurement.watch import Cooled, Seen
+from agents.platform.conditions import Conditions
+from agents.protocol import RUNTIMES, Measured, MeasurePlan, PowerMode, draws_of
+from agents.timing.changepoints import binned, drift, largest_step
+
+CORE_SHARE = 0.96
+"""A thread that computes has its core; ticks of the system and the clock's own calls take 1 %."""
+OTHERS_CORES = 0.25
+STOLEN_SHARE = 0.05
+PRESSURE_SHARE = 0.25
+STALL_S, STALL_FACTOR = 0.03, 10.0
+"""A call that took so much longer than the median, in seconds and in times, stood still."""
+CLOCK_SHARE = 0.9
+DRIFT, STEP = 0.03, 0.1
+FEWEST_FOR_STEP = 40
+"""Sessions of one file differ by some percent with their place in memory: that is no step, and of
+few quiet blocks some lie in one session only."""
+MOST_OPS = 8
+NO_REFUSAL = ("unpinned",)
+"""Such figures count, among their like: the governor is part of the environment's key."""
+
+
+def computes_here(runtime: str, provider: str) -> bool:
+    """Whether the measuring thread itself computes in real time, and waits for no accelerator."""
+    traits = RUNTIMES.get(runtime)
+    return (traits is not None and traits.in_process and not traits.own_clock
+            and provider in traits.providers and traits.draws(provider) == "cpu")
+
+
+def of_conditions(one: Conditions, computes: bool) -> List[str]:
+    """Doubts about one child's window."""
+    found = []
+    if computes and one.core_share is not None and one.core_share < CORE_SHARE:
+        found.append("interrupted: the measuring thread had a core for only {:.0%} of its time"
+                     .format(one.core_share))
+    if one.others_cores is not None and one.others_cores > OTHERS_CORES:
+        found.append("busy machine: other processes used {:.2g} cores".format(one.others_cores))
+    pressure = one.pressure_share or 0.0
+    if one.others_cores is None and pressure > PRESSURE_SHARE:
+        found.append("busy machine: tasks waited for a core in {:.0%} of the time".format(pressure))
+    if one.stolen_share is not None and one.stolen_share > STOLEN_SHARE:
+        found.append("stolen: the hypervisor took {:.0%} of the time".format(one.stolen_share))
+    return found
+
+
+def of_calls(calls_ns: Sequence[int]) -> List[str]:
+    """Doubts about single calls of one candidate."""
+    if not calls_ns:
+        return []
+    middle, longest = sorted(calls_ns)[len(calls_ns) // 2], max(calls_ns)
+    if longest - middle > STALL_S * 1e9 and longest > STALL_FACTOR * middle:
+        return ["stalled: one call took {:.3g} s, the median {:.3g} s".format(
+            longest / 1e9, middle / 1e9)]
+    return []
+
+
+def of_reference(reference_s: Sequence[float]) -> List[str]:
+    """Doubts about the machine from the reference's block medians, in their order. A shared machine
+    changes to and fro; the gate is for that. What goes on and on is something else."""
+    return _trend("the reference's time", reference_s)
+
+
+def of_ratios(ratios: Sequence[float]) -> List[str]:
+    """Doubts about a candidate from its blocks' ratios to the reference, in their order."""
+    values = binned(ratios)
+    found = _trend("the ratio to the reference", values)
+    step = largest_step(values) if len(ratios) >= FEWEST_FOR_STEP else None
+    if found or step is None or abs(step.ratio - 1) <= STEP:
+        return found
+    return ["no steady state: the ratio to the reference changed by {:+.1%} at {:.0%} of the window"
+            .format(step.ratio - 1, step.at / float(len(values)))]
+
+
+def _trend(what: str, series: Sequence[float]) -> List[str]:
+    trend = drift(series)
+    if abs(trend) <= DRIFT:
+        return []
+    return ["drift: {} changed by {:+.1%} over the window".format(what, trend)]
+
+
+def of_clocks(seen: Seen, mode: Optional[PowerMode], providers: Iterable[str]) -> List[str]:
+    """Doubts from the clocks of what computes. In a known power mode they are held to its clocks,
+    otherwise to the highest that was seen; the GPU's to its mode's only."""
+    cpu_khz = gpu_khz = None
+    if mode is not None:
+        used = {draws_of(provider) for provider in providers if provider}
+        cpu_khz = mode.cpu_khz if "cpu" in used else None
+        gpu_khz = mode.gpu_khz if "gpu" in used else None
+    found = _clock_drop("the clock", seen.clocks_khz, cpu_khz, mode)
+    if gpu_khz is not None:
+        found += _clock_drop("the GPU's clock", seen.gpu_khz, gpu_khz, mode)
+    return found
+
+
+def _clock_drop(whose: str, clocks_khz: Sequence[int], wanted_khz: Optional[int],
+                mode: Optional[PowerMode]) -> List[str]:
+    """What is idle has a low clock before its first call: only what falls again is a drop, or what
+    never comes up to what is wanted."""
+    told = "" if wanted_khz is None or mode is None else ", the power mode {} has {} kHz".format(
+        mode.name, wanted_khz)
+    least_khz = CLOCK_SHARE * (wanted_khz or 0)
+    highest_khz = 0
+    for clock_khz in clocks_khz:
+        highest_khz = max(highest_khz, clock_khz)
+        enough_khz = least_khz if wanted_khz is not None else CLOCK_SHARE * highest_khz
+        if clock_khz < enough_khz <= highest_khz:
+            return ["clock drop: {} fell from {} to {} kHz within the window{}".format(
+                whose, highest_khz, clock_khz, told)]
+    if clocks_khz and highest_khz < least_khz:
+        return ["clock drop: {} was at most {} kHz{}".format(whose, highest_khz, told)]
+    return []
+
+
+def of_device(before: Mapping[str, Any], after: Mapping[str, Any], seen: Seen, cooled: Cooled,
+              mode: Optional[PowerMode] = None, providers: Iterable[str] = ()) -> List[str]:
+    """Doubts from what the device says of itself; ``mode`` is the power mode that it is in."""
+    found = []
+    if not cooled.enough():
+        found.append("hot: it began at {:.1f} C, above {:.1f} C, after {:.0f} s of waiting".format(
+            cooled.hottest_c, cooled.limit_c, cooled.waited_s))
+    found += of_clocks(seen, mode, providers)
+    if before.get("charging") or after.get("charging"):
+        found.append("charging: the battery was being charged")
+    if before.get("governor") not in (None, "performance"):
+        found.append("unpinned: the clocks are left to the governor {!r}".format(
+            before["governor"]))
+    return found
+
+
+def provider_fallback(options: Mapping[str, Any], provider: str) -> Optional[str]:
+    """A reason, when another provider ran the file than the one asked for first."""
+    name = _asked_provider(options)
+    if name is None or not provider or name == provider:
+        return None
+    return "provider fallback: {} was asked for, {} ran it".format(name, provider)
+
+
+def with_nodes(measured: Measured, options: Mapping[str, Any], plan: MeasurePlan) -> Measured:
+    """A reason, when none of its nodes ran on the provider asked for first; a doubt, when some did
+    not. What a session claims of itself says nothing about its nodes."""
+    name = _asked_provider(options)
+    nodes = measured.nodes.nodes if measured.nodes is not None else []
+    elsewhere = [node for node in nodes if node.provider != name]
+    if name is None or not elsewhere or any("provider fallback" in one for one in measured.reasons):
+        return measured
+    text = "provider fallback: {} was asked for, {} of {} nodes ran on {} ({})".format(
+        name, sum(node.node_count for node in elsewhere),
+        sum(node.node_count for node in nodes),
+        ", ".join(sorted({node.provider for node in elsewhere})),
+        ", ".join(sorted({node.op for node in elsewhere})[:MOST_OPS]))
+    if len(elsewhere) < len(nodes) or measured.verdict == "failed":
+        return with_doubts(measured, [text], plan)
+    return measured._replace(verdict="invalid", reasons=[*measured.reasons, text])
+
+
+def _asked_provider(options: Mapping[str, Any]) -> Optional[str]:
+    asked = (options.get("providers") or [None])[0]
+    name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
+    return None if name is None else str(name)
+
+
+def with_doubts(measured: Measured, doubts: Sequence[str], plan: MeasurePlan) -> Measured:
+    """The doubts among the warnings, each once; a valid one turns invalid if the plan says so."""
+    if measured.verdict == "failed":
+        return measured
+    new = [doubt for doubt in doubts if doubt not in measured.warnings]
+    if not new:
+        return measured
+    warned = measured._replace(warnings=[*measured.warnings, *new])
+    refused = [doubt for doubt in new if not doubt.startswith(NO_REFUSAL)]
+    if plan.refuse_doubt and refused:
+        return warned._replace(verdict="invalid", reasons=[*measured.reasons, *refused])
+    return warned

@@ -1,0 +1,203 @@
+"""ONNX Runtime, 1.4 or newer. Its import, and numpy's, happen inside functions only."""
+
+import json
+import os
+from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+
+from agents.protocol import OUTPUT_LIMIT, NodeTime
+from agents.runtimes.base import (
+    PERF_COUNTER_NS,
+    ModelRefused,
+    NotProfiled,
+    Runtime,
+    RuntimeUnavailable,
+    Session,
+    input_values,
+    option,
+)
+from agents.runtimes.ort_profile import node_times
+
+LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "disable": "ORT_DISABLE_ALL"}
+DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+SILENT_BELOW_ERROR = 3
+CPU = "CPUExecutionProvider"
+
+
+class OrtSession(Session):
+    def __init__(self, session: Any, feed: Dict[str, Any]) -> None:
+        self._run = session.run
+        self._names = [session.get_outputs()[0].name]
+        self._feed = feed
+        self.provider = str(session.get_providers()[0])
+        first = session.get_inputs()[0].shape[:1]
+        self.batch = first[0] if first and isinstance(first[0], int) and first[0] > 0 else None
+
+    def run(self) -> object:
+        return self._run(self._names, self._feed)
+
+    def first_output(self) -> List[float]:
+        values = self._run(self._names, self._feed)[0]
+        return [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT]]
+
+    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+        import numpy
+
+        if len(self._feed) != 1:
+            raise ModelRefused("It has {} inputs; a data set is for one.".format(len(self._feed)))
+        (name, bound), = self._feed.items()
+        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(bound.dtype)
+        try:
+            found = self._run(self._names, {name: feed})[0]
+        except Exception as error:
+            # As in open: its exception types are not exported.
+            raise ModelRefused(_one_line(error)) from error
+        return numpy.ascontiguousarray(found, dtype="<f4").tobytes(), list(found.shape)
+
+
+class OrtProfiledSession(OrtSession):
+    """``open_unpacked`` opens the same once more for the bytes of its nodes; None where this ONNX
+    Runtime cannot."""
+
+    def __init__(self, session: Any, feed: Dict[str, Any],
+                 open_unpacked: Callable[[], Optional[Any]]) -> None:
+        super().__init__(session, feed)
+        self._session: Any = session
+        self._open_unpacked = open_unpacked
+
+    def node_times(self) -> List[NodeTime]:
+        try:
+            events = _profile(self._session)
+        except (OSError, ValueError) as error:
+            raise NotProfiled("the profile cannot be read: {}".format(error)) from error
+        self._session = self._run = None  # its memory, before the same is opened again
+        return node_times(events, self._unpacked())
+
+    def _unpacked(self) -> List[Dict[str, Any]]:
+        try:
+            session = self._open_unpacked()
+            if session is None:
+                return []
+            session.run(self._names, self._feed)
+            return _profile(session)
+        except Exception:  # noqa: BLE001 - a kernel that wants packed weights costs the bytes alone
+            return []
+
+
+class OrtRuntime(Runtime):
+    # Bound straight to the clock: every layer of Python would be timed too.
+    clock_ns = staticmethod(PERF_COUNTER_NS)
+
+    def versions(self) -> Dict[str, Any]:
+        module = _onnxruntime()
+        return {"onnxruntime": str(module.__version__),
+                "providers": [str(name) for name in module.get_available_providers()]}
+
+    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+        module = _onnxruntime()
+        session = _session(module, path, _settings(module, options), options)
+        return OrtSession(session, _feed(session, option(options, "batch", 1), input_seed))
+
+    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+                      folder: str) -> Session:
+        module = _onnxruntime()
+
+        def profiled(unpacked: bool) -> Any:
+            settings = _settings(module, options)
+            settings.enable_profiling = True
+            settings.profile_file_prefix = os.path.join(folder, "profile")
+            if unpacked:
+                # Older ones have not this method, or pack nevertheless: then no bytes are known.
+                if not hasattr(settings, "add_session_config_entry"):
+                    return None
+                settings.add_session_config_entry("session.disable_prepacking", "1")
+            return _session(module, path, settings, options)
+
+        session = profiled(False)
+        return OrtProfiledSession(
+            session, _feed(session, option(options, "batch", 1), input_seed),
+            lambda: profiled(True))
+
+    def idle_model(self, nodes: int) -> Optional[bytes]:
+        from agents.runtimes.idle_onnx import idle_onnx
+
+        return idle_onnx(nodes)
+
+    def prove(self, provider: str, model: bytes) -> None:
+        module = _onnxruntime()
+        settings = _settings(module, {})
+        if provider != CPU and hasattr(settings, "add_session_config_entry"):
+            settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+        try:
+            session = module.InferenceSession(model, settings, [provider])
+            ran = OrtSession(session, _feed(session, 1, 0))
+            ran.run()
+        except Exception as error:
+            # As in open: its exception types are not exported.
+            raise ModelRefused(_one_line(error)) from error
+        if ran.provider != provider:
+            raise ModelRefused("It was asked for, and {} ran the file.".format(ran.provider))
+
+
+RUNTIME = OrtRuntime
+
+
+def _onnxruntime() -> Any:
+    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise RuntimeUnavailable(
+            "onnxruntime cannot be imported ({}): install it for this Python, "
+            "`python3 -m pip install onnxruntime`.".format(error)) from error
+    return onnxruntime
+
+
+def _session(module: Any, path: str, settings: Any, options: Dict[str, Any]) -> Any:
+    try:
+        return module.InferenceSession(
+            path, settings, options.get("providers") or ["CPUExecutionProvider"])
+    except Exception as error:
+        # onnxruntime's own exception types are not exported in all its versions.
+        raise ModelRefused(_one_line(error)) from error
+
+
+def _profile(session: Any) -> List[Dict[str, Any]]:
+    """The events so far. Raises OSError and ValueError."""
+    with open(session.end_profiling(), encoding="utf-8") as stream:
+        events: List[Dict[str, Any]] = json.load(stream)
+        return events
+
+
+def _settings(module: Any, options: Dict[str, Any]) -> Any:
+    level = options.get("graph_level", "all")
+    if level not in LEVELS:
+        raise ModelRefused("The option 'graph_level' must be one of {}, got {!r}.".format(
+            ", ".join(sorted(LEVELS)), level))
+    settings = module.SessionOptions()
+    settings.intra_op_num_threads = option(options, "threads", 1)
+    settings.inter_op_num_threads = 1
+    settings.graph_optimization_level = getattr(module.GraphOptimizationLevel, LEVELS[level])
+    settings.log_severity_level = SILENT_BELOW_ERROR
+    return settings
+
+
+def _feed(session: Any, batch: int, input_seed: int) -> Dict[str, Any]:
+    import numpy
+
+    feed = {}
+    for one in session.get_inputs():
+        if one.type not in DTYPES:
+            raise ModelRefused("The input {!r} is a {}; only {} can be timed.".format(
+                one.name, one.type, ", ".join(sorted(DTYPES))))
+        shape = [size if isinstance(size, int) and size > 0 else batch for size in one.shape]
+        count = 1
+        for size in shape:
+            count *= size
+        values = numpy.array(input_values(count, input_seed), dtype="float32").reshape(shape)
+        feed[one.name] = values.astype(DTYPES[one.type])
+    return feed
+
+
+def _one_line(error: BaseException) -> str:
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 300 else text[:297] + "..."

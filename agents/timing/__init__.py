@@ -1,0 +1,1 @@
+"""Timing and its statistics: pure functions of clocks, calls and numbers."""

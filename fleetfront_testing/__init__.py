@@ -1,0 +1,1 @@
+"""Contract suites and helpers for tests of fleetfront's extensions; needs pytest."""

@@ -1,0 +1,74 @@
+"""ONNX files, by ONNX Runtime on the host."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as state
+
+from searcher.artifacts.complexity import Complexity
+from searcher.artifacts.formats.base import (
+    Array,
+    ArtifactFormat,
+    HostInput,
+    HostModel,
+    ModelFacts,
+)
+from searcher.artifacts.formats.onnx_inspection import facts
+from searcher.artifacts.onnx_complexity import complexity
+from searcher.errors import BuildError
+
+LOAD_ERRORS = (RuntimeError, OSError, state.EPFail, state.Fail, state.InvalidArgument,
+               state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile,
+               state.NotImplemented, state.RuntimeException)
+
+
+def session(content: bytes | Path, threads: int = 1) -> onnxruntime.InferenceSession:
+    """A CPU session with every graph optimization. Raises BuildError(``unloadable``)."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            content if isinstance(content, bytes) else str(content), options,
+            providers=["CPUExecutionProvider"])
+    except LOAD_ERRORS as error:
+        raise BuildError(f"ONNX Runtime cannot load the file: {error}", "unloadable") from error
+
+
+class OnnxModel(HostModel):
+    """A session."""
+
+    def __init__(self, loaded: onnxruntime.InferenceSession) -> None:
+        self._session = loaded
+        self._output = loaded.get_outputs()[0].name
+
+    @property
+    def inputs(self) -> tuple[HostInput, ...]:
+        return tuple(HostInput(i.name, tuple(i.shape)) for i in self._session.get_inputs())
+
+    def run(self, feeds: Mapping[str, Array]) -> Array:
+        return np.asarray(self._session.run([self._output], dict(feeds))[0])
+
+
+class Onnx(ArtifactFormat):
+    """See ``searcher.artifacts.formats.base.ArtifactFormat``."""
+
+    name = "onnx"
+    suffix = ".onnx"
+
+    def from_onnx(self, content: bytes) -> bytes:
+        return content
+
+    def load(self, content: bytes | Path, threads: int = 1) -> HostModel:
+        return OnnxModel(session(content, threads))
+
+    def complexity(self, content: bytes | Path) -> Complexity:
+        return complexity(onnx.load_model_from_string(content)
+                          if isinstance(content, bytes) else content)
+
+    def inspect(self, content: bytes) -> ModelFacts:
+        return facts(content)

@@ -1,0 +1,182 @@
+"""``compress`` and ``train``: a recipe built to a file, untrained or to a fidelity."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar
+
+from searcher.artifacts.formats import number_formats
+from searcher.documents import parse
+from searcher.errors import ProtocolError, UserError
+from searcher.jobs import fields
+from searcher.jobs.base import JobKind, JobRequest, Ledger
+from searcher.jobs.evaluate import EvaluationResult, store_evaluation
+from searcher.ledger.rows import JobRow
+from searcher.ledger.tables import builds
+from searcher.spec.fidelity import TRAINED
+from searcher.spec.recipe import Recipe
+from strategies.target import Target
+
+MOST_PROBE_OUTPUTS = 65_536
+UNTRAINED = "untrained"
+
+
+@dataclass(frozen=True)
+class GraphCosts:
+    """What the file costs, counted on its graph."""
+
+    macs: int
+    parameters: int = 0
+    layers: tuple[Mapping[str, object], ...] = ()
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """``built_steps`` were done now, ``reused_steps`` came from the builders' cache. Of a rebuild,
+    ``difference`` is None when the bytes are the same."""
+
+    sha256: str
+    file_bytes: int
+    report: GraphCosts
+    build_key: str = ""
+    graph_key: str = ""
+    evaluation: EvaluationResult | None = None
+    built_steps: int = 0
+    reused_steps: int = 0
+    cached_bytes: int = 0
+    difference: Mapping[str, object] | None = None
+
+
+@dataclass(frozen=True)
+class BuildRequest(JobRequest[BuildResult]):
+    """``threads`` is for training alone: the order of floating-point sums, and with it the bytes,
+    depends on it. ``rebuild_of`` is the sha256 of a dropped file that is built again."""
+
+    task: str
+    recipe: Recipe
+    seed: int
+    target: Target = field(default_factory=Target)
+    fidelity: str = UNTRAINED
+    threads: int | None = None
+    rebuild_of: str | None = None
+
+    @property
+    def kind(self) -> str:
+        return "compress" if self.fidelity == UNTRAINED else "train"
+
+    def payload(self) -> dict[str, object]:
+        trained = {} if self.fidelity == UNTRAINED else {"fidelity": self.fidelity}
+        threads = {} if self.threads is None else {"threads": self.threads}
+        rebuilt = {} if self.rebuild_of is None else {"rebuild_of": self.rebuild_of}
+        return {"task": self.task, "recipe": self.recipe.as_list(), "seed": self.seed,
+                "target": self.target.as_dict(), **trained, **threads, **rebuilt}
+
+    def result(self, document: Mapping[str, object]) -> BuildResult:
+        return parse(BuildResult, document)
+
+    def named_task(self) -> str:
+        return self.task
+
+
+def target_of(document: object) -> Target:
+    """Raises ProtocolError (400)."""
+    try:
+        return parse(Target, fields.table_of(document, "target"))
+    except ValueError as error:
+        raise ProtocolError(f"target: {error}.") from error
+
+
+class _BuildKind(JobKind):
+    span: ClassVar[str] = "build"
+
+    def _request(self, payload: Mapping[str, object], fidelity: str) -> BuildRequest:
+        steps = fields.list_of(payload.get("recipe"), "recipe", 64)
+        try:
+            recipe = Recipe.from_list([fields.table_of(step, "recipe step") for step in steps])
+        except UserError as error:
+            raise ProtocolError(str(error)) from error
+        threads, rebuilt = payload.get("threads"), payload.get("rebuild_of")
+        return BuildRequest(
+            fields.text_of(payload.get("task"), "task"), recipe,
+            fields.whole_of(payload.get("seed"), "seed"), target_of(payload.get("target")),
+            fidelity, None if threads is None else fields.whole_of(threads, "threads", 1, 4096),
+            None if rebuilt is None else fields.sha256_of(rebuilt, "rebuild_of"))
+
+    def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
+              ) -> dict[str, object]:
+        return _store_build(ledger, job, self.parse(job.payload), result)
+
+    @abstractmethod
+    def parse(self, payload: Mapping[str, object]) -> BuildRequest:
+        """See ``JobKind``."""
+
+
+class Compress(_BuildKind):
+    """The recipe without its training steps, from the trained baseline."""
+
+    name: ClassVar[str] = "compress"
+    execution: ClassVar[str] = "searcher.builders.work:compress"
+
+    def parse(self, payload: Mapping[str, object]) -> BuildRequest:
+        return self._request(payload, UNTRAINED)
+
+
+class Train(_BuildKind):
+    """The recipe trained to a fidelity, and evaluated on the validation split."""
+
+    name: ClassVar[str] = "train"
+    execution: ClassVar[str] = "searcher.builders.work:train"
+
+    def parse(self, payload: Mapping[str, object]) -> BuildRequest:
+        fidelity = fields.text_of(payload.get("fidelity"), "fidelity", 20)
+        if fidelity not in TRAINED:
+            raise ProtocolError(f"fidelity = {fidelity!r} must be one of {list(TRAINED)}.")
+        return self._request(payload, fidelity)
+
+
+def _store_build(
+    ledger: Ledger, job: JobRow, request: BuildRequest, result: Mapping[str, object]
+) -> dict[str, object]:
+    db, now_s = ledger.db, ledger.now_s
+    key = fields.text_of(result.get("build_key"), "build_key", 200)
+    sha256 = fields.sha256_of(result.get("sha256"), "sha256")
+    file_bytes = fields.whole_of(result.get("file_bytes"), "file_bytes", 1)
+    graph_key = fields.text_of(result.get("graph_key"), "graph_key", 200)
+    report = fields.table_of(result.get("report"), "report")
+    _check_file(ledger.artifacts, sha256, file_bytes)
+    number_format = fields.text_of(
+        result.get("number_format", number_formats.DEFAULT), "number_format", 40)
+    outputs = result.get("probe_outputs")
+    probe_outputs = None if outputs is None else [
+        fields.number_of(value, "probe_outputs")
+        for value in fields.list_of(outputs, "probe_outputs", MOST_PROBE_OUTPUTS)
+    ]
+    builds.put_recipe(db, request.recipe.hash, request.recipe.as_list())
+    builds.put(
+        db, key, request.task, request.recipe.hash, request.seed, request.fidelity, sha256,
+        file_bytes, graph_key, report, job.id, now_s,
+    )
+    builds.put_artifact(
+        db, sha256, file_bytes, now_s, key, request.target.as_dict(), number_format,
+        probe_outputs)
+    evaluation = result.get("evaluation")
+    return {
+        "build_key": key, "sha256": sha256, "file_bytes": file_bytes, "graph_key": graph_key,
+        "report": report,
+        "evaluation": None if evaluation is None else store_evaluation(
+            ledger, job, fields.table_of(evaluation, "evaluation"), sha256, None, builds.HOST),
+        "built_steps": fields.whole_of(result.get("built_steps", 0), "built_steps"),
+        "reused_steps": fields.whole_of(result.get("reused_steps", 0), "reused_steps"),
+        "cached_bytes": fields.whole_of(result.get("cached_bytes", 0), "cached_bytes"),
+    }
+
+
+def _check_file(artifacts: Path, sha256: str, file_bytes: int) -> None:
+    try:
+        found = (artifacts / sha256).stat().st_size
+    except OSError as error:
+        raise ProtocolError(f"The artifact {sha256} is not in the folder of artifacts.") \
+            from error
+    if found != file_bytes:
+        raise ProtocolError(f"The artifact {sha256} has {found} bytes, not {file_bytes}.")

@@ -1,0 +1,36 @@
+"""Top-1 accuracy of a classifier."""
+
+from typing import TYPE_CHECKING
+
+from searcher.tasks.metrics.base import Metric
+
+if TYPE_CHECKING:
+    from searcher.tasks.metrics.base import Array
+
+
+class Accuracy(Metric):
+    """The share of samples whose largest output is the target's."""
+
+    name = "accuracy"
+    unit = "share"
+    direction = "maximize"
+
+    def scores(self, outputs: "Array", targets: "Array") -> "Array":
+        """True where ``outputs`` (n, classes) are largest at ``targets`` (n,)."""
+        if outputs.ndim != 2 or len(outputs) != len(targets):
+            raise ValueError(
+                f"Outputs of shape {outputs.shape} do not answer {len(targets)} samples.")
+        right: Array = outputs.argmax(axis=1) == targets
+        return right
+
+    def interval(self, scores: "Array") -> tuple[float, float]:
+        """Wilson's interval of a proportion (Wilson 1927)."""
+        from searcher.statistics.intervals import wilson
+
+        return wilson(int(scores.sum()), len(scores))
+
+    def difference(self, reference: "Array", scores: "Array") -> tuple[float, float, float]:
+        """The interval of Agresti and Min (2005) for paired proportions."""
+        from searcher.statistics.intervals import paired_difference
+
+        return paired_difference(reference, scores)

@@ -1,0 +1,96 @@
+import socket
+import threading
+
+import pytest
+
+from agents.coordinator.http import Backoff, Link, LinkError, Refused
+
+
+def enrolled(coordinator):
+    coordinator.secret = "s"
+    return Link(coordinator.url, "s")
+
+
+def test_a_connection_is_kept(coordinator):
+    link = enrolled(coordinator)
+    for _ in range(3):
+        assert link.request("POST", "/v1/heartbeat", b"{}").status == 200
+    ports = {dict(headers).get("Host") for _, _, headers in coordinator.requests}
+    assert len(coordinator.requests) == 3 and len(ports) == 1
+    link.close()
+
+
+def test_a_kept_connection_that_was_closed_is_opened_again(coordinator):
+    link = enrolled(coordinator)
+    link.request("POST", "/v1/heartbeat", b"{}")
+    coordinator.drop = 1
+    assert link.request("POST", "/v1/heartbeat", b"{}").status == 200
+    link.close()
+
+
+def test_a_coordinator_that_hangs_up_at_once_is_away(coordinator):
+    coordinator.drop = 1
+    with pytest.raises(LinkError):
+        enrolled(coordinator).request("POST", "/v1/heartbeat", b"{}")
+
+
+@pytest.mark.parametrize("answer", [
+    b'HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"agent": "a', b"HTTP/1.1 200 OK\r\nContent-Le",
+    b"HTTP/1.1 20"])
+def test_an_answer_that_breaks_off_is_no_answer(answer):
+    """http.client gives what has come, and is content."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1)
+
+    def serve():
+        connection, _ = listener.accept()
+        connection.recv(65536)
+        connection.sendall(answer)
+        connection.close()
+
+    other = threading.Thread(target=serve)
+    other.start()
+    link = Link("http://127.0.0.1:{}".format(listener.getsockname()[1]))
+    with pytest.raises(LinkError):
+        link.request("POST", "/v1/agents", b"{}")
+    other.join()
+    listener.close()
+
+
+def test_nobody_there_is_a_link_error():
+    with pytest.raises(LinkError):
+        Link("http://127.0.0.1:1").request("GET", "/")
+
+
+@pytest.mark.parametrize("status, kind", [
+    (500, LinkError), (503, LinkError), (429, LinkError), (400, Refused), (409, Refused)])
+def test_statuses_are_told_apart(coordinator, status, kind):
+    coordinator.statuses = [status]
+    link = enrolled(coordinator)
+    with pytest.raises(kind, match="scripted"):
+        link.request("POST", "/v1/heartbeat", b"{}")
+    assert link.request("POST", "/v1/heartbeat", b"{}").status == 200
+    link.close()
+
+
+def test_after_abort_nothing_is_asked_any_more(coordinator):
+    link = enrolled(coordinator)
+    link.abort()
+    with pytest.raises(LinkError, match="ending"):
+        link.request("POST", "/v1/heartbeat", b"{}")
+    assert coordinator.requests == []
+
+
+@pytest.mark.parametrize("url", ["localhost:80", "ftp://x", "", "http://"])
+def test_an_address_of_another_form_is_refused(url):
+    with pytest.raises(ValueError, match="--coordinator"):
+        Link(url)
+
+
+def test_delays_double_up_to_a_bound_and_are_jittered():
+    backoff = Backoff(1.0, 5.0, draw=lambda: 1.0)
+    assert [backoff.next_s() for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+    backoff.reset()
+    assert backoff.next_s() == 1.0
+    assert Backoff(1.0, 5.0, draw=lambda: 0.0).next_s() == 0.5

@@ -1,0 +1,111 @@
+"""A child started ahead serves one job, and only while it is of use."""
+
+import os
+import select
+import signal
+import sys
+
+import pytest
+
+from agents.measurement.spare_child import KEPT_S, Spare
+
+
+class Clock:
+    now_s = 0.0
+
+    def __call__(self):
+        return self.now_s
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def spare(clock):
+    made = Spare(sys.executable, clock)
+    yield made
+    made.close()
+
+
+def answer(child):
+    try:
+        while True:
+            event = child.next_event(20.0)
+            if event is not None:
+                return event
+    finally:
+        child.close()
+
+
+def pid(child):
+    return child._process.pid
+
+
+def test_a_child_that_waits_serves_the_next_job(spare):
+    answer(spare.start("fake", {"mode": "versions"}))
+    spare.ready()
+    waiting = pid(spare._child)
+    child = spare.start("fake", {"mode": "versions"})
+    assert pid(child) == waiting
+    assert answer(child)["event"] == "ready"
+
+
+def test_it_has_imported_its_runtime_before_there_is_a_job(spare, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    answer(spare.start("onnxruntime", {"mode": "versions"}))
+    monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
+    spare.ready()
+    stream, told = spare._child._stream("stderr"), b""
+    while b"| onnxruntime\n" not in told:
+        assert select.select([stream], [], [], 20.0)[0], "it waits for a request first"
+        told += os.read(stream.fileno(), 1 << 16)
+
+
+def test_each_job_has_a_child_of_its_own(spare):
+    first = spare.start("fake", {"mode": "versions"})
+    second = spare.start("fake", {"mode": "versions"})
+    assert pid(first) != pid(second)
+    assert answer(first) == answer(second)
+
+
+def test_before_the_first_job_nothing_waits(spare):
+    spare.ready()
+    assert spare._child is None
+
+
+def test_another_runtime_gets_another_child_and_the_waiting_one_ends(spare):
+    answer(spare.start("fake", {"mode": "versions"}))
+    spare.ready()
+    waiting = spare._child
+    assert "no runtime 'nothing'" in answer(spare.start("nothing", {"mode": "versions"}))["reason"]
+    assert waiting.is_over()
+
+
+def test_one_that_died_meanwhile_is_replaced(spare):
+    answer(spare.start("fake", {"mode": "versions"}))
+    spare.ready()
+    dead = spare._child
+    os.kill(pid(dead), signal.SIGKILL)
+    dead._process.wait()
+    assert answer(spare.start("fake", {"mode": "versions"}))["event"] == "ready"
+
+
+def test_a_device_without_jobs_gets_its_memory_back(spare, clock):
+    answer(spare.start("fake", {"mode": "versions"}))
+    spare.ready()
+    waiting = spare._child
+    clock.now_s = KEPT_S + 1
+    spare.ready()
+    assert waiting.is_over() and spare._child is None
+    spare.ready()
+    assert spare._child is None
+
+
+def test_a_program_that_cannot_be_started_is_told_by_the_job(spare):
+    answer(spare.start("fake", {"mode": "versions"}))
+    spare._python = "/nonexistent/python"
+    spare.ready()
+    with pytest.raises(OSError, match="nonexistent"):
+        spare.start("fake", {"mode": "versions"})
