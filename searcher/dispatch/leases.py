@@ -18,9 +18,8 @@ from searcher.devices.roster import Roster
 from searcher.dispatch import queue, rebuild
 from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window
-from searcher.jobs import results
+from searcher.jobs import registry, results
 from searcher.jobs.base import BUILDER
-from searcher.jobs.registry import KINDS
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
@@ -125,7 +124,7 @@ class Leases:
                 self._window.close_builder_spans(db, stopped_s)
             now_s = self._clock()
             leased = queue.grant(db, job, agent, self._rules, now_s)
-            spans.start(db, job.campaign, KINDS[job.kind].span, job.pool, job.id, now_s)
+            spans.start(db, job.campaign, registry.named(job.kind).span, job.pool, job.id, now_s)
         if agent.device is None:
             self._employed.add(agent.id)
             self._window.build_began()

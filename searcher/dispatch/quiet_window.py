@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from searcher.errors import LedgerError
+from searcher.jobs import registry
 from searcher.jobs.base import BUILDER
-from searcher.jobs.registry import KINDS, request_of
+from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import devices, jobs, spans
@@ -232,8 +233,8 @@ class Window:
                 running = {span.job for span in spans.still_open(db)}
                 for job in jobs.leased(db, BUILDER):
                     if job.id not in running:
-                        spans.start(db, job.campaign, KINDS[job.kind].span, job.pool, job.id,
-                                    resumed_s)
+                        kind = registry.named(job.kind)
+                        spans.start(db, job.campaign, kind.span, job.pool, job.id, resumed_s)
         except LedgerError as error:
             log.error("%s", error)
             return

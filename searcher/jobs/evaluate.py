@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from searcher.artifacts.formats import registry as formats
 from searcher.documents import parse
 from searcher.errors import ProtocolError
 from searcher.jobs import fields, infer
@@ -50,6 +51,7 @@ class EvaluateRequest(JobRequest[EvaluationResult]):
     sha256: str
     split: str
     outputs: DeviceOutputs | None = None
+    file_format: str = formats.DEFAULT
 
     @property
     def kind(self) -> str:
@@ -58,7 +60,8 @@ class EvaluateRequest(JobRequest[EvaluationResult]):
     def payload(self) -> dict[str, object]:
         outputs = {} if self.outputs is None else {
             "outputs": {"job": self.outputs.job, "sha256": self.outputs.sha256}}
-        return {"task": self.task, "sha256": self.sha256, "split": self.split, **outputs}
+        other = {} if self.file_format == formats.DEFAULT else {"format": self.file_format}
+        return {"task": self.task, "sha256": self.sha256, "split": self.split, **outputs, **other}
 
     def result(self, document: Mapping[str, object]) -> EvaluationResult:
         return parse(EvaluationResult, document["evaluation"])
@@ -91,7 +94,8 @@ class Evaluate(JobKind):
                                     fields.sha256_of(found.get("sha256"), "outputs.sha256"))
         return EvaluateRequest(
             fields.text_of(payload.get("task"), "task"),
-            fields.sha256_of(payload.get("sha256"), "sha256"), split, outputs)
+            fields.sha256_of(payload.get("sha256"), "sha256"), split, outputs,
+            fields.format_of(payload))
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:

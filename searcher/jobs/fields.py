@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from agents import protocol
+from searcher.artifacts.formats import registry as formats
 from searcher.errors import ProtocolError
 
 Message = TypeVar("Message")
@@ -66,3 +67,8 @@ def check_run(runtime: str, attempt: int, *files: protocol.ArtifactRef) -> None:
         whole_of(file.size_bytes, "size_bytes", 1)
     text_of(runtime, "runtime", 40)
     whole_of(attempt, "attempt")
+
+
+def format_of(payload: Mapping[str, object]) -> str:
+    """The file format that a request names; without one, the default."""
+    return text_of(payload.get("format", formats.DEFAULT), "format", 40)

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from sqlite_utils import Database
 
+from searcher.artifacts.formats import registry as formats
 from searcher.documents import parse
 from searcher.errors import ProtocolError
 from searcher.jobs import fields
@@ -54,13 +55,15 @@ class InspectRequest(JobRequest[Inspection]):
     """An uploaded file, by ``sha256``."""
 
     sha256: str
+    file_format: str = formats.DEFAULT
 
     @property
     def kind(self) -> str:
         return Inspect.name
 
     def payload(self) -> dict[str, object]:
-        return {"sha256": self.sha256}
+        other = {} if self.file_format == formats.DEFAULT else {"format": self.file_format}
+        return {"sha256": self.sha256, **other}
 
     def result(self, document: Mapping[str, object]) -> Inspection:
         found = fields.table_of(document.get("inspection"), "inspection")
@@ -81,7 +84,8 @@ class Inspect(JobKind):
     execution: ClassVar[str] = "searcher.builders.work:inspect"
 
     def parse(self, payload: Mapping[str, object]) -> InspectRequest:
-        return InspectRequest(fields.sha256_of(payload.get("sha256"), "sha256"))
+        return InspectRequest(fields.sha256_of(payload.get("sha256"), "sha256"),
+                              fields.format_of(payload))
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:

@@ -1,23 +1,33 @@
-"""The kinds of jobs, one line each; those of third parties come by the entry points
-``fleetfront.job_kinds``, each a ``JobKind`` class."""
+"""The kinds of jobs: one line each, and the entry points ``fleetfront.job_kinds``."""
 
 import hashlib
 import re
 from collections.abc import Mapping
+from functools import cache
 
-from searcher.errors import ProtocolError
+from searcher.entry_points import Registry
+from searcher.errors import ProtocolError, UserError
 from searcher.jobs.base import BUILDER, JobKind, JobRequest
-from searcher.jobs.build import Compress, Train
-from searcher.jobs.evaluate import Evaluate
-from searcher.jobs.infer import Infer
-from searcher.jobs.inspect import Inspect
-from searcher.jobs.measure import Measure
-from searcher.jobs.prepare import Prepare
 from searcher.ledger.rows import JobRow, text
 
-KINDS: Mapping[str, JobKind] = {kind.name: kind for kind in (
-    Compress(), Train(), Evaluate(), Inspect(), Measure(), Infer(), Prepare())}
+KINDS: Registry[JobKind] = Registry(
+    "fleetfront.job_kinds", "job kind", "searcher.jobs.base:JobKind", {
+        "compress": "searcher.jobs.build:Compress",
+        "train": "searcher.jobs.build:Train",
+        "evaluate": "searcher.jobs.evaluate:Evaluate",
+        "inspect": "searcher.jobs.inspect:Inspect",
+        "measure": "searcher.jobs.measure:Measure",
+        "infer": "searcher.jobs.infer:Infer",
+        "prepare": "searcher.jobs.prepare:Prepare",
+    })
+"""{name: place}."""
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
+
+
+@cache
+def named(name: str) -> JobKind:
+    """The kind ``name``. Raises UserError."""
+    return KINDS.get(name)()
 
 
 def kind_of(name: str, pool: str) -> JobKind:
@@ -25,9 +35,12 @@ def kind_of(name: str, pool: str) -> JobKind:
     if not POOL.fullmatch(pool):
         raise ProtocolError(f"pool = {pool[:120]!r} must be \"builder\" or \"device:<name>\".")
     runs_on = "builder" if pool == BUILDER else "device"
-    found = KINDS.get(name)
+    try:
+        found = named(name) if name in KINDS.names() else None
+    except UserError as error:
+        raise ProtocolError(str(error)) from error
     if found is None or found.runs_on != runs_on:
-        known = (kind.name for kind in KINDS.values() if kind.runs_on == runs_on)
+        known = (kind for kind in KINDS.names() if named(kind).runs_on == runs_on)
         raise ProtocolError(f"kind = {name[:40]!r} does not run in pool {pool!r}. "
                             f"Use: {', '.join(known)}.")
     return found
@@ -35,7 +48,7 @@ def kind_of(name: str, pool: str) -> JobKind:
 
 def request_of(job: JobRow) -> JobRequest[object]:
     """What a stored job asks for."""
-    return KINDS[job.kind].parse(job.payload)
+    return named(job.kind).parse(job.payload)
 
 
 def key_of(kind: str, pool: str, payload: Mapping[str, object]) -> str:

@@ -15,8 +15,8 @@ from sqlite_utils import Database
 
 from agents import protocol
 from searcher.errors import ProtocolError
+from searcher.jobs import registry
 from searcher.jobs.base import Ledger
-from searcher.jobs.registry import KINDS
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import savepoint
 
@@ -54,7 +54,7 @@ def _stored(
         state = "cancelled" if job.cancel_requested and reason == "cancelled" else "failed"
         return Outcome(state, None, reason, clipped(failure.message))
     ledger = Ledger(db, artifacts, now_s)
-    return Outcome("done", KINDS[job.kind].store(ledger, job, envelope.result))
+    return Outcome("done", registry.named(job.kind).store(ledger, job, envelope.result))
 
 
 def clipped(message: str, most: int = 4000) -> str:

@@ -33,7 +33,7 @@ def energy_notes(summary: Summary | None) -> list[str]:
     if found.problem:
         return [f"no energy: {found.problem}"]
     idle = f"; no net energy: {found.idle_problem}" if found.idle_problem else ""
-    return [f"energy is that of {found.covers}{idle}"]
+    return [f"energy covers {found.covers}{idle}"]
 
 
 def missing_energy(summary: Summary | None, wanted: Iterable[str]) -> str | None:

@@ -32,8 +32,8 @@ def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bo
         return f"its processor is {machine}, the host's is {_kind(host_machine)}"
     dependent = device.number_formats & PROCESSOR_DEPENDENT
     if dependent:
-        return (f"{', '.join(sorted(dependent))} depends on the processor, and it is another "
-                "machine")
+        return (f"{', '.join(sorted(dependent))} results depend on the processor, and this is "
+                "another machine")
     return None
 
 

@@ -1,16 +1,18 @@
 """A folder as a finished campaign leaves it, without having searched: ledger and files."""
 
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from searcher.artifacts.store import place_artifact
+from searcher.ledger.rows import MeasurementRow
 from searcher.ledger.store import Store
-from searcher.ledger.tables import builds, campaigns, jobs, measurements, trials
-from searcher.pareto.joint import joint_entry
+from searcher.ledger.tables import builds, campaigns, jobs, measurements, search_state, trials
+from searcher.ledger.tables.search_state import BaselineState, JointEntry, SearchState
 from searcher.spec.campaign import from_document
+from searcher.spec.measurement_plan import PLANS
 from searcher.spec.recipe import Recipe, Step
 from searcher.statistics.latency import summarise
 
@@ -19,6 +21,7 @@ SPEC = from_document({"name": "digits", "task": "tests.tasks_for_tests:tiny",
                       "budget": {"candidates": 9, "wall_minutes": 2}}).as_dict()
 N = 200
 LEVEL_S = 1e-3
+DEVICE = "local_cpu"
 BASELINE = {"accuracy": 0.99, "latency_s": LEVEL_S, "file_bytes": 4000}
 PRUNE = Step.of("channel_pruning", "convolutions", {"keep_ratio": 0.5, "round_to": 4})
 TUNE = Step.of("finetune", "model", {"learning_rate": 0.01})
@@ -50,20 +53,19 @@ class Folder:
     def campaign(self, name: str = "digits", baseline: bool = True, state: str = "done") -> None:
         spec = {**SPEC, "name": name}
         campaigns.create(self.db, name, spec, 100.0)
-        campaigns.set_state(self.db, name, "running", None, None, 110.0)
+        campaigns.set_state(self.db, name, "running", None, 110.0)
         self.job = jobs.create(self.db, f"key-{name}", "measure", "device:local_cpu", name, {}, 0,
                                1.0)
         if baseline:
             sha256 = self.file(b"baseline", 0.99, 0.985)
             low, high = 0.96, 0.995
-            campaigns.set_state(self.db, name, "running", None, {
-                "sha256": sha256, "file_bytes": 4000, "quiet_level_s": LEVEL_S,
-                "searched_s": 30.0, "values": {**BASELINE, "accuracy_drop": 0.0,
-                                               "latency_ratio": 1.0, "macs": 1000},
-                "intervals": {"accuracy": [low, high],
-                              "latency_s": [0.99 * LEVEL_S, 1.01 * LEVEL_S]}}, 120.0)
+            search_state.put(self.db, name, DEVICE, SearchState(BaselineState(
+                sha256, 4000, LEVEL_S,
+                {**BASELINE, "accuracy_drop": 0.0, "latency_ratio": 1.0, "macs": 1000},
+                {"accuracy": [low, high], "latency_s": [0.99 * LEVEL_S, 1.01 * LEVEL_S]}),
+                searched_s=30.0), 120.0)
         if state != "running":
-            campaigns.set_state(self.db, name, state, None, None, 200.0)
+            campaigns.set_state(self.db, name, state, None, 200.0)
 
     def file(self, content: bytes, validation: float, test: float | None = None) -> str:
         """An artifact with its evaluations; its sha256."""
@@ -84,7 +86,7 @@ class Folder:
         """A trial with its build, files and measurement."""
         made = recipe(number)
         builds.put_recipe(self.db, made.hash, made.as_list())
-        trial = trials.create(self.db, campaign, "local_cpu", made.hash, {}, {}, 2.0)
+        trial = trials.create(self.db, campaign, DEVICE, made.hash, {}, {}, 2.0)
         if state == "running":
             return
         sha256 = self.file(f"{campaign} {number}".encode(), accuracy, test)
@@ -103,17 +105,19 @@ class Folder:
 
     def together(self, ratios: dict[int, float], name: str = "digits") -> None:
         """Trials by id were measured together at the campaign's end."""
-        row = campaigns.get(self.db, name)
-        assert row is not None and row.baseline is not None
+        known = search_state.get(self.db, name, DEVICE)
+        assert known is not None
         found = {}
         for trial, ratio in ratios.items():
             told = trials.get(self.db, trial)
             assert told is not None and told.sha256 is not None and told.values is not None
-            measured = {"ratio": ratio, "ratio_low": 0.99 * ratio, "ratio_high": 1.01 * ratio,
-                        "measurement": self._measure(told.sha256, ratio)}
-            found[str(trial)] = joint_entry(asdict(told), measured, LEVEL_S, {})
-        campaigns.set_state(self.db, name, "running", None,
-                            {**row.baseline, "together": found}, 190.0)
+            latency = {"latency_ratio": ratio, "latency_s": ratio * LEVEL_S}
+            found[trial] = JointEntry(
+                told.sha256, {**told.values, **latency},
+                {**(told.intervals or {}), "latency_s": [0.99 * ratio * LEVEL_S,
+                                                         1.01 * ratio * LEVEL_S]},
+                {}, self._measure(told.sha256, ratio))
+        search_state.put(self.db, name, DEVICE, replace(known, joint=found), 190.0)
 
     def _build(self, made: Recipe, sha256: str, file_bytes: int) -> None:
         layer: dict[str, Any] = {
@@ -126,16 +130,15 @@ class Folder:
         drift = np.linspace(1.0, 1.03, 400) * LEVEL_S
         blocks = {"before_s": drift, "after_s": drift, "candidate_s": drift * ratio}
         calls = [round(float(v) * ratio * 1e9) for v in drift]
-        summary = summarise(blocks, calls, [1] * len(calls), LEVEL_S).as_dict()
-        kept = ("ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s", "latency_low_s",
-                "latency_high_s", "n", "quiet_share")
-        return measurements.put(self.db, {
-            "sha256": sha256, "reference_sha256": "r" * 64, "device": "local_cpu",
-            "runtime": "onnxruntime", "options": {}, "environment": "e" * 64,
-            "plan": SPEC["measurement"]["plan"], "attempt": 1, "job": self.job, "verdict": "valid",
-            "reasons": [], "load_s": 0.01, "first_s": 0.002, "memory_bytes": None,
-            "provider": "CPUExecutionProvider", "summary": summary, "conditions": {},
-            "created_s": 5.0, **{k: summary[k] for k in kept}})
+        found = summarise(blocks, calls, [1] * len(calls), LEVEL_S)
+        return measurements.put(self.db, MeasurementRow(
+            0, sha256, "r" * 64, DEVICE, "onnxruntime", {}, "e" * 64, PLANS["quick"].as_dict(), 1,
+            self.job, "valid", ratio=found.ratio, ratio_low=found.ratio_low,
+            ratio_high=found.ratio_high, quiet_level_s=found.quiet_level_s,
+            latency_s=found.latency_s, latency_low_s=found.latency_low_s,
+            latency_high_s=found.latency_high_s, n=found.n, quiet_share=found.quiet_share,
+            load_s=0.01, first_s=0.002, provider="CPUExecutionProvider",
+            summary=found.as_document(), created_s=5.0))
 
 
 def finished(directory: Path) -> Path:

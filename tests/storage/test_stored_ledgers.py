@@ -21,14 +21,22 @@ from searcher.ledger.tables import (
     devices,
     jobs,
     measurements,
+    search_state,
     spans,
     trials,
 )
+from searcher.ledger.tables.search_state import (
+    BaselineState,
+    FileRef,
+    JointEntry,
+    SearchState,
+    TrainedState,
+)
 from tests.searcher_tests.dispatch.laboratory import RAILS, Laboratory
 from tests.searcher_tests.ledger.damage import overwrite_middle
-from tests.storage import make_v1, make_v2, make_v3
+from tests.storage import make_v1, make_v2, make_v3, make_v4
 
-STORED = {1: make_v1.STORED, 2: make_v2.STORED, 3: make_v3.STORED}
+STORED = {1: make_v1.STORED, 2: make_v2.STORED, 3: make_v3.STORED, 4: make_v4.STORED}
 
 
 @pytest.fixture(params=STORED)
@@ -54,7 +62,7 @@ def test_it_opens_and_keeps_its_content(stored: Path) -> None:
     store = Store(stored)
     db = store.db
     campaign = campaigns.get(db, "digits")
-    assert campaign is not None and campaign.baseline == {"sha256": "b" * 64}
+    assert campaign is not None and campaign.state == "running"
     told, running = trials.history(db, "digits")
     assert (told.state, told.values, running.state) == ("complete", {"accuracy": 0.75}, "running")
     measurement = measurements.get(db, told.measurement or 0)
@@ -100,6 +108,57 @@ def test_version_3_keeps_its_rails(tmp_path: Path) -> None:
     store = Store(Path(shutil.copy(make_v3.STORED, tmp_path / "ledger.db")))
     assert measurements.rails(store.db, 1) == RAILS
     store.close()
+
+
+def test_version_4_keeps_the_state_of_its_search(tmp_path: Path) -> None:
+    store = Store(Path(shutil.copy(make_v4.STORED, tmp_path / "ledger.db")))
+    assert search_state.of_campaign(store.db, "digits") == {"tx2": make_v4.STATE}
+    store.close()
+
+
+def baseline_of_version_3(**more: object) -> dict[str, object]:
+    """The column ``campaigns.baseline`` as version 3 had it."""
+    return {"sha256": "b" * 64, "file_bytes": 900, "quiet_level_s": 0.001, "measurement": 1,
+            "values": {"accuracy": 0.99}, "intervals": {"accuracy": [0.98, 1.0]},
+            "baseline_s": 12.5, "searched_s": 30.0, "notes": ["a note"], "extended": [1],
+            "together": {"1": {"sha256": "a" * 64, "values": {"latency_s": 0.0005},
+                               "intervals": {}, "constraints": {}, "measurement": 1}},
+            "trained": {"2": {"values": {"accuracy": 0.9}, "intervals": {}, "slack": 0.03,
+                              "measurement": None}}, **more}
+
+
+def migrated(tmp_path: Path, baseline: dict[str, object]) -> dict[str, SearchState]:
+    path = Path(shutil.copy(make_v3.STORED, tmp_path / "ledger.db"))
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute("UPDATE campaigns SET baseline = ?", [text(baseline)])
+    store = Store(path)
+    found = search_state.of_campaign(store.db, "digits")
+    store.close()
+    return found
+
+
+def test_the_baseline_of_version_3_becomes_the_state_of_its_device(tmp_path: Path) -> None:
+    ((device, state),) = migrated(tmp_path, baseline_of_version_3()).items()
+    assert device == "local_cpu"
+    assert state.baseline == BaselineState(
+        "b" * 64, 900, 0.001, {"accuracy": 0.99}, {"accuracy": [0.98, 1.0]}, 1)
+    assert (state.baseline_s, state.searched_s, state.notes, state.extended) == (
+        12.5, 30.0, ("a note",), (1,))
+    assert state.joint == {1: JointEntry("a" * 64, {"latency_s": 0.0005}, {}, {}, 1)}
+    assert state.trained == {2: TrainedState({"accuracy": 0.9}, {}, 0.03)}
+
+
+def test_accuracies_of_the_device_stay_with_the_baseline(tmp_path: Path) -> None:
+    there = {"place": "tx2/onnxruntime/x", "why": "float16", "values": {"accuracy": 0.9},
+             "inputs": {"test": {"sha256": "c" * 64, "size_bytes": 3}},
+             "intervals": {"accuracy": [0.8, 1.0]}}
+    (state,) = migrated(tmp_path, baseline_of_version_3(on_device=there)).values()
+    assert state.baseline.on_device is not None
+    assert state.baseline.on_device.inputs == {"test": FileRef("c" * 64, 3)}
+
+
+def test_a_baseline_without_figures_is_established_by_the_next_search(tmp_path: Path) -> None:
+    assert migrated(tmp_path, {"sha256": "b" * 64}) == {}
 
 
 @pytest.mark.parametrize("rails", [RAILS, []])

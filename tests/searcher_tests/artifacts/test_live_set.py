@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from searcher.artifacts.live_set import Points, _bounds, needed, undecided
-from searcher.ledger.tables import artifacts, campaigns, jobs, trials
+from searcher.ledger.tables import artifacts, campaigns, jobs, search_state, trials
 from searcher.ledger.tables.artifacts import CompleteTrial
 from searcher.pareto.front import front_indices, losses
 from searcher.spec.objectives import Objective
-from tests.searcher_tests.filled import Folder, recipe
+from tests.searcher_tests.filled import DEVICE, Folder, recipe
 
 OBJECTIVES = (Objective.of("accuracy", "maximize"), Objective.of("latency_s", "minimize"))
 
@@ -89,9 +89,9 @@ def test_fronts_of_every_campaign_undecided_points_and_baselines(folder: Folder)
         folder.trial(5, campaign=name, accuracy=0.96, ratio=0.1, file_bytes=100, broken=True)
         folder.trial(6, campaign=name, measured=False, reason="beaten", ratio=0.01)
     stay = ended(needed(folder.db))
-    baseline = campaigns.get(folder.db, "digits")
-    assert baseline is not None and baseline.baseline is not None
-    assert stay == {baseline.baseline["sha256"], *(
+    known = search_state.get(folder.db, "digits", DEVICE)
+    assert known is not None
+    assert stay == {known.baseline.sha256, *(
         file_of(folder, number, name) for name in ("digits", "more") for number in (0, 1, 2))}
     folder.close()
 

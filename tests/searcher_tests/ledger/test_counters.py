@@ -59,12 +59,12 @@ def test_campaigns_and_trials_by_state(lab: Laboratory) -> None:
     store = lab.store
     for name in ("a", "b"):
         campaigns.create(store.db, name, {**SPEC, "name": name}, 1.0)
-    campaigns.set_state(store.db, "a", "running", None, None, 2.0)
-    campaigns.set_state(store.db, "a", "running", "again", None, 3.0)
+    campaigns.set_state(store.db, "a", "running", None, 2.0)
+    campaigns.set_state(store.db, "a", "running", "again", 3.0)
     assert counted(store, "campaign") == {"queued": 1, "running": 1}
     counters.begin(store.db)
     assert counted(store, "campaign") == {"queued": 1, "running": 1}
-    campaigns.set_state(store.db, "b", "done", None, None, 4.0)
+    campaigns.set_state(store.db, "b", "done", None, 4.0)
     assert counted(store, "campaign") == {"running": 1, "done": 1}
 
 

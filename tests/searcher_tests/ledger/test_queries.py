@@ -79,8 +79,8 @@ def test_trials_as_json_are_those_of_the_history(store: Store) -> None:
 def test_live_campaigns_by_priority_then_age(store: Store) -> None:
     for name, created_s, priority in (("young", 9.0, 0), ("urgent", 5.0, 2), ("paused", 2.0, 9)):
         campaigns.create(store.db, name, {**SPEC, "name": name}, created_s, priority)
-    campaigns.set_state(store.db, "paused", "paused", None, None, 10.0)
-    campaigns.set_state(store.db, "young", "running", None, None, 10.0)
+    campaigns.set_state(store.db, "paused", "paused", None, 10.0)
+    campaigns.set_state(store.db, "young", "running", None, 10.0)
     assert campaigns.live(store.db) == ["urgent", "digits", "young"]
     campaigns.set_priority(store.db, "young", 3)
     assert campaigns.live(store.db) == ["young", "urgent", "digits"]
@@ -93,14 +93,14 @@ def test_live_campaigns_by_priority_then_age(store: Store) -> None:
 
 
 def test_campaign_times(store: Store) -> None:
-    campaigns.set_state(store.db, "digits", "running", None, {"sha256": "a"}, 2.0)
-    campaigns.set_state(store.db, "digits", "paused", "lunch", None, 3.0)
-    campaigns.set_state(store.db, "digits", "running", None, None, 4.0)
-    campaigns.set_state(store.db, "digits", "done", None, None, 5.0)
+    campaigns.set_state(store.db, "digits", "running", None, 2.0)
+    campaigns.set_state(store.db, "digits", "paused", "lunch", 3.0)
+    campaigns.set_state(store.db, "digits", "running", None, 4.0)
+    campaigns.set_state(store.db, "digits", "done", None, 5.0)
     row = campaigns.get(store.db, "digits")
     assert row is not None
-    assert (row.started_s, row.ended_s, row.baseline) == (2.0, 5.0, {"sha256": "a"})
-    campaigns.set_state(store.db, "digits", "running", None, None, 6.0)
+    assert (row.started_s, row.ended_s) == (2.0, 5.0)
+    campaigns.set_state(store.db, "digits", "running", None, 6.0)
     row = campaigns.get(store.db, "digits")
     assert row is not None and (row.started_s, row.ended_s) == (2.0, None)
 

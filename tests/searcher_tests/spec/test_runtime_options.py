@@ -7,9 +7,11 @@ import pytest
 
 from searcher.dispatch.admission import check_meters
 from searcher.errors import UserError
+from searcher.ledger.tables.search_state import FileRef
 from searcher.search.payloads import Requests
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import DEFAULT, Execution, check_offered, in_words
+from strategies.target import Target
 from tests.searcher_tests.dispatch.laboratory import SPEC
 from tests.searcher_tests.dispatch.test_admission import DAEMON, device
 
@@ -38,12 +40,11 @@ def test_what_jobs_carry(
     keys: dict[str, Any], runtime: str, options: dict[str, Any], said: str
 ) -> None:
     campaign = of(**keys)
-    requests = Requests(campaign, {})
-    baseline = {"sha256": "0" * 64, "file_bytes": 9}
-    measure = requests.measure(baseline, [baseline], campaign.plan, 1)
+    requests = Requests(campaign, Target(), campaign.executions[0])
+    file = FileRef("0" * 64, 9)
+    measure = requests.measure(file, [file], campaign.plan, 1).payload()
     assert (measure["runtime"], measure["options"]) == (runtime, options)
-    file = {"sha256": "0" * 64, "size_bytes": 9}
-    infer = requests.infer(file, file, 1)
+    infer = requests.infer(file, file, 1).payload()
     batch = 100 if runtime == "trtexec" else 1
     assert (infer["runtime"], infer["options"]) == (runtime, {**options, "batch": batch})
     assert str(campaign.executions[0]) == said

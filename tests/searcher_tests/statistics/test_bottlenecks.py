@@ -18,12 +18,12 @@ from searcher.statistics.bottlenecks import (
     NO_GAIN,
     Costs,
     ProfiledFile,
-    Ratio,
     compressed,
     net_s,
     not_faster,
     why,
 )
+from searcher.statistics.measured import Ratio
 from tests.searcher_tests.models import model_of, value_of
 
 SAME = Ratio(1.02, 1.0, 1.04)
@@ -140,7 +140,7 @@ MEASURED = st.builds(
     st.none() | SECONDS, st.none() | SECONDS, st.none() | SECONDS, NODES,
     st.lists(st.builds(Copy, st.integers(1, 2**30), SECONDS), max_size=3))
 COSTS = st.builds(Costs, st.none() | st.integers(0, 10**9), st.sampled_from([None, "int8"]))
-SIDES = st.builds(Side, COSTS, MEASURED)
+SIDES = st.builds(ProfiledFile, COSTS, MEASURED)
 RATIOS = st.builds(Ratio, SECONDS, st.floats(0.1, 2.0), SECONDS)
 
 
@@ -200,7 +200,7 @@ class TestRealNodes:
         plain = self.nodes(tmp_path, layers(512, 2))
         coded = self.nodes(tmp_path, layers(512, 2, int8=True))
         assert integer_format(one.op for one in coded.nodes)
-        found = why(Side(Costs(1000, "int8"), coded), Side(DENSE, plain), None)
+        found = why(ProfiledFile(Costs(1000, "int8"), coded), ProfiledFile(DENSE, plain), None)
         assert "unfused: DequantizeLinear x 2" in found
         assert "unfused" not in why(ProfiledFile(THIN, plain), ProfiledFile(DENSE, plain), None)
 

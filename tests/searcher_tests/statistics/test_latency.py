@@ -79,7 +79,7 @@ def test_summary_of_the_quiet_blocks() -> None:
     assert found.p99_s.value is None
     assert found.warnings == ("only 4 quiet blocks",)
     assert found.session_blocks == ()
-    assert json.loads(json.dumps(found.as_dict()))["p99_s"] == {
+    assert json.loads(json.dumps(found.as_document()))["p99_s"] == {
         "value": None, "low": None, "high": None}
 
 

@@ -1,0 +1,92 @@
+"""What builders do: one function per kind of job, named by the kind's ``execution``.
+
+Each takes the workshop and the request, and returns the document that the kind's ``store`` reads.
+Raises FleetfrontError with a reason that the ledger can keep.
+"""
+
+import base64
+from collections import OrderedDict
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from searcher.artifacts import inspection
+from searcher.artifacts.store import place_artifact
+from searcher.builders.builder import Build, Builder
+from searcher.builders.evaluation import Evaluation
+from searcher.errors import BuildError
+from searcher.jobs.build import BuildRequest
+from searcher.jobs.evaluate import EvaluateRequest
+from searcher.jobs.inspect import InspectRequest
+from searcher.tasks.catalog import task as task_of
+
+BUILDERS_KEPT = 2
+
+
+class Workshop:
+    """Works in ``folder`` (the campaign folder); keeps the last builders warm."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.artifacts = folder, folder / "artifacts"
+        self._builders: OrderedDict[tuple[str, int], Builder] = OrderedDict()
+
+    def builder(self, task: str, seed: int = 0, threads: int = 1) -> Builder:
+        """Of one task with one seed; torch computes with ``threads`` from now on."""
+        torch.set_num_threads(threads)
+        if (task, seed) not in self._builders:
+            self._builders[task, seed] = Builder(task_of(task), seed, self.folder / "builds")
+        self._builders.move_to_end((task, seed))
+        if len(self._builders) > BUILDERS_KEPT:
+            self._builders.popitem(last=False)
+        return self._builders[task, seed]
+
+
+def compress(workshop: Workshop, request: BuildRequest) -> dict[str, object]:
+    builder = workshop.builder(request.task, request.seed, request.threads or 1)
+    return _placed(workshop, builder.compress(request.recipe, request.target))
+
+
+def train(workshop: Workshop, request: BuildRequest) -> dict[str, object]:
+    builder = workshop.builder(request.task, request.seed, request.threads or 1)
+    return _placed(workshop, builder.train(request.recipe, request.fidelity, request.target))
+
+
+def evaluate(workshop: Workshop, request: EvaluateRequest) -> dict[str, object]:
+    """A file on the host, or the outputs (.npy) that a device computed with it."""
+    builder = workshop.builder(request.task)
+    if request.outputs is not None:
+        found = builder.score_outputs(workshop.artifacts / request.outputs.sha256, request.split)
+    else:
+        found = builder.evaluate(
+            workshop.artifacts / request.sha256, request.split, request.file_format)
+    return {"evaluation": _evaluation(found)}
+
+
+def inspect(workshop: Workshop, request: InspectRequest) -> dict[str, object]:
+    file = workshop.artifacts / request.sha256
+    return {"inspection": dict(inspection.inspect(file, None, request.file_format))}
+
+
+def _placed(workshop: Workshop, build: Build) -> dict[str, object]:
+    """The file of a build put into ``artifacts/``, and what is known of it."""
+    place_artifact(workshop.artifacts, build.content)
+    return {
+        "build_key": build.key, "sha256": build.sha256, "file_bytes": len(build.content),
+        "graph_key": build.graph_key, "probe_outputs": build.probe_outputs,
+        "number_format": build.number_format, "report": asdict(build.report),
+        "built_steps": build.built_steps, "reused_steps": build.reused_steps,
+        "cached_bytes": build.cached_bytes,
+        "evaluation": _evaluation(build.evaluation) if build.evaluation else None,
+    }
+
+
+def _evaluation(evaluation: Evaluation) -> dict[str, object]:
+    """The ledger keeps one bit per sample."""
+    right = evaluation.scores.astype(bool)
+    if not np.array_equal(right, evaluation.scores):
+        raise BuildError(f"The scores of the metric {evaluation.metric!r} are not all 0 or 1; the "
+                         "ledger cannot keep others yet.", "metric")
+    return {"metric": evaluation.metric, "value": evaluation.value, "n": evaluation.n,
+            "correct": base64.b64encode(np.packbits(right).tobytes()).decode()}
