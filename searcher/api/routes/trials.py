@@ -13,6 +13,7 @@ from searcher.api.http.plain_route import (
 )
 from searcher.api.routes.jobs import described
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
+from searcher.documents import plain
 from searcher.errors import ProtocolError
 from searcher.jobs.results import document_of
 from searcher.ledger.rows import text
@@ -56,7 +57,7 @@ async def create_trial(call: Call) -> PlainResponse:
         if row is None:
             builds.put_recipe(db, recipe.hash, recipe.as_list())
             row = trials.get(db, trials.create(
-                db, name, body.device, recipe.hash, body.options, body.parameters,
+                db, name, body.device, recipe.hash, body.options, plain(body.parameters),
                 coordinator.clock()))
     if row is None:
         raise ProtocolError("The trial was not stored.", 503)

@@ -35,7 +35,7 @@ def find(
 
 def create(
     db: Database, campaign: str, device: str, recipe: str, options: Mapping[str, Any],
-    parameters: Mapping[str, Any], now_s: float,
+    parameters: Mapping[str, object], now_s: float,
 ) -> int:
     """Insert a running trial with the next number of its campaign and device, from 0."""
     cursor = db.execute(

@@ -15,7 +15,8 @@ from agents.protocol import Lease
 from searcher.artifacts.store import place_artifact
 from searcher.builders import process
 from searcher.builders.builder import Builder
-from searcher.builders.process import BUILDERS_KEPT, Workshop, work
+from searcher.builders.process import work
+from searcher.builders.work import BUILDERS_KEPT, Workshop
 from searcher.errors import BuildError, ProtocolError, UserError
 from searcher.tasks.base import Task
 from tests.conftest import TINY
@@ -82,11 +83,11 @@ def test_inspect(workshop: Workshop) -> None:
 
 
 def test_the_last_builders_stay_warm(workshop: Workshop) -> None:
-    first = workshop._builder(TINY, 0)
-    assert workshop._builder(TINY, 0) is first
+    first = workshop.builder(TINY, 0)
+    assert workshop.builder(TINY, 0) is first
     for seed in range(1, BUILDERS_KEPT + 1):
-        workshop._builder(TINY, seed)
-    assert len(workshop._builders) == BUILDERS_KEPT and workshop._builder(TINY, 0) is not first
+        workshop.builder(TINY, seed)
+    assert len(workshop._builders) == BUILDERS_KEPT and workshop.builder(TINY, 0) is not first
 
 
 @pytest.mark.parametrize(("payload", "reason", "said"), [
@@ -94,8 +95,8 @@ def test_the_last_builders_stay_warm(workshop: Workshop) -> None:
     ({**COMPRESS, "recipe": [{"layers": "fc1"}]}, "user", "needs strategy"),
     ({**COMPRESS, "recipe": [*STEPS, STEPS[0], {"strategy": "svdd"}]}, "unknown_strategy",
      "Did you mean 'svd'?"),
-    ({**COMPRESS, "target": {**TARGET, "colour": "red"}}, "build", "colour"),
-    ({}, "build", "KeyError"),
+    ({**COMPRESS, "target": {**TARGET, "colour": "red"}}, "user", "colour"),
+    ({}, "user", "recipe must be a list"),
 ])
 def test_a_bad_job_is_a_failed_job(workshop: Workshop, payload: dict[str, Any], reason: str,
                                    said: str) -> None:
