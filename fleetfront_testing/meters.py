@@ -18,7 +18,7 @@ import math
 
 import pytest
 
-from agents.meters.base import Meter, MeterError, PowerMeter, Reading
+from agents.meters.base import Meter, MeterError, MeterReading, PowerMeter
 from agents.protocol import CHOICES, Rail
 
 UNITS = {"W", "mW", "uW", "J", "mJ", "uJ"}
@@ -48,7 +48,7 @@ class MeterContract:
         readings = self.working().read()
         assert readings
         for one in readings:
-            assert isinstance(one, Reading) and isinstance(one.value, float)
+            assert isinstance(one, MeterReading) and isinstance(one.value, float)
             assert one.unit and one.source and math.isfinite(one.value)
             assert one.name.lower().endswith("_" + one.unit.lower())
 

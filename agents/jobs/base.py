@@ -4,8 +4,8 @@ import time
 from typing import Any, Callable, Dict, List, Mapping, NamedTuple
 
 from agents.measurement.child_process import StartChild
-from agents.platform.environment import environment_of, identity, state
-from agents.platform.sysfs import Tree
+from agents.platform.environment import device_identity, device_state, measurement_environment
+from agents.platform.sysfs import SystemTree
 from agents.protocol import ArtifactRef, as_json
 
 
@@ -18,7 +18,7 @@ class JobContext(NamedTuple):
 
     paths: Mapping[str, str]
     start_child: StartChild
-    tree: Tree
+    tree: SystemTree
     cancelled: Callable[[], bool] = lambda: False
     progress: Callable[[float], None] = lambda fraction_done: None
     clock: Callable[[], float] = time.monotonic
@@ -39,11 +39,11 @@ class JobKind(NamedTuple):
     run: Callable[[Any, JobContext], Dict[str, Any]]
 
 
-def with_environment(result: Any, options: Dict[str, Any], tree: Tree,
+def with_environment(result: Any, options: Dict[str, Any], tree: SystemTree,
                      before: Dict[str, Any]) -> Dict[str, Any]:
     """``result`` as JSON, its environment completed by the device's state ``before`` and now."""
-    environment = environment_of(
-        identity(tree), result.environment["runtime"], before, state(tree))
+    environment = measurement_environment(
+        device_identity(tree), result.environment["runtime"], before, device_state(tree))
     environment["options"] = options
     content: Dict[str, Any] = as_json(result._replace(environment=environment))
     return content

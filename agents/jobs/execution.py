@@ -11,14 +11,14 @@ import time
 from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
 
 from agents.coordinator.artifacts import ArtifactCache, ArtifactError
-from agents.coordinator.heartbeat import Heart
-from agents.coordinator.http import TIMEOUT_S, Backoff, Link, LinkError
+from agents.coordinator.heartbeat import HeartbeatSender
+from agents.coordinator.http import TIMEOUT_S, Backoff, CoordinatorUnavailable, HttpClient
 from agents.jobs.base import JobContext
 from agents.jobs.catalog import KINDS
 from agents.measurement.child_process import Child, StartChild
-from agents.measurement.runner import Cancelled, MeasurementFailed
+from agents.measurement.supervision import JobCancelled, JobFailed
 from agents.platform.files import NO_SPACE
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from agents.protocol import (
     ArtifactRef,
     Failure,
@@ -32,21 +32,21 @@ LOG = logging.getLogger("fleetfront.agent")
 SHORTEST_TIMEOUT_S = 0.05
 
 
-class Workplace(NamedTuple):
+class AgentResources(NamedTuple):
     """What an agent lends to each of its jobs; ``abandon`` ends the job at hand, ``wait`` takes
     seconds between two tries, ``prepared`` is the folder for what runtimes prepare."""
 
     cache: ArtifactCache
     start_child: StartChild
     runtimes: Sequence[str]
-    tree: Tree
+    tree: SystemTree
     abandon: threading.Event
     wait: Callable[[float], object]
     clock: Callable[[], float] = time.monotonic
     prepared: Optional[str] = None
 
 
-class Transfer:
+class FileTransfer:
     """The files of one job on their way; ``here[sha256]`` counts the bytes that are here."""
 
     def __init__(self, refs: Sequence[ArtifactRef]) -> None:
@@ -67,28 +67,29 @@ class Transfer:
             text, self.current, self.here[self.current], self.refs[self.current].size_bytes)
 
 
-class Work:
-    """``link`` is for the files; ``heart`` beats meanwhile and says when to stop."""
+class JobExecution:
+    """``client`` is for the files; ``heartbeat`` beats meanwhile and says when to stop."""
 
-    def __init__(self, workplace: Workplace, link: Link, lease: Lease, heart: Heart) -> None:
+    def __init__(self, workplace: AgentResources, client: HttpClient, lease: Lease,
+                 heartbeat: HeartbeatSender) -> None:
         self._place = workplace
-        self._link = link
+        self._client = client
         self._lease = lease
-        self._heart = heart
+        self._heartbeat = heartbeat
         self._until_s = workplace.clock() + (lease.transfer_s or lease.deadline_s)
-        self._transfer: Optional[Transfer] = None
+        self._transfer: Optional[FileTransfer] = None
 
     def envelope(self) -> Optional[ResultEnvelope]:
         """None when nobody wants the result."""
         try:
             return ResultEnvelope("done", self._result())
-        except Cancelled:
-            if self._heart.stopped == "cancel":
+        except JobCancelled:
+            if self._heartbeat.stopped == "cancel":
                 return _failed("cancelled", "The coordinator cancelled the job.")
-            if self._heart.stopped is not None or self._left_s() > 0:
+            if self._heartbeat.stopped is not None or self._left_s() > 0:
                 return None
             return self._late()
-        except (MeasurementFailed, ArtifactError) as error:
+        except (JobFailed, ArtifactError) as error:
             return _failed(error.reason, str(error))
         except ProtocolError as error:
             return _failed("payload", str(error))
@@ -106,7 +107,7 @@ class Work:
         if payload.runtime not in self._place.runtimes:
             return self._refuse("runtime", payload.runtime, self._place.runtimes)
         paths = self._fetched(kind.files(payload))
-        self._heart.phase = "device"
+        self._heartbeat.phase = "device"
         self._progress(0.0)
         return kind.run(payload, JobContext(
             paths, self._start_child, self._place.tree, self._stop, self._progress,
@@ -116,14 +117,14 @@ class Work:
         return self._place.start_child(runtime, dict(request, folder=self._place.prepared))
 
     def _refuse(self, what: str, value: str, known: Sequence[str]) -> Dict[str, Any]:
-        raise MeasurementFailed(what, "This agent has no {} {!r}; it has {}.".format(
+        raise JobFailed(what, "This agent has no {} {!r}; it has {}.".format(
             what, value, ", ".join(known) or "none"))
 
     def _fetched(self, refs: Sequence[ArtifactRef]) -> Dict[str, str]:
-        """Local files by sha256, all here before anything is timed. Raises Cancelled and
+        """Local files by sha256, all here before anything is timed. Raises JobCancelled and
         ArtifactError."""
-        self._transfer = transfer = Transfer(refs)
-        self._heart.phase = "transfer"
+        self._transfer = transfer = FileTransfer(refs)
+        self._heartbeat.phase = "transfer"
         paths = {}
         for sha256 in transfer.refs:
             transfer.current = sha256
@@ -135,32 +136,32 @@ class Work:
             self._until_s = self._place.clock() + self._lease.deadline_s
         return paths
 
-    def _file(self, transfer: Transfer, sha256: str) -> str:
+    def _file(self, transfer: FileTransfer, sha256: str) -> str:
         def arrived(size_bytes: int) -> None:
             transfer.here[sha256] = size_bytes
             self._progress(transfer.share())
             if self._stop():
-                raise Cancelled()
+                raise JobCancelled()
 
         backoff = Backoff()
         while not self._stop():
             try:
                 return self._place.cache.path(
-                    transfer.refs[sha256], self._link, arrived,
+                    transfer.refs[sha256], self._client, arrived,
                     min(TIMEOUT_S, max(self._left_s(), SHORTEST_TIMEOUT_S)))
-            except LinkError as error:
+            except CoordinatorUnavailable as error:
                 LOG.warning("artifact %s: %s", sha256[:12], error)
                 self._place.wait(min(backoff.next_s(), max(self._left_s(), 0.0)))
-        raise Cancelled()
+        raise JobCancelled()
 
     def _progress(self, share_done: float) -> None:
-        self._heart.progress = share_done
+        self._heartbeat.progress = share_done
 
     def _left_s(self) -> float:
         return self._until_s - self._place.clock()
 
     def _stop(self) -> bool:
-        return (self._heart.stopped is not None or self._place.abandon.is_set()
+        return (self._heartbeat.stopped is not None or self._place.abandon.is_set()
                 or self._left_s() <= 0)
 
     def _late(self) -> ResultEnvelope:

@@ -5,8 +5,13 @@ from typing import Any, Dict, List
 from agents.jobs.base import JobContext, JobKind
 from agents.measurement import verdict
 from agents.measurement.runner import measure
-from agents.measurement.watch import Watch, cool_down, power_mode
-from agents.platform.environment import environment_of, identity, state, throttled
+from agents.measurement.watch import DeviceMonitor, cool_down, power_mode
+from agents.platform.environment import (
+    device_identity,
+    device_state,
+    measurement_environment,
+    was_throttled,
+)
 from agents.protocol import UNKNOWN, Measured, MeasurePayload, as_json
 
 
@@ -20,17 +25,19 @@ def run_measure(payload: MeasurePayload, job: JobContext) -> Dict[str, Any]:
     tree, profile = job.tree, payload.profile or UNKNOWN
     cooled = cool_down(tree, payload.plan, job.clock, job.wait, job.cancelled,
                        profile.ignored_zones)
-    before, watch = state(tree, profile.ignored_zones), Watch(tree, job.clock, profile)
+    before, watch = device_state(tree, profile.ignored_zones), DeviceMonitor(tree, job.clock,
+                                                                             profile)
     mode = power_mode(tree, before, profile.power_modes)
     result = measure(payload, job.paths, job.start_child, job.clock, job.cancelled, job.progress,
                      watch)
-    after = state(tree, profile.ignored_zones)
-    doubts = verdict.of_device(before, after, watch.seen(), cooled, mode,
+    after = device_state(tree, profile.ignored_zones)
+    doubts = verdict.device_doubts(before, after, watch.observations(), cooled, mode,
                                [one.provider for one in result.measurements])
-    environment = environment_of(identity(tree), result.environment["runtime"], before, after)
+    environment = measurement_environment(device_identity(tree), result.environment["runtime"],
+                                          before, after)
     environment["options"] = payload.options
     measurements = [verdict.with_doubts(one, doubts, payload.plan) for one in result.measurements]
-    if throttled(before, after):
+    if was_throttled(before, after):
         measurements = _invalid(measurements, "throttled")
     content: Dict[str, Any] = as_json(result._replace(
         environment=environment, measurements=measurements))

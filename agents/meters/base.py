@@ -9,7 +9,7 @@ class MeterError(Exception):
     """A meter was read that cannot be read; the text is its ``problem``."""
 
 
-class Reading(NamedTuple):
+class MeterReading(NamedTuple):
     """``name`` ends in its unit (``peak_bytes``, ``VDD_IN_mw``); ``source``: where it came from.
     A value that could not be read this once is NaN."""
 
@@ -32,12 +32,12 @@ class Meter:
         """The command that mends the problem; empty where none does."""
         return ""
 
-    def readings(self) -> List[Reading]:
+    def readings(self) -> List[MeterReading]:
         """At least one reading, always the same names in the same order. Called when
         ``problem`` is None."""
         raise NotImplementedError
 
-    def read(self) -> List[Reading]:
+    def read(self) -> List[MeterReading]:
         """Raises MeterError when there is a problem."""
         trouble = self.problem()
         if trouble is not None:

@@ -13,8 +13,8 @@ import os
 import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.meters.base import PowerMeter, Reading
-from agents.platform.sysfs import Tree
+from agents.meters.base import MeterReading, PowerMeter
+from agents.platform.sysfs import SystemTree
 from agents.protocol import Rail
 
 BATTERY = "/sys/class/power_supply/battery"
@@ -51,8 +51,8 @@ class BatteryMeter(PowerMeter):
 
     name = "battery"
 
-    def __init__(self, root: str = "/", tree: Optional[Tree] = None) -> None:
-        self._tree = tree or Tree(root)
+    def __init__(self, root: str = "/", tree: Optional[SystemTree] = None) -> None:
+        self._tree = tree or SystemTree(root)
         self._scale: Optional[Calibration] = None
 
     def problem(self) -> Optional[str]:
@@ -71,8 +71,8 @@ class BatteryMeter(PowerMeter):
                     .format(current, volts))
         return None
 
-    def readings(self) -> List[Reading]:
-        return [Reading("battery_w", self.rail_values()[0], "W", BATTERY)]
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading("battery_w", self.rail_values()[0], "W", BATTERY)]
 
     def rail_values(self) -> Sequence[float]:
         """NaN from the moment on in which a charger is plugged in."""
@@ -101,8 +101,8 @@ class OdpmMeter(PowerMeter):
 
     name = "odpm"
 
-    def __init__(self, root: str = "/", tree: Optional[Tree] = None) -> None:
-        self._tree = tree or Tree(root)
+    def __init__(self, root: str = "/", tree: Optional[SystemTree] = None) -> None:
+        self._tree = tree or SystemTree(root)
         self._names: List[str] = []
 
     def problem(self) -> Optional[str]:
@@ -113,9 +113,9 @@ class OdpmMeter(PowerMeter):
                     "them, Pixel 6 and later".format(ODPM))
         return None
 
-    def readings(self) -> List[Reading]:
+    def readings(self) -> List[MeterReading]:
         now = {name: (value, "uJ", path) for name, value, path in self._channels()}
-        return [Reading(name, *now.get(name, (NAN, "uJ", ODPM))) for name in self._names]
+        return [MeterReading(name, *now.get(name, (NAN, "uJ", ODPM))) for name in self._names]
 
     def rails(self) -> List[Rail]:
         return [Rail(one.name, "uJ", one.source, "other", "part", "counter since the start")

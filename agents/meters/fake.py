@@ -2,7 +2,7 @@
 
 from typing import List, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
+from agents.meters.base import MeterReading, PowerMeter
 from agents.protocol import Rail
 
 RAIL = Rail("fake_mw", "mW", "script", "board", "total", "instant")
@@ -25,9 +25,9 @@ class FakeMeter(PowerMeter):
     def problem(self) -> Optional[str]:
         return self._broken
 
-    def readings(self) -> List[Reading]:
+    def readings(self) -> List[MeterReading]:
         value = self._values.pop(0) if len(self._values) > 1 else self._values[0]
-        return [Reading(self._rail.name, float(value), self._rail.unit, self._rail.source)]
+        return [MeterReading(self._rail.name, float(value), self._rail.unit, self._rail.source)]
 
     def rails(self) -> List[Rail]:
         return [self._rail]

@@ -13,8 +13,8 @@ chip is an average over ``samples`` conversions, renewed every ``update_interval
 import os
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
-from agents.platform.sysfs import Tree
+from agents.meters.base import MeterReading, PowerMeter
+from agents.platform.sysfs import SystemTree
 from agents.protocol import Rail
 
 IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_[0-9]"
@@ -49,7 +49,7 @@ class Ina3221Meter(PowerMeter):
     name = "ina3221"
 
     def __init__(self, root: str = "/") -> None:
-        self._tree = Tree(root)
+        self._tree = SystemTree(root)
         self._channels: List[Channel] = []
 
     def problem(self) -> Optional[str]:
@@ -66,8 +66,8 @@ class Ina3221Meter(PowerMeter):
         shut = [channel.factors[0] for channel in self._channels]
         return "sudo chmod a+r " + " ".join(shut) if shut else ""
 
-    def readings(self) -> List[Reading]:
-        return [Reading(_name(one), value, "mW", one.factors[0])
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(_name(one), value, "mW", one.factors[0])
                 for one, value in zip(self._channels, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:

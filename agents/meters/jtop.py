@@ -9,7 +9,7 @@ so the rails are taken and added as those of the chip itself (``ina3221.py``).
 from importlib import import_module
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
+from agents.meters.base import MeterReading, PowerMeter
 from agents.meters.ina3221 import roles_of
 from agents.protocol import Rail
 
@@ -52,8 +52,8 @@ class JtopMeter(PowerMeter):
     def mend(self) -> str:
         return "sudo systemctl restart jtop.service && sudo usermod -aG jtop $USER"
 
-    def readings(self) -> List[Reading]:
-        return [Reading(label + "_mw", value, "mW", "jtop.power rail " + label)
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(label + "_mw", value, "mW", "jtop.power rail " + label)
                 for label, value in zip(self._labels, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:

@@ -11,7 +11,7 @@ The index is NVML's own (order of the PCI bus), which is not always CUDA's.
 import ctypes
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
+from agents.meters.base import MeterReading, PowerMeter
 from agents.protocol import Rail
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -83,8 +83,8 @@ class NvmlMeter(PowerMeter):
     def problem(self) -> Optional[str]:
         return None if self._library is not None else self._open()
 
-    def readings(self) -> List[Reading]:
-        return [Reading(one.name, _or_nan(one.get()), one.unit, one.source)
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(one.name, _or_nan(one.get()), one.unit, one.source)
                 for one in self._probes]
 
     def rails(self) -> List[Rail]:

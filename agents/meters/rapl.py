@@ -10,8 +10,8 @@ a server. Since November 2020 only root may read them (CVE-2020-8694).
 import os
 from typing import List, NamedTuple, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
-from agents.platform.sysfs import Tree
+from agents.meters.base import MeterReading, PowerMeter
+from agents.platform.sysfs import SystemTree
 from agents.protocol import Rail
 
 ZONES = "/sys/class/powercap/intel-rapl:*"
@@ -33,7 +33,7 @@ class RaplMeter(PowerMeter):
     name = "rapl"
 
     def __init__(self, root: str = "/") -> None:
-        self._tree = Tree(root)
+        self._tree = SystemTree(root)
         self._zones: List[Zone] = []
 
     def problem(self) -> Optional[str]:
@@ -51,8 +51,8 @@ class RaplMeter(PowerMeter):
     def mend(self) -> str:
         return ("sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" if self._zones else "")
 
-    def readings(self) -> List[Reading]:
-        return [Reading(zone.name, value, "uJ", zone.path)
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(zone.name, value, "uJ", zone.path)
                 for zone, value in zip(self._zones, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:

@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from agents.agent import Agent
-from agents.coordinator.heartbeat import Heart
-from agents.coordinator.http import Backoff, Link
-from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.heartbeat import HeartbeatSender
+from agents.coordinator.http import Backoff, HttpClient
+from agents.coordinator.settings import AgentError, AgentSettings
 from agents.measurement.child_process import ProcessChild
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from agents.protocol import PROTOCOL_VERSION, Lease, MeasureResult, decode
 from tests.agents_tests.fakes import fake_model, payload_of
 
@@ -22,8 +22,8 @@ CAPABLE = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": 
 def agent_of(coordinator, tmp_path, start_child=ProcessChild, **settings):
     defaults = {"coordinator": coordinator.url, "name": "desk", "spool": str(tmp_path),
                 "token": "token-1", "once": True, "runtimes": ("fake",)}
-    return Agent(Settings(**dict(defaults, **settings)), lambda: CAPABLE, start_child,
-                 Tree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
+    return Agent(AgentSettings(**dict(defaults, **settings)), lambda: CAPABLE, start_child,
+                 SystemTree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
 
 
 def only_result(coordinator):
@@ -59,7 +59,7 @@ def test_a_secret_not_known_any_more_is_exchanged_with_a_new_token(coordinator, 
     agent_of(coordinator, tmp_path, token="token-2").run()
     assert len(coordinator.results) == 2
     coordinator.secret = None
-    with pytest.raises(AgentError, match="enrol it anew with --token"):
+    with pytest.raises(AgentError, match="enrol it again with --token"):
         agent_of(coordinator, tmp_path, token=None).run()
 
 
@@ -107,7 +107,7 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def ready(self):
+    def ensure_waiting(self):
         self.calls.append("ready")
 
     def close(self):
@@ -226,13 +226,14 @@ def test_heartbeats_go_on_while_the_job_runs(coordinator, tmp_path):
 
 def test_a_coordinator_that_is_away_does_not_stop_the_heart(coordinator):
     coordinator.secret = "s"
-    heart = Heart(Link(coordinator.url, "s"), Lease(1, "measure", 1, 1, 10.0, 60.0, {}))
+    heart = HeartbeatSender(HttpClient(coordinator.url, "s"),
+                            Lease(1, "measure", 1, 1, 10.0, 60.0, {}))
     coordinator.statuses = [503]
-    heart.beat()
+    heart.send()
     coordinator.drop = 2
-    heart.beat()
+    heart.send()
     assert heart.stopped is None and coordinator.drop == 0
-    heart.beat()
+    heart.send()
     heart.stop()
     assert heart.stopped is None and len(coordinator.heartbeats) == 1
 

@@ -11,7 +11,7 @@ from agents.__main__ import main
 from agents.coordinator.spool import Secret, write_secret
 from agents.meters.catalog import METERS
 from agents.platform.files import lock_folder
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from tests.agents_tests.coordinator.test_tls import ONE, pin
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator
 
@@ -92,7 +92,7 @@ def test_a_limit_of_cpu_time_is_missing(capsys, started, words):
 
 
 def test_a_board_with_everything_has_its_files_read():
-    tree = Tree(os.path.join(TREES, "two_cores"))
+    tree = SystemTree(os.path.join(TREES, "two_cores"))
     assert doctor.temperature(tree).state == "ok" or doctor.governor(tree).state != ""
     assert doctor.permissions(tree).state == "ok"
 
@@ -102,7 +102,7 @@ def test_a_wandering_governor_is_named_with_the_command(tmp_path):
         folder = tmp_path / "sys/devices/system/cpu" / core / "cpufreq"
         folder.mkdir(parents=True)
         (folder / "scaling_governor").write_text("schedutil\n")
-    tree = Tree(str(tmp_path))
+    tree = SystemTree(str(tmp_path))
     one = doctor.governor(tree)
     assert one.state == "lacks" and "schedutil" in one.text
     assert one.mend == ("echo performance | sudo tee "
@@ -117,7 +117,7 @@ def test_files_that_may_not_be_read_are_named_with_the_command(tmp_path):
     zone = tmp_path / "sys/class/thermal/thermal_zone0/temp"
     zone.parent.mkdir(parents=True)
     zone.write_text("41000\n")
-    tree = Tree(str(tmp_path))
+    tree = SystemTree(str(tmp_path))
     assert doctor.permissions(tree).state == "ok" == doctor.temperature(tree).state
     one = doctor.permissions(tree, readable=lambda path: False)
     assert one.state == "lacks"
@@ -125,7 +125,7 @@ def test_files_that_may_not_be_read_are_named_with_the_command(tmp_path):
 
 
 def test_what_a_board_does_not_have_is_no_fault(tmp_path):
-    tree = Tree(str(tmp_path))
+    tree = SystemTree(str(tmp_path))
     found = [doctor.governor(tree), doctor.temperature(tree), doctor.throttling(tree)]
     assert {one.state for one in found} == {"lacks"}
 

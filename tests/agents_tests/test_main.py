@@ -108,7 +108,7 @@ def test_it_ends_with_its_parent_and_takes_its_children_along(coordinator, tmp_p
     (["--coordinator", "https://x", "--fingerprint", "sha256:12"], "64 hexadecimal digits"),
     (["--coordinator", "http://x", "--fingerprint", "sha256:" + "a" * 64], "are for https"),
     (["--coordinator", "https://x", "--cafile", "/nonexistent"], "/nonexistent"),
-    (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is no program"),
+    (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is not executable"),
     (["--coordinator", "http://127.0.0.1:1", "--token-file", "/nonexistent"], "No such file"),
     (["--coordinator", "http://x", "--runtime", "nothing"],
      "--runtime nothing is unknown: give one of onnxruntime, trtexec, fake"),

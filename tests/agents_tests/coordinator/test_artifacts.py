@@ -4,7 +4,7 @@ import os
 import pytest
 
 from agents.coordinator.artifacts import ArtifactCache, ArtifactError
-from agents.coordinator.http import Link, LinkError
+from agents.coordinator.http import CoordinatorUnavailable, HttpClient
 from agents.protocol import ArtifactRef
 from tests.agents_tests.fakes import ref_of
 
@@ -16,7 +16,7 @@ REF = ArtifactRef(**ref_of(CONTENT))
 def link(coordinator):
     coordinator.secret = "s"
     coordinator.artifacts[REF.sha256] = CONTENT
-    link = Link(coordinator.url, "s")
+    link = HttpClient(coordinator.url, "s")
     yield link
     link.close()
 
@@ -39,7 +39,7 @@ def test_a_file_is_downloaded_once(coordinator, link, cache):
 
 def test_a_download_that_broke_off_goes_on_where_it_was(coordinator, link, cache):
     coordinator.cut_after = 1000
-    with pytest.raises(LinkError):
+    with pytest.raises(CoordinatorUnavailable):
         cache.path(REF, link)
     assert content_of(cache.path(REF, link)) == CONTENT
     assert coordinator.requests[-1][2]["Range"] == "bytes=1000-"

@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from agents.coordinator.http import Link, LinkError, Refused
+from agents.coordinator.http import CoordinatorUnavailable, HttpClient, RequestRefused
 from agents.coordinator.spool import ResultSpool, Secret, read_secret, write_secret
 from agents.protocol import Lease, ResultEnvelope
 
@@ -15,7 +15,7 @@ LARGE = ResultEnvelope("done", {"text": "x" * 5000})
 @pytest.fixture
 def link(coordinator):
     coordinator.secret = "s"
-    link = Link(coordinator.url, "s")
+    link = HttpClient(coordinator.url, "s")
     yield link
     link.close()
 
@@ -25,7 +25,7 @@ def test_a_result_waits_until_it_is_accepted(tmp_path, coordinator, link):
     spool = ResultSpool(str(tmp_path), "s")
     assert spool.waiting() == [(12, 2, 7)]
     coordinator.statuses = [503]
-    with pytest.raises(LinkError):
+    with pytest.raises(CoordinatorUnavailable):
         spool.send_all(link)
     assert spool.waiting() == [(12, 2, 7)]
     assert spool.send_all(link) == []
@@ -56,7 +56,7 @@ def test_a_secret_not_known_any_more_keeps_the_results(tmp_path, coordinator, li
     spool = ResultSpool(str(tmp_path), "s")
     spool.put(LEASE, SMALL)
     coordinator.secret = "another"
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         spool.send_all(link)
     assert spool.waiting() == [(12, 2, 7)]
 
@@ -115,7 +115,7 @@ def test_one_damaged_result_does_not_block_the_others(tmp_path, coordinator, lin
     assert sorted(coordinator.results) == ["/v1/results/1/2?fence=7", "/v1/results/3/2?fence=7"]
     assert spool.waiting() == [] == ResultSpool(str(tmp_path), "s").waiting()
     assert os.listdir(folder) == ["000000000002-2-7.json.damaged"]
-    assert "the result of job 2 is damaged" in caplog.text and "set aside" in caplog.text
+    assert "the result of job 2 is damaged" in caplog.text and "was renamed to" in caplog.text
 
 
 def test_a_card_that_has_turned_read_only_keeps_the_agent_going(
@@ -137,4 +137,4 @@ def test_a_card_that_has_turned_read_only_keeps_the_agent_going(
 def test_a_secret_that_is_damaged_is_told(tmp_path, caplog):
     (tmp_path / "agent.json").write_text("{")
     assert read_secret(str(tmp_path)) is None
-    assert "has to be enrolled anew" in caplog.text
+    assert "enrol the device again" in caplog.text

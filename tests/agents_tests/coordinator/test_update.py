@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from agents.coordinator import update
-from agents.coordinator.http import Link, LinkError
-from agents.coordinator.update import OwnFile, Updated, UpdateFailed
+from agents.coordinator.http import CoordinatorUnavailable, HttpClient
+from agents.coordinator.update import AgentFile, Updated, UpdateFailed
 from agents.protocol import PROTOCOL_VERSION
 from tests.agents_tests.fakes import WAIT_S, built_agent, fake_model
 
@@ -158,7 +158,7 @@ def test_an_agent_in_a_folder_is_left_as_it_is(coordinator, tmp_path, started):
 
 @pytest.fixture
 def link(coordinator):
-    link = Link(coordinator.url)
+    link = HttpClient(coordinator.url)
     yield link
     link.close()
 
@@ -166,7 +166,7 @@ def link(coordinator):
 def test_what_has_another_digest_than_promised_is_not_taken(coordinator, tmp_path, old, link):
     before = old.read_bytes()
     coordinator.offer(built_agent(tmp_path, note="new"))
-    own, promised = OwnFile(str(old)), "0" * 64
+    own, promised = AgentFile(str(old)), "0" * 64
     assert own.differs(promised)
     with pytest.raises(UpdateFailed, match="offers the agent.pyz 0000"):
         own.update(promised, link)
@@ -177,7 +177,7 @@ def test_what_has_another_digest_than_promised_is_not_taken(coordinator, tmp_pat
 def test_a_folder_that_cannot_be_written_is_named_with_the_mend(coordinator, tmp_path, old, link):
     coordinator.offer(built_agent(tmp_path, note="new"))
     (old.parent / "agent.pyz.new").mkdir()  # stands for whatever keeps the owner from writing
-    own = OwnFile(str(old))
+    own = AgentFile(str(old))
     with pytest.raises(UpdateFailed, match="put the coordinator's /agent.pyz there by hand"):
         own.update(coordinator.agent_sha256, link)
     assert not own.differs(coordinator.agent_sha256)
@@ -188,15 +188,15 @@ def test_a_read_only_file_is_left_alone(coordinator, tmp_path, old, link, monkey
     coordinator.offer(built_agent(tmp_path, note="new"))
     monkeypatch.setattr(update.os, "access", lambda path, how: False)  # the tests may run as root
     with pytest.raises(UpdateFailed, match="it is read-only"):
-        OwnFile(str(old)).update(coordinator.agent_sha256, link)
+        AgentFile(str(old)).update(coordinator.agent_sha256, link)
     assert asked_for_the_file(coordinator) == 0
 
 
 def test_a_coordinator_that_is_away_meanwhile_is_asked_again(coordinator, tmp_path, old, link):
     coordinator.offer(built_agent(tmp_path, note="new"))
     coordinator.statuses = [503]
-    own = OwnFile(str(old))
-    with pytest.raises(LinkError):
+    own = AgentFile(str(old))
+    with pytest.raises(CoordinatorUnavailable):
         own.update(coordinator.agent_sha256, link)
     assert own.differs(coordinator.agent_sha256)
     with pytest.raises(Updated):
@@ -205,7 +205,7 @@ def test_a_coordinator_that_is_away_meanwhile_is_asked_again(coordinator, tmp_pa
 
 
 def test_what_another_agent_has_replaced_already_is_only_started(coordinator, tmp_path, old, link):
-    own = OwnFile(str(old))
+    own = AgentFile(str(old))
     new = built_agent(tmp_path, note="new")
     coordinator.offer(new)
     old.write_bytes(new)
@@ -219,15 +219,15 @@ def test_a_link_to_the_file_stays_a_link(coordinator, tmp_path, old, link):
     coordinator.offer(new)
     (tmp_path / "agent.pyz").symlink_to(str(old))
     with pytest.raises(Updated):
-        OwnFile(str(tmp_path / "agent.pyz")).update(coordinator.agent_sha256, link)
+        AgentFile(str(tmp_path / "agent.pyz")).update(coordinator.agent_sha256, link)
     assert (tmp_path / "agent.pyz").is_symlink() and old.read_bytes() == new
 
 
 @pytest.mark.parametrize("offered", [None, "", "abc", "x" * 64, "../../etc/passwd"])
 def test_what_is_no_digest_is_no_offer(old, offered):
-    assert not OwnFile(str(old)).differs(offered)
+    assert not AgentFile(str(old)).differs(offered)
 
 
 def test_the_same_digest_is_no_update(old):
-    own = OwnFile(str(old))
-    assert not own.differs(own.sha256) and not OwnFile(None).differs("0" * 64)
+    own = AgentFile(str(old))
+    assert not own.differs(own.sha256) and not AgentFile(None).differs("0" * 64)

@@ -8,9 +8,9 @@ import pytest
 
 from agents.agent import Agent
 from agents.coordinator.http import Backoff
-from agents.coordinator.settings import Settings
+from agents.coordinator.settings import AgentSettings
 from agents.measurement.child_process import ProcessChild
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator, fake_model
 from tests.agents_tests.test_agent import CAPABLE
 
@@ -32,9 +32,9 @@ class Clock:
 def run(coordinator, tmp_path, clock, start_child=ProcessChild):
     """One job; its envelope."""
     before = set(coordinator.results)
-    settings = Settings(coordinator.url, "desk", str(tmp_path), "token-1", once=True,
+    settings = AgentSettings(coordinator.url, "desk", str(tmp_path), "token-1", once=True,
                         runtimes=("fake",))
-    Agent(settings, lambda: CAPABLE, start_child, Tree(str(tmp_path)), clock,
+    Agent(settings, lambda: CAPABLE, start_child, SystemTree(str(tmp_path)), clock,
           lambda delay_s: None, Backoff(0.001, 0.01)).run()
     path, = set(coordinator.results) - before
     return coordinator.results[path]
@@ -147,7 +147,7 @@ def test_a_full_disk_is_a_reason_that_arrives(coordinator, tmp_path, started):
 def test_a_full_disk_spends_no_token(coordinator, tmp_path, started):
     process = started(*words_for(coordinator, tmp_path), preexec_fn=forbid_growth)
     output, _ = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 1 and b"The token is not spent" in output
+    assert process.returncode == 1 and b"The token is not used up" in output
     assert coordinator.tokens == {"token-1", "token-2"}
 
 
@@ -203,8 +203,9 @@ def test_a_coordinator_that_is_started_anew_gets_the_result(tmp_path):
         return ProcessChild(runtime, request)
 
     first.add([REFERENCE, GOOD], job=4, fence=6)
-    settings = Settings(first.url, "desk", str(tmp_path), "token-1", once=True, runtimes=("fake",))
-    Agent(settings, lambda: CAPABLE, start_anew, Tree(str(tmp_path)),
+    settings = AgentSettings(first.url, "desk", str(tmp_path), "token-1", once=True,
+                             runtimes=("fake",))
+    Agent(settings, lambda: CAPABLE, start_anew, SystemTree(str(tmp_path)),
           backoff=Backoff(0.001, 0.01)).run()
     successor[0].close()
     assert list(successor[0].results) == ["/v1/results/4/1?fence=6"]

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from agents.capabilities import runtime_versions
-from agents.child import progress as position
+from agents.child import progress
 from agents.measurement import child_process as children
 from agents.measurement import runner
 from agents.measurement.child_process import ProcessChild
-from agents.measurement.runner import Cancelled, MeasurementFailed, measure
+from agents.measurement.runner import measure
+from agents.measurement.supervision import JobCancelled, JobFailed
 from tests.agents_tests.fakes import fake_model, payload_of, written
 
 REFERENCE = fake_model(latency_s=1e-4, outputs=[0.25, 0.75])
@@ -57,19 +58,19 @@ def test_a_candidate_that_crashes_costs_itself_only(tmp_path, behaviour, reason)
 @pytest.mark.parametrize("at", ["open", 30])
 def test_a_candidate_that_hangs_is_killed(tmp_path, monkeypatch, at):
     monkeypatch.setattr(runner, "STEP_LIMIT_S", 0.6)
-    monkeypatch.setattr(runner, "STEP_LIMIT_SHARE", 0.0)
+    monkeypatch.setattr(runner, "STEP_LIMIT_FACTOR", 0.0)
     result = measured(tmp_path, [REFERENCE, GOOD, fake_model(hang={"at": at})])
     assert verdicts(result) == [("valid", []), ("failed", ["timeout"])]
 
 
 def test_a_reference_that_crashes_fails_the_job(tmp_path):
-    with pytest.raises(MeasurementFailed, match="crashed: exit code 3") as caught:
+    with pytest.raises(JobFailed, match="crashed: exit code 3") as caught:
         measured(tmp_path, [fake_model(crash={"at": "open", "how": "exit"}), GOOD])
     assert caught.value.reason == "reference"
 
 
 def test_an_unknown_runtime_fails_the_job_with_the_known_ones(tmp_path):
-    with pytest.raises(MeasurementFailed, match="'tensorflow'.*fake, onnxruntime") as caught:
+    with pytest.raises(JobFailed, match="'tensorflow'.*fake, onnxruntime") as caught:
         measured(tmp_path, [REFERENCE, GOOD], runtime="tensorflow")
     assert caught.value.reason == "runtime"
 
@@ -98,7 +99,7 @@ def test_memory_is_the_peak_of_a_process_of_its_own(tmp_path):
 
 def test_cancelling_ends_a_hanging_child(tmp_path):
     contents = [REFERENCE, fake_model(hang={"at": "open"})]
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         measure(payload_of(contents), written(tmp_path, contents), ProcessChild, time.monotonic,
                 cancelled=iter([False, False, False, True]).__next__)
 
@@ -119,8 +120,8 @@ def test_closing_twice_is_allowed_and_position_stays_readable():
     child = ProcessChild("fake", {"mode": "versions"})
     child.close()
     child.close()
-    assert child.where().session == -1
-    assert child.last_words() == ""
+    assert child.progress().session == -1
+    assert child.last_stderr_line() == ""
 
 
 def test_a_child_tells_that_it_lets_the_device_rest(tmp_path):
@@ -129,10 +130,10 @@ def test_a_child_tells_that_it_lets_the_device_rest(tmp_path):
     child = ProcessChild("fake", {"mode": "energy", "indexes": [0], "paths": list(paths.values()),
                                   "plan": plan})
     try:
-        while not child.where().resting:
+        while not child.progress().resting:
             child.next_event(0.05)
             assert child.ended() is None
-        assert child.where().session == 0 and not child.where().opening
+        assert child.progress().session == 0 and not child.progress().opening
     finally:
         child.close()
 
@@ -150,7 +151,7 @@ def test_endless_chatter_holds_up_nobody_and_is_not_kept(tmp_path):
     try:
         for _ in range(200):
             assert child.next_event(0.2) is None
-        assert child.last_words() and len(child._tail) <= children.STDERR_TAIL_BYTES
+        assert child.last_stderr_line() and len(child._tail) <= children.STDERR_TAIL_BYTES
         assert child.ended() is None
     finally:
         child.close()
@@ -158,10 +159,10 @@ def test_endless_chatter_holds_up_nobody_and_is_not_kept(tmp_path):
 
 def test_a_child_shares_a_file_that_has_no_name(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "memfd_create", raising=False)  # as before Python 3.8
-    monkeypatch.setattr(position, "_FOLDERS", ("/nonexistent", str(tmp_path)))
+    monkeypatch.setattr(progress, "_FOLDERS", ("/nonexistent", str(tmp_path)))
     result = measured(tmp_path, [REFERENCE, GOOD])
     assert verdicts(result) == [("valid", [])]
     assert not [name for name in os.listdir(str(tmp_path)) if name.startswith("fleetfront")]
-    monkeypatch.setattr(position, "_FOLDERS", ("/nonexistent",))
+    monkeypatch.setattr(progress, "_FOLDERS", ("/nonexistent",))
     with pytest.raises(OSError):
-        position.shared_file()
+        progress.create_shared_file()

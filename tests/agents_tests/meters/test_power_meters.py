@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from agents.measurement.energy.integral import Refused
-from agents.measurement.energy.per_inference import choose
+from agents.measurement.energy.integral import EnergyUnavailable
+from agents.measurement.energy.per_inference import select_rails
 from agents.meters.battery import BatteryMeter, OdpmMeter, calibrate
 from agents.meters.ina3221 import Ina3221Meter
 from agents.meters.jtop import JtopMeter
@@ -54,7 +54,7 @@ def test_the_rails_of_a_board_and_those_that_make_its_energy(name):
     meter = board(name)
     rails, values = meter.rails(), meter.rail_values()
     assert sorted(rail.name for rail in rails) == sorted(label + "_mw" for label in labels)
-    choice = choose(rails, "gpu")
+    choice = select_rails(rails, "gpu")
     assert [rails[place].name for place in choice.places] == [label + "_mw" for label in used]
     assert sum(values[place] for place in choice.places) == pytest.approx(power_mw)
     assert ("no rail covers the board" in choice.covers) == (len(used) > 1)
@@ -83,8 +83,9 @@ def test_a_board_with_unknown_rails_only_tells_them(copied):
     written(folder, "sys/bus/i2c/devices/7-0040/hwmon/hwmon3/in1_label", "VDD_NEW")
     meter = Ina3221Meter(folder)
     assert meter.problem() is None
-    with pytest.raises(Refused, match="no meter: nothing here tells the energy of the gpu"):
-        choose(meter.rails(), "gpu")
+    with pytest.raises(EnergyUnavailable,
+                       match="no meter: nothing here tells the energy of the gpu"):
+        select_rails(meter.rails(), "gpu")
 
 
 def test_rails_that_nobody_may_read_are_a_problem_with_a_mend(copied):
@@ -102,7 +103,7 @@ def test_jetson_stats_adds_nothing_to_what_the_chip_tells():
     second = JtopMeter(lambda: package)
     assert second.problem() is None
     rails = [*board("jetson_agx_xavier").rails(), *second.rails()]
-    assert choose(rails).places == [0, 1, 2, 3, 4, 5]
+    assert select_rails(rails).places == [0, 1, 2, 3, 4, 5]
     assert second.rails()[0].update_s == 1.0
 
 
@@ -123,8 +124,8 @@ def test_packages_and_their_memory_are_added_and_cores_are_not():
         "package-0_core_uj": ("cpu", "part"), "package-1_uj": ("cpu", "addend"),
         "package-1_dram_uj": ("memory", "addend"), "psys_uj": ("other", "part")}
     assert {rail.wraps_at for rail in meter.rails()} == {262143328850.0, 65712999613.0}
-    with pytest.raises(Refused, match="the energy of the gpu, only cpu, memory"):
-        choose(meter.rails(), "gpu")
+    with pytest.raises(EnergyUnavailable, match="the energy of the gpu, only cpu, memory"):
+        select_rails(meter.rails(), "gpu")
 
 
 def test_energy_that_only_root_may_read_has_its_mend(copied):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from agents.measurement.energy.window import EnergyWindow, offered
+from agents.measurement.energy.window import EnergyWindow, energy_support
 from agents.measurement.runner import measure
 from agents.meters.base import PowerMeter
 from agents.meters.fake import FakeMeter
@@ -49,7 +49,7 @@ class RestingChild(ScriptedChild):
     """Lets time pass while it is listened to, until its script may go on at 40 s. It works from
     11.5 s to 25 s."""
 
-    def where(self):
+    def progress(self):
         energy = self.script[:1] and self.script[0]["event"] == "energy"
         return self.at._replace(resting=bool(energy) and not 11.5 <= self.clock.now_s < 25.0)
 
@@ -125,9 +125,9 @@ def test_a_window_that_the_meter_cannot_tell_keeps_its_rails_and_the_reason():
 
 
 def test_what_a_device_offers_is_told_for_cpu_and_gpu():
-    assert offered([FakeMeter()]) == {"cpu": "ok", "gpu": "ok"}
+    assert energy_support([FakeMeter()]) == {"cpu": "ok", "gpu": "ok"}
     gpu = FakeMeter(rail=RAIL._replace(covers="gpu", role="addend"))
-    assert offered([gpu])["gpu"] == "ok" and "only gpu" in offered([gpu])["cpu"]
+    assert energy_support([gpu])["gpu"] == "ok" and "only gpu" in energy_support([gpu])["cpu"]
 
 
 @pytest.mark.parametrize(("provider", "draws"), [
