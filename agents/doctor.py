@@ -1,15 +1,15 @@
-"""What works on this device and what does not, with the command that mends it.
+"""Diagnoses this device: what works, what does not, and the command that repairs it.
 
     ok        it works
-    lacks     measurements go without it: a meter, a temperature
-    MISSING   the agent is of no use without it; the exit code is 1
+    lacks     measurements do without it, such as a meter or a temperature
+    MISSING   the agent cannot work without it; the exit code is 1
 """
 
 import argparse
 import os
 import sys
 import time
-from typing import Any, Callable, Dict, List, NamedTuple, Sequence, TextIO
+from typing import Callable, List, NamedTuple, Sequence, TextIO
 
 from agents.capabilities import capabilities
 from agents.coordinator.http import (
@@ -27,10 +27,10 @@ from agents.platform.environment import device_identity, device_state, throttle_
 from agents.platform.files import SpoolInUse, lock_folder
 from agents.platform.own_program import own_archive
 from agents.platform.sysfs import SystemTree
-from agents.protocol import DEFAULT_RUNTIME, RUNTIMES
+from agents.protocol import DEFAULT_RUNTIME, RUNTIMES, JsonObject
 
 FREE_BYTES = 200 * 1000 * 1000
-"""Room for a few models and their results."""
+"""Least free space, for a few models and their results."""
 OPEN_FILES = 64
 COARSE_CLOCK_S = 1e-5
 GOVERNORS = "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_governor"
@@ -41,26 +41,26 @@ READ = ("/proc/cpuinfo", "/proc/meminfo", "/proc/stat", "/proc/self/status",
 
 
 class Diagnosis(NamedTuple):
-    """``state`` is ``ok``, ``lacks`` or ``MISSING``; ``mend`` is a command, or empty."""
+    """``state`` is ``ok``, ``lacks`` or ``MISSING``; ``remedy`` is a command, or empty."""
 
     name: str
     state: str
     text: str
-    mend: str = ""
+    remedy: str = ""
 
 
 def report(options: argparse.Namespace, spool: str, out: TextIO) -> int:
-    """One line for each finding and one for its mend; 1 when something is missing."""
+    """Prints one line per diagnosis and one per remedy. Returns 1 if something is missing."""
     findings = diagnose(options, spool, SystemTree())
     for one in findings:
         out.write("{:<14} {:<8} {}\n".format(one.name, one.state, one.text))
-        if one.mend:
-            out.write("{:<14} {:<8} {}\n".format("", "mend:", one.mend))
+        if one.remedy:
+            out.write("{:<14} {:<8} {}\n".format("", "remedy:", one.remedy))
     return 1 if any(one.state == "MISSING" for one in findings) else 0
 
 
 def diagnose(options: argparse.Namespace, spool: str, tree: SystemTree) -> List[Diagnosis]:
-    """Starts each runtime once and writes to ``spool``."""
+    """All diagnoses. Starts each runtime, and writes to ``spool``."""
     who = device_identity(tree)
     able = capabilities(options.runtime or [DEFAULT_RUNTIME], options.runtime_python)
     found = [
@@ -76,7 +76,7 @@ def diagnose(options: argparse.Namespace, spool: str, tree: SystemTree) -> List[
     return found
 
 
-def runtimes(able: Dict[str, Any], python: str) -> List[Diagnosis]:
+def runtimes(able: JsonObject, python: str) -> List[Diagnosis]:
     found = [Diagnosis(name, "ok", "{}, {}".format(versions[name], " ".join(versions["providers"])))
              for name, versions in able["runtimes"].items()]
     found += [Diagnosis(provider[:14], "lacks", "{} did not run a file: {}".format(provider, why))
@@ -96,20 +96,20 @@ def installation(runtime: str, python: str) -> str:
             "~/fleetfront/bin/python".format(python, traits.pip_package))
 
 
-def extension_findings(able: Dict[str, Any]) -> List[Diagnosis]:
+def extension_findings(able: JsonObject) -> List[Diagnosis]:
     """The entry points of third parties that cannot be used."""
     return [Diagnosis(name, "lacks", problem)
             for name, problem in able.get("extensions", {}).items()]
 
 
 def meter_findings(meters: Sequence[Meter]) -> List[Diagnosis]:
-    """What each can read, or why it cannot."""
+    """What each meter can read, or why it cannot."""
     found = []
     for meter in meters:
         problem = meter.problem()
         text = problem or ", ".join(one.name for one in meter.read())
         found.append(Diagnosis(meter.name + " meter", "lacks" if problem else "ok", text,
-                             meter.mend() if problem else ""))
+                             meter.remedy() if problem else ""))
     return found
 
 
@@ -119,16 +119,16 @@ def spool_folder(folder: str) -> Diagnosis:
         lock_folder(folder).release()
         check_writable(folder)
     except SpoolInUse:
-        return Diagnosis("spool", "ok", "{}, an agent works there now".format(folder))
+        return Diagnosis("spool", "ok", "{}, in use by an agent".format(folder))
     except OSError as error:
-        return Diagnosis("spool", "MISSING", "nothing can be kept in {}: {}".format(folder, error),
+        return Diagnosis("spool", "MISSING", "{} cannot be written: {}".format(folder, error),
                        "sudo mkdir -p {0} && sudo chown -R {1} {0}, or another folder with --spool"
                        .format(folder, user_name()))
     disk = os.statvfs(folder)
     free_bytes = disk.f_bavail * disk.f_frsize
     text = "{}, {:.1f} GB free".format(folder, free_bytes / 1e9)
     if free_bytes < FREE_BYTES:
-        return Diagnosis("spool", "MISSING", text + ", which is too little for models and results",
+        return Diagnosis("spool", "MISSING", text + ", too little for models and results",
                        "du -xh {} | sort -h | tail, and remove what is not needed; or another "
                        "folder with --spool".format(folder))
     return Diagnosis("spool", "ok", text)
@@ -137,15 +137,16 @@ def spool_folder(folder: str) -> Diagnosis:
 def enrolment(folder: str, name: str) -> Diagnosis:
     kept = read_secret(folder)
     if kept is None:
-        return Diagnosis("enrolment", "lacks", "not enrolled from this folder yet",
-                       "fleetfront device enrol {}, on the coordinator; it prints what to run here"
+        return Diagnosis("enrolment", "lacks", "not enrolled from this folder",
+                       "fleetfront device enrol {}, on the coordinator; it prints the command "
+                       "to run here"
                        .format(name))
     pinned = ", certificate sha256:{}".format(kept.fingerprint) if kept.fingerprint else ""
     return Diagnosis("enrolment", "ok", "as {} at {}{}".format(kept.agent, kept.url, pinned))
 
 
 def limits() -> Diagnosis:
-    """Limits of this login that would end an agent after hours of good work."""
+    """Resource limits of this login that would end an agent after hours."""
     try:
         import resource
     except ImportError:
@@ -166,8 +167,9 @@ def clock() -> Diagnosis:
     resolution_s = time.get_clock_info("perf_counter").resolution
     text = "resolution {:g} s".format(resolution_s)
     if resolution_s > COARSE_CLOCK_S:
-        return Diagnosis("clock", "lacks", text + ": models faster than {:g} s cannot be told apart"
-                       .format(100 * resolution_s),
+        return Diagnosis("clock", "lacks",
+                         "{}: models faster than {:g} s cannot be distinguished".format(
+                             text, 100 * resolution_s),
                        "cat /sys/devices/system/clocksource/clocksource0/available_clocksource, "
                        "and choose a finer one")
     return Diagnosis("clock", "ok", text)
@@ -176,9 +178,9 @@ def clock() -> Diagnosis:
 def governor(tree: SystemTree) -> Diagnosis:
     found = device_state(tree)["governor"]
     if found is None:
-        return Diagnosis("clocks", "lacks", "unknown: no cpufreq here, so clocks cannot be pinned")
+        return Diagnosis("clocks", "lacks", "unknown: without cpufreq clocks cannot be pinned")
     if found != "performance":
-        return Diagnosis("clocks", "lacks", "governor {}: the clocks wander".format(found),
+        return Diagnosis("clocks", "lacks", "governor {}: the clocks vary".format(found),
                        "echo performance | sudo tee {}".format(GOVERNORS.replace("[0-9]", "")))
     return Diagnosis("clocks", "ok", "governor performance")
 
@@ -186,7 +188,7 @@ def governor(tree: SystemTree) -> Diagnosis:
 def temperature(tree: SystemTree) -> Diagnosis:
     found = device_state(tree)["temperatures_c"]
     if not found:
-        return Diagnosis("temperature", "lacks", "unknown: no thermal zone here")
+        return Diagnosis("temperature", "lacks", "unknown: no thermal zone")
     return Diagnosis("temperature", "ok", "{} zones, the warmest at {:.0f} C".format(
         len(found), max(found.values())))
 
@@ -195,21 +197,21 @@ def throttling(tree: SystemTree) -> Diagnosis:
     count = throttle_count(tree)
     if count is None:
         return Diagnosis("throttling", "lacks",
-                       "no counter here: only the reference shows when the device slows down")
+                       "no counter: only the reference's time shows that the device slows down")
     return Diagnosis("throttling", "ok", "{} times since boot".format(count))
 
 
 def permissions(tree: SystemTree,
                 readable: Callable[[str], bool] = lambda path: os.access(path, os.R_OK)
                 ) -> Diagnosis:
-    """Whether what is there may be read, which is not the same as that it is there."""
+    """Whether the existing files of /proc and /sys can be read."""
     shut = [path for pattern in READ for path in tree.paths(pattern)
             if not readable(os.path.join(tree.root, path.lstrip("/")))]
     if shut:
-        return Diagnosis("permissions", "lacks", "{} may not read {}".format(
+        return Diagnosis("permissions", "lacks", "{} cannot read {}".format(
             user_name(), ", ".join(shut[:3]) + (" ..." if len(shut) > 3 else "")),
             "sudo chmod a+r " + " ".join(shut))
-    return Diagnosis("permissions", "ok", "{} may read all of /proc and /sys that is needed".format(
+    return Diagnosis("permissions", "ok", "{} can read all required files of /proc and /sys".format(
         user_name()))
 
 
@@ -227,7 +229,7 @@ def updating() -> Diagnosis:
 
 
 def coordinator(options: argparse.Namespace, spool: str) -> Diagnosis:
-    """Whether the coordinator answers, under the certificate that the agent would accept."""
+    """Whether the coordinator answers with a certificate that the agent accepts."""
     kept = read_secret(spool)
     url = options.coordinator.rstrip("/")
     try:
@@ -240,10 +242,10 @@ def coordinator(options: argparse.Namespace, spool: str) -> Diagnosis:
     try:
         client.request("GET", "/healthz")
     except RequestRefused:
-        pass  # an answer all the same
+        pass  # also an answer
     except CoordinatorUnavailable as error:
         return Diagnosis("coordinator", "MISSING", "{}: {}".format(url, error),
-                       "start `fleetfront serve` there, and see that no firewall is between: "
+                       "start `fleetfront serve` there, and check that no firewall blocks it: "
                        "curl -kv {}/healthz".format(url))
     finally:
         client.close()

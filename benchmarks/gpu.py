@@ -161,8 +161,8 @@ def look_at_the_meter(meter: NvmlMeter, seconds: float) -> int:
     """What the doctor says, every reading, and the period that each rail really has."""
     for finding in meter_findings([meter]):
         print(f"{finding.name:<14} {finding.state:<8} {finding.text}")
-        if finding.mend:
-            print(f"{'':<14} {'mend:':<8} {finding.mend}")
+        if finding.remedy:
+            print(f"{'':<14} {'remedy:':<8} {finding.remedy}")
     if meter.problem() is not None:
         return 1
     print(meter.gpu_name())

@@ -1,4 +1,4 @@
-"""A meter that reads from a script: for tests and for a lab without hardware."""
+"""A meter with scripted values, for tests and for demonstrations without hardware."""
 
 from typing import List, Optional, Sequence
 
@@ -9,8 +9,8 @@ RAIL = Rail("fake_mw", "mW", "script", "board", "total", "instant")
 
 
 class FakeMeter(PowerMeter):
-    """Returns ``values`` one after another and then the last one for ever; ``broken`` is its
-    ``problem``. ``rail`` says what the values are, a board's power in mW unless given."""
+    """Returns ``values`` in turn, then repeats the last one. ``broken`` is its ``problem``.
+    ``rail`` describes the values, by default the power of a board in mW."""
 
     name = "fake"
 

@@ -1,9 +1,9 @@
-"""Power of Jetson boards as jetson-stats tells it: for boards whose sysfs another program reads.
+"""Power of Jetson boards from jetson-stats, for boards whose sysfs is used by another program.
 
-Optional (``fleetfront[jetson]``; AGPL-3.0, so it is never required and imported only here). Its
-service measures once in its interval, a second unless configured: windows are long with it. Its
-``avg`` is no mean over time and is not used; its total is a rail, or a sum that may count twice,
-so the rails are taken and added as those of the chip itself (``ina3221.py``).
+Optional (``fleetfront[jetson]``). It is licensed under AGPL-3.0, therefore never required, and
+imported only here. Its service measures once per interval, by default a second, so that windows
+must be long. Its ``avg`` is not a mean over time, and its total may count rails twice; neither is
+used. The rails have the roles of ``ina3221.py``.
 """
 
 from importlib import import_module
@@ -17,7 +17,7 @@ NAN = float("nan")
 
 
 class JtopMeter(PowerMeter):
-    """``load`` imports the package. Version 4 and later."""
+    """All rails of jetson-stats 4 or newer. ``load`` imports the package."""
 
     name = "jtop"
 
@@ -49,7 +49,7 @@ class JtopMeter(PowerMeter):
             return "jetson-stats knows no power rail of this board"
         return None
 
-    def mend(self) -> str:
+    def remedy(self) -> str:
         return "sudo systemctl restart jtop.service && sudo usermod -aG jtop $USER"
 
     def readings(self) -> List[MeterReading]:

@@ -1,7 +1,7 @@
 """Resident memory of one process, from ``/proc/PID/status``.
 
-``VmHWM`` starts anew at exec, unlike ``ru_maxrss``, which a child inherits from its parent. Page
-cache of mapped files that are touched counts, as it does for the kernel.
+``VmHWM`` is reset by exec, unlike ``ru_maxrss``, which a child inherits from its parent. It
+includes the touched pages of mapped files.
 """
 
 from typing import List, Optional
@@ -11,7 +11,7 @@ from agents.platform.sysfs import SystemTree
 
 
 class MemoryMeter(Meter):
-    """``rss_bytes`` now and ``peak_bytes`` since the process started its program."""
+    """``rss_bytes`` is the present resident memory, ``peak_bytes`` its maximum since exec."""
 
     name = "memory"
 

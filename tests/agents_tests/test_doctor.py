@@ -32,7 +32,7 @@ def said(capsys, words):
     found, name = {}, ""
     for line in capsys.readouterr().out.splitlines():
         state, text = line[15:23].strip(), line[24:]
-        if state == "mend:":
+        if state == "remedy:":
             found[name] = (*found[name][:2], text)
         else:
             name = line[:14].strip()
@@ -48,8 +48,8 @@ def test_it_names_everything_that_matters(capsys, words):
                            "clocks", "temperature", "throttling", "permissions", "updates"]
     assert {found[name][0] for name in ("device", "python", "fake", "spool", "limits")} == {"ok"}
     assert found["enrolment"] == (
-        "lacks", "not enrolled from this folder yet",
-        "fleetfront device enrol desk, on the coordinator; it prints what to run here")
+        "lacks", "not enrolled from this folder",
+        "fleetfront device enrol desk, on the coordinator; it prints the command to run here")
 
 
 def test_a_runtime_that_is_missing_is_missing(capsys, words, monkeypatch):
@@ -79,7 +79,7 @@ def test_a_spool_in_use_is_no_fault(capsys, words, tmp_path):
     lock = lock_folder(str(tmp_path / "spool"))
     code, found = said(capsys, words)
     lock.release()
-    assert code == 0 and "an agent works there now" in found["spool"][1]
+    assert code == 0 and "in use by an agent" in found["spool"][1]
 
 
 def test_a_limit_of_cpu_time_is_missing(capsys, started, words):
@@ -105,7 +105,7 @@ def test_a_wandering_governor_is_named_with_the_command(tmp_path):
     tree = SystemTree(str(tmp_path))
     one = doctor.governor(tree)
     assert one.state == "lacks" and "schedutil" in one.text
-    assert one.mend == ("echo performance | sudo tee "
+    assert one.remedy == ("echo performance | sudo tee "
                         "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
     for core in ("cpu0", "cpu1"):
         (tmp_path / "sys/devices/system/cpu" / core / "cpufreq/scaling_governor").write_text(
@@ -121,7 +121,7 @@ def test_files_that_may_not_be_read_are_named_with_the_command(tmp_path):
     assert doctor.permissions(tree).state == "ok" == doctor.temperature(tree).state
     one = doctor.permissions(tree, readable=lambda path: False)
     assert one.state == "lacks"
-    assert one.mend == "sudo chmod a+r /sys/class/thermal/thermal_zone0/temp"
+    assert one.remedy == "sudo chmod a+r /sys/class/thermal/thermal_zone0/temp"
 
 
 def test_what_a_board_does_not_have_is_no_fault(tmp_path):
@@ -160,4 +160,4 @@ def test_a_file_that_can_be_replaced_updates_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "own_archive", lambda: str(tmp_path / "agent.pyz"))
     assert doctor.updating().state == "ok"
     monkeypatch.setattr(doctor.os, "access", lambda path, how: False)
-    assert "sudo chown" in doctor.updating().mend
+    assert "sudo chown" in doctor.updating().remedy

@@ -57,7 +57,7 @@ def test_a_transfer_that_takes_too_long_says_how_far_it_came(coordinator, tmp_pa
     reason, message = failure(run(coordinator, tmp_path, clock))
     total = len(REFERENCE) + len(GOOD)
     assert reason == "transfer_timeout"
-    assert "after 50 s: 20 of {} bytes are here".format(total) in message
+    assert "after 50 s: 20 of {} bytes have arrived".format(total) in message
     assert "has 20 of its {} bytes".format(len(REFERENCE)) in message
     assert coordinator.leases == []
 

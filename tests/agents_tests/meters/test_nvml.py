@@ -62,7 +62,7 @@ def missing(name):
     (meter_of(FakeNvml(lacking=["nvmlInit_v2"])), "'Not Supported'"),
     (meter_of(FakeNvml(absent=["nvmlInit_v2"])), "'function not found'"),
     (meter_of(FakeNvml(lacking=["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage",
-                                "nvmlDeviceGetFieldValues"])), "neither its power nor its energy"),
+                                "nvmlDeviceGetFieldValues"])), "neither power nor energy"),
 ])
 def test_what_is_wrong_is_said(meter, words):
     with pytest.raises(MeterError, match=words):

@@ -95,7 +95,7 @@ def test_rails_that_nobody_may_read_are_a_problem_with_a_mend(copied):
             number), "")
     meter = Ina3221Meter(folder)
     assert "cannot be read" in str(meter.problem())
-    assert meter.mend().startswith("sudo chmod a+r /sys/bus/i2c")
+    assert meter.remedy().startswith("sudo chmod a+r /sys/bus/i2c")
 
 
 def test_jetson_stats_adds_nothing_to_what_the_chip_tells():
@@ -133,8 +133,8 @@ def test_energy_that_only_root_may_read_has_its_mend(copied):
     written(folder, "sys/class/powercap/intel-rapl:0/energy_uj", "")
     meter = RaplMeter(folder)
     assert "root only (CVE-2020-8694)" in str(meter.problem())
-    assert meter.mend() == "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
-    assert meter.mend() in str(meter.problem())
+    assert meter.remedy() == "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
+    assert meter.remedy() in str(meter.problem())
 
 
 @pytest.mark.parametrize(("current", "volts", "watts"), [
