@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Dict, List, Optional, Tuple
 if TYPE_CHECKING:
     from agents.agent import Agent
     from agents.coordinator.settings import AgentSettings
+    from agents.protocol import JsonObject
 
 DEFAULT_SPOOL = os.path.join("~", ".fleetfront-agent")
 GRACE_S = 10.0
@@ -160,7 +161,7 @@ def settings_of(options: argparse.Namespace) -> "AgentSettings":
         Trust(options.cafile, fingerprint), options.once, _runtimes(options))
 
 
-def _capabilities(options: argparse.Namespace) -> Dict[str, Any]:
+def _capabilities(options: argparse.Namespace) -> "JsonObject":
     from agents.capabilities import capabilities
     return capabilities(list(_runtimes(options)), options.runtime_python)
 

@@ -12,7 +12,7 @@ import logging
 import os
 import threading
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Optional
 
 from agents.coordinator.http import (
     Backoff,
@@ -28,6 +28,7 @@ from agents.platform.sysfs import SystemTree
 from agents.protocol import (
     DEVICE_KINDS,
     PROTOCOL_VERSION,
+    JsonObject,
     Lease,
     LeaseRequest,
     ProtocolError,
@@ -54,7 +55,7 @@ class Agent:
     ``wake`` then.
     """
 
-    def __init__(self, settings: AgentSettings, capabilities: Callable[[], Dict[str, Any]],
+    def __init__(self, settings: AgentSettings, capabilities: Callable[[], JsonObject],
                  start_child: "StartChild", tree: Optional[SystemTree] = None,
                  clock: Callable[[], float] = time.monotonic,
                  wait: Optional[Callable[[float], object]] = None,

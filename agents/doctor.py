@@ -23,7 +23,7 @@ from agents.coordinator.spool import check_writable, read_secret
 from agents.coordinator.update import user_name
 from agents.meters.base import Meter
 from agents.meters.catalog import create_meters
-from agents.platform.environment import device_identity, device_state, throttle_count
+from agents.platform.environment import machine_identity, machine_state, throttle_count
 from agents.platform.files import SpoolInUse, lock_folder
 from agents.platform.own_program import own_archive
 from agents.platform.sysfs import SystemTree
@@ -61,12 +61,12 @@ def report(options: argparse.Namespace, spool: str, out: TextIO) -> int:
 
 def diagnose(options: argparse.Namespace, spool: str, tree: SystemTree) -> List[Diagnosis]:
     """All diagnoses. Starts each runtime, and writes to ``spool``."""
-    who = device_identity(tree)
+    identity = machine_identity(tree)
     able = capabilities(options.runtime or [DEFAULT_RUNTIME], options.runtime_python)
     found = [
         Diagnosis("device", "ok", "{} {}, {} cores".format(
-            who["board"] or who["machine"], who["cpu_model"] or "", who["cores"])),
-        Diagnosis("python", "ok", "{}, {}".format(who["python"], sys.executable)),
+            identity.board or identity.machine, identity.cpu_model or "", identity.cores)),
+        Diagnosis("python", "ok", "{}, {}".format(identity.python, sys.executable)),
         *runtimes(able, options.runtime_python),
         spool_folder(spool), enrolment(spool, options.name), limits(), clock(),
         *meter_findings(create_meters().meters), *extension_findings(able),
@@ -176,7 +176,7 @@ def clock() -> Diagnosis:
 
 
 def governor(tree: SystemTree) -> Diagnosis:
-    found = device_state(tree)["governor"]
+    found = machine_state(tree).governor
     if found is None:
         return Diagnosis("clocks", "lacks", "unknown: without cpufreq clocks cannot be pinned")
     if found != "performance":
@@ -186,7 +186,7 @@ def governor(tree: SystemTree) -> Diagnosis:
 
 
 def temperature(tree: SystemTree) -> Diagnosis:
-    found = device_state(tree)["temperatures_c"]
+    found = machine_state(tree).temperatures_c
     if not found:
         return Diagnosis("temperature", "lacks", "unknown: no thermal zone")
     return Diagnosis("temperature", "ok", "{} zones, the warmest at {:.0f} C".format(

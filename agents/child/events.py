@@ -17,7 +17,6 @@
 """
 
 from typing import (
-    Any,
     Callable,
     Dict,
     List,
@@ -179,7 +178,7 @@ def _energy(content: JsonObject) -> EnergyPhases:
         _window(content["idle_before"]), _window(content["idle_after"])))
 
 
-def _window(ends: Any) -> Optional[Tuple[float, float]]:
+def _window(ends: Optional[Sequence[float]]) -> Optional[Tuple[float, float]]:
     return (float(ends[0]), float(ends[1])) if ends else None
 
 

@@ -1,16 +1,24 @@
 """Enrolment: the exchange of a one-time token for a secret."""
 
-from typing import Any, Dict
 
 from agents.coordinator.http import CertificateRejected, HttpClient, RequestRefused
 from agents.coordinator.settings import AgentError, AgentSettings
 from agents.coordinator.spool import Secret, check_writable, write_secret
-from agents.platform.environment import device_identity
+from agents.platform.environment import machine_identity
 from agents.platform.sysfs import SystemTree
-from agents.protocol import PROTOCOL_VERSION, Enrol, Enrolled, ProtocolError, decode, encode
+from agents.protocol import (
+    PROTOCOL_VERSION,
+    Enrol,
+    Enrolled,
+    JsonObject,
+    ProtocolError,
+    as_json,
+    decode,
+    encode,
+)
 
 
-def enrol(settings: AgentSettings, client: HttpClient, capabilities: Dict[str, Any],
+def enrol(settings: AgentSettings, client: HttpClient, capabilities: JsonObject,
           tree: SystemTree) -> Secret:
     """Enrols the agent; returns the secret, which is stored in the spool.
 
@@ -28,7 +36,8 @@ def enrol(settings: AgentSettings, client: HttpClient, capabilities: Dict[str, A
             "The folder {} cannot store the secret ({}): free some space or correct its "
             "permissions, or give another folder with --spool. The token is not used up.".format(
                 settings.spool, error)) from error
-    message = Enrol(PROTOCOL_VERSION, settings.token, settings.name, device_identity(tree),
+    message = Enrol(PROTOCOL_VERSION, settings.token, settings.name,
+                    as_json(machine_identity(tree)),
                     capabilities)
     client.secret = None
     try:

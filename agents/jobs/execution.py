@@ -8,7 +8,7 @@
 import logging
 import threading
 import time
-from typing import Any, Callable, Dict, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, NamedTuple, Optional, Sequence
 
 from agents.coordinator.artifacts import ArtifactCache, ArtifactError
 from agents.coordinator.heartbeat import HeartbeatSender
@@ -22,6 +22,7 @@ from agents.platform.sysfs import SystemTree
 from agents.protocol import (
     ArtifactRef,
     Failure,
+    JsonObject,
     Lease,
     ProtocolError,
     ResultEnvelope,
@@ -101,11 +102,11 @@ class JobExecution:
             LOG.exception("job %d", self._lease.job)
             return _failed("defect", "{}: {}".format(type(error).__name__, error))
 
-    def _result(self) -> Dict[str, Any]:
+    def _result(self) -> JsonObject:
         kind = KINDS.get(self._lease.kind)
         if kind is None:
             return self._refuse("kind", self._lease.kind, list(KINDS))
-        payload: Any = decode(kind.payload, self._lease.payload)
+        payload = decode(kind.payload, self._lease.payload)
         if payload.runtime not in self._resources.runtimes:
             return self._refuse("runtime", payload.runtime, self._resources.runtimes)
         paths = self._downloaded(kind.files(payload))
@@ -115,10 +116,10 @@ class JobExecution:
             paths, self._start_child, self._resources.tree, self._should_stop, self._progress,
             self._resources.clock, self._resources.wait))
 
-    def _start_child(self, runtime: str, request: Dict[str, Any]) -> Child:
+    def _start_child(self, runtime: str, request: JsonObject) -> Child:
         return self._resources.start_child(runtime, dict(request, folder=self._resources.prepared))
 
-    def _refuse(self, what: str, value: str, known: Sequence[str]) -> Dict[str, Any]:
+    def _refuse(self, what: str, value: str, known: Sequence[str]) -> JsonObject:
         raise JobFailed(what, "This agent has no {} {!r}; it has {}.".format(
             what, value, ", ".join(known) or "none"))
 

@@ -7,7 +7,7 @@ from agents.jobs.base import JobContext, JobKind, with_environment
 from agents.measurement import verdict
 from agents.measurement.child_process import StartChild
 from agents.measurement.supervision import LOAD_BYTES_PER_S, JobFailed, supervise
-from agents.platform.environment import device_state
+from agents.platform.environment import machine_state
 from agents.protocol import InferPayload, InferResult, JsonObject
 
 SILENCE_S = 300.0
@@ -55,7 +55,7 @@ def infer(
 def run_infer(payload: InferPayload, job: JobContext) -> JsonObject:
     """The outputs with the device's state before and after, as JSON. The job does not wait for a
     cool device, because temperature does not change outputs. Raises what ``infer`` raises."""
-    before = device_state(job.tree)
+    before = machine_state(job.tree)
     result = infer(payload, job.paths, job.start_child, job.clock, job.cancelled, job.progress)
     return with_environment(result, payload.options, job.tree, before)
 

@@ -6,7 +6,7 @@ from agents.child.events import Event, PreparedFile, Ready, single
 from agents.jobs.base import JobContext, JobKind, with_environment
 from agents.measurement.child_process import StartChild
 from agents.measurement.supervision import supervise
-from agents.platform.environment import device_state
+from agents.platform.environment import machine_state
 from agents.protocol import JsonObject, PreparePayload, PrepareResult
 
 SILENCE_S = 3600.0
@@ -34,7 +34,7 @@ def prepare(
 def run_prepare(payload: PreparePayload, job: JobContext) -> JsonObject:
     """What was prepared, with the device's state before and after, as JSON. Raises what
     ``prepare`` raises."""
-    before = device_state(job.tree)
+    before = machine_state(job.tree)
     result = prepare(payload, job.paths, job.start_child, job.clock, job.cancelled)
     return with_environment(result, payload.options, job.tree, before)
 

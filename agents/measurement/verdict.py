@@ -2,11 +2,12 @@
 plan refuses doubts. Each text begins with the short stable name of its kind.
 """
 
-from typing import Any, Iterable, List, Mapping, Optional, Sequence
+from typing import Iterable, List, Optional, Sequence
 
 from agents.measurement.watch import CoolDown, DeviceObservations
 from agents.platform.conditions import Conditions
-from agents.protocol import RUNTIMES, Measured, MeasurePlan, PowerMode, draws_of
+from agents.platform.environment import MachineState
+from agents.protocol import RUNTIMES, JsonObject, Measured, MeasurePlan, PowerMode, draws_of
 from agents.timing.changepoints import bin_medians, drift, largest_shift
 
 CORE_SHARE = 0.96
@@ -120,7 +121,7 @@ def _clock_drop(whose: str, clocks_khz: Sequence[int], wanted_khz: Optional[int]
     return []
 
 
-def device_doubts(before: Mapping[str, Any], after: Mapping[str, Any], seen: DeviceObservations,
+def device_doubts(before: MachineState, after: MachineState, seen: DeviceObservations,
                   cooled: CoolDown,
               mode: Optional[PowerMode] = None, providers: Iterable[str] = ()) -> List[str]:
     """Doubts from the state of the device; ``mode`` is its power mode."""
@@ -129,15 +130,15 @@ def device_doubts(before: Mapping[str, Any], after: Mapping[str, Any], seen: Dev
         found.append("hot: it began at {:.1f} C, above {:.1f} C, after {:.0f} s of waiting".format(
             cooled.hottest_c, cooled.limit_c, cooled.waited_s))
     found += clock_doubts(seen, mode, providers)
-    if before.get("charging") or after.get("charging"):
+    if before.charging or after.charging:
         found.append("charging: the battery was being charged")
-    if before.get("governor") not in (None, "performance"):
+    if before.governor not in (None, "performance"):
         found.append("unpinned: the clocks are left to the governor {!r}".format(
-            before["governor"]))
+            before.governor))
     return found
 
 
-def provider_fallback(options: Mapping[str, Any], provider: str) -> Optional[str]:
+def provider_fallback(options: JsonObject, provider: str) -> Optional[str]:
     """A reason if another provider than the first requested one ran the file, otherwise None."""
     name = _asked_provider(options)
     if name is None or not provider or name == provider:
@@ -145,7 +146,7 @@ def provider_fallback(options: Mapping[str, Any], provider: str) -> Optional[str
     return "provider fallback: {} was asked for, {} ran it".format(name, provider)
 
 
-def with_nodes(measured: Measured, options: Mapping[str, Any], plan: MeasurePlan) -> Measured:
+def with_nodes(measured: Measured, options: JsonObject, plan: MeasurePlan) -> Measured:
     """Adds a reason if no node ran on the first requested provider, and a doubt if some did not. A
     session names its provider wherever its nodes ran."""
     name = _asked_provider(options)
@@ -163,7 +164,7 @@ def with_nodes(measured: Measured, options: Mapping[str, Any], plan: MeasurePlan
     return measured._replace(verdict="invalid", reasons=[*measured.reasons, text])
 
 
-def _asked_provider(options: Mapping[str, Any]) -> Optional[str]:
+def _asked_provider(options: JsonObject) -> Optional[str]:
     asked = (options.get("providers") or [None])[0]
     name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
     return None if name is None else str(name)

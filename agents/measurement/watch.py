@@ -3,9 +3,9 @@
     wait until cool (bounded) | child ..... the parent reads every LOOK_S ..... | observations
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from agents.platform.environment import temperatures
+from agents.platform.environment import MachineState, temperatures
 from agents.platform.sysfs import SystemTree
 from agents.protocol import UNKNOWN, MeasurePlan, PowerMode, ProfileFacts
 
@@ -97,20 +97,20 @@ def cool_down(tree: SystemTree, plan: MeasurePlan, clock: Callable[[], float],
         wait(min(COOLING_LOOK_S, plan.cool_down_s - waited_s))
 
 
-def power_mode(tree: SystemTree, state: Mapping[str, Any], modes: Sequence[PowerMode]) -> Optional[
+def power_mode(tree: SystemTree, state: MachineState, modes: Sequence[PowerMode]) -> Optional[
         PowerMode]:
     """The power mode of the device: the one that nvpmodel has set, or without nvpmodel the only one
     that fits the clock limit of the fastest core. None if the limit fits no mode of the profile.
     Call it while the device is cool, because heat lowers the limit."""
-    told = state.get("power_mode")
+    mode_id = state.power_mode
     paths = next((found for found in map(tree.paths, LIMITS) if found), [])[:MOST_CLOCKS]
     limit_khz = max([tree.integer(path) or 0 for path in paths], default=0)
     fitting = []
     for mode in modes:
         if mode.cpu_khz is None or limit_khz == 0:
-            fits = told is not None
+            fits = mode_id is not None
         else:
             fits = abs(mode.cpu_khz - limit_khz) <= LIKE * limit_khz
-        if fits and told in (None, mode.id):
+        if fits and mode_id in (None, mode.id):
             fitting.append(mode)
     return fitting[0] if len(fitting) == 1 else None

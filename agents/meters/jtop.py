@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from agents.meters.base import MeterReading, PowerMeter
 from agents.meters.ina3221 import roles_of
-from agents.protocol import Rail
+from agents.protocol import JsonObject, Rail
 
 NAN = float("nan")
 
@@ -73,6 +73,6 @@ class JtopMeter(PowerMeter):
             self._client.close()
             self._client, self._labels = None, []
 
-    def _rails_now(self) -> Dict[str, Dict[str, Any]]:
+    def _rails_now(self) -> Dict[str, JsonObject]:
         found = self._client.power.get("rail", {})
         return {label: rail for label, rail in found.items() if rail.get("online", True)}

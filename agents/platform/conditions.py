@@ -8,10 +8,11 @@ Values that a system does not report are None; outside Linux that is all but ``w
 """
 
 import time
-from typing import Any, Dict, NamedTuple, Optional
+from typing import NamedTuple, Optional
 
-from agents.platform.environment import cpu_ticks
+from agents.platform.environment import CpuTicks, cpu_ticks
 from agents.platform.sysfs import SystemTree
+from agents.protocol import JsonObject
 
 TICKS_PER_S = 100.0
 """USER_HZ, which is 100 in every current Linux."""
@@ -23,7 +24,7 @@ class ConditionsSnapshot(NamedTuple):
     wall_s: float
     thread_s: Optional[float]
     process_s: float
-    ticks: Optional[Dict[str, int]]
+    ticks: Optional[CpuTicks]
     pressure_us: Optional[int]
 
 
@@ -56,19 +57,19 @@ def conditions_between(first: ConditionsSnapshot, last: ConditionsSnapshot) -> C
     core_share = others = stolen = pressure = None
     if first.thread_s is not None and last.thread_s is not None:
         core_share = min((last.thread_s - first.thread_s) / wall_s, 1.0)
-    if first.ticks and last.ticks and last.ticks["total"] > first.ticks["total"]:
-        used = (last.ticks["busy"] - first.ticks["busy"]) / TICKS_PER_S
+    if first.ticks and last.ticks and last.ticks.total > first.ticks.total:
+        used = (last.ticks.busy - first.ticks.busy) / TICKS_PER_S
         others = max(used - (last.process_s - first.process_s), 0.0) / wall_s
-        stolen = ((last.ticks["steal"] - first.ticks["steal"])
-                  / float(last.ticks["total"] - first.ticks["total"]))
+        stolen = ((last.ticks.steal - first.ticks.steal)
+                  / float(last.ticks.total - first.ticks.total))
     if first.pressure_us is not None and last.pressure_us is not None:
         pressure = (last.pressure_us - first.pressure_us) / 1e6 / wall_s
     return Conditions(wall_s, core_share, others, stolen, pressure)
 
 
-def parse_conditions(content: Dict[str, Any]) -> Conditions:
+def parse_conditions(content: JsonObject) -> Conditions:
     """Conditions from their JSON object."""
-    known: Dict[str, Any] = {name: content.get(name) for name in Conditions._fields}
+    known: JsonObject = {name: content.get(name) for name in Conditions._fields}
     return Conditions(**known)
 
 

@@ -18,9 +18,9 @@ the plan from ``energy_s`` on, ``Measured.energy``, ``warnings``, ``session_bloc
 ``LeaseRequest.kinds`` with the job kinds ``infer`` and ``prepare``.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
-from agents.protocol.codec import CHOICES, ProtocolError
+from agents.protocol.codec import CHOICES, JsonObject, ProtocolError
 from agents.protocol.readings import EnergyMeasured, NodesMeasured, Rail
 
 PROTOCOL_VERSION = 1
@@ -47,8 +47,8 @@ class Enrol(NamedTuple):
     protocol: int
     token: str
     name: str
-    fingerprint: Dict[str, Any]
-    capabilities: Dict[str, Any]
+    fingerprint: JsonObject
+    capabilities: JsonObject
 
 
 class Enrolled(NamedTuple):
@@ -76,7 +76,7 @@ class Lease(NamedTuple):
     fence: int
     ttl_s: float
     deadline_s: float
-    payload: Dict[str, Any]
+    payload: JsonObject
     transfer_s: float = 0.0
 
 
@@ -99,7 +99,7 @@ class ResultEnvelope(NamedTuple):
     """``state`` is ``done`` or ``failed``; a failed job's ``result`` is a ``Failure``."""
 
     state: str
-    result: Dict[str, Any]
+    result: JsonObject
 
 
 class Failure(NamedTuple):
@@ -195,7 +195,7 @@ class MeasurePayload(NamedTuple):
     reference: ArtifactRef
     candidates: List[ArtifactRef]
     runtime: str
-    options: Dict[str, Any]
+    options: JsonObject
     plan: MeasurePlan
     quiet_level_s: Optional[float] = None
     input_seed: int = 0
@@ -245,7 +245,7 @@ class MeasureResult(NamedTuple):
     quiet_level_s: Optional[float]
     reference_blocks: int
     quiet_share: float
-    environment: Dict[str, Any]
+    environment: JsonObject
     measurements: List[Measured]
     device_s: Optional[float] = None
     reference_nodes: Optional[NodesMeasured] = None
@@ -258,7 +258,7 @@ class InferPayload(NamedTuple):
     model: ArtifactRef
     inputs: ArtifactRef
     runtime: str
-    options: Dict[str, Any]
+    options: JsonObject
     attempt: int = 1
 
 
@@ -269,7 +269,7 @@ class InferResult(NamedTuple):
     shape: List[int]
     outputs: str
     provider: str
-    environment: Dict[str, Any]
+    environment: JsonObject
     device_s: Optional[float] = None
 
 
@@ -279,7 +279,7 @@ class PreparePayload(NamedTuple):
 
     model: ArtifactRef
     runtime: str
-    options: Dict[str, Any]
+    options: JsonObject
     attempt: int = 1
 
 
@@ -289,7 +289,7 @@ class PrepareResult(NamedTuple):
     prepare_s: float
     reused: bool
     kept_bytes: int
-    environment: Dict[str, Any]
+    environment: JsonObject
 
 
 CHOICES.update({

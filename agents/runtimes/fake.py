@@ -24,9 +24,9 @@ import random
 import signal
 import struct
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-from agents.protocol import OUTPUT_LIMIT, NodeTime
+from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import ModelRefused, NotProfiled, Runtime, Session, option
 
 KEYS = {"fake_model", "latency_s", "load_s", "outputs", "noise", "memory_bytes", "provider",
@@ -51,7 +51,7 @@ class FakeMachine:
 
 
 class FakeSession(Session):
-    def __init__(self, machine: FakeMachine, model: Dict[str, Any], batch: int, seed: int,
+    def __init__(self, machine: FakeMachine, model: JsonObject, batch: int, seed: int,
                  profiled: bool) -> None:
         self.provider = str(model.get("provider", "FakeExecutionProvider"))
         self._machine = machine
@@ -95,13 +95,13 @@ class FakeRuntime(Runtime):
     def __init__(self) -> None:
         self._machine = FakeMachine()
 
-    def versions(self) -> Dict[str, Any]:
+    def versions(self) -> JsonObject:
         return {"fake": "1", "providers": ["FakeExecutionProvider"]}
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
         return self._opened(path, options, input_seed, False)
 
-    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
                       folder: str) -> Session:
         return self._opened(path, options, input_seed, True)
 
@@ -110,7 +110,7 @@ class FakeRuntime(Runtime):
         return json.dumps({"fake_model": 1, "nodes": row, "noise": 0,
                            "latency_s": IDLE_CALL_S + (nodes - 1) * IDLE_NODE_S}).encode("ascii")
 
-    def _opened(self, path: str, options: Dict[str, Any], input_seed: int,
+    def _opened(self, path: str, options: JsonObject, input_seed: int,
                 profiled: bool) -> Session:
         model = _read(path)
         batch = option(options, "batch", 1)
@@ -131,7 +131,7 @@ class FakeRuntime(Runtime):
 RUNTIME = FakeRuntime
 
 
-def _read(path: str) -> Dict[str, Any]:
+def _read(path: str) -> JsonObject:
     try:
         with open(path, "rb") as stream:
             content = stream.read()
@@ -152,7 +152,7 @@ def _read(path: str) -> Dict[str, Any]:
     return model
 
 
-def _fail_as_described(model: Dict[str, Any], moment: Any) -> None:
+def _fail_as_described(model: JsonObject, moment: Union[int, str]) -> None:
     if (model.get("hang") or {}).get("at") == moment:
         while True:
             time.sleep(3600)

@@ -2,9 +2,9 @@
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-from agents.protocol import OUTPUT_LIMIT, NodeTime
+from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
     ModelRefused,
@@ -24,7 +24,7 @@ CPU = "CPUExecutionProvider"
 
 
 class OnnxRuntimeSession(Session):
-    def __init__(self, session: Any, feed: Dict[str, Any]) -> None:
+    def __init__(self, session: Any, feed: JsonObject) -> None:
         self._run = session.run
         self._names = [session.get_outputs()[0].name]
         self._feed = feed
@@ -59,7 +59,7 @@ class OnnxRuntimeProfiledSession(OnnxRuntimeSession):
     """A session with a profiler. ``open_unpacked`` opens the file without weight packing, for the
     bytes of its nodes; it returns None if this version of ONNX Runtime cannot."""
 
-    def __init__(self, session: Any, feed: Dict[str, Any],
+    def __init__(self, session: Any, feed: JsonObject,
                  open_unpacked: Callable[[], Optional[Any]]) -> None:
         super().__init__(session, feed)
         self._session: Any = session
@@ -73,7 +73,7 @@ class OnnxRuntimeProfiledSession(OnnxRuntimeSession):
         self._session = self._run = None  # frees its memory before the file is opened again
         return node_times(events, self._unpacked())
 
-    def _unpacked(self) -> List[Dict[str, Any]]:
+    def _unpacked(self) -> List[JsonObject]:
         try:
             session = self._open_unpacked()
             if session is None:
@@ -88,17 +88,17 @@ class OnnxRuntime(Runtime):
     # The clock itself, because another layer of Python would be timed too.
     clock_ns = staticmethod(PERF_COUNTER_NS)
 
-    def versions(self) -> Dict[str, Any]:
+    def versions(self) -> JsonObject:
         module = _onnxruntime()
         return {"onnxruntime": str(module.__version__),
                 "providers": [str(name) for name in module.get_available_providers()]}
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
         module = _onnxruntime()
         session = _session(module, path, _settings(module, options), options)
         return OnnxRuntimeSession(session, _feed(session, option(options, "batch", 1), input_seed))
 
-    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
                       folder: str) -> Session:
         module = _onnxruntime()
 
@@ -153,7 +153,7 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session(module: Any, path: str, settings: Any, options: Dict[str, Any]) -> Any:
+def _session(module: Any, path: str, settings: Any, options: JsonObject) -> Any:
     try:
         return module.InferenceSession(
             path, settings, options.get("providers") or ["CPUExecutionProvider"])
@@ -162,14 +162,14 @@ def _session(module: Any, path: str, settings: Any, options: Dict[str, Any]) -> 
         raise ModelRefused(_one_line(error)) from error
 
 
-def _profile(session: Any) -> List[Dict[str, Any]]:
+def _profile(session: Any) -> List[JsonObject]:
     """Ends profiling and returns its events. Raises OSError and ValueError."""
     with open(session.end_profiling(), encoding="utf-8") as stream:
-        events: List[Dict[str, Any]] = json.load(stream)
+        events: List[JsonObject] = json.load(stream)
         return events
 
 
-def _settings(module: Any, options: Dict[str, Any]) -> Any:
+def _settings(module: Any, options: JsonObject) -> Any:
     level = options.get("graph_level", "all")
     if level not in LEVELS:
         raise ModelRefused("The option 'graph_level' must be one of {}, got {!r}.".format(
@@ -182,7 +182,7 @@ def _settings(module: Any, options: Dict[str, Any]) -> Any:
     return settings
 
 
-def _feed(session: Any, batch: int, input_seed: int) -> Dict[str, Any]:
+def _feed(session: Any, batch: int, input_seed: int) -> JsonObject:
     import numpy
 
     feed = {}

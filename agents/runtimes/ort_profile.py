@@ -9,9 +9,9 @@ kernel has packed in a layout of its own; they are therefore taken from the prof
 without packing.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.protocol import NodeTime
+from agents.protocol import JsonObject, NodeTime
 from agents.timing.calls import median
 
 KERNEL = "_kernel_time"
@@ -27,8 +27,8 @@ class _Key(NamedTuple):
     place: str
 
 
-def node_times(events: Sequence[Dict[str, Any]],
-               unpacked: Sequence[Dict[str, Any]] = ()) -> List[NodeTime]:
+def node_times(events: Sequence[JsonObject],
+               unpacked: Sequence[JsonObject] = ()) -> List[NodeTime]:
     """All nodes in order of their first run. The time is the median over calls without the first,
     if there are several; the runs of a node within one call are summed. ``unpacked`` is the profile
     that the bytes are taken from."""
@@ -41,7 +41,7 @@ def node_times(events: Sequence[Dict[str, Any]],
                      moved_bytes=moved.get(key)) for key, times in found.items()]
 
 
-def _kernels(events: Sequence[Dict[str, Any]]) -> Iterator[Tuple[_Key, Dict[str, Any]]]:
+def _kernels(events: Sequence[JsonObject]) -> Iterator[Tuple[_Key, JsonObject]]:
     for event in events:
         name, args = str(event.get("name", "")), event.get("args") or {}
         op = str(args.get("op_name", ""))
@@ -56,7 +56,7 @@ def _per_call(times: Sequence[float], calls: int) -> float:
     return median(times[1:] or times)
 
 
-def _moved(args: Dict[str, Any]) -> Optional[int]:
+def _moved(args: JsonObject) -> Optional[int]:
     """Bytes of inputs, weights and outputs; None if one is unknown."""
     sizes = [str(args.get(name, "")) for name in SIZES]
     return sum(map(int, sizes)) if all(size.isdigit() for size in sizes) else None

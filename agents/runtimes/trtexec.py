@@ -23,10 +23,10 @@ import tempfile
 import time
 from array import array
 from collections import deque
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Deque, List, NamedTuple, Sequence, Set, Tuple
 
 from agents.platform.parent_death import signal_on_parent_death
-from agents.protocol import OUTPUT_LIMIT
+from agents.protocol import OUTPUT_LIMIT, JsonObject
 from agents.runtimes.base import (
     ModelRefused,
     NotPrepared,
@@ -73,7 +73,7 @@ class TrtexecSession(Session):
 
     def __init__(self, runtime: "TrtexecRuntime", model: Model, input_seed: int) -> None:
         self._runtime, self._model, self._seed = runtime, model, input_seed
-        self._latencies_ns: Any = deque()
+        self._latencies_ns: Deque[int] = deque()
         self.batch = model.shape[0]
 
     def begin(self) -> None:
@@ -109,7 +109,7 @@ class TrtexecRuntime(Runtime):
         self._version = ""
         self._proven: Set[str] = set()
 
-    def versions(self) -> Dict[str, Any]:
+    def versions(self) -> JsonObject:
         if not self._version:
             found = _VERSION.search(_launched(["--help"], LAUNCH_LIMIT_S, check=False))
             if found is None:
@@ -128,7 +128,7 @@ class TrtexecRuntime(Runtime):
                 stream.write(model)
             _launched(["--onnx=" + path, *ONCE], BUILD_LIMIT_S)
 
-    def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
+    def prepare(self, path: str, options: JsonObject) -> Prepared:
         engines = self._engines()
         model = self._model(path, options, engines)
         if engines.has(model.engine):
@@ -144,7 +144,7 @@ class TrtexecRuntime(Runtime):
             raise ModelRefused("trtexec succeeded but left no engine.")
         return Prepared(took_s, False, engines.keep(partial, model.engine))
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
         engines = self._engines()
         model = self._model(path, options, engines)
         if not engines.has(model.engine):
@@ -187,7 +187,7 @@ class TrtexecRuntime(Runtime):
             raise ModelRefused("No folder for engines is set.")
         return EngineStore(self.folder, str(self.versions()["trtexec"]))
 
-    def _model(self, path: str, options: Dict[str, Any], engines: EngineStore) -> Model:
+    def _model(self, path: str, options: JsonObject, engines: EngineStore) -> Model:
         batch = option(options, "batch", 1)
         _precision(options)
         try:
@@ -220,7 +220,7 @@ def shape_word(name: str, shape: Sequence[int]) -> str:
     return "{}:{}".format(name, "x".join(map(str, shape)))
 
 
-def _precision(options: Dict[str, Any]) -> List[str]:
+def _precision(options: JsonObject) -> List[str]:
     wanted = options.get("precision") or "float32"
     if wanted not in PRECISIONS:
         raise ModelRefused("The option 'precision' must be one of {}, got {!r}.".format(
@@ -262,7 +262,7 @@ def _why(code: int, output: str) -> str:
     return "trtexec ended with {}{}".format(how, ": " + errors[0][:300] if errors else "")
 
 
-def _read_json(path: str) -> List[Dict[str, Any]]:
+def _read_json(path: str) -> List[JsonObject]:
     try:
         with open(path, encoding="utf-8") as stream:
             found = json.load(stream)

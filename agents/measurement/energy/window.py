@@ -7,7 +7,7 @@ Both processes use the system's monotonic clock.
 """
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
 from agents.measurement.energy.integral import EnergyUnavailable
 from agents.measurement.energy.per_inference import (
@@ -21,6 +21,7 @@ from agents.meters.base import PowerMeter
 from agents.protocol import (
     UNKNOWN,
     EnergyMeasured,
+    JsonObject,
     ProfileFacts,
     RailTrace,
     draws_of,
@@ -90,7 +91,7 @@ class EnergyWindow:
         draws = draws_of(provider)
         traces = self._recorder.traces()
         origin_s = min([trace.times_s[0] for trace in traces if trace.times_s] or [0.0])
-        packed: Dict[str, Any] = {
+        packed: JsonObject = {
             "calls": phases.calls, "load": _since(phases.load, origin_s),
             "idle_before": _since(phases.idle_before, origin_s),
             "idle_after": _since(phases.idle_after, origin_s),

@@ -7,6 +7,7 @@ import pytest
 from agents.measurement import verdict
 from agents.measurement.watch import CoolDown, DeviceObservations
 from agents.platform.conditions import Conditions
+from agents.platform.environment import MachineState
 from agents.protocol import (
     Blocks,
     Measured,
@@ -19,7 +20,7 @@ from agents.protocol import (
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01)
 COOL = CoolDown(0.0, 40.0, 60.0)
-PINNED = {"governor": "performance", "charging": None}
+PINNED = MachineState(governor="performance")
 
 
 def measured(state="valid", **fields):
@@ -78,8 +79,9 @@ def test_series_that_change(levels, expected):
 def test_what_the_device_says_of_itself():
     still = DeviceObservations([700, 1500, 1480, 1500], 45.0)
     assert verdict.device_doubts(PINNED, PINNED, still, COOL) == []
-    assert verdict.device_doubts({}, {}, DeviceObservations([]), CoolDown(0.0, None, 60.0)) == []
-    free = {"governor": "schedutil", "charging": True}
+    assert verdict.device_doubts(MachineState(), MachineState(), DeviceObservations([]),
+                                 CoolDown(0.0, None, 60.0)) == []
+    free = MachineState(governor="schedutil", charging=True)
     assert kinds(verdict.device_doubts(free, PINNED, DeviceObservations([1500, 1000]),
                                        CoolDown(9.0, 61.5, 60.0))) == [
         "hot", "clock drop", "charging", "unpinned"]

@@ -10,7 +10,7 @@ from agents.platform.conditions import (
     conditions_now,
     parse_conditions,
 )
-from agents.platform.environment import device_state
+from agents.platform.environment import CpuTicks, machine_state
 from agents.platform.sysfs import SystemTree
 from agents.protocol import MeasurePlan, PowerMode, ProfileFacts
 
@@ -73,8 +73,8 @@ def test_a_zone_that_the_profile_ignores_is_neither_waited_for_nor_seen(tmp_path
                           ProfileFacts("x", ignored_zones=["Stuck"]))
     watch()
     assert watch.observations().hottest_c == 40.0
-    assert device_state(SystemTree(str(tmp_path)),
-                        ["Stuck"])["temperatures_c"] == {"thermal_zone0": 40.0}
+    assert machine_state(SystemTree(str(tmp_path)),
+                        ["Stuck"]).temperatures_c == {"thermal_zone0": 40.0}
 
 
 def test_cancelling_ends_the_wait(tmp_path):
@@ -141,7 +141,7 @@ def test_the_power_mode_is_nvpmodels_unless_the_limit_of_the_clock_is_anothers(
     for number, limit_khz in enumerate(limits_khz):
         board.write("sys/devices/system/cpu/cpufreq/policy{}/scaling_max_freq".format(number),
                     limit_khz)
-    found = power_mode(tree, device_state(tree), MODES)
+    found = power_mode(tree, machine_state(tree), MODES)
     assert (None if found is None else found.name) == name
 
 
@@ -152,8 +152,8 @@ def test_a_machine_without_clocks_has_been_seen_nothing_of(tmp_path):
 
 
 def test_conditions_are_differences():
-    first = ConditionsSnapshot(10.0, 1.0, 1.0, {"total": 1000, "busy": 100, "steal": 0}, 0)
-    last = ConditionsSnapshot(12.0, 2.5, 2.5, {"total": 1400, "busy": 500, "steal": 40}, 500000)
+    first = ConditionsSnapshot(10.0, 1.0, 1.0, CpuTicks(1000, 100, 0), 0)
+    last = ConditionsSnapshot(12.0, 2.5, 2.5, CpuTicks(1400, 500, 40), 500000)
     found = conditions_between(first, last)
     assert found == (2.0, 0.75, pytest.approx(1.25), 0.1, 0.25)
     assert parse_conditions(dict(found._asdict(), later=1)) == found
