@@ -19,7 +19,7 @@ def run_measure(payload: MeasurePayload, job: JobContext) -> JsonObject:
     """The measurement with the device's state before and after it, as JSON.
 
     It begins when the device is cool (``watch.cool_down``). Valid measurements become invalid with
-    the reason ``throttled`` if a throttle counter rose meanwhile; doubts: ``verdict.py``.
+    the reason ``throttled`` if a throttle counter rose during it; doubts: ``verdict.py``.
     Raises what ``runner.measure`` raises.
     """
     tree, profile = job.tree, payload.profile or UNKNOWN

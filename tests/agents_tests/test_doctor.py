@@ -74,7 +74,7 @@ def test_a_spool_without_room_is_missing(capsys, words, monkeypatch):
     assert code == 1 and found["spool"][0] == "MISSING" and "du -xh" in found["spool"][2]
 
 
-def test_a_spool_in_use_is_no_fault(capsys, words, tmp_path):
+def test_a_spool_in_use_is_ok(capsys, words, tmp_path):
     (tmp_path / "spool").mkdir()
     lock = lock_folder(str(tmp_path / "spool"))
     code, found = said(capsys, words)
@@ -97,7 +97,7 @@ def test_a_board_with_everything_has_its_files_read():
     assert doctor.permissions(tree).state == "ok"
 
 
-def test_a_wandering_governor_is_named_with_the_command(tmp_path):
+def test_a_governor_that_varies_clocks_is_named_with_the_command(tmp_path):
     for core in ("cpu0", "cpu1"):
         folder = tmp_path / "sys/devices/system/cpu" / core / "cpufreq"
         folder.mkdir(parents=True)
@@ -113,7 +113,7 @@ def test_a_wandering_governor_is_named_with_the_command(tmp_path):
     assert doctor.governor(tree).state == "ok"
 
 
-def test_files_that_may_not_be_read_are_named_with_the_command(tmp_path):
+def test_unreadable_files_are_named_with_the_command(tmp_path):
     zone = tmp_path / "sys/class/thermal/thermal_zone0/temp"
     zone.parent.mkdir(parents=True)
     zone.write_text("41000\n")
@@ -124,13 +124,13 @@ def test_files_that_may_not_be_read_are_named_with_the_command(tmp_path):
     assert one.remedy == "sudo chmod a+r /sys/class/thermal/thermal_zone0/temp"
 
 
-def test_what_a_board_does_not_have_is_no_fault(tmp_path):
+def test_what_a_board_lacks_is_no_error(tmp_path):
     tree = SystemTree(str(tmp_path))
     found = [doctor.governor(tree), doctor.temperature(tree), doctor.throttling(tree)]
     assert {one.state for one in found} == {"lacks"}
 
 
-def test_the_coordinator_is_asked_when_it_is_named(capsys, words, coordinator):
+def test_a_given_coordinator_is_checked(capsys, words, coordinator):
     code, found = said(capsys, [*words, "--coordinator", coordinator.url])
     assert code == 0 and found["coordinator"] == ("ok", coordinator.url + " answers", "")
     code, found = said(capsys, [*words, "--coordinator", "http://127.0.0.1:1"])
@@ -140,7 +140,7 @@ def test_the_coordinator_is_asked_when_it_is_named(capsys, words, coordinator):
     assert code == 1 and "must be http" in found["coordinator"][1]
 
 
-def test_the_coordinators_certificate_is_looked_at(capsys, words, tmp_path):
+def test_the_coordinators_certificate_is_checked(capsys, words, tmp_path):
     secure = Coordinator(certificate=ONE)
     try:
         code, found = said(capsys, [*words, "--coordinator", secure.url])

@@ -135,7 +135,7 @@ def test_outputs_that_are_not_finite_fail(
     assert all(value != value for value in runtime.open(model, OPTIONS, 0).first_output())
 
 
-def test_without_it_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeUnavailable, match="no trtexec in PATH"):
         runtime_named("trtexec").versions()

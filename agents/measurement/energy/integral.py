@@ -1,4 +1,4 @@
-"""Energy of one rail between two moments, or why it cannot be told.
+"""Energy of one rail between two moments, or why it is unavailable.
 
     power     P |    .-.   ._        trapezoid over the polls, straight lines at both edges
                 |___/   \\_/  \\__

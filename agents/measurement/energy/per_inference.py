@@ -65,7 +65,7 @@ def select_rails(rails: Sequence[Rail], draws: str = "board") -> RailSelection:
             addends.append(place)
     covered = {rails[place].covers for place in addends}
     if not addends or (draws in ("cpu", "gpu") and not covered & {draws, "board"}):
-        raise EnergyUnavailable("no meter: nothing here tells the energy of the {}{}".format(
+        raise EnergyUnavailable("no meter: no rail covers the {}{}".format(
             draws, ", only {}".format(", ".join(sorted(covered))) if covered else ""))
     names = [rails[place].name for place in addends]
     return RailSelection(addends, "{} (no rail covers the board)".format(" + ".join(names)))

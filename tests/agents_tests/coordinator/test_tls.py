@@ -1,4 +1,4 @@
-"""Whom the agent trusts: real TLS with self-signed certificates on loopback.
+"""TLS trust of the agent: real TLS with self-signed certificates on loopback.
 
 ``certificates/*.pem``, key and certificate, are for these tests only: openssl req -x509 -nodes
 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 36500 -addext
@@ -101,7 +101,7 @@ def test_every_connection_is_checked(secure):
     link.close()
 
 
-def test_no_tls_at_the_other_end_is_a_link_error(coordinator):
+def test_no_tls_at_the_server_is_a_connection_error(coordinator):
     url = coordinator.url.replace("http:", "https:")
     with pytest.raises(CoordinatorUnavailable):
         HttpClient(url, "s", Trust(fingerprint=pin(ONE))).request("GET", "/")
@@ -130,7 +130,7 @@ def test_a_wrong_fingerprint_at_the_first_start_ends_it_and_spends_no_token(secu
     assert secure.tokens == {"token-1", "token-2"} and read_secret(str(tmp_path)) is None
 
 
-def test_a_renewed_certificate_is_waited_for_and_a_new_fingerprint_is_kept(secure, tmp_path):
+def test_a_renewed_certificate_is_retried_and_a_new_fingerprint_is_stored(secure, tmp_path):
     secure.add([REFERENCE])
     agent_of(secure, tmp_path, token="token-1", trust=Trust(fingerprint=pin(ONE))).run()
     secure.present(OTHER)
@@ -151,7 +151,7 @@ def test_a_renewed_certificate_is_waited_for_and_a_new_fingerprint_is_kept(secur
     assert read_secret(str(tmp_path)).fingerprint == pin(OTHER)
 
 
-def test_a_secret_of_a_pinned_coordinator_never_goes_out_in_clear(coordinator, secure, tmp_path):
+def test_a_secret_of_a_pinned_coordinator_is_never_sent_unencrypted(coordinator, secure, tmp_path):
     secure.add([REFERENCE])
     agent_of(secure, tmp_path, token="token-1", trust=Trust(fingerprint=pin(ONE))).run()
     with pytest.raises(AgentError, match="unencrypted"):
@@ -168,6 +168,6 @@ def test_fingerprints_are_read_as_tools_print_them(text):
 
 
 @pytest.mark.parametrize("text", ["", "ab" * 32, "sha1:" + "ab" * 20, "sha256:" + "xy" * 32])
-def test_what_is_no_fingerprint_is_told(text):
+def test_an_invalid_fingerprint_is_refused(text):
     with pytest.raises(ValueError, match="sha256: and 64 hexadecimal digits"):
         parse_fingerprint(text)

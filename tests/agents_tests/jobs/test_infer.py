@@ -66,7 +66,7 @@ def test_samples_come_in_batches_and_the_last_is_short(tmp_path, version):
     (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"(" * 1000, "header"),
     (b"\x93NUMPY\x01\x00\xe8\x03" + b"(" * 1000, "header"),
 ], ids=range(13))
-def test_what_is_no_data_set_is_said(tmp_path, content, what):
+def test_a_file_that_is_no_data_set_is_refused(tmp_path, content, what):
     with pytest.raises(DatasetError, match=what):
         opened(tmp_path, content)
 
@@ -82,7 +82,7 @@ def asked(tmp_path, model, data=None, start_child=ProcessChild, clock=time.monot
     return result, shares
 
 
-def test_outputs_of_every_sample_and_how_far_it_is(tmp_path):
+def test_outputs_of_every_sample_and_the_progress(tmp_path):
     result, shares = asked(tmp_path, MODEL, npy((250, 2)))
     assert result.shape == [250, 2] and result.provider == "FakeExecutionProvider"
     assert unpack_bytes(result.outputs, 2000) == struct.pack("<2f", 0.5, -2.0) * 250
@@ -97,7 +97,7 @@ def test_outputs_of_every_sample_and_how_far_it_is(tmp_path):
     (fake_model(crash={"at": "open", "how": "segv"}), None, "crashed", "signal 11"),
     (fake_model(crash={"at": 3, "how": "exit"}, outputs=[1.0]), None, "crashed", "exit code 3"),
 ], ids=["empty", "no data set", "not finite", "crash when opened", "crash at a batch"])
-def test_what_goes_wrong_has_a_reason(tmp_path, model, data, reason, text):
+def test_every_failure_has_a_reason(tmp_path, model, data, reason, text):
     with pytest.raises(JobFailed) as caught:
         asked(tmp_path, model, data)
     assert caught.value.reason == reason and text in str(caught.value)
@@ -108,7 +108,7 @@ def test_more_outputs_than_are_sent_are_refused(tmp_path):
         asked(tmp_path, fake_model(outputs=[0.0] * 30000), npy((200, 1)))
 
 
-def test_another_provider_than_the_one_asked_for_fails(tmp_path):
+def test_another_provider_than_the_requested_one_fails(tmp_path):
     with pytest.raises(JobFailed) as caught:
         asked(tmp_path, MODEL, options={"providers": ["CUDAExecutionProvider"]})
     assert caught.value.reason == "provider_fallback"
@@ -139,11 +139,11 @@ def test_it_can_be_cancelled(tmp_path):
         asked(tmp_path, MODEL, cancelled=lambda: True)
 
 
-def test_every_kind_of_the_wire_is_done():
+def test_every_kind_of_the_protocol_is_executed():
     assert tuple(KINDS) == DEVICE_KINDS
 
 
-def test_an_agent_fetches_the_data_set_like_a_model(coordinator, tmp_path):
+def test_an_agent_downloads_the_data_set_like_a_model(coordinator, tmp_path):
     data = npy((3, 2))
     payload = {"model": ref_of(MODEL), "inputs": ref_of(data), "runtime": "fake", "options": {}}
     coordinator.add([MODEL, data], payload=payload)

@@ -47,7 +47,7 @@ def warnings(board, profile, power_mode=0):
     return [doubt for one in result.measurements for doubt in one.warnings], result
 
 
-def test_without_facts_the_agent_goes_by_what_it_sees(board):
+def test_without_facts_the_agent_uses_its_own_readings(board):
     found, result = warnings(board, None)
     assert "hot: it began at 41.5 C, above 40.0 C" in found[0]
     assert not any(doubt.startswith("clock drop") for doubt in found)

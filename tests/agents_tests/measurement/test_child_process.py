@@ -49,7 +49,7 @@ def test_a_good_candidate(tmp_path):
     ({"crash": {"at": "open", "how": "refuse"}}, "unloadable: this fake model refuses"),
     ({"crash": {"at": 50, "how": "refuse"}}, "crashed: ModelRefused: this fake model refuses"),
 ])
-def test_a_candidate_that_crashes_costs_itself_only(tmp_path, behaviour, reason):
+def test_a_crash_fails_its_candidate_only(tmp_path, behaviour, reason):
     bad = fake_model(latency_s=1e-5, **behaviour)
     result = measured(tmp_path, [REFERENCE, bad, GOOD])
     assert verdicts(result) == [("failed", [reason]), ("valid", [])]
@@ -75,13 +75,13 @@ def test_an_unknown_runtime_fails_the_job_with_the_known_ones(tmp_path):
     assert caught.value.reason == "runtime"
 
 
-def test_a_machine_that_stays_busy_gives_no_number(tmp_path):
+def test_a_machine_that_stays_busy_has_no_valid_measurement(tmp_path):
     busy = fake_model(latency_s=1e-4, busy={"share": 1.0, "period_s": 0.1, "factor": 1.5})
     result = measured(tmp_path, [busy, GOOD], quiet_level_s=1e-4)
     assert verdicts(result) == [("invalid", ["busy"])]
 
 
-def test_a_machine_that_is_busy_in_turns_gives_the_quiet_ratio(tmp_path):
+def test_a_periodically_busy_machine_gives_the_quiet_ratio(tmp_path):
     busy = fake_model(latency_s=1e-4, busy={"share": 0.5, "period_s": 0.05, "factor": 1.5})
     result = measured(tmp_path, [busy, fake_model(latency_s=2e-5, slowed_by=2.0)], max_s=0.5)
     assert verdicts(result) == [("valid", [])]
@@ -104,7 +104,7 @@ def test_cancelling_ends_a_hanging_child(tmp_path):
                 cancelled=iter([False, False, False, True]).__next__)
 
 
-def test_a_child_ends_when_nobody_listens(tmp_path):
+def test_a_child_ends_when_its_stdin_closes(tmp_path):
     paths = written(tmp_path, [fake_model(hang={"at": "open"})])
     child = ProcessChild("fake", {"mode": "pairs", "indexes": [0], "paths": list(paths.values()),
                                   "plan": payload_of([REFERENCE])["plan"]})
@@ -116,7 +116,7 @@ def test_a_child_ends_when_nobody_listens(tmp_path):
     child.close()
 
 
-def test_closing_twice_is_allowed_and_position_stays_readable():
+def test_closing_twice_is_allowed_and_progress_stays_readable():
     child = ProcessChild("fake", {"mode": "versions"})
     child.close()
     child.close()
@@ -124,7 +124,7 @@ def test_closing_twice_is_allowed_and_position_stays_readable():
     assert child.last_stderr_line() == ""
 
 
-def test_a_child_tells_that_it_lets_the_device_rest(tmp_path):
+def test_a_child_reports_that_the_device_is_idle(tmp_path):
     paths = written(tmp_path, [REFERENCE])
     plan = dict(payload_of([REFERENCE])["plan"], energy_s=10.0, idle_s=5.0)
     child = ProcessChild("fake", {"mode": "energy", "indexes": [0], "paths": list(paths.values()),
@@ -143,7 +143,7 @@ def test_versions_are_asked_of_the_child():
     assert "no runtime 'nothing'" in runtime_versions("nothing", ProcessChild)["problem"]
 
 
-def test_endless_chatter_holds_up_nobody_and_is_not_kept(tmp_path):
+def test_endless_output_blocks_nothing_and_is_not_kept(tmp_path):
     chatterer = tmp_path / "python"
     chatterer.write_text("#!/bin/sh\nwhile :; do echo a library complains >&2; done\n")
     chatterer.chmod(0o700)
@@ -157,7 +157,7 @@ def test_endless_chatter_holds_up_nobody_and_is_not_kept(tmp_path):
         child.close()
 
 
-def test_a_child_shares_a_file_that_has_no_name(monkeypatch, tmp_path):
+def test_a_child_shares_an_unnamed_file(monkeypatch, tmp_path):
     monkeypatch.delattr(os, "memfd_create", raising=False)  # as before Python 3.8
     monkeypatch.setattr(progress, "_FOLDERS", ("/nonexistent", str(tmp_path)))
     result = measured(tmp_path, [REFERENCE, GOOD])

@@ -120,7 +120,7 @@ def test_a_good_child_makes_valid_measurements():
     assert requests[0]["paths"] == ["/models/0", "/models/1", "/models/2"]
 
 
-def test_a_candidate_that_crashes_costs_itself_only():
+def test_a_crash_fails_its_candidate_only():
     result, requests = play([
         [READY, opened(0), ("signal 11", ChildProgress(1, True, 5))], good([2])])
     assert verdicts(result) == [("failed", ["crashed: signal 11"]), ("valid", [])]
@@ -135,7 +135,7 @@ def test_a_candidate_that_hangs_is_killed_after_its_limit():
     assert requests[1]["indexes"] == [0, 1]
 
 
-def test_a_child_that_moves_on_does_not_hang():
+def test_a_child_with_progress_does_not_hang():
     moves = [("hang", ChildProgress(1, False, 1))]
 
     class Moving(ScriptedChild):
@@ -160,7 +160,7 @@ def test_a_refused_candidate_leaves_the_child_alive():
     assert len(requests) == 1
 
 
-def test_an_exception_in_the_rounds_blames_the_one_at_work():
+def test_an_exception_in_the_rounds_fails_the_running_candidate():
     class Breaking(ScriptedChild):
         def progress(self):
             return ChildProgress(2, False, 9)
@@ -184,7 +184,7 @@ def test_a_reference_that_fails_alone_fails_the_job(script, text):
     assert caught.value.reason == "reference"
 
 
-def test_a_reference_killed_by_a_candidate_finds_the_culprit():
+def test_a_candidate_that_kills_the_reference_is_found():
     late = ("signal 11", ChildProgress(0, False, 90))
     result, requests = play([
         [READY, opened(0), opened(1), opened(2), late], good([1]), [READY, opened(0), late]])
@@ -254,7 +254,7 @@ def test_cancelling_kills_the_child():
         play([[READY]], cancelled=lambda: True)
 
 
-def test_a_payload_that_is_none_is_refused():
+def test_an_invalid_payload_is_refused():
     with pytest.raises(ProtocolError, match="MeasurePayload.plan is missing"):
         measure({"reference": {"sha256": "a", "size_bytes": 1}, "candidates": [],
                  "runtime": "fake", "options": {}}, {}, lambda *_: ScriptedChild([], None), Clock())
@@ -282,7 +282,7 @@ def test_a_plan_that_refuses_doubt_refuses_it():
     assert one.verdict == "invalid" and one.reasons == one.warnings
 
 
-def test_another_provider_than_the_one_asked_for_makes_it_invalid():
+def test_another_provider_than_the_requested_one_makes_it_invalid():
     asked = payload(1, options={"providers": ["CUDAExecutionProvider"]})
     result, _ = play([good([1])], asked)
     assert "P ran it" in result.measurements[0].reasons[0]
@@ -315,7 +315,7 @@ def test_nodes_are_timed_at_last_in_a_child_of_their_own():
     (("hang", ChildProgress(1, False, 3)), "not profiled: timeout"),
     (("exit code 1", ChildProgress(NO_SESSION, False, 0)),
      "not profiled: The runtime 'fake' does not start: exit code 1")])
-def test_nodes_that_cannot_be_timed_leave_the_measurement_as_it_is(ending, why):
+def test_nodes_that_cannot_be_timed_do_not_change_the_measurement(ending, why):
     result, _ = play([good([1, 2]), [READY, nodes(0), ending]], payload(nodes=True))
     assert verdicts(result) == [("valid", []), ("valid", [])]
     assert result.reference_nodes.problem == ""

@@ -83,7 +83,7 @@ def test_another_runtime_gets_another_child_and_the_waiting_one_ends(spare):
     assert waiting.has_ended()
 
 
-def test_one_that_died_meanwhile_is_replaced(spare):
+def test_a_waiting_child_that_died_is_replaced(spare):
     answer(spare.start("fake", {"mode": "versions"}))
     spare.ensure_waiting()
     dead = spare._child
@@ -92,7 +92,7 @@ def test_one_that_died_meanwhile_is_replaced(spare):
     assert answer(spare.start("fake", {"mode": "versions"}))["event"] == "ready"
 
 
-def test_a_device_without_jobs_gets_its_memory_back(spare, clock):
+def test_without_jobs_the_waiting_child_is_ended(spare, clock):
     answer(spare.start("fake", {"mode": "versions"}))
     spare.ensure_waiting()
     waiting = spare._child
@@ -103,7 +103,7 @@ def test_a_device_without_jobs_gets_its_memory_back(spare, clock):
     assert spare._child is None
 
 
-def test_a_program_that_cannot_be_started_is_told_by_the_job(spare):
+def test_a_program_that_cannot_be_started_fails_the_job(spare):
     answer(spare.start("fake", {"mode": "versions"}))
     spare._python = "/nonexistent/python"
     spare.ensure_waiting()

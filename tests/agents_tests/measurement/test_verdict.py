@@ -52,7 +52,7 @@ def test_a_thread_that_waits_for_an_accelerator_is_not_interrupted():
     assert not verdict.measuring_thread_computes("trtexec", "TensorrtExecutionProvider")
 
 
-def test_a_call_that_stood_still_is_told_with_its_time():
+def test_a_stalled_call_is_reported_with_its_time():
     calls = [1000000] * 50
     assert verdict.call_doubts(calls) == [] == verdict.call_doubts([])
     assert "took 0.08 s, the median 0.001 s" in verdict.call_doubts(calls + [80000000])[0]
@@ -76,7 +76,7 @@ def test_series_that_change(levels, expected):
         kind for kind in expected if kind == "drift"]
 
 
-def test_what_the_device_says_of_itself():
+def test_doubts_from_the_state_of_the_device():
     still = DeviceObservations([700, 1500, 1480, 1500], 45.0)
     assert verdict.device_doubts(PINNED, PINNED, still, COOL) == []
     assert verdict.device_doubts(MachineState(), MachineState(), DeviceObservations([]),
@@ -119,7 +119,7 @@ def test_in_a_known_power_mode_clocks_are_held_to_it(clocks, gpu, provider, told
     ({"providers": [["TensorrtExecutionProvider", {}], "CUDAExecutionProvider"]},
      "CUDAExecutionProvider", True),
 ])
-def test_another_provider_than_the_one_asked_for(options, provider, falls):
+def test_another_provider_than_the_requested_one(options, provider, falls):
     reason = verdict.provider_fallback(options, provider)
     assert (reason is not None) == falls and (reason is None or provider in reason)
 
@@ -131,7 +131,7 @@ GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
     ([GPU, GPU], "valid", None), ([], "valid", None),
     ([GPU, CPU], "valid", "1 of 2 nodes ran on CPUExecutionProvider (Op1)"),
     ([CPU, CPU], "invalid", "2 of 2 nodes ran on CPUExecutionProvider (Op0, Op1)")])
-def test_nodes_beside_the_provider_asked_for(providers, state, told):
+def test_nodes_on_another_provider_than_the_requested_one(providers, state, told):
     nodes = NodesMeasured("", nodes=[NodeTime("", "Op{}".format(place), one, 1e-5)
                                      for place, one in enumerate(providers)])
     one = verdict.with_nodes(measured(nodes=nodes), {"providers": [GPU]}, PLAN)
@@ -146,7 +146,7 @@ def test_nodes_beside_the_provider_asked_for(providers, state, told):
     assert verdict.with_nodes(told_already, {"providers": [GPU]}, PLAN) is told_already
 
 
-def test_doubts_are_warnings_and_each_is_told_once():
+def test_doubts_are_warnings_without_duplicates():
     one = verdict.with_doubts(measured(warnings=["a: 1"]), ["a: 1", "b: 2"], PLAN)
     assert (one.verdict, one.reasons, one.warnings) == ("valid", [], ["a: 1", "b: 2"])
 

@@ -51,7 +51,7 @@ def test_it_waits_until_the_device_is_cool(tmp_path):
     assert cooled.enough() and 7.5 <= cooled.waited_s <= 8.5
 
 
-def test_it_waits_no_longer_than_the_plan_says_and_tells(tmp_path):
+def test_it_waits_at_most_as_long_as_the_plan_says(tmp_path):
     cooled = Board(tmp_path, celsius=90.0).cool()
     assert not cooled.enough() and cooled.waited_s == 20.0 and cooled.hottest_c == 70.0
 
@@ -63,7 +63,7 @@ def test_a_cool_device_or_a_plan_without_a_limit_waits_for_nothing(tmp_path, cha
     assert cooled.enough() and board.now_s == 0.0
 
 
-def test_a_zone_that_the_profile_ignores_is_neither_waited_for_nor_seen(tmp_path):
+def test_a_zone_that_the_profile_ignores_is_not_read(tmp_path):
     board = Board(tmp_path, celsius=40.0)
     board.write("sys/class/thermal/thermal_zone1/temp", 99000)
     board.write("sys/class/thermal/thermal_zone1/type", "Stuck")
@@ -83,14 +83,14 @@ def test_cancelling_ends_the_wait(tmp_path):
     assert board.now_s == 3.0
 
 
-def test_a_device_without_sensors_is_not_waited_for(tmp_path):
+def test_a_device_without_sensors_does_not_wait(tmp_path):
     waited = []
     assert cool_down(SystemTree(str(tmp_path)), PLAN, lambda: 0.0, waited.append,
                      lambda: False).enough()
     assert waited == []
 
 
-def test_the_fastest_clock_is_seen_now_and_then(tmp_path):
+def test_the_fastest_clock_is_read_periodically(tmp_path):
     board = Board(tmp_path)
     watch = DeviceMonitor(SystemTree(str(tmp_path)), board.clock)
     for clock in (2000000, 1200000):
@@ -102,7 +102,7 @@ def test_the_fastest_clock_is_seen_now_and_then(tmp_path):
     assert watch.observations().hottest_c == pytest.approx(39.925, abs=0.01)
 
 
-def test_at_rest_only_the_temperature_counts(tmp_path):
+def test_while_idle_only_the_temperature_is_read(tmp_path):
     board = Board(tmp_path)
     board.write("sys/devices/system/cpu/cpufreq/policy1/scaling_cur_freq", 400000)
     watch = DeviceMonitor(SystemTree(str(tmp_path)), board.clock)
@@ -145,7 +145,7 @@ def test_the_power_mode_is_nvpmodels_unless_the_limit_of_the_clock_is_anothers(
     assert (None if found is None else found.name) == name
 
 
-def test_a_machine_without_clocks_has_been_seen_nothing_of(tmp_path):
+def test_a_machine_without_clocks_has_no_observations(tmp_path):
     watch = DeviceMonitor(SystemTree(str(tmp_path)), iter((0.0, 9.0)).__next__)
     watch()
     assert watch.observations() == ([], None, [])
@@ -159,7 +159,7 @@ def test_conditions_are_differences():
     assert parse_conditions(dict(found._asdict(), later=1)) == found
 
 
-def test_what_a_system_does_not_tell_is_none(tmp_path):
+def test_values_that_a_system_does_not_report_are_none(tmp_path):
     blank = ConditionsSnapshot(1.0, None, 0.0, None, None)
     assert conditions_between(blank, blank._replace(wall_s=3.0)) == Conditions(2.0)
     assert conditions_between(blank, blank) == Conditions(0.0)

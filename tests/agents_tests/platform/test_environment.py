@@ -40,12 +40,12 @@ def test_state_is_read_from_the_tree():
     assert now.cpu_ticks == CpuTicks(total=1000, busy=150, steal=40)
 
 
-def test_cores_of_two_minds_are_both_named(board):
+def test_different_governors_are_both_named(board):
     (board / "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor").write_text("powersave\n")
     assert machine_state(SystemTree(str(board))).governor == "powersave,schedutil"
 
 
-def test_a_machine_that_tells_nothing_is_no_error(tmp_path):
+def test_a_machine_without_any_file_is_no_error(tmp_path):
     tree = SystemTree(str(tmp_path))
     who, now = machine_identity(tree), machine_state(tree)
     assert who.board is None and who.memory_bytes is None and who.kernel

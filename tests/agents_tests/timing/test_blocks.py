@@ -159,7 +159,7 @@ def test_the_level_is_the_five_percent_quantile():
     assert quiet_level([float(value) for value in range(100)], None).gate_s == 4.0
 
 
-def test_sessions_are_opened_afresh_and_the_reference_is_timed_anew():
+def test_sessions_are_reopened_and_the_reference_is_timed_again():
     machine = Machine([1e-4, 5e-5])
     rounds = machine.measure(PLAN._replace(min_s=1.0))
     assert rounds.openings == machine.openings >= 3

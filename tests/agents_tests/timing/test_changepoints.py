@@ -33,7 +33,7 @@ def test_a_step_is_found_where_it_is(ratio):
     assert step is not None and step.ratio == pytest.approx(ratio, rel=0.02)
 
 
-def test_steps_smaller_than_anybody_asks_for_are_none():
+def test_very_small_steps_are_ignored():
     assert changepoints(noisy([1e-4] * 30 + [1.01e-4] * 30, spread=0.0005)) == []
 
 
@@ -58,7 +58,7 @@ def test_warming_up_becomes_steady():
     assert start is not None and 6 <= start <= 12
 
 
-def test_what_goes_on_changing_is_not_steady():
+def test_a_changing_series_is_not_steady():
     assert steady_start(noisy([1.0 + 0.05 * n for n in range(40)])) is None
     assert steady_start(noisy([1.0, 1.0, 1.0, 1.3, 1.3, 1.3] * 5)) is None
     assert steady_start([1.0] * (MIN_STEADY_BLOCKS - 1)) is None
@@ -75,7 +75,7 @@ def test_noise_is_no_drift():
     assert drift([1.0] * 5) == 0.0
 
 
-def test_to_and_fro_is_no_drift():
+def test_alternation_is_no_drift():
     assert drift(noisy([1.0, 1.0, 1.0, 1.3, 1.3, 1.3, 1.35] * 9)) == 0.0
 
 

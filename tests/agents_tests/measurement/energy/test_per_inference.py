@@ -72,7 +72,7 @@ def test_the_drift_of_idle_power_is_an_error_of_the_net_energy():
     assert found.net_error_j > found.gross_error_j + found.idle_drift_j
 
 
-def test_rails_that_lie_side_by_side_are_added():
+def test_separate_rails_are_summed():
     memory = counter_trace()._replace(rail=COUNTER._replace(name="b_uj", covers="memory"))
     both = energy_per_inference([counter_trace(), memory], "cpu", LOAD, 100, BEFORE, AFTER)
     assert both.gross_j == pytest.approx(2 * (joules(30) - joules(10)) / 100, rel=0.005)
@@ -100,18 +100,18 @@ def restarted(trace):
     (power_trace()._replace(values=[float("nan")] * 1001), LOAD, "meter gaps"),
     (trace_of(POWER, lambda moment: 7.0), LOAD, "window too short: 0 updates"),
 ])
-def test_what_cannot_be_told_is_refused(trace, load, reason):
+def test_a_window_without_energy_is_refused(trace, load, reason):
     with pytest.raises(EnergyUnavailable, match="^" + reason):
         energy_per_inference([trace], "cpu", load, 100)
 
 
-def test_a_short_gap_of_polls_is_nothing_to_a_counter():
+def test_a_counter_tolerates_a_short_gap_of_polls():
     found = energy_per_inference([without(counter_trace(), 15.0, 15.5)], "cpu", LOAD, 100)
     assert found.gross_j == pytest.approx((joules(30) - joules(10)) / 100, rel=0.005)
 
 
 @pytest.mark.parametrize("unread", [(9.99, 10.15), (29.75, 29.95)])
-def test_a_poll_that_came_late_at_an_edge_makes_no_power(unread):
+def test_a_late_poll_at_an_edge_adds_no_energy(unread):
     """Two updates that are seen a poll apart are not made of more than twice the power."""
     late = without(counter_trace(), *unread)
     assert integral(late, *LOAD).energy_j == pytest.approx(joules(30) - joules(10), rel=0.004)
@@ -125,7 +125,7 @@ def test_updates_beyond_the_window_are_not_counted():
     assert found.updates == sum(10.0 < at <= 20.0 for at in moved)
 
 
-def test_polls_that_gave_no_number_are_left_out():
+def test_unreadable_polls_are_left_out():
     trace = power_trace()
     holes = trace._replace(values=[float("nan") if place % 9 == 0 else value
                                    for place, value in enumerate(trace.values)])
@@ -145,9 +145,9 @@ def test_a_window_without_calls_or_without_length_is_none():
         integral(power_trace(), 5.0, 5.0)
 
 
-def test_who_draws_must_be_covered():
+def test_the_consumer_must_be_covered():
     with pytest.raises(EnergyUnavailable,
-                       match="no meter: nothing here tells the energy of the gpu, only"):
+                       match="no meter: no rail covers the gpu, only"):
         select_rails([COUNTER], "gpu")
     with pytest.raises(EnergyUnavailable, match="no meter"):
         select_rails([], "board")
@@ -173,7 +173,7 @@ def test_phases_hold_whole_calls_and_leave_out_the_leads():
     assert none.idle_before is None and none.idle_after is None
 
 
-def test_a_recorder_polls_twice_within_what_a_rail_claims():
+def test_a_recorder_polls_twice_per_update_period():
     rails = [POWER, POWER._replace(update_s=0.1), POWER._replace(update_s=60.0)]
     assert [MeterRecorder([FakeMeter(rail=rail)], lambda: 0.0).period_s() for rail in rails] == [
         0.02, 0.05, 0.5]
