@@ -14,8 +14,9 @@ from agents.capabilities import capabilities
 from agents.jobs.base import JobContext
 from agents.jobs.catalog import KINDS
 from agents.measurement.child_process import ProcessChild
-from agents.measurement.runner import MeasurementFailed, measure
-from agents.platform.sysfs import Tree
+from agents.measurement.runner import measure
+from agents.measurement.supervision import JobFailed
+from agents.platform.sysfs import SystemTree
 from agents.protocol import MeasurePayload, decode
 from searcher.api.app import create_app
 from searcher.builders.process import execute
@@ -56,8 +57,8 @@ class Device:
         paths = {file.sha256: str(artifacts / file.sha256) for file in kind.files(payload)}
         try:
             return envelope(kind.run(payload, JobContext(
-                paths, self._child, Tree(str(self._folder / "no sysfs")))))
-        except MeasurementFailed as error:
+                paths, self._child, SystemTree(str(self._folder / "no sysfs")))))
+        except JobFailed as error:
             return envelope({"reason": error.reason, "message": str(error)}, "failed")
 
     def _child(self, runtime: str, request: dict[str, Any]) -> ProcessChild:
