@@ -104,10 +104,6 @@ def _httptools() -> None:
     _replace(server, "http_protocol", lambda: "h11")
 
 
-def _sixteen_sockets() -> None:
-    _replace(server, "ACCEPTS", 1)
-
-
 def _grouped_commits() -> None:
     """Every write is committed by itself before its request goes on."""
     _replace(app, "commit_soon", lambda *given: None)
@@ -271,7 +267,7 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
         _plain_routes, _body_without_timer, _head_without_timer, _httptools,
-        _sixteen_sockets, _grouped_commits, _longer_batches, _heartbeats_together,
+        _grouped_commits, _longer_batches, _heartbeats_together,
         _checkpoint_thread, _page_cache, _rare_garbage_collection, _telemetry_off,
         _secrets_in_memory, _profiles_in_memory, _seen_every_ten_seconds, _lease_rows,
         _grant_without_reading, _one_campaign_at_once, _columns_known, _one_encoder,

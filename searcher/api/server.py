@@ -56,9 +56,6 @@ LEDGER = "ledger.db"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builders.process")
 SEARCH_COMMAND = (sys.executable, "-m", "searcher.search.process")
 ANSWER_WITHIN_S = 4
-ACCEPTS = 16
-"""So many connections are taken in one turn of the event loop: it takes one for each socket that it
-listens on, and under load a turn is long. They are one socket under several numbers."""
 _KEEP_ALIVE_S = 120
 _OPEN_FILES = 65_536
 
@@ -176,8 +173,7 @@ class _Service:
         )
         _allow_many_connections()
         try:
-            _Server(config, self._told, self._at_once).run(
-                sockets=[self._listener, *(self._listener.dup() for _ in range(ACCEPTS - 1))])
+            _Server(config, self._told, self._at_once).run(sockets=[self._listener])
         finally:
             self._supervision.searches.stop()
             self._checkpoints.stop()
