@@ -18,7 +18,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 
 import searcher.api.app as app
-import searcher.api.http.durable_response as durable_response
 import searcher.api.http.plain_route as plain_route
 import searcher.api.http.request_head as request_head
 import searcher.api.routes.agents as agent_routes
@@ -107,11 +106,6 @@ def _httptools() -> None:
 def _grouped_commits() -> None:
     """Every write is committed by itself before its request goes on."""
     _replace(app, "commit_soon", lambda *given: None)
-
-
-def _longer_batches() -> None:
-    """A batch collects writes for 2 ms, however long commits take."""
-    _replace(durable_response, "COMMIT_SHARE", 1.0)
 
 
 def _heartbeats_together() -> None:
@@ -267,7 +261,7 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
         _plain_routes, _body_without_timer, _head_without_timer, _httptools,
-        _grouped_commits, _longer_batches, _heartbeats_together,
+        _grouped_commits, _heartbeats_together,
         _checkpoint_thread, _page_cache, _rare_garbage_collection, _telemetry_off,
         _secrets_in_memory, _profiles_in_memory, _seen_every_ten_seconds, _lease_rows,
         _grant_without_reading, _one_campaign_at_once, _columns_known, _one_encoder,

@@ -105,8 +105,7 @@ class Store:
 
     Use from one thread only. ``db`` is for the query functions of this package. ``opened(batch)``
     is called for every new batch and must see to it that ``commit`` is called soon; without it
-    each ``grouped`` block is its own batch. ``commits`` took ``commit_s`` altogether, the last one
-    ``last_commit_s``.
+    each ``grouped`` block is its own batch. ``commits`` took ``commit_s`` altogether.
     Raises LedgerError when the file cannot be opened or belongs to a newer program.
     """
 
@@ -114,7 +113,7 @@ class Store:
         self.path = path
         self.batch: Batch | None = None
         self.opened: Callable[[Batch], None] | None = None
-        self.commits, self.commit_s, self.last_commit_s = 0, 0.0, 0.0
+        self.commits, self.commit_s = 0, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
@@ -188,8 +187,7 @@ class Store:
             self._undo(batch, translated(error, self.path))
             raise translated(error, self.path) from error
         self.commits += 1
-        self.last_commit_s = time.perf_counter() - began_s
-        self.commit_s += self.last_commit_s
+        self.commit_s += time.perf_counter() - began_s
         self.batch = None
         batch.end(None)
 
