@@ -108,20 +108,6 @@ def _grouped_commits() -> None:
     _replace(app, "commit_soon", lambda *given: None)
 
 
-def _heartbeats_together() -> None:
-    """Every heartbeat is written by itself, with the commit of others."""
-    def heartbeat(self: Any, agent: AgentRow, job_id: int, fence: int,
-                  progress: float | None) -> Any:
-        with self._store.grouped() as db:
-            verdict, beat = queue.heartbeat(
-                db, job_id, fence, agent, progress, self._rules, self._clock())
-            if beat is not None:
-                jobs.put_beats(db, [beat])
-        return verdict
-
-    _replace(leases.Leases, "heartbeat", heartbeat)
-
-
 def _checkpoint_thread() -> None:
     """SQLite's own checkpoints, at its own 1000 pages."""
     _replace(wal_checkpoint.Checkpoints, "start", lambda self: None)
@@ -260,12 +246,27 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
-        _plain_routes, _body_without_timer, _head_without_timer, _httptools,
-        _grouped_commits, _heartbeats_together,
-        _checkpoint_thread, _page_cache, _rare_garbage_collection, _telemetry_off,
-        _secrets_in_memory, _profiles_in_memory, _seen_every_ten_seconds, _lease_rows,
-        _grant_without_reading, _one_campaign_at_once, _columns_known, _one_encoder,
-        _summary_as_dict, _ranks_remembered, _ready_answers)}
+        _plain_routes,
+        _body_without_timer,
+        _head_without_timer,
+        _httptools,
+        _grouped_commits,
+        _checkpoint_thread,
+        _page_cache,
+        _rare_garbage_collection,
+        _telemetry_off,
+        _secrets_in_memory,
+        _profiles_in_memory,
+        _seen_every_ten_seconds,
+        _lease_rows,
+        _grant_without_reading,
+        _one_campaign_at_once,
+        _columns_known,
+        _one_encoder,
+        _summary_as_dict,
+        _ranks_remembered,
+        _ready_answers,
+    )}
 
 
 if __name__ == "__main__":

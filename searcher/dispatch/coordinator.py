@@ -116,7 +116,6 @@ class Coordinator:
         """Whatever has come due; seconds until to call again."""
         now_s = self.clock()
         try:
-            self.leases.store_beats()
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
                 log.warning("job %d: no sign of life, its lease ends", job.id, extra=about(job))
                 self.leases.lose(job, True, "no sign of life within the lease")

@@ -49,7 +49,6 @@ class Leases:
         self._keeping, self._artifacts = keeping, artifacts
         self._employed: set[str] = set()
         self._kinds: dict[str, tuple[str, ...]] = {}
-        self._beats: dict[int, jobs.Beat] = {}
         self.lost: Counter[str] = Counter()
 
     def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
@@ -134,20 +133,10 @@ class Leases:
     def heartbeat(
         self, agent: AgentRow, job_id: int, fence: int, progress: float | None
     ) -> Literal["continue", "cancel"]:
-        """Raises ProtocolError (404, 409). It is stored with the next ``store_beats``: should the
-        coordinator die before, all leases start anew with the next one."""
-        verdict, beat = queue.heartbeat(
-            self._store.db, job_id, fence, agent, progress, self._rules, self._clock())
-        if beat is not None:
-            self._beats[job_id] = beat
-        return verdict
-
-    def store_beats(self) -> None:
-        """What heartbeats prolonged, in one write. Raises LedgerError, and keeps them."""
-        if self._beats:
-            with self._store.atomic() as db:
-                jobs.put_beats(db, self._beats.values())
-            self._beats = {}
+        """Raises ProtocolError (404, 409)."""
+        with self._store.grouped() as db:
+            return queue.heartbeat(
+                db, job_id, fence, agent, progress, self._rules, self._clock())
 
     def put_result(
         self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes

@@ -15,7 +15,7 @@ from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import campaigns, devices, jobs
-from searcher.ledger.tables.jobs import Beat, LeaseRow
+from searcher.ledger.tables.jobs import LeaseRow
 
 NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io", "queue_timeout", "device_removed")
 """Reasons of failures that a new request for the same job overrules."""
@@ -127,13 +127,13 @@ def _check_lease(job: LeaseRow, fence: int, agent: AgentRow) -> None:
 def heartbeat(
     db: Database, job_id: int, fence: int, agent: AgentRow, progress: float | None,
     rules: LeaseRules, now_s: float,
-) -> tuple[Literal["continue", "cancel"], Beat | None]:
-    """The answer to a sign of life, and how it prolongs the lease. ProtocolError (404, 409)."""
+) -> Literal["continue", "cancel"]:
+    """The answer to a sign of life, which prolongs the lease. ProtocolError (404, 409)."""
     job = leased_job(db, job_id, fence, agent)
     if job.deadline_at_s is not None and now_s >= job.deadline_at_s:
-        return "cancel", None
-    beat = Beat(job_id, fence, now_s, now_s + rules.ttl_s(job.pool), progress)
-    return "cancel" if job.cancel_requested else "continue", beat
+        return "cancel"
+    jobs.prolong(db, job_id, now_s, now_s + rules.ttl_s(job.pool), progress)
+    return "cancel" if job.cancel_requested else "continue"
 
 
 def already_accepted(

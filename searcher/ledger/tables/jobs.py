@@ -1,6 +1,6 @@
 """Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -218,23 +218,14 @@ def grant(
     return fence
 
 
-@dataclass(frozen=True)
-class Beat:
-    """A sign of life of the holder of ``job`` under ``fence``."""
-
-    job: int
-    fence: int
-    seen_s: float
-    expires_s: float
-    progress: float | None
-
-
-def put_beats(db: Database, beats: Iterable[Beat]) -> None:
-    """Prolong the leases that are still in force."""
-    db.conn.executemany(
+def prolong(
+    db: Database, job_id: int, seen_s: float, expires_s: float, progress: float | None
+) -> None:
+    """Keep a lease after a sign of life; without ``progress`` the last one stays."""
+    db.execute(
         """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
-             progress = coalesce(?, progress) WHERE id = ? AND fence = ? AND state = 'leased'""",
-        [(b.seen_s, b.expires_s, b.progress, b.job, b.fence) for b in beats])
+             progress = coalesce(?, progress) WHERE id = ?""",
+        [seen_s, expires_s, progress, job_id])
 
 
 def extend(db: Database, pool: str, by_s: float) -> None:
