@@ -25,7 +25,6 @@ import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.devices.roster as roster
-import searcher.dispatch.leases as leases
 import searcher.dispatch.queue as queue
 import searcher.ledger.maintenance.wal_checkpoint as wal_checkpoint
 import searcher.ledger.rows as rows
@@ -149,11 +148,6 @@ def _profiles_in_memory() -> None:
         None if agent.device is None else devices.profile(self._store.db, agent.device)))
 
 
-def _seen_every_ten_seconds() -> None:
-    """Every lease request writes when its device was last seen."""
-    _replace(leases, "SEEN_EVERY_S", 0.0)
-
-
 def _lease_rows() -> None:
     """A lease is judged by the whole row of its job."""
     _replace(jobs, "lease_of", jobs.get)
@@ -257,7 +251,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _telemetry_off,
         _secrets_in_memory,
         _profiles_in_memory,
-        _seen_every_ten_seconds,
         _lease_rows,
         _grant_without_reading,
         _one_campaign_at_once,

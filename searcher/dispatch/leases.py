@@ -27,7 +27,6 @@ from searcher.ledger.tables.jobs import LeaseRow
 
 log = logging.getLogger(__name__)
 
-SEEN_EVERY_S = 10.0
 MOST_KNOWN = 20_000
 """Agents whose kinds of jobs are kept in memory; beyond that they are looked up again."""
 
@@ -73,9 +72,8 @@ class Leases:
                 return None
             if kinds and self._kinds.get(agent.id) != tuple(kinds):
                 self._learn(agent.id, agent.device, kinds)
-            if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
-                with self._store.grouped() as db:
-                    devices.device_seen(db, agent.device, now_s)
+            with self._store.grouped() as db:
+                devices.device_seen(db, agent.device, now_s)
             if device.state != "active":
                 return None
             if device.shares_host:

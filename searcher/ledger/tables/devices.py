@@ -18,14 +18,13 @@ class Standing:
 
     state: str
     shares_host: int
-    last_seen_s: float | None
     holds: int
 
 
 def standing(db: Database, name: str, agent_id: str) -> Standing | None:
     """``holds``: whether its agent has a lease."""
     row = db.execute(
-        """SELECT state, shares_host, last_seen_s, EXISTS (SELECT 1 FROM jobs j
+        """SELECT state, shares_host, EXISTS (SELECT 1 FROM jobs j
              WHERE j.state = 'leased' AND j.pool = 'device:' || name AND j.holder = ?2)
            FROM devices WHERE name = ?1""", [name, agent_id]).fetchone()
     return None if row is None else Standing(*row)
