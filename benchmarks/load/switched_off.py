@@ -37,7 +37,7 @@ from searcher.api.http.limits import PAUSE_S
 from searcher.api.http.plain_route import Answer, Call, PlainRoute
 from searcher.devices import enrolment
 from searcher.ledger.rows import AgentRow, JobRow, TokenRow
-from searcher.ledger.tables import credentials, devices, fair_share
+from searcher.ledger.tables import credentials, fair_share
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
@@ -142,12 +142,6 @@ def _secrets_in_memory() -> None:
     _replace(roster.Roster, "recognised", recognised)
 
 
-def _profiles_in_memory() -> None:
-    """Every lease looks up the profile of its device."""
-    _replace(roster.Roster, "profile_of", lambda self, agent: (
-        None if agent.device is None else devices.profile(self._store.db, agent.device)))
-
-
 def _lease_rows() -> None:
     """A lease is judged by the whole row of its job."""
     _replace(jobs, "lease_of", jobs.get)
@@ -250,7 +244,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,
-        _profiles_in_memory,
         _lease_rows,
         _grant_without_reading,
         _one_campaign_at_once,

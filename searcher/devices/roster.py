@@ -30,7 +30,6 @@ class Roster:
         self._store, self._clock, self._host = store, clock, host
         self._known: dict[str, Member] = {}
         self._keys: dict[str, str] = {}
-        self._profiles: dict[str, str | None] = {}
         self._of_this_start: dict[str, TokenRow] = {}
 
     def start(self) -> None:
@@ -128,12 +127,8 @@ class Roster:
         return agent.id not in self._keys and enrolment.is_revoked(self._store.db, agent)
 
     def profile_of(self, agent: AgentRow) -> str | None:
-        """Under which its device is enrolled; None for a builder, and where none was named. Who
-        enrols with another is another agent."""
-        if agent.id not in self._profiles:
-            self._profiles[agent.id] = (
-                None if agent.device is None else devices.profile(self._store.db, agent.device))
-        return self._profiles[agent.id]
+        """Under which its device is enrolled; None for a builder, and where none was named."""
+        return None if agent.device is None else devices.profile(self._store.db, agent.device)
 
     def forget_agents_of(self, device: str) -> None:
         """After they were revoked in the ledger."""
@@ -143,7 +138,6 @@ class Roster:
     def _forget(self, *ids: str) -> None:
         for member in ids:
             self._known.pop(self._keys.pop(member, ""), None)
-            self._profiles.pop(member, None)
 
 
 def _state_of(row: TokenRow, now_s: float) -> Literal["active", "expired", "revoked"]:
