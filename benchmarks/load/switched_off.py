@@ -142,11 +142,6 @@ def _secrets_in_memory() -> None:
     _replace(roster.Roster, "recognised", recognised)
 
 
-def _lease_rows() -> None:
-    """A lease is judged by the whole row of its job."""
-    _replace(jobs, "lease_of", jobs.get)
-
-
 def _grant_without_reading() -> None:
     """A granted job is read again."""
     grant = queue.grant
@@ -244,7 +239,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,
-        _lease_rows,
         _grant_without_reading,
         _one_campaign_at_once,
         _columns_known,

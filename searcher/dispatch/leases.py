@@ -23,7 +23,6 @@ from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import devices, fair_share, jobs, spans
-from searcher.ledger.tables.jobs import LeaseRow
 
 log = logging.getLogger(__name__)
 
@@ -143,10 +142,11 @@ class Leases:
         stored, after which the same result may come again."""
         shared = agent.pool == self._window.measuring_pool
         with self._store.atomic() if shared else self._store.grouped() as db:
-            job = queue.lease_of(db, job_id)
+            job = queue.job_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            outcome = self._judged(db, job_id, content)
+            outcome = rebuild.judged(db, job, results.outcome_of(
+                db, job, content, self._artifacts, self._clock()))
             ended_s = self._clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
@@ -156,8 +156,8 @@ class Leases:
             if outcome.state == "done":
                 health.succeeded(db, job.pool)
             else:
-                health.failed(db, queue.job_of(db, job_id), outcome.reason or "",
-                                outcome.message or "", self._device_rules)
+                health.failed(db, job, outcome.reason or "", outcome.message or "",
+                              self._device_rules)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=about(job))
@@ -166,12 +166,7 @@ class Leases:
         self.over(job)
         self.finished(job)
 
-    def _judged(self, db: Database, job_id: int, content: bytes) -> results.Outcome:
-        job = queue.job_of(db, job_id)
-        outcome = results.outcome_of(db, job, content, self._artifacts, self._clock())
-        return rebuild.judged(db, job, outcome)
-
-    def _account(self, db: Database, job: JobRow | LeaseRow, ended_s: float) -> None:
+    def _account(self, db: Database, job: JobRow, ended_s: float) -> None:
         spans.end_of_job(db, job.id, ended_s)
         if job.campaign is not None and job.leased_s is not None:
             fair_share.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
@@ -191,7 +186,7 @@ class Leases:
         else:
             self.finished(job)
 
-    def over(self, job: JobRow | LeaseRow) -> None:
+    def over(self, job: JobRow) -> None:
         """The job runs no more; the quiet window moves on."""
         if job.pool == requests.BUILDER:
             self._window.build_ended()
@@ -202,7 +197,7 @@ class Leases:
             else:
                 self.next_may_lease()
 
-    def finished(self, job: JobRow | LeaseRow) -> None:
+    def finished(self, job: JobRow) -> None:
         """The job has ended; those who wait for it are told."""
         for campaign in jobs.campaigns_of(self._store.db, job.id):
             self._ring(f"campaign:{campaign}")
@@ -230,7 +225,7 @@ class Leases:
         return employed
 
 
-def about(job: JobRow | LeaseRow) -> dict[str, Any]:
+def about(job: JobRow) -> dict[str, Any]:
     """What a line of the log is about."""
     device = job.pool.partition(":")[2] or None
     return {"job": job.id, "campaign": job.campaign, "device": device}

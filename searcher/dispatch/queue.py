@@ -15,7 +15,6 @@ from searcher.errors import ProtocolError
 from searcher.jobs import requests
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import campaigns, devices, jobs
-from searcher.ledger.tables.jobs import LeaseRow
 
 NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io", "queue_timeout", "device_removed")
 """Reasons of failures that a new request for the same job overrules."""
@@ -101,22 +100,14 @@ def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: 
     })
 
 
-def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> LeaseRow:
+def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> JobRow:
     """The lease, if it is this agent's under this fence. ProtocolError 404 or 409."""
-    job = lease_of(db, job_id)
+    job = job_of(db, job_id)
     _check_lease(job, fence, agent)
     return job
 
 
-def lease_of(db: Database, job_id: int) -> LeaseRow:
-    """Of a job, leased or not, what concerns its lease. Raises ProtocolError (404)."""
-    job = jobs.lease_of(db, job_id)
-    if job is None:
-        raise ProtocolError(f"There is no job {job_id}.", 404)
-    return job
-
-
-def _check_lease(job: LeaseRow, fence: int, agent: AgentRow) -> None:
+def _check_lease(job: JobRow, fence: int, agent: AgentRow) -> None:
     if job.state != "leased" or job.fence != fence or job.holder != agent.id:
         raise ProtocolError(
             f"The lease of job {job.id} under fence {fence} is not in force: the job is "
@@ -137,7 +128,7 @@ def heartbeat(
 
 
 def already_accepted(
-    job: LeaseRow, attempt: int, fence: int, agent: AgentRow, sha256: str
+    job: JobRow, attempt: int, fence: int, agent: AgentRow, sha256: str
 ) -> bool:
     """True for a result that was stored before. Raises ProtocolError (409) unless the lease is in
     force."""

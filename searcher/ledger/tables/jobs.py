@@ -1,7 +1,6 @@
 """Jobs: rows and the transitions between their states; the rules are in searcher/devices."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlite_utils import Database
@@ -22,28 +21,6 @@ _ENDS = "min(coalesce(lease_expires_s, 0), coalesce(deadline_at_s, 0))"
 
 def get(db: Database, job_id: int) -> JobRow | None:
     return first(db, JobRow, "jobs", "WHERE id = ?", [job_id])
-
-
-@dataclass(frozen=True)
-class LeaseRow:
-    """Of a job, what its lease and its result are judged by."""
-
-    id: int
-    kind: str
-    pool: str
-    campaign: str | None
-    state: str
-    attempt: int
-    fence: int | None
-    holder: str | None
-    leased_s: float | None
-    deadline_at_s: float | None
-    cancel_requested: int
-    result_sha256: str | None
-
-
-def lease_of(db: Database, job_id: int) -> LeaseRow | None:
-    return first(db, LeaseRow, "jobs", "WHERE id = ?", [job_id])
 
 
 def by_key(db: Database, key: str) -> JobRow | None:
