@@ -25,7 +25,6 @@ import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.devices.roster as roster
-import searcher.dispatch.queue as queue
 import searcher.ledger.maintenance.wal_checkpoint as wal_checkpoint
 import searcher.ledger.rows as rows
 import searcher.ledger.store as store
@@ -142,17 +141,6 @@ def _secrets_in_memory() -> None:
     _replace(roster.Roster, "recognised", recognised)
 
 
-def _grant_without_reading() -> None:
-    """A granted job is read again."""
-    grant = queue.grant
-
-    def granted(db: Any, job: JobRow, *more: Any) -> JobRow:
-        grant(db, job, *more)
-        return queue.job_of(db, job.id)
-
-    _replace(queue, "grant", granted)
-
-
 def _one_campaign_at_once() -> None:
     """One live campaign is served by the way of many."""
     def next_queued(db: Any, pool: str) -> JobRow | None:
@@ -239,7 +227,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,
-        _grant_without_reading,
         _one_campaign_at_once,
         _columns_known,
         _one_encoder,

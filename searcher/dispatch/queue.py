@@ -91,13 +91,8 @@ def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: 
     """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
     ttl_s = rules.ttl_s(job.pool)
     deadline_at_s = now_s + requests.deadline_s(job.kind, job.payload) + ttl_s
-    fence = jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
-    return JobRow(**{
-        **vars(job), "state": "leased", "attempt": job.attempt + 1, "fence": fence,
-        "holder": agent.id, "leased_s": now_s, "heartbeat_s": now_s,
-        "lease_expires_s": now_s + ttl_s, "deadline_at_s": deadline_at_s, "progress": None,
-        "started_s": now_s if job.started_s is None else job.started_s,
-    })
+    jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
+    return job_of(db, job.id)
 
 
 def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> JobRow:

@@ -182,17 +182,15 @@ def held_by(db: Database, pool: str, holder: str) -> list[JobRow]:
 
 def grant(
     db: Database, job_id: int, holder: str, expires_s: float, deadline_at_s: float, now_s: float
-) -> int:
-    """Lease a queued job under the next fence of the whole ledger, which is returned."""
-    fence = next_number(db, "fence")
+) -> None:
+    """Lease a queued job under the next fence of the whole ledger."""
     db.execute(
         """UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = ?, holder = ?,
              leased_s = ?, heartbeat_s = ?, lease_expires_s = ?, deadline_at_s = ?,
              progress = NULL, started_s = coalesce(started_s, ?)
            WHERE id = ? AND state = 'queued'""",
-        [fence, holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
+        [next_number(db, "fence"), holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
     )
-    return fence
 
 
 def prolong(
