@@ -28,15 +28,14 @@ import searcher.devices.roster as roster
 import searcher.ledger.maintenance.wal_checkpoint as wal_checkpoint
 import searcher.ledger.rows as rows
 import searcher.ledger.store as store
-import searcher.ledger.tables.jobs as jobs
 import searcher.statistics.intervals as intervals
 import searcher.statistics.latency as latency
 from agents import protocol
 from searcher.api.http.limits import PAUSE_S
 from searcher.api.http.plain_route import Answer, Call, PlainRoute
 from searcher.devices import enrolment
-from searcher.ledger.rows import AgentRow, JobRow, TokenRow
-from searcher.ledger.tables import credentials, fair_share
+from searcher.ledger.rows import AgentRow, TokenRow
+from searcher.ledger.tables import credentials
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
@@ -141,20 +140,6 @@ def _secrets_in_memory() -> None:
     _replace(roster.Roster, "recognised", recognised)
 
 
-def _one_campaign_at_once() -> None:
-    """One live campaign is served by the way of many."""
-    def next_queued(db: Any, pool: str) -> JobRow | None:
-        campaigns = fair_share.in_turn(db, pool)
-        urgent = [name for name, priority in campaigns if priority > 0]
-        for campaign in (*urgent, None, *(name for name, _ in campaigns[len(urgent):])):
-            found = jobs._next_of(db, pool, campaign)
-            if found is not None:
-                return found
-        return None
-
-    _replace(jobs, "next_queued", next_queued)
-
-
 def _columns_known() -> None:
     """Columns are put together for every query, documents are found by name."""
     def select(db: Any, kind: Any, table: str, rest: str, parameters: Any = ()) -> list[Any]:
@@ -227,7 +212,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,
-        _one_campaign_at_once,
         _columns_known,
         _one_encoder,
         _summary_as_dict,
