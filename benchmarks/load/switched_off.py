@@ -140,20 +140,6 @@ def _secrets_in_memory() -> None:
     _replace(roster.Roster, "recognised", recognised)
 
 
-def _columns_known() -> None:
-    """Columns are put together for every query, documents are found by name."""
-    def select(db: Any, kind: Any, table: str, rest: str, parameters: Any = ()) -> list[Any]:
-        names = [field.name for field in dataclasses.fields(kind)]
-        found = db.execute("SELECT {} FROM {} t {}".format(
-            ", ".join(f't."{name}"' for name in names), table, rest), list(parameters))
-        return [kind(**{
-            name: json.loads(value) if name in rows.DOCUMENTS and value is not None else value
-            for name, value in zip(names, values, strict=True)}) for values in found]
-
-    _everywhere("select", rows.select, select)
-    _replace(rows, "select", select)
-
-
 def _one_encoder() -> None:
     """``json.dumps`` with its options at every call."""
     def text(value: Any) -> str:
@@ -212,7 +198,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,
-        _columns_known,
         _one_encoder,
         _summary_as_dict,
         _ranks_remembered,

@@ -1,6 +1,5 @@
 """What the ledger returns: one frozen dataclass per table, JSON columns already decoded."""
 
-import functools
 import json
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -252,29 +251,18 @@ text: Callable[[Any], str] = json.JSONEncoder(
 """Canonical JSON: sorted keys, no spaces, no NaN; equal documents give equal texts."""
 
 
-@functools.cache
-def _columns(kind: Any) -> tuple[str, tuple[int, ...]]:
-    """The columns of a row as SQL, and the places of those that hold JSON."""
-    names = [f.name for f in fields(kind)]
-    return (", ".join(f't."{name}"' for name in names),
-            tuple(place for place, name in enumerate(names) if name in DOCUMENTS))
-
-
-def _decoded(values: tuple[Any, ...], documents: tuple[int, ...]) -> list[Any]:
-    row = list(values)
-    for place in documents:
-        if row[place] is not None:
-            row[place] = json.loads(row[place])
-    return row
-
-
 def select(
     db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
 ) -> list[Row]:
     """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
-    columns, documents = _columns(cast(Any, kind))
-    cursor = db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))
-    return [kind(*_decoded(values, documents)) for values in cursor]
+    names = [field.name for field in fields(cast(Any, kind))]
+    columns = ", ".join(f't."{name}"' for name in names)
+    return [kind(**{name: _decoded(name, value) for name, value in zip(names, row, strict=True)})
+            for row in db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))]
+
+
+def _decoded(name: str, value: Any) -> Any:
+    return json.loads(value) if name in DOCUMENTS and value is not None else value
 
 
 def first(
