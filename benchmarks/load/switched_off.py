@@ -25,7 +25,6 @@ import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.devices.roster as roster
-import searcher.ledger.maintenance.wal_checkpoint as wal_checkpoint
 import searcher.ledger.rows as rows
 import searcher.ledger.store as store
 import searcher.statistics.intervals as intervals
@@ -103,12 +102,6 @@ def _httptools() -> None:
 def _grouped_commits() -> None:
     """Every write is committed by itself before its request goes on."""
     _replace(app, "commit_soon", lambda *given: None)
-
-
-def _checkpoint_thread() -> None:
-    """SQLite's own checkpoints, at its own 1000 pages."""
-    _replace(wal_checkpoint.Checkpoints, "start", lambda self: None)
-    _replace(store, "WAL_PAGES", 1000)
 
 
 def _page_cache() -> None:
@@ -193,7 +186,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _head_without_timer,
         _httptools,
         _grouped_commits,
-        _checkpoint_thread,
         _page_cache,
         _rare_garbage_collection,
         _telemetry_off,

@@ -45,7 +45,6 @@ from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.directory_lock import owned
-from searcher.ledger.maintenance.wal_checkpoint import Checkpoints
 from searcher.ledger.store import Store
 from searcher.workers.base import NoWorkers, Workers
 from searcher.workers.parent_death import die_with_parent
@@ -149,7 +148,6 @@ class _Service:
             admission=Admission(allowed, enrolled_only=allowed is not None))
         self._coordinator.keeping.bound_bytes = settings.keep_bytes
         self._supervision = Supervision(self._coordinator)
-        self._checkpoints = Checkpoints(store.path)
         self._settings, self._listener, self._certificate = settings, listener, certificate
         self._address = _address(settings, listener.getsockname()[1], certificate)
         self._announce = announce
@@ -176,7 +174,6 @@ class _Service:
             _Server(config, self._told, self._at_once).run(sockets=[self._listener])
         finally:
             self._supervision.searches.stop()
-            self._checkpoints.stop()
 
     async def _started(self) -> None:
         self._post = _poster()
@@ -186,7 +183,6 @@ class _Service:
         write_address(folder, {**self._address, "token": self._token})
         self._supervision.start(_searches(self._settings, self._supervision, self._post))
         _collect_garbage_rarely()
-        self._checkpoints.start()
         systemd.notify("READY=1")
         self._announce(self._address)
 

@@ -22,12 +22,8 @@ from searcher.ledger.migrations import bring_up_to_date
 
 BUSY_TIMEOUT_S = 5.0
 
-CACHE_KB, WAL_PAGES = 65_536, 8192
-"""A page that is written again and again (an index's, a device's) is read once, and copied from
-the log (32 MB of 4 KB pages) into the ledger once."""
-LOG_BYTES = 4 * 2**20
-"""The log's file is cut to this when it begins anew: a longer one has something to copy
-(``searcher/ledger/maintenance/wal_checkpoint.py``)."""
+CACHE_KB = 65_536
+"""A page that is written again and again (an index's, a device's) is read once."""
 
 
 class LedgerFull(LedgerError):
@@ -124,8 +120,7 @@ class Store:
         self.db = Database(connection, execute_plugins=False)
         try:
             for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
-                           f"cache_size = -{CACHE_KB}", f"wal_autocheckpoint = {WAL_PAGES}",
-                           f"journal_size_limit = {LOG_BYTES}"):
+                           f"cache_size = -{CACHE_KB}"):
                 self.db.execute(f"PRAGMA {pragma}").fetchall()
             bring_up_to_date(self.db)
         except sqlite3.Error as error:
