@@ -26,7 +26,6 @@ import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.devices.roster as roster
 import searcher.ledger.rows as rows
-import searcher.ledger.store as store
 import searcher.statistics.intervals as intervals
 import searcher.statistics.latency as latency
 from agents import protocol
@@ -102,11 +101,6 @@ def _httptools() -> None:
 def _grouped_commits() -> None:
     """Every write is committed by itself before its request goes on."""
     _replace(app, "commit_soon", lambda *given: None)
-
-
-def _page_cache() -> None:
-    """SQLite's own 2 MB."""
-    _replace(store, "CACHE_KB", 2000)
 
 
 def _rare_garbage_collection() -> None:
@@ -186,7 +180,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _head_without_timer,
         _httptools,
         _grouped_commits,
-        _page_cache,
         _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,

@@ -22,9 +22,6 @@ from searcher.ledger.migrations import bring_up_to_date
 
 BUSY_TIMEOUT_S = 5.0
 
-CACHE_KB = 65_536
-"""A page that is written again and again (an index's, a device's) is read once."""
-
 
 class LedgerFull(LedgerError):
     """No room is left where the ledger lies; nothing of the refused write was stored."""
@@ -119,8 +116,7 @@ class Store:
             raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
         self.db = Database(connection, execute_plugins=False)
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
-                           f"cache_size = -{CACHE_KB}"):
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.db.execute(f"PRAGMA {pragma}").fetchall()
             bring_up_to_date(self.db)
         except sqlite3.Error as error:
