@@ -103,10 +103,6 @@ def _grouped_commits() -> None:
     _replace(app, "commit_soon", lambda *given: None)
 
 
-def _rare_garbage_collection() -> None:
-    _replace(server, "_collect_garbage_rarely", lambda: None)
-
-
 def _telemetry_off() -> None:
     """FastAPI's own way with telemetry, which follows the environment."""
     _replace(app, "_NO_TELEMETRY", None)
@@ -180,7 +176,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _head_without_timer,
         _httptools,
         _grouped_commits,
-        _rare_garbage_collection,
         _telemetry_off,
         _secrets_in_memory,
         _one_encoder,

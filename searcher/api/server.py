@@ -12,7 +12,6 @@ Imports neither torch nor optuna.
 
 import argparse
 import asyncio
-import gc
 import json
 import logging
 import os
@@ -182,7 +181,6 @@ class _Service:
             _crew(self._settings, self._coordinator, self._address, self._post))
         write_address(folder, {**self._address, "token": self._token})
         self._supervision.start(_searches(self._settings, self._supervision, self._post))
-        _collect_garbage_rarely()
         systemd.notify("READY=1")
         self._announce(self._address)
 
@@ -218,14 +216,6 @@ def _allow_many_connections() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _collect_garbage_rarely() -> None:
-    """Requests leave no cycles, and a collection walks over thousands of connections: by default
-    that is a sixth of all of the coordinator's time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _crew(
