@@ -18,7 +18,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 
 import searcher.api.app as app
-import searcher.api.http.plain_route as plain_route
 import searcher.api.http.request_head as request_head
 import searcher.api.routes.agents as agent_routes
 import searcher.api.routes.campaigns as campaign_routes
@@ -71,11 +70,6 @@ def _as_fastapi(route: PlainRoute) -> Callable[..., Any]:
             **{name.decode(): value.decode() for name, value in answer.headers}})
 
     return endpoint
-
-
-def _body_without_timer() -> None:
-    """Every body is read under a timer."""
-    _replace(plain_route, "WHOLE", "never")
 
 
 def _head_without_timer() -> None:
@@ -172,7 +166,6 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
         _plain_routes,
-        _body_without_timer,
         _head_without_timer,
         _httptools,
         _grouped_commits,

@@ -4,7 +4,6 @@ machinery of a FastAPI route alone would cost more than all that these do."""
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,7 +14,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from searcher.api.http.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
-from searcher.api.http.request_head import WHOLE
 from searcher.api.openapi import refusals
 from searcher.api.roles import ROUTES, not_for
 from searcher.api.schemas import LARGEST
@@ -156,7 +154,7 @@ class PlainRoute(Route):
         caller = self._caller(state, headers)
         query = scope["query_string"]
         answer = await self._handler(Call(
-            state, caller, headers, await _body(scope, receive, self.described.most_bytes),
+            state, caller, headers, await _body(receive, self.described.most_bytes),
             scope["path_params"], parse_qs(query.decode("latin-1")) if query else {}, receive))
         if self.method == "GET" and isinstance(caller, TokenRow):
             self._caller(state, headers)  # it may have been revoked during a long poll
@@ -181,15 +179,13 @@ class PlainRoute(Route):
         return member
 
 
-async def _body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+async def _body(receive: Receive, most_bytes: int) -> bytes:
     """Raises ProtocolError: 413 for a body that turns out too long, 408 for one that stops."""
-    whole = scope.get("state", {}).get(WHOLE, False)
     pieces: list[bytes] = []
     seen, more = 0, True
     while more:
         try:
-            # A timer costs as much as all the rest of this: none where nothing is waited for.
-            async with asyncio.timeout(PAUSE_S) if not whole else nullcontext():
+            async with asyncio.timeout(PAUSE_S):
                 message = await receive()
         except TimeoutError as error:
             raise ProtocolError(f"Nothing more of the body came for {PAUSE_S:g} s.", 408) from error

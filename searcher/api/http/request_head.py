@@ -8,9 +8,6 @@ from typing import Any
 
 from searcher.api.http.limits import MOST_HEAD_BYTES, PAUSE_S
 
-WHOLE = "whole"
-"""In the state of a request's scope once all of its body has come."""
-
 
 def http_protocol() -> Any:
     """For ``uvicorn.Config(http=...)``."""
@@ -54,10 +51,6 @@ def http_protocol() -> Any:
             self._in_head = False
             self._calm()
             super().on_headers_complete()
-
-        def on_message_complete(self) -> None:
-            self.scope["state"][WHOLE] = True
-            super().on_message_complete()
 
         def _calm(self) -> None:
             if self._patience is not None:
