@@ -7,7 +7,6 @@ Arguments are those of ``searcher.api.server``. The product has no such switch: 
 plain way to do the same. Without the variable nothing is replaced.
 """
 
-import asyncio
 import dataclasses
 import json
 import os
@@ -18,7 +17,6 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 
 import searcher.api.app as app
-import searcher.api.http.request_head as request_head
 import searcher.api.routes.agents as agent_routes
 import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
@@ -28,7 +26,6 @@ import searcher.ledger.rows as rows
 import searcher.statistics.intervals as intervals
 import searcher.statistics.latency as latency
 from agents import protocol
-from searcher.api.http.limits import PAUSE_S
 from searcher.api.http.plain_route import Answer, Call, PlainRoute
 from searcher.devices import enrolment
 from searcher.ledger.rows import AgentRow, TokenRow
@@ -70,21 +67,6 @@ def _as_fastapi(route: PlainRoute) -> Callable[..., Any]:
             **{name.decode(): value.decode() for name, value in answer.headers}})
 
     return endpoint
-
-
-def _head_without_timer() -> None:
-    """Every head is read under a timer."""
-    base = request_head.http_protocol()
-
-    class Timed(base):  # type: ignore[misc, valid-type]
-        _patience: asyncio.TimerHandle | None
-
-        def on_message_begin(self) -> None:
-            if self._patience is None:
-                self._patience = self.loop.call_later(PAUSE_S, self._give_up)
-            super().on_message_begin()
-
-    _replace(server, "http_protocol", lambda: Timed)
 
 
 def _httptools() -> None:
@@ -166,7 +148,6 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
         _plain_routes,
-        _head_without_timer,
         _httptools,
         _grouped_commits,
         _telemetry_off,
