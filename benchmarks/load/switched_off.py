@@ -21,15 +21,11 @@ import searcher.api.routes.agents as agent_routes
 import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
-import searcher.devices.roster as roster
 import searcher.ledger.rows as rows
 import searcher.statistics.intervals as intervals
 import searcher.statistics.latency as latency
 from agents import protocol
 from searcher.api.http.plain_route import Answer, Call, PlainRoute
-from searcher.devices import enrolment
-from searcher.ledger.rows import AgentRow, TokenRow
-from searcher.ledger.tables import credentials
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
@@ -84,21 +80,6 @@ def _telemetry_off() -> None:
     _replace(app, "_NO_TELEMETRY", None)
 
 
-def _secrets_in_memory() -> None:
-    """Every request looks its secret up."""
-    def recognised(self: Any, secret: str) -> Any:
-        key = enrolment.hashed(secret)
-        member: AgentRow | TokenRow | None = self._of_this_start.get(key)
-        if member is None:
-            member = credentials.agent_by_secret(self._store.db, key)
-        if isinstance(member, AgentRow) and member.first_used_s is None:
-            with self._store.grouped() as db:
-                credentials.agent_used(db, member.id, self._clock())
-        return member or credentials.token_by_secret(self._store.db, key)
-
-    _replace(roster.Roster, "recognised", recognised)
-
-
 def _one_encoder() -> None:
     """``json.dumps`` with its options at every call."""
     def text(value: Any) -> str:
@@ -151,7 +132,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _httptools,
         _grouped_commits,
         _telemetry_off,
-        _secrets_in_memory,
         _one_encoder,
         _summary_as_dict,
         _ranks_remembered,

@@ -1,8 +1,4 @@
-"""Who takes part: devices and builders with their secrets, people and programs with tokens.
-
-Secrets are recognised from memory: the coordinator is the ledger's one writer, so what it revokes
-it also forgets.
-"""
+"""Who takes part: devices and builders with their secrets, people and programs with tokens."""
 
 import secrets
 from collections.abc import Mapping
@@ -16,10 +12,6 @@ from searcher.ledger.rows import AgentRow, TokenRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import credentials, devices
 
-MOST_KNOWN = 20_000
-"""Secrets kept in memory; beyond that they are looked up again."""
-
-
 Member = AgentRow | TokenRow
 
 
@@ -28,15 +20,12 @@ class Roster:
 
     def __init__(self, store: Store, clock: Clock, host: Host) -> None:
         self._store, self._clock, self._host = store, clock, host
-        self._known: dict[str, Member] = {}
-        self._keys: dict[str, str] = {}
         self._of_this_start: dict[str, TokenRow] = {}
 
     def start(self) -> None:
         """Builders died with the coordinator that started them."""
         with self._store.atomic() as db:
             credentials.revoke_builders(db, self._clock())
-        self._forget(*self._keys)
 
     def invite(self, name: str, role: str, profile: str | None, ttl_s: float) -> tuple[str, float]:
         """A one-time enrolment token, and when it expires."""
@@ -50,11 +39,9 @@ class Roster:
     ) -> Enrolled:
         """A new agent, its secret, and whom it replaces. Raises ProtocolError (403)."""
         with self._store.atomic() as db:
-            enrolled = enrolment.enrol(
+            return enrolment.enrol(
                 db, token, name, fingerprint, capabilities, self._host, self._clock()
             )
-        self._forget(*(gone.id for gone in enrolled.replaced))
-        return enrolled
 
     def add_builder(self, name: str) -> tuple[str, str]:
         """Identity and secret of a builder that is about to start."""
@@ -65,7 +52,6 @@ class Roster:
     def revoke(self, agent_id: str) -> None:
         with self._store.atomic() as db:
             credentials.revoke_agent(db, agent_id, self._clock())
-        self._forget(agent_id)
 
     def accept(self, secret: str, role: Literal["operator", "viewer"]) -> None:
         """Recognise ``secret`` as long as this process lives; it is not stored."""
@@ -93,7 +79,6 @@ class Roster:
         with self._store.atomic() as db:
             credentials.revoke_token(db, token_id, self._clock())
             row = credentials.token(db, token_id)
-        self._forget(token_id)
         if row is None:
             raise ProtocolError(
                 f"There is no token {token_id[:40]!r}. See `fleetfront token list`.", 404)
@@ -102,42 +87,23 @@ class Roster:
     def recognised(self, secret: str) -> Member | None:
         """Who presents this secret; the first use of an agent's closes its enrolment."""
         key = enrolment.hashed(secret)
-        member = self._known.get(key) or self._of_this_start.get(key) or self._looked_up(key)
-        if isinstance(member, TokenRow) and _state_of(member, self._clock()) != "active":
-            return None
-        return member
-
-    def _looked_up(self, key: str) -> Member | None:
-        agent = credentials.agent_by_secret(self._store.db, key)
-        if agent is not None and agent.first_used_s is None:
-            # Known from its next request on: by then this is on the disk, or is written again.
+        member = (self._of_this_start.get(key)
+                  or credentials.agent_by_secret(self._store.db, key)
+                  or credentials.token_by_secret(self._store.db, key))
+        if isinstance(member, TokenRow):
+            return member if _state_of(member, self._clock()) == "active" else None
+        if member is not None and member.first_used_s is None:
             with self._store.grouped() as db:
-                credentials.agent_used(db, agent.id, self._clock())
-            return agent
-        member = agent or credentials.token_by_secret(self._store.db, key)
-        if member is None:
-            return None
-        if len(self._known) >= MOST_KNOWN:
-            self._forget(*self._keys)
-        self._known[key], self._keys[member.id] = member, key
+                credentials.agent_used(db, member.id, self._clock())
         return member
 
     def is_revoked(self, agent: AgentRow) -> bool:
         """Whether another took its place since ``agent`` was recognised."""
-        return agent.id not in self._keys and enrolment.is_revoked(self._store.db, agent)
+        return enrolment.is_revoked(self._store.db, agent)
 
     def profile_of(self, agent: AgentRow) -> str | None:
         """Under which its device is enrolled; None for a builder, and where none was named."""
         return None if agent.device is None else devices.profile(self._store.db, agent.device)
-
-    def forget_agents_of(self, device: str) -> None:
-        """After they were revoked in the ledger."""
-        self._forget(*(member.id for member in self._known.values()
-                       if isinstance(member, AgentRow) and member.device == device))
-
-    def _forget(self, *ids: str) -> None:
-        for member in ids:
-            self._known.pop(self._keys.pop(member, ""), None)
 
 
 def _state_of(row: TokenRow, now_s: float) -> Literal["active", "expired", "revoked"]:

@@ -205,8 +205,6 @@ class Coordinator:
             if state == "removed":
                 given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)
                 spans.end_of_pool(db, pool, now_s)
-        if state == "removed":
-            self.roster.forget_agents_of(name)
         for job in given_up:
             if job.state == "leased":
                 self.leases.over(job)
