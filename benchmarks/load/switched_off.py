@@ -7,7 +7,6 @@ Arguments are those of ``searcher.api.server``. The product has no such switch: 
 plain way to do the same. Without the variable nothing is replaced.
 """
 
-import dataclasses
 import json
 import os
 import sys
@@ -23,7 +22,6 @@ import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.ledger.rows as rows
 import searcher.statistics.intervals as intervals
-import searcher.statistics.latency as latency
 from agents import protocol
 from searcher.api.http.plain_route import Answer, Call, PlainRoute
 
@@ -88,15 +86,6 @@ def _one_encoder() -> None:
     _everywhere("text", rows.text, text)
 
 
-def _summary_as_dict() -> None:
-    """``dataclasses.asdict``."""
-    def as_dict(self: Any) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in dataclasses.asdict(self).items()}
-
-    _replace(latency.Summary, "as_dict", as_dict)
-
-
 def _ranks_remembered() -> None:
     """Ranks of quantiles are computed for every measurement."""
     for name in ("median_rank", "_quantile_ranks"):
@@ -133,7 +122,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _grouped_commits,
         _telemetry_off,
         _one_encoder,
-        _summary_as_dict,
         _ranks_remembered,
         _ready_answers,
     )}

@@ -8,7 +8,7 @@ wider one that resampling its sessions gives (``searcher/statistics/intervals.py
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -53,12 +53,8 @@ class Summary:
     warnings: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        # dataclasses.asdict copies everything deeply, at ten times the price.
-        return {**self.__dict__, "warnings": list(self.warnings),
-                "session_blocks": list(self.session_blocks),
-                "session_ratios": list(self.session_ratios),
-                **{name: dict(getattr(self, name).__dict__)
-                   for name in ("p50_s", "p90_s", "p99_s")}}
+        return {name: list(value) if isinstance(value, tuple) else value
+                for name, value in asdict(self).items()}
 
 
 def quiet_blocks(blocks: Mapping[str, Sequence[float]], level_s: float, gate: float) -> np.ndarray:
