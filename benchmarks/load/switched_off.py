@@ -22,7 +22,6 @@ import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.ledger.rows as rows
 import searcher.statistics.intervals as intervals
-from agents import protocol
 from searcher.api.http.plain_route import Answer, Call, PlainRoute
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
@@ -93,15 +92,6 @@ def _ranks_remembered() -> None:
         _everywhere(name, cached, cached.__wrapped__)
 
 
-def _ready_answers() -> None:
-    """Answers to heartbeats and results are written for each."""
-    class Beats:
-        def __getitem__(self, verdict: str) -> Answer:
-            return Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
-
-    _replace(agent_routes, "_BEATS", Beats())
-
-
 def _everywhere(name: str, old: Any, new: Any) -> None:
     """In every module that has imported it."""
     for module in list(sys.modules.values()):
@@ -123,7 +113,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _telemetry_off,
         _one_encoder,
         _ranks_remembered,
-        _ready_answers,
     )}
 
 

@@ -79,11 +79,6 @@ def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     return text(lease._asdict()).encode()
 
 
-_BEATS = {verdict: Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
-          for verdict in ("continue", "cancel")}
-_ACCEPTED = Answer(protocol.encode(protocol.ResultAnswer(True)))
-
-
 async def heartbeat(call: Call) -> Answer:
     """Prolong a lease; 409 when it is not in force any more."""
     message = read(protocol.Heartbeat, call.body)
@@ -91,7 +86,7 @@ async def heartbeat(call: Call) -> Answer:
         raise ProtocolError("job and fence are never negative and below 2**53.")
     verdict = call.state.coordinator.heartbeat(
         call.agent, message.job, message.fence, message.progress)
-    return _BEATS[verdict]
+    return Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
 
 
 async def put_result(call: Call) -> Answer:
@@ -110,7 +105,7 @@ async def put_result(call: Call) -> Answer:
             f"The body does not have the announced sha256 {announced[:64]!r}: send it again."
         )
     call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
-    return _ACCEPTED
+    return Answer(protocol.encode(protocol.ResultAnswer(True)))
 
 
 def _described(request: type, answer: type, *statuses: int, **more: Any) -> Described:
