@@ -18,6 +18,10 @@ settings.register_profile("same", derandomize=True, database=None, deadline=None
                           suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("same")
 
+# Before torch is imported: two workers share the cores, and threads that wait spin.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 gc.disable()
 """Until all modules are imported: they leave no garbage, and each collection walks over them."""
 
