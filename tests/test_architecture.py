@@ -13,7 +13,7 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("agents", "profiles", "strategies", "searcher")
-FOLDERS = (*PACKAGES, "tests", "benchmarks", "examples", "docs")
+FOLDERS = (*PACKAGES, "fleetfront_testing", "tests", "benchmarks", "examples", "docs")
 MOST_LINES = 400
 LONGER = {
     # path: why it may be longer than MOST_LINES
