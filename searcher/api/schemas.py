@@ -13,7 +13,7 @@ from pydantic import (
     ValidationError,
 )
 
-from searcher.ledger.rows import text
+from searcher.ledger.rows import TrialParameters, text
 
 LARGEST = 2**53
 LONGEST_POLL_S = 50.0
@@ -100,7 +100,7 @@ class TrialCreation(_Request):
     recipe: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
     steps: Documents
     options: Document = Field(default_factory=dict)
-    parameters: Document = Field(default_factory=dict)
+    parameters: TrialParameters = Field(default_factory=TrialParameters)
 
 
 class TrialTelling(_Request):

@@ -46,7 +46,8 @@ def work(client: CoordinatorClient, workshop: Workshop, lease: Lease) -> None:
     except OSError as error:
         client.put_failed(lease, *_disk(error))
     except Exception as error:  # noqa: BLE001  process boundary: the campaign continues without it
-        client.put_failed(lease, "build", f"{type(error).__name__}: {error}")
+        notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+        client.put_failed(lease, "build", f"{notes}{type(error).__name__}: {error}")
     else:
         client.put_done(lease, result)
 

@@ -21,8 +21,9 @@ def command(
     from searcher.local.run import run_campaign
 
     with Progress(directory) as progress:
-        document = run_campaign(campaign, directory, progress.show, workers)
-    print_front(document)
-    typer.echo(f"front   {directory / document['campaign'] / 'front.json'}\n"
-               f"report  {directory / document['campaign'] / 'report.html'}\n"
-               f"files   {directory / document['campaign'] / 'files'}")
+        front = run_campaign(campaign, directory, progress.show, workers)
+    print_front(front)
+    folder = directory / front.campaign
+    typer.echo(f"front   {folder / 'front.json'}\n"
+               f"report  {folder / 'report.html'}\n"
+               f"files   {folder / 'files'}")

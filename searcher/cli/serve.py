@@ -1,8 +1,9 @@
 """``fleetfront serve``: the daemon."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -78,7 +79,7 @@ def command(
     serve(settings, lambda address: _announce(address, directory))
 
 
-def _announce(address: dict[str, Any], directory: Path) -> None:
+def _announce(address: Mapping[str, object], directory: Path) -> None:
     typer.echo(f"fleetfront serves {directory} at {address['url']}")
     if address["advertised"] != address["url"]:
         typer.echo(f"devices reach it at {address['advertised']}")

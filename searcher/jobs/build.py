@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from searcher.artifacts.formats import number_formats
 from searcher.documents import parse
-from searcher.errors import ProtocolError, UserError
+from searcher.errors import ProtocolError, UserError, nearest
 from searcher.jobs import fields
 from searcher.jobs.base import JobKind, JobRequest, Ledger
 from searcher.jobs.evaluate import EvaluationResult, store_evaluation
@@ -81,8 +81,13 @@ class BuildRequest(JobRequest[BuildResult]):
 
 def target_of(document: object) -> Target:
     """Raises ProtocolError (400)."""
+    table = fields.table_of(document, "target")
+    unknown = sorted(set(table) - set(Target.__dataclass_fields__))
+    if unknown:
+        raise ProtocolError(f"target: unknown key {unknown[0][:40]!r}. "
+                            f"{nearest(unknown[0], Target.__dataclass_fields__)}")
     try:
-        return parse(Target, fields.table_of(document, "target"))
+        return parse(Target, table)
     except ValueError as error:
         raise ProtocolError(f"target: {error}.") from error
 

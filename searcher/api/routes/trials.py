@@ -13,6 +13,7 @@ from searcher.api.http.plain_route import (
 )
 from searcher.api.routes.jobs import described
 from searcher.api.schemas import FinishedAfter, TrialCreation, TrialTelling, checked
+from searcher.documents import plain
 from searcher.errors import ProtocolError
 from searcher.jobs.results import document_of
 from searcher.ledger.rows import text
@@ -56,11 +57,11 @@ async def create_trial(call: Call) -> PlainResponse:
         if row is None:
             builds.put_recipe(db, recipe.hash, recipe.as_list())
             row = trials.get(db, trials.create(
-                db, name, body.device, recipe.hash, body.options, body.parameters,
+                db, name, body.device, recipe.hash, body.options, plain(body.parameters),
                 coordinator.clock()))
     if row is None:
         raise ProtocolError("The trial was not stored.", 503)
-    return _answer({**vars(row), "created": created})
+    return _answer({**plain(row), "created": created})
 
 
 async def tell_trial(call: Call) -> PlainResponse:
@@ -79,7 +80,7 @@ async def tell_trial(call: Call) -> PlainResponse:
         trials.tell(db, trial, body.state, changes, coordinator.clock())
         row = trials.get(db, trial)
     coordinator.ring(f"trials:{known.campaign}")
-    return _answer(vars(row or known))
+    return _answer(plain(row or known))
 
 
 def _answer(document: dict[str, Any]) -> PlainResponse:

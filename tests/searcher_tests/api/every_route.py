@@ -23,9 +23,11 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from searcher.api.app import create_app
+from searcher.documents import plain
 from searcher.ledger.tables import builds, trials
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload, recipe
+from tests.storage.make_v4 import STATE
 
 CALLERS = ("none", "wrong", "viewer", "agent", "builder", "operator")
 """Who sends each request, one after another: those who may least come first."""
@@ -87,6 +89,7 @@ class Face:
             "POST /v1/campaigns": {**SPEC, "name": "other"},
             "POST /v1/campaigns/{name}/trials": {
                 "device": "local_cpu", "recipe": steps.hash, "steps": steps.as_list()},
+            "PUT /v1/campaigns/{name}/search-states/{device}": plain(STATE),
             "PUT /v1/campaigns/{name}/state": {"state": "paused"},
             "PUT /v1/devices/{name}/state": {"state": "draining"},
             "PUT /v1/trials/{trial}": {"state": "complete", "evaluations": [], "values": {}},
@@ -97,6 +100,7 @@ class Face:
             trials.create(db, SPEC["name"], "local_cpu", _recipe(lab, 0), {}, {}, lab.clock())
         return {
             ("campaigns", "name"): [SPEC["name"]], ("devices", "name"): ["local_cpu"],
+            ("campaigns", "device"): ["local_cpu"],
             ("jobs", "job"): [1, measuring.id, 99], ("results", "job"): [1, measuring.id],
             ("results", "attempt"): [1], ("trials", "trial"): [1],
             ("tokens", "token"): [row.id, "nobody"],

@@ -95,8 +95,8 @@ def test_the_last_builders_stay_warm(workshop: Workshop) -> None:
     ({**COMPRESS, "recipe": [{"layers": "fc1"}]}, "user", "needs strategy"),
     ({**COMPRESS, "recipe": [*STEPS, STEPS[0], {"strategy": "svdd"}]}, "unknown_strategy",
      "Did you mean 'svd'?"),
-    ({**COMPRESS, "target": {**TARGET, "opset": "new"}}, "user", "opset"),
-    ({}, "user", "recipe"),
+    ({**COMPRESS, "target": {**TARGET, "colour": "red"}}, "user", "colour"),
+    ({}, "user", "recipe must be a list"),
 ])
 def test_a_bad_job_is_a_failed_job(workshop: Workshop, payload: dict[str, Any], reason: str,
                                    said: str) -> None:
@@ -125,7 +125,7 @@ def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyP
     assert client.failed[0][0] == reason and said in client.failed[0][1]
     monkeypatch.undo()
     work(client, workshop, lease("compress", COMPRESS))
-    assert len(client.done) == 1, "the builder goes on"
+    assert len(client.done) == 1, "the builder continues"
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,11 @@ import pytest
 
 from searcher.api.app import create_app
 from searcher.client.http import CoordinatorClient
-from searcher.client.jobs import Job, JobFlow
+from searcher.client.jobs import EndedJob, JobFlow
 from searcher.client.rebuilds import have_built
+from searcher.client.records import Job
 from searcher.errors import DroppedError, ProtocolError, UserError
+from searcher.jobs import registry
 from searcher.ledger.rows import AgentRow
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs
 from tests.searcher_tests.api.local import LocalServer
@@ -110,18 +112,18 @@ def test_a_file_that_someone_deleted_comes_back_as_well(scene: Scene) -> None:
 
 def test_it_is_built_again_to_the_same_bytes(scene: Scene) -> None:
     job = scene.client.rebuild(scene.sha256)
-    assert (job["kind"], job["state"]) == ("compress", "queued") and job["job"] != scene.first.id
+    assert (job.kind, job.state) == ("compress", "queued") and job.job != scene.first.id
     assert scene.client.rebuild(scene.sha256) == job, "asked twice, built once"
     scene.same()
-    ended = scene.client.wait_job(job["job"])
-    assert (ended["state"], ended["reason"]) == ("done", None)
-    assert ended["result"]["difference"] is None
+    ended = scene.client.wait_job(job.job)
+    assert (ended.state, ended.reason) == ("done", None)
+    assert ended.result["difference"] is None
     assert scene.client.artifact(scene.sha256) == scene.content
     assert not artifacts.is_dropped(scene.lab.store.db, scene.sha256)
     first = jobs.get(scene.lab.store.db, scene.first.id)
     assert first is not None and first.result is not None, "others rely on it"
     again = scene.client.rebuild(scene.sha256)
-    assert (again["job"], again["state"]) == (job["job"], "done"), "it is there: nothing to do"
+    assert (again.job, again.state) == (job.job, "done"), "it is there: nothing to do"
 
 
 def test_the_request_is_that_of_its_build(scene: Scene) -> None:
@@ -135,7 +137,7 @@ def test_training_and_threads_are_those_of_the_first_time(scene: Scene) -> None:
         **scene.first.payload, "fidelity": "full", "threads": 2})
     scene.sha256 = scene.built()["sha256"]
     scene.drop()
-    assert scene.client.rebuild(scene.sha256)["kind"] == "train"
+    assert scene.client.rebuild(scene.sha256).kind == "train"
     payload = scene.lab.leased(scene.builder).payload
     assert (payload["fidelity"], payload["threads"]) == ("full", 2)
 
@@ -144,23 +146,23 @@ def test_it_can_be_dropped_and_built_again_and_again(scene: Scene) -> None:
     for _ in range(3):
         job = scene.client.rebuild(scene.sha256)
         scene.same()
-        assert scene.client.wait_job(job["job"])["state"] == "done"
+        assert scene.client.wait_job(job.job).state == "done"
         scene.drop()
 
 
 def test_other_bytes_are_told(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     job = scene.client.rebuild(scene.sha256, "digits")
     other = scene.built(b"another file", build_key=scene.key, probe_outputs=[0.25, 0.5])["sha256"]
-    ended = scene.client.wait_job(job["job"])
-    assert (ended["state"], ended["reason"]) == ("done", "different_bytes")
-    assert ended["result"]["difference"] == {
+    ended = scene.client.wait_job(job.job)
+    assert (ended.state, ended.reason) == ("done", "different_bytes")
+    assert ended.result["difference"] == {
         "sha256_before": scene.sha256, "sha256_after": other,
         "file_bytes_before": len(scene.content), "file_bytes_after": 12,
         "max_abs_difference": 0.25}
-    assert "0.25" in ended["message"] and scene.sha256 in ended["message"]
+    assert "0.25" in ended.message and scene.sha256 in ended.message
     assert [r for r in caplog.records if "different_bytes" in r.getMessage()]
     assert artifacts.is_dropped(scene.lab.store.db, scene.sha256), "the old one is not there"
-    assert scene.client.rebuild(scene.sha256)["state"] == "queued", "it may be tried again"
+    assert scene.client.rebuild(scene.sha256).state == "queued", "it may be tried again"
 
 
 def test_outputs_that_cannot_be_compared(scene: Scene) -> None:
@@ -205,16 +207,16 @@ def test_a_job_that_is_done_needs_no_file(scene: Scene) -> None:
     scene.client.submit_job("evaluate", "builder", evaluate(scene))
     scene.lab.done(scene.builder, scene.lab.leased(scene.builder))
     scene.drop()
-    assert scene.client.submit_job("evaluate", "builder", evaluate(scene))["state"] == "done"
+    assert scene.client.submit_job("evaluate", "builder", evaluate(scene)).state == "done"
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "measure"])
 def test_a_search_has_the_file_built_and_goes_on(scene: Scene, kind: Any) -> None:
     flow = JobFlow(scene.client, "digits", "tx2")
     agent = scene.lab.device("tx2", hostname="elsewhere")
-    ended: list[Job] = []
+    ended: list[EndedJob[Any]] = []
     payload = evaluate(scene) if kind == "evaluate" else measure(scene)
-    flow.submit(kind, payload, 10, ended.append)
+    flow.submit(registry.named(kind).parse(payload), 10, ended.append)
     flow.listen(0.0)
     assert ended == []
     scene.same()
@@ -222,23 +224,27 @@ def test_a_search_has_the_file_built_and_goes_on(scene: Scene, kind: Any) -> Non
     worker = scene.builder if kind == "evaluate" else agent
     scene.lab.done(worker, scene.lab.leased(worker))
     flow.listen(0.0)
-    assert [(job["kind"], job["state"]) for job in ended] == [(kind, "done")]
+    (job,) = ended
+    ran = jobs.get(scene.lab.store.db, job.job or 0)
+    assert job.state == "done" and job.result is not None and ran is not None
+    assert ran.kind == kind
     assert not flow.has_news
 
 
 def test_a_search_is_told_when_the_file_is_lost(scene: Scene) -> None:
     flow = JobFlow(scene.client, "digits", "tx2")
-    ended: list[Job] = []
-    flow.submit("evaluate", evaluate(scene), 10, ended.append)
+    ended: list[EndedJob[Any]] = []
+    kind = registry.named("evaluate")
+    flow.submit(kind.parse(evaluate(scene)), 10, ended.append)
     scene.built(b"another file", build_key=scene.key)
     flow.listen(0.0)
     with scene.lab.store.atomic() as db:
         builds.put_artifact(db, "9" * 64, 4, 1.0)
         artifacts.drop(db, ["9" * 64], 2.0)
-    flow.submit("evaluate", {**evaluate(scene), "sha256": "9" * 64}, 10, ended.append)
+    flow.submit(kind.parse({**evaluate(scene), "sha256": "9" * 64}), 10, ended.append)
     flow.listen(0.0)
-    assert [(job["state"], job["reason"]) for job in ended] == [("failed", "not_rebuilt")] * 2
-    assert "came out as" in ended[0]["message"] and "original file" in ended[1]["message"]
+    assert [(job.state, job.reason) for job in ended] == [("failed", "not_rebuilt")] * 2
+    assert "came out as" in ended[0].message and "original file" in ended[1].message
 
 
 class Building(CoordinatorClient):
@@ -247,7 +253,7 @@ class Building(CoordinatorClient):
     scene: Scene
     gives: bytes | None = None
 
-    def wait_job(self, job: int, wait_s: float = 0.0) -> dict[str, Any]:
+    def wait_job(self, job: int, wait_s: float = 0.0) -> Job:
         self.scene.built(self.gives or self.scene.content, build_key=self.scene.key)
         return super().wait_job(job, 0.0)
 

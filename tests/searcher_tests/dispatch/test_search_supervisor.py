@@ -7,9 +7,10 @@ import pytest
 
 from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import ProtocolError
-from searcher.ledger.tables import campaigns
+from searcher.ledger.tables import campaigns, search_state
 from searcher.workers.search_processes import NoSearches
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory
+from tests.storage.make_v4 import STATE
 
 
 class Remembering(NoSearches):
@@ -70,9 +71,12 @@ def test_a_tick_looks_after_pauses_that_are_over(lab: Laboratory, supervised: Su
 def test_the_last_word_of_a_search_does_not_undo_a_rest(lab: Laboratory, rest: str) -> None:
     lab.coordinator.set_campaign_state("old", rest)
     with pytest.raises(ProtocolError, match=f"is {rest}; it cannot become running") as refused:
-        lab.coordinator.set_campaign_state("old", "running", baseline={"searched_s": 1.0})
+        lab.coordinator.set_campaign_state("old", "running")
     assert refused.value.status == 409 and state(lab, "old") == rest
-    assert lab.coordinator.campaign("old").baseline is None
+    with pytest.raises(ProtocolError, match=f"Campaign old is {rest}, not running") as unsaved:
+        lab.coordinator.save_search_state("old", "tx2", STATE)
+    assert unsaved.value.status == 409
+    assert search_state.of_campaign(lab.store.db, "old") == {}
 
 
 def test_what_is_done_stays_done(lab: Laboratory) -> None:

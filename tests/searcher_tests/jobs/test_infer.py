@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from agents import protocol
 from searcher.errors import ProtocolError
-from searcher.jobs import requests
+from searcher.jobs.base import BUILD_DEADLINE_S
+from searcher.jobs.evaluate import EvaluateRequest
+from searcher.jobs.infer import DEADLINE_S, InferRequest
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import builds, devices, jobs
 from tests.searcher_tests.dispatch.laboratory import (
@@ -206,5 +209,7 @@ def test_an_agent_that_has_updated_itself_says_so_with_its_next_request(lab: Lab
 
 
 def test_its_deadline_is_its_own() -> None:
-    assert requests.deadline_s("infer", {}) == requests.INFER_DEADLINE_S
-    assert requests.deadline_s("train", {}) == requests.BUILD_DEADLINE_S
+    file = protocol.ArtifactRef("0" * 64, 1)
+    asked = InferRequest(protocol.InferPayload(file, file, "onnxruntime", {}))
+    assert asked.deadline_s() == DEADLINE_S == 3600.0
+    assert EvaluateRequest("t", "0" * 64, "test").deadline_s() == BUILD_DEADLINE_S

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from searcher.errors import ProtocolError
-from searcher.jobs import requests
+from searcher.jobs.registry import request_of
 from searcher.ledger.tables import jobs
 from tests.searcher_tests.dispatch.laboratory import ENVIRONMENT, Laboratory, envelope
 
@@ -34,7 +34,7 @@ def test_what_it_took_is_kept(lab: Laboratory, changes: dict[str, Any], state: s
     lab.coordinator.lease(agent, KINDS)
     lab.coordinator.submit("prepare", agent.pool, payload(lab))
     job = lab.coordinator.lease(agent, KINDS)
-    assert job is not None and requests.deadline_s(job.kind, job.payload) == 7200.0
+    assert job is not None and request_of(job).deadline_s() == 7200.0
     result = {"prepare_s": 81.5, "reused": False, "kept_bytes": 2400512,
               "environment": {**ENVIRONMENT, "runtime": {"trtexec": "8201"}}, **changes}
     lab.put(agent, job, envelope(result))

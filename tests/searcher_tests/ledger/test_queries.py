@@ -26,7 +26,8 @@ def store(tmp_path: Path) -> Iterator[Store]:
 def new_trial(store: Store, number: int, device: str = "tx2", **options: int) -> int:
     builds.put_recipe(store.db, recipe(number).hash, recipe(number).as_list())
     return trials.create(
-        store.db, "digits", device, recipe(number).hash, options, {"a": number}, 2.0)
+        store.db, "digits", device, recipe(number).hash, options,
+        {"values": {"a": number}, "distributions": {}}, 2.0)
 
 
 def test_trials_are_numbered_by_device(store: Store) -> None:

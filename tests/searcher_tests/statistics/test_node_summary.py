@@ -18,6 +18,6 @@ def test_how_many_nodes_ran_where_and_which_took_longest() -> None:
 
 def test_why_there_are_none() -> None:
     gone = NodesMeasured("not profiled: this runtime tells none")
-    said = "nodes: not profiled: this runtime tells none"
-    assert node_notes(replace(WITHOUT, nodes=gone)) == [said]
+    assert node_notes(replace(WITHOUT, nodes=gone)) == [
+        "nodes: not profiled: this runtime tells none"]
     assert node_notes(None) == node_notes(WITHOUT) == []

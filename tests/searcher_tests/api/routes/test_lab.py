@@ -39,7 +39,7 @@ def test_the_agents_file_and_its_digest(lab: Lab) -> None:
     digest = hashlib.sha256(answer.content).hexdigest()
     assert answer.content[:2] == b"PK"
     assert answer.headers["x-agent-sha256"] == digest == lab.server.app.state.agent_sha256
-    assert lab.operator.create_enrolment("tx2")["agent_sha256"] == digest
+    assert lab.operator.create_enrolment("tx2").agent_sha256 == digest
 
 
 def test_who_speaks_another_version_is_told_which_agent_to_fetch(lab: Lab) -> None:
@@ -50,11 +50,11 @@ def test_who_speaks_another_version_is_told_which_agent_to_fetch(lab: Lab) -> No
 
 def test_an_invitation_tells_where_to_come_and_what_to_pin(lab: Lab) -> None:
     made = lab.operator.create_enrolment("tx2")
-    assert (made["fingerprint"], made["advertised"]) == (None, None)
+    assert (made.fingerprint, made.advertised) == (None, None)
     state = lab.server.app.state
     state.fingerprint, state.advertised = "sha256:" + "0" * 64, "https://lab:8700"
     made = lab.operator.create_enrolment("tx2")
-    assert (made["fingerprint"], made["advertised"]) == ("sha256:" + "0" * 64, "https://lab:8700")
+    assert (made.fingerprint, made.advertised) == ("sha256:" + "0" * 64, "https://lab:8700")
 
 
 def test_devices_show_what_they_work_on(lab: Lab) -> None:
@@ -62,27 +62,27 @@ def test_devices_show_what_they_work_on(lab: Lab) -> None:
     job = lab.lab.measure()
     running = lab.lab.leased(agent)
     [shown] = lab.operator.devices()
-    assert (shown["name"], shown["state"], shown["job"]) == ("local_cpu", "active", job.id)
+    assert (shown.name, shown.state, shown.job) == ("local_cpu", "active", job.id)
     lab.lab.clock.advance(20.0)
     lab.lab.coordinator.heartbeat(agent, job.id, running.fence or 0, 0.5)
     lab.lab.coordinator.tick()
     [shown] = lab.operator.devices()
-    assert shown["last_seen_s"] == pytest.approx(lab.lab.clock.now_s, abs=1.0)
+    assert shown.last_seen_s == pytest.approx(lab.lab.clock.now_s, abs=1.0)
     drained = lab.operator.set_device_state("local_cpu", "draining")
-    assert (drained["state"], drained["job"]) == ("draining", job.id)
+    assert (drained.state, drained.job) == ("draining", job.id)
     lab.lab.done(agent, running)
     [shown] = lab.operator.devices()
-    assert (shown["state"], shown["job"]) == ("drained", None)
-    assert lab.operator.set_device_state("local_cpu", "active")["state"] == "active"
+    assert (shown.state, shown.job) == ("drained", None)
+    assert lab.operator.set_device_state("local_cpu", "active").state == "active"
 
 
 def test_quarantine_with_a_reason_and_removal(lab: Lab) -> None:
     lab.lab.device(hostname="elsewhere")
-    assert lab.operator.set_device_state("local_cpu", "quarantined")["reason"] == (
+    assert lab.operator.set_device_state("local_cpu", "quarantined").reason == (
         "by an operator")
     shown = lab.operator.set_device_state("local_cpu", "quarantined", "smells")
-    assert (shown["state"], shown["reason"]) == ("quarantined", "smells")
-    assert lab.operator.set_device_state("local_cpu", "removed")["state"] == "removed"
+    assert (shown.state, shown.reason) == ("quarantined", "smells")
+    assert lab.operator.set_device_state("local_cpu", "removed").state == "removed"
     with pytest.raises(ProtocolError, match="cannot become active") as refused:
         lab.operator.set_device_state("local_cpu", "active")
     assert refused.value.status == 409
@@ -96,33 +96,33 @@ def test_a_job_may_be_impatient(lab: Lab) -> None:
         "measure", "device:away", measure_payload(file, file), queue_s=30.0)
     lab.lab.clock.advance(31.0)
     lab.lab.coordinator.tick()
-    ended = lab.operator.wait_job(job["job"])
-    assert (ended["state"], ended["reason"]) == ("failed", "queue_timeout")
-    assert "'away' never enrolled" in ended["message"]
+    ended = lab.operator.wait_job(job.job)
+    assert (ended.state, ended.reason) == ("failed", "queue_timeout")
+    assert "'away' never enrolled" in ended.message
     with pytest.raises(UserError, match="queue_s"):
         lab.operator.submit_job("measure", "device:away", measure_payload(file, file), queue_s=0.0)
 
 
 def test_tokens_from_creation_to_revocation(lab: Lab) -> None:
     made = lab.operator.create_token("grafana", "viewer")
-    assert "secret_hash" not in made
-    viewer = lab.client(made["token"])
+    assert not hasattr(made, "secret_hash")
+    viewer = lab.client(made.token)
     assert viewer.devices() == [] and viewer.campaigns() == []
     with pytest.raises(UserError, match="not for the viewer role"):
         viewer.create_enrolment("tx2")
     [shown] = lab.operator.tokens()
-    assert (shown["id"], shown["state"], shown["role"]) == (made["id"], "active", "viewer")
-    assert made["token"] not in str(shown)
-    assert lab.operator.revoke_token(made["id"])["revoked_s"] is not None
+    assert (shown.id, shown.state, shown.role) == (made.id, "active", "viewer")
+    assert made.token not in str(shown)
+    assert lab.operator.revoke_token(made.id).revoked_s is not None
     with pytest.raises(UserError, match="unknown or was revoked"):
         viewer.devices()
-    assert lab.operator.tokens()[0]["state"] == "revoked"
+    assert lab.operator.tokens()[0].state == "revoked"
 
 
 def test_an_operators_token_does_what_the_start_does_until_it_expires(lab: Lab) -> None:
     made = lab.operator.create_token("anna", "operator", 60.0)
-    anna = lab.client(made["token"])
-    assert anna.create_enrolment("tx2")["name"] == "tx2"
+    anna = lab.client(made.token)
+    assert anna.create_enrolment("tx2").name == "tx2"
     lab.lab.clock.advance(61.0)
     with pytest.raises(UserError, match="expired"):
         anna.devices()
