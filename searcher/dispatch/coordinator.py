@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from searcher.artifacts.eviction import Keeping
+from searcher.artifacts.eviction import EvictionPolicy
 from searcher.devices import health
 from searcher.devices.enrolment import Host
 from searcher.devices.health import DeviceRules
@@ -75,7 +75,7 @@ class Coordinator:
         self.admission = admission or Admission()
         self.campaigns_changed: Callable[[], None] = lambda: None
         self.artifacts = folder / "artifacts"
-        self.keeping = Keeping(store, folder, clock)
+        self.keeping = EvictionPolicy(store, folder, clock)
         self.workers: WorkerPool = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()

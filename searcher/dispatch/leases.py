@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.artifacts.eviction import Keeping
+from searcher.artifacts.eviction import EvictionPolicy
 from searcher.devices import health
 from searcher.devices.health import DeviceRules
 from searcher.devices.roster import Roster
@@ -39,7 +39,7 @@ class Leases:
 
     def __init__(
         self, store: Store, clock: Clock, rules: LeaseRules, device_rules: DeviceRules,
-        roster: Roster, window: Window, keeping: Keeping, artifacts: Path,
+        roster: Roster, window: Window, keeping: EvictionPolicy, artifacts: Path,
         ring: Callable[[str], bool],
     ) -> None:
         self._store, self._clock, self._ring = store, clock, ring

@@ -225,7 +225,7 @@ def test_an_impossible_recipe_has_a_reason(builder: Builder, steps: Recipe, reas
     with pytest.raises(BuildError) as caught:
         builder.compress(steps, TARGET)
     assert caught.value.reason == reason
-    assert builder.compress(recipe(PRUNE), TARGET).content, "the builder goes on"
+    assert builder.compress(recipe(PRUNE), TARGET).content, "the builder continues"
 
 
 def no_number(outputs: Tensor, targets: Tensor) -> Tensor:
