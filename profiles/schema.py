@@ -1,4 +1,4 @@
-"""``DeviceProfile``: what a device loads and computes with. One device, one TOML."""
+"""``DeviceProfile``: known facts about a kind of device, one TOML file each."""
 
 import tomllib
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from typing import Any
 FOLDER = Path(__file__).parent
 FORMATS = {"float32", "float16", "int8"}
 UNVERIFIED = "unverified: "
-"""So begins the source of a fact that was inferred, or told by one party that may be wrong."""
+"""The source of a fact starts so if it was inferred, or comes from one uncertain source."""
 _NO_FACTS = {"name", "description", "runtime", "sources"}
 _NEEDED = {"name", "description", "runtime", "number_formats", "sources"}
 
@@ -21,9 +21,11 @@ class ProfileError(Exception):
 
 @dataclass(frozen=True)
 class Rails:
-    """Names of power rails, as meters tell them, as shell patterns. The sum of ``total`` is what
-    ``covers`` says the device draws; ``parts`` are inside it and ``others`` beside it, neither may
-    be added to it, although a pattern of ``total`` fits too."""
+    """Names of power rails as meters report them, as shell patterns.
+
+    The sum of ``total`` is the power that ``covers`` describes. ``parts`` are included in this sum,
+    ``others`` are not; both are never added to it, even if a pattern of ``total`` matches them.
+    """
 
     total: tuple[str, ...]
     covers: str
@@ -33,8 +35,8 @@ class Rails:
 
 @dataclass(frozen=True)
 class PowerMode:
-    """The highest clocks of one mode in kHz, of the CPU by cluster; what is not capped or not
-    known is absent. ``id`` is nvpmodel's, ``cores`` how many are online."""
+    """The highest clocks of one power mode in kHz, the CPU by cluster. Clocks without a cap and
+    unknown clocks are absent. ``id`` is that of nvpmodel, ``cores`` the number online."""
 
     name: str
     id: int | None = None
@@ -46,9 +48,11 @@ class PowerMode:
 
 @dataclass(frozen=True)
 class DeviceProfile:
-    """What is not known is None or empty. ``number_formats`` is what the hardware computes with,
-    ``opset`` and ``ir_version`` the newest that is exported for it, ``sources`` where each fact
-    comes from."""
+    """Facts about a kind of device; unknown ones are None or empty.
+
+    ``number_formats`` are those in which the hardware computes, ``opset`` and ``ir_version`` the
+    newest versions to export for it, ``sources`` has the source of each fact.
+    """
 
     name: str
     description: str
@@ -73,25 +77,25 @@ class DeviceProfile:
 
     @property
     def unverified(self) -> tuple[str, ...]:
-        """The facts whose source says that nobody has confirmed them."""
+        """The facts whose source marks them as unconfirmed."""
         return tuple(fact for fact, source in self.sources.items() if source.startswith(UNVERIFIED))
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain JSON of what is known."""
+        """The known facts as JSON."""
         document = {**asdict(self), "number_formats": sorted(self.number_formats)}
         known: dict[str, Any] = _known(document)
         return known
 
 
 def _known(value: Any) -> Any:
-    """Without None and without what is empty, lists instead of tuples."""
+    """``value`` without None and empty parts, with lists instead of tuples."""
     if isinstance(value, Mapping):
         return {k: _known(v) for k, v in value.items() if v not in (None, (), [], {})}
     return [_known(item) for item in value] if isinstance(value, tuple | list) else value
 
 
 def names() -> list[str]:
-    """All profiles, sorted."""
+    """The names of all profiles, sorted."""
     return sorted(p.stem for p in FOLDER.glob("*.toml") if p.stem != "runtimes")
 
 
@@ -108,8 +112,8 @@ def profile(name: str) -> DeviceProfile:
 
 
 def parse(name: str, document: Mapping[str, Any]) -> DeviceProfile:
-    """A profile from its parsed file. Raises ProfileError for a key that is missing or unknown,
-    a fact without a source, and facts that exclude each other."""
+    """Build a profile from its parsed file. Raises ProfileError for missing or unknown keys, for
+    facts without a source, and for facts that contradict each other."""
     here = f"profiles/{name}.toml"
     known = {f.name for f in fields(DeviceProfile)}
     odd = sorted((set(document) - known) | (_NEEDED - set(document)))
@@ -150,7 +154,7 @@ def _check(here: str, name: str, found: DeviceProfile) -> None:
         raise ProfileError(f"{here}: int8_activations = {found.int8_activations!r} must be "
                            "\"uint8\" or \"int8\" with int8 in number_formats, else absent.")
     if (found.opset is None) != (found.ir_version is None):
-        raise ProfileError(f"{here}: opset and ir_version are known together or not at all.")
+        raise ProfileError(f"{here}: give opset and ir_version together or not at all.")
     if found.runtime_version is not None:
         limits = runtime_limits(found.runtime_version)
         if (found.opset, found.ir_version) != limits:
@@ -160,9 +164,10 @@ def _check(here: str, name: str, found: DeviceProfile) -> None:
 
 
 def runtime_limits(version: str) -> tuple[int, int]:
-    """(opset, IR version) that an ONNX Runtime ``version`` loads; the newest known at most.
+    """(opset, IR version) that ONNX Runtime ``version`` loads; for a newer version than the table
+    has, those of its newest one.
 
-    Raises ProfileError for versions older than the table, and for what is no version.
+    Raises ProfileError for a version older than the table, and for a malformed one.
     """
     table = _limits()
     wanted = _key(version)
@@ -185,5 +190,5 @@ def _key(version: str) -> tuple[int, int]:
     major, _, rest = version.partition(".")
     minor = rest.partition(".")[0]
     if not (major.isdecimal() and minor.isdecimal() and len(version) < 100):
-        raise ProfileError(f"ONNX Runtime {version[:40]!r} is no version such as 1.11.0.")
+        raise ProfileError(f"ONNX Runtime {version[:40]!r} is not a version such as 1.11.0.")
     return int(major), int(minor)

@@ -196,12 +196,12 @@ class House:
 
 def enrol(url: str, token: str, name: str) -> protocol.Enrolled:
     """Join as a device that stands elsewhere."""
-    from agents.coordinator.http import Link
+    from agents.coordinator.http import HttpClient
 
     message = protocol.Enrol(
         protocol.PROTOCOL_VERSION, token, name,
         {"hostname": name, "boot_id": f"of-{name}", "machine": "fake"}, _capabilities())
-    link = Link(url)
+    link = HttpClient(url)
     try:
         answer = link.request("POST", "/v1/agents", protocol.encode(message))
         return protocol.decode(protocol.Enrolled, answer.body)

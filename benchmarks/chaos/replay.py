@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.coordinator.http import Link
+from agents.coordinator.http import HttpClient
 from agents.coordinator.spool import send_result
 from agents.protocol import Lease, LeaseRequest, decode, encode
 from benchmarks.chaos.audit import Finding
@@ -98,7 +98,7 @@ class Undisturbed:
     def __init__(self, folder: Path, artifacts: Path) -> None:
         shutil.copytree(artifacts, folder / "artifacts")
         self.folder = folder
-        self._workers: dict[str, Link] = {}
+        self._workers: dict[str, HttpClient] = {}
 
     def __enter__(self) -> "Undisturbed":
         with (self.folder / "coordinator.log").open("wb") as log:
@@ -122,14 +122,14 @@ class Undisturbed:
         self._process.terminate()
         self._process.wait()
 
-    def worker(self, pool: str) -> Link:
+    def worker(self, pool: str) -> HttpClient:
         """Whoever works for ``pool``."""
         if pool not in self._workers:
             name = pool.removeprefix("device:")
             token = self.client.create_enrolment(
                 name, "builder" if pool == BUILDER else "agent").token
             secret = enrol(self.client.url, token, name).secret
-            self._workers[pool] = Link(self.client.url, secret)
+            self._workers[pool] = HttpClient(self.client.url, secret)
         return self._workers[pool]
 
 

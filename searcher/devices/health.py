@@ -65,7 +65,7 @@ def enrolled_device(db: Database, name: str) -> DeviceRow:
 
 
 def change(db: Database, name: str, state: State, reason: str | None, now_s: float) -> DeviceRow:
-    """What an operator decided. Raises ProtocolError (404, 409)."""
+    """Apply an operator's decision. Raises ProtocolError (404, 409)."""
     device = enrolled_device(db, name)
     if device.state not in _FROM[state]:
         raise ProtocolError(
@@ -83,7 +83,7 @@ def change(db: Database, name: str, state: State, reason: str | None, now_s: flo
 
 
 def check_kind(db: Database, kind: str, pool: str) -> None:
-    """Raises ProtocolError (409) for a job that the device's agent does not know."""
+    """Raises ProtocolError (409) for a kind of job that the device's agent does not support."""
     if pool == BUILDER or kind == "measure":
         return
     name = device_of(pool)
@@ -97,7 +97,7 @@ def check_kind(db: Database, kind: str, pool: str) -> None:
 
 
 def known_kinds(device: DeviceRow) -> list[str]:
-    """The kinds of jobs that its agent reported."""
+    """The kinds of jobs that the device's agent reported."""
     reported = device.capabilities.get("kinds")
     return [str(kind) for kind in reported] if isinstance(reported, list) else []
 
@@ -111,14 +111,14 @@ def learn_kinds(db: Database, name: str, kinds: Sequence[str]) -> None:
 
 
 def succeeded(db: Database, pool: str) -> None:
-    """A job of ``pool`` was done: a device that did it is in order."""
+    """A job of ``pool`` succeeded: reset the strikes of its device."""
     if pool != BUILDER:
         devices.set_strikes(db, device_of(pool), 0)
 
 
 def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRules) -> bool:
-    """A failure was reported; True if that put the device into quarantine. A runtime that the
-    device never had is the request's fault."""
+    """Count a reported failure. Returns whether the device is now quarantined. A missing runtime is
+    the fault of the request, not of the device."""
     if job.pool == BUILDER or reason not in BLAMES_DEVICE:
         return False
     if reason == "runtime" and _lacks_runtime(db, job):
@@ -127,8 +127,7 @@ def failed(db: Database, job: JobRow, reason: str, message: str, rules: DeviceRu
 
 
 def struck(db: Database, job: JobRow, why: str, rules: DeviceRules) -> bool:
-    """One more strike against the device of ``job``, as it was leased; True if it is quarantined
-    now."""
+    """Count a strike against the device of ``job``. Returns whether it is now quarantined."""
     if job.pool == BUILDER:
         return False
     name = device_of(job.pool)

@@ -117,8 +117,8 @@ def _python(known: DeviceProfile, fingerprint: Mapping[str, object], say: Say) -
 
 
 def _runtime(known: DeviceProfile, capabilities: Mapping[str, object], say: Say) -> DeviceProfile:
-    """The limits of the ONNX Runtime that it has. A profile without a version of its own says
-    what is exported for any, and only an older one than that counts."""
+    """Apply the limits of the reported ONNX Runtime. Where the profile names no version, its limits
+    hold for any version, and only an older runtime lowers them."""
     runtimes = capabilities.get("runtimes")
     if not isinstance(runtimes, Mapping) or not runtimes:
         return known

@@ -58,7 +58,7 @@ def _to_3(db: Database) -> None:
 
 
 def _to_4(db: Database) -> None:
-    """The state of a search by campaign and device, until then a column of the campaign."""
+    """A table for search states; version 3 stores them in ``campaigns.baseline``."""
     db.execute("""CREATE TABLE search_state (
         campaign TEXT NOT NULL REFERENCES campaigns(name), device TEXT NOT NULL,
         state TEXT NOT NULL, updated_s REAL NOT NULL,
@@ -68,7 +68,7 @@ def _to_4(db: Database) -> None:
     for name, spec, baseline, when_s in found:
         known = json.loads(baseline)
         if "values" not in known:
-            continue  # nothing was measured yet: the search begins with its baseline
+            continue  # nothing is measured yet: the search starts with the baseline
         (device, *_) = json.loads(spec).get("devices", [{"profile": "local_cpu"}])
         reference = ("sha256", "file_bytes", "quiet_level_s", "measurement", "values",
                      "intervals", "on_device")
@@ -82,7 +82,7 @@ def _to_4(db: Database) -> None:
 
 
 STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3, 3: _to_4}
-"""From version n to n + 1; each runs in one transaction. Version 1 is the first."""
+"""The step from version n to n + 1, by n. Each runs in one transaction."""
 
 
 def stored_version(db: Database) -> int | None:

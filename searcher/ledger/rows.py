@@ -194,7 +194,7 @@ class MeasurementRow:
     created_s: float = 0.0
 
     def warnings(self) -> list[str]:
-        """Why it is not valid, or what there is to doubt although it is; reports print them."""
+        """Reasons why the measurement is not valid, and warnings; reports print both."""
         found = (self.summary or {}).get("warnings", ())
         return [*self.reasons, *(found if isinstance(found, list) else ())]
 
@@ -214,7 +214,7 @@ class QuietLevelRow:
 
 @dataclass(frozen=True)
 class TrialParameters:
-    """What the ledger keeps of a proposal to rebuild the study: values by the study's names, and
+    """The parameters of a trial, from which the study is rebuilt: values by the study's names, and
     the JSON of each distribution."""
 
     values: Mapping[str, bool | int | float] = field(default_factory=dict)
@@ -265,7 +265,7 @@ text: Callable[[Any], str] = json.JSONEncoder(
 
 @functools.cache
 def _columns(kind: Any) -> tuple[str, tuple[tuple[int, Callable[[str], Any]], ...]]:
-    """The columns of a row as SQL, and the places of those that hold JSON with what reads it."""
+    """The columns of a row as SQL, and the indices of JSON columns with their parsers."""
     kinds = get_type_hints(kind)
     names = [f.name for f in fields(kind)]
     return (", ".join(f't."{name}"' for name in names),
@@ -274,7 +274,7 @@ def _columns(kind: Any) -> tuple[str, tuple[tuple[int, Callable[[str], Any]], ..
 
 
 def _reader(kind: Any) -> Callable[[str], Any]:
-    """JSON is kept as it is, unless the field is a dataclass."""
+    """The parser of a JSON column: the decoded JSON, or a dataclass if the field is one."""
     if is_dataclass(kind):
         return lambda document: parse(cast(type, kind), json.loads(document))
     return json.loads

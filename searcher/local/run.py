@@ -22,11 +22,12 @@ from searcher.workers.base import cores
 Show = Callable[[CampaignStatus, Front | None], None]
 
 
-def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None
-                 ) -> Front:
+def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None,
+                 workers: str | None = None) -> Front:
     """Run or resume the campaign in ``file``; ends with front.json, report and files.
 
-    ``show`` is called about once a second. Raises UserError.
+    ``show`` is called about once a second; ``workers`` names the pool that runs builders. Raises
+    UserError.
     """
     campaign = load(file)
     check_before_start(campaign)
@@ -36,7 +37,7 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
         search = [sys.executable, "-m", "searcher.search.process", "--dir", str(directory),
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
         execution = campaign.executions[0]
-        with tree(directory, builders, True, search, execution.runtime) as grown:
+        with tree(directory, builders, True, search, execution.runtime, workers) as grown:
             if execution != DEFAULT or ENERGY_OBJECTIVES & {o.name for o in campaign.objectives}:
                 await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())

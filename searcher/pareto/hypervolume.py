@@ -31,8 +31,11 @@ def volume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> flo
 def hypervolume_gain(values: Mapping[str, float], front: Sequence[Point],
                      baseline: Mapping[str, float],
                      objectives: Sequence[Objective]) -> float:
-    """Hypervolume that ``values`` would add to ``front``, costs on a log scale against the
-    baseline's, so that halving counts alike whether it is the first or the fifth time."""
+    """Hypervolume that ``values`` would add to ``front``.
+
+    Costs are the logarithm of their ratio to the baseline's, so that every halving counts the
+    same. The reference point is the baseline's cost and ``REACH`` below its accuracy.
+    """
     reference = [0.0 if o.name != "accuracy" else REACH - baseline["accuracy"]
                  for o in objectives]
 

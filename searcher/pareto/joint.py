@@ -1,9 +1,9 @@
-"""A front whose members are compared by what one job measured.
+"""The joint measurement of the front at the end of a campaign: rules on plain values.
 
-Jobs minutes apart differ by some percent on a shared machine, however narrow the interval of each,
-so that files of the same structure come out in any order. When the search is over, the front and
-what is close to it are timed once more, alternating with each other in the same seconds. Those
-figures make the front; those that the search saw stay with their trials.
+On a shared machine, two measurements minutes apart differ by a few percent, even when the interval
+of each is narrow. Files of equal structure can then appear in any order. Therefore one job measures
+the front and its close contenders once more, in alternation, when the search is over. The front is
+computed from these figures; each trial keeps the figures that the search used.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from searcher.pareto.front import Point, front_of, losses
 from searcher.spec.objectives import Objective
 
 NEAR = 0.05
-"""Windows of one campaign differ by up to this (relative): so much faster is every point taken to
-be that may still have a place on the front."""
+"""Relative difference in latency between two measurements of one file within a campaign. A point
+that would be on the front if it were this much faster is a contender."""
 
 Trial = TypeVar("Trial", bound=TrialRow)
 
@@ -29,19 +29,19 @@ def contenders(points: Sequence[Point], objectives: Sequence[Objective]) -> list
     members = {p.trial for p in front}
     ends = [losses(p.values, objectives) for p in front]
     close = [p for p in points if p.feasible and (
-        p.trial in members or not _beaten(p, ends, objectives))]
+        p.trial in members or not _dominated(p, ends, objectives))]
     return sorted(close, key=lambda p: p.values["latency_s"])
 
 
-def _beaten(point: Point, front: Sequence[Sequence[float]],
-            objectives: Sequence[Objective]) -> bool:
+def _dominated(point: Point, front: Sequence[Sequence[float]],
+               objectives: Sequence[Objective]) -> bool:
     faster = {**point.values, "latency_s": point.values["latency_s"] * (1 - NEAR)}
     own = losses(faster, objectives)
     return any(all(a <= b for a, b in zip(end, own, strict=True)) for end in front)
 
 
 def with_joint_measurement(trial: Trial, joint: JointMeasurement) -> Trial:
-    """``trial`` with the figures of the joint measurement, or as it is where that has none."""
+    """``trial`` with the figures of its joint entry, as far as it has one."""
     entry = joint.get(trial.id)
     if entry is None:
         return trial
@@ -56,8 +56,8 @@ def with_joint_measurement(trial: Trial, joint: JointMeasurement) -> Trial:
 
 
 def trial_point(trial: TrialRow) -> Point | None:
-    """The point of a finished trial; None unless its own file was measured, and nothing says that
-    it does not count."""
+    """The point of a completed trial. None when the trial is not complete, or has a reason not to
+    count, such as a latency measured on another file."""
     if trial.state != "complete" or trial.reason is not None:
         return None
     feasible = all(v <= 0 for v in (trial.constraints or {}).values())

@@ -64,7 +64,7 @@ class Campaign:
     profile; these are enrolled under the name of their profile."""
 
     def as_dict(self) -> dict[str, object]:
-        """Plain JSON: the document that the ledger keeps; ``from_document`` reads it back."""
+        """The JSON document that the ledger stores. ``from_document`` is its inverse."""
         return {
             "name": self.name, "task": self.task, "seed": self.seed, "builders": self.builders,
             "budget": {k: v for k, v in asdict(self.budget).items() if v is not None},
@@ -95,7 +95,7 @@ def load(path: Path) -> Campaign:
 
 
 def from_document(document: Mapping[str, object]) -> Campaign:
-    """A campaign from the parsed document; every unknown key or wrong type raises UserError."""
+    """Build a campaign from a parsed document. Unknown keys and wrong types raise UserError."""
     _bounded(document)
     _known(document, {"name", "task", "seed", "budget", "objectives", "constraints",
                       "measurement", "devices", "search", "builders"}, "the campaign")
@@ -132,7 +132,7 @@ def from_document(document: Mapping[str, object]) -> Campaign:
 
 
 def _bounded(document: Mapping[str, object]) -> None:
-    """What is said about a value below shows it: it must be short enough to be shown."""
+    """Refuse documents whose values are too large to be quoted in an error message."""
     level: list[object] = [document]
     count = 0
     for _ in range(DEEPEST):
@@ -244,7 +244,7 @@ def _tables(entries: object) -> list[Mapping[str, object]]:
 
 
 def _devices(entries: Iterable[Mapping[str, object]]) -> tuple[tuple[str, ...], frozenset[str]]:
-    """All devices, and which of them are written by name."""
+    """All devices, and the subset that is given by name."""
     for entry in entries:
         _known(entry, {"profile", "name", *KEYS}, "[[devices]]")
         if "name" in entry and "profile" in entry:

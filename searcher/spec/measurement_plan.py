@@ -68,7 +68,7 @@ def screening_plan(plan: Plan, energy: bool = False) -> Plan:
 
 
 def plan_of(value: str | Mapping[str, object]) -> Plan:
-    """A plan by name, or a table of fields over ``quick``. Raises UserError."""
+    """The plan of this name, or ``quick`` with the fields of a table. Raises UserError."""
     if isinstance(value, str):
         if value not in PLANS:
             raise UserError(f"Unknown measurement plan {value!r}. {nearest(value, PLANS)}")

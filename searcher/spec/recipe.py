@@ -63,7 +63,7 @@ class Recipe:
 
     @classmethod
     def from_list(cls, steps: Sequence[Mapping[str, object]]) -> "Recipe":
-        """Raises UserError when a step lacks ``strategy`` or holds a value that is no scalar."""
+        """Raises UserError for a step without ``strategy`` or with a value that is not a scalar."""
         return cls(tuple(_step(index, entry) for index, entry in enumerate(steps)))
 
     def as_toml(self) -> str:

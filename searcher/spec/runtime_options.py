@@ -34,8 +34,8 @@ class Execution:
 
     @property
     def options(self) -> dict[str, object]:
-        """What jobs carry. The runtime's own provider and precision are not named: equal requests
-        are equal documents, of older versions too."""
+        """The options in a job. The default provider and precision are left out, so that equal
+        requests have equal documents, also those of older versions."""
         found = {"batch": 1, "threads": self.threads, "graph_level": self.graph_level}
         named = {"providers": [self.provider], "precision": self.precision}
         if self.provider == self.traits.providers[0]:
@@ -50,7 +50,7 @@ class Execution:
         return {**self.options, **({"batch": INFER_BATCH} if self.traits.prepares else {})}
 
     def as_dict(self) -> dict[str, object]:
-        """The keys that are not the default's; ``execution_of`` reads them back."""
+        """The keys that differ from the default. ``execution_of`` is the inverse."""
         given = {name: value for name, value in asdict(self).items()
                  if value != getattr(DEFAULT, name)}
         if self.provider == self.traits.providers[0]:
@@ -69,7 +69,7 @@ DEFAULT = Execution()
 
 
 def in_words(runtime: str, provider: str, options: Mapping[str, object]) -> str:
-    """Such as ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
+    """For people, e.g. ``onnxruntime, CPUExecutionProvider, 2 threads, graph level basic``."""
     said = [runtime, provider]
     if "threads" in options:
         said.append(f"{options['threads']} thread{'' if options['threads'] == 1 else 's'}")
@@ -81,8 +81,8 @@ def in_words(runtime: str, provider: str, options: Mapping[str, object]) -> str:
 
 
 def execution_of(table: Mapping[str, object], where: str = "in [[devices]]") -> Execution:
-    """Of a device's table in a campaign, or of what was named elsewhere. Raises UserError, which
-    says ``where``, for a value that there is not, and for what the runtime does not go by."""
+    """Parse a device's table of a campaign, or options of another source. Raises UserError, which
+    says ``where``, for an unknown value and for a key that the runtime does not use."""
     runtime = _one_of(table, "runtime", tuple(RUNTIMES), where)
     traits = RUNTIMES[runtime]
     for key in ("threads", "graph_level", "precision"):
@@ -101,7 +101,7 @@ def execution_of(table: Mapping[str, object], where: str = "in [[devices]]") -> 
 
 
 def _one_of(table: Mapping[str, object], key: str, known: tuple[str, ...], where: str) -> str:
-    """The first is the default."""
+    """The value of ``key``; the first of ``known`` is its default."""
     value = table.get(key, known[0])
     if value not in known:
         raise UserError(f"{key} = {value!r} {where} is unknown. {nearest(str(value), known)}")
@@ -109,9 +109,8 @@ def _one_of(table: Mapping[str, object], key: str, known: tuple[str, ...], where
 
 
 def check_offered(execution: Execution, device: str, capabilities: Mapping[str, object]) -> None:
-    """Raises UserError where ``device`` lacks the runtime, or did not prove the provider by an
-    inference. What it did not tell counts against it only where something else than the default
-    is asked for."""
+    """Raises UserError if ``device`` lacks the runtime, or has not yet run an inference with the
+    provider. A device that reported no runtimes is accepted for the default only."""
     runtimes = capabilities.get("runtimes")
     if not isinstance(runtimes, Mapping):
         runtimes = {}

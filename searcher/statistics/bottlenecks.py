@@ -53,7 +53,8 @@ class ProfiledFile:
 
 def not_faster(candidate: ProfiledFile, reference: ProfiledFile, ratio: Ratio,
                asked: str | None) -> str | None:
-    """The warning, or None when it is faster, or not compressed. ``asked``: the provider."""
+    """The warning; None when the candidate is faster or is not compressed. ``asked`` is the
+    provider that the measurement requested."""
     how = compressed(candidate.costs, reference.costs)
     if how is None or ratio.low < NO_GAIN:
         return None
@@ -111,8 +112,8 @@ def launch_bound(nodes: NodesMeasured) -> str | None:
 
 
 def unfused(nodes: NodesMeasured, reference: NodesMeasured, to_integers: bool) -> str | None:
-    """Conversions, layout and activations by themselves, and layers left in float on the way to
-    integers, take a fifth more of the nodes' time than such nodes of the reference."""
+    """Whether separate conversions, layout changes and activations, and ``to_integers`` also layers
+    left in float, take ``UNFUSED_SHARE`` more of the nodes' time than in the reference."""
     ops = SEPARATE | FLOAT_LAYERS if to_integers else SEPARATE
     own, others = _share(nodes, ops), _share(reference, SEPARATE)
     if own - others < UNFUSED_SHARE:

@@ -26,7 +26,7 @@ def figures(summary: Summary | None) -> tuple[dict[str, float], dict[str, list[f
 
 
 def energy_notes(summary: Summary | None) -> list[str]:
-    """What a reader of the figures must know: why there are none, or what they cover."""
+    """Notes for people: why energy is missing, or what the figures cover."""
     found = None if summary is None else summary.energy
     if found is None:
         return []
@@ -37,7 +37,7 @@ def energy_notes(summary: Summary | None) -> list[str]:
 
 
 def missing_energy(summary: Summary | None, wanted: Iterable[str]) -> str | None:
-    """Why a measurement lacks an energy or power among ``wanted``; None when it has all."""
+    """Why a wanted energy or power is missing; None when all are there."""
     missing = sorted((ENERGY_OBJECTIVES & set(wanted)) - set(figures(summary)[0]))
     if not missing:
         return None

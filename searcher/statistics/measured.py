@@ -1,6 +1,6 @@
-"""The result of a ``measure`` job, as the ledger keeps it and the API answers it.
+"""The result of a ``measure`` job, as it is stored in the ledger and returned by the API.
 
-Free of numpy: a coordinator parses it too.
+It does not import numpy, because the coordinator parses results too.
 """
 
 from collections.abc import Mapping
@@ -33,7 +33,7 @@ def _message(kind: type[Message], document: object) -> Message | None:
 
 
 def without_rails(energy: EnergyMeasured | None) -> dict[str, object] | None:
-    """Raw rails have a table of their own."""
+    """The energy without raw meter readings, which have a table of their own."""
     if energy is None:
         return None
     document: dict[str, object] = as_json(energy._replace(rails=[]))
@@ -49,7 +49,7 @@ Nodes = Annotated[NodesMeasured | None, PlainValidator(_nodes),
 
 @dataclass(frozen=True)
 class Quantile:
-    """A quantile with its distribution-free interval; None where n does not carry it."""
+    """A quantile with its distribution-free interval; None where n is too small."""
 
     value: float | None = None
     low: float | None = None
@@ -58,7 +58,7 @@ class Quantile:
 
 @dataclass(frozen=True)
 class Ratio:
-    """Latency over that of the reference, with its 95 % interval."""
+    """Latency divided by the latency of the reference, with its 95 % interval."""
 
     value: float
     low: float
@@ -71,10 +71,13 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Summary:
-    """Figures of one valid measurement. ``ratio`` is candidate over reference in quiet blocks;
-    seconds are one call at the trial's batch; ``n`` counts quiet blocks, ``calls`` the calls inside
-    them, which the quantiles are of; ``session_blocks`` counts all blocks between two openings,
-    ``session_ratios`` has the median of each opening that has quiet ones."""
+    """Figures of one valid measurement.
+
+    ``ratio`` is candidate divided by reference in quiet blocks. Seconds are those of one call.
+    ``n`` is the number of quiet blocks, ``calls`` the number of calls in them, from which the
+    quantiles are computed. ``session_blocks`` has the number of all blocks of each session,
+    ``session_ratios`` the median ratio of each session that has quiet blocks.
+    """
 
     ratio: float
     ratio_low: float
@@ -97,7 +100,7 @@ class Summary:
     nodes: Nodes = None
 
     def as_document(self) -> dict[str, object]:
-        """Plain JSON, without an energy and nodes that were not measured."""
+        """The JSON document, without energy and nodes if they were not measured."""
         document = plain(self)
         for name in ("energy", "nodes"):
             if document[name] is None:
@@ -107,8 +110,8 @@ class Summary:
 
 @dataclass(frozen=True)
 class FileMeasurement:
-    """What a job says of one file. ``verdict`` is valid, invalid or failed; figures are there when
-    it is valid. ``rough_ratio`` is what a machine that was never quiet showed."""
+    """The result of a job for one file. ``verdict`` is valid, invalid or failed; a valid one has
+    figures. ``rough_ratio`` is the estimate from a machine that was never quiet."""
 
     sha256: str = ""
     verdict: str = "failed"
@@ -128,7 +131,7 @@ class FileMeasurement:
 
     @property
     def latency_ratio(self) -> Ratio | None:
-        """None unless it was measured."""
+        """The ratio with its interval; None without a measurement."""
         if self.ratio is None or self.ratio_low is None or self.ratio_high is None:
             return None
         return Ratio(self.ratio, self.ratio_low, self.ratio_high)
@@ -136,8 +139,8 @@ class FileMeasurement:
 
 @dataclass(frozen=True)
 class MeasureResult:
-    """``quiet_level_s`` is the level that the device is known by, ``own_level_s`` that of the
-    reference in this job; ``device_s`` is how long the device worked."""
+    """The result of a job. ``quiet_level_s`` is the known level of the device, ``own_level_s`` that
+    of the reference in this job, ``device_s`` the seconds for which the device worked."""
 
     measurements: tuple[FileMeasurement, ...] = ()
     environment: Mapping[str, object] = field(default_factory=dict)

@@ -5,8 +5,8 @@ from searcher.statistics.measured import Summary
 
 
 def node_notes(summary: Summary | None) -> list[str]:
-    """``12 nodes on CPUExecutionProvider; the longest nodes are ...``, or why that is not known;
-    nothing for a plan without node times."""
+    """``nodes: 12 on CPUExecutionProvider; the longest nodes are ...``, or why it is unknown. Empty
+    for a plan without node times."""
     nodes = None if summary is None else summary.nodes
     if nodes is None:
         return []

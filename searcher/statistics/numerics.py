@@ -11,9 +11,11 @@ _SAME = {"amd64": "x86_64", "arm64": "aarch64"}
 
 def why_they_differ(device: DeviceProfile, execution: Execution, shares_host: bool,
                     host_machine: str) -> str | None:
-    """In words, or None where the host's accuracy is the device's: the same runtime and provider
-    in float32 on the same kind of processor, and on the same machine for formats whose results
-    depend on the processor's instructions."""
+    """The reason in words; None where the accuracy on the host is also that of the device.
+
+    This holds for the same runtime and provider: in float32 on the same architecture; on the same
+    machine only for formats whose results depend on the processor's instructions.
+    """
     for runtime in (device.runtime, execution.runtime):
         if runtime != HOST.runtime:
             return f"it runs files with {runtime}, the host with {HOST.runtime}"

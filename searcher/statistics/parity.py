@@ -7,8 +7,8 @@ import numpy as np
 
 
 def parity(expected: Sequence[float], outputs: Sequence[float], tolerance: float) -> str | None:
-    """None when the device computes what the host computes, otherwise the reason in words.
-    ``tolerance`` is the largest allowed distance, relative to the output range."""
+    """None when the outputs agree within ``tolerance``, otherwise the reason in words.
+    ``tolerance`` is the largest allowed difference, relative to the range of the outputs."""
     if len(expected) != len(outputs):
         return f"parity: {len(outputs)} output values where the host has {len(expected)}"
     if not all(map(math.isfinite, outputs)):

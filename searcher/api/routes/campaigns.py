@@ -83,8 +83,8 @@ async def campaign(coordinator: TheCoordinator, name: str) -> dict[str, Any]:
 
 @router.put("/campaigns/{name}/state", responses=refusals(404, 409))
 async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState) -> dict[str, Any]:
-    """Ending a campaign cancels its jobs that have not begun; pausing holds them back; ``queued``
-    lets it go on. 409 where that does not follow the present state."""
+    """Change the state of a campaign. An end cancels its queued jobs, a pause holds them back,
+    ``queued`` resumes it. 409 if the present state does not allow the change."""
     row = coordinator.set_campaign_state(name, body.state, body.reason)
     return _with_counts(coordinator, row)
 
@@ -93,8 +93,8 @@ async def set_state(coordinator: TheCoordinator, name: str, body: CampaignState)
 async def save_search_state(
     coordinator: TheCoordinator, name: str, device: Name, body: SearchState
 ) -> dict[str, bool]:
-    """What a search of this campaign on this device goes on from. 409 unless the campaign is
-    running: a search that was told to stop saves nothing more."""
+    """Save the checkpoint of a search. 409 unless the campaign is running: a stopping search must
+    not save any further state."""
     coordinator.save_search_state(name, device, body)
     return {"saved": True}
 

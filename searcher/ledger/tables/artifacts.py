@@ -112,8 +112,8 @@ def named_by_jobs(db: Database, ids: Sequence[int]) -> set[str]:
 def named_by_campaigns(
     db: Database, after: str, limit: int
 ) -> tuple[set[str], list[tuple[str, dict[str, Any]]]]:
-    """Every sha256 in the specifications and search states of the next campaigns by name, and
-    those campaigns with their specifications."""
+    """All sha256 in the specifications and search states of the next campaigns by name, and the
+    names and specifications of these campaigns."""
     rows = db.execute(
         """SELECT c.name, c.spec, coalesce((SELECT group_concat(s.state) FROM search_state s
              WHERE s.campaign = c.name), '')

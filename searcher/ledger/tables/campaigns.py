@@ -78,7 +78,7 @@ WAY_OUT = {
 def set_state(
     db: Database, name: str, state: str, reason: str | None, now_s: float,
 ) -> None:
-    """The first ``running`` sets the start."""
+    """The first ``running`` sets ``started_s``."""
     db.execute(
         """UPDATE campaigns SET state = :state, reason = :reason,
              started_s = CASE WHEN :state = 'running' THEN coalesce(started_s, :now)

@@ -279,7 +279,8 @@ def finish(
     result: Mapping[str, object] | None = None, result_sha256: str | None = None,
     reason: str | None = None, message: str | None = None,
 ) -> None:
-    """``state``: done, failed or cancelled; numbered so that a reader misses none."""
+    """End a job: ``state`` is done, failed or cancelled. It gets the next sequence number, so that
+    readers miss none."""
     db.execute(
         """UPDATE jobs SET state = ?, result = ?, result_sha256 = ?, reason = ?, message = ?,
              lease_expires_s = NULL, deadline_at_s = NULL, progress = NULL, finished_s = ?,

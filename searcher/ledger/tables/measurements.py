@@ -52,7 +52,7 @@ def environment(db: Database, environment_hash: str) -> dict[str, Any] | None:
 
 
 def put(db: Database, row: MeasurementRow) -> int:
-    """Insert a measurement under a new id, which is returned."""
+    """Insert a measurement. Returns its id."""
     documents = {"options", "plan", "reasons", "summary", "conditions"}
     columns = {name: value for name, value in vars(row).items() if name != "id"}
     cursor = db.execute(

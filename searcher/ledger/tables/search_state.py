@@ -1,4 +1,4 @@
-"""What a search knows of one campaign on one device, and what it goes on from after a restart."""
+"""The state of a search, per campaign and device, with which it continues after a restart."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ Intervals = Mapping[str, Sequence[float]]
 
 @dataclass(frozen=True)
 class FileRef:
-    """A file by content, as requests name it."""
+    """A file, identified by its content."""
 
     sha256: str
     size_bytes: int
@@ -24,8 +24,11 @@ class FileRef:
 
 @dataclass(frozen=True)
 class DeviceAccuracy:
-    """Accuracies of the baseline that the device computed: ``place`` is device, runtime and
-    provider, ``why`` the host's are not its own, ``inputs`` the files of the splits."""
+    """Accuracies of the baseline as computed by the device.
+
+    ``place`` is device, runtime and provider. ``why`` says why the accuracies of the host do not
+    apply. ``inputs`` are the files of the splits.
+    """
 
     place: str
     why: str
@@ -36,7 +39,7 @@ class DeviceAccuracy:
 
 @dataclass(frozen=True)
 class BaselineState:
-    """The measured baseline. ``on_device`` is None where the host's accuracy is the device's."""
+    """The measured baseline. ``on_device`` is None where the host's accuracy also applies."""
 
     sha256: str
     file_bytes: int
@@ -49,8 +52,8 @@ class BaselineState:
 
 @dataclass(frozen=True)
 class JointEntry:
-    """Figures of one trial from the joint measurement of the front; ``reason`` says why there are
-    none, or why they do not count."""
+    """Figures of one trial from the joint measurement of the front. ``reason`` says why they are
+    missing or do not count."""
 
     sha256: str
     values: Values | None = None
@@ -61,7 +64,7 @@ class JointEntry:
 
 
 JointMeasurement = Mapping[int, JointEntry]
-"""By the trial's id."""
+"""Joint entries by trial id."""
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,11 @@ class TrainedState:
 
 @dataclass(frozen=True)
 class SearchState:
-    """The checkpoint of a search: ``baseline_s`` and ``searched_s`` are seconds spent, ``extended``
-    the trials whose extended training began, ``trained`` those that were trained and are not
-    finished, by trial."""
+    """The checkpoint of a search.
+
+    ``baseline_s`` and ``searched_s`` are the seconds spent so far. ``extended`` are the trials
+    whose extended training has begun; ``trained`` are trained but unfinished candidates by trial.
+    """
 
     baseline: BaselineState
     baseline_s: float = 0.0
@@ -96,7 +101,7 @@ def get(db: Database, campaign: str, device: str) -> SearchState | None:
 
 
 def of_campaign(db: Database, campaign: str) -> dict[str, SearchState]:
-    """By device."""
+    """The states of a campaign by device."""
     return {device: parse(SearchState, json.loads(state)) for device, state in db.execute(
         "SELECT device, state FROM search_state WHERE campaign = ? ORDER BY device", [campaign])}
 

@@ -213,7 +213,7 @@ def test_measure_against_another(
 def test_run_prints_the_front_and_where_it_is(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def campaign(file: Path, directory: Path, show: Any) -> Front:
+    def campaign(file: Path, directory: Path, show: Any, workers: str | None) -> Front:
         show(Reading(data).status("digits", 150.0), None)
         return Reading(data).front("digits")
 
