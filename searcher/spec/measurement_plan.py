@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
-from searcher.documents import parse
 from searcher.errors import UserError, nearest
 
 GATE = 0.10
@@ -78,7 +77,8 @@ def plan_of(value: str | Mapping[str, object]) -> Plan:
         if key not in known:
             raise UserError(f"Unknown key {key!r} in the measurement plan. {nearest(key, known)}")
         _check_type(key, value[key])
-    plan = parse(Plan, {**PLANS["quick"].as_dict(), "name": "custom", **value})
+    # Not parsed: 3 must not become 3.0, because the plan is part of the identity of a job.
+    plan = Plan(**{**PLANS["quick"].as_dict(), "name": "custom", **value})  # type: ignore[arg-type]
     if plan.block_s <= 0 or plan.min_blocks < 6 or plan.max_s <= 0 or plan.processes < 1:
         raise UserError("A measurement plan needs block_s > 0, min_blocks >= 6, max_s > 0 and "
                         f"processes >= 1, got {plan.as_dict()}.")

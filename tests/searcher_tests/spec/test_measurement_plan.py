@@ -1,0 +1,21 @@
+import json
+
+import pytest
+
+from searcher.errors import UserError
+from searcher.spec.measurement_plan import PLANS, plan_of
+
+
+def test_the_numbers_of_a_plan_stay_as_written_because_they_identify_jobs() -> None:
+    """Before and after a restart, and in every version, a job has one key."""
+    plan = plan_of({"max_s": 3, "min_blocks": 12})
+    assert json.dumps(plan.max_s) == "3" and json.dumps(PLANS["quick"].max_s) == "1.5"
+
+
+@pytest.mark.parametrize(("key", "value"), [
+    ("max_s", True), ("max_s", "3"), ("min_blocks", 12.5), ("memory", 1), ("max_s", -1),
+    ("max_s", float("inf")), ("max_s", float("nan")), ("name", 3), ("gate", None),
+])
+def test_a_value_of_another_type_is_refused(key: str, value: object) -> None:
+    with pytest.raises(UserError, match=key):
+        plan_of({key: value})
