@@ -25,13 +25,16 @@ LONGER = {
 
 
 def imports(source: str) -> Iterator[tuple[str, bool]]:
-    """(imported module, whether inside a function) for every import; relative ones as ``.``."""
+    """(imported module, whether inside a function or for type checkers only) for every import;
+    relative ones as ``.``."""
     def walk(node: ast.AST, inside: bool) -> Iterator[tuple[str, bool]]:
         if isinstance(node, ast.Import):
             yield from ((alias.name, inside) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             yield "." * node.level + (node.module or ""), inside
         inside = inside or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name):
+            inside = inside or node.test.id == "TYPE_CHECKING"
         for child in ast.iter_child_nodes(node):
             yield from walk(child, inside)
 

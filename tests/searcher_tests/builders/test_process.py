@@ -128,6 +128,19 @@ def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyP
     assert len(client.done) == 1, "the builder continues"
 
 
+def test_the_step_that_a_note_names_arrives(
+        workshop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    def raising(self: Builder, *arguments: Any) -> None:
+        error = RuntimeError("shapes")
+        error.add_note("step 2 (svd on fc1)")
+        raise error
+
+    monkeypatch.setattr(Builder, "compress", raising)
+    client: Any = Client()
+    work(client, workshop, lease("compress", COMPRESS))
+    assert client.failed == [("build", "step 2 (svd on fc1): RuntimeError: shapes")]
+
+
 @pytest.mark.parametrize(
     "place", ["searcher.artifacts.store.os.fsync", "searcher.builders.prefix_cache.os.fsync"])
 def test_a_disk_that_fills(workshop: Workshop, monkeypatch: pytest.MonkeyPatch,
