@@ -108,6 +108,21 @@ def test_a_failed_build_is_a_failed_trial_with_its_reason(fidelity: str, reason:
     assert sampling.told[0][0] == "failed"
 
 
+def test_a_training_without_an_evaluation_is_a_failed_trial() -> None:
+    class Careless(FakeCoordinator):
+        def _train(self, payload: dict[str, Any]) -> dict[str, Any]:
+            found = super()._train(payload)
+            if payload["recipe"]:
+                found["result"]["evaluation"] = None
+            return found
+
+    spec = campaign(budget={"candidates": 1, "wall_minutes": 60})
+    client = Careless(spec.as_dict())
+    search_of(client, Scripted("a"), spec).run()
+    assert [(row["state"], row["reason"]) for row in client.rows] == [("failed", "not evaluated")]
+    assert client.state == "done"
+
+
 @pytest.mark.parametrize(("fate", "reason"), [
     (Fate(measured="crashed: signal 11"), "crashed: signal 11"),
     (Fate(measured="timeout"), "timeout"),
