@@ -108,15 +108,14 @@ def test_a_reference_that_failed_is_told_from_other_failures(
 
 def test_a_callback_gets_its_own_job_and_runs_once() -> None:
     coordinator = Coordinator()
-    flow, found = flow_of(coordinator), list[str]()
-    for split in ("validation", "test"):
-        flow.submit(EvaluateRequest("t", "a" * 64, split), 1,
-                    lambda job, split=split: found.append(split))  # type: ignore[misc]
+    flow, found = flow_of(coordinator), dict[str, list[EndedJob[Any]]](validation=[], test=[])
+    for split, jobs in found.items():
+        flow.submit(EvaluateRequest("t", "a" * 64, split), 1, jobs.append)
     assert [pool for _, pool, _, _ in coordinator.submitted] == ["builder", "builder"]
     coordinator.ends = [done(2), done(77)]
     flow.listen(0.0)
     flow.listen(0.0)
-    assert found == ["test"]
+    assert found["validation"] == [] and [job.job for job in found["test"]] == [2]
 
 
 def infer(options: Mapping[str, Any]) -> InferRequest:

@@ -8,13 +8,11 @@ import pytest
 from searcher.documents import parse
 from searcher.errors import BuildError
 from searcher.jobs.evaluate import EvaluationResult
-from searcher.ledger.tables.search_state import FileRef
 from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
 from searcher.search.measurement_batches import ATTEMPTS, LOOKS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
-from searcher.spec.measurement_plan import PLANS
 from searcher.statistics.intervals import unpack_bits
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
@@ -26,7 +24,6 @@ from tests.searcher_tests.fake_coordinator import (
     Scripted,
     campaign,
     evaluation,
-    requests_of,
     search_of,
 )
 from tests.tasks_for_tests import network
@@ -242,12 +239,6 @@ def test_duplicates_are_never_built_twice() -> None:
     assert sorted(rows) == ["a", "b", "c"] and len(client.rows) == 3
     assert sorted(names_of(client, "compress")) == ["a", "b", "c"]
     assert {sampling.told[n][0] for n in (1, 3, 4)} == {"failed"}
-
-
-def test_equal_files_share_one_measurement() -> None:
-    twice = [FileRef("f", 3), FileRef("f", 3)]
-    request = requests_of(campaign()).measure(FileRef("r", 1), twice, PLANS["quick"], 1)
-    assert request.payload()["candidates"] == [{"sha256": "f", "size_bytes": 3}]
 
 
 def test_the_budget_of_candidates() -> None:
