@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
+from agents.protocol import canonical_json, content_sha256
 from searcher.client.http import CoordinatorClient
 from searcher.client.preparation import Preparation, has_to_prepare
 from searcher.client.records import Job
@@ -61,7 +62,8 @@ def reference_problem(job: EndedJob[Result]) -> str | None:
 def ended(job: Job, request: Request[Result]) -> EndedJob[Result]:
     """A job that has ended, with its result as ``request`` reads it."""
     result = request.result(job.result) if job.state == "done" and job.result else None
-    return EndedJob(job.state, result, job.reason or "", job.message or "", job.job)
+    return EndedJob(job.state, result, job.reason or "", job.message or "",
+                    job.job or None)
 
 
 class JobFlow:
@@ -112,7 +114,7 @@ class JobFlow:
     def _is_new(self, kind: str, payload: Mapping[str, object]) -> bool:
         """Whether it is a preparation that this process has not asked for: what failed before the
         device was mended is tried again, once."""
-        key = repr(sorted(payload.items()))
+        key = content_sha256(canonical_json(dict(payload)))
         if kind != "prepare" or key in self._prepared:
             return False
         self._prepared.add(key)

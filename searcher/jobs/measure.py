@@ -77,7 +77,10 @@ class MeasuredJob(Protocol):
     def result(self) -> MeasureResult | None: ...
 
     @property
-    def why(self) -> str: ...
+    def reason(self) -> str: ...
+
+    @property
+    def message(self) -> str: ...
 
 
 def file_of(job: MeasuredJob, sha256: str) -> FileMeasurement:
@@ -85,7 +88,8 @@ def file_of(job: MeasuredJob, sha256: str) -> FileMeasurement:
     for entry in () if job.result is None else job.result.measurements:
         if entry.sha256 == sha256:
             return entry
-    return FileMeasurement(sha256, "failed", (job.why,))
+    return FileMeasurement(
+        sha256, "failed", (job.message or job.reason or "the measurement failed",))
 
 
 class Measure(JobKind):

@@ -225,7 +225,11 @@ class SearchLoop:
 
     def _trained(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
         build = self._built(candidate, job)
-        if build is None or build.evaluation is None:
+        if build is None:
+            return
+        if build.evaluation is None:
+            # A builder of another version; a candidate that nobody ends would be waited for.
+            self._failed(candidate, "not evaluated")
             return
         self._device.evaluated(candidate, build.evaluation)
         if candidate.stage == "short":

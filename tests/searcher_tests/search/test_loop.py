@@ -8,13 +8,11 @@ import pytest
 from searcher.documents import parse
 from searcher.errors import BuildError
 from searcher.jobs.evaluate import EvaluationResult
-from searcher.ledger.tables.search_state import FileRef
 from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
 from searcher.search.measurement_batches import ATTEMPTS, LOOKS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
-from searcher.spec.measurement_plan import PLANS
 from searcher.statistics.intervals import unpack_bits
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
@@ -26,7 +24,6 @@ from tests.searcher_tests.fake_coordinator import (
     Scripted,
     campaign,
     evaluation,
-    requests_of,
     search_of,
 )
 from tests.tasks_for_tests import network
@@ -106,6 +103,21 @@ def test_a_failed_build_is_a_failed_trial_with_its_reason(fidelity: str, reason:
     assert rows["x"]["message"] == "x went wrong"
     assert rows["a"]["state"] == "complete", "the campaign goes on without it"
     assert sampling.told[0][0] == "failed"
+
+
+def test_a_training_without_an_evaluation_is_a_failed_trial() -> None:
+    class Careless(FakeCoordinator):
+        def _train(self, payload: dict[str, Any]) -> dict[str, Any]:
+            found = super()._train(payload)
+            if payload["recipe"]:
+                found["result"]["evaluation"] = None
+            return found
+
+    spec = campaign(budget={"candidates": 1, "wall_minutes": 60})
+    client = Careless(spec.as_dict())
+    search_of(client, Scripted("a"), spec).run()
+    assert [(row["state"], row["reason"]) for row in client.rows] == [("failed", "not evaluated")]
+    assert client.state == "done"
 
 
 @pytest.mark.parametrize(("fate", "reason", "message"), [
@@ -229,12 +241,6 @@ def test_duplicates_are_never_built_twice() -> None:
     assert sorted(rows) == ["a", "b", "c"] and len(client.rows) == 3
     assert sorted(names_of(client, "compress")) == ["a", "b", "c"]
     assert {sampling.told[n][0] for n in (1, 3, 4)} == {"failed"}
-
-
-def test_equal_files_share_one_measurement() -> None:
-    twice = [FileRef("f", 3), FileRef("f", 3)]
-    request = requests_of(campaign()).measure(FileRef("r", 1), twice, PLANS["quick"], 1)
-    assert request.payload()["candidates"] == [{"sha256": "f", "size_bytes": 3}]
 
 
 def test_the_budget_of_candidates() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from searcher.jobs.build import BuildResult, GraphCosts
 from searcher.jobs.measure import MeasureRequest
-from searcher.ledger.tables.search_state import BaselineState
+from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.search.candidate import Candidate
 from searcher.search.measurement_batches import (
     BATCH,
@@ -14,6 +14,7 @@ from searcher.search.measurement_batches import (
     LONGEST_WAIT_S,
     MeasurementBatches,
 )
+from searcher.spec.measurement_plan import PLANS
 from searcher.spec.recipe import Recipe
 from tests.searcher_tests.fake_coordinator import campaign, requests_of
 
@@ -108,3 +109,9 @@ def test_trained_ones_are_held_for_the_front_when_the_time_is_up(bench: Bench) -
     assert bench.send(idle=True, hold=True) == [1]
     assert bench.batches.held == trained
     assert bench.send(idle=True) == [2] and bench.batches.held == []
+
+
+def test_equal_files_share_one_measurement() -> None:
+    twice = [FileRef("f", 3), FileRef("f", 3)]
+    request = requests_of(campaign()).measure(FileRef("r", 1), twice, PLANS["quick"], 1)
+    assert request.payload()["candidates"] == [{"sha256": "f", "size_bytes": 3}]
