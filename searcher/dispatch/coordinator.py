@@ -119,7 +119,6 @@ class Coordinator:
         """Whatever has come due; seconds until to call again."""
         now_s = self.clock()
         try:
-            self.leases.store_beats()
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
                 log.warning("job %d: no sign of life, its lease ends", job.id, extra=about(job))
                 self.leases.lose(job, True, "no sign of life within the lease")
@@ -210,8 +209,6 @@ class Coordinator:
             if state == "removed":
                 given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)
                 spans.end_of_pool(db, pool, now_s)
-        if state == "removed":
-            self.roster.forget_agents_of(name)
         for job in given_up:
             if job.state == "leased":
                 self.leases.over(job)
