@@ -1,5 +1,8 @@
 """What number formats mean on a processor."""
 
+DEFAULT = "float32"
+"""Of a file of which nothing else is known."""
+
 COARSER_FLOATS = frozenset({"float16"})
 """Formats in which a device may compute a float32 file without saying so."""
 

@@ -1,8 +1,7 @@
 """What a device loads: file format, opset, IR version and number formats; free of torch."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 from strategies.number_formats import FLOAT32, INT8
 
@@ -20,19 +19,14 @@ class Target:
     number_formats: frozenset[str] = frozenset({FLOAT32, INT8})
     int8_activations: Activations = "uint8"
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON; ``of`` reads it back. The default file format is left out: documents of
-        before there were several stay equal."""
-        document = {"opset": self.opset, "ir_version": self.ir_version,
-                    "number_formats": sorted(self.number_formats),
-                    "int8_activations": self.int8_activations}
+    def as_dict(self) -> dict[str, object]:
+        """Plain JSON. The default file format is left out, so that the documents of earlier
+        versions stay equal."""
+        document: dict[str, object] = {
+            "opset": self.opset, "ir_version": self.ir_version,
+            "number_formats": sorted(self.number_formats),
+            "int8_activations": self.int8_activations}
         return document if self.format == Target.format else {**document, "format": self.format}
-
-    @classmethod
-    def of(cls, document: Mapping[str, Any]) -> "Target":
-        """From ``as_dict``. Raises TypeError for an unknown key, KeyError without
-        ``number_formats``."""
-        return cls(**{**document, "number_formats": frozenset(document["number_formats"])})
 
 
 def activations(name: str | None) -> Activations:

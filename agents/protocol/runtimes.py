@@ -33,6 +33,8 @@ class RuntimeTraits(NamedTuple):
     runtime moves a clock of its own, and calls do not take real time. ``formats`` are the file
     formats that it loads. ``proof`` is a small model of the first format, with which an agent
     proves a provider. ``pip_package`` installs it; empty: no package does.
+    ``precisions`` are the values of the option ``precision`` that a campaign may name, the default
+    first; files of ``excluded_number_formats`` are not built for it.
     """
 
     name: str
@@ -45,6 +47,8 @@ class RuntimeTraits(NamedTuple):
     formats: Tuple[str, ...] = ("onnx",)
     proof: bytes = ONNX_PROOF
     pip_package: str = ""
+    precisions: Tuple[str, ...] = ()
+    excluded_number_formats: Tuple[str, ...] = ()
 
     @property
     def providers(self) -> Tuple[str, ...]:
@@ -65,7 +69,10 @@ BUILT_IN = (
         options=("threads", "graph_level", "providers"), pip_package="onnxruntime"),
     RuntimeTraits(
         "trtexec", "agents.runtimes.trtexec", hardware=(("TensorrtExecutionProvider", "gpu"),),
-        options=("precision",), prepares=True, in_process=False),
+        options=("precision",), prepares=True, in_process=False,
+        # Its int8 precision needs files with QuantizeLinear; for the baseline, which has none,
+        # TensorRT would invent the ranges.
+        precisions=("float32", "float16"), excluded_number_formats=("int8",)),
     RuntimeTraits(
         "fake", "agents.runtimes.fake", hardware=(("FakeExecutionProvider", "cpu"),),
         own_clock=True),

@@ -7,7 +7,7 @@ Every other file can be built again from its recipe.
 from array import array
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sqlite_utils import Database
 
@@ -65,7 +65,7 @@ def live_files(db: Database) -> Generator[None, None, set[str]]:
 
 
 def _of_campaign(
-    db: Database, name: str, spec: Mapping[str, Any]
+    db: Database, name: str, spec: Mapping[str, object]
 ) -> Generator[None, None, set[str]]:
     """Files of the fronts of all its devices, and of points that may still enter one."""
     page = artifacts.complete_trials(db, name, 0, PAGE)

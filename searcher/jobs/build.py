@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar
 
-from searcher.artifacts.formats import number_formats
+from profiles import number_formats
 from searcher.documents import parse
 from searcher.errors import ProtocolError, UserError, nearest
 from searcher.jobs import fields

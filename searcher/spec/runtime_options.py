@@ -5,11 +5,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 
 from agents.protocol import GRAPH_LEVELS, RUNTIMES, RuntimeTraits
+from profiles import number_formats
 from searcher.errors import UserError, nearest
 
-PRECISIONS = ("float32", "float16")
-"""Precisions of a TensorRT engine. Its int8 precision needs files with QuantizeLinear; for the
-baseline, which has none, TensorRT would invent the ranges."""
 MOST_THREADS = 256
 INFER_BATCH = 100
 """Samples per call when a data set runs on a device: the batch of a prepared engine, and the batch
@@ -26,7 +24,7 @@ class Execution:
     provider: str = "CPUExecutionProvider"
     threads: int = 1
     graph_level: str = "all"
-    precision: str = "float32"
+    precision: str = number_formats.DEFAULT
 
     @property
     def traits(self) -> RuntimeTraits:
@@ -40,7 +38,7 @@ class Execution:
         named = {"providers": [self.provider], "precision": self.precision}
         if self.provider == self.traits.providers[0]:
             del named["providers"]
-        if self.precision == PRECISIONS[0]:
+        if self.precision == number_formats.DEFAULT:
             del named["precision"]
         return {name: value for name, value in {**found, **named}.items()
                 if name in (*self.traits.options, "batch")}
@@ -58,8 +56,8 @@ class Execution:
         return given
 
     def formats(self, offered: frozenset[str]) -> frozenset[str]:
-        """The subset of the number formats ``offered`` that can run so; see ``PRECISIONS``."""
-        return offered - {"int8"} if "precision" in self.traits.options else offered
+        """The number formats of ``offered`` whose files the runtime can run so."""
+        return offered - set(self.traits.excluded_number_formats)
 
     def __str__(self) -> str:
         return in_words(self.runtime, self.provider, self.options)
@@ -97,7 +95,8 @@ def execution_of(table: Mapping[str, object], where: str = "in [[devices]]") -> 
                         f"{MOST_THREADS}.")
     return Execution(runtime, _one_of(table, "provider", traits.providers, where), threads,
                      _one_of(table, "graph_level", GRAPH_LEVELS, where),
-                     _one_of(table, "precision", PRECISIONS, where))
+                     _one_of(table, "precision", traits.precisions or (number_formats.DEFAULT,),
+                             where))
 
 
 def _one_of(table: Mapping[str, object], key: str, known: tuple[str, ...], where: str) -> str:

@@ -5,13 +5,13 @@ bit by bit) and its ONNX nodes. ``Codes`` stands for packed integers until ``pac
 which tensors share a stream of words.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 from onnx import NodeProto, TensorProto, helper
 
 from strategies.encoding.graph import tensor_proto
@@ -52,11 +52,11 @@ class Piece:
 Expression = Constant | Codes | Apply | Piece
 
 
-def integers(values: Any, dtype: Any = np.int64) -> Constant:
+def integers(values: int | Sequence[int] | Array, dtype: DTypeLike = np.int64) -> Constant:
     return Constant(np.asarray(values, dtype=dtype))
 
 
-def cast(inner: Expression, dtype: Any) -> Apply:
+def cast(inner: Expression, dtype: DTypeLike) -> Apply:
     number = helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
     return Apply("Cast", (inner,), (("to", number),))
 
@@ -175,7 +175,7 @@ class Writer:
     opset: int
     nodes: list[NodeProto] = field(default_factory=list)
     initializers: list[TensorProto] = field(default_factory=list)
-    _names: dict[Any, str] = field(default_factory=dict)
+    _names: dict[Hashable, str] = field(default_factory=dict)
 
     def write(self, expression: Expression) -> str:
         """The name of the graph value that holds ``expression``."""
@@ -194,7 +194,7 @@ class Writer:
             self.nodes.append(node)
         return self._names[key]
 
-    def _fresh(self, key: Any) -> str:
+    def _fresh(self, key: Hashable) -> str:
         return self._names.setdefault(key, f"coded~{len(self._names)}")
 
     def _constant(self, array: Array) -> str:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 import onnx
@@ -124,11 +124,11 @@ def _quantize(
     return quantized
 
 
-def _overrides(graph: ModelProto) -> dict[str, list[dict[str, Any]]]:
+def _overrides(graph: ModelProto) -> dict[str, list[dict[str, int | np.generic]]]:
     """Scale and zero point of every channel of every weight that is quantized per channel."""
     given = read_weight_scales(graph)
     weights = constants(graph.graph)
-    overrides: dict[str, list[dict[str, Any]]] = {}
+    overrides: dict[str, list[dict[str, int | np.generic]]] = {}
     for node in graph.graph.node:
         axis = _channel_axis(node)
         if axis is None or node.input[1] not in weights:

@@ -8,7 +8,6 @@ take 3.05 in an int64 word. Tensors with radices that fit share one decoder and 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -39,8 +38,8 @@ _CAST, _DIVIDE, _FLATTEN, _SPLIT, _PIECE, _RESHAPE = 26, 44, 31, 30, 6, 36
 class Word:
     """A stored integer type and the type its digits are computed in; ``bits`` are usable."""
 
-    stored: Any
-    computed: Any
+    stored: type[np.integer]
+    computed: type[np.integer]
     bits: int
 
     @property
@@ -93,7 +92,7 @@ class Layout:
 
 
 @cache
-def _powers(radix: int, per_word: int, dtype: Any) -> Constant:
+def _powers(radix: int, per_word: int, dtype: np.dtype) -> Constant:
     return integers([radix**k for k in range(per_word)], dtype)
 
 
@@ -104,7 +103,7 @@ def _layout(
     words = -(-sum(counts) // per_word)
     cost = words * word.bytes + 12 + word.overhead_bytes
     if per_word > 1:
-        powers = _powers(radix, per_word, word.computed).array
+        powers = _powers(radix, per_word, np.dtype(word.computed)).array
         cost += _DIVIDE + int(tensor_proto(powers, "p").ByteSize())
     cost += 0 if aligned else _FLATTEN
     cost += _SPLIT + _PIECE * len(counts) if len(counts) > 1 or not aligned else 0
@@ -196,5 +195,5 @@ def _unpacked(words: Expression, radix: int, layout: Layout) -> Expression:
         words = cast(words, layout.word.computed)
     if layout.per_word == 1:
         return words
-    divided = Apply("Div", (words, _powers(radix, layout.per_word, layout.word.computed)))
+    divided = Apply("Div", (words, _powers(radix, layout.per_word, np.dtype(layout.word.computed))))
     return Apply("Mod", (divided, integers(radix, layout.word.computed)))

@@ -77,7 +77,7 @@ class ChannelPruning(StructureStrategy):
         return StrategyError(f"channel_pruning with keep_ratio {self.keep_ratio:g} removes no "
                              f"channel of {', '.join(layers)}.", "nothing_to_do")
 
-    def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[Any, int],
+    def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
                example_input: Tensor) -> int:
         """Number of groups that lost channels."""
         graph = torch_pruning.DependencyGraph().build_dependency(model, example_input)
@@ -108,9 +108,11 @@ class ChannelPruning(StructureStrategy):
         return pruned
 
 
-def _outputs(module: Any) -> int:
-    count = module.out_channels if isinstance(module, nn.Conv2d) else module.out_features
-    return int(count)
+def _outputs(module: nn.Module) -> int:
+    if isinstance(module, nn.Conv2d):
+        return module.out_channels
+    assert isinstance(module, nn.Linear)
+    return module.out_features
 
 
 INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
@@ -118,8 +120,8 @@ ACROSS_CHANNELS = (nn.GroupNorm, nn.LayerNorm)
 
 
 def _silenced(model: nn.Module, group: Any) -> nn.Module:
-    """A copy of ``model`` in float64 whose channels of ``group`` are zero and are read by nobody:
-    what removing them must be equal to."""
+    """A copy of ``model`` in float64 whose channels of ``group`` (torch_pruning's) are zero and are
+    not read: removing them must give the same."""
     names = {module: name for name, module in model.named_modules()}
     silenced = copy.deepcopy(model).double()
     with torch.no_grad():

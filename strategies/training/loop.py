@@ -9,7 +9,6 @@ import copy
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -97,8 +96,8 @@ def _optimizer(model: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
     return _AdamW(trained, learning_rate, weight_decay=WEIGHT_DECAY, fused=True)
 
 
-def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: Any, peak: float,
-           loss_of: LossOf, fresh: bool) -> None:
+def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: torch.optim.Optimizer,
+           peak: float, loss_of: LossOf, fresh: bool) -> None:
     # Channels last: convolutions of a few channels train a quarter to a third faster on CPUs.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()

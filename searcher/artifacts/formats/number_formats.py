@@ -1,8 +1,5 @@
 """Number formats of files: how far a device's outputs may differ from the host's."""
 
-DEFAULT = "float32"
-"""Of a file of which nothing else is known."""
-
 _TOLERANCE = {"float32": 1e-3, "float16": 1e-2, "int8": 2e-2}
 
 

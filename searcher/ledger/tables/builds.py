@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlite_utils import Database
 
+from profiles.number_formats import DEFAULT
 from searcher.ledger.rows import ArtifactRow, BuildRow, EvaluationRow, first, select, text
 
 HOST = "host"
@@ -67,7 +68,7 @@ def macs(db: Database, sha256: str) -> int | None:
 
 def put_artifact(
     db: Database, sha256: str, file_bytes: int, now_s: float, build_key: str | None = None,
-    target: dict[str, Any] | None = None, number_format: str = "float32",
+    target: dict[str, Any] | None = None, number_format: str = DEFAULT,
     probe_outputs: list[float] | None = None,
 ) -> None:
     """Insert a file that is on the disk, or update a known one, which is then no longer dropped.
@@ -93,9 +94,9 @@ def put_upload(db: Database, sha256: str, file_bytes: int, now_s: float) -> None
     """Insert an uploaded file. A known file keeps its columns and is no longer dropped."""
     db.execute(
         """INSERT INTO artifacts (sha256, file_bytes, number_format, created_s, origin)
-           VALUES (?, ?, 'float32', ?, 'upload')
+           VALUES (?, ?, ?, ?, 'upload')
            ON CONFLICT (sha256) DO UPDATE SET dropped_s = NULL""",
-        [sha256, file_bytes, now_s],
+        [sha256, file_bytes, DEFAULT, now_s],
     )
 
 
@@ -118,7 +119,7 @@ def see_artifact(db: Database, sha256: str, file_bytes: int, now_s: float) -> No
     """Insert a file of which only the size is known; a known file is unchanged."""
     db.execute(
         """INSERT OR IGNORE INTO artifacts (sha256, file_bytes, number_format, created_s)
-           VALUES (?, ?, 'float32', ?)""", [sha256, file_bytes, now_s])
+           VALUES (?, ?, ?, ?)""", [sha256, file_bytes, DEFAULT, now_s])
 
 
 def expectation(db: Database, sha256: str) -> tuple[list[float] | None, str]:
@@ -127,7 +128,7 @@ def expectation(db: Database, sha256: str) -> tuple[list[float] | None, str]:
     row = db.execute(
         "SELECT probe_outputs, number_format FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
     if row is None or row[0] is None:
-        return None, "float32" if row is None else str(row[1])
+        return None, DEFAULT if row is None else str(row[1])
     values = array("d")
     values.frombytes(row[0])
     return values.tolist(), str(row[1])
