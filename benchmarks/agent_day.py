@@ -19,12 +19,19 @@ import tracemalloc
 from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, Tuple
 
 from agents.agent import Agent
-from agents.child.progress import NOBODY
-from agents.coordinator.http import Answer, Backoff, Link, LinkError, Refused, Trust
-from agents.coordinator.settings import Settings
-from agents.measurement.child_process import Child, Where
+from agents.child.progress import NO_SESSION
+from agents.coordinator.http import (
+    Backoff,
+    CoordinatorUnavailable,
+    HttpClient,
+    HttpResponse,
+    RequestRefused,
+    Trust,
+)
+from agents.coordinator.settings import AgentSettings
+from agents.measurement.child_process import Child, ChildProgress
 from agents.platform.files import NO_SPACE
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from agents.protocol import canonical_json, pack_samples
 
 CAPABILITIES = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": {}}
@@ -97,11 +104,11 @@ class Lab:
     def result(self, body: bytes) -> None:
         if self.leased % 23 == 0:
             self.refused += 1
-            raise Refused("the fence is stale", 409)
+            raise RequestRefused("the fence is stale", 409)
         self.accepted += 1
 
 
-class LabLink(Link):
+class LabLink(HttpClient):
     """A link into the lab; every tenth job or so it breaks."""
 
     lab: Lab
@@ -112,7 +119,7 @@ class LabLink(Link):
         lab.connections += 1
 
     def request(self, method: str, path: str, body: Optional[bytes] = None,
-                headers: Optional[Dict[str, str]] = None, timeout_s: float = 30.0) -> Answer:
+                headers: Optional[Dict[str, str]] = None, timeout_s: float = 30.0) -> HttpResponse:
         if path == "/v1/agents":
             return _json({"agent": "desk", "secret": "s", "protocol": 1})
         if path == "/v1/heartbeat":
@@ -120,10 +127,10 @@ class LabLink(Link):
         if self.lab.away:
             self.lab.away -= 1
             self.lab.reconnected += 1
-            raise LinkError("the coordinator is started anew")
+            raise CoordinatorUnavailable("the coordinator is started anew")
         if path == "/v1/lease":
             lease = self.lab.lease()
-            return Answer(204, b"") if lease is None else _json(lease)
+            return HttpResponse(204, b"") if lease is None else _json(lease)
         self.lab.result(body or b"")
         return _json({"accepted": True})
 
@@ -150,13 +157,13 @@ class LabChild(Child):
             self._lab.clock.wait(timeout_s)
         return event
 
-    def where(self) -> Where:
-        return Where(self._indexes[-1] if self._ended else NOBODY, False, 1)
+    def progress(self) -> ChildProgress:
+        return ChildProgress(self._indexes[-1] if self._ended else NO_SESSION, False, 1)
 
     def ended(self) -> Optional[str]:
         return self._ended
 
-    def last_words(self) -> str:
+    def last_stderr_line(self) -> str:
         return ""
 
     def close(self) -> None:
@@ -194,7 +201,7 @@ class Size(NamedTuple):
 
 def size() -> Size:
     gc.collect()
-    resident = Tree().kibibytes("/proc/self/status", "VmRSS")
+    resident = SystemTree().kibibytes("/proc/self/status", "VmRSS")
     folder = "/proc/self/fd"
     return Size(tracemalloc.get_traced_memory()[0], resident,
                 len(os.listdir(folder)) if os.path.isdir(folder) else None,
@@ -208,8 +215,9 @@ def live(spool: str, jobs: int, hours: float = 24.0) -> Dict[str, Any]:
     lab = Lab(clock, jobs, hours * 3600.0 / jobs)
     sizes: List[Size] = []
     agent = Agent(
-        Settings("http://lab:1", "desk", spool, "token", runtimes=("fake",)),
-        lambda: CAPABILITIES, lambda runtime, request: LabChild(lab, request), Tree(spool), clock,
+        AgentSettings("http://lab:1", "desk", spool, "token", runtimes=("fake",)),
+        lambda: CAPABILITIES, lambda runtime, request: LabChild(lab, request), SystemTree(spool),
+        clock,
         clock.wait, Backoff(draw=lambda: 0.5),
         connect=lambda url, secret, trust: LabLink(lab, url, secret, trust))
 
@@ -232,14 +240,14 @@ def live(spool: str, jobs: int, hours: float = 24.0) -> Dict[str, Any]:
             "early": sizes[0]._asdict(), "late": sizes[-1]._asdict()}
 
 
-def _json(content: Dict[str, Any]) -> Answer:
-    return Answer(200, canonical_json(content))
+def _json(content: Dict[str, Any]) -> HttpResponse:
+    return HttpResponse(200, canonical_json(content))
 
 
 def _pieces(content: bytes, broken: bool) -> Generator[bytes, None, None]:
     yield content
     if broken:
-        raise LinkError("the connection broke off")
+        raise CoordinatorUnavailable("the connection broke off")
 
 
 def main() -> None:

@@ -11,7 +11,6 @@ import argparse
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
 
 from benchmarks import commands, spans
 from benchmarks.checks import Check, against, conclude, holds
@@ -21,25 +20,28 @@ from benchmarks.old_runtime import check_files
 from benchmarks.recompute_accuracy import cache_folder, split_of_test
 from searcher.cli.front import print_front
 from searcher.cli.options import print_table
+from searcher.documents import parse
+from searcher.jobs.build import GraphCosts
 from searcher.ledger.tables import builds
 from searcher.results.formatting import share_text
+from searcher.results.front import Front, FrontPoint
 from searcher.results.view import Reading
 
 FURTHER_TRAINING = {"strategy": "finetune", "learning_rate": 0.003}
 PROBES = 64
 
 
-def figures_of(document: dict[str, Any]) -> tuple[Figures, list[Figures]]:
-    """Baseline and points of a front document that have a test accuracy."""
-    level = document["baseline"]["values"]["latency_s"]
+def figures_of(front: Front) -> tuple[Figures, list[Figures]]:
+    """Baseline and points of a front that have a test accuracy."""
+    level = front.baseline.values["latency_s"]
 
-    def figures(point: dict[str, Any]) -> Figures:
-        values = point["values"]
+    def figures(point: FrontPoint) -> Figures:
+        values = point.values
         ratio = values.get("latency_ratio", values["latency_s"] / level)
-        return Figures(point["candidate"], values["accuracy_test"], values["file_bytes"], ratio)
+        return Figures(point.candidate, values["accuracy_test"], int(values["file_bytes"]), ratio)
 
-    points = [figures(p) for p in document["points"] if "accuracy_test" in p["values"]]
-    return figures(document["baseline"]), points
+    points = [figures(p) for p in front.points if "accuracy_test" in p.values]
+    return figures(front.baseline), points
 
 
 def one_seed(file: Path, root: Path, seed: int, reuse: bool) -> list[Check]:
@@ -47,37 +49,37 @@ def one_seed(file: Path, root: Path, seed: int, reuse: bool) -> list[Check]:
     directory, label = root / f"seed-{seed}", f"seed {seed}"
     wall_s = commands.run_timed(file, directory, seed, reuse)
     name, task = commands.campaign_name(file), commands.campaign_task(file)
-    document = Reading(directory).front(name)
-    print_front(document)
+    front = Reading(directory).front(name)
+    print_front(front)
     checks = [against(f"{label}: wall time of the command", wall_s, "<=", 180, " s", 1)]
-    checks += check_baseline(directory, document, label)
-    checks += check_front(document, label)
+    checks += check_baseline(directory, front, label)
+    checks += check_front(front, label)
     checks += check_time(directory, name, label)
-    checks += check_honesty(directory, root / f"seed-{seed}-further", task, seed, document, label)
-    checks += check_accuracy(document, task, label)
+    checks += check_honesty(directory, root / f"seed-{seed}-further", task, seed, front, label)
+    checks += check_accuracy(front, task, label)
     inputs, _ = split_of_test(task, cache_folder())
-    files = [Path(p["artifact"]) for p in (document["baseline"], *document["points"])]
+    files = [p.artifact for p in front.files]
     return checks + check_files(files, inputs[:PROBES], label)
 
 
-def check_baseline(directory: Path, document: dict[str, Any], label: str) -> list[Check]:
-    baseline = document["baseline"]
-    accuracy, interval = (baseline[k]["accuracy_test"] for k in ("values", "intervals"))
+def check_baseline(directory: Path, front: Front, label: str) -> list[Check]:
+    baseline = front.baseline
+    accuracy, interval = baseline.values["accuracy_test"], baseline.intervals["accuracy_test"]
     with Reading(directory).ledger() as db:
-        row = builds.of_file(db, baseline["sha256"])
+        row = builds.of_file(db, baseline.sha256)
     assert row is not None
-    parameters = row.report["parameters"]
-    beyond = baseline["values"]["file_bytes"] - 4 * parameters
+    parameters = parse(GraphCosts, row.report).parameters
+    beyond = baseline.values["file_bytes"] - 4 * parameters
     print(f"{label}: baseline {share_text(accuracy)} on test, 95 % interval "
           f"{interval[0]:.2%}..{interval[1]:.2%}, {parameters:,} parameters, file "
-          f"{baseline['values']['file_bytes']:,} bytes")
+          f"{baseline.values['file_bytes']:,} bytes")
     return [against(f"{label}: baseline on test", accuracy * 100, ">=", 98.5, " %", 2),
             against(f"{label}: baseline's file beyond 4 bytes a parameter", beyond, "<=", 8192,
                     " bytes", 0)]
 
 
-def check_front(document: dict[str, Any], label: str) -> list[Check]:
-    baseline, points = figures_of(document)
+def check_front(front: Front, label: str) -> list[Check]:
+    baseline, points = figures_of(front)
     smallest = best(points, baseline.accuracy_test, lambda p: p.file_bytes)
     fastest = best(points, baseline.accuracy_test, lambda p: p.ratio)
     rows = [(what, p.name, f"{(baseline.accuracy_test - p.accuracy_test) * 100:+.2f} points",
@@ -101,11 +103,11 @@ def check_time(directory: Path, name: str, label: str) -> list[Check]:
 
 
 def check_honesty(directory: Path, output: Path, task: str, seed: int,
-                  document: dict[str, Any], label: str) -> list[Check]:
+                  front: Front, label: str) -> list[Check]:
     """As many further epochs as a candidate gets, the longest too, must not raise the baseline."""
     further_training = [FURTHER_TRAINING, FURTHER_TRAINING]
     figures = commands.build(further_training, task, directory, output, seed=seed)
-    further, baseline = output / "model.onnx", Path(document["baseline"]["artifact"])
+    further, baseline = output / "model.onnx", front.baseline.artifact
     tested = commands.accuracies(task, [further, baseline])
     gains = {"validation": figures["values"]["accuracy"] - figures["baseline"]["accuracy"],
              "test": tested[further] - tested[baseline]}
@@ -113,15 +115,14 @@ def check_honesty(directory: Path, output: Path, task: str, seed: int,
                     0.3, " points", 2) for split, gain in gains.items()]
 
 
-def check_accuracy(document: dict[str, Any], task: str, label: str) -> list[Check]:
+def check_accuracy(front: Front, task: str, label: str) -> list[Check]:
     """Reported against recomputed accuracy on test, exactly."""
-    points = [document["baseline"], *document["points"]]
-    tested = commands.accuracies(task, [Path(p["artifact"]) for p in points])
-    wrong = [p for p in points
-             if p["values"].get("accuracy_test") != tested[Path(p["artifact"])]]
+    points = front.files
+    tested = commands.accuracies(task, [p.artifact for p in points])
+    wrong = [p for p in points if p.values.get("accuracy_test") != tested[p.artifact]]
     for point in wrong:
-        print(f"{label}: {point['candidate']} reports {point['values'].get('accuracy_test')}, "
-              f"recomputed {tested[Path(point['artifact'])]}")
+        print(f"{label}: {point.candidate} reports {point.values.get('accuracy_test')}, "
+              f"recomputed {tested[point.artifact]}")
     return [holds(f"{label}: accuracy recomputed independently", not wrong,
                   f"{len(points) - len(wrong)} of {len(points)} equal", "all")]
 
@@ -132,12 +133,12 @@ def check_order(directory: Path, plan: str) -> list[Check]:
     rows = reading.campaigns()
     if len(rows) != 1:
         raise SystemExit(f"{directory} holds {len(rows)} campaigns; --order needs exactly one.")
-    document = reading.front(rows[0].name)
-    files = {p["candidate"]: Path(p["artifact"]) for p in document["points"]}
+    front = reading.front(rows[0].name)
+    files = {p.candidate: p.artifact for p in front.points}
     with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:
-        ratios = measure_together(files, Path(document["baseline"]["artifact"]), Path(scratch),
+        ratios = measure_together(files, front.baseline.artifact, Path(scratch),
                                   plan, set_size=64)
-    first = {p["candidate"]: p["values"]["latency_ratio"] for p in document["points"]}
+    first = {p.candidate: p.values["latency_ratio"] for p in front.points}
     second = {name: found.value for name, found in ratios.items()}
     print_table(f"{directory}: measured twice", ("candidate", "ratio then", "ratio now",
                                                  "change", "x faster now"), [

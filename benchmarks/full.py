@@ -53,10 +53,10 @@ def our_points(file: Path, directory: Path, reuse: bool) -> dict[str, Path]:
     """The campaign's front: chosen on validation, within its constraint."""
     kept = directory / "campaign"
     wall_s = commands.run_timed(file, kept, None, reuse, fresh=False)
-    document = Reading(kept).front(commands.campaign_name(file))
-    status = Reading(kept).status(document["campaign"], time.time())
-    print(f"{OURS}: {wall_s:.0f} s, trials {status['trials']}, {len(document['points'])} points")
-    return {f"{OURS} {p['candidate']}": Path(p["artifact"]) for p in document["points"]}
+    front = Reading(kept).front(commands.campaign_name(file))
+    status = Reading(kept).status(front.campaign, time.time())
+    print(f"{OURS}: {wall_s:.0f} s, trials {status.trials}, {len(front.points)} points")
+    return {f"{OURS} {p.candidate}": p.artifact for p in front.points}
 
 
 def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed: int,

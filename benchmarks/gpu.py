@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 from agents.doctor import meter_findings
-from agents.measurement.energy.integral import Refused, integral
-from agents.measurement.energy.per_inference import Energy, energy
-from agents.measurement.energy.polling import Recorder, Trace, readable
+from agents.measurement.energy.integral import EnergyUnavailable, integral
+from agents.measurement.energy.per_inference import (
+    InferenceEnergy,
+    energy_per_inference,
+)
+from agents.measurement.energy.polling import MeterRecorder, PolledRail, readable
 from agents.meters.nvml import SLOWING, NvmlMeter, reasons_in_words
 from agents.timing.energy_phases import Phases, run_phases
 from benchmarks.gpu_load import Backend, backend_named, choose_backend
@@ -42,13 +45,13 @@ class Row:
     calls: int
     p50_s: float
     p99_s: float
-    counter: Energy | None
-    instant: Energy | None
+    counter: InferenceEnergy | None
+    instant: InferenceEnergy | None
     problem: str
     temperature_c: tuple[float, float]
     clock_mhz: tuple[float, float]
     reasons: list[str]
-    traces: list[Trace]
+    traces: list[PolledRail]
 
 
 def loading(connection: Connection, backend: str, model: str, batch: int, index: int,
@@ -82,7 +85,7 @@ def measure(meter: NvmlMeter, backend: Backend, batch: int, options: argparse.Na
         if not ours.poll(STARTING_S):
             raise SystemExit(f"The child did not start {backend.name} within {STARTING_S:g} s.")
         ours.recv()
-        recorder, states = Recorder([meter], time.perf_counter), []
+        recorder, states = MeterRecorder([meter], time.perf_counter), []
         period_s, due = recorder.period_s(), 0.0
         while not ours.poll(period_s):
             recorder.poll()
@@ -98,20 +101,21 @@ def measure(meter: NvmlMeter, backend: Backend, batch: int, options: argparse.Na
     return row_of(batch, phases, times, recorder.traces(), states, f"gpu{options.index}_")
 
 
-def row_of(batch: int, phases: Phases, times: list[float], traces: list[Trace],
+def row_of(batch: int, phases: Phases, times: list[float], traces: list[PolledRail],
            states: list[dict[str, float]], prefix: str) -> Row:
-    found: dict[str, Energy | None] = {}
+    found: dict[str, InferenceEnergy | None] = {}
     problems = []
     for name in ("energy_mj", "power_instant_mw"):
         chosen = [trace._replace(rail=trace.rail._replace(role="addend")) for trace in traces
                   if trace.rail.name == prefix + name]
         try:
-            told = energy(chosen, "gpu", phases.load, phases.calls, phases.idle_before,
+            told = energy_per_inference(chosen, "gpu", phases.load, phases.calls,
+                                        phases.idle_before,
                           phases.idle_after)
             found[name] = told
             if told.idle_problem:
                 problems.append(told.idle_problem)
-        except Refused as error:
+        except EnergyUnavailable as error:
             found[name] = None
             problems.append(f"{name}: {error}")
     mask = 0
@@ -157,14 +161,14 @@ def look_at_the_meter(meter: NvmlMeter, seconds: float) -> int:
     """What the doctor says, every reading, and the period that each rail really has."""
     for finding in meter_findings([meter]):
         print(f"{finding.name:<14} {finding.state:<8} {finding.text}")
-        if finding.mend:
-            print(f"{'':<14} {'mend:':<8} {finding.mend}")
+        if finding.remedy:
+            print(f"{'':<14} {'remedy:':<8} {finding.remedy}")
     if meter.problem() is not None:
         return 1
     print(meter.gpu_name())
     for one in meter.read():
         print(f"  {one.name:<32} {one.value:>16.1f} {one.unit:<8} {one.source}")
-    recorder = Recorder([meter], time.perf_counter)
+    recorder = MeterRecorder([meter], time.perf_counter)
     end = time.perf_counter() + seconds
     costs = []
     while time.perf_counter() < end:
@@ -181,7 +185,7 @@ def look_at_the_meter(meter: NvmlMeter, seconds: float) -> int:
             print(f"  {trace.rail.name:<24} {found.updates:>5} updates, one each "
                   f"{found.update_s * 1e3:7.1f} ms, {found.power_w:8.2f} W +- "
                   f"{found.error_j / found.duration_s:.2f} W  ({trace.rail.averaging})")
-        except Refused as error:
+        except EnergyUnavailable as error:
             print(f"  {trace.rail.name:<24} {error}")
     return 0
 

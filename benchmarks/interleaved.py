@@ -85,12 +85,12 @@ def _measured(grown: Tree, reference: dict[str, Any], candidates: Sequence[dict[
         "options": {"threads": 1, "graph_level": "all", "batch": 1},
         "plan": plan_of(plan).as_dict(), "quiet_level_s": level_s, "input_seed": 0,
         "attempt": secrets.randbelow(2**31)})
-    while job["state"] not in ("done", "failed", "cancelled"):
+    while not job.has_ended:
         grown.check()
-        job = grown.client.wait_job(job["job"], wait_s=2.0)
-    if job["state"] != "done":
-        raise SystemExit(f"The files could not be measured: {job['message'] or job['reason']}.")
-    return dict(job["result"])
+        job = grown.client.wait_job(job.job, wait_s=2.0)
+    if job.state != "done":
+        raise SystemExit(f"The files could not be measured: {job.why}.")
+    return dict(job.result or {})
 
 
 def _ratios(result: Mapping[str, Any]) -> dict[str, Ratio]:

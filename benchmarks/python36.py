@@ -27,9 +27,9 @@ from benchmarks.tx2_files import TX2, files, format_of, pictures
 from profiles.schema import profile
 from searcher.artifacts.formats.number_formats import tolerance
 from searcher.artifacts.store import place_artifact
-from searcher.benchmark.one_file import measured_document, request_of
+from searcher.benchmark.one_file import FileBenchmark, file_benchmark, job_runner, measure_request
 from searcher.client.http import CoordinatorClient
-from searcher.client.jobs import ENDED
+from searcher.client.records import Device
 from searcher.devices.profile_check import compared
 from searcher.devices.target import target_of
 from searcher.local.process_tree import Tree, build_agent, tree
@@ -70,11 +70,11 @@ def environment() -> Path:
     return python
 
 
-def enrolled(grown: Tree, python: Path) -> dict[str, Any]:
+def enrolled(grown: Tree, python: Path) -> Device:
     """Start the agent under ``python``; its device as the coordinator shows it."""
     archive = grown.directory / "agent.pyz"
     build_agent(archive)
-    token = grown.client.create_enrolment(NAME, "agent", TX2)["token"]
+    token = grown.client.create_enrolment(NAME, "agent", TX2).token
     file = grown.directory / "token"
     file.write_text(token)
     file.chmod(0o600)
@@ -85,25 +85,23 @@ def enrolled(grown: Tree, python: Path) -> dict[str, Any]:
     ends_s = time.monotonic() + ENROL_S
     while time.monotonic() < ends_s:
         for row in grown.client.devices():
-            if row["name"] == NAME:
+            if row.name == NAME:
                 return row
         time.sleep(0.2)
     raise SystemExit(f"The agent did not enrol within {ENROL_S:g} s; see {grown.directory}/logs.")
 
 
-def measured(client: CoordinatorClient, folder: Path, file: Path) -> dict[str, Any]:
-    """The document of ``fleetfront measure``; again while the machine is busy."""
+def measured(client: CoordinatorClient, folder: Path, file: Path) -> FileBenchmark:
+    """As ``fleetfront measure`` does; again while the machine is busy."""
     content = file.read_bytes()
     sha256 = place_artifact(folder / "artifacts", content).name
+    run_job = job_runner(client, NAME)
     for _ in range(ATTEMPTS):
-        job = client.submit_job("measure", f"device:{NAME}",
-                                request_of(sha256, len(content), plan_of("quick")))
-        while job["state"] not in ENDED:
-            job = client.wait_job(job["job"], wait_s=2.0)
-        document = measured_document(file, job)
-        if document["verdict"] == "valid":
+        found = file_benchmark(
+            file, run_job(measure_request(sha256, len(content), plan_of("quick"))))
+        if found.verdict == "valid":
             break
-    return document
+    return found
 
 
 def alike(python: Path, made: list[Path], folder: Path) -> list[str]:
@@ -121,21 +119,21 @@ def alike(python: Path, made: list[Path], folder: Path) -> list[str]:
 def checks(python: Path, folder: Path) -> list[Check]:
     with tree(folder, builders=0, agent=False) as grown:
         row = enrolled(grown, python)
-        found = compared(profile(TX2), row["fingerprint"], row["capabilities"])
-        for told in found.contradictions:
+        known = compared(profile(TX2), row.fingerprint, row.capabilities)
+        for told in known.contradictions:
             print(f"{NAME}: {told}")
-        target = target_of(found.profile)
+        target = target_of(known.profile)
         (folder / "files").mkdir()
         made = files(target, folder / "files")
         formats = sorted({format_of(file) for file in made.values()})
         chosen = {name: file for name, file in made.items() if name.startswith("lenet5")}
-        documents = {name: measured(grown.client, folder, file) for name, file in chosen.items()}
-    for name, document in documents.items():
-        latency_s = document["values"]["latency_s"]
+        benchmarks = {name: measured(grown.client, folder, file) for name, file in chosen.items()}
+    for name, found in benchmarks.items():
+        latency_s = found.values["latency_s"]
         shown = "no quiet blocks" if latency_s is None else f"{latency_s * 1e6:.1f} us"
-        print(f"{name}: {document['verdict']}, {shown}")
-    valid = sum(document["verdict"] == "valid" for document in documents.values())
-    environments = [document["environment"] for document in documents.values()]
+        print(f"{name}: {found.verdict}, {shown}")
+    valid = sum(found.verdict == "valid" for found in benchmarks.values())
+    environments: list[Any] = [found.environment for found in benchmarks.values()]
     pythons = {environment["identity"]["python"] for environment in environments}
     runtimes = {environment["runtime"]["onnxruntime"] for environment in environments}
     differences = alike(python, list(made.values()), folder)
@@ -145,8 +143,8 @@ def checks(python: Path, folder: Path) -> list[Check]:
         holds("ONNX Runtime that measured", runtimes == {"1.10.0"}, ", ".join(runtimes), "1.10.0"),
         holds("opset and IR version of the files", formats == [(15, 8)],
               ", ".join(f"{opset}/{ir}" for opset, ir in formats), "15/8"),
-        holds(f"files measured, protocol {PROTOCOL_VERSION}", valid == len(documents),
-              f"{valid} of {len(documents)} valid", "all"),
+        holds(f"files measured, protocol {PROTOCOL_VERSION}", valid == len(benchmarks),
+              f"{valid} of {len(benchmarks)} valid", "all"),
         holds("files that compute the same as today", not differences,
               "; ".join(differences)[:300] or f"{len(made)} of {len(made)}", "all"),
     ]

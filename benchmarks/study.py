@@ -15,11 +15,11 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import psutil
 
 from profiles.schema import profile
+from searcher.documents import plain
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, trials
 from searcher.local.process_tree import tree
@@ -76,7 +76,7 @@ def fill(directory: Path, campaign: Campaign, asked: Sequence[Proposal], count: 
             recipe = f"{number:032x}"
             builds.put_recipe(db, recipe, proposal.recipe.as_list())
             trial = trials.create(db, campaign.name, campaign.devices[0], recipe, {},
-                                  proposal.parameters, float(number))
+                                  plain(proposal.parameters), float(number))
             state, values, constraints = outcome(draw)
             intervals = {name: [0.9 * v, 1.1 * v] for name, v in (values or {}).items()}
             trials.tell(db, trial, state, {
@@ -95,7 +95,7 @@ def restored(directory: Path, campaign: Campaign, space: Space) -> dict[str, Tim
     with tree(directory, builders=0, agent=False) as grown:
         coordinator = psutil.Process(grown.children["coordinator"].pid)
         marks = [_now(coordinator)]
-        rows: list[dict[str, Any]] = grown.client.trials(campaign.name)
+        rows = grown.client.trials(campaign.name)
         marks.append(_now(coordinator))
         sampling = Sampling(campaign, space, len(rows))
         numbers = sampling.restore(rows)

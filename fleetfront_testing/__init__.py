@@ -1,1 +1,1 @@
-"""Contract suites and helpers for tests of fleetfront's extensions; needs pytest."""
+"""Contract suites for every extension point, and the pytest plugin that offers them."""

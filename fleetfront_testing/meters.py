@@ -18,7 +18,7 @@ import math
 
 import pytest
 
-from agents.meters.base import Meter, MeterError, PowerMeter, Reading
+from agents.meters.base import Meter, MeterError, MeterReading, PowerMeter
 from agents.protocol import CHOICES, Rail
 
 UNITS = {"W", "mW", "uW", "J", "mJ", "uJ"}
@@ -42,13 +42,13 @@ class MeterContract:
     def test_it_is_a_meter_with_its_name(self) -> None:
         meter = self.working()
         assert isinstance(meter, Meter) and meter.name == self.name and meter.problem() is None
-        assert isinstance(meter.mend(), str)
+        assert isinstance(meter.remedy(), str)
 
     def test_readings_have_unit_and_source(self) -> None:
         readings = self.working().read()
         assert readings
         for one in readings:
-            assert isinstance(one, Reading) and isinstance(one.value, float)
+            assert isinstance(one, MeterReading) and isinstance(one.value, float)
             assert one.unit and one.source and math.isfinite(one.value)
             assert one.name.lower().endswith("_" + one.unit.lower())
 
@@ -62,7 +62,7 @@ class MeterContract:
         meter = self.broken()
         problem = meter.problem()
         assert problem and len(problem.split()) > 3 and "\n" not in problem
-        assert problem == meter.problem() and isinstance(meter.mend(), str)
+        assert problem == meter.problem() and isinstance(meter.remedy(), str)
         with pytest.raises(MeterError) as error:
             meter.read()
         assert str(error.value) == problem

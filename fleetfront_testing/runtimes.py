@@ -27,12 +27,13 @@ import numpy as np
 import pytest
 
 from agents import protocol
-from agents.capabilities import proved
+from agents.capabilities import prove_providers
 from agents.child.node_times import measure_nodes
 from agents.jobs.infer import infer
 from agents.jobs.prepare import prepare
 from agents.measurement.child_process import ProcessChild
-from agents.measurement.runner import MeasurementFailed, measure
+from agents.measurement.runner import measure
+from agents.measurement.supervision import JobFailed
 from agents.runtimes import runtime_named
 from agents.runtimes.base import (
     ModelRefused,
@@ -78,14 +79,14 @@ class RuntimeBench:
         return ProcessChild(runtime, dict(request, folder=str(self.folder / "kept")))
 
     def prepare(self, model: bytes) -> protocol.PrepareResult:
-        """A job of kind ``prepare`` through a child. Raises MeasurementFailed."""
+        """A job of kind ``prepare`` through a child. Raises JobFailed."""
         path = self.write(model)
         payload = protocol.PreparePayload(
             protocol.ArtifactRef(Path(path).name, len(model)), self.name, self.options)
         return prepare(payload, {Path(path).name: path}, self.start_child, time.monotonic)
 
     def infer(self, model: bytes, inputs: np.ndarray) -> protocol.InferResult:
-        """A job of kind ``infer`` through a child. Raises MeasurementFailed."""
+        """A job of kind ``infer`` through a child. Raises JobFailed."""
         file = io.BytesIO()
         np.save(file, inputs)
         paths = {Path(path).name: path
@@ -97,7 +98,7 @@ class RuntimeBench:
 
     def measure(self, models: Sequence[bytes]) -> protocol.MeasureResult:
         """A job of kind ``measure`` through children; the first model is the reference. Raises
-        MeasurementFailed."""
+        JobFailed."""
         paths = {Path(path).name: path for path in map(self.write, models)}
         refs = [{"sha256": hashlib.sha256(one).hexdigest(), "size_bytes": len(one)}
                 for one in models]
@@ -151,7 +152,7 @@ class RuntimeContract:
         versions = bench.runtime().versions()
         foreign = [self.foreign_provider] if self.foreign_provider is not None else []
         asked = dict(versions, providers=[*versions["providers"], *foreign])
-        found = proved(self.name, asked, bench.start_child)
+        found = prove_providers(self.name, asked, bench.start_child)
         assert found[self.name] == versions[self.name]
         assert set(found["providers"]) | set(found["unproven"]) == set(asked["providers"])
         assert found["providers"] and all(found["unproven"].values())
@@ -199,7 +200,7 @@ class RuntimeContract:
     def test_a_file_that_is_no_model_fails_the_job_with_its_reason(
         self, bench: RuntimeBench
     ) -> None:
-        with pytest.raises(MeasurementFailed) as caught:
+        with pytest.raises(JobFailed) as caught:
             bench.infer(b"", np.zeros((2, 3), "<f4"))
         assert caught.value.reason == "unloadable" and str(caught.value)
 
@@ -218,7 +219,7 @@ class RuntimeContract:
     def test_what_it_prepares_is_kept(self, bench: RuntimeBench) -> None:
         """A runtime that prepares nothing refuses the job."""
         if not protocol.RUNTIMES[self.name].prepares:
-            with pytest.raises(MeasurementFailed, match="nothing to prepare"):
+            with pytest.raises(JobFailed, match="nothing to prepare"):
                 bench.prepare(self.model(3))
             return
         with pytest.raises(NotPrepared, match=".{10}"):
@@ -227,7 +228,7 @@ class RuntimeContract:
         assert not first.reused and first.prepare_s > 0 and first.kept_bytes > 0
         assert again.reused and again.prepare_s == 0 and again.kept_bytes == first.kept_bytes
         assert first.environment["runtime"][self.name]
-        with pytest.raises(MeasurementFailed) as caught:
+        with pytest.raises(JobFailed) as caught:
             bench.prepare(b"")
         assert caught.value.reason == "refused"
 

@@ -1,28 +1,31 @@
-"""In the child: a whole data set through one session, batch by batch."""
+"""Inference of a whole data set in one session, batch by batch."""
 
 import math
 from typing import Callable, List, NamedTuple
 
 from agents.protocol import INFERRED_BYTES
 from agents.runtimes.base import ModelRefused, Session
-from agents.timing.dataset import Samples, SamplesError, values_of
+from agents.timing.dataset import Dataset, DatasetError, decode_float32
 
 BATCH = 100
 
 
-class Inferred(NamedTuple):
+class DatasetOutputs(NamedTuple):
     """The outputs of all samples: float32, little-endian, in C order, of ``shape``."""
 
     shape: List[int]
     content: bytes
 
 
-def infer_all(session: Session, path: str, began: Callable[[int, int], None]) -> Inferred:
-    """``began(samples so far, of)`` is called before each batch. A model with a batch of its own
-    gets the last one filled up with zeros. Raises ModelRefused."""
+def infer_dataset(session: Session, path: str, began: Callable[[int, int], None]) -> DatasetOutputs:
+    """The outputs of a model for the data set in ``path``.
+
+    ``began(samples done, samples in total)`` is called before each batch. A model with a fixed
+    batch gets its last batch padded with zeros. Raises ModelRefused.
+    """
     try:
-        samples = Samples(path)
-    except (SamplesError, OSError) as error:
+        samples = Dataset(path)
+    except (DatasetError, OSError) as error:
         raise ModelRefused(str(error)) from error
     try:
         return _inferred(session, samples, began)
@@ -30,7 +33,8 @@ def infer_all(session: Session, path: str, began: Callable[[int, int], None]) ->
         samples.close()
 
 
-def _inferred(session: Session, samples: Samples, began: Callable[[int, int], None]) -> Inferred:
+def _inferred(session: Session, samples: Dataset,
+              began: Callable[[int, int], None]) -> DatasetOutputs:
     of = samples.shape[0]
     shape: List[int] = []
     pieces: List[bytes] = []
@@ -44,7 +48,7 @@ def _inferred(session: Session, samples: Samples, began: Callable[[int, int], No
         _check(content, found, full, shape, of)
         pieces.append(content[:len(content) // full * count])
         done += count
-    return Inferred([of, *shape], b"".join(pieces))
+    return DatasetOutputs([of, *shape], b"".join(pieces))
 
 
 def _check(content: bytes, found: List[int], full: int, shape: List[int], of: int) -> None:
@@ -54,5 +58,5 @@ def _check(content: bytes, found: List[int], full: int, shape: List[int], of: in
     if len(content) // full * of > INFERRED_BYTES:
         raise ModelRefused("The outputs of {} samples have {} bytes; at most {} are sent.".format(
             of, len(content) // full * of, INFERRED_BYTES))
-    if not all(map(math.isfinite, values_of(content))):
+    if not all(map(math.isfinite, decode_float32(content))):
         raise ModelRefused("The outputs are not finite.")

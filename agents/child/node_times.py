@@ -1,21 +1,21 @@
-"""Times of single nodes, in a child of their own: a profile slows what it looks at.
+"""Times of single nodes. They run in a child process of their own, because a profiler slows calls.
 
     open file, idle graphs | f f f i1 i1 j1 j1 | ... | open file and j with the profile | calls
                              at most LIMIT_S           at most CALLS calls or LIMIT_S
                              call_s, idle_call_s,      nodes, profiled_idle_s     copies
                              idle_node_s
 
-What a call costs besides its work is measured beside it, as calls of graphs whose nodes compute
-nothing, in turn, because a machine changes its speed. The runtime's clock times the calls, the
-system's the copies.
+The overhead of a call is measured with graphs whose nodes compute nothing, alternating with calls
+of the file because the speed of a machine changes. The runtime's clock times the calls, the
+system's clock the copies.
 """
 
 import os
 import shutil
 import tempfile
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Optional, Sequence, Tuple
 
-from agents.protocol import Copy, NodesMeasured, NodeTime
+from agents.protocol import Copy, JsonObject, NodesMeasured, NodeTime
 from agents.runtimes.base import PERF_COUNTER_NS, ModelRefused, NotProfiled, Runtime
 from agents.timing.calls import NS, Run, median, time_block
 
@@ -25,17 +25,17 @@ BLOCK_S = 0.002
 LIMIT_S = 0.5
 IDLE_NODES = 17
 KEPT_NODES = 64
-"""So many of the longest nodes are told one by one, the others by op and provider."""
+"""Number of longest nodes that are reported singly; the others are merged by op and provider."""
 COPIED_BYTES = (1 << 16, 1 << 20, 1 << 24)
 COPIES = 9
 
 Alive = Callable[[], None]
 
 
-def measure_nodes(runtime: Runtime, path: str, options: Dict[str, Any], input_seed: int,
+def measure_nodes(runtime: Runtime, path: str, options: JsonObject, input_seed: int,
                   alive: Alive) -> NodesMeasured:
-    """All about one file; ``alive`` is called before each call. A runtime that tells no nodes, or a
-    profile that fails, is a ``problem``."""
+    """The node times of one file. ``alive`` is called before each call. If the runtime has no
+    profiler, or the profiler fails, the result has a ``problem``."""
     folder = tempfile.mkdtemp(prefix="fleetfront-nodes-")
     try:
         idle = [_written(folder, runtime.idle_model(nodes)) for nodes in (1, IDLE_NODES)]
@@ -48,7 +48,7 @@ def measure_nodes(runtime: Runtime, path: str, options: Dict[str, Any], input_se
         return NodesMeasured("not profiled: {}".format(error))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    measured = NodesMeasured("", call_s=times[0], nodes=longest_first(nodes), copies=copies())
+    measured = NodesMeasured("", call_s=times[0], nodes=longest_first(nodes), copies=time_copies())
     if len(times) < 3 or not resting or not resting[0]:
         return measured
     more = max(len(resting[0]) - 1, 1)
@@ -58,7 +58,7 @@ def measure_nodes(runtime: Runtime, path: str, options: Dict[str, Any], input_se
 
 
 def longest_first(nodes: Sequence[NodeTime], kept: int = KEPT_NODES) -> List[NodeTime]:
-    """The longest one by one, the rest together by op and provider; nothing is left out."""
+    """The ``kept`` longest nodes by decreasing time, then the rest merged by op and provider."""
     ordered = sorted(nodes, key=lambda one: -one.time_s)
     rest: Dict[Tuple[str, str], NodeTime] = {}
     for one in ordered[kept:]:
@@ -69,11 +69,12 @@ def longest_first(nodes: Sequence[NodeTime], kept: int = KEPT_NODES) -> List[Nod
     return [*ordered[:kept], *rest.values()]
 
 
-def copies() -> List[Copy]:
-    """What moving memory costs here: some sizes, each the fastest of a few times.
+def time_copies() -> List[Copy]:
+    """The time of memory copies of some sizes, each the fastest of ``COPIES``.
 
-    All from the beginning of two large buffers, which lie alike in their pages: small ones may lie
-    so that a copy takes ten times longer. Written before, or all pages read are the one of zeros.
+    All copies begin at the start of two large buffers, which are aligned to pages alike: with
+    another alignment a copy can take ten times as long. The source is written first, because unread
+    pages would all be the kernel's page of zeros.
     """
     source, target = (memoryview(bytearray(b"\x01") * max(COPIED_BYTES)) for _ in range(2))
     found = []
@@ -88,7 +89,7 @@ def copies() -> List[Copy]:
 
 
 def _in_turn(runs: Sequence[Run], clock_ns: Callable[[], int], alive: Alive) -> List[float]:
-    """Median seconds of a call of each, by blocks that alternate; the first round is warm-up."""
+    """Median seconds per call of each, from alternating blocks; the first round is the warm-up."""
     samples: List[List[int]] = [[] for _ in runs]
     end_ns = clock_ns() + int(LIMIT_S * NS)
     for turn in range(ROUNDS):
@@ -98,12 +99,12 @@ def _in_turn(runs: Sequence[Run], clock_ns: Callable[[], int], alive: Alive) -> 
             alive()
             calls = time_block(run, int(BLOCK_S * NS), clock_ns)
             if turn:
-                # The first call after another graph's has its data to fetch anew.
+                # The first call after another graph's has to load its data into the caches.
                 kept.extend(calls[1:] or calls)
     return [median(kept) / NS for kept in samples]
 
 
-def _profiled(runtime: Runtime, path: str, options: Dict[str, Any], input_seed: int, folder: str,
+def _profiled(runtime: Runtime, path: str, options: JsonObject, input_seed: int, folder: str,
               alive: Alive) -> List[NodeTime]:
     session = runtime.open_profiled(path, options, input_seed, folder)
     end_ns = runtime.clock_ns() + int(LIMIT_S * NS)

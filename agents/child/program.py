@@ -1,22 +1,7 @@
-"""The program of a measuring child: one request on stdin, events as JSON lines on stdout.
+"""The program of a measuring child: reads one request from stdin, writes events (``events.py``).
 
-    {"event": "ready", "versions": {...}}
-    {"event": "opened", "index": i, "load_s", "first_s", "provider", "outputs"}    i = 0: reference
-    {"event": "refused", "index": i, "reason": "unloadable: ..."}                  the rest go on
-                              "reason": "not_prepared: ..."}
-    {"event": "rounds", "reference_s": [...], "series": {i: [medians, ...]}, "openings": n,
-     "conditions": {...}, "unsteady": [i, ...], "repeats": {i: n}}
-    {"event": "memory", "index": i, "baseline_bytes", "peak_bytes"}
-    {"event": "energy", "index": i, "load", "calls", "idle_before", "idle_after"}  (phases.py)
-    {"event": "nodes", "index": i, ...}                                            NodesMeasured
-    {"event": "share", "done": 0 to 1}
-    {"event": "prepared", "prepare_s", "reused", "kept_bytes"}
-    {"event": "inferred", "shape": [n, ...], "outputs": "..."}                     (inferring.py)
-    {"event": "broken", "reason": "..."}                                           the child ends
-    {"event": "end"}
-
-Whom to blame should the process die is told without a word: ``Position``, a few bytes of memory
-shared with the parent, costs no system call between two blocks of a few milliseconds.
+``SharedProgress`` tells the parent which session is running, so that a crash can be attributed. It
+is shared memory, which needs no system call between blocks of a few milliseconds.
 """
 
 import json
@@ -25,20 +10,21 @@ import os
 import signal
 import sys
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
-from agents.child.progress import OPENING, RESTING, RUNNING, Position
+from agents.child.events import series_as_json
+from agents.child.progress import OPENING, RESTING, RUNNING, SharedProgress
 from agents.meters.memory import MemoryMeter
-from agents.platform.conditions import Conditions, between, look
-from agents.platform.parent_death import die_with_stdin, parent_gone, signal_on_parent_death
-from agents.platform.sysfs import Tree
+from agents.platform.conditions import Conditions, conditions_between, conditions_now
+from agents.platform.parent_death import exit_with_stdin, parent_has_ended, signal_on_parent_death
+from agents.platform.sysfs import SystemTree
 from agents.protocol import (
     NOT_PREPARED,
+    JsonObject,
     MeasurePlan,
     as_json,
     decode,
     pack_bytes,
-    pack_samples,
 )
 from agents.runtimes import runtime_named
 from agents.runtimes.base import (
@@ -49,7 +35,7 @@ from agents.runtimes.base import (
     RuntimeUnavailable,
     Session,
 )
-from agents.timing.blocks import Rounds, measure_rounds
+from agents.timing.blocks import Rounds, time_rounds
 from agents.timing.calls import NS, Run
 from agents.timing.energy_phases import run_phases
 
@@ -57,19 +43,21 @@ MEMORY_CALLS = 5
 
 
 class Request:
-    """What the parent asks: ``mode`` is pairs, memory, energy, nodes, infer, prepare, prove or
-    versions; ``indexes`` names the files as the parent counts them, the reference (0) first.
-    ``inputs`` is a data set, ``folder`` is where the runtime may keep things, ``provider`` is to
-    be proved."""
+    """The request of the parent.
 
-    def __init__(self, content: Dict[str, Any]) -> None:
+    ``mode`` is pairs, memory, energy, nodes, infer, prepare, prove or versions. ``indexes`` are
+    the parent's numbers of the files in ``paths``, the reference (0) first. ``inputs`` is a data
+    set, ``folder`` is where the runtime stores what it prepares, ``provider`` is to be proved.
+    """
+
+    def __init__(self, content: JsonObject) -> None:
         self.mode = str(content["mode"])
         self.indexes: List[int] = list(content.get("indexes", []))
         self.paths: List[str] = list(content.get("paths", []))
         self.inputs = str(content.get("inputs", ""))
         self.folder: Optional[str] = content.get("folder")
         self.provider = str(content.get("provider", ""))
-        self.options: Dict[str, Any] = dict(content.get("options", {}))
+        self.options: JsonObject = dict(content.get("options", {}))
         self.input_seed = int(content.get("input_seed", 0))
         self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
         self.position_descriptor = int(content["position_descriptor"])
@@ -78,35 +66,35 @@ class Request:
 
 
 def main(runtime_name: str, parent_pid: int) -> int:
-    """Serves one request. The exit code says nothing; the events do."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the agent, which decides
+    """Serves one request. Reports failures as events; the exit code has no meaning."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the agent, which handles it
     if hasattr(signal, "SIGKILL"):
         signal_on_parent_death(signal.SIGKILL)
-    if parent_gone(parent_pid, direct=True):
+    if parent_has_ended(parent_pid, direct=True):
         return 0
     _leave_no_core()
     events = _own_stdout()
     try:
         runtime = runtime_named(runtime_name)
-        runtime.versions()  # imports it before there is a request: a child may be started ahead
+        runtime.versions()  # imports the library before a request arrives
         request = Request(json.loads(_first_line().decode("utf-8")))
-        die_with_stdin()
-        _Child(runtime, request, events).serve()
+        exit_with_stdin()
+        _RequestHandler(runtime, request, events).serve()
     except RuntimeUnavailable as error:
         _emit(events, {"event": "broken", "reason": str(error)})
     except Exception as error:  # noqa: BLE001 - process boundary: the parent turns it into a result
         _emit(events, {"event": "broken", "reason": "crashed: {}: {}".format(
             type(error).__name__, " ".join(str(error).split())[:300])})
-    # Without the libraries' own teardown, which may crash after the result is out.
+    # Skips the teardown of libraries, which may crash after the result has been sent.
     os._exit(0)
 
 
-class _Child:
+class _RequestHandler:
     def __init__(self, runtime: Runtime, request: Request, events: int) -> None:
         self._runtime = runtime
         self._request = request
         self._events = events
-        self._position = Position(request.position_descriptor)
+        self._position = SharedProgress(request.position_descriptor)
         self._open: List[int] = []
         self._first: List[Run] = []
         self._opening_s = 0.0
@@ -142,15 +130,15 @@ class _Child:
             elif place == 0:
                 return
         session = None
-        tree = Tree()
-        before = look(tree)
-        rounds = measure_rounds(self._reopen, self._request.plan, self._request.quiet_level_s,
+        tree = SystemTree()
+        before = conditions_now(tree)
+        rounds = time_rounds(self._reopen, self._request.plan, self._request.quiet_level_s,
                                 self._runtime.clock_ns, self._announce, self._first,
                                 self._opening_s)
-        self._emit(self._as_event(rounds, between(before, look(tree))))
+        self._emit(self._as_event(rounds, conditions_between(before, conditions_now(tree))))
 
     def _memory(self) -> None:
-        """The file alone in a fresh process: what it needs at its peak, the library included."""
+        """Peak memory of one file alone in a fresh process, including the library."""
         meter = MemoryMeter()
         if meter.problem() is not None or not self._runtime.traits.in_process:
             return
@@ -166,8 +154,8 @@ class _Child:
                     "peak_bytes": int(after["peak_bytes"])})
 
     def _energy(self) -> None:
-        """The file alone: rest, work, rest, while the parent reads the meters. By the system's
-        clock, which is the parent's, whatever the runtime's own is."""
+        """Idle, load and idle phases of one file alone, while the parent polls the meters. Uses the
+        system's clock, like the parent, and not the runtime's own."""
         if self._request.plan is None:
             raise ValueError("a request for energy has no plan")
         index = self._request.indexes[0]
@@ -180,7 +168,7 @@ class _Child:
             self._emit(dict(phases._asdict(), event="energy", index=index))
 
     def _nodes(self) -> None:
-        from agents.child.node_times import measure_nodes  # the timed children have no need of it
+        from agents.child.node_times import measure_nodes  # timed children do not need it
 
         for path, index in zip(self._request.paths, self._request.indexes):
             def alive(index: int = index) -> None:
@@ -209,8 +197,8 @@ class _Child:
         self._emit(dict(done._asdict(), event="prepared", index=index))
 
     def _infer(self) -> None:
-        """The file's outputs for a whole data set."""
-        from agents.child.dataset_inference import infer_all
+        """The outputs of one file for a whole data set."""
+        from agents.child.dataset_inference import infer_dataset
 
         index = self._request.indexes[0]
         session = self._first_opening(0, index)
@@ -222,7 +210,7 @@ class _Child:
             self._emit({"event": "share", "done": done / of})
 
         try:
-            found = infer_all(session, self._request.inputs, began)
+            found = infer_dataset(session, self._request.inputs, began)
         except ModelRefused as error:
             self._emit({"event": "refused", "index": index, "reason": "refused: {}".format(error)})
             return
@@ -230,7 +218,7 @@ class _Child:
                     "outputs": pack_bytes(found.content)})
 
     def _first_opening(self, place: int, index: int) -> Optional[Session]:
-        """Opens and calls once, and tells how that went; None when the file was refused."""
+        """Opens a file, calls it once and reports both; None if the file was refused."""
         self._position.write(index, OPENING)
         clock_ns = self._runtime.clock_ns
         try:
@@ -255,9 +243,9 @@ class _Child:
         return session
 
     def _reopen(self) -> Sequence[Run]:
-        """In the other order than the last time: what is opened first lies elsewhere in memory,
-        and may be slower by a percent or two."""
-        self._first.clear()  # or these sessions would stay in memory beside the new ones
+        """Reopens all sessions, in alternating order: the session that is opened first has another
+        placement in memory, which can make it slower by one or two percent."""
+        self._first.clear()  # frees the old sessions before the new ones open
         self._backwards = not self._backwards
         runs: Dict[int, Run] = {}
         for place in reversed(self._open) if self._backwards else self._open:
@@ -272,44 +260,42 @@ class _Child:
     def _announce(self, session: int) -> None:
         self._position.write(self._request.indexes[self._open[session]], RUNNING)
 
-    def _as_event(self, rounds: Rounds, conditions: Conditions) -> Dict[str, Any]:
+    def _as_event(self, rounds: Rounds, conditions: Conditions) -> JsonObject:
         indexes = [self._request.indexes[place] for place in self._open]
         series = {}
         for place, one in zip(self._open[1:], rounds.series):
-            series[str(self._request.indexes[place])] = dict(
-                as_json(one.blocks()), samples=pack_samples(one.calls_ns),
-                sample_blocks=one.calls_per_block, session_blocks=one.session_blocks)
+            series[str(self._request.indexes[place])] = series_as_json(one)
         return {"event": "rounds", "reference_s": rounds.reference_s, "series": series,
                 "openings": rounds.openings, "conditions": dict(conditions._asdict()),
                 "unsteady": [indexes[session] for session in rounds.unsteady],
                 "repeats": {str(index): count for index, count in zip(indexes, rounds.repeats)}}
 
-    def _emit(self, event: Dict[str, Any]) -> None:
+    def _emit(self, event: JsonObject) -> None:
         _emit(self._events, event)
 
 
 def _finite(values: Sequence[float]) -> List[Optional[float]]:
-    """JSON has no NaN: what is not finite becomes null."""
+    """``values`` with null instead of NaN and infinity, which JSON lacks."""
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _emit(events: int, event: Dict[str, Any]) -> None:
+def _emit(events: int, event: JsonObject) -> None:
     rest = json.dumps(event, allow_nan=False).encode("ascii") + b"\n"
     while rest:
         rest = rest[os.write(events, rest):]
 
 
 def _leave_no_core() -> None:
-    """A crash is a result here; its memory image would fill the device's disk."""
+    """Disables core dumps: a crash is a result here, and its core would fill the device's disk."""
     try:
         import resource
         resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     except (ImportError, ValueError, OSError):
-        pass  # a system without such limits
+        pass  # a system without resource limits
 
 
 def _own_stdout() -> int:
-    """Keeps stdout for events and sends what libraries print to stderr."""
+    """Reserves stdout for events and redirects the output of libraries to stderr."""
     events = os.dup(1)
     os.dup2(2, 1)
     sys.stdout = sys.stderr

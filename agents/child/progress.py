@@ -1,20 +1,19 @@
-"""Where a measuring child is: a few bytes of memory that it shares with its parent."""
+"""The progress of a measuring child, in a few bytes of memory shared with its parent."""
 
 import mmap
 import os
 import struct
 from typing import Tuple
 
-NOBODY = -1
+NO_SESSION = -1
 OPENING, RUNNING, RESTING = 0, 1, 2
 _LAYOUT = struct.Struct("<qqq")
 _FOLDERS = ("/dev/shm", "/tmp", ".")
 
 
-def shared_file() -> int:
-    """The descriptor of an empty file without a name, in memory where that can be. Raises OSError.
-    """
-    in_memory = getattr(os, "memfd_create", None)  # on Linux, from Python 3.8 on
+def create_shared_file() -> int:
+    """The descriptor of an empty, unnamed file, in memory if possible. Raises OSError."""
+    in_memory = getattr(os, "memfd_create", None)  # Linux, Python 3.8 or newer
     if in_memory is not None:
         return int(in_memory("fleetfront"))
     for folder in _FOLDERS:
@@ -29,13 +28,13 @@ def shared_file() -> int:
     raise trouble
 
 
-class Position:
-    """Who is at work: session index (``NOBODY`` while starting), opening, running or resting, and
-    a count that changes whenever something went on. The child writes it, the parent reads it."""
+class SharedProgress:
+    """The current session (``NO_SESSION`` while the child starts), its activity (opening, running
+    or resting), and a counter of steps. The child writes it, the parent reads it."""
 
     def __init__(self, descriptor: int) -> None:
         if os.fstat(descriptor).st_size < _LAYOUT.size:
-            os.write(descriptor, _LAYOUT.pack(NOBODY, OPENING, 0))
+            os.write(descriptor, _LAYOUT.pack(NO_SESSION, OPENING, 0))
         self._memory = mmap.mmap(descriptor, _LAYOUT.size)
         self._count = 0
 

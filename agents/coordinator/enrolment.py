@@ -1,19 +1,28 @@
-"""A one-time token for a secret."""
+"""Enrolment: the exchange of a one-time token for a secret."""
 
-from typing import Any, Dict
 
-from agents.coordinator.http import CertificateRefused, Link, Refused
-from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.http import CertificateRejected, HttpClient, RequestRefused
+from agents.coordinator.settings import AgentError, AgentSettings
 from agents.coordinator.spool import Secret, check_writable, write_secret
-from agents.platform.environment import identity
-from agents.platform.sysfs import Tree
-from agents.protocol import PROTOCOL_VERSION, Enrol, Enrolled, ProtocolError, decode, encode
+from agents.platform.environment import machine_identity
+from agents.platform.sysfs import SystemTree
+from agents.protocol import (
+    PROTOCOL_VERSION,
+    Enrol,
+    Enrolled,
+    JsonObject,
+    ProtocolError,
+    as_json,
+    decode,
+    encode,
+)
 
 
-def enrol(settings: Settings, link: Link, capabilities: Dict[str, Any], tree: Tree) -> Secret:
-    """The secret, kept in the spool.
+def enrol(settings: AgentSettings, client: HttpClient, capabilities: JsonObject,
+          tree: SystemTree) -> Secret:
+    """Enrols the agent; returns the secret, which is stored in the spool.
 
-    Raises AgentError; LinkError when it is worth another try; Refused for 426.
+    Raises AgentError; LinkError when it is worth another try; RequestRefused for 426.
     """
     if settings.token is None:
         raise AgentError(
@@ -24,21 +33,24 @@ def enrol(settings: Settings, link: Link, capabilities: Dict[str, Any], tree: Tr
         check_writable(settings.spool)
     except OSError as error:
         raise AgentError(
-            "Nothing can be kept in {} ({}): make room or mend its permissions, or give another "
-            "folder with --spool. The token is not spent.".format(settings.spool, error)) from error
-    message = Enrol(PROTOCOL_VERSION, settings.token, settings.name, identity(tree), capabilities)
-    link.secret = None
+            "The folder {} cannot store the secret ({}): free some space or correct its "
+            "permissions, or give another folder with --spool. The token is not used up.".format(
+                settings.spool, error)) from error
+    message = Enrol(PROTOCOL_VERSION, settings.token, settings.name,
+                    as_json(machine_identity(tree)),
+                    capabilities)
+    client.secret = None
     try:
-        enrolled = decode(Enrolled, link.request("POST", "/v1/agents", encode(message)).body)
-    except CertificateRefused as error:
+        enrolled = decode(Enrolled, client.request("POST", "/v1/agents", encode(message)).body)
+    except CertificateRejected as error:
         raise AgentError(str(error)) from error
-    except Refused as refusal:
+    except RequestRefused as refusal:
         if refusal.status == 426:
             raise
-        raise AgentError("{} does not enrol {!r} (HTTP {}): {}".format(
+        raise AgentError("{} refuses to enrol {!r} (HTTP {}): {}".format(
             settings.coordinator, settings.name, refusal.status, refusal)) from refusal
     except ProtocolError as error:
-        raise AgentError("{} is no fleetfront coordinator: {}".format(
+        raise AgentError("{} is not a fleetfront coordinator: {}".format(
             settings.coordinator, error)) from error
     secret = Secret(settings.coordinator, settings.name, enrolled.agent, enrolled.secret,
                     settings.trust.fingerprint or "")

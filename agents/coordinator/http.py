@@ -1,4 +1,4 @@
-"""HTTP to the coordinator over one connection that is kept open. One link per thread."""
+"""HTTP requests to the coordinator over one persistent connection."""
 
 import http.client
 import os
@@ -14,17 +14,17 @@ CHUNK_BYTES = 1 << 16
 TIMEOUT_S = 30.0
 
 
-class LinkError(Exception):
-    """The coordinator is away, or too busy to answer: worth another try later."""
+class CoordinatorUnavailable(Exception):
+    """The coordinator cannot be reached, or is too busy to answer: retry later."""
 
 
-class CertificateRefused(LinkError):
-    """Who answers is not the coordinator that is trusted; nothing was sent."""
+class CertificateRejected(CoordinatorUnavailable):
+    """The server's certificate is not the trusted one; nothing was sent."""
 
 
-class Refused(Exception):
-    """The coordinator answered no; ``status`` is HTTP's, the text is the coordinator's, ``server``
-    the protocol version that it names with 426."""
+class RequestRefused(Exception):
+    """The coordinator refused a request. ``status`` is the HTTP status, the text is the
+    coordinator's, ``server`` its protocol version (with 426 only)."""
 
     def __init__(self, message: str, status: int, server: Optional[int] = None) -> None:
         super().__init__(message)
@@ -33,20 +33,21 @@ class Refused(Exception):
 
 
 class Trust(NamedTuple):
-    """Whom to trust under ``https``: the certificate with this SHA-256 (hex, of its DER form), the
-    authority in a PEM file, both, or by default the system's authorities."""
+    """What to trust under ``https``: the certificate with this SHA-256 fingerprint (hexadecimal, of
+    its DER form), the authority in a PEM file, both, or by default the system's authorities."""
 
     cafile: Optional[str] = None
     fingerprint: Optional[str] = None
 
 
-class Answer(NamedTuple):
+class HttpResponse(NamedTuple):
     status: int
     body: bytes
 
 
 class Backoff:
-    """Delays that double from ``first_s`` to ``longest_s``, each drawn from its upper half."""
+    """Exponential backoff: delays double from ``first_s`` to ``longest_s``, and each is drawn
+    uniformly from its upper half."""
 
     def __init__(self, first_s: float = 0.25, longest_s: float = 30.0,
                  draw: Callable[[], float] = random.random) -> None:
@@ -71,8 +72,9 @@ def fingerprint_of(certificate: bytes) -> str:
     return content_sha256(certificate)
 
 
-def fingerprint_named(text: str) -> str:
-    """``sha256:HEX``, in any case and with or without colons, as 64 digits. Raises ValueError."""
+def parse_fingerprint(text: str) -> str:
+    """The 64 hexadecimal digits of ``sha256:HEX``, which may have colons and capital letters.
+    Raises ValueError."""
     prefix, _, digits = text.strip().lower().partition(":")
     digits = digits.replace(":", "")
     if prefix != "sha256" or len(digits) != 64 or not set(digits) <= set("0123456789abcdef"):
@@ -81,10 +83,11 @@ def fingerprint_named(text: str) -> str:
     return digits
 
 
-class Link:
-    """Requests with a bearer secret. Raises LinkError and Refused, nothing else.
+class HttpClient:
+    """Requests with a bearer secret; not thread-safe. Raises CoordinatorUnavailable and
+    RequestRefused, nothing else.
 
-    ``offered_sha256`` is the digest of the agent.pyz that the coordinator named last.
+    ``offered_sha256`` is the digest of agent.pyz in the coordinator's latest answer.
     """
 
     def __init__(self, url: str, secret: Optional[str] = None, trust: Trust = NO_TRUST) -> None:
@@ -106,19 +109,21 @@ class Link:
         self._aborted = False
 
     def request(self, method: str, path: str, body: Optional[bytes] = None,
-                headers: Optional[Dict[str, str]] = None, timeout_s: float = TIMEOUT_S) -> Answer:
-        """The answer with a status below 300. 408, 429 and 5xx are LinkErrors, 4xx are Refused."""
+                headers: Optional[Dict[str, str]] = None,
+                timeout_s: float = TIMEOUT_S) -> HttpResponse:
+        """The response, whose status is below 300. Raises CoordinatorUnavailable for 408, 429 and
+        5xx, and RequestRefused for other statuses from 300."""
         response = self._exchange(method, path, body, dict(headers or {}), timeout_s)
         content = self._content(response)
         _raise_for(response.status, content)
         if response.status == 200 and not content and not response.getheader("Content-Length"):
-            self.close()  # nor does it mind a head without an end
-            raise LinkError("the answer broke off in its head")
-        return Answer(response.status, content)
+            self.close()  # http.client accepts a truncated header
+            raise CoordinatorUnavailable("the answer ended within its header")
+        return HttpResponse(response.status, content)
 
     def download(self, path: str, offset: int,
                  timeout_s: float = TIMEOUT_S) -> Tuple[int, Generator[bytes, None, None]]:
-        """Where the body starts (0 when ranges are not honoured), and its pieces."""
+        """The offset of the body (0 if the coordinator ignores ranges), and its chunks."""
         headers = {"Range": "bytes={}-".format(offset)} if offset else {}
         response = self._exchange("GET", path, None, headers, timeout_s)
         if response.status >= 300:
@@ -126,7 +131,7 @@ class Link:
         return (offset if response.status == 206 else 0), self._pieces(response)
 
     def abort(self) -> None:
-        """Ends a request under way, from a signal handler or another thread, and all later ones."""
+        """Ends the current request and all later ones; for signal handlers and other threads."""
         self._aborted = True
         connection = self._connection
         sock = connection.sock if connection is not None else None
@@ -150,20 +155,20 @@ class Link:
             headers.setdefault("Content-Type", "application/json")
         while True:
             if self._aborted:
-                raise LinkError("the agent is ending")
+                raise CoordinatorUnavailable("the agent is shutting down")
             reused = self._connection is not None
             try:
                 connection = self._connected(timeout_s)
                 connection.request(method, self._prefix + path, body=body, headers=headers)
                 return self._noted(connection.getresponse())
-            except LinkError:
+            except CoordinatorUnavailable:
                 self.close()
                 raise
             except (OSError, http.client.HTTPException) as error:
                 self.close()
                 if reused and _hung_up(error):
                     continue
-                raise LinkError(_text(error)) from error
+                raise CoordinatorUnavailable(_text(error)) from error
 
     def _connected(self, timeout_s: float) -> http.client.HTTPConnection:
         if self._connection is None:
@@ -183,13 +188,14 @@ class Link:
         return response
 
     def _content(self, response: http.client.HTTPResponse) -> bytes:
-        """The whole body of an answer."""
+        """The whole body of a response. Raises CoordinatorUnavailable."""
         content = bytearray()
         for piece in self._pieces(response):
             content += piece
             if len(content) > ANSWER_LIMIT_BYTES:
                 self.close()
-                raise LinkError("the answer is longer than {} bytes".format(ANSWER_LIMIT_BYTES))
+                raise CoordinatorUnavailable(
+                    "the answer is longer than {} bytes".format(ANSWER_LIMIT_BYTES))
         return bytes(content)
 
     def _pieces(self, response: http.client.HTTPResponse) -> Generator[bytes, None, None]:
@@ -199,20 +205,20 @@ class Link:
                 if not piece:
                     break
                 yield piece
-            if response.length:  # http.client says nothing of an end that comes too early
-                raise LinkError("the answer broke off, {} bytes are missing".format(
+            if response.length:  # http.client does not report a truncated body
+                raise CoordinatorUnavailable("the answer ended early, {} bytes are missing".format(
                     response.length))
         except (OSError, http.client.HTTPException) as error:
-            raise LinkError(_text(error)) from error
+            raise CoordinatorUnavailable(_text(error)) from error
         finally:
             if response.length == 0:
-                response.close()  # read to its end: the connection is good for the next request
+                response.close()  # read completely: the connection can be reused
             elif response.length or not response.isclosed():
                 self.close()
 
 
 def _hung_up(error: Exception) -> bool:
-    """Whether the other side has closed a kept connection meanwhile; TLS says so in many ways."""
+    """Whether the server has closed an idle connection; TLS reports that by various errors."""
     return isinstance(error, http.client.BadStatusLine) or (
         isinstance(error, OSError) and not isinstance(error, socket.timeout))
 
@@ -222,11 +228,11 @@ def _raise_for(status: int, content: bytes) -> None:
         return
     try:
         answer = decode(ErrorAnswer, content)
-    except ProtocolError:  # a proxy's page
+    except ProtocolError:  # such as the page of a proxy
         answer = ErrorAnswer("HTTP status {}".format(status))
     if status in (408, 429) or status >= 500:
-        raise LinkError("the coordinator answers {}: {}".format(status, answer.error))
-    raise Refused(answer.error, status, answer.server)
+        raise CoordinatorUnavailable("the coordinator answers {}: {}".format(status, answer.error))
+    raise RequestRefused(answer.error, status, answer.server)
 
 
 def _text(error: BaseException) -> str:

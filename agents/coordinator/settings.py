@@ -1,4 +1,4 @@
-"""What one agent is started with."""
+"""The settings of one agent."""
 
 from typing import NamedTuple, Optional, Tuple
 
@@ -7,12 +7,12 @@ from agents.protocol import DEFAULT_RUNTIME
 
 
 class AgentError(Exception):
-    """The agent cannot go on; the text says why and what to do."""
+    """The agent cannot continue; the text says why and what to do."""
 
 
-class Settings(NamedTuple):
-    """``spool`` is the agent's own folder; ``token`` is needed for the first start only; jobs for
-    other ``runtimes`` are given back."""
+class AgentSettings(NamedTuple):
+    """``coordinator`` is its URL, ``name`` the device's, ``spool`` the agent's own folder.
+    ``token`` is the one-time token of the first start. Jobs for other ``runtimes`` are refused."""
 
     coordinator: str
     name: str

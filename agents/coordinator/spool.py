@@ -1,11 +1,11 @@
-"""What the agent keeps on its disk: its secret, and results until the coordinator has them."""
+"""The agent's spool folder: its secret, and results until the coordinator has accepted them."""
 
 import logging
 import os
 import zlib
 from typing import List, NamedTuple, Optional, Set, Tuple
 
-from agents.coordinator.http import Link, Refused
+from agents.coordinator.http import HttpClient, RequestRefused
 from agents.platform.files import stage, write_durably
 from agents.protocol import (
     Lease,
@@ -20,7 +20,7 @@ from agents.protocol import (
 LOG = logging.getLogger("fleetfront.agent")
 GZIP_FROM_BYTES = 1024
 GZIP_WINDOW = 31
-"""zlib's word for: with gzip's header and trailer."""
+"""A ``wbits`` of zlib that adds the header and trailer of gzip."""
 DAMAGED = ".damaged"
 PROBE_BYTES = 1 << 16
 
@@ -29,8 +29,8 @@ Result = Tuple[int, int, int]
 
 
 class Secret(NamedTuple):
-    """What enrolment gave; kept in ``agent.json``, readable by its owner only. ``fingerprint`` is
-    the coordinator's certificate's, or empty."""
+    """The secret of an enrolment, stored in ``agent.json`` with mode 0600. ``fingerprint`` is that
+    of the coordinator's pinned certificate, or empty."""
 
     url: str
     name: str
@@ -40,7 +40,7 @@ class Secret(NamedTuple):
 
 
 def read_secret(folder: str) -> Optional[Secret]:
-    """None when never enrolled, or, with a warning, when the file cannot be read."""
+    """The stored secret; None before the first enrolment, and with a warning for a damaged file."""
     path = os.path.join(folder, "agent.json")
     try:
         with open(path, "rb") as stream:
@@ -48,7 +48,7 @@ def read_secret(folder: str) -> Optional[Secret]:
     except FileNotFoundError:
         return None
     except (OSError, ProtocolError) as error:
-        LOG.warning("the secret in %s cannot be read (%s): the device has to be enrolled anew",
+        LOG.warning("the secret in %s cannot be read (%s): enrol the device again",
                     path, error)
         return None
 
@@ -58,15 +58,16 @@ def write_secret(folder: str, secret: Secret) -> None:
 
 
 def check_writable(folder: str) -> None:
-    """Raises OSError where nothing can be kept; better known before a one-time token is spent."""
+    """Raises OSError if the folder cannot store a secret. Checked before a one-time token is
+    used."""
     probe = os.path.join(folder, "probe.new")
     stage(probe, b"\0" * PROBE_BYTES, 0o600)
     os.unlink(probe)
 
 
 class ResultSpool:
-    """Results of one enrolment, by job number. Another enrolment has other job numbers, therefore
-    another folder."""
+    """The unsent results of one enrolment, by job number. Each enrolment has a folder of its own,
+    because job numbers are unique within a coordinator only."""
 
     def __init__(self, folder: str, secret: str) -> None:
         self._folder = os.path.join(folder, "results", content_sha256(secret.encode())[:16])
@@ -80,7 +81,7 @@ class ResultSpool:
         self._done.discard(result)
 
     def waiting(self) -> List[Result]:
-        """What is not yet sent."""
+        """The results that have not been sent."""
         found = []
         for name in sorted(os.listdir(self._folder)):
             words = name[:-len(".json")].split("-") if name.endswith(".json") else []
@@ -88,18 +89,21 @@ class ResultSpool:
                 found.append((int(words[0]), int(words[1]), int(words[2])))
         return [one for one in found if one not in self._done]
 
-    def send_all(self, link: Link) -> List[str]:
-        """Sends what waits; returns the refusals. An accepted or refused result is dropped: a
-        refused one is stale, or will never be accepted. A file that is damaged is set aside, with
-        a warning. Raises LinkError, and Refused for 401, 403 and 426."""
+    def send_all(self, client: HttpClient) -> List[str]:
+        """Sends all results; returns the refusals.
+
+        Removes accepted and refused results: a refused one would never be accepted. Renames a
+        damaged file and logs a warning. Raises CoordinatorUnavailable, and RequestRefused for 401,
+        403 and 426.
+        """
         refusals = []
         for result in self.waiting():
             body = self._read(result)
             if body is None:
                 continue
             try:
-                send_result(link, *result, body=body)
-            except Refused as refusal:
+                send_result(client, *result, body=body)
+            except RequestRefused as refusal:
                 if refusal.status in (401, 403, 426):
                     raise
                 refusals.append("result of job {}: {}".format(result[0], refusal))
@@ -110,7 +114,7 @@ class ResultSpool:
         return os.path.join(self._folder, "{:012d}-{}-{}.json".format(*result))
 
     def _read(self, result: Result) -> Optional[bytes]:
-        """None for what power cut or disk have destroyed: the others must not wait behind it."""
+        """The content of a result's file; None if the file is damaged, such as by a power cut."""
         path = self._path(result)
         try:
             with open(path, "rb") as stream:
@@ -119,27 +123,28 @@ class ResultSpool:
             return body
         except (OSError, ProtocolError) as error:
             self._done.add(result)
-            LOG.warning("the result of job %d is damaged (%s) and set aside as %s; the job will "
-                        "be leased again", result[0], error, path + DAMAGED)
+            LOG.warning("the result of job %d is damaged (%s) and was renamed to %s; the job "
+                        "will be leased again", result[0], error, path + DAMAGED)
         try:
             os.replace(path, path + DAMAGED)
         except OSError as error:
-            LOG.warning("it cannot be set aside: %s", error)
+            LOG.warning("the damaged result cannot be renamed: %s", error)
         return None
 
     def _drop(self, result: Result) -> None:
         try:
             os.unlink(self._path(result))
-        except OSError as error:  # a card that has turned read-only; sent again at the next start
+        except OSError as error:  # a read-only file system; it is sent again after the next start
             self._done.add(result)
             LOG.warning("the result of job %d was sent and cannot be removed: %s", result[0], error)
 
 
-def send_result(link: Link, job: int, attempt: int, fence: int, body: bytes) -> None:
-    """The digest is that of the JSON, compressed or not. Raises LinkError and Refused."""
+def send_result(client: HttpClient, job: int, attempt: int, fence: int, body: bytes) -> None:
+    """Sends one result, whose digest is that of the uncompressed JSON. Raises
+    CoordinatorUnavailable and RequestRefused."""
     headers = {"X-Content-Sha256": content_sha256(body)}
     if len(body) >= GZIP_FROM_BYTES:
         packer = zlib.compressobj(6, zlib.DEFLATED, GZIP_WINDOW)
         body = packer.compress(body) + packer.flush()
         headers["Content-Encoding"] = "gzip"
-    link.request("PUT", "/v1/results/{}/{}?fence={}".format(job, attempt, fence), body, headers)
+    client.request("PUT", "/v1/results/{}/{}?fence={}".format(job, attempt, fence), body, headers)

@@ -1,8 +1,8 @@
-"""TLS to the coordinator: an authority vouches for it, or its very certificate is known.
+"""TLS to the coordinator, verified by a certificate authority or by a pinned certificate.
 
-Nothing is sent before the certificate has passed. ``http.client`` has an HTTPS connection of its
-own, which knows no pins; and this module is imported for ``https`` addresses only, because ``ssl``
-costs an idle agent several megabytes.
+Nothing is sent before the certificate has been verified. The HTTPS connection of ``http.client``
+does not support pinning. This module is imported for ``https`` URLs only, because ``ssl`` costs an
+idle agent several megabytes.
 """
 
 import functools
@@ -10,7 +10,7 @@ import http.client
 import ssl
 from typing import Optional
 
-from agents.coordinator.http import CertificateRefused, Trust, fingerprint_of
+from agents.coordinator.http import CertificateRejected, Trust, fingerprint_of
 
 
 @functools.lru_cache(maxsize=4)
@@ -20,12 +20,12 @@ def context_of(trust: Trust) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=trust.cafile)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # the pin says more than any authority
+    context.verify_mode = ssl.CERT_NONE  # the pinned fingerprint is checked instead
     return context
 
 
 class TlsConnection(http.client.HTTPConnection):
-    """A connection that is open only while its certificate is the trusted one."""
+    """An HTTP connection that opens only if the server's certificate is trusted."""
 
     default_port = 443
 
@@ -34,7 +34,7 @@ class TlsConnection(http.client.HTTPConnection):
         self._trust = trust
 
     def connect(self) -> None:
-        """Raises CertificateRefused and OSError."""
+        """Raises CertificateRejected and OSError."""
         super().connect()
         try:
             wrapped = context_of(self._trust).wrap_socket(self.sock, server_hostname=self.host)
@@ -44,22 +44,22 @@ class TlsConnection(http.client.HTTPConnection):
             self.close()
             if not _about_certificate(error):
                 raise
-            raise CertificateRefused(
+            raise CertificateRejected(
                 "The certificate of {}:{} is not trusted ({}): start the agent with --fingerprint "
                 "as the coordinator prints it, or with --cafile.".format(
                     self.host, self.port, error)) from error
-        except (OSError, CertificateRefused):
+        except (OSError, CertificateRejected):
             self.close()
             raise
 
     def _check_pin(self, certificate: bytes) -> None:
         found = fingerprint_of(certificate)
         if self._trust.fingerprint not in (None, found):
-            raise CertificateRefused(
+            raise CertificateRejected(
                 "The certificate of {}:{} has the fingerprint sha256:{}, and sha256:{} is the "
                 "trusted one. If the coordinator's certificate was renewed and it prints the new "
                 "one, start the agent with --fingerprint sha256:... as printed there; if not, "
-                "somebody is in between.".format(
+                "the connection is being intercepted.".format(
                     self.host, self.port, found, self._trust.fingerprint))
 
 

@@ -1,9 +1,9 @@
-"""The agent's own file: kept equal to the one that the coordinator serves.
+"""Updates of the agent's own file to the one that the coordinator serves.
 
-    answer with X-Agent-Sha256 -> other than ours? -> download -> digest -> beside our file, synced
-        -> does it start? (a child, --version) -> rename over our file -> exec, same arguments
+    X-Agent-Sha256 differs from own digest -> download -> check digest -> write beside own file
+        -> run it with --version in a child -> rename over own file -> exec with same arguments
 
-Whatever goes wrong before the rename leaves the working file where it is.
+A failure before the rename leaves the working file unchanged.
 """
 
 import logging
@@ -12,7 +12,7 @@ import stat
 import sys
 from typing import List, Optional
 
-from agents.coordinator.http import Link, LinkError, Refused
+from agents.coordinator.http import CoordinatorUnavailable, HttpClient, RequestRefused
 from agents.platform.files import discard, replace, stage
 from agents.protocol import content_sha256
 
@@ -23,16 +23,16 @@ HEX = set("0123456789abcdef")
 
 
 class UpdateFailed(Exception):
-    """The old file stays; the text says why and what to do."""
+    """The update failed and the old file stays; the text says why and what to do."""
 
 
 class Updated(Exception):
-    """The file is the coordinator's now: this process should start it (``start_anew``)."""
+    """The file has been replaced: the caller must ``restart`` from it."""
 
 
-class OwnFile:
-    """The zip archive that this program was started from, as it was then. ``archive`` None: it
-    runs from a folder, and nothing is ever replaced."""
+class AgentFile:
+    """The zip archive that this program was started from, with its digest at that time.
+    ``archive`` is None for a program in a folder, which is never replaced."""
 
     def __init__(self, archive: Optional[str], python: str = sys.executable) -> None:
         self._archive = None if archive is None else os.path.realpath(archive)
@@ -46,23 +46,24 @@ class OwnFile:
         return "agent.pyz sha256 {}".format(self.sha256)
 
     def differs(self, offered: Optional[str]) -> bool:
-        """Whether ``offered`` is another digest, and one that was not tried in vain."""
+        """Whether ``offered`` is another digest than the file's, and has not failed before."""
         return (self._archive is not None and offered is not None and len(offered) == 64
                 and set(offered) <= HEX and offered not in (self.sha256, self._given_up))
 
-    def update(self, offered: str, link: Link) -> None:
-        """Always raises: Updated; UpdateFailed, and the digest is not tried again; LinkError."""
+    def update(self, offered: str, client: HttpClient) -> None:
+        """Always raises: Updated after success; UpdateFailed, after which this digest is not tried
+        again; CoordinatorUnavailable, after which it is."""
         self._given_up = offered
         archive = str(self._archive)
         partial = archive + ".new"
         try:
-            if digest_of(archive) == offered:  # an agent that shares the file was quicker
+            if digest_of(archive) == offered:  # by another agent that shares the file
                 raise Updated()
             mode = stat.S_IMODE(os.stat(archive).st_mode)
             if not os.access(archive, os.W_OK):
                 raise PermissionError("it is read-only")
-            stage(partial, self._fetched(offered, link), mode)
-            self._try_out(partial)
+            stage(partial, self._downloaded(offered, client), mode)
+            self._check_starts(partial)
             replace(partial, archive)
         except OSError as error:
             raise UpdateFailed(
@@ -74,24 +75,23 @@ class OwnFile:
         LOG.info("updated from sha256 %s to %s", str(self.sha256)[:12], offered[:12])
         raise Updated()
 
-    def _fetched(self, offered: str, link: Link) -> bytes:
+    def _downloaded(self, offered: str, client: HttpClient) -> bytes:
         try:
-            content = link.request("GET", "/agent.pyz").body
-        except LinkError:
-            self._given_up = None  # worth another try
+            content = client.request("GET", "/agent.pyz").body
+        except CoordinatorUnavailable:
+            self._given_up = None  # try it again later
             raise
-        except Refused as refusal:
-            raise UpdateFailed("The coordinator does not give its agent.pyz: {}".format(
+        except RequestRefused as refusal:
+            raise UpdateFailed("The coordinator refuses its agent.pyz: {}".format(
                 refusal)) from refusal
         found = content_sha256(content)
         if found != offered:
-            raise UpdateFailed("The coordinator offers the agent.pyz {} and gives {}: start it "
-                               "again.".format(offered, found))
+            raise UpdateFailed("The coordinator offers the agent.pyz {} and sends {}: restart "
+                               "it.".format(offered, found))
         return content
 
-    def _try_out(self, partial: str) -> None:
-        """Raises UpdateFailed when the file, which is digest for digest what the coordinator has,
-        does not start with this interpreter."""
+    def _check_starts(self, partial: str) -> None:
+        """Raises UpdateFailed if the downloaded file does not start with this interpreter."""
         import subprocess
 
         try:
@@ -106,7 +106,7 @@ class OwnFile:
             lines = said.decode("utf-8", "replace").strip().splitlines() or [""]
             raise UpdateFailed(
                 "The coordinator's agent.pyz does not start with {} ({}: {}): start the agent with "
-                "another Python, or mend the coordinator's installation.".format(
+                "another Python, or repair the coordinator's installation.".format(
                     self._python, code, lines[-1][:200]))
 
 
@@ -115,19 +115,17 @@ def digest_of(path: str) -> str:
         return content_sha256(stream.read())
 
 
-def start_anew(archive: str, words: List[str], lock_descriptor: int) -> None:
-    """Becomes the program in ``archive``, which goes on holding the spool's lock. Does not return.
-
-    Raises OSError.
-    """
+def restart(archive: str, words: List[str], lock_descriptor: int) -> None:
+    """Replaces this process by the program in ``archive``, which inherits the lock of the spool.
+    Does not return. Raises OSError."""
     sys.stdout.flush()
     sys.stderr.flush()
     os.environ[LOCK_VARIABLE] = str(lock_descriptor)
     os.execv(sys.executable, [sys.executable, archive, *words])
 
 
-def kept_lock() -> Optional[int]:
-    """The descriptor that ``start_anew`` left, once."""
+def inherited_lock() -> Optional[int]:
+    """The descriptor of the lock that ``restart`` passed on; None after the first call."""
     text = os.environ.pop(LOCK_VARIABLE, "")
     return int(text) if text.isdigit() else None
 

@@ -1,12 +1,19 @@
 """What a job kind is, and what an agent gives to each of its jobs. Jobs are data, never shell."""
 
 import time
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple
+from typing import Callable, Generic, List, Mapping, NamedTuple, Type, TypeVar, Union
 
 from agents.measurement.child_process import StartChild
-from agents.platform.environment import environment_of, identity, state
-from agents.platform.sysfs import Tree
-from agents.protocol import ArtifactRef, as_json
+from agents.platform.environment import (
+    MachineState,
+    machine_identity,
+    machine_state,
+    measurement_environment,
+)
+from agents.platform.sysfs import SystemTree
+from agents.protocol import ArtifactRef, InferResult, JsonObject, PrepareResult, as_json
+
+P = TypeVar("P")
 
 
 class JobContext(NamedTuple):
@@ -18,32 +25,34 @@ class JobContext(NamedTuple):
 
     paths: Mapping[str, str]
     start_child: StartChild
-    tree: Tree
+    tree: SystemTree
     cancelled: Callable[[], bool] = lambda: False
     progress: Callable[[float], None] = lambda fraction_done: None
     clock: Callable[[], float] = time.monotonic
     wait: Callable[[float], object] = time.sleep
 
 
-class JobKind(NamedTuple):
+class JobKind(Generic[P]):
     """One kind of job.
 
-    ``payload`` is the message that its payload must be, ``files`` lists the files that a payload
-    needs, and ``run(payload, context)`` returns the result as JSON. ``run`` raises
-    MeasurementFailed and Cancelled.
+    ``payload`` is the message type of its payload, ``files`` lists the files that a payload needs,
+    and ``run(payload, context)`` returns the result as JSON. ``run`` raises JobFailed and
+    JobCancelled.
     """
 
-    name: str
-    payload: type
-    files: Callable[[Any], List[ArtifactRef]]
-    run: Callable[[Any, JobContext], Dict[str, Any]]
+    def __init__(self, name: str, payload: Type[P], files: Callable[[P], List[ArtifactRef]],
+                 run: Callable[[P, JobContext], JsonObject]) -> None:
+        self.name = name
+        self.payload = payload
+        self.files = files
+        self.run = run
 
 
-def with_environment(result: Any, options: Dict[str, Any], tree: Tree,
-                     before: Dict[str, Any]) -> Dict[str, Any]:
+def with_environment(result: Union[InferResult, PrepareResult], options: JsonObject,
+                     tree: SystemTree, before: MachineState) -> JsonObject:
     """``result`` as JSON, its environment completed by the device's state ``before`` and now."""
-    environment = environment_of(
-        identity(tree), result.environment["runtime"], before, state(tree))
+    environment = measurement_environment(
+        machine_identity(tree), result.environment["runtime"], before, machine_state(tree))
     environment["options"] = options
-    content: Dict[str, Any] = as_json(result._replace(environment=environment))
+    content: JsonObject = as_json(result._replace(environment=environment))
     return content

@@ -1,15 +1,16 @@
 """Job kind ``prepare``: what a runtime needs of a model before it can run it, such as an engine."""
 
-from typing import Any, Callable, Dict, Mapping
+from typing import Callable, List, Mapping
 
+from agents.child.events import Event, PreparedFile, Ready, single
 from agents.jobs.base import JobContext, JobKind, with_environment
 from agents.measurement.child_process import StartChild
-from agents.measurement.supervision import attend
-from agents.platform.environment import state
-from agents.protocol import PreparePayload, PrepareResult
+from agents.measurement.supervision import supervise
+from agents.platform.environment import machine_state
+from agents.protocol import JsonObject, PreparePayload, PrepareResult
 
 SILENCE_S = 3600.0
-"""A large engine takes the better part of an hour on a small board."""
+"""Longest time of a build; a large engine takes most of an hour on a small board."""
 
 
 def prepare(
@@ -23,18 +24,17 @@ def prepare(
     environment holds ``{"runtime": versions}``. Raises MeasurementFailed and Cancelled."""
     request = {"mode": "prepare", "indexes": [0], "paths": [paths[payload.model.sha256]],
                "options": payload.options}
-    told: Dict[str, Dict[str, Any]] = {}
-    attend(payload.runtime, request, start_child, clock, cancelled,
-           lambda event: told.update({event["event"]: event}), SILENCE_S)
-    done = told["prepared"]
-    return PrepareResult(float(done["prepare_s"]), bool(done["reused"]), int(done["kept_bytes"]),
-                         {"runtime": dict(told["ready"]["versions"])})
+    events: List[Event] = []
+    supervise(payload.runtime, request, start_child, clock, cancelled, events.append, SILENCE_S)
+    done = single(events, PreparedFile)
+    return PrepareResult(done.prepare_s, done.reused, done.kept_bytes,
+                         {"runtime": single(events, Ready).versions})
 
 
-def run_prepare(payload: PreparePayload, job: JobContext) -> Dict[str, Any]:
+def run_prepare(payload: PreparePayload, job: JobContext) -> JsonObject:
     """What was prepared, with the device's state before and after, as JSON. Raises what
     ``prepare`` raises."""
-    before = state(job.tree)
+    before = machine_state(job.tree)
     result = prepare(payload, job.paths, job.start_child, job.clock, job.cancelled)
     return with_environment(result, payload.options, job.tree, before)
 

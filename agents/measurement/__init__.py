@@ -1,1 +1,1 @@
-"""Measurements seen from the agent: child processes, the device meanwhile, verdicts."""
+"""The agent's side of a measurement: child processes, monitoring of the device, verdicts."""

@@ -1,4 +1,4 @@
-"""Child processes seen from the agent: start, listen, blame, end."""
+"""Measuring children as the agent sees them: it starts them, reads their events and ends them."""
 
 import json
 import os
@@ -6,19 +6,20 @@ import select
 import signal
 import subprocess
 import sys
-from typing import IO, Any, Callable, Dict, NamedTuple, Optional
+from typing import IO, Callable, NamedTuple, Optional
 
-from agents.child.progress import NOBODY, OPENING, RESTING, Position, shared_file
+from agents.child.progress import NO_SESSION, OPENING, RESTING, SharedProgress, create_shared_file
 from agents.platform.own_program import interpreter_arguments, location
+from agents.protocol import JsonObject
 
 STDERR_TAIL_BYTES = 2000
-"""What is kept of a child's chatter, which may be endless."""
+"""Bytes kept of a child's stderr, which may be endless."""
 LINE_BYTES = 1 << 20
 
 
-class Where(NamedTuple):
-    """Which session the child is at (``NOBODY`` while it starts), whether it opens it for the
-    first time, a number that changes with every step, and whether it lets the device rest."""
+class ChildProgress(NamedTuple):
+    """The session that the child executes (``NO_SESSION`` while it starts), whether it opens it for
+    the first time, a counter of its steps, and whether it lets the device rest."""
 
     session: int
     opening: bool
@@ -27,45 +28,47 @@ class Where(NamedTuple):
 
 
 class Child:
-    """One measuring child. The real one is ``ProcessChild``; tests script their own."""
+    """One measuring child. ``ProcessChild`` is a process; tests simulate others."""
 
-    def next_event(self, timeout_s: float) -> Optional[Dict[str, Any]]:
-        """The next event, or None when none came in time or none will come any more."""
+    def next_event(self, timeout_s: float) -> Optional[JsonObject]:
+        """The next event as JSON (``agents.child.events``); None after ``timeout_s`` without one,
+        or after the last one."""
         raise NotImplementedError
 
-    def where(self) -> Where:
+    def progress(self) -> ChildProgress:
+        """What the child does now; after its end, what it did last."""
         raise NotImplementedError
 
     def ended(self) -> Optional[str]:
-        """None while it may still speak; then how it ended: ``signal 11``, ``exit code 3``."""
+        """None while events may follow; then how it ended: ``signal 11`` or ``exit code 3``."""
         raise NotImplementedError
 
-    def last_words(self) -> str:
-        """The last line on its stderr, or an empty string."""
+    def last_stderr_line(self) -> str:
+        """The last line of its stderr, or an empty string."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Kills it if it lives, and frees what it held. May be called twice."""
+        """Kills the child if it still runs, and releases its resources. Idempotent."""
         raise NotImplementedError
 
 
-StartChild = Callable[[str, Dict[str, Any]], Child]
-"""(runtime, request without ``position_descriptor``) -> a started child."""
+StartChild = Callable[[str, JsonObject], Child]
+"""(runtime, request without ``position_descriptor``) -> a started child. Raises OSError."""
 
 
 class ProcessChild(Child):
-    """A child in a process of its own, started by ``python``; without a ``request`` it imports its
-    runtime and waits until ``begin``."""
+    """A child process of the interpreter ``python``. Without a ``request`` it imports its runtime
+    and waits for ``begin``."""
 
-    def __init__(self, runtime: str, request: Optional[Dict[str, Any]] = None,
+    def __init__(self, runtime: str, request: Optional[JsonObject] = None,
                  python: str = sys.executable) -> None:
         self._buffer = self._tail = b""
-        self._silent = self._mute = False
-        self._last = Where(NOBODY, True, 0)
+        self._stdout_closed = self._stderr_closed = False
+        self._last = ChildProgress(NO_SESSION, True, 0)
         archive = location()
-        self._shared = shared = shared_file()
+        self._shared = shared = create_shared_file()
         try:
-            self._position: Optional[Position] = Position(shared)
+            self._position: Optional[SharedProgress] = SharedProgress(shared)
             self._process = subprocess.Popen(
                 [python, *interpreter_arguments(archive), "--child", runtime,
                  "--parent-pid", str(os.getpid())],
@@ -77,25 +80,25 @@ class ProcessChild(Child):
         if request is not None:
             self.begin(request)
 
-    def begin(self, request: Dict[str, Any]) -> None:
-        """Send the one request that this child serves."""
+    def begin(self, request: JsonObject) -> None:
+        """Sends the one request that this child serves."""
         self._send(dict(request, position_descriptor=self._shared))
 
-    def is_over(self) -> bool:
-        """Whether the process has ended, without waiting for it."""
+    def has_ended(self) -> bool:
+        """Whether the process has ended. Does not wait."""
         return self._process.poll() is not None
 
-    def next_event(self, timeout_s: float) -> Optional[Dict[str, Any]]:
-        while b"\n" not in self._buffer and not self._silent:
+    def next_event(self, timeout_s: float) -> Optional[JsonObject]:
+        while b"\n" not in self._buffer and not self._stdout_closed:
             stream = self._stream("stdout")
-            chatter = [] if self._mute else [self._stream("stderr")]
-            ready = select.select([stream, *chatter], [], [], timeout_s)[0]
-            if chatter and chatter[0] in ready:
-                self._hear_chatter()
+            stderr = [] if self._stderr_closed else [self._stream("stderr")]
+            ready = select.select([stream, *stderr], [], [], timeout_s)[0]
+            if stderr and stderr[0] in ready:
+                self._read_stderr()
             if stream not in ready:
                 return None
             piece = os.read(stream.fileno(), LINE_BYTES)
-            self._silent = not piece
+            self._stdout_closed = not piece
             self._buffer += piece
         line, newline, rest = self._buffer.partition(b"\n")
         if not newline:
@@ -104,21 +107,21 @@ class ProcessChild(Child):
         event = json.loads(line.decode("ascii"))
         return event if isinstance(event, dict) else None
 
-    def where(self) -> Where:
+    def progress(self) -> ChildProgress:
         if self._position is not None:
             session, doing, step = self._position.read()
-            self._last = Where(session, doing == OPENING, step, doing == RESTING)
+            self._last = ChildProgress(session, doing == OPENING, step, doing == RESTING)
         return self._last
 
     def ended(self) -> Optional[str]:
-        if not self._silent:
+        if not self._stdout_closed:
             return None
         code = self._process.wait()
         return "signal {}".format(-code) if code < 0 else "exit code {}".format(code)
 
-    def last_words(self) -> str:
+    def last_stderr_line(self) -> str:
         if self._position is not None:
-            self._hear_chatter()
+            self._read_stderr()
         lines = self._tail.decode("utf-8", "replace").strip().splitlines()
         return lines[-1].strip() if lines else ""
 
@@ -130,7 +133,7 @@ class ProcessChild(Child):
             if stream is not None:
                 _close_quietly(stream)
         if self._position is not None:
-            self.where()
+            self.progress()
             self._position.close()
             self._position = None
 
@@ -138,22 +141,22 @@ class ProcessChild(Child):
         stream: IO[bytes] = getattr(self._process, name)
         return stream
 
-    def _hear_chatter(self) -> None:
-        """Takes what is there on stderr, without waiting, and keeps its end."""
+    def _read_stderr(self) -> None:
+        """Reads available output of stderr without blocking, and keeps its end."""
         try:
             piece = os.read(self._stream("stderr").fileno(), LINE_BYTES)
         except BlockingIOError:
             return
-        self._mute = not piece
+        self._stderr_closed = not piece
         self._tail = (self._tail + piece)[-STDERR_TAIL_BYTES:]
 
-    def _send(self, request: Dict[str, Any]) -> None:
+    def _send(self, request: JsonObject) -> None:
         try:
             stream = self._stream("stdin")
             stream.write(json.dumps(request).encode("ascii") + b"\n")
             stream.flush()
         except BrokenPipeError:
-            pass  # it died at once; the listener will see that
+            pass  # the child has ended; the listener will report it
 
 
 def _close_quietly(stream: IO[bytes]) -> None:

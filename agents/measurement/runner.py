@@ -1,83 +1,80 @@
-"""One measurement: the reference and its candidates in child processes, a verdict for each.
+"""Runs one measurement: the reference and its candidates in child processes, a verdict for each.
 
-    parent    start child ......................... listens, looks at the position ........ judge
+    parent    start child .................... reads events, checks the progress .......... verdicts
     child 1         import | open R c1 .. cN | warm-up | R c1 R c2 .. R | R cN .. R | .. | end
-                             first call each   warmup_s   block_s each     fresh sessions every
-                             (load_s, first_s,            (pairing.py)     fresh_session_every_s
+                             first call each   warmup_s   block_s each     sessions reopened every
+                             (load_s, first_s,                             fresh_session_every_s
                               outputs)
-    c2 kills child 1:   failed ["crashed: signal 11"];  child 2 does the rest anew: R c1 c3 .. cN
-    c2 says nothing:    failed ["timeout"];             child 2 likewise
-    processes = k       k such children one after another, their blocks pooled
-    memory, energy      then one more child each for every candidate, which is alone in it; while it
-                        has its energy measured the parent polls the meters (energy_window.py)
-    nodes               at last one child in which each file has its nodes timed (node_times.py);
-                        what fails there leaves the measurement as it is
+    c2 kills child 1:   failed ["crashed: signal 11"];  child 2 repeats the rest: R c1 c3 .. cN
+    c2 hangs:           failed ["timeout"];             child 2 likewise
+    processes = k       k such children in turn, their blocks pooled
+    memory, energy      then one more child each per candidate, which is alone in it; the parent
+                        polls the meters during the energy measurement (energy/window.py)
+    nodes               at last one child that times the nodes of each file (child/node_times.py);
+                        its failures do not change the measurement
 
-Whom to blame is in memory shared with the child. When the reference dies where it is alone (when
-opened, always first), the job has failed. When it dies later, a candidate may have broken it: the
-candidates then go one by one, and one beside which the reference dies is the culprit.
+The child writes the running session to shared memory, so that a crash can be attributed. If the
+reference fails alone (it is opened first), the job fails. If it fails later, a candidate may be the
+cause: the candidates then run one by one, and the one beside which the reference fails is failed.
 
-The parent sleeps in ``select`` meanwhile and wakes five times a second.
+The parent sleeps in ``select`` and wakes up five times a second.
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Union
+from typing import Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Union
 
-from agents.child.progress import NOBODY
+from agents.child.events import (
+    Broken,
+    End,
+    EnergyPhases,
+    Event,
+    FileRefused,
+    MemoryMeasured,
+    NodesTimed,
+    Opened,
+    Ready,
+    RoundsTimed,
+    parse_event,
+)
+from agents.child.progress import NO_SESSION
 from agents.measurement import verdict
 from agents.measurement.child_process import Child, StartChild
 from agents.measurement.energy.window import EnergyWindow
-from agents.platform.conditions import conditions_of
+from agents.measurement.supervision import (
+    LISTEN_S,
+    LOAD_BYTES_PER_S,
+    START_LIMIT_S,
+    JobCancelled,
+    JobFailed,
+)
 from agents.platform.files import NO_SPACE
 from agents.protocol import (
     UNKNOWN,
     Blocks,
     EnergyMeasured,
+    JsonObject,
     Measured,
     MeasurePayload,
     MeasureResult,
     NodesMeasured,
     decode,
     pack_samples,
-    unpack_samples,
 )
-from agents.timing.blocks import Level, Series, judge, level_of, quiet, share
+from agents.timing.blocks import (
+    BlockSeries,
+    QuietLevel,
+    blocks_verdict,
+    plan_per_process,
+    quiet_level,
+    quiet_mask,
+)
 
-LISTEN_S = 0.2
-START_LIMIT_S = 120.0
-"""Importing a runtime on a slow card may take a minute."""
-STEP_LIMIT_S = 5.0
-STEP_LIMIT_SHARE = 3.0
-LOAD_BYTES_PER_S = 10e6
-
-
-class MeasurementFailed(Exception):
-    """The job as a whole gives nothing; ``reason`` is one short stable word."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        super().__init__(message)
-        self.reason = reason
+STEP_LIMIT_S, STEP_LIMIT_FACTOR = 5.0, 3.0
+"""Time limit of one step: the larger of the seconds, and of so many times ``max_s``."""
 
 
-class Cancelled(Exception):
-    """``cancelled()`` said so; the child has been killed."""
-
-
-class Opened(NamedTuple):
-    """How the first opening went; ``outputs`` has None for what is not finite."""
-
-    load_s: float
-    first_s: float
-    provider: str
-    outputs: List[Optional[float]]
-
-
-class Memory(NamedTuple):
-    peak_bytes: int
-    baseline_bytes: int
-
-
-class Ending(NamedTuple):
-    """How a child ended: ``reason`` is None for a good end; otherwise ``blamed`` was at work."""
+class ChildOutcome(NamedTuple):
+    """How a child ended. ``reason`` is None after success; otherwise ``blamed`` is the session that
+    was running, and ``opening`` whether it was being opened for the first time."""
 
     reason: Optional[str]
     blamed: int
@@ -85,22 +82,23 @@ class Ending(NamedTuple):
 
 
 def measure(
-    payload: Union[MeasurePayload, Dict[str, Any]],
+    payload: Union[MeasurePayload, JsonObject],
     paths: Mapping[str, str],
     start_child: StartChild,
     clock: Callable[[], float],
     cancelled: Callable[[], bool] = lambda: False,
-    progress: Callable[[float], None] = lambda share_done: None,
+    progress: Callable[[float], None] = lambda fraction_done: None,
     watch: Callable[[bool], None] = lambda working: None,
     energy_window: Callable[..., EnergyWindow] = EnergyWindow,
 ) -> MeasureResult:
-    """Runs one job of kind ``measure``.
+    """Measures the candidates of a job of kind ``measure``.
 
-    ``paths`` maps sha256 to a local file, ``clock`` is monotonic seconds (for time limits only;
-    the blocks are timed in the child). ``watch`` is called several times a second while a child
-    runs, and told whether it works or lets the device rest. The result's environment holds
+    ``paths`` maps sha256 to a local file. ``clock`` is monotonic seconds, for time limits only; the
+    child times the blocks. ``watch(working)`` is called several times a second while a child runs;
+    ``working`` is false while it lets the device rest. The result's environment is
     ``{"runtime": versions}``.
-    Raises MeasurementFailed, Cancelled, and ProtocolError for a payload that is none.
+
+    Raises JobFailed, JobCancelled, and ProtocolError for an invalid payload.
     """
     asked = payload if isinstance(payload, MeasurePayload) else decode(MeasurePayload, payload)
     return _Measurement(asked, paths, start_child, clock, cancelled, progress, watch,
@@ -108,8 +106,8 @@ def measure(
 
 
 def step_limit_s(max_s: float, size_bytes: int) -> float:
-    """Longest silence of a child at one session before it counts as hung."""
-    return max(STEP_LIMIT_S, STEP_LIMIT_SHARE * max_s) + size_bytes / LOAD_BYTES_PER_S
+    """Seconds without progress after which a child counts as hung."""
+    return max(STEP_LIMIT_S, STEP_LIMIT_FACTOR * max_s) + size_bytes / LOAD_BYTES_PER_S
 
 
 class _Measurement:
@@ -130,14 +128,14 @@ class _Measurement:
         self._unsteady: Set[int] = set()
         self._failed: Dict[int, str] = {}
         self._opened: Dict[int, Opened] = {}
-        self._series: Dict[int, Series] = {}
-        self._memory: Dict[int, Memory] = {}
+        self._series: Dict[int, BlockSeries] = {}
+        self._memory: Dict[int, MemoryMeasured] = {}
         self._energy: Dict[int, EnergyMeasured] = {}
         self._nodes: Dict[int, NodesMeasured] = {}
         self._energy_window = energy_window
         self._window: Optional[EnergyWindow] = None
         self._reference_s: List[float] = []
-        self._versions: Dict[str, Any] = {}
+        self._versions: JsonObject = {}
 
     def run(self) -> MeasureResult:
         plan = self._payload.plan
@@ -161,17 +159,17 @@ class _Measurement:
     def _time_nodes(self, indexes: Sequence[int]) -> None:
         failed = dict(self._failed)
         try:
-            reason = self._attend("nodes", indexes).reason
-        except MeasurementFailed as error:
+            reason = self._run_child("nodes", indexes).reason
+        except JobFailed as error:
             reason = str(error)
         self._failed = failed
         for index in indexes:
             self._nodes.setdefault(index, NodesMeasured(
-                "not profiled: {}".format(reason or "nothing was told")))
+                "not profiled: {}".format(reason or "no node was reported")))
 
     def _alone(self, mode: str, index: int) -> None:
         if mode != "energy":
-            self._attend(mode, [index])
+            self._run_child(mode, [index])
             return
         self._window = self._energy_window(profile=self._payload.profile or UNKNOWN)
         try:
@@ -180,24 +178,25 @@ class _Measurement:
             if problem is not None:
                 self._energy[index] = EnergyMeasured(problem)
             else:
-                self._attend(mode, [index])
+                self._run_child(mode, [index])
         finally:
             self._window.close()
             self._window = None
 
     def _one_process(self, singly: bool) -> bool:
-        """Every candidate once through the rounds; returns whether they go one by one now."""
+        """One process of the plan for all candidates; returns whether they run one by one from
+        now."""
         alive = self._alive()
         groups = [[index] for index in alive] if singly else [alive]
         while groups:
             group = groups.pop(0)
-            ending = self._attend("pairs", [0, *group])
+            ending = self._run_child("pairs", [0, *group])
             rest = [index for index in group if index not in self._failed]
             if ending.reason is None or (group and not rest):
                 continue
             if ending.blamed == 0:
                 if ending.opening or not rest:
-                    raise MeasurementFailed(
+                    raise JobFailed(
                         "reference", "The reference failed: {}".format(ending.reason))
                 if len(rest) == 1:
                     self._failed[rest[0]] = "{} of the reference beside it".format(ending.reason)
@@ -211,30 +210,30 @@ class _Measurement:
     def _alive(self) -> List[int]:
         return [index for index in range(1, len(self._files)) if index not in self._failed]
 
-    def _attend(self, mode: str, indexes: Sequence[int]) -> Ending:
-        """One child from start to end; whom it blames is entered among the failed."""
+    def _run_child(self, mode: str, indexes: Sequence[int]) -> ChildOutcome:
+        """Runs one child from start to end; adds the candidate that ended it to the failed ones."""
         started_s = self._clock()
         try:
             child = self._start_child(self._payload.runtime, self._request(mode, indexes))
         except OSError as error:
             if error.errno in NO_SPACE:
                 raise
-            raise MeasurementFailed("runtime", "The runtime {!r} cannot be started: {}".format(
+            raise JobFailed("runtime", "The runtime {!r} cannot be started: {}".format(
                 self._payload.runtime, error)) from error
         try:
             ending = self._listen(child)
         finally:
             child.close()
             self._device_s += self._clock() - started_s
-        if ending.blamed == NOBODY and ending.reason is not None:
-            raise MeasurementFailed("runtime", "The runtime {!r} does not start: {}".format(
+        if ending.blamed == NO_SESSION and ending.reason is not None:
+            raise JobFailed("runtime", "The runtime {!r} does not start: {}".format(
                 self._payload.runtime, ending.reason))
         if ending.reason is not None and ending.blamed > 0:
             self._failed[ending.blamed] = ending.reason
         return ending
 
-    def _request(self, mode: str, indexes: Sequence[int]) -> Dict[str, Any]:
-        plan = share(self._payload.plan, self._payload.plan.processes)
+    def _request(self, mode: str, indexes: Sequence[int]) -> JsonObject:
+        plan = plan_per_process(self._payload.plan, self._payload.plan.processes)
         return {
             "mode": mode, "indexes": list(indexes),
             "paths": [self._paths[index] for index in indexes],
@@ -242,90 +241,80 @@ class _Measurement:
             "quiet_level_s": self._payload.quiet_level_s, "input_seed": self._payload.input_seed,
         }
 
-    def _listen(self, child: Child) -> Ending:
-        where, since = child.where(), self._clock()
+    def _listen(self, child: Child) -> ChildOutcome:
+        where, since = child.progress(), self._clock()
         while True:
             if self._cancelled():
-                raise Cancelled()
-            self._watch(not child.where().resting)
+                raise JobCancelled()
+            self._watch(not child.progress().resting)
             if self._window is not None:
                 self._window.poll()
             event = child.next_event(self._window.period_s if self._window else LISTEN_S)
             if event is not None:
                 since = self._clock()
-                ending = self._take(event)
+                ending = self._take(parse_event(event))
                 if ending is not None:
-                    return ending if ending.blamed != NOBODY else ending._replace(
-                        blamed=child.where().session)
+                    return ending if ending.blamed != NO_SESSION else ending._replace(
+                        blamed=child.progress().session)
                 continue
             how = child.ended()
-            now_at = child.where()
+            now_at = child.progress()
             if how is not None:
                 reason = "crashed: " + how
-                if now_at.session == NOBODY:
-                    reason = "{} {}".format(how, child.last_words()).strip()
-                return Ending(reason, now_at.session, now_at.opening)
+                if now_at.session == NO_SESSION:
+                    reason = "{} {}".format(how, child.last_stderr_line()).strip()
+                return ChildOutcome(reason, now_at.session, now_at.opening)
             if now_at != where:
                 where, since = now_at, self._clock()
             elif self._clock() - since > self._limit_s(where.session):
-                return Ending("timeout", where.session, where.opening)
+                return ChildOutcome("timeout", where.session, where.opening)
 
     def _limit_s(self, session: int) -> float:
-        if session == NOBODY:
+        if session == NO_SESSION:
             return START_LIMIT_S
         return step_limit_s(self._payload.plan.max_s, self._files[session].size_bytes)
 
-    def _take(self, event: Dict[str, Any]) -> Optional[Ending]:
-        """Enters one event; the ending, when the event is one."""
-        kind = event.get("event")
-        if kind == "ready":
-            self._versions = dict(event["versions"])
-        elif kind == "opened":
-            self._opened.setdefault(int(event["index"]), Opened(
-                float(event["load_s"]), float(event["first_s"]), str(event["provider"]),
-                list(event["outputs"])))
-        elif kind == "refused":
-            if int(event["index"]) == 0:
-                return Ending(str(event["reason"]), 0, True)
-            self._failed[int(event["index"])] = str(event["reason"])
-        elif kind == "rounds":
+    def _take(self, event: Optional[Event]) -> Optional[ChildOutcome]:
+        """Stores one event; returns the outcome if the event ends the child."""
+        if isinstance(event, Ready):
+            self._versions = event.versions
+        elif isinstance(event, Opened):
+            self._opened.setdefault(event.file, event)
+        elif isinstance(event, FileRefused):
+            if event.file == 0:
+                return ChildOutcome(event.reason, 0, True)
+            self._failed[event.file] = event.reason
+        elif isinstance(event, RoundsTimed):
             self._pool(event)
-        elif kind == "memory":
-            self._memory[int(event["index"])] = Memory(
-                int(event["peak_bytes"]), int(event["baseline_bytes"]))
-        elif kind == "nodes":
-            self._nodes[int(event["index"])] = decode(NodesMeasured, event)
-        elif kind == "energy" and self._window is not None:
+        elif isinstance(event, MemoryMeasured):
+            self._memory[event.file] = event
+        elif isinstance(event, NodesTimed):
+            self._nodes[event.file] = event.measured
+        elif isinstance(event, EnergyPhases) and self._window is not None:
             self._window.poll()
-            index = int(event["index"])
-            self._energy[index] = self._window.measured(event, self._opened[index].provider)
-        elif kind == "broken":
-            return Ending(str(event["reason"]), NOBODY, False)
-        elif kind == "end":
-            return Ending(None, 0, False)
+            self._energy[event.file] = self._window.measured(
+                event.phases, self._opened[event.file].provider)
+        elif isinstance(event, Broken):
+            return ChildOutcome(event.reason, NO_SESSION, False)
+        elif isinstance(event, End):
+            return ChildOutcome(None, 0, False)
         return None
 
-    def _pool(self, event: Dict[str, Any]) -> None:
-        self._reference_s.extend(event["reference_s"])
-        self._doubts += verdict.of_conditions(
-            conditions_of(event.get("conditions", {})),
-            verdict.computes_here(
+    def _pool(self, rounds: RoundsTimed) -> None:
+        self._reference_s.extend(rounds.reference_s)
+        self._doubts += verdict.condition_doubts(
+            rounds.conditions, verdict.measuring_thread_computes(
                 self._payload.runtime, self._opened[0].provider if 0 in self._opened else ""))
-        self._unsteady.update(event.get("unsteady", []))
-        for key, blocks in event["series"].items():
-            one = Series()
-            one.candidate_s, one.before_s = blocks["candidate_s"], blocks["before_s"]
-            one.after_s, one.calls_per_block = blocks["after_s"], blocks["sample_blocks"]
-            one.calls_ns = unpack_samples(blocks["samples"])
-            one.session_blocks = blocks.get("session_blocks", [])
-            self._series.setdefault(int(key), Series()).extend(one)
+        self._unsteady.update(rounds.unsteady)
+        for index, series in rounds.series.items():
+            self._series.setdefault(index, BlockSeries()).extend(series)
 
     def _result(self) -> MeasureResult:
-        level = (level_of(sorted(self._reference_s), self._payload.quiet_level_s)
+        level = (quiet_level(sorted(self._reference_s), self._payload.quiet_level_s)
                  if self._reference_s else None)
         measured = [self._measured(index, level) for index in range(1, len(self._files))]
         marks = [mark for one in self._series.values() if level is not None
-                 for mark in quiet(one, level.gate_s, self._payload.plan.gate)]
+                 for mark in quiet_mask(one, level.gate_s, self._payload.plan.gate)]
         if not self._payload.candidates and level is not None:
             limit = level.gate_s * (1 + self._payload.plan.gate)
             marks = [value <= limit for value in self._reference_s]
@@ -336,7 +325,7 @@ class _Measurement:
             environment={"runtime": self._versions}, measurements=measured,
             device_s=self._device_s, reference_nodes=self._nodes.get(0))
 
-    def _measured(self, index: int, level: Optional[Level]) -> Measured:
+    def _measured(self, index: int, level: Optional[QuietLevel]) -> Measured:
         opened = self._opened.get(index)
         series, reason = self._series.get(index), self._failed.get(index)
         memory = self._memory.get(index)
@@ -345,9 +334,10 @@ class _Measurement:
             place = opened.outputs.index(None)
             reason = "not finite: the value {} of the first output".format(place)
         if reason is not None or series is None or level is None:
-            state, reasons, series, outputs = "failed", [reason or "not measured"], Series(), []
+            state, reasons = "failed", [reason or "not measured"]
+            series, outputs = BlockSeries(), []
         else:
-            state, reasons, _ = judge(series, level, self._payload.plan)
+            state, reasons, _ = blocks_verdict(series, level, self._payload.plan)
         fallback = verdict.provider_fallback(self._payload.options,
                                              opened.provider if opened else "")
         if state != "failed" and fallback is not None:
@@ -366,14 +356,15 @@ class _Measurement:
         return verdict.with_doubts(measured, self._doubts_about(index, series, level),
                                    self._payload.plan)
 
-    def _doubts_about(self, index: int, series: Series, level: Optional[Level]) -> List[str]:
+    def _doubts_about(self, index: int, series: BlockSeries,
+                      level: Optional[QuietLevel]) -> List[str]:
         if level is None:
             return []
-        marks = quiet(series, level.gate_s, self._payload.plan.gate)
+        marks = quiet_mask(series, level.gate_s, self._payload.plan.gate)
         ratios = [2 * own / (before + after) for own, before, after, counts in zip(
             *series.blocks(), marks) if counts]
         unsteady = ["no steady state: {} was still changing after {:g} s of warm-up".format(
             what, self._payload.plan.warmup_max_s)
             for at, what in ((0, "the reference"), (index, "it")) if at in self._unsteady]
-        return [*self._doubts, *unsteady, *verdict.of_reference(self._reference_s),
-                *verdict.of_ratios(ratios), *verdict.of_calls(series.calls_ns)]
+        return [*self._doubts, *unsteady, *verdict.reference_doubts(self._reference_s),
+                *verdict.ratio_doubts(ratios), *verdict.call_doubts(series.calls_ns)]

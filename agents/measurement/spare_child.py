@@ -1,24 +1,26 @@
-"""A measuring child that is started ahead: its runtime is imported while the device has no job.
+"""A measuring child that is started in advance, so that its runtime is imported between jobs.
 
-    job 1 ........ result sent | start: import ...... waits for a request | job 2: opens at once
-                                                                          | killed after KEPT_S
+    job 1 ........ result sent | start: import .. waits for a request | job 2 opens its files at
+    once
+                                                                      | killed after KEPT_S
 
-Importing a runtime takes from half a second to a minute, in which nothing is measured. A child
-still serves one job only.
+Importing a runtime takes from half a second to a minute. A child serves one job only.
 """
 
 import time
-from typing import TYPE_CHECKING, Any, Callable, Dict, Optional
+from typing import TYPE_CHECKING, Callable, Optional
+
+from agents.protocol import JsonObject
 
 if TYPE_CHECKING:
     from agents.measurement.child_process import ProcessChild
 
 KEPT_S = 60.0
-"""How long after its last job a device keeps the memory of a child that waits."""
+"""Longest life of a waiting child after the last job, since it occupies memory."""
 
 
-class Spare:
-    """``start`` is the agent's ``StartChild``; ``ready`` is called whenever no job runs. Not
+class SpareChild:
+    """``start`` is the agent's ``StartChild``; ``ensure_waiting`` is called between jobs. Not
     thread-safe."""
 
     def __init__(self, python: str, clock: Callable[[], float] = time.monotonic) -> None:
@@ -27,10 +29,10 @@ class Spare:
         self._used_s = 0.0
         self._child: Optional["ProcessChild"] = None
 
-    def start(self, runtime: str, request: Dict[str, Any]) -> "ProcessChild":
-        """A child at work on ``request``: the one that waits, or a new one. Raises OSError."""
+    def start(self, runtime: str, request: JsonObject) -> "ProcessChild":
+        """A child that executes ``request``: the waiting one, or a new one. Raises OSError."""
         waiting, self._child = self._child, None
-        usable = waiting is not None and self._runtime == runtime and not waiting.is_over()
+        usable = waiting is not None and self._runtime == runtime and not waiting.has_ended()
         self._runtime, self._used_s = runtime, self._clock()
         if waiting is not None and not usable:
             waiting.close()
@@ -38,8 +40,8 @@ class Spare:
         child.begin(request)
         return child
 
-    def ready(self) -> None:
-        """Have one waiting for a while after a job, and none after that."""
+    def ensure_waiting(self) -> None:
+        """Starts a waiting child after a job, and ends it after ``KEPT_S`` without another."""
         if self._runtime is None:
             return
         if self._clock() - self._used_s > KEPT_S:
@@ -48,16 +50,16 @@ class Spare:
             try:
                 self._child = self._new(self._runtime)
             except OSError:
-                self._runtime = None  # the next job will say why
+                self._runtime = None  # the next job reports the error
 
     def _new(self, runtime: str) -> "ProcessChild":
         from agents.measurement.child_process import (
-            ProcessChild,  # an agent that has no job does without
+            ProcessChild,  # an idle agent does not need it
         )
         return ProcessChild(runtime, python=self._python)
 
     def close(self) -> None:
-        """May be called twice."""
+        """Ends the waiting child. Idempotent."""
         self._runtime = None
         if self._child is not None:
             self._child.close()

@@ -1,41 +1,42 @@
-"""What a measurement is worth. A *reason* makes it invalid; a *doubt* is printed with its figures,
-and is a reason too where the plan refuses doubt. Rules on plain values; each text begins with the
-short stable name of its kind.
+"""Verdicts. A *reason* makes a measurement invalid. A *doubt* is a warning, and a reason if the
+plan refuses doubts. Each text begins with the short stable name of its kind.
 """
 
-from typing import Any, Iterable, List, Mapping, Optional, Sequence
+from typing import Iterable, List, Optional, Sequence
 
-from agents.measurement.watch import Cooled, Seen
+from agents.measurement.watch import CoolDown, DeviceObservations
 from agents.platform.conditions import Conditions
-from agents.protocol import RUNTIMES, Measured, MeasurePlan, PowerMode, draws_of
-from agents.timing.changepoints import binned, drift, largest_step
+from agents.platform.environment import MachineState
+from agents.protocol import RUNTIMES, JsonObject, Measured, MeasurePlan, PowerMode, draws_of
+from agents.timing.changepoints import bin_medians, drift, largest_shift
 
 CORE_SHARE = 0.96
-"""A thread that computes has its core; ticks of the system and the clock's own calls take 1 %."""
+"""Least fraction of time on a core for a computing thread; the system itself takes 1 %."""
 OTHERS_CORES = 0.25
 STOLEN_SHARE = 0.05
 PRESSURE_SHARE = 0.25
 STALL_S, STALL_FACTOR = 0.03, 10.0
-"""A call that took so much longer than the median, in seconds and in times, stood still."""
+"""A call is stalled if it exceeds the median by these seconds and by this factor."""
 CLOCK_SHARE = 0.9
 DRIFT, STEP = 0.03, 0.1
 FEWEST_FOR_STEP = 40
-"""Sessions of one file differ by some percent with their place in memory: that is no step, and of
-few quiet blocks some lie in one session only."""
+"""Least quiet blocks for a step. Sessions of one file differ by some percent with their placement
+in memory, and few blocks may lie in few sessions."""
 MOST_OPS = 8
 NO_REFUSAL = ("unpinned",)
-"""Such figures count, among their like: the governor is part of the environment's key."""
+"""Doubts that are no reason: the governor is part of the environment's key, so that such
+measurements are only compared with each other."""
 
 
-def computes_here(runtime: str, provider: str) -> bool:
+def measuring_thread_computes(runtime: str, provider: str) -> bool:
     """Whether the measuring thread itself computes in real time, and waits for no accelerator."""
     traits = RUNTIMES.get(runtime)
     return (traits is not None and traits.in_process and not traits.own_clock
             and provider in traits.providers and traits.draws(provider) == "cpu")
 
 
-def of_conditions(one: Conditions, computes: bool) -> List[str]:
-    """Doubts about one child's window."""
+def condition_doubts(one: Conditions, computes: bool) -> List[str]:
+    """Doubts from the conditions of one child's window."""
     found = []
     if computes and one.core_share is not None and one.core_share < CORE_SHARE:
         found.append("interrupted: the measuring thread had a core for only {:.0%} of its time"
@@ -50,8 +51,8 @@ def of_conditions(one: Conditions, computes: bool) -> List[str]:
     return found
 
 
-def of_calls(calls_ns: Sequence[int]) -> List[str]:
-    """Doubts about single calls of one candidate."""
+def call_doubts(calls_ns: Sequence[int]) -> List[str]:
+    """Doubts from single calls of one candidate."""
     if not calls_ns:
         return []
     middle, longest = sorted(calls_ns)[len(calls_ns) // 2], max(calls_ns)
@@ -61,17 +62,17 @@ def of_calls(calls_ns: Sequence[int]) -> List[str]:
     return []
 
 
-def of_reference(reference_s: Sequence[float]) -> List[str]:
-    """Doubts about the machine from the reference's block medians, in their order. A shared machine
-    changes to and fro; the gate is for that. What goes on and on is something else."""
+def reference_doubts(reference_s: Sequence[float]) -> List[str]:
+    """Doubts from the reference's block medians, in order. A steady trend is a doubt; the gate
+    handles a shared machine that alternates between speeds."""
     return _trend("the reference's time", reference_s)
 
 
-def of_ratios(ratios: Sequence[float]) -> List[str]:
-    """Doubts about a candidate from its blocks' ratios to the reference, in their order."""
-    values = binned(ratios)
+def ratio_doubts(ratios: Sequence[float]) -> List[str]:
+    """Doubts from the ratios of a candidate's quiet blocks to the reference, in order."""
+    values = bin_medians(ratios)
     found = _trend("the ratio to the reference", values)
-    step = largest_step(values) if len(ratios) >= FEWEST_FOR_STEP else None
+    step = largest_shift(values) if len(ratios) >= FEWEST_FOR_STEP else None
     if found or step is None or abs(step.ratio - 1) <= STEP:
         return found
     return ["no steady state: the ratio to the reference changed by {:+.1%} at {:.0%} of the window"
@@ -85,9 +86,10 @@ def _trend(what: str, series: Sequence[float]) -> List[str]:
     return ["drift: {} changed by {:+.1%} over the window".format(what, trend)]
 
 
-def of_clocks(seen: Seen, mode: Optional[PowerMode], providers: Iterable[str]) -> List[str]:
-    """Doubts from the clocks of what computes. In a known power mode they are held to its clocks,
-    otherwise to the highest that was seen; the GPU's to its mode's only."""
+def clock_doubts(seen: DeviceObservations, mode: Optional[PowerMode],
+                 providers: Iterable[str]) -> List[str]:
+    """Doubts from the clocks of the hardware that computes. In a known power mode they are compared
+    with its clocks, otherwise the CPU's with its highest reading."""
     cpu_khz = gpu_khz = None
     if mode is not None:
         used = {draws_of(provider) for provider in providers if provider}
@@ -101,10 +103,11 @@ def of_clocks(seen: Seen, mode: Optional[PowerMode], providers: Iterable[str]) -
 
 def _clock_drop(whose: str, clocks_khz: Sequence[int], wanted_khz: Optional[int],
                 mode: Optional[PowerMode]) -> List[str]:
-    """What is idle has a low clock before its first call: only what falls again is a drop, or what
-    never comes up to what is wanted."""
-    told = "" if wanted_khz is None or mode is None else ", the power mode {} has {} kHz".format(
-        mode.name, wanted_khz)
+    """A drop is a fall below the expected clock after reaching it, or never reaching it: an idle
+    device has a low clock before its first call."""
+    expected = ""
+    if wanted_khz is not None and mode is not None:
+        expected = ", the power mode {} has {} kHz".format(mode.name, wanted_khz)
     least_khz = CLOCK_SHARE * (wanted_khz or 0)
     highest_khz = 0
     for clock_khz in clocks_khz:
@@ -112,39 +115,40 @@ def _clock_drop(whose: str, clocks_khz: Sequence[int], wanted_khz: Optional[int]
         enough_khz = least_khz if wanted_khz is not None else CLOCK_SHARE * highest_khz
         if clock_khz < enough_khz <= highest_khz:
             return ["clock drop: {} fell from {} to {} kHz within the window{}".format(
-                whose, highest_khz, clock_khz, told)]
+                whose, highest_khz, clock_khz, expected)]
     if clocks_khz and highest_khz < least_khz:
-        return ["clock drop: {} was at most {} kHz{}".format(whose, highest_khz, told)]
+        return ["clock drop: {} was at most {} kHz{}".format(whose, highest_khz, expected)]
     return []
 
 
-def of_device(before: Mapping[str, Any], after: Mapping[str, Any], seen: Seen, cooled: Cooled,
+def device_doubts(before: MachineState, after: MachineState, seen: DeviceObservations,
+                  cooled: CoolDown,
               mode: Optional[PowerMode] = None, providers: Iterable[str] = ()) -> List[str]:
-    """Doubts from what the device says of itself; ``mode`` is the power mode that it is in."""
+    """Doubts from the state of the device; ``mode`` is its power mode."""
     found = []
-    if not cooled.enough():
+    if not cooled.enough() and cooled.hottest_c is not None:
         found.append("hot: it began at {:.1f} C, above {:.1f} C, after {:.0f} s of waiting".format(
             cooled.hottest_c, cooled.limit_c, cooled.waited_s))
-    found += of_clocks(seen, mode, providers)
-    if before.get("charging") or after.get("charging"):
+    found += clock_doubts(seen, mode, providers)
+    if before.charging or after.charging:
         found.append("charging: the battery was being charged")
-    if before.get("governor") not in (None, "performance"):
+    if before.governor not in (None, "performance"):
         found.append("unpinned: the clocks are left to the governor {!r}".format(
-            before["governor"]))
+            before.governor))
     return found
 
 
-def provider_fallback(options: Mapping[str, Any], provider: str) -> Optional[str]:
-    """A reason, when another provider ran the file than the one asked for first."""
+def provider_fallback(options: JsonObject, provider: str) -> Optional[str]:
+    """A reason if another provider than the first requested one ran the file, otherwise None."""
     name = _asked_provider(options)
     if name is None or not provider or name == provider:
         return None
     return "provider fallback: {} was asked for, {} ran it".format(name, provider)
 
 
-def with_nodes(measured: Measured, options: Mapping[str, Any], plan: MeasurePlan) -> Measured:
-    """A reason, when none of its nodes ran on the provider asked for first; a doubt, when some did
-    not. What a session claims of itself says nothing about its nodes."""
+def with_nodes(measured: Measured, options: JsonObject, plan: MeasurePlan) -> Measured:
+    """Adds a reason if no node ran on the first requested provider, and a doubt if some did not. A
+    session names its provider wherever its nodes ran."""
     name = _asked_provider(options)
     nodes = measured.nodes.nodes if measured.nodes is not None else []
     elsewhere = [node for node in nodes if node.provider != name]
@@ -160,14 +164,15 @@ def with_nodes(measured: Measured, options: Mapping[str, Any], plan: MeasurePlan
     return measured._replace(verdict="invalid", reasons=[*measured.reasons, text])
 
 
-def _asked_provider(options: Mapping[str, Any]) -> Optional[str]:
+def _asked_provider(options: JsonObject) -> Optional[str]:
     asked = (options.get("providers") or [None])[0]
     name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
     return None if name is None else str(name)
 
 
 def with_doubts(measured: Measured, doubts: Sequence[str], plan: MeasurePlan) -> Measured:
-    """The doubts among the warnings, each once; a valid one turns invalid if the plan says so."""
+    """Adds doubts to the warnings, each once; the measurement becomes invalid if the plan refuses
+    doubts."""
     if measured.verdict == "failed":
         return measured
     new = [doubt for doubt in doubts if doubt not in measured.warnings]

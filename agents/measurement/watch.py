@@ -1,43 +1,43 @@
-"""The device while it measures: cool before, then its clocks and temperatures now and then.
+"""Monitors the device: it cools down before, then clocks and temperatures are read periodically.
 
-    wait until cool (bounded) | child ...... the parent looks every LOOK_S ...... | what was seen
+    wait until cool (bounded) | child ..... the parent reads every LOOK_S ..... | observations
 """
 
-from typing import Any, Callable, Dict, List, Mapping, NamedTuple, Optional, Sequence
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
-from agents.platform.environment import temperatures
-from agents.platform.sysfs import Tree
+from agents.platform.environment import MachineState, temperatures
+from agents.platform.sysfs import SystemTree
 from agents.protocol import UNKNOWN, MeasurePlan, PowerMode, ProfileFacts
 
 LOOK_S = 0.2
 COOLING_LOOK_S = 1.0
 MOST_CLOCKS = 16
-"""Reading a clock may wake its core, and servers have hundreds."""
+"""Most clocks that are read: reading one may wake its core, and servers have hundreds."""
 CLOCKS = ("/sys/devices/system/cpu/cpufreq/policy[0-9]*/scaling_cur_freq",
           "/sys/devices/system/cpu/cpu[0-9]*/cpufreq/scaling_cur_freq")
 LIMITS = tuple(path.replace("_cur_", "_max_") for path in CLOCKS)
 GPU_CLOCKS = ("/sys/devices/*/devfreq/*/cur_freq", "/sys/class/devfreq/*/cur_freq")
 LIKE = 0.03
-"""Tables of modes are rounded, and clocks have steps: so far may a limit be from the mode's."""
+"""Relative tolerance between a clock limit and that of a power mode, which is rounded."""
 
 
-class Seen(NamedTuple):
-    """``clocks_khz``: the fastest core's clock at each look, ``gpu_khz`` the GPU's;
-    ``hottest_c`` is None where there is no sensor."""
+class DeviceObservations(NamedTuple):
+    """``clocks_khz`` are readings of the fastest core's clock, ``gpu_khz`` of the GPU's.
+    ``hottest_c`` is the highest temperature of any zone, None without a sensor."""
 
     clocks_khz: List[int]
-    hottest_c: Any = None
+    hottest_c: Optional[float] = None
     gpu_khz: Sequence[int] = ()
 
 
-class Watch:
-    """Call it as often as you like; it looks at most every ``LOOK_S``."""
+class DeviceMonitor:
+    """Call it often; it reads the device at most every ``LOOK_S``."""
 
-    def __init__(self, tree: Tree, clock: Callable[[], float],
+    def __init__(self, tree: SystemTree, clock: Callable[[], float],
                  profile: ProfileFacts = UNKNOWN) -> None:
         self._tree, self._clock = tree, clock
         self._ignored_zones = profile.ignored_zones
-        # The profile names one of the files that are found here: no path of the wire is opened.
+        # Only a file found here is opened, never an arbitrary path from the coordinator.
         known = [path for pattern in GPU_CLOCKS for path in tree.paths(pattern)]
         self._gpu_clock = profile.gpu_clock if profile.gpu_clock in known else None
         self._paths = next((found for found in map(tree.paths, CLOCKS) if found), [])[:MOST_CLOCKS]
@@ -47,7 +47,8 @@ class Watch:
         self._hottest_c: List[float] = []
 
     def __call__(self, working: bool = True) -> None:
-        """Clocks count while the device is ``working``: at rest a governor lowers them."""
+        """Reads temperatures, and clocks while the device is ``working``: a governor lowers the
+        clocks of an idle device."""
         now_s = self._clock()
         if now_s < self._due_s:
             return
@@ -63,51 +64,53 @@ class Watch:
         if gpu_hz is not None:
             self._gpu_khz.append(gpu_hz // 1000)
 
-    def seen(self) -> Seen:
-        return Seen(self._clocks_khz, max(self._hottest_c) if self._hottest_c else None,
+    def observations(self) -> DeviceObservations:
+        return DeviceObservations(self._clocks_khz,
+                                  max(self._hottest_c) if self._hottest_c else None,
                     self._gpu_khz)
 
 
-class Cooled(NamedTuple):
-    """``hottest_c`` at the end of ``waited_s``; None where there is no sensor."""
+class CoolDown(NamedTuple):
+    """``hottest_c`` is the temperature after ``waited_s``, None without a sensor."""
 
     waited_s: float
-    hottest_c: Any
+    hottest_c: Optional[float]
     limit_c: float
 
     def enough(self) -> bool:
+        """Whether the device is below the limit, or has no limit or sensor."""
         return self.limit_c <= 0 or self.hottest_c is None or self.hottest_c <= self.limit_c
 
 
-def cool_down(tree: Tree, plan: MeasurePlan, clock: Callable[[], float],
+def cool_down(tree: SystemTree, plan: MeasurePlan, clock: Callable[[], float],
               wait: Callable[[float], object], stop: Callable[[], bool],
-              ignored_zones: Sequence[str] = ()) -> Cooled:
-    """Waits until every zone is below the plan's limit, no longer than ``plan.cool_down_s``."""
+              ignored_zones: Sequence[str] = ()) -> CoolDown:
+    """Waits until every zone is below the plan's limit, at most ``plan.cool_down_s``."""
     started_s = clock()
     while True:
         zones: Dict[str, float] = (
             temperatures(tree, ignored_zones) if plan.start_below_c > 0 else {})
         waited_s = clock() - started_s
-        cooled = Cooled(waited_s, max(zones.values()) if zones else None, plan.start_below_c)
+        cooled = CoolDown(waited_s, max(zones.values()) if zones else None, plan.start_below_c)
         if cooled.enough() or waited_s >= plan.cool_down_s or stop():
             return cooled
         wait(min(COOLING_LOOK_S, plan.cool_down_s - waited_s))
 
 
-def power_mode(tree: Tree, state: Mapping[str, Any], modes: Sequence[PowerMode]) -> Optional[
+def power_mode(tree: SystemTree, state: MachineState, modes: Sequence[PowerMode]) -> Optional[
         PowerMode]:
-    """The mode that the device is in: the one that nvpmodel was set to, or where it tells none the
-    only one that fits the limit of the fastest core. None where that limit is another: then the
-    device has other modes than its profile. To be asked while it is cool: heat lowers the limit."""
-    told = state.get("power_mode")
+    """The power mode of the device: the one that nvpmodel has set, or without nvpmodel the only one
+    that fits the clock limit of the fastest core. None if the limit fits no mode of the profile.
+    Call it while the device is cool, because heat lowers the limit."""
+    mode_id = state.power_mode
     paths = next((found for found in map(tree.paths, LIMITS) if found), [])[:MOST_CLOCKS]
     limit_khz = max([tree.integer(path) or 0 for path in paths], default=0)
     fitting = []
     for mode in modes:
         if mode.cpu_khz is None or limit_khz == 0:
-            fits = told is not None
+            fits = mode_id is not None
         else:
             fits = abs(mode.cpu_khz - limit_khz) <= LIKE * limit_khz
-        if fits and told in (None, mode.id):
+        if fits and mode_id in (None, mode.id):
             fitting.append(mode)
     return fitting[0] if len(fitting) == 1 else None

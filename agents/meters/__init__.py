@@ -1,1 +1,1 @@
-"""Meters: what a device can tell of itself beside time. ``catalog`` names them all."""
+"""Meters: sources of power, energy and memory readings. ``catalog`` lists them."""

@@ -1,4 +1,4 @@
-"""What a meter is. "No meter" is an answer: ``problem`` says why and how to mend it."""
+"""The interface of a meter. ``problem`` says why a meter cannot be read, and what to do."""
 
 from typing import List, NamedTuple, Optional, Sequence
 
@@ -6,12 +6,12 @@ from agents.protocol import Rail
 
 
 class MeterError(Exception):
-    """A meter was read that cannot be read; the text is its ``problem``."""
+    """The meter cannot be read; the text is its ``problem``."""
 
 
-class Reading(NamedTuple):
-    """``name`` ends in its unit (``peak_bytes``, ``VDD_IN_mw``); ``source``: where it came from.
-    A value that could not be read this once is NaN."""
+class MeterReading(NamedTuple):
+    """One value. ``name`` ends in its unit (``peak_bytes``, ``VDD_IN_mw``), ``source`` is its file
+    or function. The value is NaN if it could not be read this time."""
 
     name: str
     value: float
@@ -20,25 +20,25 @@ class Reading(NamedTuple):
 
 
 class Meter:
-    """One source of readings. Not thread safe; ``read`` is cheap and takes no window."""
+    """A source of readings. Not thread-safe; ``read`` is fast."""
 
     name = ""
 
     def problem(self) -> Optional[str]:
-        """None when it can be read; otherwise the cause and the mend in one sentence."""
+        """None if the meter can be read; otherwise cause and remedy in one sentence."""
         raise NotImplementedError
 
-    def mend(self) -> str:
-        """The command that mends the problem; empty where none does."""
+    def remedy(self) -> str:
+        """A shell command that removes the problem; empty if there is none."""
         return ""
 
-    def readings(self) -> List[Reading]:
-        """At least one reading, always the same names in the same order. Called when
+    def readings(self) -> List[MeterReading]:
+        """The readings, at least one, always with the same names in the same order. Called only if
         ``problem`` is None."""
         raise NotImplementedError
 
-    def read(self) -> List[Reading]:
-        """Raises MeterError when there is a problem."""
+    def read(self) -> List[MeterReading]:
+        """The readings. Raises MeterError if there is a problem."""
         trouble = self.problem()
         if trouble is not None:
             raise MeterError(trouble)
@@ -46,18 +46,18 @@ class Meter:
 
 
 class PowerMeter(Meter):
-    """A meter some of whose readings are powers or counters of energy."""
+    """A meter of power or energy."""
 
     def rails(self) -> List[Rail]:
-        """One for each such reading, under its name and in its order. Called when ``problem`` is
-        None."""
+        """The rails of its power and energy readings, with their names and in their order. Called
+        only if ``problem`` is None."""
         raise NotImplementedError
 
     def rail_values(self) -> Sequence[float]:
-        """The values of ``rails``, in their order and nothing else: what is polled."""
+        """The values of ``rails`` in their order. This is polled."""
         wanted = [rail.name for rail in self.rails()]
         values = {one.name: one.value for one in self.readings()}
         return [values[name] for name in wanted]
 
     def close(self) -> None:
-        """Gives back what reading took; it may be read again afterwards."""
+        """Releases resources; the meter can be read again afterwards."""

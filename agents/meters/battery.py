@@ -1,20 +1,21 @@
-"""The battery of a phone, and its ODPM rails where it has them.
+"""The battery of a phone, and its ODPM rails.
 
     /sys/class/power_supply/battery/{current_now,voltage_now,status,online}
     /sys/bus/iio/devices/iio:device*/energy_value      t=<ms>, then CH3(T=..)[S2M_VDD_CPUCL2], <uWs>
 
-The kernel asks for microampere and microvolt, negative while discharging, but drivers differ in
-sign and scale: both are calibrated from what a phone can be, and a charger makes the battery's
-current meaningless. ODPM (Pixel 6 and later) counts energy behind the battery, which no charger
-touches; which of its rails are inside others is documented nowhere, so they are only told.
+The kernel specifies microampere and microvolt, negative while discharging, but drivers differ in
+sign and scale. Both are calibrated from plausible values of a phone. With a charger connected, the
+battery's current is not that of the device. ODPM (Pixel 6 and later) counts energy behind the
+battery, independent of a charger. It is not documented which of its rails contain others, so they
+are never summed.
 """
 
 import os
 import re
 from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.meters.base import PowerMeter, Reading
-from agents.platform.sysfs import Tree
+from agents.meters.base import MeterReading, PowerMeter
+from agents.platform.sysfs import SystemTree
 from agents.protocol import Rail
 
 BATTERY = "/sys/class/power_supply/battery"
@@ -22,21 +23,21 @@ CHARGERS = "/sys/class/power_supply/*/online"
 ODPM = "/sys/bus/iio/devices/iio:device*/energy_value"
 CHANNEL = re.compile(r"^CH\d+\([^)]*\)\[([^\]]+)\],\s*(\d+)\s*$", re.MULTILINE)
 CELL_V = (2.5, 9.0)
-"""One cell to two in series; anything else is a voltage in another unit."""
+"""Volts of one or two cells in series; other values are in another unit."""
 MICROAMPERE_FROM = 20000
-"""No phone that is awake draws under 20 mA, and none 20 A: a smaller figure is milliampere."""
+"""A phone that is awake draws over 20 mA and under 20 A: smaller values are milliampere."""
 NAN = float("nan")
 
 
 class Calibration(NamedTuple):
-    """What the figures are multiplied by: to watts out of the battery, positive."""
+    """Factors to volts, and to amperes that are positive while discharging."""
 
     volts: float
     amperes: float
 
 
 def calibrate(current_now: int, voltage_now: int) -> Optional[Calibration]:
-    """From one reading while discharging, with the screen on; None when no unit makes sense."""
+    """The calibration from one reading while discharging; None if no unit is plausible."""
     volts = next((scale for scale in (1e-6, 1e-3) if CELL_V[0] <= voltage_now * scale <= CELL_V[1]),
                  None)
     if volts is None or current_now == 0:
@@ -46,20 +47,20 @@ def calibrate(current_now: int, voltage_now: int) -> Optional[Calibration]:
 
 
 class BatteryMeter(PowerMeter):
-    """Raises nothing: a battery on a charger is a problem. ``tree`` may be any that reads text,
-    such as one through a cable."""
+    """The power out of the battery. A charger is a problem. ``tree`` may read another device, such
+    as by a cable."""
 
     name = "battery"
 
-    def __init__(self, root: str = "/", tree: Optional[Tree] = None) -> None:
-        self._tree = tree or Tree(root)
+    def __init__(self, root: str = "/", tree: Optional[SystemTree] = None) -> None:
+        self._tree = tree or SystemTree(root)
         self._scale: Optional[Calibration] = None
 
     def problem(self) -> Optional[str]:
         current, volts = self._raw("current_now"), self._raw("voltage_now")
         if current is None or volts is None:
             return ("{} has no current_now and voltage_now that may be read: no battery here, or "
-                    "one that tells them to root only".format(BATTERY))
+                    "one that only root may read".format(BATTERY))
         charger = self._charger()
         if charger is not None:
             return ("the charger is plugged in ({}), so the battery's current is not what the "
@@ -71,11 +72,11 @@ class BatteryMeter(PowerMeter):
                     .format(current, volts))
         return None
 
-    def readings(self) -> List[Reading]:
-        return [Reading("battery_w", self.rail_values()[0], "W", BATTERY)]
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading("battery_w", self.rail_values()[0], "W", BATTERY)]
 
     def rail_values(self) -> Sequence[float]:
-        """NaN from the moment on in which a charger is plugged in."""
+        """The power in W; NaN while a charger is connected."""
         current, volts = self._raw("current_now"), self._raw("voltage_now")
         if self._scale is None or current is None or volts is None or self._charger() is not None:
             return [NAN]
@@ -85,7 +86,7 @@ class BatteryMeter(PowerMeter):
         return [Rail("battery_w", "W", BATTERY, "board", "total", "the fuel gauge's own")]
 
     def _charger(self) -> Optional[str]:
-        """What says that it is charging."""
+        """The file or status that reports a charger; None if there is none."""
         for path in self._tree.paths(CHARGERS):
             if self._tree.integer(path):
                 return path
@@ -97,12 +98,12 @@ class BatteryMeter(PowerMeter):
 
 
 class OdpmMeter(PowerMeter):
-    """Counters in uJ, one for each channel of each chip."""
+    """Energy counters in uJ, one per channel of each chip."""
 
     name = "odpm"
 
-    def __init__(self, root: str = "/", tree: Optional[Tree] = None) -> None:
-        self._tree = tree or Tree(root)
+    def __init__(self, root: str = "/", tree: Optional[SystemTree] = None) -> None:
+        self._tree = tree or SystemTree(root)
         self._names: List[str] = []
 
     def problem(self) -> Optional[str]:
@@ -113,9 +114,9 @@ class OdpmMeter(PowerMeter):
                     "them, Pixel 6 and later".format(ODPM))
         return None
 
-    def readings(self) -> List[Reading]:
+    def readings(self) -> List[MeterReading]:
         now = {name: (value, "uJ", path) for name, value, path in self._channels()}
-        return [Reading(name, *now.get(name, (NAN, "uJ", ODPM))) for name in self._names]
+        return [MeterReading(name, *now.get(name, (NAN, "uJ", ODPM))) for name in self._names]
 
     def rails(self) -> List[Rail]:
         return [Rail(one.name, "uJ", one.source, "other", "part", "counter since the start")

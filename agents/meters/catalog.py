@@ -79,6 +79,6 @@ def _created(extension: Extension, known: Set[str]) -> Extension:
         return refused(extension, "names a meter that exists already")
     try:
         return extension._replace(value=kind())
-    except Exception as error:  # noqa: BLE001 - the constructor of somebody else's class
+    except Exception as error:  # noqa: BLE001 - the constructor of a third party's class
         return refused(extension, "cannot be created without arguments ({}: {})".format(
             type(error).__name__, error))

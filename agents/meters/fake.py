@@ -1,16 +1,16 @@
-"""A meter that reads from a script: for tests and for a lab without hardware."""
+"""A meter with scripted values, for tests and for demonstrations without hardware."""
 
 from typing import List, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
+from agents.meters.base import MeterReading, PowerMeter
 from agents.protocol import Rail
 
 RAIL = Rail("fake_mw", "mW", "script", "board", "total", "instant")
 
 
 class FakeMeter(PowerMeter):
-    """Returns ``values`` one after another and then the last one for ever; ``broken`` is its
-    ``problem``. ``rail`` says what the values are, a board's power in mW unless given."""
+    """Returns ``values`` in turn, then repeats the last one. ``broken`` is its ``problem``.
+    ``rail`` describes the values, by default the power of a board in mW."""
 
     name = "fake"
 
@@ -25,9 +25,9 @@ class FakeMeter(PowerMeter):
     def problem(self) -> Optional[str]:
         return self._broken
 
-    def readings(self) -> List[Reading]:
+    def readings(self) -> List[MeterReading]:
         value = self._values.pop(0) if len(self._values) > 1 else self._values[0]
-        return [Reading(self._rail.name, float(value), self._rail.unit, self._rail.source)]
+        return [MeterReading(self._rail.name, float(value), self._rail.unit, self._rail.source)]
 
     def rails(self) -> List[Rail]:
         return [self._rail]

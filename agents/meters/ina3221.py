@@ -3,18 +3,18 @@
     JetPack 4    /sys/bus/i2c/drivers/ina3221x/0-0041/iio:device1/{rail_name_0,in_power0_input}
                  power in mW
     JetPack 5+   /sys/bus/i2c/devices/1-0040/hwmon/hwmon3/{in1_label,in1_input,curr1_input}
-                 mV and mA, and no power: their product. in7 is the sum of shunts, NC a free channel
+                 mV and mA; power is their product. in7 is the sum of shunts, NC an unused channel
 
-Which rails a board has is found by their labels; device numbers change from start to start. The
-chip is an average over ``samples`` conversions, renewed every ``update_interval`` ms
+Rails are identified by their labels, because device numbers change between boots. The chip averages
+over ``samples`` conversions and updates its value every ``update_interval`` ms
 (https://docs.kernel.org/hwmon/ina3221.html).
 """
 
 import os
 from typing import Dict, FrozenSet, List, NamedTuple, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
-from agents.platform.sysfs import Tree
+from agents.meters.base import MeterReading, PowerMeter
+from agents.platform.sysfs import SystemTree
 from agents.protocol import Rail
 
 IIO = "/sys/bus/i2c/drivers/ina3221x/*/iio:device*/rail_name_[0-9]"
@@ -22,20 +22,21 @@ HWMON = "/sys/bus/i2c/devices/*/hwmon/hwmon*/in[0-9]_label"
 SHUNT_SUM = "in7_label"
 FREE = ("NC", "")
 TOTALS = ("VDD_IN", "POM_5V_IN")
-"""The input of the whole module; its parts are behind it. A carrier's input (VDD_MUX of the TX2's)
-has more than the module behind it and is kept raw."""
+"""The input of the module, which contains its other rails. The input of a carrier (VDD_MUX of the
+TX2's) feeds more than the module and is a part."""
 BESIDE: Sequence[FrozenSet[str]] = (
-    # AGX Xavier: six supplies side by side (Jetson AGX Xavier design guide, power monitor).
+    # AGX Xavier: six separate supplies (Jetson AGX Xavier design guide, power monitor).
     frozenset(("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")),
-    # AGX Orin. VDDQ_VDD2_1V8AO, at the same 5 V as VIN_SYS_5V0, may be behind it: kept raw.
+    # AGX Orin. VDDQ_VDD2_1V8AO, at the same 5 V as VIN_SYS_5V0, may be inside it: a part.
     frozenset(("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")),
 )
-"""Boards without a total: the rails that lie side by side. What the carrier draws is in none."""
+"""Separate rails of boards without a total. They do not include the carrier."""
 NAN = float("nan")
 
 
 class Channel(NamedTuple):
-    """``factors`` are the files whose product is the power, over ``divisor``, in mW."""
+    """One rail. Its power in mW is the product of the values in ``factors``, divided by
+    ``divisor``."""
 
     label: str
     factors: List[str]
@@ -44,12 +45,12 @@ class Channel(NamedTuple):
 
 
 class Ina3221Meter(PowerMeter):
-    """Every labelled rail of every chip, in mW."""
+    """All labelled rails of all chips, in mW."""
 
     name = "ina3221"
 
     def __init__(self, root: str = "/") -> None:
-        self._tree = Tree(root)
+        self._tree = SystemTree(root)
         self._channels: List[Channel] = []
 
     def problem(self) -> Optional[str]:
@@ -62,12 +63,12 @@ class Ina3221Meter(PowerMeter):
             return "{} cannot be read: see its permissions".format(self._channels[0].factors[0])
         return None
 
-    def mend(self) -> str:
+    def remedy(self) -> str:
         shut = [channel.factors[0] for channel in self._channels]
         return "sudo chmod a+r " + " ".join(shut) if shut else ""
 
-    def readings(self) -> List[Reading]:
-        return [Reading(_name(one), value, "mW", one.factors[0])
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(_name(one), value, "mW", one.factors[0])
                 for one, value in zip(self._channels, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:
@@ -88,7 +89,7 @@ class Ina3221Meter(PowerMeter):
         return found
 
     def _found(self) -> List[Channel]:
-        """The older layout first; a rail that both show, or a second of a name, counts once."""
+        """The rails of both layouts, the older first; of rails with equal labels only the first."""
         found: Dict[str, Channel] = {}
         for path in self._tree.paths(IIO):
             folder, number = os.path.dirname(path), path[-1]
@@ -118,7 +119,7 @@ class Ina3221Meter(PowerMeter):
 
 
 def roles_of(labels: Sequence[str]) -> Dict[str, str]:
-    """Which rail is the total, which may be added, and which are only told."""
+    """``total``, ``addend`` or ``part`` by label."""
     for total in TOTALS:
         if total in labels:
             return {label: "total" if label == total else "part" for label in labels}

@@ -1,23 +1,23 @@
-"""Power of Jetson boards as jetson-stats tells it: for boards whose sysfs another program reads.
+"""Power of Jetson boards from jetson-stats, for boards whose sysfs is used by another program.
 
-Optional (``fleetfront[jetson]``; AGPL-3.0, so it is never required and imported only here). Its
-service measures once in its interval, a second unless configured: windows are long with it. Its
-``avg`` is no mean over time and is not used; its total is a rail, or a sum that may count twice,
-so the rails are taken and added as those of the chip itself (``ina3221.py``).
+Optional (``fleetfront[jetson]``). It is licensed under AGPL-3.0, therefore never required, and
+imported only here. Its service measures once per interval, by default a second, so that windows
+must be long. Its ``avg`` is not a mean over time, and its total may count rails twice; neither is
+used. The rails have the roles of ``ina3221.py``.
 """
 
 from importlib import import_module
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
+from agents.meters.base import MeterReading, PowerMeter
 from agents.meters.ina3221 import roles_of
-from agents.protocol import Rail
+from agents.protocol import JsonObject, Rail
 
 NAN = float("nan")
 
 
 class JtopMeter(PowerMeter):
-    """``load`` imports the package. Version 4 and later."""
+    """All rails of jetson-stats 4 or newer. ``load`` imports the package."""
 
     name = "jtop"
 
@@ -49,11 +49,11 @@ class JtopMeter(PowerMeter):
             return "jetson-stats knows no power rail of this board"
         return None
 
-    def mend(self) -> str:
+    def remedy(self) -> str:
         return "sudo systemctl restart jtop.service && sudo usermod -aG jtop $USER"
 
-    def readings(self) -> List[Reading]:
-        return [Reading(label + "_mw", value, "mW", "jtop.power rail " + label)
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(label + "_mw", value, "mW", "jtop.power rail " + label)
                 for label, value in zip(self._labels, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:
@@ -73,6 +73,6 @@ class JtopMeter(PowerMeter):
             self._client.close()
             self._client, self._labels = None, []
 
-    def _rails_now(self) -> Dict[str, Dict[str, Any]]:
+    def _rails_now(self) -> Dict[str, JsonObject]:
         found = self._client.power.get("rail", {})
         return {label: rail for label, rail in found.items() if rail.get("online", True)}

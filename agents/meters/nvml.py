@@ -1,17 +1,17 @@
-"""NVIDIA GPUs through the driver's own library, NVML: counter of energy, powers, state.
+"""NVIDIA GPUs by the driver's library NVML: energy counter, power, temperature, clocks.
 
-Called by ctypes, so that no package is needed. Facts of the interface
-(https://docs.nvidia.com/deploy/nvml-api): the counter exists from Volta on, in mJ since the driver
-was loaded; ``nvmlDeviceGetPowerUsage`` is a mean over one second on most chips since Ampere, so
-power is read from the fields 186 (instant) and 185 (average) where the driver has them.
+Uses ctypes, so that no package is needed. From https://docs.nvidia.com/deploy/nvml-api: the counter
+exists since Volta and counts mJ since the driver was loaded. ``nvmlDeviceGetPowerUsage`` is a mean
+over one second on most chips since Ampere; power is therefore read from the fields 186 (instant)
+and 185 (average) if the driver has them.
 
-The index is NVML's own (order of the PCI bus), which is not always CUDA's.
+The index is NVML's (order on the PCI bus), which may differ from CUDA's.
 """
 
 import ctypes
 from typing import Any, Callable, List, NamedTuple, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
+from agents.meters.base import MeterReading, PowerMeter
 from agents.protocol import Rail
 
 LIBRARY = "libnvidia-ml.so.1"
@@ -20,20 +20,20 @@ SM_CLOCK, MEMORY_CLOCK = 1, 2
 EVENT_REASONS = {0x1: "idle", 0x2: "clocks set", 0x4: "software power cap",
                  0x8: "hardware slowdown", 0x20: "software thermal slowdown",
                  0x40: "hardware thermal slowdown", 0x80: "power brake"}
-"""Bits of ``clocks_event_reasons_mask``; from 0x4 on (but not other bits) they slow the device."""
+"""Bits of ``clocks_event_reasons_mask``; ``SLOWING`` has those that slow the device."""
 SLOWING = 0x4 | 0x8 | 0x20 | 0x40 | 0x80
 AVERAGING = {"energy_mj": "counter since the driver was loaded",
              "power_instant_mw": "instant",
              "power_average_mw": "mean, of 1 s as documented",
              "power_usage_mw": "mean of 1 s on most chips since Ampere, instant before"}
-"""What is power or energy, the best first."""
+"""The readings of power and energy, by decreasing preference."""
 MEMBERS = {0: "double", 1: "uint", 2: "ulonglong", 3: "ulonglong"}
 """``nvmlValueType_t`` -> the member of the union."""
 NAN = float("nan")
 
 
 class FieldValue(ctypes.Structure):
-    """``nvmlFieldValue_t``; of its union the types that power fields have."""
+    """``nvmlFieldValue_t``, with those members of its union that power fields use."""
 
     class _Value(ctypes.Union):
         _fields_ = [("double", ctypes.c_double), ("uint", ctypes.c_uint),
@@ -51,7 +51,7 @@ class Utilisation(ctypes.Structure):
 
 
 class Probe(NamedTuple):
-    """One reading: how it is got (None when it cannot be, this once), and its words."""
+    """One reading and the function that reads it, which returns None if that fails."""
 
     name: str
     unit: str
@@ -60,7 +60,7 @@ class Probe(NamedTuple):
 
 
 def load_library(name: str) -> Any:
-    """Raises OSError where it is not installed."""
+    """Loads a shared library. Raises OSError if it is not installed."""
     return ctypes.CDLL(name)
 
 
@@ -69,7 +69,7 @@ def reasons_in_words(mask: int) -> List[str]:
 
 
 class NvmlMeter(PowerMeter):
-    """One GPU. What this GPU does not offer is not among the readings."""
+    """The readings that one GPU offers."""
 
     name = "nvml"
 
@@ -83,12 +83,12 @@ class NvmlMeter(PowerMeter):
     def problem(self) -> Optional[str]:
         return None if self._library is not None else self._open()
 
-    def readings(self) -> List[Reading]:
-        return [Reading(one.name, _or_nan(one.get()), one.unit, one.source)
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(one.name, _or_nan(one.get()), one.unit, one.source)
                 for one in self._probes]
 
     def rails(self) -> List[Rail]:
-        """The best one may be added to other meters' rails, the rest tell the same again."""
+        """The preferred rail is an addend, the others measure the same and are parts."""
         return [Rail(one.name, one.unit, one.source, "gpu", "part" if place else "addend",
                      AVERAGING[self._short(one)]) for place, one in enumerate(self._powers())]
 
@@ -96,7 +96,7 @@ class NvmlMeter(PowerMeter):
         return [_or_nan(one.get()) for one in self._powers()]
 
     def gpu_name(self) -> str:
-        """The GPU and its driver. Called when ``problem`` is None."""
+        """Names of the GPU and its driver. Called only if ``problem`` is None."""
         name, driver = ctypes.create_string_buffer(96), ctypes.create_string_buffer(80)
         self._call("nvmlDeviceGetName", self._device, name, ctypes.c_uint(96))
         self._call("nvmlSystemGetDriverVersion", driver, ctypes.c_uint(80))
@@ -109,7 +109,7 @@ class NvmlMeter(PowerMeter):
             self._library, self._probes = None, []
 
     def _open(self) -> Optional[str]:
-        """Why it cannot be opened, or None; then there are probes."""
+        """Opens the library and finds the probes; returns the problem, or None."""
         try:
             self._library = self._load(LIBRARY)
         except OSError as error:
@@ -127,7 +127,7 @@ class NvmlMeter(PowerMeter):
         else:
             self._probes = [one for one in self._offered() if one.get() is not None]
             if not self._powers():
-                trouble = ("GPU {} tells neither its power nor its energy through NVML, as older "
+                trouble = ("GPU {} reports neither power nor energy through NVML, like older "
                            "GeForce cards and GPUs of virtual machines".format(self._index))
         if trouble is not None:
             self._library, self._probes = None, []
@@ -168,7 +168,7 @@ class NvmlMeter(PowerMeter):
         ]
 
     def _call(self, function: str, *arguments: Any) -> int:
-        """NVML's status, 0 for success; -1 where the driver does not have the function."""
+        """NVML's status: 0 for success, -1 if the driver lacks the function."""
         try:
             return int(getattr(self._library, function)(*arguments))
         except AttributeError:
@@ -189,7 +189,7 @@ class NvmlMeter(PowerMeter):
     def _reasons(self) -> Optional[float]:
         mask = ctypes.c_ulonglong()
         found = self._number("nvmlDeviceGetCurrentClocksEventReasons", mask)
-        if found is None:  # the name before driver 535
+        if found is None:  # its name before driver 535
             found = self._number("nvmlDeviceGetCurrentClocksThrottleReasons", mask)
         return found
 

@@ -1,17 +1,17 @@
-"""RAPL: counters of energy of CPU packages and their memory, through the powercap tree.
+"""RAPL: energy counters of CPU packages and their memory, in the powercap tree.
 
     /sys/class/powercap/intel-rapl:N/{name,energy_uj,max_energy_range_uj}      package-0, psys
     /sys/class/powercap/intel-rapl:N:M/...                                     core, uncore, dram
 
-AMD processors use the same names. The counters wrap at ``max_energy_range_uj``, within minutes on
-a server. Since November 2020 only root may read them (CVE-2020-8694).
+AMD processors use the same names. The counters wrap at ``max_energy_range_uj``, within minutes on a
+server. Since November 2020 only root may read them (CVE-2020-8694).
 """
 
 import os
 from typing import List, NamedTuple, Optional, Sequence
 
-from agents.meters.base import PowerMeter, Reading
-from agents.platform.sysfs import Tree
+from agents.meters.base import MeterReading, PowerMeter
+from agents.platform.sysfs import SystemTree
 from agents.protocol import Rail
 
 ZONES = "/sys/class/powercap/intel-rapl:*"
@@ -27,13 +27,13 @@ class Zone(NamedTuple):
 
 
 class RaplMeter(PowerMeter):
-    """Packages and their memory are side by side and are added; cores are inside a package. What
-    psys has behind it differs from machine to machine, so it is only told."""
+    """Packages and their memory are addends; cores are parts of a package. The extent of psys
+    differs between machines, so it is a part."""
 
     name = "rapl"
 
     def __init__(self, root: str = "/") -> None:
-        self._tree = Tree(root)
+        self._tree = SystemTree(root)
         self._zones: List[Zone] = []
 
     def problem(self) -> Optional[str]:
@@ -41,18 +41,18 @@ class RaplMeter(PowerMeter):
             self._zones = self._found()
         if not self._zones:
             return ("no RAPL under /sys/class/powercap: not an Intel or AMD processor of the last "
-                    "years, or a virtual machine, which is not told its energy")
+                    "years, or a virtual machine, which cannot read it")
         shut = [zone.path for zone in self._zones if self._tree.integer(zone.path) is None]
         if shut:
             return ("{} may be read by root only (CVE-2020-8694): allow it with {}".format(
-                shut[0], self.mend()))
+                shut[0], self.remedy()))
         return None
 
-    def mend(self) -> str:
+    def remedy(self) -> str:
         return ("sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj" if self._zones else "")
 
-    def readings(self) -> List[Reading]:
-        return [Reading(zone.name, value, "uJ", zone.path)
+    def readings(self) -> List[MeterReading]:
+        return [MeterReading(zone.name, value, "uJ", zone.path)
                 for zone, value in zip(self._zones, self.rail_values())]
 
     def rail_values(self) -> Sequence[float]:

@@ -1,26 +1,26 @@
-"""Files that survive a power cut: write, fsync, rename. And folders that have one owner."""
+"""Durable files (write, fsync, rename) and folders locked by one process."""
 
 import errno
 import os
 from typing import IO, Optional
 
 NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What a file system says that takes no more bytes."""
+"""Error numbers of a file system that is full."""
 
 
 class SpoolInUse(Exception):
-    """Another agent works in this folder."""
+    """Another agent uses this folder."""
 
 
 def write_durably(path: str, content: bytes, mode: int = 0o600) -> None:
-    """Replaces ``path`` as a whole or not at all. Raises OSError, leaving no partial file."""
+    """Writes ``path`` atomically and durably. Raises OSError and leaves no partial file."""
     partial = path + ".new"
     stage(partial, content, mode)
     replace(partial, path)
 
 
 def stage(partial: str, content: bytes, mode: int) -> None:
-    """The first half: ``partial`` is on the disk. Raises OSError, leaving no file."""
+    """Writes ``partial`` durably, for a later ``replace``. Raises OSError and leaves no file."""
     try:
         handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(handle, "wb") as stream:
@@ -34,7 +34,7 @@ def stage(partial: str, content: bytes, mode: int) -> None:
 
 
 def replace(partial: str, path: str) -> None:
-    """The second half: ``path`` is what ``partial`` was. Raises OSError, leaving no partial."""
+    """Renames ``partial`` to ``path`` durably. Raises OSError and leaves no partial file."""
     try:
         os.replace(partial, path)
     except OSError:
@@ -44,11 +44,11 @@ def replace(partial: str, path: str) -> None:
 
 
 def discard(path: str) -> None:
-    """Removes a file that may be there."""
+    """Removes a file if it exists. Does not raise."""
     try:
         os.unlink(path)
     except OSError:
-        pass  # it is not there, or nothing can be written here anyway
+        pass  # absent, or on a read-only file system
 
 
 def sync_folder(folder: str) -> None:
@@ -60,7 +60,7 @@ def sync_folder(folder: str) -> None:
 
 
 class FolderLock:
-    """One owner for a folder, until ``release`` or the end of the process."""
+    """An exclusive lock of a folder, until ``release`` or the end of the process."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream
@@ -69,19 +69,18 @@ class FolderLock:
         self._stream.close()
 
     def keep_over_exec(self) -> int:
-        """The descriptor by which the next program of this process goes on holding the lock."""
+        """Lets the program that this process executes next hold the lock; returns its
+        descriptor."""
         os.set_inheritable(self._stream.fileno(), True)
         return self._stream.fileno()
 
 
 def lock_folder(folder: str, kept: Optional[int] = None) -> FolderLock:
-    """Locks ``folder/lock``. ``kept`` is what ``keep_over_exec`` gave in this process, if it did.
-
-    Raises SpoolInUse.
-    """
+    """Locks ``folder/lock``. ``kept`` is the descriptor that ``keep_over_exec`` returned before
+    this program was executed, if any. Raises SpoolInUse."""
     path = os.path.join(folder, "lock")
     if kept is not None and _is_open_file(kept, path):
-        os.set_inheritable(kept, False)  # or measuring children would hold the lock too
+        os.set_inheritable(kept, False)  # or measuring children would inherit the lock
         stream: IO[bytes] = os.fdopen(kept, "wb")
     else:
         stream = open(path, "wb")
@@ -92,7 +91,7 @@ def lock_folder(folder: str, kept: Optional[int] = None) -> FolderLock:
         pass  # not on Windows
     except OSError:
         stream.close()
-        raise SpoolInUse("Another agent already works in {}: stop it, or give this one another "
+        raise SpoolInUse("Another agent already uses {}: stop it, or give this one another "
                          "folder with --spool.".format(folder)) from None
     return FolderLock(stream)
 

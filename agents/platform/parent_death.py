@@ -1,4 +1,4 @@
-"""Children end with their parent, however it dies: a death signal, and the end of their stdin."""
+"""Processes that end with their parent, by a death signal and by the end of their stdin."""
 
 import os
 import signal
@@ -10,7 +10,8 @@ PR_SET_PDEATHSIG = 1
 
 
 def signal_on_parent_death(number: int) -> bool:
-    """Asks Linux to send ``number`` when the thread that started us ends. False elsewhere."""
+    """Makes Linux send signal ``number`` when the thread that started this process ends. Returns
+    False on other systems."""
     if not sys.platform.startswith("linux"):
         return False
     import ctypes
@@ -21,8 +22,8 @@ def signal_on_parent_death(number: int) -> bool:
         return False
 
 
-def parent_gone(parent_pid: int, direct: bool) -> bool:
-    """Whether the process has ended; ``direct`` says that it is (or was) our own parent."""
+def parent_has_ended(parent_pid: int, direct: bool) -> bool:
+    """Whether ``parent_pid`` has ended; ``direct``: it is, or was, the parent of this process."""
     if direct:
         return os.getppid() != parent_pid
     try:
@@ -34,32 +35,33 @@ def parent_gone(parent_pid: int, direct: bool) -> bool:
     return False
 
 
-def end_with(parent_pid: int, on_gone: Callable[[], None], poll_s: float = 1.0) -> None:
-    """Calls ``on_gone`` from a thread once ``parent_pid`` has ended.
+def call_when_parent_ends(parent_pid: int, on_gone: Callable[[], None],
+                          poll_s: float = 1.0) -> None:
+    """Calls ``on_gone`` once ``parent_pid`` has ended. Call it from the main thread.
 
-    The death signal is SIGHUP with a handler that looks again, because Linux sends it already
-    when only the *thread* that started us has ended. Call from the main thread.
+    Uses SIGHUP as death signal, with a handler that checks the parent: Linux sends the signal when
+    the *thread* that started this process ends. A polling thread covers indirect parents.
     """
     direct = os.getppid() == parent_pid
 
-    def look(*_: object) -> None:
-        if parent_gone(parent_pid, direct):
+    def check(*_: object) -> None:
+        if parent_has_ended(parent_pid, direct):
             on_gone()
 
     def watch() -> None:
         pause = threading.Event()
-        while not parent_gone(parent_pid, direct):
+        while not parent_has_ended(parent_pid, direct):
             pause.wait(poll_s)
         on_gone()
 
     if direct and hasattr(signal, "SIGHUP"):
-        signal.signal(signal.SIGHUP, look)
+        signal.signal(signal.SIGHUP, check)
         signal_on_parent_death(signal.SIGHUP)
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
-def die_with_stdin() -> None:
-    """Ends this process at once when nobody holds the other end of its stdin any more."""
+def exit_with_stdin() -> None:
+    """Exits this process at once when its stdin is closed by the last writer."""
     def watch() -> None:
         # Not sys.stdin: its lock, held by a daemon thread, aborts the interpreter's shutdown.
         while os.read(0, 4096):

@@ -6,6 +6,7 @@ The only package of ``agents`` that the searcher may import. Its modules are pri
 
 from agents.protocol.codec import (
     CHOICES,
+    JsonObject,
     ProtocolError,
     as_json,
     canonical_json,
@@ -76,9 +77,9 @@ from agents.protocol.runtimes import (
 __all__ = [
     "ArtifactRef", "Blocks", "CHOICES", "Copy", "DEFAULT_RUNTIME", "DEVICE_KINDS",
     "EnergyMeasured", "Enrol", "Enrolled", "ErrorAnswer", "Failure", "GRAPH_LEVELS", "Heartbeat",
-    "HeartbeatAnswer", "INFERRED_BYTES", "InferPayload", "InferResult", "Lease", "LeaseRequest",
-    "MeasurePayload", "MeasurePlan", "MeasureResult", "Measured", "NOT_PREPARED", "NodeTime",
-    "NodesMeasured", "ONNX_PROOF", "OUTPUT_LIMIT", "PROTOCOL_VERSION", "PowerMode",
+    "HeartbeatAnswer", "INFERRED_BYTES", "InferPayload", "InferResult", "JsonObject", "Lease",
+    "LeaseRequest", "MeasurePayload", "MeasurePlan", "MeasureResult", "Measured", "NOT_PREPARED",
+    "NodeTime", "NodesMeasured", "ONNX_PROOF", "OUTPUT_LIMIT", "PROTOCOL_VERSION", "PowerMode",
     "PreparePayload", "PrepareResult", "ProfileFacts", "ProtocolError", "RUNTIMES", "Rail",
     "RailTrace", "ResultAnswer", "ResultEnvelope", "RuntimeRegistry", "RuntimeTraits", "UNKNOWN",
     "VersionMismatch", "accepts", "as_json", "canonical_json", "check_version", "content_sha256",

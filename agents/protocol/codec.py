@@ -1,7 +1,7 @@
-"""Messages as JSON and back: what is no message of the wanted type is refused with its field.
+"""Encodes messages as JSON and decodes them; an invalid message is refused with its field.
 
-A message is a NamedTuple of strings, numbers, lists, objects and messages. ``CHOICES`` holds the
-values that a field is bound to, by class and field.
+A message is a NamedTuple of strings, numbers, lists, objects and messages. ``CHOICES`` lists the
+allowed values of a field, by class and field.
 """
 
 import hashlib
@@ -20,20 +20,22 @@ from typing import (
 )
 
 T = TypeVar("T")
+JsonObject = Dict[str, Any]
+"""A JSON object whose keys the protocol does not fix, such as the options of a runtime."""
 CHOICES: Dict[Tuple[type, str], Tuple[str, ...]] = {}
 
 
 class ProtocolError(ValueError):
-    """A message that cannot be accepted; the text names the field and the value."""
+    """An invalid message; the text names the field and the value."""
 
 
 def encode(message: Any) -> bytes:
-    """Canonical JSON of one of the messages above. Raises ProtocolError on NaN and infinity."""
+    """Canonical JSON of a message. Raises ProtocolError for NaN and infinity."""
     return canonical_json(as_json(message))
 
 
 def as_json(value: Any) -> Any:
-    """Messages as dicts, nested ones too; everything else unchanged."""
+    """``value`` with all messages in it as dicts."""
     if isinstance(value, tuple) and hasattr(value, "_fields"):
         return {name: as_json(getattr(value, name)) for name in value._fields}
     if isinstance(value, (list, tuple)):
@@ -43,11 +45,8 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def decode(cls: Type[T], content: Union[bytes, str, Dict[str, Any]]) -> T:
-    """A message of type ``cls`` out of JSON text or an already parsed object.
-
-    Raises ProtocolError, and nothing else, whatever ``content`` is.
-    """
+def decode(cls: Type[T], content: Union[bytes, str, JsonObject]) -> T:
+    """A message of type ``cls`` from JSON text or a parsed object. Raises ProtocolError only."""
     value: Any = content
     if isinstance(content, (bytes, bytearray, str)):
         value = parse_json(content)
@@ -59,7 +58,7 @@ def decode(cls: Type[T], content: Union[bytes, str, Dict[str, Any]]) -> T:
 
 
 def parse_json(content: Union[bytes, bytearray, str]) -> Any:
-    """JSON as the RFC has it: no NaN, no infinity. Raises ProtocolError."""
+    """Parses JSON as in RFC 8259, without NaN and infinity. Raises ProtocolError."""
     try:
         text = content if isinstance(content, str) else bytes(content).decode("utf-8")
         return json.loads(text, parse_constant=_refuse_constant)
@@ -71,7 +70,8 @@ def parse_json(content: Union[bytes, bytearray, str]) -> Any:
 
 
 def canonical_json(value: Any) -> bytes:
-    """Sorted keys, no spaces, ASCII: equal values give equal bytes. Raises ProtocolError."""
+    """JSON with sorted keys, without spaces, in ASCII: equal values give equal bytes. Raises
+    ProtocolError."""
     try:
         return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
     except (TypeError, ValueError, RecursionError) as error:
@@ -80,6 +80,7 @@ def canonical_json(value: Any) -> bytes:
 
 
 def content_sha256(content: bytes) -> str:
+    """Hexadecimal SHA-256 of ``content``."""
     return hashlib.sha256(content).hexdigest()
 
 
@@ -94,7 +95,7 @@ def _message(cls: Any, value: Any, where: str) -> Any:
                     where, name, short(sorted(map(str, value)))))
             continue
         given = value[name]
-        # Most values are of the very type; for them this is all.
+        # A fast path for values of exactly this type.
         plain = type(given) is kind and kind in _PLAIN
         found[name] = given if plain else _checked(kind, given, where, name)
         if allowed and found[name] not in allowed:
@@ -108,7 +109,7 @@ _FIELDS: Dict[Any, List[Tuple[str, Any, bool, Tuple[str, ...]]]] = {}
 
 
 def _fields(cls: Any) -> List[Tuple[str, Any, bool, Tuple[str, ...]]]:
-    """Name, type, whether it may be absent, and allowed values; type hints are slow to read."""
+    """(name, type, whether optional, allowed values) per field; cached, as type hints are slow."""
     if cls not in _FIELDS:
         defaults = getattr(cls, "_field_defaults", {})
         _FIELDS[cls] = [(name, kind, name in defaults, CHOICES.get((cls, name), ()))
@@ -117,7 +118,7 @@ def _fields(cls: Any) -> List[Tuple[str, Any, bool, Tuple[str, ...]]]:
 
 
 def _checked(kind: Any, value: Any, parent: str, name: str) -> Any:
-    """``value`` as ``kind``; an integer passes where a float is asked for, and becomes one."""
+    """``value`` converted to ``kind``: an integer is accepted for a float. Raises ProtocolError."""
     where = parent + "." + name
     origin = getattr(kind, "__origin__", None)
     if origin is Union:
@@ -140,7 +141,7 @@ def _checked(kind: Any, value: Any, parent: str, name: str) -> Any:
 
 
 def _all_of(kind: Any, values: List[Any]) -> bool:
-    """Whether nothing is left to convert or refuse; the usual case of thousands of samples."""
+    """Whether all values are of this scalar type and finite; a fast path for long lists."""
     if kind not in (float, int, str) or not {kind}.issuperset(map(type, values)):
         return False
     return kind is not float or all(map(math.isfinite, values))
@@ -185,6 +186,7 @@ def _wrong(where: str, expected: str, value: Any) -> ProtocolError:
 
 
 def short(value: Any) -> str:
+    """``repr`` of a value, cut to 80 characters."""
     try:
         text = repr(value)
     except (RecursionError, ValueError):

@@ -42,7 +42,7 @@ def refused(extension: Extension, reason: str) -> Extension:
 def _loaded(name: str, target: str, entry_point: Any) -> Extension:
     try:
         return Extension(name, target, entry_point.load())
-    except Exception as error:  # noqa: BLE001 - the import of somebody else's package
+    except Exception as error:  # noqa: BLE001 - the import of a third party's package
         return refused(Extension(name, target, None), "cannot be loaded ({}: {})".format(
             type(error).__name__, " ".join(str(error).split())[:200]))
 

@@ -1,41 +1,41 @@
-"""The wire between coordinator and agents: JSON over HTTP, messages under ``/v1``.
+"""The messages between coordinator and agents: JSON over HTTP under ``/v1``.
 
     agent                                         coordinator
-      | POST /v1/agents        Enrol         -> Enrolled            one-time token for a secret
+      | POST /v1/agents        Enrol         -> Enrolled            exchanges a one-time token
       | POST /v1/lease         LeaseRequest  -> Lease | 204         long poll
       | POST /v1/heartbeat     Heartbeat     -> HeartbeatAnswer     every ttl_s / 4; 409: stale
       | GET  /v1/artifacts/H                 -> bytes               range requests honoured
       | GET  /agent.pyz                      -> bytes               no secret; X-Agent-Sha256
       | PUT  /v1/results/JOB/ATTEMPT?fence=N    ResultEnvelope -> ResultAnswer   X-Content-Sha256
 
-Every refusal is ``ErrorAnswer``. Seconds end in ``_s``; durations, never points in time.
+Every refusal is an ``ErrorAnswer``. Fields in ``_s`` are durations in seconds.
 
-A field with a default may be absent. Unknown fields are ignored, so that version N may add a
-field that N - 1 does not know. All else raises ``ProtocolError``. History: 1, the first; later,
-without a new number, ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``, the plan from
-``energy_s`` on, ``Measured.energy``, ``warnings``, ``session_blocks`` and ``nodes``,
+A field with a default may be absent. Unknown fields are ignored, so that version N can add fields
+that version N - 1 does not know. Everything else raises ``ProtocolError``. Version 1 is the first;
+added since, without a new number: ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``,
+the plan from ``energy_s`` on, ``Measured.energy``, ``warnings``, ``session_blocks`` and ``nodes``,
 ``MeasureResult.device_s`` and ``reference_nodes``, ``MeasurePayload.profile``,
 ``LeaseRequest.kinds`` with the job kinds ``infer`` and ``prepare``.
 """
 
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import List, NamedTuple, Optional
 
-from agents.protocol.codec import CHOICES, ProtocolError
+from agents.protocol.codec import CHOICES, JsonObject, ProtocolError
 from agents.protocol.readings import EnergyMeasured, NodesMeasured, Rail
 
 PROTOCOL_VERSION = 1
 OUTPUT_LIMIT = 1024
-"""A measurement carries at most so many values of the first output."""
+"""Most values of the first output that a measurement carries."""
 INFERRED_BYTES = 16 << 20
-"""A data set has at most so many bytes of outputs, unpacked."""
+"""Most bytes of outputs for a data set, unpacked."""
 DEVICE_KINDS = ("measure", "infer", "prepare")
-"""The kinds of jobs for devices."""
+"""The job kinds of devices."""
 NOT_PREPARED = "not_prepared"
-"""So begins the reason of a file that was to be prepared before it is run, and is not any more."""
+"""Prefix of the reason for a file whose prepared form (such as an engine) is not on the device."""
 
 
 class VersionMismatch(ProtocolError):
-    """The two sides speak versions that do not meet (HTTP 426)."""
+    """Coordinator and agent have incompatible protocol versions (HTTP 426)."""
 
     def __init__(self, message: str, server: int, client: int) -> None:
         super().__init__(message)
@@ -47,8 +47,8 @@ class Enrol(NamedTuple):
     protocol: int
     token: str
     name: str
-    fingerprint: Dict[str, Any]
-    capabilities: Dict[str, Any]
+    fingerprint: JsonObject
+    capabilities: JsonObject
 
 
 class Enrolled(NamedTuple):
@@ -58,8 +58,8 @@ class Enrolled(NamedTuple):
 
 
 class LeaseRequest(NamedTuple):
-    """``kinds`` are those that the program can do; none: it is older than they are, and can
-    ``measure``."""
+    """A request for a job. ``kinds`` are the job kinds that the agent supports; an empty list
+    comes from an older agent, which supports ``measure``."""
 
     protocol: int
     wait_s: float
@@ -67,8 +67,8 @@ class LeaseRequest(NamedTuple):
 
 
 class Lease(NamedTuple):
-    """``fence`` increases strictly per job. The files have ``transfer_s`` to arrive and
-    ``deadline_s`` counts from there; without ``transfer_s`` it counts from leasing."""
+    """A leased job. ``fence`` increases with every lease of a job. The files must arrive within
+    ``transfer_s``, after which ``deadline_s`` begins; without ``transfer_s`` it begins at once."""
 
     job: int
     kind: str
@@ -76,12 +76,12 @@ class Lease(NamedTuple):
     fence: int
     ttl_s: float
     deadline_s: float
-    payload: Dict[str, Any]
+    payload: JsonObject
     transfer_s: float = 0.0
 
 
 class Heartbeat(NamedTuple):
-    """``progress`` is the share of ``phase`` that is done, 0 to 1."""
+    """``progress`` is the fraction of ``phase`` that is done, 0 to 1."""
 
     job: int
     fence: int
@@ -99,7 +99,7 @@ class ResultEnvelope(NamedTuple):
     """``state`` is ``done`` or ``failed``; a failed job's ``result`` is a ``Failure``."""
 
     state: str
-    result: Dict[str, Any]
+    result: JsonObject
 
 
 class Failure(NamedTuple):
@@ -129,11 +129,11 @@ class ArtifactRef(NamedTuple):
 class MeasurePlan(NamedTuple):
     """Seconds are device time per candidate, over all ``processes`` together.
 
-    The first warm-up lasts ``warmup_s``, and where ``warmup_max_s`` is more, until a steady state
-    is detected, so long at most. ``cool_down_s`` is the longest wait for ``start_below_c`` (degrees
-    Celsius; 0: no limit). ``cache_flush_bytes`` are written before each call, untimed.
-    ``refuse_doubt``: a measurement with doubts is invalid. ``nodes``: single nodes are timed in a
-    child of their own.
+    The first warm-up lasts ``warmup_s``; if ``warmup_max_s`` is longer, until a steady state is
+    detected, at most that long. ``cool_down_s`` is the longest wait until the device is below
+    ``start_below_c`` (degrees Celsius; 0: no limit). ``cache_flush_bytes`` are written before each
+    call, untimed. ``refuse_doubt``: a measurement with doubts is invalid. ``nodes``: single nodes
+    are timed in a child process of their own.
     """
 
     name: str
@@ -157,8 +157,8 @@ class MeasurePlan(NamedTuple):
 
 
 class PowerMode(NamedTuple):
-    """The highest clocks of one power mode in kHz, of the fastest core and of the GPU; None: not
-    capped, or not known. ``id`` is nvpmodel's."""
+    """The highest clocks of one power mode in kHz, of the fastest core and of the GPU. None: not
+    limited, or unknown. ``id`` is the number in nvpmodel."""
 
     name: str
     id: Optional[int] = None
@@ -167,11 +167,11 @@ class PowerMode(NamedTuple):
 
 
 class ProfileFacts(NamedTuple):
-    """What an agent needs of its device's profile; what is not known is empty.
+    """The part of a device's profile that its agent needs; unknown values are empty.
 
-    Rails are shell patterns of their names without the unit. What ``single_rails`` names is never
-    added; of the rest, those that ``total_rails`` name are together what the device draws, as far
-    as ``rails_cover`` says. ``gpu_clock`` is a file below /sys, in Hz. ``ignored_zones`` are
+    Rails are shell patterns of rail names without the unit. Rails in ``single_rails`` are never
+    summed. The rails in ``total_rails`` together are the power of the device, with the extent that
+    ``rails_cover`` describes. ``gpu_clock`` is a file below /sys, in Hz. ``ignored_zones`` are
     thermal zones that measure nothing.
     """
 
@@ -185,16 +185,17 @@ class ProfileFacts(NamedTuple):
 
 
 UNKNOWN = ProfileFacts("")
-"""Of a device without a profile."""
+"""The facts of a device without a profile."""
 
 
 class MeasurePayload(NamedTuple):
-    """What a job of kind ``measure`` asks for. The coordinator adds ``profile`` when it leases."""
+    """The payload of a job of kind ``measure``. The coordinator adds ``profile`` when it leases the
+    job."""
 
     reference: ArtifactRef
     candidates: List[ArtifactRef]
     runtime: str
-    options: Dict[str, Any]
+    options: JsonObject
     plan: MeasurePlan
     quiet_level_s: Optional[float] = None
     input_seed: int = 0
@@ -203,7 +204,8 @@ class MeasurePayload(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """Medians of the blocks in seconds per call; the three lists are equally long."""
+    """Block medians in seconds per call: of the candidate, and of the reference block before and
+    after it. The three lists have equal length."""
 
     candidate_s: List[float]
     before_s: List[float]
@@ -211,10 +213,12 @@ class Blocks(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One candidate. ``samples`` packs every call (``unpack_samples``, ns), ``sample_blocks`` says
-    how many calls each block of ``blocks`` has, ``session_blocks`` how many blocks were timed
-    between two openings. A failed candidate has no blocks. ``warnings`` are doubts that leave it
-    valid."""
+    """The measurement of one candidate.
+
+    ``samples`` packs all samples in nanoseconds (``unpack_samples``), ``sample_blocks`` lists the
+    number of samples of each block, ``session_blocks`` the number of blocks in each session. A
+    failed candidate has no blocks. ``warnings`` are doubts, with which it can still be valid.
+    """
 
     sha256: str
     verdict: str
@@ -235,57 +239,57 @@ class Measured(NamedTuple):
 
 
 class MeasureResult(NamedTuple):
-    """``quiet_level_s`` gated the blocks; None when no reference block was timed. ``device_s``: how
-    long the children ran."""
+    """The result of a job of kind ``measure``. ``quiet_level_s`` is the level that gated the
+    blocks, None without reference blocks. ``device_s`` is the run time of the child processes."""
 
     quiet_level_s: Optional[float]
     reference_blocks: int
     quiet_share: float
-    environment: Dict[str, Any]
+    environment: JsonObject
     measurements: List[Measured]
     device_s: Optional[float] = None
     reference_nodes: Optional[NodesMeasured] = None
 
 
 class InferPayload(NamedTuple):
-    """What a job of kind ``infer`` asks for: the outputs of ``model`` for every sample of
-    ``inputs``, a .npy file of float32, the samples first."""
+    """The payload of a job of kind ``infer``: it computes the outputs of ``model`` for every sample
+    of ``inputs``, a .npy file of float32, samples first."""
 
     model: ArtifactRef
     inputs: ArtifactRef
     runtime: str
-    options: Dict[str, Any]
+    options: JsonObject
     attempt: int = 1
 
 
 class InferResult(NamedTuple):
-    """``outputs`` packs the first output (``unpack_bytes``): float32, little-endian, in C order,
-    of ``shape``, the samples first. All are finite."""
+    """``outputs`` packs the first output (``unpack_bytes``): finite float32, little-endian, in C
+    order, of ``shape``, samples first."""
 
     shape: List[int]
     outputs: str
     provider: str
-    environment: Dict[str, Any]
+    environment: JsonObject
     device_s: Optional[float] = None
 
 
 class PreparePayload(NamedTuple):
-    """What a job of kind ``prepare`` asks for: what the runtime needs of ``model`` before it can
-    run it with these ``options`` (a TensorRT engine), kept on the device."""
+    """The payload of a job of kind ``prepare``: it builds and stores on the device what the runtime
+    needs to run ``model`` with these ``options``, such as a TensorRT engine."""
 
     model: ArtifactRef
     runtime: str
-    options: Dict[str, Any]
+    options: JsonObject
     attempt: int = 1
 
 
 class PrepareResult(NamedTuple):
-    """``prepare_s`` is how long it took; 0 with ``reused``, when it was there already."""
+    """``prepare_s`` is the time that it took; 0 if an earlier one was ``reused``."""
 
     prepare_s: float
     reused: bool
     kept_bytes: int
-    environment: Dict[str, Any]
+    environment: JsonObject
 
 
 CHOICES.update({
@@ -298,17 +302,17 @@ CHOICES.update({
 
 
 def accepts(client: int, server: int = PROTOCOL_VERSION) -> bool:
-    """Whether ``server`` serves ``client``: its own version and the one before."""
+    """Whether protocol version ``server`` serves ``client``: its own version or the one before."""
     return client >= 1 and server - 1 <= client <= server
 
 
 def check_version(client: int, server: int = PROTOCOL_VERSION) -> None:
-    """Raises VersionMismatch, whose text names both versions and the mend."""
+    """Raises VersionMismatch, whose text names both versions and the remedy."""
     if accepts(client, server):
         return
-    mend = ("update the agent: copy the coordinator's agent.pyz to the device"
+    remedy = ("update the agent: copy the coordinator's agent.pyz to the device"
             if client < server else "update the coordinator, or use the agent.pyz it ships")
     spoken = str(server) if server == 1 else "{} and {}".format(server, server - 1)
     raise VersionMismatch(
         "The coordinator speaks protocol {}, the agent speaks protocol {}: {}.".format(
-            spoken, client, mend), server, client)
+            spoken, client, remedy), server, client)

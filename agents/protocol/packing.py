@@ -1,4 +1,4 @@
-"""Long lists of numbers as short text, so that a message can carry every sample."""
+"""Packs long lists of numbers into compressed text, so that a message can carry all samples."""
 
 import base64
 import binascii
@@ -11,7 +11,8 @@ from agents.protocol.codec import ProtocolError, short
 
 
 def pack_samples(samples_ns: Iterable[int]) -> str:
-    """``base64(zlib(little-endian uint32))``; ``Q:`` and uint64 when a call took over 4.29 s."""
+    """``base64(zlib(little-endian uint32))``; with the prefix ``Q:`` uint64, for samples over 4.29
+    s."""
     values = list(samples_ns)
     wide = max(values, default=0) >= 2**32
     packed = array("Q" if wide else "I", values)
@@ -22,7 +23,7 @@ def pack_samples(samples_ns: Iterable[int]) -> str:
 
 
 def unpack_samples(text: str) -> List[int]:
-    """The nanoseconds that ``pack_samples`` packed; ``""`` is none. Raises ProtocolError."""
+    """The nanoseconds that ``pack_samples`` packed; none for ``""``. Raises ProtocolError."""
     if not text:
         return []
     wide = text.startswith("Q:")
@@ -47,7 +48,7 @@ def pack_values(values: Iterable[float]) -> str:
 
 
 def unpack_values(text: str) -> List[float]:
-    """What ``pack_values`` packed; ``""`` is none. Raises ProtocolError."""
+    """The values that ``pack_values`` packed; none for ``""``. Raises ProtocolError."""
     packed = array("d")
     try:
         packed.frombytes(zlib.decompress(base64.b64decode(text, validate=True)) if text else b"")
@@ -65,7 +66,7 @@ def pack_bytes(content: bytes) -> str:
 
 
 def unpack_bytes(text: str, most: int) -> bytes:
-    """What ``pack_bytes`` packed. Raises ProtocolError, also for more than ``most`` bytes."""
+    """The bytes that ``pack_bytes`` packed. Raises ProtocolError, also for over ``most`` bytes."""
     unpacker = zlib.decompressobj()
     try:
         content = unpacker.decompress(base64.b64decode(text, validate=True), most)

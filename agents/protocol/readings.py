@@ -1,17 +1,16 @@
-"""What a measurement tells beside its times: rails and energy, and the times of single nodes. Parts
-of the wire (agents/protocol/)."""
+"""Parts of a measurement beside its latency: power rails, energy, and times of single nodes."""
 
 from typing import List, NamedTuple, Optional
 
 
 class Rail(NamedTuple):
-    """What a meter says of one power or energy that may be integrated; it never changes.
+    """The constant properties of one power rail or energy counter.
 
     ``name`` ends in ``unit``: a power (W, mW, uW) or a counter of energy (J, mJ, uJ). ``covers``
-    is what draws it: board, cpu, gpu, memory or other. ``role``: ``total`` is used alone; where no
-    rail covers the board, an ``addend`` is added to the others; a ``part`` is inside another rail,
-    or nobody documents that it is not, and is never added. ``update_s`` is the period that the
-    meter claims, None where it claims none; ``wraps_at`` the range of a counter that wraps.
+    is the consumer: board, cpu, gpu, memory or other. ``role``: a ``total`` is used alone. If no
+    rail covers the board, the ``addend`` rails are summed. A ``part`` is never summed: it is
+    inside another rail, or no documentation excludes that. ``update_s`` is the update period that
+    the meter claims, or None; ``wraps_at`` is the range of a counter that wraps.
     """
 
     name: str
@@ -25,8 +24,8 @@ class Rail(NamedTuple):
 
 
 class RailTrace(NamedTuple):
-    """Every poll of one rail: ``times`` packs nanoseconds since the first poll of the job
-    (``unpack_samples``), ``values`` its figures in its unit (``unpack_values``)."""
+    """All polls of one rail. ``times`` packs nanoseconds since the first poll of the job
+    (``unpack_samples``), ``values`` the values in the rail's unit (``unpack_values``)."""
 
     meter: str
     rail: Rail
@@ -35,10 +34,13 @@ class RailTrace(NamedTuple):
 
 
 class EnergyMeasured(NamedTuple):
-    """A window in which the candidate ran alone. Energies are joules per call, powers watts;
-    ``_error_`` is a half width. ``problem`` is why there are no figures, ``idle_problem`` why there
-    is no net energy. ``covers`` names the rails that were used; the windows are seconds since the
-    first poll, [start, end] each, empty where there was none."""
+    """The energy of a window in which the candidate ran alone.
+
+    Energies are joules per call, powers are watts, ``_error_`` is a half width. ``problem`` is why
+    there are no values, ``idle_problem`` why there is no net energy. ``covers`` names the rails
+    used. The windows ``load``, ``idle_before`` and ``idle_after`` are [start, end] in seconds since
+    the first poll, or empty.
+    """
 
     problem: str
     covers: str = ""
@@ -65,8 +67,11 @@ class EnergyMeasured(NamedTuple):
 
 
 class NodeTime(NamedTuple):
-    """A node of the graph that really runs, or ``node_count`` short ones of one op together, which
-    have no name: seconds per call under the profile, bytes read and written where that tells."""
+    """A node of the executed graph, or ``node_count`` short nodes of one op, without a name.
+
+    ``time_s`` is seconds per call under the profiler, ``moved_bytes`` the bytes read and written
+    per call, None if the profiler does not report them.
+    """
 
     name: str
     op: str
@@ -77,17 +82,19 @@ class NodeTime(NamedTuple):
 
 
 class Copy(NamedTuple):
-    """What copying so many bytes took."""
+    """The time of a copy of ``size_bytes`` in memory."""
 
     size_bytes: int
     time_s: float
 
 
 class NodesMeasured(NamedTuple):
-    """Single nodes of one file, timed in a child of their own, longest first; ``problem`` is why
-    there are none. ``call_s`` is a call without the profile at that time, ``idle_call_s`` one of a
-    graph with one node that computes nothing, ``idle_node_s`` what each further such node adds,
-    ``profiled_idle_s`` what the profile says of one."""
+    """The nodes of one file by decreasing time, from a child process of their own.
+
+    ``problem`` is why there are none. ``call_s`` is a call without profiler at that time,
+    ``idle_call_s`` a call of a graph with one node that computes nothing, ``idle_node_s`` the time
+    that each further such node adds, ``profiled_idle_s`` its time under the profiler.
+    """
 
     problem: str
     call_s: Optional[float] = None

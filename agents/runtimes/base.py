@@ -1,35 +1,36 @@
-"""What a runtime is. It lives in a child process only: a crash there costs the child.
+"""The interface of a runtime. It is used in child processes only, so that a crash costs a child.
 
-``Runtime.open`` reads the file, prepares it and binds the timing input: for each model input,
-symbolic dimensions become ``batch`` and the values are ``random.Random(input_seed).random()`` in
-C order, as float32 (anew from the seed for each input).
+``Runtime.open`` reads the file, prepares it and binds the timing input. For each model input,
+symbolic dimensions become ``batch``, and the values are ``random.Random(input_seed).random()`` in C
+order, as float32; the generator is seeded again for each input.
 """
 
 import random
 import time
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.protocol import NodeTime, RuntimeTraits
+from agents.protocol import JsonObject, NodeTime, RuntimeTraits
 
 
 class RuntimeUnavailable(Exception):
-    """The runtime's library is not there; the text says how to install it."""
+    """The runtime's library is not installed; the text says how to install it."""
 
 
 class ModelRefused(Exception):
-    """The runtime cannot load or run this file; the text is the runtime's own."""
+    """The runtime cannot load or run a file; the text is the runtime's own message."""
 
 
 class NotPrepared(ModelRefused):
-    """``prepare`` has not been done for this file with these options, or what it made is gone."""
+    """``prepare`` has not been called for this file with these options, or its product was
+    evicted."""
 
 
 class NotProfiled(Exception):
-    """This runtime does not tell the times of single nodes; the text says why."""
+    """The runtime cannot time single nodes; the text says why."""
 
 
 class Prepared(NamedTuple):
-    """How long it took (0 when it was ``reused``), and the bytes that are kept."""
+    """``prepare_s`` is the duration (0 if ``reused``), ``kept_bytes`` the size of the product."""
 
     prepare_s: float
     reused: bool
@@ -37,61 +38,64 @@ class Prepared(NamedTuple):
 
 
 class Session:
-    """One opened model with its input bound."""
+    """An opened model with its timing input bound."""
 
     provider = ""
-    """What really runs it, in the runtime's own words."""
+    """The provider that executes it, by the runtime's own name."""
     batch: Optional[int] = None
-    """Samples that one call takes; None: any number."""
+    """The fixed number of samples per call; None: any number."""
 
     def run(self) -> object:
-        """One call: nothing but the call is inside, since this is what is timed."""
+        """One call. It is timed, so it must contain nothing else."""
         raise NotImplementedError
 
     def first_output(self) -> List[float]:
-        """One call; its first output flattened in C order, at most ``OUTPUT_LIMIT`` values."""
+        """The first output of one call, flattened in C order, at most ``OUTPUT_LIMIT`` values."""
         raise NotImplementedError
 
     def node_times(self) -> List[NodeTime]:
-        """Of a session that ``open_profiled`` opened, after its last call: every node that ran,
-        in order. Raises NotProfiled."""
-        raise NotProfiled("this session was not opened for a profile")
+        """All nodes that ran, in order, for a session from ``open_profiled`` after its last call.
+        Raises NotProfiled."""
+        raise NotProfiled("this session was opened without a profiler")
 
     def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
-        """The first output for other inputs, and its shape. Both are float32, little-endian, in C
-        order, the samples first. Raises ModelRefused."""
+        """The first output for ``values`` of ``shape``, and its shape. Both arrays are float32,
+        little-endian, in C order, samples first. Raises ModelRefused."""
         raise NotImplementedError
 
 
 class Runtime:
-    """Opens models. ``options`` are the trial's: threads, graph_level, batch, precision."""
+    """Opens models. ``options`` are ``batch`` and those that the runtime's row lists."""
 
     folder: Optional[str] = None
-    """Where it may keep what it has prepared; set before it is used."""
+    """A folder for what it prepares; set before use."""
     traits: RuntimeTraits
-    """Its row in the registry; set before it is used."""
+    """Its row in the registry; set before use."""
 
-    def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
-        """Raises ModelRefused, and so does a runtime that opens files as they are."""
-        raise ModelRefused("This runtime opens files as they are: there is nothing to prepare.")
+    def prepare(self, path: str, options: JsonObject) -> Prepared:
+        """Builds and stores what ``open`` needs. Raises ModelRefused, as does a runtime that needs
+        nothing."""
+        raise ModelRefused("This runtime opens files directly: there is nothing to prepare.")
 
-    def versions(self) -> Dict[str, Any]:
-        """Name and version of the library and what it offers. Raises RuntimeUnavailable."""
+    def versions(self) -> JsonObject:
+        """Version of the library under the runtime's name, and the list ``providers``. Raises
+        RuntimeUnavailable."""
         raise NotImplementedError
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
-        """A warm-up is the caller's. Raises ModelRefused."""
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+        """Opens a model, without warm-up. Raises ModelRefused."""
         raise NotImplementedError
 
-    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
                       folder: str) -> Session:
-        """The same, with each node timed, which slows all of it; ``folder`` is for files that the
-        profile needs, and the caller's to remove. Raises ModelRefused and NotProfiled."""
-        raise NotProfiled("this runtime does not tell the times of single nodes")
+        """Opens a model with a profiler that times each node and slows every call. The caller
+        removes ``folder``, which is for the profiler's files. Raises ModelRefused and
+        NotProfiled."""
+        raise NotProfiled("this runtime cannot time single nodes")
 
     def idle_model(self, nodes: int) -> Optional[bytes]:
-        """A model of so many nodes in a row that compute next to nothing and are all run; None
-        where there is none."""
+        """A model of ``nodes`` nodes in a row that compute next to nothing, none of which the
+        runtime removes; None if the runtime has none."""
         return None
 
     def prove(self, provider: str, model: bytes) -> None:
@@ -100,7 +104,7 @@ class Runtime:
         raise NotImplementedError
 
     def clock_ns(self) -> int:
-        """Monotonic nanoseconds in which this runtime's calls take their time."""
+        """The monotonic clock of this runtime's calls, in nanoseconds."""
         return int(PERF_COUNTER_NS())
 
 
@@ -118,8 +122,8 @@ def input_values(count: int, input_seed: int) -> List[float]:
     return [source.random() for _ in range(count)]
 
 
-def option(options: Dict[str, Any], name: str, default: int) -> int:
-    """A positive integer among the options. Raises ModelRefused."""
+def option(options: JsonObject, name: str, default: int) -> int:
+    """The positive integer of an option. Raises ModelRefused."""
     value = options.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise ModelRefused("The option {!r} must be a positive integer, got {!r}.".format(

@@ -1,26 +1,25 @@
-"""Engines that were built on this device, kept within a bound: ``<key>.engine``."""
+"""A store of engines that were built on this device, of bounded size: ``<key>.engine``."""
 
 import os
-from typing import Any, Dict
 
 from agents.platform.bounded_folder import evict, file_sha256, mark_used
-from agents.protocol import canonical_json, content_sha256
+from agents.protocol import JsonObject, canonical_json, content_sha256
 
 LIMIT_BYTES = 2 << 30
 ENGINE = ".engine"
 
 
-class Engines:
-    """``folder`` also holds the timing caches, which are small and stay. An engine is that of a
-    file, of the options that it was built with, and of the version that built it."""
+class EngineStore:
+    """An engine is identified by the model file, the build options and the builder's version.
+    ``folder`` also holds the timing caches, which are small and not evicted."""
 
     def __init__(self, folder: str, version: str, limit_bytes: int = LIMIT_BYTES) -> None:
         """Raises OSError."""
         self._folder, self._version, self._limit_bytes = folder, version, limit_bytes
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
-    def path(self, model: str, options: Dict[str, Any]) -> str:
-        """Where the engine lies or will lie. Raises OSError when ``model`` cannot be read."""
+    def path(self, model: str, options: JsonObject) -> str:
+        """The path of the engine, present or not. Raises OSError if ``model`` cannot be read."""
         key = content_sha256(canonical_json([file_sha256(model), options, self._version]))
         return os.path.join(self._folder, key[:40] + ENGINE)
 
@@ -28,7 +27,7 @@ class Engines:
         return os.path.join(self._folder, "timing-{}.cache".format(self._version))
 
     def has(self, path: str) -> bool:
-        """Whether it is there; it counts as used now."""
+        """Whether the engine exists; marks it as used."""
         try:
             mark_used(path)
         except FileNotFoundError:
@@ -36,8 +35,8 @@ class Engines:
         return os.path.exists(path)
 
     def keep(self, partial: str, path: str) -> int:
-        """``partial`` becomes the engine, and the ones unused for longest go until the bound holds;
-        its bytes. Raises OSError."""
+        """Renames ``partial`` to the engine's path, evicts the least recently used engines, and
+        returns the engine's bytes. Raises OSError."""
         os.replace(partial, path)
         newest = os.path.basename(path)
         evict(self._folder, self._limit_bytes, lambda name: name == newest, ENGINE)

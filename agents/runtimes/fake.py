@@ -1,17 +1,17 @@
-"""A runtime without a library: its model files say how long a call takes and how it goes wrong.
+"""A simulated runtime: a model file describes the latency of its calls and how they fail.
 
-The clock is the runtime's own and is moved by the calls, so that a fake measurement takes almost
-no real time and comes out equal each time. A model file is a JSON object:
+Calls move the runtime's own clock, so that a simulated measurement takes almost no real time and is
+reproducible. A model file is a JSON object:
 
-    {"fake_model": 1,           must be there; any other file gets a latency from its size
+    {"fake_model": 1,           required; any other file gets a latency from its size
      "latency_s": 0.0001,       of one call on the quiet machine
      "load_s": 0.002,           of opening
      "outputs": [0.1, 0.9],     of the first output; a constant
-     "noise": 0.002,            each call takes up to this share longer
-     "memory_bytes": 0,         really allocated when opened
+     "noise": 0.002,            each call takes up to this fraction longer
+     "memory_bytes": 0,         allocated when opened
      "provider": "FakeExecutionProvider",
-     "nodes": [["name", "op", "provider", 1e-5, 4096]],    seconds and bytes; without it one node
-     "busy": {"share": 0.5, "period_s": 0.2, "factor": 1.4},    makes the *machine* busy, in turns
+     "nodes": [["name", "op", "provider", 1e-5, 4096]],    seconds and bytes; default: one node
+     "busy": {"share": 0.5, "period_s": 0.2, "factor": 1.4},    periods of a busy machine
      "slowed_by": 1.4,          this model's own factor while the machine is busy
      "crash": {"at": "open", "how": "segv"},    at: "open" or the number of a call, from 1;
                                                 how: segv, abort, exit, refuse
@@ -24,9 +24,9 @@ import random
 import signal
 import struct
 import time
-from typing import Any, Dict, List, Optional, Sequence, Tuple
+from typing import Dict, List, Optional, Sequence, Tuple, Union
 
-from agents.protocol import OUTPUT_LIMIT, NodeTime
+from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import ModelRefused, NotProfiled, Runtime, Session, option
 
 KEYS = {"fake_model", "latency_s", "load_s", "outputs", "noise", "memory_bytes", "provider",
@@ -37,7 +37,7 @@ SHORTEST_NS = 1000.0
 
 
 class FakeMachine:
-    """A clock in nanoseconds and a timetable of when the machine is busy."""
+    """A clock in nanoseconds, and a timetable of the periods in which the machine is busy."""
 
     def __init__(self) -> None:
         self.now_ns = 0
@@ -51,7 +51,7 @@ class FakeMachine:
 
 
 class FakeSession(Session):
-    def __init__(self, machine: FakeMachine, model: Dict[str, Any], batch: int, seed: int,
+    def __init__(self, machine: FakeMachine, model: JsonObject, batch: int, seed: int,
                  profiled: bool) -> None:
         self.provider = str(model.get("provider", "FakeExecutionProvider"))
         self._machine = machine
@@ -65,7 +65,7 @@ class FakeSession(Session):
 
     def run(self) -> object:
         self._calls += 1
-        _misbehave(self._model, self._calls)
+        _fail_as_described(self._model, self._calls)
         latency_ns = self._latency_ns * (1 + self._noise * self._random.random())
         if self._machine.busy():
             factor = (self._machine.timetable or {}).get("factor", 1.0)
@@ -79,7 +79,7 @@ class FakeSession(Session):
 
     def node_times(self) -> List[NodeTime]:
         if not self._profiled:
-            raise NotProfiled("this session was not opened for a profile")
+            raise NotProfiled("this session was opened without a profiler")
         default = [["all", "Fake", self.provider, self._latency_ns / 1e9, None]]
         return [NodeTime(name, op, provider, time_s, moved_bytes=moved)
                 for name, op, provider, time_s, moved in self._model.get("nodes", default)]
@@ -95,13 +95,13 @@ class FakeRuntime(Runtime):
     def __init__(self) -> None:
         self._machine = FakeMachine()
 
-    def versions(self) -> Dict[str, Any]:
+    def versions(self) -> JsonObject:
         return {"fake": "1", "providers": ["FakeExecutionProvider"]}
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
         return self._opened(path, options, input_seed, False)
 
-    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
                       folder: str) -> Session:
         return self._opened(path, options, input_seed, True)
 
@@ -110,11 +110,11 @@ class FakeRuntime(Runtime):
         return json.dumps({"fake_model": 1, "nodes": row, "noise": 0,
                            "latency_s": IDLE_CALL_S + (nodes - 1) * IDLE_NODE_S}).encode("ascii")
 
-    def _opened(self, path: str, options: Dict[str, Any], input_seed: int,
+    def _opened(self, path: str, options: JsonObject, input_seed: int,
                 profiled: bool) -> Session:
         model = _read(path)
         batch = option(options, "batch", 1)
-        _misbehave(model, "open")
+        _fail_as_described(model, "open")
         if model.get("busy"):
             self._machine.timetable = model["busy"]
         self._machine.now_ns += int(float(model.get("load_s", 0.002)) * 1e9)
@@ -122,7 +122,7 @@ class FakeRuntime(Runtime):
 
     def prove(self, provider: str, model: bytes) -> None:
         if provider != "FakeExecutionProvider":
-            raise ModelRefused("There is no {} here.".format(provider))
+            raise ModelRefused("There is no {} on this device.".format(provider))
 
     def clock_ns(self) -> int:
         return self._machine.now_ns
@@ -131,7 +131,7 @@ class FakeRuntime(Runtime):
 RUNTIME = FakeRuntime
 
 
-def _read(path: str) -> Dict[str, Any]:
+def _read(path: str) -> JsonObject:
     try:
         with open(path, "rb") as stream:
             content = stream.read()
@@ -152,7 +152,7 @@ def _read(path: str) -> Dict[str, Any]:
     return model
 
 
-def _misbehave(model: Dict[str, Any], moment: Any) -> None:
+def _fail_as_described(model: JsonObject, moment: Union[int, str]) -> None:
     if (model.get("hang") or {}).get("at") == moment:
         while True:
             time.sleep(3600)

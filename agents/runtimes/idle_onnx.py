@@ -1,10 +1,10 @@
-"""An ONNX file whose nodes compute next to nothing: what a call costs besides its work.
+"""ONNX files whose nodes compute next to nothing; they measure the overhead of a call.
 
     x (1 float) -> Abs -> Abs -> ... -> y        opset 7, IR 3: every ONNX Runtime loads it
 
-``Abs`` because no optimiser merges or removes a row of them (seen in ONNX Runtime 1.32). Written in
-protobuf's own encoding (https://protobuf.dev/programming-guides/encoding), since a device has no
-``onnx``; the numbers of the fields are those of onnx.proto.
+``Abs``, because no optimiser merges or removes a row of them (tested with ONNX Runtime 1.32).
+Encoded as protocol buffers (https://protobuf.dev/programming-guides/encoding) with the field
+numbers of onnx.proto, since devices lack the package ``onnx``.
 """
 
 from typing import Union
@@ -14,7 +14,7 @@ IR_VERSION, OPSET = 3, 7
 
 
 def idle_onnx(nodes: int) -> bytes:
-    """A model of so many nodes in a row, at least one."""
+    """A model of ``nodes`` nodes in a row, at least one."""
     names = ["v{}".format(place) for place in range(nodes + 1)]
     row = [_field(1, _field(1, before) + _field(2, after) + _field(4, "Abs"))
            for before, after in zip(names, names[1:])]
@@ -24,7 +24,7 @@ def idle_onnx(nodes: int) -> bytes:
 
 
 def _value(name: str) -> bytes:
-    """ValueInfoProto of one float."""
+    """The ValueInfoProto of one float."""
     shape = _field(1, _field(1, 1))
     return _field(1, name) + _field(2, _field(1, _field(1, FLOAT) + _field(2, shape)))
 

@@ -1,6 +1,6 @@
-"""The inputs and outputs of an ONNX file by its bytes: name and shape, without the onnx package.
+"""Inputs and outputs of an ONNX file, parsed without the package ``onnx``.
 
-Protocol buffers as in onnx.proto: ModelProto.graph = 7; GraphProto.initializer = 5, input = 11,
+Field numbers of onnx.proto: ModelProto.graph = 7; GraphProto.initializer = 5, input = 11,
 output = 12; TensorProto.name = 8; ValueInfoProto.name = 1, type = 2; TypeProto.tensor_type = 1;
 its elem_type = 1, shape = 2; TensorShapeProto.dim = 1; Dimension.dim_value = 1.
 """
@@ -11,29 +11,31 @@ Field = Tuple[int, Union[int, memoryview]]
 FLOAT = 1
 
 
-class OnnxError(Exception):
-    """The bytes are no ONNX model; the text says why."""
+class InvalidOnnx(Exception):
+    """The bytes are not an ONNX model; the text says why."""
 
 
-class Port(NamedTuple):
-    """An input or output; ``shape`` has None where a size is open, ``kind`` is TensorProto's."""
+class TensorSignature(NamedTuple):
+    """An input or output. ``shape`` has None for symbolic sizes; ``kind`` is TensorProto's type."""
 
     name: str
     kind: int
     shape: List[Optional[int]]
 
 
-class Ports(NamedTuple):
-    inputs: List[Port]
-    outputs: List[Port]
+class ModelSignature(NamedTuple):
+    """Inputs and outputs of a model, in order."""
+
+    inputs: List[TensorSignature]
+    outputs: List[TensorSignature]
 
 
-def ports_of(content: bytes) -> Ports:
-    """Of the graph; initializers are no inputs. Raises OnnxError."""
+def model_signature(content: bytes) -> ModelSignature:
+    """Inputs, without initializers, and outputs of the graph. Raises InvalidOnnx."""
     try:
         graphs = [value for number, value in _fields(memoryview(content)) if number == 7]
         if not graphs:
-            raise OnnxError("The file holds no graph.")
+            raise InvalidOnnx("The file has no graph.")
         inputs, outputs, constants = [], [], set()
         for number, value in _fields(_message(graphs[-1])):
             if number == 5:
@@ -43,11 +45,11 @@ def ports_of(content: bytes) -> Ports:
             elif number == 12:
                 outputs.append(_port(_message(value)))
     except (IndexError, ValueError) as error:
-        raise OnnxError("The file is no ONNX model: {}".format(error)) from error
-    return Ports([one for one in inputs if one.name not in constants], outputs)
+        raise InvalidOnnx("The file is not an ONNX model: {}".format(error)) from error
+    return ModelSignature([one for one in inputs if one.name not in constants], outputs)
 
 
-def _port(info: memoryview) -> Port:
+def _port(info: memoryview) -> TensorSignature:
     kind, shape = 0, []  # type: int, List[Optional[int]]
     for tensor in _inner(info, 2, 1):
         for number, value in _fields(tensor):
@@ -57,11 +59,11 @@ def _port(info: memoryview) -> Port:
             sizes = [value for number, value in _fields(dimension) if number == 1]
             size = sizes[-1] if sizes else None
             shape.append(size if isinstance(size, int) and size > 0 else None)
-    return Port(_text(info, 1), kind, shape)
+    return TensorSignature(_text(info, 1), kind, shape)
 
 
 def _inner(message: memoryview, first: int, second: int) -> Iterator[memoryview]:
-    """Messages in the field ``second`` of those in the field ``first``."""
+    """Yields the messages in the field ``second`` of the messages in the field ``first``."""
     for number, value in _fields(message):
         if number == first:
             for inner_number, inner in _fields(_message(value)):

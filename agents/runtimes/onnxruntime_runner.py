@@ -1,10 +1,10 @@
-"""ONNX Runtime, 1.4 or newer. Its import, and numpy's, happen inside functions only."""
+"""ONNX Runtime, 1.4 or newer. It and numpy are imported inside functions only."""
 
 import json
 import os
-from typing import Any, Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Optional, Sequence, Tuple
 
-from agents.protocol import OUTPUT_LIMIT, NodeTime
+from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import (
     PERF_COUNTER_NS,
     ModelRefused,
@@ -23,8 +23,8 @@ SILENT_BELOW_ERROR = 3
 CPU = "CPUExecutionProvider"
 
 
-class OrtSession(Session):
-    def __init__(self, session: Any, feed: Dict[str, Any]) -> None:
+class OnnxRuntimeSession(Session):
+    def __init__(self, session: Any, feed: JsonObject) -> None:
         self._run = session.run
         self._names = [session.get_outputs()[0].name]
         self._feed = feed
@@ -43,22 +43,23 @@ class OrtSession(Session):
         import numpy
 
         if len(self._feed) != 1:
-            raise ModelRefused("It has {} inputs; a data set is for one.".format(len(self._feed)))
+            raise ModelRefused(
+                "The model has {} inputs; a data set needs exactly one.".format(len(self._feed)))
         (name, bound), = self._feed.items()
         feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(bound.dtype)
         try:
             found = self._run(self._names, {name: feed})[0]
         except Exception as error:
-            # As in open: its exception types are not exported.
+            # Not all versions of onnxruntime export its exception types.
             raise ModelRefused(_one_line(error)) from error
         return numpy.ascontiguousarray(found, dtype="<f4").tobytes(), list(found.shape)
 
 
-class OrtProfiledSession(OrtSession):
-    """``open_unpacked`` opens the same once more for the bytes of its nodes; None where this ONNX
-    Runtime cannot."""
+class OnnxRuntimeProfiledSession(OnnxRuntimeSession):
+    """A session with a profiler. ``open_unpacked`` opens the file without weight packing, for the
+    bytes of its nodes; it returns None if this version of ONNX Runtime cannot."""
 
-    def __init__(self, session: Any, feed: Dict[str, Any],
+    def __init__(self, session: Any, feed: JsonObject,
                  open_unpacked: Callable[[], Optional[Any]]) -> None:
         super().__init__(session, feed)
         self._session: Any = session
@@ -69,35 +70,35 @@ class OrtProfiledSession(OrtSession):
             events = _profile(self._session)
         except (OSError, ValueError) as error:
             raise NotProfiled("the profile cannot be read: {}".format(error)) from error
-        self._session = self._run = None  # its memory, before the same is opened again
+        self._session = self._run = None  # frees its memory before the file is opened again
         return node_times(events, self._unpacked())
 
-    def _unpacked(self) -> List[Dict[str, Any]]:
+    def _unpacked(self) -> List[JsonObject]:
         try:
             session = self._open_unpacked()
             if session is None:
                 return []
             session.run(self._names, self._feed)
             return _profile(session)
-        except Exception:  # noqa: BLE001 - a kernel that wants packed weights costs the bytes alone
+        except Exception:  # noqa: BLE001 - a kernel may require packed weights; then only the bytes are unknown
             return []
 
 
-class OrtRuntime(Runtime):
-    # Bound straight to the clock: every layer of Python would be timed too.
+class OnnxRuntime(Runtime):
+    # The clock itself, because another layer of Python would be timed too.
     clock_ns = staticmethod(PERF_COUNTER_NS)
 
-    def versions(self) -> Dict[str, Any]:
+    def versions(self) -> JsonObject:
         module = _onnxruntime()
         return {"onnxruntime": str(module.__version__),
                 "providers": [str(name) for name in module.get_available_providers()]}
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
         module = _onnxruntime()
         session = _session(module, path, _settings(module, options), options)
-        return OrtSession(session, _feed(session, option(options, "batch", 1), input_seed))
+        return OnnxRuntimeSession(session, _feed(session, option(options, "batch", 1), input_seed))
 
-    def open_profiled(self, path: str, options: Dict[str, Any], input_seed: int,
+    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
                       folder: str) -> Session:
         module = _onnxruntime()
 
@@ -106,14 +107,14 @@ class OrtRuntime(Runtime):
             settings.enable_profiling = True
             settings.profile_file_prefix = os.path.join(folder, "profile")
             if unpacked:
-                # Older ones have not this method, or pack nevertheless: then no bytes are known.
+                # Older versions lack this method; then the bytes are unknown.
                 if not hasattr(settings, "add_session_config_entry"):
                     return None
                 settings.add_session_config_entry("session.disable_prepacking", "1")
             return _session(module, path, settings, options)
 
         session = profiled(False)
-        return OrtProfiledSession(
+        return OnnxRuntimeProfiledSession(
             session, _feed(session, option(options, "batch", 1), input_seed),
             lambda: profiled(True))
 
@@ -129,16 +130,16 @@ class OrtRuntime(Runtime):
             settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
         try:
             session = module.InferenceSession(model, settings, [provider])
-            ran = OrtSession(session, _feed(session, 1, 0))
+            ran = OnnxRuntimeSession(session, _feed(session, 1, 0))
             ran.run()
         except Exception as error:
-            # As in open: its exception types are not exported.
+            # Not all versions of onnxruntime export its exception types.
             raise ModelRefused(_one_line(error)) from error
         if ran.provider != provider:
-            raise ModelRefused("It was asked for, and {} ran the file.".format(ran.provider))
+            raise ModelRefused("{} ran the file instead.".format(ran.provider))
 
 
-RUNTIME = OrtRuntime
+RUNTIME = OnnxRuntime
 
 
 def _onnxruntime() -> Any:
@@ -152,23 +153,23 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session(module: Any, path: str, settings: Any, options: Dict[str, Any]) -> Any:
+def _session(module: Any, path: str, settings: Any, options: JsonObject) -> Any:
     try:
         return module.InferenceSession(
             path, settings, options.get("providers") or ["CPUExecutionProvider"])
     except Exception as error:
-        # onnxruntime's own exception types are not exported in all its versions.
+        # Not all versions of onnxruntime export its exception types.
         raise ModelRefused(_one_line(error)) from error
 
 
-def _profile(session: Any) -> List[Dict[str, Any]]:
-    """The events so far. Raises OSError and ValueError."""
+def _profile(session: Any) -> List[JsonObject]:
+    """Ends profiling and returns its events. Raises OSError and ValueError."""
     with open(session.end_profiling(), encoding="utf-8") as stream:
-        events: List[Dict[str, Any]] = json.load(stream)
+        events: List[JsonObject] = json.load(stream)
         return events
 
 
-def _settings(module: Any, options: Dict[str, Any]) -> Any:
+def _settings(module: Any, options: JsonObject) -> Any:
     level = options.get("graph_level", "all")
     if level not in LEVELS:
         raise ModelRefused("The option 'graph_level' must be one of {}, got {!r}.".format(
@@ -181,7 +182,7 @@ def _settings(module: Any, options: Dict[str, Any]) -> Any:
     return settings
 
 
-def _feed(session: Any, batch: int, input_seed: int) -> Dict[str, Any]:
+def _feed(session: Any, batch: int, input_seed: int) -> JsonObject:
     import numpy
 
     feed = {}

@@ -1,22 +1,22 @@
-"""ONNX Runtime's profile: a list of events, of which one per node and call tells how long it took.
+"""Reads ONNX Runtime's profile: a list of events, one per node and call with its duration.
 
     {"cat": "Node", "name": "conv1_kernel_time", "dur": 18, "ts": ...,            microseconds
      "args": {"op_name": "Conv", "provider": "CPUExecutionProvider", "node_index": "8",
               "activation_size": "3136", "parameter_size": "288", "output_size": "25088", ...}}
 
-The nodes are those of the optimised graph: what was fused has one name, what was folded is gone.
-Weights that a kernel has packed for itself are missing from the sizes, so these are taken from the
-profile of a session that packs none.
+The nodes are those of the optimised graph, after fusing and folding. The sizes lack weights that a
+kernel has packed in a layout of its own; they are therefore taken from the profile of a session
+without packing.
 """
 
-from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
 
-from agents.protocol import NodeTime
+from agents.protocol import JsonObject, NodeTime
 from agents.timing.calls import median
 
 KERNEL = "_kernel_time"
 HOLDERS = ("If", "Loop", "Scan")
-"""Their time is that of the nodes inside them, which have events of their own."""
+"""Their time is that of the nodes in their subgraphs, which have events too."""
 SIZES = ("activation_size", "parameter_size", "output_size")
 
 
@@ -27,11 +27,11 @@ class _Key(NamedTuple):
     place: str
 
 
-def node_times(events: Sequence[Dict[str, Any]],
-               unpacked: Sequence[Dict[str, Any]] = ()) -> List[NodeTime]:
-    """Every node in order of its first run. The time is the median of its calls, the first left out
-    where there are more; of a node that ran several times in a call it is their sum. ``unpacked``
-    is the profile to take the bytes from."""
+def node_times(events: Sequence[JsonObject],
+               unpacked: Sequence[JsonObject] = ()) -> List[NodeTime]:
+    """All nodes in order of their first run. The time is the median over calls without the first,
+    if there are several; the runs of a node within one call are summed. ``unpacked`` is the profile
+    that the bytes are taken from."""
     calls = max(1, sum(event.get("name") == "model_run" for event in events))
     found: Dict[_Key, List[float]] = {}
     for key, event in _kernels(events):
@@ -41,13 +41,13 @@ def node_times(events: Sequence[Dict[str, Any]],
                      moved_bytes=moved.get(key)) for key, times in found.items()]
 
 
-def _kernels(events: Sequence[Dict[str, Any]]) -> Iterator[Tuple[_Key, Dict[str, Any]]]:
+def _kernels(events: Sequence[JsonObject]) -> Iterator[Tuple[_Key, JsonObject]]:
     for event in events:
-        name, told = str(event.get("name", "")), event.get("args") or {}
-        op = str(told.get("op_name", ""))
+        name, args = str(event.get("name", "")), event.get("args") or {}
+        op = str(args.get("op_name", ""))
         if event.get("cat") == "Node" and name.endswith(KERNEL) and op not in HOLDERS:
-            yield _Key(name[:-len(KERNEL)], op, str(told.get("provider", "")), str(
-                told.get("node_index", told.get("graph_index", "")))), event
+            yield _Key(name[:-len(KERNEL)], op, str(args.get("provider", "")), str(
+                args.get("node_index", args.get("graph_index", "")))), event
 
 
 def _per_call(times: Sequence[float], calls: int) -> float:
@@ -56,7 +56,7 @@ def _per_call(times: Sequence[float], calls: int) -> float:
     return median(times[1:] or times)
 
 
-def _moved(told: Dict[str, Any]) -> Optional[int]:
-    """Bytes that go in, weights included, and out."""
-    sizes = [str(told.get(name, "")) for name in SIZES]
+def _moved(args: JsonObject) -> Optional[int]:
+    """Bytes of inputs, weights and outputs; None if one is unknown."""
+    sizes = [str(args.get(name, "")) for name in SIZES]
     return sum(map(int, sizes)) if all(size.isdigit() for size in sizes) else None

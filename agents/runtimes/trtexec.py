@@ -1,15 +1,15 @@
 """TensorRT by its command line program ``trtexec``, 8.2 (JetPack 4.6) or newer.
 
-    prepare   trtexec --onnx --saveEngine --timingCacheFile ...      an engine, kept; one inference
-    open      trtexec --loadEngine --exportTimes, one inference      what loading and the first cost
-    run       one latency out of trtexec --loadEngine --exportTimes over LAUNCH_S; when they are
-              used up, the next launch
+    prepare   trtexec --onnx --saveEngine --timingCacheFile ...    builds an engine; one inference
+    open      trtexec --loadEngine --exportTimes, one inference    times loading and the first call
+    run       the next latency of trtexec --loadEngine --exportTimes over LAUNCH_S; a new launch
+              when all are used
     outputs   trtexec --loadEngine --loadInputs --exportOutput
 
-The clock is the runtime's own: it is moved by the latencies (host to device, kernels, device to
-host) that trtexec tells. So reference and candidate take turns launch by launch, not within
-milliseconds. Only flags that 8.2 and 10 share are used (no --buildOnly, no --workspace). It was
-never tried on hardware: tests run it with a script that behaves as documented.
+The latencies that trtexec reports (host to device, kernels, device to host) move the runtime's own
+clock. Reference and candidate therefore alternate by launches, not within milliseconds. Only flags
+common to 8.2 and 10 are used (no --buildOnly, no --workspace). Not tested on hardware: the tests
+use a script that behaves as documented.
 """
 
 import json
@@ -23,10 +23,10 @@ import tempfile
 import time
 from array import array
 from collections import deque
-from typing import Any, Dict, List, NamedTuple, Sequence, Set, Tuple
+from typing import Deque, List, NamedTuple, Sequence, Set, Tuple
 
 from agents.platform.parent_death import signal_on_parent_death
-from agents.protocol import OUTPUT_LIMIT
+from agents.protocol import OUTPUT_LIMIT, JsonObject
 from agents.runtimes.base import (
     ModelRefused,
     NotPrepared,
@@ -37,15 +37,15 @@ from agents.runtimes.base import (
     input_values,
     option,
 )
-from agents.runtimes.engines import Engines
-from agents.runtimes.onnx_signature import FLOAT, OnnxError, Port, ports_of
-from agents.timing.dataset import values_of
+from agents.runtimes.engines import EngineStore
+from agents.runtimes.onnx_signature import FLOAT, InvalidOnnx, TensorSignature, model_signature
+from agents.timing.dataset import decode_float32
 
 JETSON = "/usr/src/tensorrt/bin/trtexec"
 PROVIDER = "TensorrtExecutionProvider"
 PRECISIONS = {"float32": ["--noTF32"], "float16": ["--fp16"], "int8": ["--int8"],
               "best": ["--best"]}
-"""int8 is for files with QuantizeLinear: without a calibration trtexec makes up ranges."""
+"""int8 is for files with QuantizeLinear: without calibration trtexec uses arbitrary ranges."""
 LAUNCH_S, LAUNCH_WARM_MS = 0.25, 200
 LAUNCH_LIMIT_S, BUILD_LIMIT_S = 120.0, 3600.0
 ONCE = ["--warmUp=0", "--duration=0", "--iterations=1"]
@@ -54,10 +54,11 @@ _ERROR = re.compile(r"\[E\] (.*)")
 
 
 class Model(NamedTuple):
-    """A file with the engine that was built from it; ``source`` is its one input."""
+    """A model file's engine, its one input ``source`` with its ``shape``, and its first output
+    ``target``. ``dynamic``: the input has a symbolic size."""
 
     engine: str
-    source: Port
+    source: TensorSignature
     target: str
     shape: List[int]
     dynamic: bool
@@ -72,11 +73,11 @@ class TrtexecSession(Session):
 
     def __init__(self, runtime: "TrtexecRuntime", model: Model, input_seed: int) -> None:
         self._runtime, self._model, self._seed = runtime, model, input_seed
-        self._latencies_ns: Any = deque()
+        self._latencies_ns: Deque[int] = deque()
         self.batch = model.shape[0]
 
     def begin(self) -> None:
-        """One inference: it proves the engine, and its latency is the first call's."""
+        """Runs one inference, which tests the engine; its latency is that of the first call."""
         self._latencies_ns.extend(self._runtime.latencies_ns(self._model, ONCE, 0))
 
     def run(self) -> object:
@@ -93,7 +94,7 @@ class TrtexecSession(Session):
             count *= size
         content, _ = self.outputs(
             _packed(input_values(count, self._seed)), self._model.shape)
-        return list(values_of(content)[:OUTPUT_LIMIT])
+        return list(decode_float32(content)[:OUTPUT_LIMIT])
 
     def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
         if list(shape) != self._model.shape:
@@ -108,12 +109,12 @@ class TrtexecRuntime(Runtime):
         self._version = ""
         self._proven: Set[str] = set()
 
-    def versions(self) -> Dict[str, Any]:
+    def versions(self) -> JsonObject:
         if not self._version:
             found = _VERSION.search(_launched(["--help"], LAUNCH_LIMIT_S, check=False))
             if found is None:
                 raise RuntimeUnavailable(
-                    "{} does not tell a version of TensorRT.".format(program()))
+                    "{} does not print a version of TensorRT.".format(program()))
             self._version = found.group(1)
         return {"trtexec": self._version, "providers": [PROVIDER]}
 
@@ -127,7 +128,7 @@ class TrtexecRuntime(Runtime):
                 stream.write(model)
             _launched(["--onnx=" + path, *ONCE], BUILD_LIMIT_S)
 
-    def prepare(self, path: str, options: Dict[str, Any]) -> Prepared:
+    def prepare(self, path: str, options: JsonObject) -> Prepared:
         engines = self._engines()
         model = self._model(path, options, engines)
         if engines.has(model.engine):
@@ -140,15 +141,15 @@ class TrtexecRuntime(Runtime):
                    *(shapes if model.dynamic else []), *ONCE], BUILD_LIMIT_S)
         took_s = time.monotonic() - began_s
         if not os.path.exists(partial):
-            raise ModelRefused("trtexec ended well and left no engine.")
+            raise ModelRefused("trtexec succeeded but left no engine.")
         return Prepared(took_s, False, engines.keep(partial, model.engine))
 
-    def open(self, path: str, options: Dict[str, Any], input_seed: int) -> Session:
+    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
         engines = self._engines()
         model = self._model(path, options, engines)
         if not engines.has(model.engine):
-            raise NotPrepared("No engine of this file with these options is kept on the device: "
-                              "have a job of kind 'prepare' done first.")
+            raise NotPrepared("No engine of this file with these options is stored on the device: "
+                              "run a job of kind 'prepare' first.")
         session = TrtexecSession(self, model, input_seed)
         if model.engine not in self._proven:
             began_s = time.monotonic()
@@ -158,7 +159,7 @@ class TrtexecRuntime(Runtime):
         return session
 
     def latencies_ns(self, model: Model, words: Sequence[str], warm_ms: float) -> List[int]:
-        """Of every query after the warm-up, as trtexec's timing trace has them."""
+        """The latencies of all queries after the warm-up, from trtexec's timing trace."""
         with tempfile.TemporaryDirectory() as folder:
             trace = os.path.join(folder, "times.json")
             _launched([*model.words(), *words, "--exportTimes=" + trace], LAUNCH_LIMIT_S)
@@ -170,33 +171,33 @@ class TrtexecRuntime(Runtime):
 
     def outputs(self, model: Model, values: bytes) -> Tuple[bytes, List[int]]:
         with tempfile.TemporaryDirectory() as folder:
-            source, told = os.path.join(folder, "input.bin"), os.path.join(folder, "output.json")
+            source, target = os.path.join(folder, "input.bin"), os.path.join(folder, "output.json")
             with open(source, "wb") as stream:
                 stream.write(values)
             _launched([*model.words(), *ONCE, "--loadInputs={}:{}".format(
-                model.source.name, source), "--exportOutput=" + told], LAUNCH_LIMIT_S)
-            found = [one for one in _read_json(told) if one["name"] == model.target]
+                model.source.name, source), "--exportOutput=" + target], LAUNCH_LIMIT_S)
+            found = [one for one in _read_json(target) if one["name"] == model.target]
         if not found:
-            raise ModelRefused("trtexec told no output {!r}.".format(model.target))
+            raise ModelRefused("trtexec reported no output {!r}.".format(model.target))
         return (_packed(found[0]["values"]),
                 [int(size) for size in str(found[0]["dimensions"]).split("x")])
 
-    def _engines(self) -> Engines:
+    def _engines(self) -> EngineStore:
         if self.folder is None:
-            raise ModelRefused("There is no folder in which engines are kept.")
-        return Engines(self.folder, str(self.versions()["trtexec"]))
+            raise ModelRefused("No folder for engines is set.")
+        return EngineStore(self.folder, str(self.versions()["trtexec"]))
 
-    def _model(self, path: str, options: Dict[str, Any], engines: Engines) -> Model:
+    def _model(self, path: str, options: JsonObject, engines: EngineStore) -> Model:
         batch = option(options, "batch", 1)
         _precision(options)
         try:
             with open(path, "rb") as stream:
-                ports = ports_of(stream.read())
+                ports = model_signature(stream.read())
             engine = engines.path(path, {"batch": batch, "precision": options.get("precision")})
-        except (OnnxError, OSError) as error:
+        except (InvalidOnnx, OSError) as error:
             raise ModelRefused(str(error)) from error
         if len(ports.inputs) != 1 or not ports.outputs or ports.inputs[0].kind != FLOAT:
-            raise ModelRefused("It must have one input, of float32; it has {}.".format(
+            raise ModelRefused("The model must have exactly one float32 input; it has {}.".format(
                 ", ".join("{} of kind {}".format(one.name, one.kind) for one in ports.inputs)))
         source = ports.inputs[0]
         return Model(engine, source, ports.outputs[0].name,
@@ -207,7 +208,7 @@ RUNTIME = TrtexecRuntime
 
 
 def program() -> str:
-    """Raises RuntimeUnavailable."""
+    """The path of trtexec. Raises RuntimeUnavailable."""
     found = shutil.which("trtexec") or (JETSON if os.access(JETSON, os.X_OK) else None)
     if found is None:
         raise RuntimeUnavailable("There is no trtexec in PATH nor at {}: install TensorRT, which "
@@ -219,7 +220,7 @@ def shape_word(name: str, shape: Sequence[int]) -> str:
     return "{}:{}".format(name, "x".join(map(str, shape)))
 
 
-def _precision(options: Dict[str, Any]) -> List[str]:
+def _precision(options: JsonObject) -> List[str]:
     wanted = options.get("precision") or "float32"
     if wanted not in PRECISIONS:
         raise ModelRefused("The option 'precision' must be one of {}, got {!r}.".format(
@@ -228,16 +229,17 @@ def _precision(options: Dict[str, Any]) -> List[str]:
 
 
 def _launched(words: Sequence[str], limit_s: float, check: bool = True) -> str:
-    """What it printed. Raises ModelRefused for a crash, a failure, or a hang, which is killed."""
+    """Runs trtexec and returns its output. Raises ModelRefused for a crash, a failure, or a hang,
+    which is killed."""
     command = [program(), *words]
     try:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            preexec_fn=_die_with_us)
+            preexec_fn=_end_with_this_process)
     except OSError as error:
         raise RuntimeUnavailable("{} cannot be started: {}".format(command[0], error)) from error
     try:
-        told = process.communicate(timeout=limit_s)[0].decode("utf-8", "replace")
+        output = process.communicate(timeout=limit_s)[0].decode("utf-8", "replace")
     except subprocess.TimeoutExpired:
         raise ModelRefused("trtexec did not end within {:g} s.".format(limit_s)) from None
     finally:
@@ -245,27 +247,27 @@ def _launched(words: Sequence[str], limit_s: float, check: bool = True) -> str:
             process.kill()
             process.communicate()
     if check and process.returncode != 0:
-        raise ModelRefused(_why(process.returncode, told))
-    return told
+        raise ModelRefused(_why(process.returncode, output))
+    return output
 
 
-def _die_with_us() -> None:
+def _end_with_this_process() -> None:
     signal_on_parent_death(signal.SIGKILL)
 
 
-def _why(code: int, told: str) -> str:
-    """The first error of its log: the later ones only say what could not be done then."""
-    errors = _ERROR.findall(told)
+def _why(code: int, output: str) -> str:
+    """How trtexec ended, with the first error of its log, which causes the later ones."""
+    errors = _ERROR.findall(output)
     how = "signal {}".format(-code) if code < 0 else "exit code {}".format(code)
     return "trtexec ended with {}{}".format(how, ": " + errors[0][:300] if errors else "")
 
 
-def _read_json(path: str) -> List[Dict[str, Any]]:
+def _read_json(path: str) -> List[JsonObject]:
     try:
         with open(path, encoding="utf-8") as stream:
             found = json.load(stream)
     except (OSError, ValueError) as error:
-        raise ModelRefused("What trtexec wrote cannot be read: {}".format(error)) from error
+        raise ModelRefused("The output of trtexec cannot be read: {}".format(error)) from error
     return list(found)
 
 

@@ -1,12 +1,12 @@
-"""Calls timed one by one: samples that are long against the clock's tick, caches flushed between.
+"""Times single calls: samples much longer than a clock tick, with caches flushed in between.
 
-The clock (nanoseconds) and what is called come from outside.
+The clock (nanoseconds) and the callable are arguments.
 """
 
 from typing import Callable, List, Optional, Sequence
 
-TICKS = 100
-"""A sample takes at least so many ticks of the clock, so that one tick is 1 % of it."""
+MIN_TICKS = 100
+"""Least length of a sample in clock ticks: one tick is then 1 % of it."""
 TICK_READINGS = 200
 NS = 1e9
 
@@ -15,9 +15,9 @@ Run = Callable[[], object]
 
 def time_block(run: Run, block_ns: int, clock_ns: Callable[[], int], repeats: int = 1,
                before_each: Optional[Run] = None) -> List[int]:
-    """Nanoseconds of each call; calls are begun until ``block_ns`` have passed, at least one.
+    """Times calls until ``block_ns`` have passed, at least one; returns nanoseconds per call.
 
-    With ``repeats`` each is the mean of so many; ``before_each`` is called before, untimed.
+    Each sample is the mean of ``repeats`` calls. ``before_each`` runs before each sample, untimed.
     """
     calls: List[int] = []
     end = clock_ns() + block_ns
@@ -42,19 +42,19 @@ def _repeated(run: Run, repeats: int) -> Run:
 
 
 def tick_ns(clock_ns: Callable[[], int]) -> int:
-    """The smallest step by which the clock is seen to move; 1 when it does not."""
+    """The smallest observed step of the clock in nanoseconds; 1 if it does not move."""
     readings = [clock_ns() for _ in range(TICK_READINGS)]
     steps = [b - a for a, b in zip(readings, readings[1:]) if b > a]
     return min(steps) if steps else 1
 
 
-def repeats_for(call_ns: float, tick: int) -> int:
-    """How many calls make a sample that is long against the tick."""
-    return max(1, -(-TICKS * tick // max(int(call_ns), 1)))
+def repeats_per_sample(call_ns: float, tick: int) -> int:
+    """Calls per sample, so that a sample takes ``MIN_TICKS`` ticks."""
+    return max(1, -(-MIN_TICKS * tick // max(int(call_ns), 1)))
 
 
-def flusher(size_bytes: int) -> Optional[Run]:
-    """Writes so many bytes, which drives other data out of the caches; None for none."""
+def cache_flusher(size_bytes: int) -> Optional[Run]:
+    """A callable that writes ``size_bytes`` to evict other data from the caches; None for 0."""
     if not size_bytes:
         return None
     target, source = bytearray(size_bytes), bytes(size_bytes)
@@ -65,7 +65,7 @@ def flusher(size_bytes: int) -> Optional[Run]:
 
 
 def median(values: Sequence[float]) -> float:
-    """Raises IndexError on an empty sequence."""
+    """The median. Raises IndexError for an empty sequence."""
     ordered = sorted(values)
     middle = len(ordered) // 2
     if len(ordered) % 2:

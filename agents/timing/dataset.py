@@ -1,4 +1,4 @@
-"""A data set in a .npy file, read piece by piece without numpy: float32, the samples first."""
+"""Reads a data set from a .npy file batch by batch, without numpy: float32, samples first."""
 
 import ast
 import os
@@ -9,19 +9,19 @@ from typing import BinaryIO, Iterator, List, Sequence, Tuple
 
 MAGIC = b"\x93NUMPY"
 HEADER_BYTES = 1 << 16
-"""A header that is longer is none: it holds a shape and two words."""
+"""Longest accepted header, which holds a shape and two words."""
 VALUE_BYTES = 4
 
 
-class SamplesError(Exception):
-    """The file is no such data set; the text says what it is instead."""
+class DatasetError(Exception):
+    """The file is not a data set of this form; the text says what it is."""
 
 
-class Samples:
-    """An open data set; ``shape`` is (n, ...)."""
+class Dataset:
+    """An open data set; ``shape`` is (samples, ...)."""
 
     def __init__(self, path: str) -> None:
-        """Raises SamplesError and OSError."""
+        """Raises DatasetError and OSError."""
         self._stream = open(path, "rb")
         try:
             self.shape = _shape(self._stream)
@@ -29,14 +29,14 @@ class Samples:
             self.sample_bytes = VALUE_BYTES * _product(self.shape[1:])
             expected = self._start + self.shape[0] * self.sample_bytes
             if os.fstat(self._stream.fileno()).st_size != expected:
-                raise SamplesError("The data set of shape {} must have {} bytes, it has {}.".format(
+                raise DatasetError("The data set of shape {} must have {} bytes, it has {}.".format(
                     self.shape, expected, os.fstat(self._stream.fileno()).st_size))
         except BaseException:
             self._stream.close()
             raise
 
     def batches(self, size: int) -> Iterator[Tuple[bytes, int]]:
-        """(values, samples) of ``size`` samples each, the last one perhaps of fewer."""
+        """Yields (values, count) of ``size`` samples each; the last batch may have fewer."""
         self._stream.seek(self._start)
         for first in range(0, self.shape[0], size):
             count = min(size, self.shape[0] - first)
@@ -47,10 +47,11 @@ class Samples:
 
 
 def _shape(stream: BinaryIO) -> List[int]:
-    """Leaves ``stream`` at the first value. The format is documented with ``numpy.lib.format``."""
+    """The shape in the header (format: ``numpy.lib.format``). Leaves ``stream`` at the first
+    value."""
     start = stream.read(len(MAGIC) + 2)
     if start[:len(MAGIC)] != MAGIC or len(start) < len(MAGIC) + 2:
-        raise SamplesError("The data set is no .npy file.")
+        raise DatasetError("The data set is not a .npy file.")
     size = struct.Struct("<H" if start[len(MAGIC)] == 1 else "<I")
     length = stream.read(size.size)
     header_bytes = size.unpack(length)[0] if len(length) == size.size else HEADER_BYTES + 1
@@ -59,12 +60,12 @@ def _shape(stream: BinaryIO) -> List[int]:
         found = ast.literal_eval(header.decode("latin-1").strip())
         kind, turned, shape = found["descr"], found["fortran_order"], list(found["shape"])
     except (ValueError, SyntaxError, TypeError, KeyError, MemoryError, RecursionError):
-        raise SamplesError("The data set has a header that cannot be read.") from None
+        raise DatasetError("The data set has a header that cannot be read.") from None
     if kind != "<f4" or turned is not False:
-        raise SamplesError("The data set must be float32, little-endian, in C order, got "
+        raise DatasetError("The data set must be float32, little-endian, in C order, got "
                            "{!r}{}.".format(kind, " in Fortran order" if turned else ""))
     if len(shape) < 2 or not all(type(one) is int and one > 0 for one in shape):
-        raise SamplesError("The data set must have the shape (samples, ...), got {}.".format(shape))
+        raise DatasetError("The data set must have the shape (samples, ...), got {}.".format(shape))
     return shape
 
 
@@ -75,8 +76,8 @@ def _product(sizes: Sequence[int]) -> int:
     return count
 
 
-def values_of(content: bytes) -> "array[float]":
-    """Little-endian float32 as numbers."""
+def decode_float32(content: bytes) -> "array[float]":
+    """The numbers of little-endian float32 bytes."""
     values = array("f", content)
     if sys.byteorder == "big":
         values.byteswap()

@@ -1,10 +1,10 @@
-"""What the measured process does while its energy is measured: rest, work, rest.
+"""The phases of an energy measurement in the measured process: idle, load, idle.
 
     | lead | idle_s | lead | energy_s, calls counted | lead | idle_s |
              before          load                             after
 
-Nothing counts during the leads: a meter that tells a mean of the last second has then forgotten
-what was before, and so has the governor. Windows begin and end where a call ends, so that they hold
+The leads are not measured. They let a meter that reports the mean of the last second, and the
+clock governor, reach the new state. Windows begin and end at the end of a call, so that they hold
 whole calls.
 """
 
@@ -17,7 +17,7 @@ Alive = Callable[[bool], None]
 
 
 class Phases(NamedTuple):
-    """Windows as (start, end) in seconds of ``clock``; the idle ones None when none was asked."""
+    """Windows as (start, end) in seconds of ``clock``; idle windows are None if not requested."""
 
     load: Tuple[float, float]
     calls: int
@@ -28,8 +28,8 @@ class Phases(NamedTuple):
 def run_phases(run: Callable[[], object], energy_s: float, idle_s: float,
                clock: Callable[[], float], sleep: Callable[[float], None],
                alive: Alive = lambda working: None, lead_s: float = LEAD_S) -> Phases:
-    """``run`` is one call that is over when it returns. ``alive`` is called every ``STEP_S``, or
-    after each call that takes longer; it is told whether this is the window of work."""
+    """Runs the phases. ``run`` is one synchronous call. ``alive(working)`` is called every
+    ``STEP_S``, or after each longer call; ``working`` is true in the load window."""
     before = _rest(idle_s, lead_s, clock, sleep, alive)
     _calls(run, lead_s, clock, lambda: alive(False))
     start = clock()
@@ -51,13 +51,13 @@ def _rest(idle_s: float, lead_s: float, clock: Callable[[], float],
 
 def _calls(run: Callable[[], object], wanted_s: float, clock: Callable[[], float],
            alive: Callable[[], None]) -> Tuple[int, float]:
-    """Number of calls and the moment at which the last one ended."""
+    """The number of calls, and the time at which the last one ended."""
     calls, begun = 0, clock()
-    now = told = begun
+    now = reported = begun
     while now - begun < wanted_s:
-        if calls == 0 or now - told >= STEP_S:
+        if calls == 0 or now - reported >= STEP_S:
             alive()
-            told = now
+            reported = now
         run()
         calls += 1
         now = clock()

@@ -11,7 +11,7 @@ import sys
 import threading
 from pathlib import Path
 
-from agents.coordinator.http import Backoff, Link, LinkError, Refused
+from agents.coordinator.http import Backoff, CoordinatorUnavailable, HttpClient, RequestRefused
 from agents.coordinator.spool import send_result
 from agents.platform.files import write_durably
 from agents.protocol import (
@@ -34,14 +34,14 @@ TAKES_S = 0.02
 
 def beat(url: str, secret: str, lease: Lease, ended: threading.Event) -> None:
     """Keep the lease alive; losing it ends the process: its job is another's."""
-    link = Link(url, secret)
+    link = HttpClient(url, secret)
     while not ended.wait(lease.ttl_s / 4):
         try:
             link.request("POST", "/v1/heartbeat", encode(Heartbeat(lease.job, lease.fence)),
                          timeout_s=lease.ttl_s)
-        except LinkError:
+        except CoordinatorUnavailable:
             continue
-        except Refused:
+        except RequestRefused:
             os._exit(3)
     link.close()
 
@@ -61,29 +61,29 @@ def work(lease: Lease, artifacts: Path) -> ResultEnvelope:
     return ResultEnvelope("done", result)
 
 
-def deliver(link: Link, lease: Lease, envelope: ResultEnvelope) -> None:
+def deliver(link: HttpClient, lease: Lease, envelope: ResultEnvelope) -> None:
     """Until it is accepted or refused."""
     backoff = Backoff(0.05, 1.0)
     while True:
         try:
             send_result(link, lease.job, lease.attempt, lease.fence, encode(envelope))
             return
-        except LinkError:
+        except CoordinatorUnavailable:
             threading.Event().wait(backoff.next_s())
-        except Refused as refusal:
+        except RequestRefused as refusal:
             sys.stderr.write(f"job {lease.job}: {refusal}\n")
             return
 
 
 def serve(url: str, secret: str, artifacts: Path) -> None:
     """Lease and work until killed."""
-    link, backoff = Link(url, secret), Backoff(0.05, 1.0)
+    link, backoff = HttpClient(url, secret), Backoff(0.05, 1.0)
     while True:
         try:
             answer = link.request("POST", "/v1/lease", encode(LeaseRequest(
                 PROTOCOL_VERSION, POLL_S)), timeout_s=POLL_S + 10)
             lease = None if answer.status == 204 else decode(Lease, answer.body)
-        except (LinkError, Refused, ProtocolError):
+        except (CoordinatorUnavailable, RequestRefused, ProtocolError):
             threading.Event().wait(backoff.next_s())
             continue
         backoff.reset()

@@ -9,12 +9,11 @@ from typing import Any
 from benchmarks.chaos.house import BOARDS
 from benchmarks.chaos.models import fake_model
 from searcher.artifacts.store import place_artifact
-from searcher.client.http import CoordinatorClient, Kind
+from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
 
 OPEN = 2
 LOOK_EVERY_S = 0.25
-ENDED = ("done", "failed", "cancelled")
 PLAN = {"name": "chaos", "block_s": 0.0005, "min_blocks": 6, "min_s": 0.0, "max_s": 1.0,
         "gate": 9.0, "fresh_session_every_s": 1.0, "warmup_s": 0.001}
 TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
@@ -49,7 +48,7 @@ class Customer(threading.Thread):
 
     def _ended(self, job: int) -> bool:
         try:
-            return self._client.wait_job(job)["state"] in ENDED
+            return self._client.wait_job(job).has_ended
         except UserError as error:  # forgotten, which the audit will find
             log.info("customer: %s", error)
             return True
@@ -58,9 +57,9 @@ class Customer(threading.Thread):
         kind, where, payload = self.wish(pool, number)
         job = self._client.submit_job(kind, where, payload)
         self.submitted += 1
-        return int(job["job"])
+        return job.job
 
-    def wish(self, pool: str, number: int) -> tuple[Kind, str, dict[str, Any]]:
+    def wish(self, pool: str, number: int) -> tuple[str, str, dict[str, Any]]:
         """Kind, pool and payload of the ``number``-th job."""
         if pool == "builder":
             step = {"strategy": "svd", "layers": "fc", "rank": number}

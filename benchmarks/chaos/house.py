@@ -120,7 +120,7 @@ class House:
     def add_boards(self, client: CoordinatorClient) -> None:
         """Devices that share no cores with the builders, as their fingerprint says."""
         for name in BOARDS:
-            token = client.create_enrolment(name)["token"]
+            token = client.create_enrolment(name).token
             enrolled = enrol(self.via, token, name)
             spool = self._spool(name)
             write_secret(str(spool), Secret(self.via, name, enrolled.agent, enrolled.secret))
@@ -132,7 +132,7 @@ class House:
         python.write_text(FAKE_PYTHON.format(python=sys.executable))
         python.chmod(0o755)
         self._add_agent(LOCAL, "onnxruntime", str(python),
-                        "--token", str(client.create_enrolment(LOCAL, "agent", LOCAL)["token"]))
+                        "--token", client.create_enrolment(LOCAL, "agent", LOCAL).token)
 
     def enrolled(self) -> bool:
         """Whether this machine's agent has its secret."""
@@ -196,12 +196,12 @@ class House:
 
 def enrol(url: str, token: str, name: str) -> protocol.Enrolled:
     """Join as a device that stands elsewhere."""
-    from agents.coordinator.http import Link
+    from agents.coordinator.http import HttpClient
 
     message = protocol.Enrol(
         protocol.PROTOCOL_VERSION, token, name,
         {"hostname": name, "boot_id": f"of-{name}", "machine": "fake"}, _capabilities())
-    link = Link(url)
+    link = HttpClient(url)
     try:
         answer = link.request("POST", "/v1/agents", protocol.encode(message))
         return protocol.decode(protocol.Enrolled, answer.body)

@@ -15,6 +15,6 @@ class Keeper:
 
     def release(self) -> None:
         for row in self._client.devices():
-            if row["state"] == "quarantined":
-                self._client.set_device_state(row["name"], "active")
-                self.released[row["name"]] += 1
+            if row.state == "quarantined":
+                self._client.set_device_state(row.name, "active")
+                self.released[row.name] += 1

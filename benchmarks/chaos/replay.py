@@ -2,7 +2,7 @@
 
     submit job > lease > put the same result      in the order in which results were accepted
     create trial > tell it                        as they were told last
-    set the campaign's baseline                   the last one
+    save the state of each search                 the last one
 
 Its numbers of jobs, trials and measurements are its own; what the search told of measurements is
 translated by what the disturbed coordinator had said about them on the wire.
@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.coordinator.http import Link
+from agents.coordinator.http import HttpClient
 from agents.coordinator.spool import send_result
 from agents.protocol import Lease, LeaseRequest, decode, encode
 from benchmarks.chaos.audit import Finding
@@ -27,11 +27,15 @@ from benchmarks.chaos.house import REPOSITORY, enrol
 from benchmarks.chaos.journal import Exchange, measurement_ids
 from benchmarks.chaos.keeper import Keeper
 from searcher.client.http import CoordinatorClient
+from searcher.documents import parse
 from searcher.errors import FleetfrontError, UserError
 from searcher.jobs.base import BUILDER
 from searcher.jobs.registry import key_of
 from searcher.ledger.read_only import open_ledger
+from searcher.ledger.rows import TrialParameters
+from searcher.ledger.tables.search_state import SearchState
 from searcher.results.view import Reading
+from searcher.spec.recipe import Recipe
 
 START_S = 30.0
 
@@ -80,7 +84,7 @@ def _difference(disturbed: Path, undisturbed: Path, name: str) -> str | None:
 def _front(directory: Path, name: str) -> dict[str, Any] | str:
     """The front, or in words why there is none (yet)."""
     try:
-        document = Reading(directory).front(name)
+        document: dict[str, Any] = Reading(directory).front(name).as_document()
     except UserError as error:
         return str(error)
     for point in (document["baseline"], *document["points"]):
@@ -94,7 +98,7 @@ class Undisturbed:
     def __init__(self, folder: Path, artifacts: Path) -> None:
         shutil.copytree(artifacts, folder / "artifacts")
         self.folder = folder
-        self._workers: dict[str, Link] = {}
+        self._workers: dict[str, HttpClient] = {}
 
     def __enter__(self) -> "Undisturbed":
         with (self.folder / "coordinator.log").open("wb") as log:
@@ -118,14 +122,14 @@ class Undisturbed:
         self._process.terminate()
         self._process.wait()
 
-    def worker(self, pool: str) -> Link:
+    def worker(self, pool: str) -> HttpClient:
         """Whoever works for ``pool``."""
         if pool not in self._workers:
             name = pool.removeprefix("device:")
             token = self.client.create_enrolment(
-                name, "builder" if pool == BUILDER else "agent")["token"]
+                name, "builder" if pool == BUILDER else "agent").token
             secret = enrol(self.client.url, token, name).secret
-            self._workers[pool] = Link(self.client.url, secret)
+            self._workers[pool] = HttpClient(self.client.url, secret)
         return self._workers[pool]
 
 
@@ -150,8 +154,9 @@ class Replay:
         for accepted in self._accepted():
             self._results[accepted.job] = self._done(accepted)
         self._trials()
-        for (name, baseline) in self._baselines().items():
-            self._other.client.set_state(name, "running", baseline=baseline)
+        for (name, device), state in self._search_states().items():
+            self._other.client.set_state(name, "running")
+            self._other.client.save_search_state(name, device, parse(SearchState, state))
 
     def _specs(self) -> dict[str, Any]:
         return {e.request["name"]: e.request for e in self._exchanges
@@ -172,7 +177,7 @@ class Replay:
         return found
 
     def _done(self, accepted: Accepted) -> Mapping[str, Any]:
-        """Submit, lease and put; the job as the undisturbed coordinator describes it."""
+        """Submit, lease and put; the result as the undisturbed coordinator describes it."""
         asked = self._submitted[accepted.key]
         client, worker = self._other.client, self._other.worker(accepted.pool)
         job = client.submit_job(asked["kind"], asked["pool"], asked["payload"],
@@ -182,10 +187,10 @@ class Replay:
             Keeper(client).release()
         answer = worker.request("POST", "/v1/lease", encode(LeaseRequest(1, 10.0)))
         lease = decode(Lease, answer.body) if answer.status == 200 else None
-        if lease is None or lease.job != job["job"]:
+        if lease is None or lease.job != job.job:
             raise Differs(f"job {accepted.job}: undisturbed, it cannot be leased")
         send_result(worker, lease.job, lease.attempt, lease.fence, accepted.content)
-        return client.wait_job(lease.job)
+        return client.wait_job(lease.job).result or {}
 
     def _trials(self) -> None:
         with open_ledger(self._data / "ledger.db") as db:
@@ -200,8 +205,8 @@ class Replay:
                 raise Differs(f"trial {trial}: nobody asked for it on the wire")
             request = asked[campaign, recipe]
             new = self._other.client.create_trial(
-                campaign, request["device"], recipe, request["steps"], request.get("options"),
-                request.get("parameters"))["id"]
+                campaign, request["device"], Recipe.from_list(request["steps"]),
+                parse(TrialParameters, request.get("parameters") or {})).id
             if state == "running":
                 continue
             if trial not in told:
@@ -215,7 +220,7 @@ class Replay:
     def _translated(self, measured: Mapping[int, tuple[int, str]], old: int) -> int:
         """The undisturbed coordinator's number of a measurement."""
         job, sha256 = measured.get(old, (0, ""))
-        for entry in (self._results.get(job, {}).get("result") or {}).get("measurements", ()):
+        for entry in self._results.get(job, {}).get("measurements", ()):
             if entry["sha256"] == sha256:
                 return int(entry["measurement"])
         raise Differs(f"measurement {old} (job {job}, {sha256[:12]}) was told, and is not there")
@@ -230,11 +235,12 @@ class Replay:
                     found[int(one.part(2))] = one.request
         return found
 
-    def _baselines(self) -> dict[str, Any]:
-        return {e.part(2): e.request["baseline"]
+    def _search_states(self) -> dict[tuple[str, str], Any]:
+        """The last of each campaign and device."""
+        return {(e.part(2), e.part(4)): e.request
                 for e in sorted(self._exchanges, key=lambda e: e.sent_s)
-                if e.acknowledged and e.is_about("PUT", "v1", "campaigns", "*", "state")
-                and e.request.get("baseline")}
+                if e.acknowledged
+                and e.is_about("PUT", "v1", "campaigns", "*", "search-states", "*")}
 
 
 def as_json(findings: Sequence[Finding]) -> str:

@@ -101,7 +101,7 @@ class Campaigns:
         if search.process is not None:
             self.ended[f"exit {search.process.returncode}"] += 1
             row = await asyncio.to_thread(self.client.campaign, self.name)
-            if row["state"] in ("done", "failed"):
+            if row.state in ("done", "failed"):
                 search.wanted = False
                 if self.more:
                     await asyncio.to_thread(self.begin)
@@ -207,8 +207,7 @@ async def _ready(house: House, campaigns: Campaigns) -> None:
     house.keep_secrets()
     await asyncio.to_thread(campaigns.begin)
     ends_s = time.monotonic() + READY_WITHIN_S
-    while "values" not in ((await asyncio.to_thread(client.campaign, campaigns.name))["baseline"]
-                           or {}):
+    while not (await asyncio.to_thread(client.campaign, campaigns.name)).search_states:
         if time.monotonic() > ends_s:
             raise SystemExit(f"No baseline within {READY_WITHIN_S:g} s: see {house.folder}/logs.")
         await asyncio.sleep(0.2)

@@ -114,9 +114,9 @@ def _ask(served: Serving, seconds: float, asked: list[int]) -> None:
         for number in range(TRIALS):
             time.sleep(max(began_s + number * 0.9 * seconds / TRIALS - time.monotonic(), 0))
             recipe = Recipe((Step.of("svd", "model", {"rank": number + 1}),))
-            trial = client.create_trial(CAMPAIGN, "device-00000", recipe.hash, recipe.as_list())
-            client.tell_trial(trial["id"], "complete", values={"accuracy": 0.9})
-            asked.append(trial["id"])
+            trial = client.create_trial(CAMPAIGN, "device-00000", recipe)
+            client.tell_trial(trial.id, "complete", values={"accuracy": 0.9})
+            asked.append(trial.id)
 
 
 def _stored(directory: Path, *tallies: Tally) -> list[Check]:

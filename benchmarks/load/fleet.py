@@ -78,7 +78,7 @@ def _payload(files: list[dict[str, object]], attempt: int) -> dict[str, object]:
 
 def _agent(client: CoordinatorClient, url: str, directory: Path,
            name: str) -> subprocess.Popen[bytes]:
-    token = client.create_enrolment(name)["token"]
+    token = client.create_enrolment(name).token
     folder = directory / "agents" / name
     folder.mkdir(parents=True)
     with (folder / "log").open("wb") as log:

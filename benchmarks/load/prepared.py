@@ -45,7 +45,7 @@ def fill(directory: Path, devices: int, jobs_each: int) -> list[Device]:
     with store.atomic() as db:
         spec = from_document({"name": CAMPAIGN, "task": "lenet5-mnist"}).as_dict()
         campaigns.create(db, CAMPAIGN, spec, now_s)
-        campaigns.set_state(db, CAMPAIGN, "running", None, None, now_s)
+        campaigns.set_state(db, CAMPAIGN, "running", None, now_s)
         for number in range(devices):
             name = f"device-{number:05d}"
             device_table.put_device(db, name, None, {"hostname": name}, {}, False, now_s)

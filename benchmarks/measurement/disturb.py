@@ -23,7 +23,7 @@ from typing import Any
 from agents.jobs.base import JobContext
 from agents.jobs.measure import run_measure
 from agents.measurement.child_process import ProcessChild
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from agents.protocol import MeasurePayload, decode
 from benchmarks.measurement.disturbances import BusyCore, Quota, Stop
 from benchmarks.measurement.models import chain
@@ -91,7 +91,7 @@ class Bench:
                 SYNTHETIC[name](drawn).plant(board)
             return kinds(run_measure(self._request(), JobContext(
                 self._paths, lambda runtime, request: SyntheticChild(board, request),
-                Tree(str(board.root)), clock=board.clock, wait=board.wait)))
+                SystemTree(str(board.root)), clock=board.clock, wait=board.wait)))
         disturbance = REAL[name](drawn) if name in REAL else None
         children: list[ProcessChild] = []
 
@@ -104,7 +104,7 @@ class Bench:
 
         try:
             return kinds(run_measure(
-                self._request(), JobContext(self._paths, start_child, Tree())))
+                self._request(), JobContext(self._paths, start_child, SystemTree())))
         finally:
             if disturbance is not None:
                 disturbance.end()
@@ -115,7 +115,7 @@ class Bench:
 
 def _disturb(disturbance: Any, child: ProcessChild) -> None:
     """Begins when the child times its blocks."""
-    while child.where().opening and child.ended() is None:
+    while child.progress().opening and child.ended() is None:
         time.sleep(0.005)
     disturbance.begin(child._process.pid)
 

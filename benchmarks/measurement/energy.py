@@ -1,4 +1,4 @@
-"""Energy from synthetic rails whose integrals are known: within 1 %, or refused.
+"""InferenceEnergy from synthetic rails whose integrals are known: within 1 %, or refused.
 
 A load of known power over a known idle level is seen by a meter at 10 Hz: instantaneous power that
 moves slowly, power averaged by the meter over its own period while the load jumps, or a counter
@@ -13,9 +13,12 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from agents.measurement.energy.integral import Refused
-from agents.measurement.energy.per_inference import Energy, energy
-from agents.measurement.energy.polling import Trace
+from agents.measurement.energy.integral import EnergyUnavailable
+from agents.measurement.energy.per_inference import (
+    InferenceEnergy,
+    energy_per_inference,
+)
+from agents.measurement.energy.polling import PolledRail
 from agents.protocol import Rail
 from benchmarks.checks import Check, conclude, holds
 from searcher.cli.options import print_table
@@ -87,7 +90,7 @@ KINDS: dict[str, tuple[Rail, bool, Callable[[World, float], float]]] = {
 }
 
 
-def polled(world: World, kind: str, source: random.Random) -> Trace:
+def polled(world: World, kind: str, source: random.Random) -> PolledRail:
     """20 to 50 polls a second; one in fifty fails, one in a hundred comes up to 0.15 s late."""
     rail, _, figure = KINDS[kind]
     phase, period_s = source.random() * UPDATE_S, source.uniform(0.02, 0.05)
@@ -99,17 +102,17 @@ def polled(world: World, kind: str, source: random.Random) -> Trace:
         values.append(math.nan if source.random() < 0.02 else value)
         late = source.uniform(0.0, 0.15) if source.random() < 0.01 else 0.0
         now += period_s * source.uniform(0.7, 1.3) + late
-    return Trace("synthetic", rail, times, values)
+    return PolledRail("synthetic", rail, times, values)
 
 
-def told(trace: Trace, load: tuple[float, float] = LOAD) -> Energy | str:
+def told(trace: PolledRail, load: tuple[float, float] = LOAD) -> InferenceEnergy | str:
     try:
-        return energy([trace], "cpu", load, CALLS, BEFORE, AFTER)
-    except Refused as error:
+        return energy_per_inference([trace], "cpu", load, CALLS, BEFORE, AFTER)
+    except EnergyUnavailable as error:
         return str(error)
 
 
-def gap(trace: Trace, source: random.Random) -> Trace:
+def gap(trace: PolledRail, source: random.Random) -> PolledRail:
     """Nothing is read for 0.15 to 2 s of the load. Power is unknown there; a counter goes on,
     unless it may have wrapped in the meantime."""
     start = source.uniform(LOAD[0] + 1.0, LOAD[1] - 6.0)
@@ -119,7 +122,7 @@ def gap(trace: Trace, source: random.Random) -> Trace:
                           values=[trace.values[place] for place in kept])
 
 
-def still(trace: Trace, source: random.Random) -> Trace:
+def still(trace: PolledRail, source: random.Random) -> PolledRail:
     """From some moment on the meter says the same for 2 to 5 s."""
     start = source.uniform(LOAD[0] + 1.0, LOAD[1] - 6.0)
     end = start + source.uniform(2.0, 5.0)
@@ -129,7 +132,7 @@ def still(trace: Trace, source: random.Random) -> Trace:
                                   zip(trace.times_s, trace.values, strict=True)])
 
 
-def anew(trace: Trace, source: random.Random) -> Trace:
+def anew(trace: PolledRail, source: random.Random) -> PolledRail:
     """A counter that begins at zero in the middle of the load."""
     moment = source.uniform(LOAD[0] + 2.0, LOAD[1] - 2.0)
     level = next(value for at, value in zip(trace.times_s, trace.values, strict=True)
@@ -138,7 +141,8 @@ def anew(trace: Trace, source: random.Random) -> Trace:
                                   zip(trace.times_s, trace.values, strict=True)])
 
 
-BROKEN: dict[str, Callable[[Trace, random.Random], Trace]] = {"gap": gap, "stands still": still}
+BROKEN: dict[str, Callable[[PolledRail, random.Random], PolledRail]] = {"gap": gap,
+                                                                        "stands still": still}
 
 
 def errors_of(kind: str, trials: int, seed: int) -> tuple[list[float], list[float], int]:

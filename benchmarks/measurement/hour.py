@@ -9,19 +9,23 @@ import argparse
 import secrets
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
+from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan, decode
 from benchmarks import commands
 from benchmarks.measurement.models import opened, timed
 from searcher.artifacts.store import place_artifact
 from searcher.benchmark.one_file import job_runner
+from searcher.benchmark.two_files import RunJob
 from searcher.cli.options import print_table
+from searcher.jobs.measure import MeasureRequest
 from searcher.local.process_tree import tree
 from searcher.spec.measurement_plan import PLANS
 from searcher.spec.runtime_options import LOCAL_DEVICE
+from searcher.statistics.measured import Summary
 
 TASK = "lenet5-mnist"
 CONVOLUTIONS, MATRICES = "convolutions", "fully_connected"
@@ -55,9 +59,9 @@ def run(arguments: argparse.Namespace) -> bool:
                 due = time.monotonic() + 60 * arguments.minutes / arguments.rounds
                 for name, path in files.items():
                     plain[name].append(median(timed(opened(path), LOOP_S)))
-                for name, entry in bench.round().items():
-                    latencies[name].append(entry["latency_s"])
-                    ratios[name].append(entry["ratio"])
+                for name, summary in bench.round().items():
+                    latencies[name].append(summary.latency_s)
+                    ratios[name].append(summary.ratio)
                 print(f"round {place + 1} of {arguments.rounds}", flush=True)
                 if place + 1 < arguments.rounds:
                     time.sleep(max(due - time.monotonic(), 0.0))
@@ -74,39 +78,36 @@ def built(name: str, steps: Sequence[dict[str, Any]], folder: Path) -> Path:
 class Bench:
     """``device_s`` is what all jobs took, ``busy`` how many results were sent back."""
 
-    def __init__(self, files: Mapping[str, Path], folder: Path,
-                 run_job: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, files: Mapping[str, Path], folder: Path, run_job: RunJob) -> None:
         self._files = {}
         for name, path in files.items():
             content = path.read_bytes()
-            self._files[name] = {
-                "sha256": place_artifact(folder / "artifacts", content).name,
-                "size_bytes": len(content)}
+            self._files[name] = ArtifactRef(
+                place_artifact(folder / "artifacts", content).name, len(content))
         self._run_job = run_job
         self._level_s: float | None = None
         self.device_s, self.busy = 0.0, 0
 
-    def round(self) -> dict[str, dict[str, Any]]:
+    def round(self) -> dict[str, Summary]:
         """The valid measurements by model, with the level known by then."""
-        found: dict[str, dict[str, Any]] = {}
+        found: dict[str, Summary] = {}
+        plan = decode(MeasurePlan, {**PLANS["standard"].as_dict(), "memory": False})
         for _ in range(ATTEMPTS):
             missing = {name: file for name, file in self._files.items() if name not in found}
             if not missing:
                 break
-            job = self._run_job({
-                "reference": self._files["fp32"], "candidates": list(missing.values()),
-                "runtime": "onnxruntime", "input_seed": 0,
-                "options": {"threads": 1, "graph_level": "all", "batch": 1},
-                "plan": {**PLANS["standard"].as_dict(), "memory": False},
-                "quiet_level_s": self._level_s, "attempt": secrets.randbelow(2**31)})
-            if job["state"] != "done":
-                raise SystemExit(f"not measured: {job['message'] or job['reason']}")
-            result = job["result"]
-            self._level_s = result["quiet_level_s"]
-            self.device_s += result["device_s"]
-            measured = {entry["sha256"]: entry for entry in result["measurements"]}
-            valid = {name: measured[file["sha256"]] for name, file in missing.items()
-                     if measured[file["sha256"]]["verdict"] == "valid"}
+            job = self._run_job(MeasureRequest(MeasurePayload(
+                self._files["fp32"], list(missing.values()), "onnxruntime",
+                {"threads": 1, "graph_level": "all", "batch": 1}, plan,
+                quiet_level_s=self._level_s, attempt=secrets.randbelow(2**31))))
+            if job.result is None:
+                raise SystemExit(f"not measured: {job.why}")
+            self._level_s = job.result.quiet_level_s
+            self.device_s += job.result.device_s or 0.0
+            measured = {entry.sha256: entry.summary for entry in job.result.measurements
+                        if entry.verdict == "valid"}
+            valid = {name: summary for name, file in missing.items()
+                     if (summary := measured.get(file.sha256)) is not None}
             self.busy += len(missing) - len(valid)
             found |= valid
         return found

@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from agents.runtimes.onnxruntime_runner import OrtRuntime
-from agents.timing.calls import repeats_for, tick_ns, time_block
+from agents.runtimes.onnxruntime_runner import OnnxRuntime
+from agents.timing.calls import repeats_per_sample, tick_ns, time_block
 from benchmarks.measurement.models import chain
 from searcher.cli.options import print_table
 
@@ -39,10 +39,10 @@ def run(arguments: argparse.Namespace) -> bool:
 def _trial(path: Path) -> tuple[float, float]:
     """Median ratio of a block of the agent's to the loop's beside it, in turn the one and the other
     first; and the loop's p50 in seconds."""
-    runtime = OrtRuntime()
+    runtime = OnnxRuntime()
     run_once = runtime.open(str(path), {"threads": 1, "graph_level": "all", "batch": 1}, 0).run
     first = median(time_block(run_once, int(0.05e9), runtime.clock_ns))
-    repeats = repeats_for(first, tick_ns(runtime.clock_ns))
+    repeats = repeats_per_sample(first, tick_ns(runtime.clock_ns))
 
     def own() -> float:
         return median(time_block(run_once, int(BLOCK_S * 1e9), runtime.clock_ns, repeats)) * 1e-9

@@ -11,13 +11,13 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
+from agents.protocol import ArtifactRef
 from benchmarks.measurement.models import chain, opened, timed
 from benchmarks.measurement.reference import Reference, piece, reference
 from searcher.artifacts.store import place_artifact
 from searcher.benchmark.one_file import job_runner
-from searcher.benchmark.two_files import against
+from searcher.benchmark.two_files import FileComparison, compare_files
 from searcher.cli.options import print_table
 from searcher.local.process_tree import tree
 from searcher.spec.runtime_options import LOCAL_DEVICE
@@ -33,13 +33,13 @@ BUDGET_S = 10.0
 
 @dataclass(frozen=True)
 class Pair:
-    """``found`` are the documents of the trials, ``pieces`` the ratios of the reference."""
+    """``found`` are the comparisons of the trials, ``pieces`` the ratios of the reference."""
 
     name: str
     first: Path
     second: Path
     right: tuple[str, ...]
-    found: list[dict[str, Any]] = field(default_factory=list)
+    found: list[FileComparison] = field(default_factory=list)
     pieces: list[float] = field(default_factory=list)
 
 
@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> bool:
             run_job = job_runner(grown.client, LOCAL_DEVICE)
             for pair in order:
                 files = [_file(folder / "data", path) for path in (pair.first, pair.second)]
-                pair.found.append(against(
+                pair.found.append(compare_files(
                     pair.first, pair.second, (files[0], files[1]), run_job, BUDGET_S))
                 pair.pieces.append(piece(pair.first, pair.second, len(pair.pieces)))
         for pair in pairs:
@@ -91,26 +91,25 @@ def _unread_field() -> bytes:
     return bytes([3 << 3 | 2, 4]) + b"copy"
 
 
-def _file(folder: Path, path: Path) -> dict[str, Any]:
+def _file(folder: Path, path: Path) -> ArtifactRef:
     content = path.read_bytes()
-    return {"sha256": place_artifact(folder / "artifacts", content).name,
-            "size_bytes": len(content)}
+    return ArtifactRef(place_artifact(folder / "artifacts", content).name, len(content))
 
 
 def _report(pairs: Sequence[Pair]) -> bool:
     rows, met = [], True
     for pair in pairs:
         long, n = reference(pair.pieces), len(pair.found)
-        right = sum(one["verdict"] in pair.right for one in pair.found)
-        held = sum(one["interval"] is not None
-                   and one["interval"][0] <= long.ratio <= one["interval"][1]
+        right = sum(one.verdict in pair.right for one in pair.found)
+        held = sum(one.interval is not None
+                   and one.interval[0] <= long.ratio <= one.interval[1]
                    for one in pair.found)
-        used = sorted(one["device_s"] for one in pair.found)
-        said = {word: sum(one["verdict"] == word for one in pair.found)
+        used = sorted(one.device_s for one in pair.found)
+        said = {word: sum(one.verdict == word for one in pair.found)
                 for word in ("slower", "faster", "equal", "undecided")}
         least = 0.99 if pair.right == ("slower",) else 0.97
         met = met and right >= least * n and held >= 0.93 * n and used[-1] <= BUDGET_S
-        ratios = sorted(one["ratio"] for one in pair.found if one["ratio"])
+        ratios = sorted(one.ratio for one in pair.found if one.ratio)
         rows.append((pair.name, _text(long), f"{right} of {n}", f"{held} of {n}",
                      f"{ratios[0]:.4f}..{ratios[-1]:.4f}" if ratios else "none",
                      f"{used[n // 2]:.1f} ({used[-1]:.1f})",

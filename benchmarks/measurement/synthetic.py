@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from agents.child.progress import NOBODY
-from agents.measurement.child_process import Child, Where
+from agents.child.progress import NO_SESSION
+from agents.measurement.child_process import Child, ChildProgress
 from agents.protocol import MeasurePlan, as_json, decode, pack_samples
-from agents.timing.blocks import measure_rounds
+from agents.timing.blocks import time_rounds
 
 CALL_S = 0.8e-3
 FULL_KHZ = 1_800_000
@@ -64,7 +64,7 @@ class SyntheticChild(Child):
     def __init__(self, board: Board, request: dict[str, Any]) -> None:
         self._board, self._now_ns = board, 0
         plan = decode(MeasurePlan, request["plan"])
-        rounds = measure_rounds(
+        rounds = time_rounds(
             lambda: [self._call] * len(request["indexes"]), plan, request["quiet_level_s"],
             lambda: self._now_ns, lambda session: None)
         series = {str(index): dict(
@@ -89,14 +89,14 @@ class SyntheticChild(Child):
             return None
         return self._events.pop(0)
 
-    def where(self) -> Where:
+    def progress(self) -> ChildProgress:
         # Always somewhere else: it does not hang.
-        return Where(NOBODY, True, int(self._board.now_s * 1e3))
+        return ChildProgress(NO_SESSION, True, int(self._board.now_s * 1e3))
 
     def ended(self) -> str | None:
         return None
 
-    def last_words(self) -> str:
+    def last_stderr_line(self) -> str:
         return ""
 
     def close(self) -> None:

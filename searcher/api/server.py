@@ -13,6 +13,7 @@ imports neither torch nor optuna.
 import argparse
 import asyncio
 import gc
+import importlib
 import json
 import logging
 import os
@@ -47,9 +48,11 @@ from searcher.ledger.clock import steady_clock
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.maintenance.wal_checkpoint import Checkpoints
 from searcher.ledger.store import Store
-from searcher.workers.base import NoWorkers, Workers
+from searcher.workers.base import Builders, NoWorkers, WorkerPool
+from searcher.workers.gate import PauseGate
 from searcher.workers.parent_death import die_with_parent
-from searcher.workers.process_pool import ProcessPool
+from searcher.workers.registry import DEFAULT as WORKERS
+from searcher.workers.registry import POOLS
 from searcher.workers.search_processes import NoSearches, Searches, SearchProcesses
 
 LEDGER = "ledger.db"
@@ -238,7 +241,7 @@ def _collect_garbage_rarely() -> None:
 
 def _crew(
     settings: ServerSettings, coordinator: Coordinator, address: dict[str, Any], post: Post
-) -> Workers:
+) -> WorkerPool:
     if settings.builders == 0:
         return NoWorkers()
     pinned = ["--fingerprint", address["fingerprint"]] if address["fingerprint"] else []
@@ -246,10 +249,15 @@ def _crew(
         *(settings.builder_command or BUILDER_COMMAND), "--url", address["url"],
         "--dir", str(settings.directory), "--parent-pid", str(os.getpid()), *pinned,
     ]
-    return ProcessPool(
-        command, settings.builders, settings.directory / "logs",
-        admit=coordinator.roster.add_builder, ended=coordinator.builder_ended, post=post,
-    )
+
+    def loop(gate: PauseGate, secret: str) -> None:
+        # By name: it brings torch into this process, which a pool of threads wants and no other.
+        program = importlib.import_module(BUILDER_COMMAND[-1])
+        program.serve(address["url"], secret, settings.directory, address["fingerprint"], gate)
+
+    return POOLS.get(settings.workers)(Builders(
+        settings.builders, tuple(command), loop, settings.directory / "logs",
+        admit=coordinator.roster.add_builder, ended=coordinator.builder_ended, post=post))
 
 
 def _searches(settings: ServerSettings, supervision: Supervision, post: Post) -> Searches:
@@ -280,6 +288,8 @@ def _settings(arguments: Sequence[str]) -> tuple[ServerSettings, int | None]:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=0, help="0: any free port")
     parser.add_argument("--builders", type=int, default=1, help="builder processes")
+    parser.add_argument("--workers", metavar="NAME", default=WORKERS,
+                        help="the worker pool that runs them: " + ", ".join(POOLS.names()))
     parser.add_argument("--keep", metavar="SIZE",
                         help="bound on artifacts/ and builds/, such as 50GB; default: none")
     parser.add_argument("--builder-command", action="append", metavar="WORD", default=[],
@@ -296,7 +306,7 @@ def _settings(arguments: Sequence[str]) -> tuple[ServerSettings, int | None]:
         builder_command=tuple(options.builder_command),
         largest_upload_bytes=options.largest_upload, builder_ttl_s=options.builder_ttl_s,
         keep_bytes=None if options.keep is None else parse_bytes(options.keep),
-        device_ttl_s=options.device_ttl_s)
+        device_ttl_s=options.device_ttl_s, workers=options.workers)
     return settings, options.parent_pid
 
 

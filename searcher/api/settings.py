@@ -8,6 +8,8 @@ from searcher.api.http.limits import LARGEST_UPLOAD_BYTES
 from searcher.api.http.logs import LogFormat
 from searcher.dispatch.queue import LeaseRules
 from searcher.errors import UserError
+from searcher.workers.registry import DEFAULT as WORKERS
+from searcher.workers.registry import POOLS
 
 DEFAULT_PORT = 8700
 
@@ -39,6 +41,8 @@ class ServerSettings:
     largest_upload_bytes: int = LARGEST_UPLOAD_BYTES
     builder_ttl_s: float = LeaseRules.builder_ttl_s
     device_ttl_s: float = LeaseRules.device_ttl_s
+    workers: str = WORKERS
+    """The worker pool that runs the builders."""
 
     def __post_init__(self) -> None:
         if (self.certificate is None) != (self.key is None):
@@ -47,6 +51,7 @@ class ServerSettings:
         for option, value in (("--builders", self.builders), ("--searches", self.searches)):
             if value < 0:
                 raise UserError(f"{option} {value} must be 0 or more.")
+        POOLS.get(self.workers)
         if not 0 <= self.port <= 65535:
             raise UserError(f"--port {self.port} must be from 0 to 65535.")
         for task in self.tasks or ():

@@ -5,11 +5,12 @@ another recipe with the same prefix, a higher fidelity, or the same process afte
 from there.
 """
 
+import contextlib
 import copy
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -134,10 +135,12 @@ class Builder:
         graph = export_onnx(model, self.split.calibration(1), target, weight_scales(model))
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
-        for step in recipe.steps[len(_torch_steps(recipe)):]:
+        first = len(_torch_steps(recipe))
+        for number, step in enumerate(recipe.steps[first:], first + 1):
             strategy = pipeline.instantiate(step.as_dict())
             assert isinstance(strategy, EncodingStrategy), "pipeline.check has seen the order"
-            graph = strategy.encode(graph, self.split.calibration(), target, scratch)
+            with _named_step(number, step):
+                graph = strategy.encode(graph, self.split.calibration(), target, scratch)
             self._built += 1
         encoded = finish(graph, target)
         content = file_format.from_onnx(encoded.content)
@@ -166,7 +169,8 @@ class Builder:
             return self._trained(strategy, steps, fidelity, number_format)
         assert isinstance(strategy, WeightsStrategy), "encoding steps are no part of a prefix"
         model = self._prefix(before, fidelity, number_format)
-        strategy.attach(model, select(layers_of(model), steps[-1].layers), number_format)
+        with _named_step(len(steps), steps[-1]):
+            strategy.attach(model, select(layers_of(model), steps[-1].layers), number_format)
         self._built += 1
         return model
 
@@ -180,8 +184,9 @@ class Builder:
         else:
             model = self._prefix(steps[:-1], fidelity, number_format)
             torch.manual_seed(int(key[:8], 16))
-            layers = select(layers_of(model), steps[-1].layers)
-            kept = strategy.apply(model, layers, self.split.calibration(1))
+            with _named_step(len(steps), steps[-1]):
+                layers = select(layers_of(model), steps[-1].layers)
+                kept = strategy.apply(model, layers, self.split.calibration(1))
             self._built += 1
             self._cache.keep_module(key, kept)
         return copy.deepcopy(kept)
@@ -208,7 +213,8 @@ class Builder:
         teacher = self._teach()
         # Seeded last: a baseline that is only now loaded draws random numbers, too.
         torch.manual_seed(int(short[:8], 16))
-        model, state = strategy.train(model, teacher, self.split, reached, state)
+        with _named_step(len(steps), steps[-1]):
+            model, state = strategy.train(model, teacher, self.split, reached, state)
         self._cache.keep_state(key, model, state)
         self._built += 1
         return model
@@ -259,6 +265,20 @@ class Builder:
                 self._cache.keep_state(key, model, state)
             self._trained_baseline = model.eval()
         return copy.deepcopy(self._trained_baseline)
+
+
+@contextlib.contextmanager
+def _named_step(number: int, step: Step) -> Iterator[None]:
+    """What is raised inside says which step of the recipe raised it: a StrategyError in its text,
+    any other exception in a note."""
+    here = f"step {number} ({step.strategy} on {step.layers})"
+    try:
+        yield
+    except StrategyError as error:
+        raise StrategyError(f"{here}: {error}", error.reason) from error
+    except Exception as error:
+        error.add_note(here)
+        raise
 
 
 def _torch_steps(recipe: Recipe) -> tuple[Step, ...]:

@@ -6,12 +6,14 @@
 """
 
 import argparse
+import contextlib
 import errno
 import importlib
 import logging
 import os
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from agents.protocol import Lease
@@ -20,6 +22,7 @@ from searcher.client.http import CoordinatorClient
 from searcher.errors import BuildError, FleetfrontError, ProtocolError
 from searcher.jobs import registry
 from searcher.tasks.datasets.pinned_files import UPLOADED
+from searcher.workers.gate import PauseGate
 from searcher.workers.parent_death import die_with_parent
 
 
@@ -43,7 +46,8 @@ def work(client: CoordinatorClient, workshop: Workshop, lease: Lease) -> None:
     except OSError as error:
         client.put_failed(lease, *_disk(error))
     except Exception as error:  # noqa: BLE001  process boundary: the campaign continues without it
-        client.put_failed(lease, "build", f"{type(error).__name__}: {error}")
+        notes = "".join(f"{note}: " for note in getattr(error, "__notes__", ()))
+        client.put_failed(lease, "build", f"{notes}{type(error).__name__}: {error}")
     else:
         client.put_done(lease, result)
 
@@ -54,29 +58,42 @@ def _disk(error: OSError) -> tuple[str, str]:
     return "io", f"{error}."
 
 
-def beat(client: CoordinatorClient, lease: Lease, ended: threading.Event) -> None:
-    """Keep the lease alive until ``ended``; losing it ends the process: its job is another's."""
+def _end_process() -> None:
+    os._exit(3)
+
+
+def beat(client: CoordinatorClient, lease: Lease, ended: threading.Event,
+         lost: Callable[[], object] = _end_process) -> None:
+    """Keep the lease alive until ``ended``. ``lost`` is called when it is lost: the job is another
+    builder's by then, and computing it further is waste."""
     while not ended.wait(lease.ttl_s / 4):
         try:
             client.heartbeat(lease)
         except ProtocolError:
-            os._exit(3)
+            lost()
+            return
         except FleetfrontError as error:
             logging.getLogger(__name__).warning("no heartbeat: %s", error)
 
 
-def serve(url: str, token: str, folder: Path, fingerprint: str | None = None) -> None:
-    """Lease and work until killed."""
+def serve(url: str, token: str, folder: Path, fingerprint: str | None = None,
+          gate: PauseGate | None = None) -> None:
+    """Lease and work until killed; in a thread, until ``gate`` ends it between two jobs, by
+    raising Stopped. A lost lease ends the process, but not that of a thread: its result is refused
+    when the job is done."""
+    lost = _end_process if gate is None else bool
+    idle = contextlib.nullcontext if gate is None else gate.idle
     os.environ[UPLOADED] = str(folder / "artifacts")
     workshop = Workshop(folder)
     with CoordinatorClient(url, token, fingerprint=fingerprint) as client, \
             CoordinatorClient(url, token, fingerprint=fingerprint) as pulse:
         while True:
-            lease = client.lease(wait_s=20.0)
+            with idle():
+                lease = client.lease(wait_s=20.0)
             if lease is None:
                 continue
             ended = threading.Event()
-            beats = threading.Thread(target=beat, args=(pulse, lease, ended), daemon=True)
+            beats = threading.Thread(target=beat, args=(pulse, lease, ended, lost), daemon=True)
             beats.start()
             try:
                 work(client, workshop, lease)

@@ -26,19 +26,17 @@ def command(
     from searcher.local.build import build_recipe
 
     figures = build_recipe(recipe, task, fidelity, output, seed, directory, profile)
-    values = figures["values"]
+    values, target = figures.values, figures.target
     typer.echo(f"{output / 'model.onnx'}: {bytes_text(values['file_bytes'])}, "
-               f"{figures['file_ratio']:.1f}x smaller than the baseline, "
+               f"{figures.file_ratio:.1f}x smaller than the baseline, "
                f"{values['macs'] / 1e6:.3f} M MACs, validation {share_text(values['accuracy'])} "
-               f"(baseline {share_text(figures['baseline']['accuracy'])})")
-    target = figures["target"]
-    whose = target["device"] or "any device of it"
-    typer.echo(f"for the profile {target['profile']} ({whose}): opset {target['opset']}, "
-               f"IR {target['ir_version']}")
-    for told in target["contradictions"]:
-        typer.echo(f"  {target['device']}: {told}")
-    if "dropped" in figures:
-        dropped = figures["dropped"]
-        typer.echo(f"the file {dropped['sha256']} of {recipe} had been dropped from {directory}; "
-                   + ("this is the same, byte by byte" if dropped["same_bytes"] else
-                      f"this one is another: {figures['sha256']}"))
+               f"(baseline {share_text(figures.baseline.accuracy)})")
+    typer.echo(f"for the profile {target.profile} ({target.device or 'any device of it'}): "
+               f"opset {target.opset}, IR {target.ir_version}")
+    for contradiction in target.contradictions:
+        typer.echo(f"  {target.device}: {contradiction}")
+    dropped = figures.dropped
+    if dropped is not None:
+        typer.echo(f"the file {dropped.sha256} of {recipe} had been dropped from {directory}; "
+                   + ("this is the same, byte by byte" if dropped.same_bytes else
+                      f"this one is another: {figures.sha256}"))

@@ -1,10 +1,13 @@
 """``fleetfront compare``: two candidates side by side."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
+
+if TYPE_CHECKING:
+    from searcher.results.candidate_comparison import ComparedFigure
 
 
 def command(
@@ -18,19 +21,20 @@ def command(
     from searcher.results.candidate_comparison import compare
     from searcher.results.view import Reading
 
-    document = compare(Reading(directory), campaign, first, second)
-    emit(document, document["figures"], format, lambda: print_table(
-        f"{document['second']} against {document['first']}",
-        ("figure", document["first"], document["second"], "difference", "verdict"),
-        [_row(figure) for figure in document["figures"]]))
+    found = compare(Reading(directory), campaign, first, second)
+    rows = [{**vars(figure), "interval": figure.interval and list(figure.interval)}
+            for figure in found.figures]
+    emit(found.as_document(), rows, format, lambda: print_table(
+        f"{found.second} against {found.first} (accuracy computed on {found.accuracy_place})",
+        ("figure", found.first, found.second, "difference", "verdict"),
+        [_row(figure) for figure in found.figures]))
 
 
-def _row(figure: dict[str, Any]) -> list[str]:
-    change = f"{figure['difference']:+.4g}"
-    if figure["interval"] is not None:
-        low, high = figure["interval"]
+def _row(figure: "ComparedFigure") -> list[str]:
+    change = f"{figure.difference:+.4g}"
+    if figure.interval is not None:
+        low, high = figure.interval
         change += f" [{low:+.4g} .. {high:+.4g}]"
-    elif figure["ratio"] is not None:
-        change = f"{figure['ratio']:.3g}x"
-    return [figure["name"], f"{figure['first']:.6g}", f"{figure['second']:.6g}", change,
-            figure["verdict"]]
+    elif figure.ratio is not None:
+        change = f"{figure.ratio:.3g}x"
+    return [figure.name, f"{figure.first:.6g}", f"{figure.second:.6g}", change, figure.verdict]

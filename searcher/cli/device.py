@@ -30,8 +30,8 @@ def enrol(
 
     with client_of(directory, url) as client:
         made = client.create_enrolment(name, "agent", profile, duration_s(ttl))
-        address = advertise or made["advertised"] or client.url
-    invitation = Invitation(name, made["token"], made["agent_sha256"], made["fingerprint"])
+        address = advertise or made.advertised or client.url
+    invitation = Invitation(name, made.token, made.agent_sha256, made.fingerprint)
     typer.echo(invitation.line(address))
     if is_loopback(address):
         typer.echo(f"{address} is reached from this machine only. For another one, name the "
@@ -42,8 +42,8 @@ def _set(name: str, state: "DeviceState", reason: str | None, directory: Directo
          ) -> None:
     with client_of(directory, url) as client:
         device = client.set_device_state(name, state, reason)
-    busy = "" if device["job"] is None else f"; job {device['job']} ends normally"
-    typer.echo(f"{name}: {device['state']}{busy}")
+    busy = "" if device.job is None else f"; job {device.job} ends normally"
+    typer.echo(f"{name}: {device.state}{busy}")
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """``fleetfront devices``: the lab and how each device stands."""
 
 import time
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -17,34 +17,47 @@ from searcher.cli.options import (
     print_table,
 )
 
+if TYPE_CHECKING:
+    from searcher.client.records import Device
+
+COLUMNS = ("device", "state", "seen", "job", "strikes", "reason")
+
 
 def command(
     directory: Directory = HERE, url: Url = None, format: OutputFormat = Format.table
 ) -> None:
     """List the devices: state, when each was last seen, what it works on, why it is out, and
     what contradicts their profiles."""
+    from searcher.documents import plain
+
     with client_of(directory, url) as client:
         found = client.devices()
     now_s = time.time()
     rows = [_row(device, now_s) for device in found]
-    columns = ("device", "state", "seen", "job", "strikes", "reason")
 
     def table() -> None:
-        print_table("devices", columns, [
-            [row["device"], row["state"], f"{ago_text(row['seen_s'])} ago",
-             "-" if row["job"] is None else str(row["job"]), str(row["strikes"]),
-             row["reason"] or ""] for row in rows])
+        print_table("devices", COLUMNS, [_cells(device, now_s) for device in found])
         for device in found:
-            for contradiction in device["contradictions"]:
-                typer.echo(f"{device['name']} ({device['profile']}): {contradiction}")
+            for contradiction in device.contradictions:
+                typer.echo(f"{device.name} ({device.profile}): {contradiction}")
 
-    emit(found, rows, format, table)
+    emit([plain(device) for device in found], rows, format, table)
 
 
-def _row(device: dict[str, Any], now_s: float) -> dict[str, Any]:
-    seen_s = now_s - (device["last_seen_s"] or device["created_s"])
+def _seen_s(device: "Device", now_s: float) -> float:
+    """How long ago it was last heard of."""
+    return round(max(now_s - (device.last_seen_s or device.created_s), 0.0), 1)
+
+
+def _row(device: "Device", now_s: float) -> dict[str, str | int | float | None]:
     return {
-        "device": device["name"], "state": device["state"], "profile": device["profile"],
-        "seen_s": round(max(seen_s, 0.0), 1), "job": device["job"], "strikes": device["strikes"],
-        "reason": device["reason"], "contradictions": "; ".join(device["contradictions"]),
+        "device": device.name, "state": device.state, "profile": device.profile,
+        "seen_s": _seen_s(device, now_s), "job": device.job, "strikes": device.strikes,
+        "reason": device.reason, "contradictions": "; ".join(device.contradictions),
     }
+
+
+def _cells(device: "Device", now_s: float) -> list[str]:
+    return [device.name, device.state, f"{ago_text(_seen_s(device, now_s))} ago",
+            "-" if device.job is None else str(device.job), str(device.strikes),
+            device.reason or ""]

@@ -106,6 +106,23 @@ def _meters(directory: Path) -> Answer:
     return "works", ", ".join(map(str, [*domains, *rails])), ""
 
 
+def _extensions(directory: Path) -> Answer:
+    """Entry points of installed distributions."""
+    from searcher.artifacts.formats.registry import FORMATS
+    from searcher.tasks.metrics.registry import METRICS
+    from searcher.workers.registry import POOLS
+    from strategies import catalog
+
+    registries = (FORMATS, METRICS, POOLS)
+    found = [place.name for registry in (catalog, *registries)
+             for place in registry.places().values() if place.owner != catalog.OWN]
+    problems = [problem.message for registry in (catalog, *registries)
+                for problem in registry.problems()]
+    if problems:
+        return "warns", "; ".join(problems), "upgrade or uninstall these distributions"
+    return ("works", ", ".join(found), "") if found else ("none", "no extension", "")
+
+
 def _npm(directory: Path) -> Answer:
     if shutil.which("npm"):
         return "works", "npm", ""
@@ -113,4 +130,4 @@ def _npm(directory: Path) -> Answer:
 
 
 CHECKS: tuple[Callable[[Path], Answer], ...] = (
-    _python, _packages, _processor, _memory, _disk, _runtime, _meters, _npm)
+    _python, _packages, _processor, _memory, _disk, _runtime, _meters, _extensions, _npm)

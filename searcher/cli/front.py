@@ -1,20 +1,16 @@
 """``fleetfront front``: the Pareto front of a campaign, with the files."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
 from searcher.errors import UserError
-from searcher.results.formatting import (
-    bytes_text,
-    front_rows,
-    recipe_text,
-    save_files,
-    share_text,
-    time_text,
-)
+from searcher.results.formatting import bytes_text, share_text, time_text
+
+if TYPE_CHECKING:
+    from searcher.results.front import Front, FrontPoint
 
 
 def command(
@@ -27,28 +23,27 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Print the Pareto front of CAMPAIGN: accuracy against speed and size, baseline on top."""
+    from searcher.results.front import front_rows
     from searcher.results.view import Reading
 
-    document = Reading(directory).front(campaign, where, device)
-    emit(document, front_rows(document), format, lambda: print_front(document))
+    front = Reading(directory).front(campaign, where, device)
+    emit(front.as_document(), front_rows(front), format, lambda: print_front(front))
     if save is not None:
-        _save(document, save, directory)
+        _save(front, save, directory)
 
 
-def print_front(document: dict[str, Any]) -> None:
+def print_front(front: "Front") -> None:
     """The front as a table, figures with their 95 % intervals and as multiples of the baseline."""
-    baseline = document["baseline"]
-    rows = [_row(point, baseline) for point in (baseline, *document["points"])]
     print_table(
-        f"{document['campaign']} on {document['device']}: {len(document['points'])} points, "
-        f"hypervolume {document['hypervolume']:.4f} (95 % intervals in brackets; measured with "
-        f"{document['measured_with']}; accuracy computed on {document['accuracy_place']})",
+        f"{front.campaign} on {front.device}: {len(front.points)} points, "
+        f"hypervolume {front.hypervolume:.4f} (95 % intervals in brackets; measured with "
+        f"{front.measured_with}; accuracy computed on {front.accuracy_place})",
         ("candidate", "validation", "test", "lost on test", "latency", "faster", "file",
-         "smaller", "recipe"), rows)
+         "smaller", "recipe"), [_row(point, front.baseline) for point in front.files])
 
 
-def _row(point: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
-    values, intervals = point["values"], point["intervals"]
+def _row(point: "FrontPoint", baseline: "FrontPoint") -> list[str]:
+    values, intervals = point.values, point.intervals
     test, lost = "", ""
     if "accuracy_test" in values:
         low, high = intervals["accuracy_test"]
@@ -56,23 +51,23 @@ def _row(point: dict[str, Any], baseline: dict[str, Any]) -> list[str]:
     if "accuracy_test_drop" in values:
         low, high = intervals["accuracy_test_drop"]
         lost = f"{values['accuracy_test_drop'] * 100:+.2f} [{low * 100:+.1f}..{high * 100:+.1f}]"
-    latency, low_high = values["latency_s"], intervals["latency_s"]
-    half = (low_high[1] - low_high[0]) / 2 / latency
+    latency_s, (low_s, high_s) = values["latency_s"], intervals["latency_s"]
+    half = (high_s - low_s) / 2 / latency_s
     return [
-        point["candidate"], share_text(values["accuracy"]), test, lost,
-        f"{time_text(latency)} ±{half:.1%}",
-        f"{baseline['values']['latency_s'] / latency:.2f}x", bytes_text(values["file_bytes"]),
-        f"{baseline['values']['file_bytes'] / values['file_bytes']:.1f}x",
-        recipe_text(point["recipe"]),
+        point.candidate, share_text(values["accuracy"]), test, lost,
+        f"{time_text(latency_s)} ±{half:.1%}",
+        f"{baseline.values['latency_s'] / latency_s:.2f}x", bytes_text(values["file_bytes"]),
+        f"{baseline.values['file_bytes'] / values['file_bytes']:.1f}x", str(point.recipe),
     ]
 
 
-def _save(document: dict[str, Any], folder: Path, directory: Path) -> None:
+def _save(front: "Front", folder: Path, directory: Path) -> None:
     """Raises UserError that names the files which are not there and cannot be built now."""
     from searcher.client.http import connect
     from searcher.client.rebuilds import have_built, how_to_get
+    from searcher.results.front import save_files
 
-    gone = save_files(document, folder)
+    gone = save_files(front, folder)
     if not gone:
         return
     try:
@@ -83,6 +78,4 @@ def _save(document: dict[str, Any], folder: Path, directory: Path) -> None:
         if not client.healthy():
             raise UserError(how_to_get(directory, gone, folder))
         have_built(client, gone, lambda line: typer.echo(line, err=True))
-    save_files(document, folder)
-
-
+    save_files(front, folder)

@@ -1,7 +1,8 @@
 """``fleetfront measure``: benchmark any ONNX file on a device."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +19,9 @@ from searcher.cli.options import (
 from searcher.results.formatting import time_text
 
 if TYPE_CHECKING:
+    from searcher.benchmark.one_file import FileBenchmark
+    from searcher.benchmark.two_files import FileComparison
+    from searcher.spec.measurement_plan import Plan
     from searcher.spec.runtime_options import Execution
 
 
@@ -47,7 +51,6 @@ def command(
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
     from searcher.spec.measurement_plan import plan_of
     from searcher.spec.runtime_options import execution_of
-    from searcher.statistics.energy import FIGURES
 
     named = {"runtime": runtime, "provider": provider, "threads": threads,
              "graph_level": graph_level, "precision": precision}
@@ -56,35 +59,40 @@ def command(
     if against is not None:
         compared = _compared(
             model, against, device, directory, url, seconds, queue_s, execution)
-        figures = {name: value for name, value in compared.items() if name != "looks"}
-        emit(compared, [figures], format, lambda: _print_compared(compared))
+        document = asdict(compared)
+        row = {name: value for name, value in document.items() if name != "looks"}
+        emit(document, [row], format, lambda: _print_compared(compared))
         return
-    document = _measured(model, device, directory, url, plan_of(plan), queue_s, execution)
-    values, intervals = document["values"], document["intervals"]
-    row = {**values, "n": document["n"], "verdict": document["verdict"]}
+    found = _measured(model, device, directory, url, plan_of(plan), queue_s, execution)
+    emit(asdict(found), [{**found.values, "n": found.n, "verdict": found.verdict}], format,
+         lambda: _print(model, found))
 
-    def table() -> None:
-        typer.echo(f"{model}: {document['verdict']}, {document['n']} quiet blocks "
-                   f"({document['measured_with']})")
-        for name, value in values.items():
-            text = time_text if name.endswith("_s") else "{:,.6g}".format if name in FIGURES else \
-                "{:,}".format
-            shown = "insufficient" if value is None else text(value)
-            low_high = intervals.get(name)
-            span = f"  [{text(low_high[0])} .. {text(low_high[1])}]" if low_high else ""
-            typer.echo(f"  {name:16} {shown}{span}")
-        for note in document["nodes"]:
-            typer.echo(f"  {note}")
-        for warning in document["warnings"]:
-            typer.echo(f"  warning: {warning}")
 
-    emit(document, [row], format, table)
+def _print(model: Path, found: "FileBenchmark") -> None:
+    typer.echo(f"{model}: {found.verdict}, {found.n} quiet blocks ({found.measured_with})")
+    for name, value in found.values.items():
+        low_high = found.intervals.get(name)
+        span = f"  [{_text(name, low_high[0])} .. {_text(name, low_high[1])}]" if low_high else ""
+        typer.echo(f"  {name:16} {_text(name, value)}{span}")
+    for note in found.nodes:
+        typer.echo(f"  {note}")
+    for warning in found.warnings:
+        typer.echo(f"  warning: {warning}")
+
+
+def _text(name: str, value: float | None) -> str:
+    """A figure with its unit, or for bytes with thousands."""
+    if value is None:
+        return "insufficient"
+    if name.endswith("_s"):
+        return time_text(value)
+    return f"{value:,.6g}" if name.endswith(("_j", "_w")) else f"{value:,}"
 
 
 def _measured(
-    model: Path, device: str | None, directory: Path, url: str | None, plan: Any,
+    model: Path, device: str | None, directory: Path, url: str | None, plan: "Plan",
     queue_s: float | None, execution: "Execution",
-) -> dict[str, Any]:
+) -> "FileBenchmark":
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
     from searcher.benchmark.one_file import measure_on
     from searcher.local.measure import measure_file
@@ -111,7 +119,7 @@ def _check_local(device: str | None, directory: Path) -> None:
 def _compared(
     model: Path, other: Path, device: str | None, directory: Path, url: str | None, seconds: float,
     queue_s: float | None, execution: "Execution",
-) -> dict[str, Any]:
+) -> "FileComparison":
     from searcher.benchmark.one_file import compare_on
     from searcher.local.measure import compare_files
     from searcher.local.process_tree import serves
@@ -124,13 +132,12 @@ def _compared(
     return compare_files(model, other, directory, seconds, news_line(), execution)
 
 
-def _print_compared(document: dict[str, Any]) -> None:
-    looks = len(document["looks"])
-    typer.echo(f"{document['model']} against {document['against']}: {document['verdict']}")
-    if document["ratio"] is not None:
-        low, high = document["interval"]
-        typer.echo(f"  ratio of times    {document['ratio']:.4f}  [{low:.4f} .. {high:.4f}]")
-    typer.echo(f"  {looks} looks, {document['device_s']:.1f} s on the device "
-               f"({document['measured_with']})")
-    for warning in document["warnings"]:
+def _print_compared(compared: "FileComparison") -> None:
+    typer.echo(f"{compared.model} against {compared.against}: {compared.verdict}")
+    if compared.ratio is not None and compared.interval is not None:
+        low, high = compared.interval
+        typer.echo(f"  ratio of times    {compared.ratio:.4f}  [{low:.4f} .. {high:.4f}]")
+    typer.echo(f"  {len(compared.looks)} looks, {compared.device_s:.1f} s on the device "
+               f"({compared.measured_with})")
+    for warning in compared.warnings:
         typer.echo(f"  warning: {warning}")

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -64,7 +64,7 @@ def news_line() -> Callable[[str], None]:
     return say
 
 
-def emit(document: Any, rows: Sequence[Mapping[str, Any]], chosen: Format,
+def emit(document: object, rows: Sequence[Mapping[str, object]], chosen: Format,
          table: Callable[[], None]) -> None:
     """Print ``document`` as JSON, ``rows`` as CSV, or call ``table``."""
     if chosen is Format.json:

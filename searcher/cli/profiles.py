@@ -2,7 +2,7 @@
 
 import json
 from itertools import pairwise
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -49,7 +49,7 @@ def _facts(found: "DeviceProfile") -> list[dict[str, str]]:
     return rows
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{key} {_text(entry)}" for key, entry in value.items())
     if isinstance(value, list):
@@ -58,7 +58,7 @@ def _text(value: Any) -> str:
 
 
 def _row(found: "DeviceProfile") -> dict[str, str]:
-    def known(value: Any) -> str:
+    def known(value: object) -> str:
         return "-" if value is None or value == () else str(value)
 
     return {

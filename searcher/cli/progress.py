@@ -3,11 +3,15 @@
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from searcher.results.formatting import bytes_text, share_text, time_text
+
+if TYPE_CHECKING:
+    from searcher.results.front import Front
+    from searcher.results.status import CampaignStatus
 
 LINE_EVERY_S = 15.0
 
@@ -34,7 +38,7 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def show(self, status: dict[str, Any], front: dict[str, Any] | None) -> None:
+    def show(self, status: "CampaignStatus", front: "Front | None") -> None:
         """``front`` is None until the baseline is measured."""
         line = headline(status, front)
         if self._console.is_terminal:
@@ -46,19 +50,18 @@ class Progress:
             typer.echo(line.splitlines()[0], err=True)
 
 
-def headline(status: dict[str, Any], front: dict[str, Any] | None) -> str:
+def headline(status: "CampaignStatus", front: "Front | None") -> str:
     """State and counts in one line, then the best points so far."""
-    trials = status["trials"]
-    text = (f"{status['campaign']}: {status['elapsed_s']:.0f} s, "
-            + ", ".join(f"{count} {state}" for state, count in trials.items()))
+    text = (f"{status.campaign}: {status.elapsed_s:.0f} s, "
+            + ", ".join(f"{count} {state}" for state, count in status.trials.items()))
     if front is None:
         return text + " - training and measuring the baseline"
-    base = front["baseline"]["values"]
+    base = front.baseline.values
     text += f" - baseline {share_text(base['accuracy'])}, {time_text(base['latency_s'])}"
-    for point in front["points"][:12]:
-        values = point["values"]
+    for point in front.points[:12]:
+        values = point.values
         text += (f"\n  {share_text(values['accuracy'])}  "
                  f"{base['latency_s'] / values['latency_s']:.2f}x faster  "
                  f"{base['file_bytes'] / values['file_bytes']:.0f}x smaller "
-                 f"({bytes_text(values['file_bytes'])})  {point['candidate']}")
+                 f"({bytes_text(values['file_bytes'])})  {point.candidate}")
     return text

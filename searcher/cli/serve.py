@@ -1,8 +1,9 @@
 """``fleetfront serve``: the daemon."""
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,6 +42,9 @@ def command(
     advertise: Annotated[str | None, typer.Option(
         help="The URL under which devices reach this daemon, if it is another.")] = None,
     builders: Annotated[int, typer.Option(help="Builder processes.")] = 1,
+    workers: Annotated[str | None, typer.Option(
+        metavar="NAME", help="The worker pool that runs them: process_pool, in_process or one "
+                             "that is installed.")] = None,
     searches: Annotated[int, typer.Option(
         min=1, help="Campaigns that are searched at once, by priority, then age.")] = 4,
     tasks: Annotated[list[str] | None, typer.Option(
@@ -68,14 +72,14 @@ def command(
         directory.absolute(), host, port, builders, searches, tuple(tasks or ()), tls, certificate,
         key, insecure_plain_http, advertise, log_format.value, log_level.value,
         keep_bytes=None if keep is None else parse_bytes(keep),
-        largest_upload_bytes=largest_upload)
+        largest_upload_bytes=largest_upload, workers=workers or ServerSettings.workers)
     directory.mkdir(parents=True, exist_ok=True)
     check_disk(directory)
     configure(settings.log_format, settings.log_level)
     serve(settings, lambda address: _announce(address, directory))
 
 
-def _announce(address: dict[str, Any], directory: Path) -> None:
+def _announce(address: Mapping[str, object], directory: Path) -> None:
     typer.echo(f"fleetfront serves {directory} at {address['url']}")
     if address["advertised"] != address["url"]:
         typer.echo(f"devices reach it at {address['advertised']}")

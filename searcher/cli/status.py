@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from searcher.cli.campaigns import of_name, standings
+from searcher.cli.campaigns import of_name, statuses
 from searcher.cli.options import HERE, Directory, Format, OutputFormat, Url, emit
 
 
@@ -15,9 +15,7 @@ def command(
     format: OutputFormat = Format.table,
 ) -> None:
     """Print state, trials and time of CAMPAIGN."""
-    from searcher.results.status import flat
-
-    document = of_name(standings(directory, url), campaign, url or str(directory))
-    row = flat(document)
-    emit(document, [row], format, lambda: typer.echo(
+    status = of_name(statuses(directory, url), campaign, url or str(directory))
+    row = status.as_row()
+    emit(status.as_document(), [row], format, lambda: typer.echo(
         "\n".join(f"{key:12} {value if value is not None else '-'}" for key, value in row.items())))

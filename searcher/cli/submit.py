@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -32,15 +32,15 @@ def command(
     check_strategies(document)
     with client_of(directory, url) as client:
         row = client.create_campaign(document.as_dict(), priority)
-        for warning in row.get("warnings", []):
+        for warning in row.warnings:
             typer.echo(f"warning: {warning}", err=True)
-        typer.echo(f"{row['name']}: {row['state']}, priority {row['priority']}")
+        typer.echo(f"{row.name}: {row.state}, priority {row.priority}")
         if wait:
-            follow(client, row["name"], typer.echo)
+            follow(client, row.name, typer.echo)
 
 
 def follow(
-    client: "CoordinatorClient", name: str, say: Callable[[str], Any],
+    client: "CoordinatorClient", name: str, say: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Say what changes until the campaign ends. Raises UserError when it ends without a front."""
@@ -49,11 +49,11 @@ def follow(
     said = ""
     while True:
         row = client.campaign(name)
-        counts = ", ".join(f"{count} {state}" for state, count in row["trials"].items())
-        if said != (said := f"{name}: {row['state']}, {counts}"):
+        counts = ", ".join(f"{count} {state}" for state, count in row.trials.items())
+        if said != (said := f"{name}: {row.state}, {counts}"):
             say(said)
-        if row["state"] in ("failed", "cancelled"):
-            raise UserError(f"The campaign {name} is {row['state']}: {row['reason'] or 'asked to'}")
-        if row["state"] == "done":
+        if row.state in ("failed", "cancelled"):
+            raise UserError(f"The campaign {name} is {row.state}: {row.reason or 'asked to'}")
+        if row.state == "done":
             return
         sleep(LOOK_EVERY_S)

@@ -2,7 +2,7 @@
 
 import time
 from enum import StrEnum
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -41,9 +41,9 @@ def create(
     with client_of(directory, url) as client:
         made = client.create_token(
             name, role.value, None if ttl is None else duration_s(ttl))
-    typer.echo(made["token"])
-    typer.echo(f"Token {made['id']} of {name} ({role.value}). It is not shown again; revoke it "
-               f"with `fleetfront token revoke {made['id']}`.", err=True)
+    typer.echo(made.token)
+    typer.echo(f"Token {made.id} of {name} ({role.value}). It is not shown again; revoke it "
+               f"with `fleetfront token revoke {made.id}`.", err=True)
 
 
 @app.command("list")
@@ -51,18 +51,23 @@ def list_(
     directory: Directory = HERE, url: Url = None, format: OutputFormat = Format.table
 ) -> None:
     """List the tokens, newest first, without their secrets."""
+    from searcher.documents import plain
+
     with client_of(directory, url) as client:
-        rows = client.tokens()
+        rows = [{key: value for key, value in plain(token).items() if key != "token"}
+                for token in client.tokens()]
     columns = ("id", "name", "role", "state", "created_s", "expires_s")
     emit(rows, rows, format, lambda: print_table("tokens", (
         "id", "name", "role", "state", "created", "expires"),
         [[_cell(name, row[name]) for name in columns] for row in rows]))
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: object) -> str:
     if value is None:
         return "never"
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(value)) if name.endswith("_s") else value
+    if name.endswith("_s") and isinstance(value, float | int):
+        return time.strftime("%Y-%m-%d %H:%M", time.localtime(value))
+    return str(value)
 
 
 @app.command()
@@ -74,4 +79,4 @@ def revoke(
     """From now on nobody is recognised by the token with this id."""
     with client_of(directory, url) as client:
         row = client.revoke_token(token)
-    typer.echo(f"{row['id']}: {row['name']} ({row['role']}) is revoked")
+    typer.echo(f"{row.id}: {row.name} ({row.role}) is revoked")

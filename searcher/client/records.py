@@ -46,10 +46,12 @@ class FinishedJobs:
 
 @dataclass(frozen=True)
 class Campaign(CampaignRow):
-    """``trials`` and ``jobs`` count them by state; ``search_states`` by device."""
+    """``trials`` and ``jobs`` count them by state, ``failures`` the failed trials by reason;
+    ``search_states`` by device."""
 
     trials: Mapping[str, int] = field(default_factory=dict)
     jobs: Mapping[str, int] = field(default_factory=dict)
+    failures: Mapping[str, int] = field(default_factory=dict)
     search_states: Mapping[str, SearchState] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
 

@@ -38,7 +38,7 @@ from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import artifacts, campaigns, fair_share, jobs, search_state, spans
 from searcher.ledger.tables.search_state import SearchState
-from searcher.workers.base import NoWorkers, Workers
+from searcher.workers.base import NoWorkers, WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +76,14 @@ class Coordinator:
         self.campaigns_changed: Callable[[], None] = lambda: None
         self.artifacts = folder / "artifacts"
         self.keeping = Keeping(store, folder, clock)
-        self.workers: Workers = NoWorkers()
+        self.workers: WorkerPool = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
         self.leases = Leases(
             store, clock, self.rules.lease, self.rules.device, self.roster, self.window,
             self.keeping, self.artifacts, lambda topic: self.ring(topic))
 
-    def start(self, workers: Workers) -> None:
+    def start(self, workers: WorkerPool) -> None:
         """Take up what a predecessor left and let ``workers`` begin.
 
         Builders died with it, so their jobs are queued again. Agents may have lived on: their

@@ -13,7 +13,7 @@ from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import devices, jobs, spans
-from searcher.workers.base import NoWorkers, Workers
+from searcher.workers.base import NoWorkers, WorkerPool
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class Window:
     """
 
     def __init__(self, store: Store, rules: WindowRules, clock: Callable[[], float]) -> None:
-        self.workers: Workers = NoWorkers()
+        self.workers: WorkerPool = NoWorkers()
         self._store, self._rules, self._clock = store, rules, clock
         self._meter = BuildMeter()
         self._opened_s: float | None = None

@@ -233,7 +233,7 @@ class TrialRow:
     options: Mapping[str, object]
     parameters: TrialParameters
     state: str
-    values: Mapping[str, float] | None
+    values: Mapping[str, int | float] | None
     intervals: Mapping[str, Sequence[float]] | None
     constraints: Mapping[str, float] | None
     reason: str | None

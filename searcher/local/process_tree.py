@@ -129,10 +129,11 @@ def serves(directory: Path) -> bool:
 
 @contextlib.contextmanager
 def tree(directory: Path, builders: int, agent: bool,
-         search: Sequence[str] | None = None, runtime: str = DEFAULT.runtime) -> Iterator[Tree]:
-    """Coordinator with ``builders`` builder processes, an agent for this machine if asked, with
-    ``runtime``, and the command ``search``, which loads beside the coordinator and waits for
-    ``Tree.begin``.
+         search: Sequence[str] | None = None, runtime: str = DEFAULT.runtime,
+         workers: str | None = None) -> Iterator[Tree]:
+    """Coordinator with ``builders`` builders in the pool ``workers``, an agent for this machine if
+    asked, with ``runtime``, and the command ``search``, which loads beside the coordinator and
+    waits for ``Tree.begin``.
 
     Raises UserError when ``directory`` has another owner, FleetfrontError when a child does not
     come up.
@@ -143,7 +144,8 @@ def tree(directory: Path, builders: int, agent: bool,
     with owned(directory):
         (directory / ADDRESS).unlink(missing_ok=True)
     command = [sys.executable, "-m", "searcher.api.server", "--dir", str(directory), "--port", "0",
-               "--builders", str(builders), "--parent-pid", str(os.getpid())]
+               "--builders", str(builders), "--parent-pid", str(os.getpid()),
+               *(() if workers is None else ("--workers", workers))]
     children = {"coordinator": _spawn(directory, "coordinator", command)}
     try:
         if search is not None:

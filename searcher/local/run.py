@@ -8,24 +8,26 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from searcher.errors import FleetfrontError, UserError, nearest
 from searcher.local.process_tree import Tree, await_agent, check_disk, last_words, tree
+from searcher.results.front import Front
+from searcher.results.status import CampaignStatus
 from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign, from_document, load
 from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE
 from searcher.workers.base import cores
 
-Show = Callable[[dict[str, Any], dict[str, Any] | None], None]
+Show = Callable[[CampaignStatus, Front | None], None]
 
 
-def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None
-                 ) -> dict[str, Any]:
+def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None,
+                 workers: str | None = None) -> Front:
     """Run or resume the campaign in ``file``; ends with front.json, report and files.
 
-    ``show`` is called about once a second. Returns the front document. Raises UserError.
+    ``show`` is called about once a second; ``workers`` names the pool that runs builders. Raises
+    UserError.
     """
     campaign = load(file)
     check_before_start(campaign)
@@ -35,11 +37,11 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
         search = [sys.executable, "-m", "searcher.search.process", "--dir", str(directory),
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
         execution = campaign.executions[0]
-        with tree(directory, builders, True, search, execution.runtime) as grown:
+        with tree(directory, builders, True, search, execution.runtime, workers) as grown:
             if execution != DEFAULT or ENERGY_OBJECTIVES & {o.name for o in campaign.objectives}:
                 await_agent(grown)
             known = grown.client.create_campaign(campaign.as_dict())
-            if known["state"] in ("paused", "failed", "cancelled"):
+            if known.state in ("paused", "failed", "cancelled"):
                 grown.client.set_state(campaign.name, "queued")
             grown.begin("search")
             _watch(grown, reading, campaign.name, show)
@@ -89,10 +91,9 @@ def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
         grown.check()
         check_disk(grown.directory)
         status = reading.status(name, time.time())
-        row, _ = reading.campaign(name)
         # The front reads every trial: only when one more is complete can it have changed.
-        if row.baseline and "values" in row.baseline and status["trials"]["complete"] != completed:
-            front, completed = reading.front(name), status["trials"]["complete"]
+        if status.trials["complete"] != completed and reading.search_states(name):
+            front, completed = reading.front(name), status.trials["complete"]
         show(status, front)
         with contextlib.suppress(subprocess.TimeoutExpired):
             search.wait(1.0)
@@ -103,16 +104,16 @@ def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
         raise kind(f"The campaign {name} failed: {reason}")
 
 
-def write_results(reading: Reading, name: str) -> dict[str, Any]:
+def write_results(reading: Reading, name: str) -> Front:
     """``DIR/<campaign>/``: front.json, report.html and the files of the front."""
-    from searcher.results.formatting import save_files
+    from searcher.results.front import save_files
     from searcher.results.report_html import write_report
 
     folder = reading.directory / name
     folder.mkdir(parents=True, exist_ok=True)
-    document = reading.front(name)
-    (folder / "front.json").write_text(json.dumps(document, indent=2))
+    front = reading.front(name)
+    (folder / "front.json").write_text(json.dumps(front.as_document(), indent=2))
     write_report(reading, name, folder / "report.html")
     # What an earlier `serve --keep` dropped is named in the report.
-    save_files(document, folder / "files")
-    return document
+    save_files(front, folder / "files")
+    return front

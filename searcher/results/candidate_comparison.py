@@ -1,12 +1,11 @@
 """Two candidates side by side: what differs by more than chance."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from searcher.errors import UserError
 from searcher.ledger.tables import builds
-from searcher.results.view import Reading, unpack
+from searcher.results.figures import FileFigures, baseline_figures, score_of
+from searcher.results.view import Reading
 from searcher.statistics.intervals import paired_difference
 from searcher.statistics.latency import EQUAL
 
@@ -15,60 +14,97 @@ SPLITS = {"accuracy": "validation", "accuracy_test": "test"}
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedSide:
     """The baseline or a candidate."""
 
     name: str
-    values: Mapping[str, float]
-    intervals: Mapping[str, list[float]]
+    figures: FileFigures
     sha256: str | None
 
 
-def side_of(reading: Reading, campaign: str, name: str) -> Side:
+@dataclass(frozen=True)
+class ComparedFigure:
+    """``difference`` is second minus first; of an accuracy over the same samples, with its 95 %
+    ``interval``. ``ratio`` is second over first, of costs. ``verdict`` says of the second: better,
+    worse, equal or undecided."""
+
+    name: str
+    first: float
+    second: float
+    difference: float
+    interval: tuple[float, float] | None
+    ratio: float | None
+    verdict: str
+
+
+@dataclass(frozen=True)
+class CandidateComparison:
+    """Accuracies of both sides were computed at ``accuracy_place``."""
+
+    campaign: str
+    first: str
+    second: str
+    figures: tuple[ComparedFigure, ...]
+    accuracy_place: str
+
+    def as_document(self) -> dict[str, object]:
+        """Plain JSON: what ``fleetfront compare --format json`` prints."""
+        return asdict(self)
+
+
+def side_of(reading: Reading, campaign: str, name: str) -> ComparedSide:
     """``baseline``, a number, or ``campaign/number``. Raises UserError."""
     if name == "baseline":
-        point = reading.front(campaign)["baseline"]
-        return Side(name, point["values"], point["intervals"], point["sha256"])
+        _, spec = reading.campaign(campaign)
+        state = reading.search_states(campaign).get(spec.devices[0])
+        if state is None:
+            raise UserError(f"Campaign {campaign} has no measured baseline yet; "
+                            "see `fleetfront status`.")
+        with reading.ledger() as db:
+            return ComparedSide(name, baseline_figures(db, state.baseline), state.baseline.sha256)
     found = reading.candidate(name if "/" in name else f"{campaign}/{name}")
     if found.trial.campaign != campaign:
         raise UserError(f"Candidate {name!r} is of another campaign than {campaign!r}.")
-    return Side(found.name, found.values, found.intervals, found.trial.sha256)
+    return ComparedSide(found.name, found.figures, found.trial.sha256)
 
 
-def compare(reading: Reading, campaign: str | None, first: str, second: str) -> dict[str, Any]:
-    """The document of ``fleetfront compare``: per figure both values, the second relative to the
-    first (accuracies: absolute, over the same samples, with a 95 % interval), and whether the
-    second is better, worse, equal, or that is undecided. Raises UserError."""
+def compare(reading: Reading, campaign: str | None, first: str,
+            second: str) -> CandidateComparison:
+    """What ``second`` has more or less than ``first``, figure by figure. Raises UserError.
+
+    Accuracies are those of the place of both sides; where one has none of the device's, those of
+    the host.
+    """
     row, _ = reading.campaign(campaign)
     a, b = side_of(reading, row.name, first), side_of(reading, row.name, second)
-    figures = [_accuracy(reading, name, split, a, b) for name, split in SPLITS.items()]
-    figures += [_cost(name, a, b) for name in COSTS if name in a.values and name in b.values]
-    return {"campaign": row.name, "first": a.name, "second": b.name,
-            "figures": [figure for figure in figures if figure is not None]}
+    place = a.figures.place if a.figures.place == b.figures.place else builds.HOST
+    figures = [_accuracy(reading, name, split, a, b, place) for name, split in SPLITS.items()]
+    figures += [_cost(name, a.figures, b.figures) for name in COSTS
+                if name in a.figures.values and name in b.figures.values]
+    return CandidateComparison(
+        row.name, a.name, b.name, tuple(f for f in figures if f is not None), place)
 
 
-def _accuracy(reading: Reading, name: str, split: str, a: Side, b: Side) -> dict[str, Any] | None:
+def _accuracy(reading: Reading, name: str, split: str, a: ComparedSide, b: ComparedSide,
+              place: str) -> ComparedFigure | None:
     with reading.ledger() as db:
-        found = [builds.evaluation(db, side.sha256, split) if side.sha256 else None
-                 for side in (a, b)]
-    one, other = found
-    if one is None or other is None or one.n != other.n:
+        one, other = (score_of(db, side.sha256, split, place) for side in (a, b))
+    if one is None or other is None or len(one.correct) != len(other.correct):
         return None
-    lost, low, high = paired_difference(unpack(one.correct, one.n), unpack(other.correct, other.n))
+    lost, low, high = paired_difference(one.correct, other.correct)
     verdict = "worse" if low > 0 else "better" if high < 0 else "undecided"
-    return {"name": name, "first": one.value, "second": other.value, "difference": -lost,
-            "interval": [-high, -low], "ratio": None, "verdict": verdict}
+    return ComparedFigure(name, one.value, other.value, -lost, (-high, -low), None, verdict)
 
 
-def _cost(name: str, a: Side, b: Side) -> dict[str, Any]:
+def _cost(name: str, a: FileFigures, b: FileFigures) -> ComparedFigure:
     one, other = a.values[name], b.values[name]
-    low, high = a.intervals.get(name, [one, one])
-    below, above = b.intervals.get(name, [other, other])
+    low, high = a.intervals.get(name, (one, one))
+    below, above = b.intervals.get(name, (other, other))
     if abs(other - one) < EQUAL * one:
         verdict = "equal"
     elif above < low or below > high:
         verdict = "better" if other < one else "worse"
     else:
         verdict = "undecided"
-    return {"name": name, "first": one, "second": other, "difference": other - one,
-            "interval": None, "ratio": other / one if one else None, "verdict": verdict}
+    return ComparedFigure(
+        name, one, other, other - one, None, other / one if one else None, verdict)

@@ -1,8 +1,7 @@
 """``--where``: conditions on the figures of a candidate."""
 
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from searcher.spec.objectives import UNITS
 _TERM = re.compile(r"\s*([a-z_0-9]+)\s*(<=|>=|<|>)\s*([0-9.eE+-]+)\s*")
 
 
-def condition(text: str | None) -> Any:
+def condition(text: str | None) -> Callable[[Mapping[str, float]], bool]:
     """A predicate on values from ``"latency_s<0.002 and file_bytes<1e6"``. Raises UserError."""
     terms: list[tuple[str, str, float]] = []
     for part in re.split(r"\band\b", text) if text else ():

@@ -1,16 +1,20 @@
 """One self-contained page: the front in two and three objectives, a table, how it was measured."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
-from searcher.client.rebuilds import missing
-from searcher.results.formatting import bytes_text, front_rows, recipe_text, share_text, time_text
-from searcher.results.view import Candidate, Reading
+from searcher.results.failures import counts_text
+from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.front import Front, FrontPoint, missing
+from searcher.results.measurement_summary import summary_of
+from searcher.results.status import CampaignStatus
+from searcher.results.view import Reading, StoredCandidate
+from searcher.spec.recipe import Recipe
 from searcher.statistics.node_summary import node_notes
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
@@ -21,6 +25,7 @@ h1{font-size:1.5rem;margin-bottom:0}h2{font-size:1.15rem;margin-top:2.2rem}
 table{border-collapse:collapse;width:100%;font-size:13px}
 th,td{border-bottom:1px solid #dde1e5;padding:.35rem .5rem;text-align:right;vertical-align:top}
 th:first-child,td:first-child,td:last-child,th:last-child{text-align:left}
+td.message{text-align:left;white-space:pre-wrap}
 tr.baseline td{background:#fdf1ea}code{font-size:12px}p.note{color:#58616a}
 .scroll{overflow-x:auto}
 """
@@ -29,10 +34,10 @@ tr.baseline td{background:#fdf1ea}code{font-size:12px}p.note{color:#58616a}
 def write_report(reading: Reading, campaign: str | None, output: Path) -> None:
     """Write the page of ``campaign`` to ``output``; it loads nothing from anywhere."""
     front = reading.front(campaign)
-    everyone = reading.candidates(front["campaign"])
-    status = reading.status(front["campaign"], 0.0)
+    everyone = reading.candidates(front.campaign)
+    status = reading.status(front.campaign, 0.0)
     charts = "\n".join(_chart(figure) for figure in figures(front, everyone))
-    title = html.escape(f"{front['campaign']} on {front['device']}")
+    title = html.escape(f"{front.campaign} on {front.device}")
     output.parent.mkdir(parents=True, exist_ok=True)
     output.write_text(
         f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{title}</title>"
@@ -40,31 +45,43 @@ def write_report(reading: Reading, campaign: str | None, output: Path) -> None:
         f"<script>{get_plotlyjs()}</script></head><body><h1>{title}</h1>"
         f"<p class='note'>{_counts(status, front)}</p>{charts}"
         f"<h2>The front</h2><div class='scroll'>{_table(front)}</div>{_dropped(front)}"
-        f"<h2>How each figure was measured</h2>{_method(reading, front, everyone)}"
+        f"<h2>How each figure was measured</h2>{_method(front, everyone)}{_failures(front, status)}"
         "</body></html>", encoding="utf-8")
 
 
-def figures(front: dict[str, Any], everyone: Sequence[Candidate]) -> list[go.Figure]:
+@dataclass(frozen=True)
+class ChartPoint:
+    """One marker."""
+
+    candidate: str
+    recipe: Recipe
+    values: Mapping[str, float]
+    intervals: Mapping[str, Sequence[float]]
+
+
+Series = tuple[tuple[str, Sequence[ChartPoint | FrontPoint]], ...]
+"""Points by the name of their trace."""
+
+
+def figures(front: Front, everyone: Sequence[StoredCandidate]) -> list[go.Figure]:
     """Accuracy against each cost, then all three together when there are two costs."""
-    costs = [o["name"] for o in front["objectives"] if o["name"] != "accuracy"]
-    members = {p["candidate"] for p in front["points"]}
-    others = [{"candidate": c.name, "recipe": c.recipe, "values": c.values,
-               "intervals": c.intervals}
+    costs = [o.name for o in front.objectives if o.name != "accuracy"]
+    others = [ChartPoint(c.name, c.recipe, c.figures.values, c.figures.intervals)
               for c in everyone
-              if c.trial.state == "complete" and c.name not in members
-              and all(cost in c.values for cost in costs)]
-    series = (("other", others), ("front", front["points"]), ("baseline", [front["baseline"]]))
+              if c.trial.state == "complete" and not front.has(c.name)
+              and all(cost in c.figures.values for cost in costs)]
+    series: Series = (("other", others), ("front", front.points), ("baseline", [front.baseline]))
     flat = [_flat(series, cost) for cost in costs]
     return [*flat, _solid(series, costs)] if len(costs) == 2 else flat
 
 
-def _flat(series: Any, cost: str) -> go.Figure:
+def _flat(series: Series, cost: str) -> go.Figure:
     figure = go.Figure()
     for name, points in series:
         if not points:
             continue
         figure.add_trace(go.Scatter(
-            x=[p["values"][cost] for p in points], y=[p["values"]["accuracy"] for p in points],
+            x=[p.values[cost] for p in points], y=[p.values["accuracy"] for p in points],
             error_x=_bars(points, cost), error_y=_bars(points, "accuracy", name != "other"),
             mode="markers", name=name, text=[_hover(p) for p in points], hoverinfo="text",
             marker={"color": COLOURS[name], "size": 7 if name == "other" else 11,
@@ -75,12 +92,12 @@ def _flat(series: Any, cost: str) -> go.Figure:
     return figure
 
 
-def _solid(series: Any, costs: list[str]) -> go.Figure:
+def _solid(series: Series, costs: list[str]) -> go.Figure:
     figure = go.Figure()
     for name, points in series:
         figure.add_trace(go.Scatter3d(
-            x=[p["values"][costs[0]] for p in points], y=[p["values"][costs[1]] for p in points],
-            z=[p["values"]["accuracy"] for p in points], mode="markers", name=name,
+            x=[p.values[costs[0]] for p in points], y=[p.values[costs[1]] for p in points],
+            z=[p.values["accuracy"] for p in points], mode="markers", name=name,
             text=[_hover(p) for p in points], hoverinfo="text",
             marker={"color": COLOURS[name], "size": 3 if name == "other" else 6}))
     figure.update_layout(
@@ -91,18 +108,20 @@ def _solid(series: Any, costs: list[str]) -> go.Figure:
     return figure
 
 
-def _bars(points: Sequence[dict[str, Any]], name: str, shown: bool = True) -> dict[str, Any]:
-    if not shown or any(name not in p["intervals"] for p in points):
+def _bars(points: Sequence[ChartPoint | FrontPoint], name: str,
+          shown: bool = True) -> dict[str, object]:
+    """Error bars as plotly takes them."""
+    if not shown or any(name not in p.intervals for p in points):
         return {"visible": False}
     return {"type": "data", "symmetric": False, "thickness": 1, "width": 2,
-            "array": [max(p["intervals"][name][1] - p["values"][name], 0) for p in points],
-            "arrayminus": [max(p["values"][name] - p["intervals"][name][0], 0) for p in points]}
+            "array": [max(p.intervals[name][1] - p.values[name], 0) for p in points],
+            "arrayminus": [max(p.values[name] - p.intervals[name][0], 0) for p in points]}
 
 
-def _hover(point: dict[str, Any]) -> str:
-    steps = "<br>".join(html.escape(s) for s in recipe_text(point["recipe"]).split(" > "))
-    values = point["values"]
-    return (f"<b>{html.escape(point['candidate'])}</b><br>{steps}<br>"
+def _hover(point: ChartPoint | FrontPoint) -> str:
+    steps = "<br>".join(html.escape(s) for s in str(point.recipe).split(" > "))
+    values = point.values
+    return (f"<b>{html.escape(point.candidate)}</b><br>{steps}<br>"
             f"accuracy {share_text(values['accuracy'])}<br>"
             f"latency {time_text(values['latency_s'])}<br>"
             f"file {bytes_text(values['file_bytes'])}")
@@ -113,24 +132,24 @@ def _chart(figure: go.Figure) -> str:
     return text
 
 
-def _counts(status: dict[str, Any], front: dict[str, Any]) -> str:
-    trials = ", ".join(f"{n} {state}" for state, n in status["trials"].items())
-    return (f"{status['state']}; candidates: {trials}; {len(front['points'])} on the front; "
-            f"hypervolume {front['hypervolume']:.4f}. Bars and brackets are 95 % intervals.")
+def _counts(status: CampaignStatus, front: Front) -> str:
+    trials = ", ".join(f"{n} {state}" for state, n in status.trials.items())
+    return (f"{status.state}; candidates: {trials}; {len(front.points)} on the front; "
+            f"hypervolume {front.hypervolume:.4f}. Bars and brackets are 95 % intervals.")
 
 
-def _table(front: dict[str, Any]) -> str:
-    base = front["baseline"]["values"]
+def _table(front: Front) -> str:
+    base = front.baseline.values
     rows = []
-    for point, row in zip((front["baseline"], *front["points"]), front_rows(front), strict=True):
-        values = point["values"]
+    for point in front.files:
+        values = point.values
         cells = [
-            point["candidate"], _with_interval(point, "accuracy"),
+            point.candidate, _with_interval(point, "accuracy"),
             _with_interval(point, "accuracy_test"), _with_interval(point, "accuracy_test_drop"),
             time_text(values["latency_s"]), f"{base['latency_s'] / values['latency_s']:.2f}x",
             f"{values['file_bytes']:,}", f"{base['file_bytes'] / values['file_bytes']:.1f}x",
-            row["recipe"]]
-        kind = " class='baseline'" if point is front["baseline"] else ""
+            str(point.recipe)]
+        kind = " class='baseline'" if point is front.baseline else ""
         rows.append(f"<tr{kind}>" + "".join(f"<td>{html.escape(c)}</td>" for c in cells) + "</tr>")
     heads = ("candidate", "validation", "test", "lost on test", "latency", "faster", "bytes",
              "smaller", "recipe")
@@ -138,8 +157,8 @@ def _table(front: dict[str, Any]) -> str:
             + "".join(rows) + "</table>")
 
 
-def _dropped(front: dict[str, Any]) -> str:
-    gone = missing((front["baseline"], *front["points"]))
+def _dropped(front: Front) -> str:
+    gone = missing(front.files)
     if not gone:
         return ""
     named = ", ".join(f"{html.escape(name)} (<code>{sha256}</code>)"
@@ -148,22 +167,33 @@ def _dropped(front: dict[str, Any]) -> str:
             f"demand (<code>fleetfront front --save</code>): {named}.</p>")
 
 
-def _with_interval(point: dict[str, Any], name: str) -> str:
-    if name not in point["values"]:
+def _failures(front: Front, status: CampaignStatus) -> str:
+    """Every candidate that failed, with its whole message; nothing where none did."""
+    if not front.failures:
         return ""
-    low, high = point["intervals"][name]
-    return f"{share_text(point['values'][name])} [{share_text(low)}, {share_text(high)}]"
+    rows = "".join(f"<tr><td>{html.escape(failure.candidate)}</td>"
+                   f"<td class='message'>{html.escape(failure.text)}</td></tr>"
+                   for failure in front.failures)
+    return (f"<h2>Candidates that failed</h2><p>By reason: "
+            f"{html.escape(counts_text(status.failures))}.</p><div class='scroll'><table>"
+            f"<tr><th>candidate</th><th>why</th></tr>{rows}</table></div>")
 
 
-def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidate]) -> str:
+def _with_interval(point: FrontPoint, name: str) -> str:
+    if name not in point.values:
+        return ""
+    low, high = point.intervals[name]
+    return f"{share_text(point.values[name])} [{share_text(low)}, {share_text(high)}]"
+
+
+def _method(front: Front, everyone: Sequence[StoredCandidate]) -> str:
     rows = []
-    members = {p["candidate"] for p in front["points"]}
     for candidate in everyone:
         measured = candidate.measurement
-        if candidate.name not in members or measured is None:
+        if not front.has(candidate.name) or measured is None:
             continue
         notes = "; ".join(measured.warnings())
-        provider = "; ".join(node_notes(measured.summary)) or measured.provider
+        provider = "; ".join(node_notes(summary_of(measured))) or measured.provider
         rows.append(
             f"<tr><td>{html.escape(candidate.name)}</td><td>{measured.ratio:.4f} "
             f"[{measured.ratio_low:.4f}, {measured.ratio_high:.4f}]</td><td>{measured.n}</td>"
@@ -173,9 +203,9 @@ def _method(reading: Reading, front: dict[str, Any], everyone: Sequence[Candidat
     return (
         "<p>Latency: blocks of a few milliseconds of the candidate between blocks of the baseline "
         "in one process; only blocks beside which the baseline ran at its quiet level count. The "
-        f"figure is the median ratio times that level, with {html.escape(front['measured_with'])}, "
+        f"figure is the median ratio times that level, with {html.escape(front.measured_with)}, "
         "batch 1. Accuracy: of the exported file, computed on "
-        f"{html.escape(front['accuracy_place'])}; validation chose the points, the test split was "
+        f"{html.escape(front.accuracy_place)}; validation chose the points, the test split was "
         "not seen by the search. Intervals: order statistics for ratios, Wilson for accuracies, "
         "paired differences for losses. "
         "Size: bytes of the one .onnx file.</p><div class='scroll'><table><tr><th>candidate</th>"

@@ -2,40 +2,48 @@
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from sqlite_utils import Database
 
 from searcher.errors import UserError, nearest
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
-from searcher.ledger.tables import builds, campaigns, measurements, trials
+from searcher.ledger.tables import builds, campaigns, measurements, search_state, trials
+from searcher.ledger.tables.search_state import BaselineState, SearchState
 from searcher.pareto.front import Point, front_of, losses
 from searcher.pareto.hypervolume import hypervolume
-from searcher.pareto.joint import JointFigures, with_joint_measurement
+from searcher.pareto.joint import with_joint_measurement
+from searcher.results.failures import failures_of
+from searcher.results.figures import (
+    FileFigures,
+    SplitScore,
+    baseline_figures,
+    candidate_figures,
+    place_of,
+    score_of,
+)
 from searcher.results.filter import condition
-from searcher.results.status import standing
+from searcher.results.front import Front, FrontPoint
+from searcher.results.status import CampaignStatus, stored_status
 from searcher.spec.campaign import Campaign, from_document
-from searcher.statistics.intervals import paired_difference, wilson
+from searcher.spec.recipe import Recipe
 
 REFERENCE_DROP = 0.05
 """The hypervolume's reference point: this much accuracy below the baseline, at its costs."""
 
 
 @dataclass(frozen=True)
-class Candidate:
+class StoredCandidate:
     """A finished or running trial with everything attached to it; its figures are those that were
     measured together with the front at the campaign's end, where there are such."""
 
     name: str
     trial: TrialRow
-    recipe: list[dict[str, Any]]
+    recipe: Recipe
     measurement: MeasurementRow | None
-    values: dict[str, float]
-    intervals: dict[str, list[float]]
+    figures: FileFigures
 
     @property
     def feasible(self) -> bool:
@@ -46,7 +54,7 @@ class Candidate:
 
     @property
     def point(self) -> Point:
-        return Point(self.trial.id, self.values, self.feasible)
+        return Point(self.trial.id, self.figures.values, self.feasible)
 
 
 class Reading:
@@ -78,17 +86,21 @@ class Reading:
                             f"{nearest(name, rows)}")
         return rows[name], from_document(rows[name].spec)
 
-    def candidates(self, campaign: str) -> list[Candidate]:
+    def search_states(self, campaign: str) -> dict[str, SearchState]:
+        """By device; a device is missing until its baseline is measured."""
+        with self.ledger() as db:
+            return search_state.of_campaign(db, campaign)
+
+    def candidates(self, campaign: str) -> list[StoredCandidate]:
         """Every trial of a campaign, by number."""
         with self.ledger() as db:
-            row = campaigns.get(db, campaign)
-            baseline, together, place = _correct(db, row, "test"), _together(row), place_of(row)
-            return [_candidate(
-                        db, replace(trial, **with_joint_measurement(asdict(trial), together)),
-                        baseline, place)
+            states = search_state.of_campaign(db, campaign)
+            tests = {device: _baseline_test(db, state.baseline)
+                     for device, state in states.items()}
+            return [_candidate(db, trial, states.get(trial.device), tests.get(trial.device))
                     for trial in trials.history(db, campaign)]
 
-    def candidate(self, name: str) -> Candidate:
+    def candidate(self, name: str) -> StoredCandidate:
         """``campaign/number``. Raises UserError."""
         campaign, _, number = name.rpartition("/")
         row, _ = self.campaign(campaign or None)
@@ -99,45 +111,47 @@ class Reading:
         return found[number]
 
     def front(self, name: str | None, where: str | None = None,
-              device: str | None = None) -> dict[str, Any]:
-        """The front document of ``fleetfront front --format json``."""
+              device: str | None = None) -> Front:
+        """The front of a campaign on ``device``, by default its first. Raises UserError, also for
+        a condition that cannot be read and before the baseline is measured."""
         row, campaign = self.campaign(name)
         if device is not None and device not in campaign.devices:
             raise UserError(f"Campaign {row.name} has no device {device!r}. "
                             f"{nearest(device, campaign.devices)}")
         keep = condition(where)
-        everyone = {c.trial.id: c for c in self.candidates(row.name)}
-        together = _together(row)
+        device = device or campaign.devices[0]
+        state = self.search_states(row.name).get(device)
+        if state is None:
+            raise UserError(f"Campaign {row.name} has no measured baseline yet; "
+                            "see `fleetfront status`.")
+        everyone = {c.trial.id: c for c in self.candidates(row.name) if c.trial.device == device}
         chosen = front_of([c.point for id_, c in everyone.items()
-                           if not together or str(id_) in together], campaign.objectives)
-        baseline = _baseline_point(self, row)
-        reference = reference_point(baseline["values"], campaign)
-        points = [self._point(everyone[p.trial]) for p in chosen]
-        points = [p for p in points if keep(p["values"])]
-        return {
-            "campaign": row.name, "device": campaign.devices[0],
-            "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit}
-                           for o in campaign.objectives],
-            "baseline": baseline, "points": points,
-            "hypervolume": hypervolume(
-                [losses(p["values"], campaign.objectives) for p in points], reference),
-            "reference_point": [-v if o.direction == "maximize" else v
-                                for v, o in zip(reference, campaign.objectives, strict=True)],
-            "accuracy_place": place_of(row), "measured_with": str(campaign.executions[0]),
-        }
-
-    def status(self, name: str | None, now_s: float) -> dict[str, Any]:
-        """The document of ``fleetfront status --format json``."""
-        row, campaign = self.campaign(name)
+                           if not state.joint or id_ in state.joint], campaign.objectives)
         with self.ledger() as db:
-            counted = trials.counts(db, row.name)
-        return standing(asdict(row), counted, campaign.budget, now_s)
+            baseline = self._point(
+                "baseline", Recipe(), baseline_figures(db, state.baseline), state.baseline.sha256)
+        members = [everyone[point.trial] for point in chosen]
+        points = tuple(
+            self._point(c.name, c.recipe, c.figures, c.trial.sha256 or "")
+            for c in members if keep(c.figures.values))
+        reference = reference_point(baseline.values, campaign)
+        return Front(
+            row.name, device, campaign.objectives, baseline, points,
+            hypervolume([losses(p.values, campaign.objectives) for p in points], reference),
+            tuple(-v if o.direction == "maximize" else v
+                  for v, o in zip(reference, campaign.objectives, strict=True)),
+            place_of(state.baseline), str(campaign.executions[campaign.devices.index(device)]),
+            failures_of(c.trial for c in everyone.values()))
 
-    def _point(self, candidate: Candidate) -> dict[str, Any]:
-        sha256 = candidate.trial.sha256 or ""
-        return {"candidate": candidate.name, "recipe": candidate.recipe,
-                "values": candidate.values, "intervals": candidate.intervals,
-                "artifact": str(self.artifact(sha256)), "sha256": sha256}
+    def status(self, name: str | None, now_s: float) -> CampaignStatus:
+        """How far a campaign is. Raises UserError."""
+        row, _ = self.campaign(name)
+        with self.ledger() as db:
+            return stored_status(db, row, now_s)
+
+    def _point(self, name: str, recipe: Recipe, figures: FileFigures, sha256: str) -> FrontPoint:
+        return FrontPoint(name, recipe, figures.values, figures.intervals, self.artifact(sha256),
+                          sha256)
 
 
 def reference_point(baseline: Mapping[str, float], campaign: Campaign) -> list[float]:
@@ -146,60 +160,16 @@ def reference_point(baseline: Mapping[str, float], campaign: Campaign) -> list[f
     return list(losses(lowered, campaign.objectives))
 
 
-def _baseline_point(reading: Reading, row: CampaignRow) -> dict[str, Any]:
-    if not row.baseline or "sha256" not in row.baseline:
-        raise UserError(f"Campaign {row.name} has no measured baseline yet; "
-                        "see `fleetfront status`.")
-    sha256 = row.baseline["sha256"]
-    with reading.ledger() as db:
-        test = builds.evaluation(db, sha256, "test", place_of(row))
-    there = row.baseline.get("on_device", {"values": {}, "intervals": {}})
-    values = {**row.baseline["values"], **there["values"]}
-    intervals = {**row.baseline["intervals"], **there["intervals"]}
-    if test is not None:
-        values["accuracy_test"] = test.value
-        intervals["accuracy_test"] = list(wilson(round(test.value * test.n), test.n))
-    return {"candidate": "baseline", "recipe": [], "values": values, "intervals": intervals,
-            "artifact": str(reading.artifact(sha256)), "sha256": sha256}
+def _baseline_test(db: Database, baseline: BaselineState) -> SplitScore | None:
+    return score_of(db, baseline.sha256, "test", place_of(baseline))
 
 
-def _correct(db: Database, row: CampaignRow | None, split: str) -> np.ndarray | None:
-    if row is None or not row.baseline or "sha256" not in row.baseline:
-        return None
-    found = builds.evaluation(db, row.baseline["sha256"], split, place_of(row))
-    return None if found is None else unpack(found.correct, found.n)
-
-
-def _together(row: CampaignRow | None) -> JointFigures:
-    return {} if row is None else (row.baseline or {}).get("together") or {}
-
-
-def place_of(row: CampaignRow | None) -> str:
-    """Where the accuracies of a campaign's front were computed: ``host``, or device, runtime and
-    provider."""
-    found = {} if row is None or not row.baseline else row.baseline.get("on_device") or {}
-    return str(found.get("place", builds.HOST))
-
-
-def unpack(correct: bytes, n: int) -> np.ndarray:
-    """Booleans of an evaluation's packed bits."""
-    return np.unpackbits(np.frombuffer(correct, np.uint8), count=n).astype(bool)
-
-
-def _candidate(db: Database, row: TrialRow, baseline_test: np.ndarray | None,
-               place: str) -> Candidate:
-    values, intervals = dict(row.values or {}), dict(row.intervals or {})
-    test = builds.evaluation(db, row.sha256, "test", place) if row.sha256 else None
-    if test is not None:
-        correct = unpack(test.correct, test.n)
-        values["accuracy_test"] = test.value
-        intervals["accuracy_test"] = list(wilson(int(correct.sum()), test.n))
-        if baseline_test is not None:
-            drop, low, high = paired_difference(baseline_test, correct)
-            values["accuracy_test_drop"] = drop
-            intervals["accuracy_test_drop"] = [low, high]
+def _candidate(db: Database, trial: TrialRow, state: SearchState | None,
+               baseline_test: SplitScore | None) -> StoredCandidate:
+    row = trial if state is None else with_joint_measurement(trial, state.joint)
+    figures = candidate_figures(
+        db, row.sha256, row.values or {}, row.intervals or {},
+        None if state is None else state.baseline, baseline_test)
     measured = measurements.get(db, row.measurement) if row.measurement else None
-    return Candidate(f"{row.campaign}/{row.number}", row, builds.recipe(db, row.recipe) or [],
-                     measured, values, intervals)
-
-
+    recipe = Recipe.from_list(builds.recipe(db, row.recipe) or [])
+    return StoredCandidate(f"{row.campaign}/{row.number}", row, recipe, measured, figures)

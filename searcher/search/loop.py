@@ -248,8 +248,8 @@ class SearchLoop:
             self.sampling.favour(candidate.number, candidate.values)
         self._train(candidate, "full")
 
-    def _failed(self, candidate: Candidate, reason: str) -> None:
-        self._tell(candidate, "failed", reason)
+    def _failed(self, candidate: Candidate, reason: str, message: str) -> None:
+        self._tell(candidate, "failed", reason, f"on {self._device.device}: {message}")
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
         reason, constraints = self._device.completed(candidate, measured)
@@ -302,7 +302,8 @@ class SearchLoop:
 
     def _end_of_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
         if entry is not None and entry.values is None:
-            self._failed(candidate, entry.reason or "not measured")
+            why = entry.reason or "not measured"
+            self._failed(candidate, why, why)
             return
         if entry is not None:
             candidate.values |= entry.values or {}

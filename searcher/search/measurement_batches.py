@@ -36,11 +36,12 @@ PASSING = frozenset({"busy", "throttled"})
 
 
 class MeasurementBatches:
-    """``taken(candidate)`` is called once its latency is known, ``failed(candidate, reason)`` when
-    it cannot be measured. A candidate in stage ``measuring`` is screened, any other measured."""
+    """``taken(candidate)`` is called once its latency is known, ``failed(candidate, reason,
+    message)`` when it cannot be measured. A candidate in stage ``measuring`` is screened, any other
+    measured."""
 
     def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
-                 failed: Callable[[Candidate, str], None], now_s: Callable[[], float]) -> None:
+                 failed: Callable[[Candidate, str, str], None], now_s: Callable[[], float]) -> None:
         self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
         self._now_s = now_s
         self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
@@ -105,7 +106,11 @@ class MeasurementBatches:
     def _measured(self, batch: Sequence[Candidate], level_s: float,
                   job: EndedJob[MeasureResult]) -> None:
         for candidate in batch:
-            if candidate.trial not in self._dropped:
+            if candidate.trial in self._dropped:
+                continue
+            if job.result is None:
+                self._failed(candidate, job.reason or job.state, job.why)
+            else:
                 self._decide(candidate, file_of(job, candidate.file.sha256), level_s)
 
     def _decide(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
@@ -129,7 +134,7 @@ class MeasurementBatches:
             self._append(candidate)
             return
         else:
-            self._failed(candidate, ", ".join(entry.reasons) or "not measured")
+            self._fail(candidate, entry.reasons)
             return
         candidate.measurement = entry.measurement
         self._taken(candidate)
@@ -151,7 +156,11 @@ class MeasurementBatches:
             candidate.attempt += 1
             self._append(candidate)
         else:
-            self._failed(candidate, ", ".join([*entry.reasons, why]))
+            self._fail(candidate, [*entry.reasons, why])
+
+    def _fail(self, candidate: Candidate, reasons: Sequence[str]) -> None:
+        why = ", ".join(reasons) or "not measured"
+        self._failed(candidate, why, why)
 
     def _look_again(self, candidate: Candidate) -> bool:
         """Whether what was measured so far is too vague, and more may be had."""

@@ -21,8 +21,8 @@ class Split:
 
 @dataclass(frozen=True)
 class BaselineTraining:
-    """Cosine cycles, their ends averaged, until the validation metric has not risen by
-    ``tolerance`` over one."""
+    """Cosine cycles, their ends averaged, until one of them raises the validation metric by less
+    than ``tolerance``."""
 
     learning_rate: float = 2e-3
     cycle_epochs: int = 10
@@ -32,12 +32,13 @@ class BaselineTraining:
 
 @dataclass(frozen=True)
 class Task:
-    """What is compressed. ``load`` gives the three disjoint splits; ``identity`` holds whatever
-    of the task changes its results and is no field of this class, such as data digests.
+    """What is compressed. ``load`` gives the three disjoint splits; ``identity`` holds everything
+    that changes the task's results and is no field of this class, such as data digests.
 
-    ``epochs`` counts from the start, for ``short``, ``full`` and, if what is good enough for the
-    front is to be trained on, ``extended``. A network of few operations learns slower, and an
-    epoch of it costs less: up to ``longest_full`` times the epochs beyond the short ones."""
+    ``epochs`` counts from the start, for ``short``, ``full`` and, where candidates of the front
+    are to be trained further, ``extended``. A network of few operations learns slower, and an
+    epoch of it costs less: it gets up to ``longest_full`` times the epochs beyond the short ones.
+    ``metric`` names one of ``searcher.tasks.metrics``."""
 
     name: str
     model: Callable[[], nn.Module]

@@ -1,4 +1,4 @@
-"""What a training loop is given: augmented batches, drawn once and kept, and a cached teacher."""
+"""The data of a training loop: augmented batches, drawn once and kept, and a cached teacher."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from searcher.tasks.base import Task
+from searcher.tasks.metrics import registry as metrics
 from strategies.base import Batch
 
 CACHE_BYTES = 512 * 2**20
@@ -45,16 +46,16 @@ class TrainingSplit:
             yield Batch((number, index), pictures[part].float().div_(255), targets[part])
 
     def validation_metric(self, model: nn.Module) -> float:
-        """Share of right answers of ``model`` on the validation split."""
+        """The task's metric of ``model`` on the validation split; negative where a lower metric is
+        better."""
+        metric = metrics.named(self._task.metric)
         model.eval()
-        right = 0
         with torch.no_grad():
-            for start in range(0, len(self._validation.targets), 500):
-                inputs = torch.from_numpy(self._validation.inputs[start:start + 500])
-                answers = model(inputs).argmax(1).numpy()
-                right += int((answers == self._validation.targets[start:start + 500]).sum())
+            outputs = [model(torch.from_numpy(self._validation.inputs[start:start + 500])).numpy()
+                       for start in range(0, len(self._validation.targets), 500)]
         model.train()
-        return right / len(self._validation.targets)
+        value = metric.value(metric.scores(np.concatenate(outputs), self._validation.targets))
+        return value if metric.direction == "maximize" else -value
 
     def calibration(self, samples: int = 256) -> Tensor:
         """(samples, *input shape) of unaugmented training inputs, evenly spread."""

@@ -6,17 +6,18 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 
+from searcher.workers.base import Builders, WorkerPool
+
 log = logging.getLogger(__name__)
 
 MOST_FRUITLESS = 3
-"""Builders that may end in a row without ever having worked, before the crew gives up."""
+"""Builders that may end in a row without ever having worked, before the pool gives up."""
 
 _STOP_WITHIN_S = 2.0
 _END_WITHIN_S = 3.0
@@ -37,48 +38,40 @@ class _Child:
     process: subprocess.Popen[bytes]
 
 
-class ProcessPool:
-    """``count`` processes of ``command``, each the leader of its own group.
+class ProcessPool(WorkerPool):
+    """``builders.count`` processes of ``builders.command``, each the leader of its own group.
 
-    A child reads its secret from the first line of its standard input; what it writes goes to
-    ``logs/<name>.log``. ``admit(name)`` gives identity and secret of a new builder,
-    ``ended(identity, why)`` is told of every end and answers whether that builder had ever
-    worked. ``post`` runs a function in the owner's thread, soon, from any thread.
-
-    Children are started from the owner's thread only: it must live as long as the process.
+    What a child writes goes to ``logs/<name>.log``. One that ends is replaced, with a new secret.
+    The pool is ``broken`` when ``MOST_FRUITLESS`` in a row ended without ever having worked.
     """
 
-    def __init__(
-        self, command: Sequence[str], count: int, logs: Path, *,
-        admit: Callable[[str], tuple[str, str]], ended: Callable[[str, str], bool],
-        post: Callable[[Callable[[], None]], None],
-    ) -> None:
-        self.broken: str | None = None
-        self._command, self._count, self._logs = tuple(command), count, logs
-        self._admit, self._ended, self._post = admit, ended, post
+    name = "process_pool"
+
+    def __init__(self, builders: Builders) -> None:
+        self._builders = builders
         self._children: dict[str, _Child] = {}
         self._watchers: list[threading.Thread] = []
         self._paused = self._stopping = False
         self._fruitless = 0
 
     def start(self) -> None:
-        self._logs.mkdir(parents=True, exist_ok=True)
-        for number in range(self._count):
+        self._builders.logs.mkdir(parents=True, exist_ok=True)
+        for number in range(self._builders.count):
             self._spawn(f"builder-{number}")
 
     def _spawn(self, name: str) -> None:
-        agent, secret = self._admit(name)
-        with open(self._logs / f"{name}.log", "ab") as sink:
+        agent, secret = self._builders.admit(name)
+        with open(self._builders.logs / f"{name}.log", "ab") as sink:
             try:
                 # A group in our session: Linux ends a stopped one with us even when it was stopped
                 # before it could ask for that itself.
                 process = subprocess.Popen(
-                    self._command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
+                    self._builders.command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
                     process_group=0, env=SHORT_SPINS | os.environ,
                 )
             except OSError as error:
-                self._ended(agent, "it could not be started")
-                self.broken = f"Builders cannot be started ({self._command[0]}): {error}."
+                self._builders.ended(agent, "it could not be started")
+                self.broken = f"Builders cannot be started ({self._builders.command[0]}): {error}."
                 return
         child = _Child(name, agent, process)
         self._children[name] = child
@@ -94,7 +87,7 @@ class ProcessPool:
 
     def _watch(self, child: _Child) -> None:
         child.process.wait()
-        self._post(lambda: self._gone(child))
+        self._builders.post(lambda: self._gone(child))
 
     def _gone(self, child: _Child) -> None:
         if self._children.get(child.name) is not child:
@@ -106,7 +99,7 @@ class ProcessPool:
             return
         why = _cause(child.process.returncode)
         log.warning("%s ended: %s", child.name, why)
-        self._fruitless = 0 if self._ended(child.agent, why) else self._fruitless + 1
+        self._fruitless = 0 if self._builders.ended(child.agent, why) else self._fruitless + 1
         if self._fruitless >= MOST_FRUITLESS:
             self.broken = (
                 f"{self._fruitless} builders in a row ended before they could work, the last by "
@@ -117,7 +110,7 @@ class ProcessPool:
             self._spawn(child.name)
 
     def _log_of(self, child: _Child) -> Path:
-        return self._logs / f"{child.name}.log"
+        return self._builders.logs / f"{child.name}.log"
 
     def _tail(self, child: _Child) -> str:
         try:
@@ -177,7 +170,7 @@ def _cause(code: int) -> str:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether the process and all it started compute nothing any more, thread by thread."""
+    """Whether the process and all it started have stopped computing, thread by thread."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -189,7 +182,7 @@ def _stopped(pid: int) -> bool:
 
 
 def _threads_stopped(pid: int) -> bool:
-    """psutil knows the state of the first thread only; Linux tells of all."""
+    """psutil knows the state of the first thread only; Linux shows all."""
     tasks = Path(f"/proc/{pid}/task")
     for task in tasks.glob("*/stat"):
         try:

@@ -6,11 +6,11 @@ import threading
 import pytest
 
 from agents.agent import Agent
-from agents.coordinator.heartbeat import Heart
-from agents.coordinator.http import Backoff, Link
-from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.heartbeat import HeartbeatSender
+from agents.coordinator.http import Backoff, HttpClient
+from agents.coordinator.settings import AgentError, AgentSettings
 from agents.measurement.child_process import ProcessChild
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from agents.protocol import PROTOCOL_VERSION, Lease, MeasureResult, decode
 from tests.agents_tests.fakes import fake_model, payload_of
 
@@ -22,8 +22,8 @@ CAPABLE = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": 
 def agent_of(coordinator, tmp_path, start_child=ProcessChild, **settings):
     defaults = {"coordinator": coordinator.url, "name": "desk", "spool": str(tmp_path),
                 "token": "token-1", "once": True, "runtimes": ("fake",)}
-    return Agent(Settings(**dict(defaults, **settings)), lambda: CAPABLE, start_child,
-                 Tree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
+    return Agent(AgentSettings(**dict(defaults, **settings)), lambda: CAPABLE, start_child,
+                 SystemTree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
 
 
 def only_result(coordinator):
@@ -51,7 +51,7 @@ def test_enrolling_happens_once(coordinator, tmp_path):
     assert coordinator.paths().count("/v1/agents") == 1 and len(coordinator.results) == 2
 
 
-def test_a_secret_not_known_any_more_is_exchanged_with_a_new_token(coordinator, tmp_path):
+def test_an_unknown_secret_is_exchanged_with_a_new_token(coordinator, tmp_path):
     coordinator.add([REFERENCE])
     agent_of(coordinator, tmp_path).run()
     coordinator.secret = None
@@ -59,11 +59,11 @@ def test_a_secret_not_known_any_more_is_exchanged_with_a_new_token(coordinator, 
     agent_of(coordinator, tmp_path, token="token-2").run()
     assert len(coordinator.results) == 2
     coordinator.secret = None
-    with pytest.raises(AgentError, match="enrol it anew with --token"):
+    with pytest.raises(AgentError, match="enrol it again with --token"):
         agent_of(coordinator, tmp_path, token=None).run()
 
 
-def test_without_token_or_with_a_spent_one_it_says_what_to_do(coordinator, tmp_path):
+def test_a_missing_or_used_token_is_reported_with_the_remedy(coordinator, tmp_path):
     with pytest.raises(AgentError, match="fleetfront device enrol desk"):
         agent_of(coordinator, tmp_path, token=None).run()
     with pytest.raises(AgentError, match="the token is spent"):
@@ -71,7 +71,7 @@ def test_without_token_or_with_a_spent_one_it_says_what_to_do(coordinator, tmp_p
 
 
 @pytest.mark.parametrize("server", [PROTOCOL_VERSION + 2, PROTOCOL_VERSION + 9])
-def test_another_version_ends_it_with_both_versions_and_the_mend(coordinator, tmp_path, server):
+def test_another_version_ends_it_with_both_versions_and_the_remedy(coordinator, tmp_path, server):
     coordinator.protocol = server
     words = "protocol {}; this agent: protocol {}, .*{}/agent.pyz".format(
         server, PROTOCOL_VERSION, coordinator.url)
@@ -93,7 +93,7 @@ def test_a_coordinator_that_is_one_version_ahead_serves_it(coordinator, tmp_path
     assert agent_of(coordinator, tmp_path).run() == 1
 
 
-def test_a_coordinator_that_is_away_is_tried_again(coordinator, tmp_path):
+def test_an_unavailable_coordinator_is_retried(coordinator, tmp_path):
     coordinator.statuses = [503, 500]
     coordinator.drop = 2
     coordinator.add([REFERENCE, GOOD])
@@ -107,14 +107,14 @@ class Recorder:
     def __init__(self):
         self.calls = []
 
-    def ready(self):
+    def ensure_waiting(self):
         self.calls.append("ready")
 
     def close(self):
         self.calls.append("close")
 
 
-def test_a_child_is_started_ahead_between_jobs_and_given_up_at_the_end(coordinator, tmp_path):
+def test_a_child_waits_between_jobs_and_is_ended_at_the_end(coordinator, tmp_path):
     coordinator.add([REFERENCE, GOOD])
     agent = agent_of(coordinator, tmp_path)
     agent._spare = Recorder()
@@ -122,7 +122,7 @@ def test_a_child_is_started_ahead_between_jobs_and_given_up_at_the_end(coordinat
     assert agent._spare.calls == ["ready", "close"]
 
 
-def test_no_child_waits_while_the_coordinator_is_away(coordinator, tmp_path):
+def test_no_child_waits_while_the_coordinator_is_unavailable(coordinator, tmp_path):
     coordinator.add([REFERENCE, GOOD])
     agent = agent_of(coordinator, tmp_path)
     agent._spare = Recorder()
@@ -131,7 +131,7 @@ def test_no_child_waits_while_the_coordinator_is_away(coordinator, tmp_path):
     assert agent._spare.calls == ["close", "ready", "close"]
 
 
-def test_a_result_waits_for_a_coordinator_that_is_away(coordinator, tmp_path):
+def test_a_result_waits_for_an_unavailable_coordinator(coordinator, tmp_path):
     coordinator.add([REFERENCE, GOOD])
     agent = agent_of(coordinator, tmp_path)
 
@@ -149,7 +149,7 @@ def test_a_result_waits_for_a_coordinator_that_is_away(coordinator, tmp_path):
     assert sorted(coordinator.results) == ["/v1/results/1/1?fence=1", "/v1/results/2/1?fence=1"]
 
 
-def test_a_result_that_cannot_be_kept_is_sent_at_once(coordinator, tmp_path, monkeypatch):
+def test_a_result_that_cannot_be_stored_is_sent_at_once(coordinator, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
@@ -164,7 +164,7 @@ def test_a_result_that_cannot_be_kept_is_sent_at_once(coordinator, tmp_path, mon
     ({"plan": {}}, "payload", "MeasurePayload.plan.name is missing"),
     ({"reference": {"sha256": "0" * 64, "size_bytes": 1}}, "artifact", "no such artifact"),
 ])
-def test_a_job_that_cannot_be_done_is_given_back_with_the_reason(
+def test_a_job_that_cannot_run_is_refused_with_the_reason(
         coordinator, tmp_path, change, reason, text):
     coordinator.add([REFERENCE, GOOD], payload=dict(payload_of([REFERENCE, GOOD]), **change))
     agent_of(coordinator, tmp_path).run()
@@ -173,14 +173,14 @@ def test_a_job_that_cannot_be_done_is_given_back_with_the_reason(
     assert text in envelope["result"]["message"]
 
 
-def test_an_unknown_kind_is_given_back(coordinator, tmp_path):
+def test_an_unknown_kind_is_refused(coordinator, tmp_path):
     coordinator.add([REFERENCE])
     coordinator.leases[0]["kind"] = "of_a_newer_coordinator"
     agent_of(coordinator, tmp_path).run()
     assert only_result(coordinator)["result"]["reason"] == "kind"
 
 
-def test_a_defect_of_ours_does_not_stop_the_device(coordinator, tmp_path):
+def test_a_defect_of_the_agent_does_not_stop_it(coordinator, tmp_path):
     def broken(runtime, request):
         raise KeyError("defect")
 
@@ -197,7 +197,7 @@ def test_a_cancelled_job_ends_at_once_and_says_so(coordinator, tmp_path):
     assert only_result(coordinator)["result"]["reason"] == "cancelled"
 
 
-def test_a_job_that_somebody_else_has_ends_at_once_and_sends_nothing(coordinator, tmp_path):
+def test_a_job_with_an_expired_lease_ends_at_once_and_sends_nothing(coordinator, tmp_path):
     coordinator.verdict = "stale"
     coordinator.add([REFERENCE, fake_model(hang={"at": "open"})], ttl_s=0.2, max_s=100.0)
     agent_of(coordinator, tmp_path).run()
@@ -224,15 +224,16 @@ def test_heartbeats_go_on_while_the_job_runs(coordinator, tmp_path):
         "job": 1, "fence": 1, "progress": 0.0, "phase": ""}
 
 
-def test_a_coordinator_that_is_away_does_not_stop_the_heart(coordinator):
+def test_an_unavailable_coordinator_does_not_stop_heartbeats(coordinator):
     coordinator.secret = "s"
-    heart = Heart(Link(coordinator.url, "s"), Lease(1, "measure", 1, 1, 10.0, 60.0, {}))
+    heart = HeartbeatSender(HttpClient(coordinator.url, "s"),
+                            Lease(1, "measure", 1, 1, 10.0, 60.0, {}))
     coordinator.statuses = [503]
-    heart.beat()
+    heart.send()
     coordinator.drop = 2
-    heart.beat()
+    heart.send()
     assert heart.stopped is None and coordinator.drop == 0
-    heart.beat()
+    heart.send()
     heart.stop()
     assert heart.stopped is None and len(coordinator.heartbeats) == 1
 
@@ -248,7 +249,7 @@ def test_finish_ends_a_long_poll(coordinator, tmp_path):
     assert not thread.is_alive()
 
 
-def test_a_download_that_breaks_off_goes_on(coordinator, tmp_path):
+def test_an_interrupted_download_continues(coordinator, tmp_path):
     coordinator.cut_after = 10
     coordinator.add([REFERENCE, GOOD])
     agent_of(coordinator, tmp_path).run()
@@ -256,7 +257,7 @@ def test_a_download_that_breaks_off_goes_on(coordinator, tmp_path):
     assert len(os.listdir(str(tmp_path / "artifacts"))) == 2
 
 
-def test_a_throttled_device_gives_no_valid_number(coordinator, tmp_path):
+def test_a_throttled_device_has_no_valid_measurement(coordinator, tmp_path):
     count = tmp_path / "sys/devices/system/cpu/cpu0/thermal_throttle/core_throttle_count"
     count.parent.mkdir(parents=True)
     count.write_text("1\n")

@@ -11,7 +11,7 @@ from agents.__main__ import main
 from agents.coordinator.spool import Secret, write_secret
 from agents.meters.catalog import METERS
 from agents.platform.files import lock_folder
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from tests.agents_tests.coordinator.test_tls import ONE, pin
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator
 
@@ -32,7 +32,7 @@ def said(capsys, words):
     found, name = {}, ""
     for line in capsys.readouterr().out.splitlines():
         state, text = line[15:23].strip(), line[24:]
-        if state == "mend:":
+        if state == "remedy:":
             found[name] = (*found[name][:2], text)
         else:
             name = line[:14].strip()
@@ -48,8 +48,8 @@ def test_it_names_everything_that_matters(capsys, words):
                            "clocks", "temperature", "throttling", "permissions", "updates"]
     assert {found[name][0] for name in ("device", "python", "fake", "spool", "limits")} == {"ok"}
     assert found["enrolment"] == (
-        "lacks", "not enrolled from this folder yet",
-        "fleetfront device enrol desk, on the coordinator; it prints what to run here")
+        "lacks", "not enrolled from this folder",
+        "fleetfront device enrol desk, on the coordinator; it prints the command to run here")
 
 
 def test_a_runtime_that_is_missing_is_missing(capsys, words, monkeypatch):
@@ -74,12 +74,12 @@ def test_a_spool_without_room_is_missing(capsys, words, monkeypatch):
     assert code == 1 and found["spool"][0] == "MISSING" and "du -xh" in found["spool"][2]
 
 
-def test_a_spool_in_use_is_no_fault(capsys, words, tmp_path):
+def test_a_spool_in_use_is_ok(capsys, words, tmp_path):
     (tmp_path / "spool").mkdir()
     lock = lock_folder(str(tmp_path / "spool"))
     code, found = said(capsys, words)
     lock.release()
-    assert code == 0 and "an agent works there now" in found["spool"][1]
+    assert code == 0 and "in use by an agent" in found["spool"][1]
 
 
 def test_a_limit_of_cpu_time_is_missing(capsys, started, words):
@@ -92,20 +92,20 @@ def test_a_limit_of_cpu_time_is_missing(capsys, started, words):
 
 
 def test_a_board_with_everything_has_its_files_read():
-    tree = Tree(os.path.join(TREES, "two_cores"))
+    tree = SystemTree(os.path.join(TREES, "two_cores"))
     assert doctor.temperature(tree).state == "ok" or doctor.governor(tree).state != ""
     assert doctor.permissions(tree).state == "ok"
 
 
-def test_a_wandering_governor_is_named_with_the_command(tmp_path):
+def test_a_governor_that_varies_clocks_is_named_with_the_command(tmp_path):
     for core in ("cpu0", "cpu1"):
         folder = tmp_path / "sys/devices/system/cpu" / core / "cpufreq"
         folder.mkdir(parents=True)
         (folder / "scaling_governor").write_text("schedutil\n")
-    tree = Tree(str(tmp_path))
+    tree = SystemTree(str(tmp_path))
     one = doctor.governor(tree)
     assert one.state == "lacks" and "schedutil" in one.text
-    assert one.mend == ("echo performance | sudo tee "
+    assert one.remedy == ("echo performance | sudo tee "
                         "/sys/devices/system/cpu/cpu*/cpufreq/scaling_governor")
     for core in ("cpu0", "cpu1"):
         (tmp_path / "sys/devices/system/cpu" / core / "cpufreq/scaling_governor").write_text(
@@ -113,24 +113,24 @@ def test_a_wandering_governor_is_named_with_the_command(tmp_path):
     assert doctor.governor(tree).state == "ok"
 
 
-def test_files_that_may_not_be_read_are_named_with_the_command(tmp_path):
+def test_unreadable_files_are_named_with_the_command(tmp_path):
     zone = tmp_path / "sys/class/thermal/thermal_zone0/temp"
     zone.parent.mkdir(parents=True)
     zone.write_text("41000\n")
-    tree = Tree(str(tmp_path))
+    tree = SystemTree(str(tmp_path))
     assert doctor.permissions(tree).state == "ok" == doctor.temperature(tree).state
     one = doctor.permissions(tree, readable=lambda path: False)
     assert one.state == "lacks"
-    assert one.mend == "sudo chmod a+r /sys/class/thermal/thermal_zone0/temp"
+    assert one.remedy == "sudo chmod a+r /sys/class/thermal/thermal_zone0/temp"
 
 
-def test_what_a_board_does_not_have_is_no_fault(tmp_path):
-    tree = Tree(str(tmp_path))
+def test_what_a_board_lacks_is_no_error(tmp_path):
+    tree = SystemTree(str(tmp_path))
     found = [doctor.governor(tree), doctor.temperature(tree), doctor.throttling(tree)]
     assert {one.state for one in found} == {"lacks"}
 
 
-def test_the_coordinator_is_asked_when_it_is_named(capsys, words, coordinator):
+def test_a_given_coordinator_is_checked(capsys, words, coordinator):
     code, found = said(capsys, [*words, "--coordinator", coordinator.url])
     assert code == 0 and found["coordinator"] == ("ok", coordinator.url + " answers", "")
     code, found = said(capsys, [*words, "--coordinator", "http://127.0.0.1:1"])
@@ -140,7 +140,7 @@ def test_the_coordinator_is_asked_when_it_is_named(capsys, words, coordinator):
     assert code == 1 and "must be http" in found["coordinator"][1]
 
 
-def test_the_coordinators_certificate_is_looked_at(capsys, words, tmp_path):
+def test_the_coordinators_certificate_is_checked(capsys, words, tmp_path):
     secure = Coordinator(certificate=ONE)
     try:
         code, found = said(capsys, [*words, "--coordinator", secure.url])
@@ -160,4 +160,4 @@ def test_a_file_that_can_be_replaced_updates_itself(tmp_path, monkeypatch):
     monkeypatch.setattr(doctor, "own_archive", lambda: str(tmp_path / "agent.pyz"))
     assert doctor.updating().state == "ok"
     monkeypatch.setattr(doctor.os, "access", lambda path, how: False)
-    assert "sudo chown" in doctor.updating().mend
+    assert "sudo chown" in doctor.updating().remedy

@@ -68,7 +68,7 @@ def test_sigterm_finishes_the_job_and_sends_it(coordinator, tmp_path, started):
     assert process.returncode == 0 and len(coordinator.results) == 1, output
 
 
-def test_a_second_sigterm_leaves_the_job(coordinator, tmp_path, started):
+def test_a_second_sigterm_abandons_the_job(coordinator, tmp_path, started):
     coordinator.add([REFERENCE, HANGING], ttl_s=0.2, max_s=100.0)
     process = started("-m", "agents", *words_for(coordinator, tmp_path, "--grace-s", "1000"))
     coordinator.wait_for(lambda: coordinator.heartbeats)
@@ -87,7 +87,7 @@ def test_the_grace_ends_a_job_that_does_not(coordinator, tmp_path, started):
     assert process.wait(WAIT_S) == 0 and coordinator.results == {}
 
 
-def test_it_ends_with_its_parent_and_takes_its_children_along(coordinator, tmp_path, started):
+def test_it_ends_with_its_parent_and_so_do_its_children(coordinator, tmp_path, started):
     coordinator.add([REFERENCE, HANGING], ttl_s=0.2, max_s=100.0)
     words = words_for(coordinator, tmp_path)
     parent = started("-c", (
@@ -108,12 +108,12 @@ def test_it_ends_with_its_parent_and_takes_its_children_along(coordinator, tmp_p
     (["--coordinator", "https://x", "--fingerprint", "sha256:12"], "64 hexadecimal digits"),
     (["--coordinator", "http://x", "--fingerprint", "sha256:" + "a" * 64], "are for https"),
     (["--coordinator", "https://x", "--cafile", "/nonexistent"], "/nonexistent"),
-    (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is no program"),
+    (["--coordinator", "http://x", "--runtime-python", "/nonexistent"], "is not executable"),
     (["--coordinator", "http://127.0.0.1:1", "--token-file", "/nonexistent"], "No such file"),
     (["--coordinator", "http://x", "--runtime", "nothing"],
      "--runtime nothing is unknown: give one of onnxruntime, trtexec, fake"),
 ])
-def test_wrong_use_is_told_in_one_line(tmp_path, started, words, text):
+def test_wrong_usage_is_reported_in_one_line(tmp_path, started, words, text):
     process = started("-m", "agents", "--runtime", "fake", "--spool", str(tmp_path), *words)
     output, _ = process.communicate(timeout=WAIT_S)
     lines = output.decode().splitlines()

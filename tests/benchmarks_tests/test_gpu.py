@@ -3,7 +3,7 @@ import math
 
 import pytest
 
-from agents.measurement.energy.polling import Recorder
+from agents.measurement.energy.polling import MeterRecorder
 from agents.meters.nvml import NvmlMeter
 from agents.timing.energy_phases import run_phases
 from benchmarks import gpu, gpu_load
@@ -18,10 +18,10 @@ class Bench:
     def __init__(self, update_s=0.1):
         self.now_s, self.working = 0.0, []
         library = FakeNvml(lambda: self.now_s, self.power_w, update_s)
-        self.recorder = Recorder([NvmlMeter(library.load)], lambda: self.now_s)
+        self.recorder = MeterRecorder([NvmlMeter(library.load)], lambda: self.now_s)
         self.meter = NvmlMeter(library.load)
         assert self.meter.problem() is None
-        self.recorder = Recorder([self.meter], lambda: self.now_s)
+        self.recorder = MeterRecorder([self.meter], lambda: self.now_s)
 
     def power_w(self, now_s):
         works = bool(self.working) and self.working[0] <= now_s <= self.working[-1]

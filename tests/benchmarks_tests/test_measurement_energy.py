@@ -11,8 +11,9 @@ def test_the_benchmark_sees_a_wrong_integral(monkeypatch):
     from benchmarks.measurement import energy
 
     monkeypatch.setattr(energy, "CALLS", 4100)
-    right = energy.energy
-    monkeypatch.setattr(energy, "energy", lambda traces, draws, load, calls, *idle: right(
+    right = energy.energy_per_inference
+    monkeypatch.setattr(energy, "energy_per_inference", lambda traces, draws, load, calls,
+                        *idle: right(
         traces, draws, load, 4000, *idle))
     gross, _, _ = errors_of("counter", 2, 0)
     assert min(gross) > 0.01

@@ -11,11 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents.measurement.child_process import ProcessChild
-from agents.measurement.runner import MeasurementFailed
+from agents.measurement.supervision import JobFailed
 from agents.runtimes import runtime_named
 from agents.runtimes.base import ModelRefused, Runtime, RuntimeUnavailable
-from agents.runtimes.engines import ENGINE, Engines
-from agents.runtimes.onnx_signature import OnnxError, Port, Ports, ports_of
+from agents.runtimes.engines import ENGINE, EngineStore
+from agents.runtimes.onnx_signature import (
+    InvalidOnnx,
+    ModelSignature,
+    TensorSignature,
+    model_signature,
+)
 from fleetfront_testing.runtimes import OPTIONS, RuntimeBench
 from tests.contract.test_runtimes import onnx_model
 
@@ -82,7 +87,7 @@ def test_a_build_that_goes_wrong_has_a_reason(
         bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch, mood: str, reason: str,
         text: str) -> None:
     monkeypatch.setenv("FAKE_TRTEXEC", mood)
-    with pytest.raises(MeasurementFailed, match=text) as caught:
+    with pytest.raises(JobFailed, match=text) as caught:
         bench.prepare(onnx_model())
     assert caught.value.reason == reason
 
@@ -99,7 +104,7 @@ def test_a_crash_while_it_is_measured_is_a_failed_candidate(
     for one in contents:
         bench.prepare(one)
     monkeypatch.setenv("FAKE_TRTEXEC", "crash@load")
-    with pytest.raises(MeasurementFailed, match="reference failed: .*signal 11"):
+    with pytest.raises(JobFailed, match="reference failed: .*signal 11"):
         bench.measure(contents)
 
 
@@ -130,7 +135,7 @@ def test_outputs_that_are_not_finite_fail(
     assert all(value != value for value in runtime.open(model, OPTIONS, 0).first_output())
 
 
-def test_without_it_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_program_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RuntimeUnavailable, match="no trtexec in PATH"):
         runtime_named("trtexec").versions()
@@ -140,7 +145,7 @@ def test_without_it_the_way_to_it_is_said(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_engines_unused_for_longest_go(tmp_path: Path) -> None:
-    engines = Engines(str(tmp_path / "kept"), "8201", limit_bytes=250)
+    engines = EngineStore(str(tmp_path / "kept"), "8201", limit_bytes=250)
     paths = []
     for number in range(4):
         model = tmp_path / f"model{number}"
@@ -169,8 +174,8 @@ def test_ports_are_those_that_onnx_reads() -> None:
     model = onnx.load_model_from_string(onnx_model(5))
     # Old files name their constants among the inputs.
     model.graph.input.append(onnx.helper.make_tensor_value_info("k", onnx.TensorProto.FLOAT, [1]))
-    assert ports_of(model.SerializeToString()) == Ports(
-        [Port("x", 1, [None, 5])], [Port("y", 1, [None, 5])])
+    assert model_signature(model.SerializeToString()) == ModelSignature(
+        [TensorSignature("x", 1, [None, 5])], [TensorSignature("y", 1, [None, 5])])
 
 
 @given(st.binary(max_size=60), st.integers(0, 200))
@@ -178,6 +183,6 @@ def test_bytes_that_are_no_model_are_refused(noise: bytes, at: int) -> None:
     whole: Any = onnx_model()
     for content in (noise, whole[:at], whole[:at] + noise):
         try:
-            assert isinstance(ports_of(content), Ports)
-        except OnnxError as error:
+            assert isinstance(model_signature(content), ModelSignature)
+        except InvalidOnnx as error:
             assert str(error)

@@ -1,184 +1,34 @@
-"""What every crew of builders promises, tried on each with a tiny builder that only counts.
+"""The contract of worker pools, over every pool of the registry, and what single pools add."""
 
-The builder reports its count through a pipe: reading blocks until it moves, so nothing sleeps.
-"""
-
-import os
-import queue
-import select
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol
 
 import psutil
 import pytest
 
-from searcher.workers.base import NoWorkers, Workers
-from searcher.workers.in_process import Gate, InProcess
+from fleetfront_testing.worker_pools import COUNTING, PATIENCE_S, Crew, WorkerPoolContract
+from searcher.workers.base import NoWorkers
+from searcher.workers.gate import PauseGate
+from searcher.workers.in_process import InProcess
 from searcher.workers.process_pool import MOST_FRUITLESS, SHORT_SPINS, ProcessPool
-
-PATIENCE_S = 30.0
-
-COUNTING = """
-import os, sys
-sys.stdin.readline()
-out = os.open(sys.argv[1], os.O_WRONLY)
-while True:
-    os.write(out, b"x")
-"""
+from searcher.workers.registry import POOLS
 
 
-class Crew(Protocol):
-    """A crew under test, and what its builders report."""
-
-    workers: Workers
-
-    def wait_for_progress(self) -> None: ...
-
-    def is_silent(self) -> bool: ...
+@pytest.mark.parametrize("implementation", [POOLS.get(name) for name in POOLS.names()],
+                         ids=lambda cls: cls.name)
+class TestWorkerPools(WorkerPoolContract):
+    pass
 
 
-class Reports:
-    """A named pipe that builders write to for as long as they compute."""
-
-    def __init__(self, path: Path) -> None:
-        os.mkfifo(path)
-        self.path = path
-        self.reading = os.open(path, os.O_RDWR | os.O_NONBLOCK)
-
-    def drain(self) -> None:
-        try:
-            while os.read(self.reading, 65_536):
-                pass
-        except BlockingIOError:
-            pass
-
-    def wait(self) -> None:
-        ready, _, _ = select.select([self.reading], [], [], PATIENCE_S)
-        assert ready, "the builder does not move"
-
-    def close(self) -> None:
-        os.close(self.reading)
-
-
-class Processes:
-    """Two processes; ``posted`` holds what they ask the owner's thread to run."""
-
-    def __init__(self, folder: Path, script: str = COUNTING) -> None:
-        self.reports = Reports(folder / "reports")
-        self.posted: queue.Queue[Callable[[], None]] = queue.Queue()
-        self.ended: list[tuple[str, str]] = []
-        self.worked = True
-        self.admitted = 0
-        self.workers = ProcessPool(
-            [sys.executable, "-S", "-c", script, str(self.reports.path)], 2, folder / "logs",
-            admit=self._admit, ended=self._ended, post=self.posted.put)
-
-    def _admit(self, name: str) -> tuple[str, str]:
-        self.admitted += 1
-        return f"agent-{self.admitted}", f"secret-{self.admitted}"
-
-    def _ended(self, agent: str, why: str) -> bool:
-        self.ended.append((agent, why))
-        return self.worked
-
-    def wait_for_progress(self) -> None:
-        self.reports.drain()
-        self.reports.wait()
-
-    def is_silent(self) -> bool:
-        self.reports.drain()
-        return all(
-            psutil.Process(child.process.pid).status() == psutil.STATUS_STOPPED
-            for child in self.workers._children.values())
-
-    def close(self) -> None:
-        self.workers.stop()
-        self.reports.close()
-
-
-class Threads:
-    """Two threads that count in memory."""
-
-    def __init__(self, folder: Path) -> None:
-        self.steps: queue.Queue[int] = queue.Queue(maxsize=2)
-        self.workers = InProcess(self._loop, 2)
-
-    def _loop(self, gate: Gate) -> None:
-        while True:
-            gate.checkpoint()
-            with gate.idle():
-                try:
-                    self.steps.put(1, timeout=0.01)
-                except queue.Full:
-                    continue
-
-    def wait_for_progress(self) -> None:
-        for _ in range(4):
-            self.steps.get(timeout=PATIENCE_S)
-
-    def is_silent(self) -> bool:
-        return self.workers.pause()
-
-    def close(self) -> None:
-        self.workers.stop()
-
-
-CREWS: list[Callable[[Path], Processes | Threads]] = [Processes, Threads]
-
-
-@pytest.fixture(params=CREWS, ids=lambda crew: crew.__name__)
-def crew(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Processes | Threads]:
-    made = request.param(tmp_path)
-    yield made
-    made.close()
-
-
-def paused(workers: Workers) -> None:
-    while not workers.pause():
-        pass
-
-
-def test_nothing_runs_before_the_start(crew: Crew) -> None:
-    assert crew.workers.alive_count() == 0
-    assert crew.workers.broken is None
-    assert crew.workers.pause()
-    crew.workers.resume()
-
-
-def test_pause_and_resume(crew: Crew) -> None:
-    crew.workers.start()
-    assert crew.workers.alive_count() == 2
-    crew.wait_for_progress()
-    paused(crew.workers)
-    assert crew.is_silent()
-    assert crew.workers.pause(), "pausing twice is pausing"
-    assert crew.workers.alive_count() == 2
-    crew.workers.resume()
-    crew.workers.resume()
-    crew.wait_for_progress()
-
-
-def test_stop_leaves_nobody(crew: Crew) -> None:
-    crew.workers.start()
-    crew.wait_for_progress()
-    crew.workers.stop()
-    assert crew.workers.alive_count() == 0
-
-
-def test_a_paused_crew_can_be_stopped(crew: Crew) -> None:
-    crew.workers.start()
-    crew.wait_for_progress()
-    paused(crew.workers)
-    crew.workers.stop()
-    assert crew.workers.alive_count() == 0
+def processes(folder: Path, script: str = COUNTING,
+              command: tuple[str, ...] | None = None) -> Crew:
+    return Crew(ProcessPool, folder, script, command)
 
 
 def test_no_workers_keep_the_contract() -> None:
-    nobody: Workers = NoWorkers()
+    nobody = NoWorkers()
     nobody.start()
     assert nobody.pause() and nobody.alive_count() == 0 and nobody.broken is None
     nobody.resume()
@@ -186,46 +36,45 @@ def test_no_workers_keep_the_contract() -> None:
 
 
 def test_dead_processes_are_replaced_with_a_new_secret(tmp_path: Path) -> None:
-    crew = Processes(tmp_path)
-    crew.workers.start()
+    crew = processes(tmp_path)
+    crew.pool.start()
     crew.wait_for_progress()
-    victim = next(iter(crew.workers._children.values()))
+    victim = next(iter(crew.pool._children.values()))
     victim.process.kill()
-    crew.posted.get(timeout=PATIENCE_S)()
+    crew.run_posted()
     assert crew.ended == [(victim.agent, "signal 9 (SIGKILL)")]
-    assert crew.workers.alive_count() == 2 and crew.admitted == 3
+    assert crew.pool.alive_count() == 2 and len(crew.admitted) == 3
     crew.close()
 
 
 def test_a_replacement_in_a_quiet_window_is_quiet(tmp_path: Path) -> None:
-    crew = Processes(tmp_path)
-    crew.workers.start()
+    crew = processes(tmp_path)
+    crew.pool.start()
     crew.wait_for_progress()
-    paused(crew.workers)
-    next(iter(crew.workers._children.values())).process.kill()
-    crew.posted.get(timeout=PATIENCE_S)()
-    paused(crew.workers)
+    crew.pause()
+    next(iter(crew.pool._children.values())).process.kill()
+    crew.run_posted()
+    crew.pause()
     assert crew.is_silent()
     crew.close()
 
 
 def test_builders_that_cannot_work_are_given_up_with_their_last_words(tmp_path: Path) -> None:
-    crew = Processes(tmp_path, "import sys; sys.exit('no torch here')")
+    crew = processes(tmp_path, "import sys; sys.exit('no torch here')")
     crew.worked = False
-    crew.workers.start()
-    while crew.workers.broken is None:
-        crew.posted.get(timeout=PATIENCE_S)()
+    crew.pool.start()
+    while crew.pool.broken is None:
+        crew.run_posted()
     assert len(crew.ended) == MOST_FRUITLESS
-    assert "exit code 1" in crew.workers.broken and "no torch here" in crew.workers.broken
+    assert "exit code 1" in crew.pool.broken and "no torch here" in crew.pool.broken
     crew.close()
 
 
 def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
-    crew = Processes(tmp_path)
-    crew.workers._command = (str(tmp_path / "missing"),)
-    crew.workers.start()
-    assert crew.workers.broken is not None and "missing" in crew.workers.broken
-    assert crew.workers.alive_count() == 0
+    crew = processes(tmp_path, command=(str(tmp_path / "missing"),))
+    crew.pool.start()
+    assert crew.pool.broken is not None and "missing" in crew.pool.broken
+    assert crew.pool.alive_count() == 0
     crew.close()
 
 
@@ -238,11 +87,10 @@ sys.stderr.flush()
 while True:""")
     for given in (None, "7"):
         folder = tmp_path / str(given)
-        folder.mkdir()
         if given is not None:
             monkeypatch.setenv("GOMP_SPINCOUNT", given)
-        crew = Processes(folder, script)
-        crew.workers.start()
+        crew = processes(folder, script)
+        crew.pool.start()
         crew.wait_for_progress()
         crew.close()
         expected = given or SHORT_SPINS["GOMP_SPINCOUNT"]
@@ -252,40 +100,43 @@ while True:""")
 
 def test_what_a_builder_started_stops_with_it(tmp_path: Path) -> None:
     script = COUNTING.replace("import os, sys", "import os, sys; os.fork()")
-    crew = Processes(tmp_path, script)
-    crew.workers.start()
+    crew = processes(tmp_path, script)
+    crew.pool.start()
     crew.wait_for_progress()
-    paused(crew.workers)
-    for child in crew.workers._children.values():
+    crew.pause()
+    for child in crew.pool._children.values():
         for member in psutil.Process(child.process.pid).children(recursive=True):
             assert member.status() == psutil.STATUS_STOPPED
     crew.close()
 
 
-def test_the_last_threads_error_breaks_the_crew() -> None:
-    def loop(gate: Gate) -> None:
+def test_the_last_threads_error_breaks_the_pool(tmp_path: Path) -> None:
+    def loop(gate: PauseGate, secret: str) -> None:
         raise RuntimeError("the disk is gone")
 
-    workers = InProcess(loop)
-    workers.start()
-    for thread in workers._threads:
-        thread.join(PATIENCE_S)
-    assert workers.broken is not None and "the disk is gone" in workers.broken
-    workers.stop()
+    crew = Crew(InProcess, tmp_path, count=1, loop=loop)
+    crew.pool.start()
+    crew.run_posted()
+    assert crew.ended == [("agent-1", "RuntimeError: the disk is gone")]
+    assert crew.pool.broken is not None and "the disk is gone" in crew.pool.broken
+    crew.close()
 
 
 OWNER = """
 import os, signal, sys
 from pathlib import Path
 import psutil
+from searcher.workers.base import Builders
 from searcher.workers.process_pool import ProcessPool
 
-# Whoever runs the tests may have had SIGHUP ignored (nohup), and children inherit that. Real
-# builders look for their parent themselves when they go on; this one can only be told.
+# SIGHUP may be ignored where the tests run (nohup), and children inherit that. Real builders
+# check their parent themselves when they continue; this one needs the signal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
-pool = ProcessPool(sleeper, 1, Path(sys.argv[1]), admit=lambda name: ("agent", "secret"),
-                   ended=lambda agent, why: True, post=lambda run: None)
+sleeper = (sys.executable, "-c", "import time; time.sleep(600)")
+pool = ProcessPool(Builders(
+    1, sleeper, lambda gate, secret: None, Path(sys.argv[1]),
+    admit=lambda name: ("agent", "secret"), ended=lambda agent, why: True,
+    post=lambda run: None))
 pool.start()
 assert pool.pause()
 sys.stdout.write(str(psutil.Process().children()[0].pid))

@@ -1,5 +1,5 @@
 """A coordinator in memory for ``searcher.search.loop``: it answers at once and keeps the time
-itself.
+itself. It keeps plain JSON, and parses each answer as ``searcher.client.http`` does.
 
 ``script`` maps the first step's ``strategy`` of a recipe to a ``Fate``; others have the default.
 """
@@ -15,15 +15,24 @@ from typing import Any
 import numpy as np
 
 from agents.protocol import DEVICE_KINDS, NOT_PREPARED, RUNTIMES
+from searcher.client import records
+from searcher.client.records import FinishedJobs, Job, Trial
+from searcher.documents import parse, plain
+from searcher.ledger.rows import TrialParameters
+from searcher.ledger.tables.search_state import SearchState
 from searcher.search.device_accuracy import OnDevice
-from searcher.search.loop import Search
+from searcher.search.device_search import DeviceSearch
+from searcher.search.loop import SearchLoop
+from searcher.search.payloads import Requests
 from searcher.search.sampling import Proposal
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.recipe import Recipe, Step
 from strategies.layers import layers_of
+from strategies.target import Target
 from tests.tasks_for_tests import network
 
+DEVICE = "fake"
 N = 1000
 LEVEL_S = 1e-3
 COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5, "infer": 0.5,
@@ -71,7 +80,8 @@ class FakeCoordinator:
     script: dict[str, Fate] = field(default_factory=dict)
     now_s: float = 0.0
     state: str = "queued"
-    baseline: dict[str, Any] | None = None
+    states: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Search states by device."""
     dies_at: int | None = None
     dies_on: str | None = None
     jobs: list[dict[str, Any]] = field(default_factory=list)
@@ -85,29 +95,42 @@ class FakeCoordinator:
     def __post_init__(self) -> None:
         self.script.setdefault("baseline", Fate(1.0, 1000, 0.99))
 
+    @property
+    def search_state(self) -> SearchState:
+        """What the search saved last."""
+        return parse(SearchState, self.states[DEVICE])
+
     # -- campaigns and trials ----------------------------------------------------------------
 
-    def campaign(self, name: str) -> dict[str, Any]:
-        return {"name": name, "spec": self.spec, "state": self.state, "baseline": self.baseline}
+    def campaign(self, name: str) -> records.Campaign:
+        return parse(records.Campaign, {
+            "name": name, "spec": self.spec, "state": self.state, "created_s": 0.0,
+            "started_s": None, "ended_s": None, "reason": None, "priority": 0,
+            "search_states": self.states})
 
-    def set_state(self, name: str, state: str, reason: str | None = None,
-                  baseline: Mapping[str, Any] | None = None) -> None:
+    def set_state(self, name: str, state: str, reason: str | None = None) -> records.Campaign:
         self.state = state
-        self.baseline = json.loads(json.dumps(baseline))
-        self.saved.append(self.baseline["searched_s"] if self.baseline else 0.0)
+        return self.campaign(name)
 
-    def create_trial(self, campaign: str, device: str, recipe: str,
-                     steps: Sequence[Mapping[str, Any]],
-                     parameters: Mapping[str, Any] | None = None) -> dict[str, Any]:
-        assert recipe not in {row["recipe"] for row in self.rows}, "asked for twice"
-        row = {"id": len(self.rows) + 1, "recipe": recipe, "steps": [dict(s) for s in steps],
-               "parameters": dict(parameters or {}), "state": "running", "values": None,
-               "intervals": None, "constraints": None, "reason": None, "message": None,
-               "sha256": None, "measurement": None}
-        self.rows.append(row)
-        return row
+    def save_search_state(self, name: str, device: str, state: SearchState) -> None:
+        assert self.state == "running", "the ledger refuses it"
+        self.states[device] = json.loads(json.dumps(plain(state), allow_nan=False))
+        self.saved.append(state.searched_s)
 
-    def tell_trial(self, trial: int, state: str, **changes: Any) -> None:
+    def create_trial(self, campaign: str, device: str, recipe: Recipe,
+                     parameters: TrialParameters | None = None) -> Trial:
+        assert recipe.hash not in {row["recipe"] for row in self.rows}, "asked for twice"
+        row = {"id": len(self.rows) + 1, "campaign": campaign, "device": device,
+               "number": len(self.rows), "recipe": recipe.hash, "options": {},
+               "parameters": json.loads(json.dumps(plain(parameters or TrialParameters()))),
+               "state": "running", "values": None, "intervals": None, "constraints": None,
+               "reason": None, "message": None, "sha256": None, "evaluations": None,
+               "measurement": None, "started_s": 0.0, "finished_s": None}
+        created = parse(Trial, {**row, "created": True})
+        self.rows.append({**row, "steps": recipe.as_list()})
+        return created
+
+    def tell_trial(self, trial: int, state: str, **changes: Any) -> Trial:
         if self.dies_at is not None and len(self.told) >= self.dies_at:
             raise Killed
         row = self.rows[trial - 1]
@@ -116,15 +139,16 @@ class FakeCoordinator:
         # As the ledger has them.
         row["values"] = {name: float(value) for name, value in (row["values"] or {}).items()}
         self.told.append((trial, state))
+        return parse(Trial, row)
 
-    def trials(self, campaign: str) -> list[dict[str, Any]]:
-        return [dict(row) for row in self.rows]
+    def trials(self, campaign: str) -> list[Trial]:
+        return [parse(Trial, row) for row in self.rows]
 
     # -- jobs --------------------------------------------------------------------------------
 
     def submit_job(self, kind: str, pool: str, payload: Mapping[str, Any], *, campaign: str,
-                   priority: int, retry: bool = False) -> dict[str, Any]:
-        assert pool == ("device:fake" if kind in DEVICE_KINDS else "builder")
+                   priority: int, retry: bool = False) -> Job:
+        assert pool == (f"device:{DEVICE}" if kind in DEVICE_KINDS else "builder")
         together = kind == "measure" and payload["plan"]["name"].endswith("-together")
         if self.dies_on == ("together" if together else kind):
             raise Killed
@@ -133,19 +157,19 @@ class FakeCoordinator:
             if job["key"] == key:
                 if retry and job["state"] == "failed":
                     job["state"] = "queued"
-                return dict(job)
+                return parse(Job, job)
         job = {"job": len(self.jobs) + 1, "key": key, "kind": kind, "payload": json.loads(key)[2],
                "priority": priority, "state": "queued", "seq": 0, "reason": None, "message": None}
         self.jobs.append(job)
-        return dict(job)
+        return parse(Job, job)
 
-    def finished(self, campaign: str, after: int, wait_s: float) -> dict[str, Any]:
+    def finished(self, campaign: str, after: int, wait_s: float) -> FinishedJobs:
         queued = [job for job in self.jobs if job["state"] == "queued"]
         assert queued or wait_s == 0, "the search waits for nothing"
         if queued:
             self._work(max(queued, key=lambda job: (job["priority"], -job["job"])))
         ended = sorted((j for j in self.jobs if j["seq"] > after), key=lambda j: j["seq"])
-        return {"jobs": [dict(j) for j in ended], "seq": ended[-1]["seq"] if ended else after}
+        return parse(FinishedJobs, {"jobs": ended, "seq": ended[-1]["seq"] if ended else after})
 
     def cancel_queued(self, campaign: str, kinds: Sequence[str]) -> int:
         for job in (gone := [j for j in self.jobs if j["state"] == "queued"
@@ -298,7 +322,7 @@ class Scripted:
         self.asked += 1
         recipe = Recipe((Step.of(name, "model", {}),))
         assert math.isfinite(prospect(recipe))
-        return Proposal(self.asked - 1, recipe, {})
+        return Proposal(self.asked - 1, recipe, TrialParameters())
 
     def favour(self, number: int, values: Mapping[str, float]) -> None:
         assert number not in self.told and "accuracy" in values
@@ -308,25 +332,31 @@ class Scripted:
         assert number not in self.told, f"{number} is told twice"
         self.told[number] = (state, dict(constraints))
 
-    def restore(self, rows: Sequence[Mapping[str, Any]]) -> dict[int, int]:
+    def restore(self, rows: Sequence[Trial]) -> dict[int, int]:
         self.asked = len(rows)
-        self.told = {i: (r["state"], {}) for i, r in enumerate(rows) if r["state"] != "running"}
-        return {row["id"]: index for index, row in enumerate(rows)}
+        self.told = {i: (r.state, {}) for i, r in enumerate(rows) if r.state != "running"}
+        return {row.id: index for index, row in enumerate(rows)}
 
 
 def campaign(**changes: Any) -> Campaign:
     return from_document({
-        "name": "c", "task": "t", "devices": [{"profile": "fake"}],
+        "name": "c", "task": "t", "devices": [{"profile": DEVICE}],
         "constraints": {"accuracy_drop": 0.02}, "budget": {"candidates": 12, "wall_minutes": 60},
         **changes})
 
 
-TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
-          "int8_activations": "uint8"}
+TARGET = Target(opset=13, ir_version=7, number_formats=frozenset({"float32"}))
+
+
+def requests_of(spec: Campaign) -> Requests:
+    return Requests(spec, TARGET, spec.executions[0])
 
 
 def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
               notes: Sequence[str] = (), on_device: OnDevice | None = None,
-              extends: bool = False) -> Search:
-    return Search(client, spec, "fake", sampling, TARGET, threads, now_s=lambda: client.now_s,
-                  notes=notes, on_device=on_device, extends=extends)
+              extends: bool = False) -> SearchLoop:
+    """As ``searcher.search.process`` makes it."""
+    client.set_state(spec.name, "running")
+    of_device = DeviceSearch(requests_of(spec), DEVICE, sampling.space, on_device, notes)
+    return SearchLoop(client, spec, of_device, sampling, threads, now_s=lambda: client.now_s,
+                      extends=extends)

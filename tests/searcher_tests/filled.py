@@ -82,7 +82,8 @@ class Folder:
     def trial(self, number: int, state: str = "complete", *, campaign: str = "digits",
               accuracy: float = 0.985, ratio: float = 0.5, file_bytes: int = 1000,
               test: float | None = None, measured: bool = True, broken: bool = False,
-              reason: str | None = None, values: bool = True) -> None:
+              reason: str | None = None, message: str | None = None,
+              values: bool = True) -> None:
         """A trial with its build, files and measurement."""
         made = recipe(number)
         builds.put_recipe(self.db, made.hash, made.as_list())
@@ -97,6 +98,7 @@ class Folder:
                    "latency_s": ratio * LEVEL_S, "file_bytes": file_bytes, "macs": 500}
         trials.tell(self.db, trial, state, {
             "values": figures if values else {}, "sha256": sha256, "reason": reason,
+            "message": message,
             "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.01],
                           "accuracy_drop": [drop - 0.01, drop + 0.01],
                           "latency_s": [ratio * LEVEL_S * 0.99, ratio * LEVEL_S * 1.01]},

@@ -170,7 +170,7 @@ def test_a_peer_of_the_version_before_is_served(server):
 @pytest.mark.parametrize("ahead, mend", [
     (1, "update the coordinator, or use the agent.pyz it ships"),
     (-2, "update the agent: copy the coordinator's agent.pyz to the device")])
-def test_any_other_version_is_told_both_versions_and_the_mend(server, ahead, mend):
+def test_any_other_version_is_refused_with_both_versions_and_the_remedy(server, ahead, mend):
     client = server + ahead
     with pytest.raises(protocol.VersionMismatch) as caught:
         protocol.check_version(client, server)

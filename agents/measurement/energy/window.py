@@ -1,103 +1,110 @@
-"""The energy of one candidate as the parent sees it: meters polled, the child's windows, a message.
+"""The energy of one candidate: the parent polls meters while the child runs its phases.
 
-    parent   open meters | poll poll poll ... poll | figures
-    child    open | rest | work | rest | windows told
+    parent   open meters | poll poll poll ... poll       | energy
+    child    open | idle | load | idle | reports windows
 
-Times of the child and of the parent are of one clock, the system's monotonic one.
+Both processes use the system's monotonic clock.
 """
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Sequence
+from typing import Callable, Dict, List, Optional, Sequence
 
-from agents.measurement.energy.integral import Refused
-from agents.measurement.energy.per_inference import Window, choose, energy
-from agents.measurement.energy.polling import Recorder, Trace
-from agents.measurement.energy.rails import by_profile, cover_of
+from agents.measurement.energy.integral import EnergyUnavailable
+from agents.measurement.energy.per_inference import (
+    Window,
+    energy_per_inference,
+    select_rails,
+)
+from agents.measurement.energy.polling import MeterRecorder, PolledRail
+from agents.measurement.energy.rails import profile_coverage, with_profile_roles
 from agents.meters.base import PowerMeter
 from agents.protocol import (
     UNKNOWN,
     EnergyMeasured,
+    JsonObject,
     ProfileFacts,
     RailTrace,
     draws_of,
     pack_samples,
     pack_values,
 )
+from agents.timing.energy_phases import Phases
 
 NS = 1e9
 
 
-def usable(meters: Sequence[PowerMeter], draws: str,
+def usable_meters(meters: Sequence[PowerMeter], draws: str,
            profile: ProfileFacts = UNKNOWN) -> List[PowerMeter]:
-    """Those without a problem, if together they tell the energy of what draws. Raises Refused with
-    every problem."""
+    """The meters without a problem, if their rails cover ``draws`` (cpu, gpu or board). Raises
+    EnergyUnavailable with the problem of each meter."""
     problems = {meter.name: meter.problem() for meter in meters}
     found = [meter for meter in meters if problems[meter.name] is None]
     try:
-        choose([rail for meter in found for rail in by_profile(meter.rails(), profile)], draws)
-    except Refused as error:
-        told = ["{}: {}".format(name, problem) for name, problem in problems.items() if problem]
-        raise Refused("; ".join([str(error), *told])) from None
+        rails = [rail for meter in found for rail in with_profile_roles(meter.rails(), profile)]
+        select_rails(rails, draws)
+    except EnergyUnavailable as error:
+        reasons = ["{}: {}".format(name, problem) for name, problem in problems.items() if problem]
+        raise EnergyUnavailable("; ".join([str(error), *reasons])) from None
     return found
 
 
-def offered(meters: Sequence[PowerMeter]) -> Dict[str, str]:
-    """For the cpu and for the gpu: ``ok``, or why its energy cannot be told here."""
+def energy_support(meters: Sequence[PowerMeter]) -> Dict[str, str]:
+    """``ok`` for ``cpu`` and ``gpu``, or why their energy cannot be measured on this device."""
     found = {}
     for draws in ("cpu", "gpu"):
         try:
-            usable(meters, draws)
+            usable_meters(meters, draws)
             found[draws] = "ok"
-        except Refused as error:
+        except EnergyUnavailable as error:
             found[draws] = str(error)
     return found
 
 
 class EnergyWindow:
-    """One window. ``poll`` is to be called about every ``period_s``; ``close`` frees the meters."""
+    """One energy measurement. Call ``poll`` about every ``period_s``, and ``close`` at the end."""
 
     def __init__(self, meters: Optional[Sequence[PowerMeter]] = None,
                  clock: Callable[[], float] = time.perf_counter,
                  profile: ProfileFacts = UNKNOWN) -> None:
         if meters is None:
-            from agents.meters.catalog import power_meters  # ctypes: only where energy is asked for
+            from agents.meters.catalog import power_meters  # imports ctypes
             meters = power_meters()
         self._meters = list(meters)
         readable = [meter for meter in self._meters if meter.problem() is None]
         self._profile = profile
-        self._recorder = Recorder(readable, clock, profile)
+        self._recorder = MeterRecorder(readable, clock, profile)
         self.period_s = self._recorder.period_s()
 
     def problem(self, provider: str) -> Optional[str]:
-        """Why the energy of this provider cannot be told, before anything is run."""
+        """Why the energy of this provider cannot be measured; None if it can."""
         try:
-            usable(self._meters, draws_of(provider), self._profile)
-        except Refused as error:
+            usable_meters(self._meters, draws_of(provider), self._profile)
+        except EnergyUnavailable as error:
             return str(error)
         return None
 
     def poll(self) -> None:
         self._recorder.poll()
 
-    def measured(self, event: Dict[str, Any], provider: str) -> EnergyMeasured:
-        """What the windows that the child told come to."""
+    def measured(self, phases: Phases, provider: str) -> EnergyMeasured:
+        """The energy of the child's phases, from the polls so far."""
         draws = draws_of(provider)
-        windows = [_window(event[name]) for name in ("load", "idle_before", "idle_after")]
         traces = self._recorder.traces()
         origin_s = min([trace.times_s[0] for trace in traces if trace.times_s] or [0.0])
-        packed: Dict[str, Any] = {
-            "calls": int(event["calls"]), "load": _since(windows[0], origin_s),
-            "idle_before": _since(windows[1], origin_s), "idle_after": _since(windows[2], origin_s),
+        packed: JsonObject = {
+            "calls": phases.calls, "load": _since(phases.load, origin_s),
+            "idle_before": _since(phases.idle_before, origin_s),
+            "idle_after": _since(phases.idle_after, origin_s),
             "rails": [_packed(trace, origin_s) for trace in traces]}
         try:
-            found = energy(traces, draws, windows[0] or (0.0, 0.0), packed["calls"], windows[1],
-                           windows[2])
-        except Refused as error:
+            found = energy_per_inference(traces, draws, phases.load, phases.calls,
+                                         phases.idle_before, phases.idle_after)
+        except EnergyUnavailable as error:
             return EnergyMeasured(problem=str(error), **packed)
         figures = found._asdict()
         rails = [trace.rail for trace in traces]
-        used = [rails[place] for place in choose(rails, draws).places]
-        cover = cover_of(used, self._profile)
+        used = [rails[place] for place in select_rails(rails, draws).places]
+        cover = profile_coverage(used, self._profile)
         if cover:
             figures["covers"] = "{} ({})".format(" + ".join(rail.name for rail in used), cover)
         for name in ("calls", "duration_s"):
@@ -109,15 +116,11 @@ class EnergyWindow:
             meter.close()
 
 
-def _window(told: Optional[Sequence[float]]) -> Optional[Window]:
-    return (float(told[0]), float(told[1])) if told else None
-
-
 def _since(window: Optional[Window], origin_s: float) -> List[float]:
     return [moment - origin_s for moment in window] if window else []
 
 
-def _packed(trace: Trace, origin_s: float) -> RailTrace:
+def _packed(trace: PolledRail, origin_s: float) -> RailTrace:
     return RailTrace(trace.meter, trace.rail,
                      pack_samples(int((moment - origin_s) * NS) for moment in trace.times_s),
                      pack_values(trace.values))

@@ -31,6 +31,7 @@ def _with_counts(coordinator: Coordinator, row: CampaignRow) -> dict[str, Any]:
     db = coordinator.store.db
     states = search_state.of_campaign(db, row.name)
     return {**vars(row), "trials": trials.counts(db, row.name), "jobs": jobs.counts(db, row.name),
+            "failures": trials.failures(db, row.name),
             "search_states": {device: plain(state) for device, state in states.items()}}
 
 

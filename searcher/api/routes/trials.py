@@ -61,7 +61,7 @@ async def create_trial(call: Call) -> PlainResponse:
                 coordinator.clock()))
     if row is None:
         raise ProtocolError("The trial was not stored.", 503)
-    return _answer({**vars(row), "created": created})
+    return _answer({**plain(row), "created": created})
 
 
 async def tell_trial(call: Call) -> PlainResponse:
@@ -80,7 +80,7 @@ async def tell_trial(call: Call) -> PlainResponse:
         trials.tell(db, trial, body.state, changes, coordinator.clock())
         row = trials.get(db, trial)
     coordinator.ring(f"trials:{known.campaign}")
-    return _answer(vars(row or known))
+    return _answer(plain(row or known))
 
 
 def _answer(document: dict[str, Any]) -> PlainResponse:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from google.protobuf.message import DecodeError
 from onnxruntime.capi import onnxruntime_pybind11_state as state
 
 from searcher.artifacts.complexity import Complexity
@@ -18,7 +19,7 @@ from searcher.artifacts.formats.base import (
 )
 from searcher.artifacts.formats.onnx_inspection import facts
 from searcher.artifacts.onnx_complexity import complexity
-from searcher.errors import BuildError
+from searcher.errors import BuildError, UserError
 
 LOAD_ERRORS = (RuntimeError, OSError, state.EPFail, state.Fail, state.InvalidArgument,
                state.InvalidGraph, state.InvalidProtobuf, state.NoModel, state.NoSuchFile,
@@ -67,8 +68,12 @@ class Onnx(ArtifactFormat):
         return OnnxModel(session(content, threads))
 
     def complexity(self, content: bytes | Path) -> Complexity:
-        return complexity(onnx.load_model_from_string(content)
-                          if isinstance(content, bytes) else content)
+        if not isinstance(content, bytes):
+            return complexity(content)
+        try:
+            return complexity(onnx.load_model_from_string(content))
+        except DecodeError as error:
+            raise UserError(f"The content is no ONNX file: {error}") from error
 
     def inspect(self, content: bytes) -> ModelFacts:
         return facts(content)

@@ -9,7 +9,8 @@ from sqlite_utils import Database
 from searcher.documents import parse, plain
 from searcher.ledger.rows import text
 
-Values = Mapping[str, float]
+Values = Mapping[str, int | float]
+"""By the names of figures; ``int`` is named, so that bytes stay whole numbers when parsed."""
 Intervals = Mapping[str, Sequence[float]]
 
 

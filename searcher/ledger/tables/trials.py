@@ -114,3 +114,13 @@ def counts(db: Database, campaign: str) -> dict[str, int]:
     found = {row[0]: row[1] for row in db.execute(
         "SELECT state, count(*) FROM trials WHERE campaign = ? GROUP BY state", [campaign])}
     return {state: found.get(state, 0) for state in STATES}
+
+
+def failures(db: Database, campaign: str) -> dict[str, int]:
+    """Number of failed trials by reason, the most frequent first. A reason with details, such as
+    ``crashed: signal 9``, counts under what stands before its colon."""
+    return {str(reason): int(count) for reason, count in db.execute(
+        """SELECT CASE WHEN reason IS NULL THEN 'unknown' WHEN instr(reason, ': ') = 0 THEN reason
+             ELSE substr(reason, 1, instr(reason, ': ') - 1) END AS word, count(*) AS failed
+           FROM trials WHERE campaign = ? AND state = 'failed'
+           GROUP BY word ORDER BY failed DESC, word""", [campaign])}

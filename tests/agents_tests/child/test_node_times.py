@@ -1,4 +1,4 @@
-"""What is told of single nodes, and how ONNX Runtime's profile is read."""
+"""Times of single nodes, and reading ONNX Runtime's profile."""
 
 import pytest
 
@@ -24,7 +24,7 @@ def test_the_first_call_of_several_does_not_count():
     assert node_times([RUN, kernel("c", "Conv", 900)])[0].time_s == 900e-6
 
 
-def test_nodes_are_told_apart_by_index_and_keep_their_order():
+def test_nodes_are_distinguished_by_index_and_keep_their_order():
     events = [RUN, *(kernel("", op, 10, place) for op, place in (
         ("Relu", "4"), ("Conv", "2"), ("Relu", "3"), ("Relu", "4")))]
     assert [(one.op, one.time_s) for one in node_times(events)] == [

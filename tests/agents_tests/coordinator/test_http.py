@@ -3,15 +3,15 @@ import threading
 
 import pytest
 
-from agents.coordinator.http import Backoff, Link, LinkError, Refused
+from agents.coordinator.http import Backoff, CoordinatorUnavailable, HttpClient, RequestRefused
 
 
 def enrolled(coordinator):
     coordinator.secret = "s"
-    return Link(coordinator.url, "s")
+    return HttpClient(coordinator.url, "s")
 
 
-def test_a_connection_is_kept(coordinator):
+def test_a_connection_is_reused(coordinator):
     link = enrolled(coordinator)
     for _ in range(3):
         assert link.request("POST", "/v1/heartbeat", b"{}").status == 200
@@ -20,7 +20,7 @@ def test_a_connection_is_kept(coordinator):
     link.close()
 
 
-def test_a_kept_connection_that_was_closed_is_opened_again(coordinator):
+def test_a_closed_idle_connection_is_reopened(coordinator):
     link = enrolled(coordinator)
     link.request("POST", "/v1/heartbeat", b"{}")
     coordinator.drop = 1
@@ -28,16 +28,16 @@ def test_a_kept_connection_that_was_closed_is_opened_again(coordinator):
     link.close()
 
 
-def test_a_coordinator_that_hangs_up_at_once_is_away(coordinator):
+def test_a_coordinator_that_closes_at_once_is_unavailable(coordinator):
     coordinator.drop = 1
-    with pytest.raises(LinkError):
+    with pytest.raises(CoordinatorUnavailable):
         enrolled(coordinator).request("POST", "/v1/heartbeat", b"{}")
 
 
 @pytest.mark.parametrize("answer", [
     b'HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{"agent": "a', b"HTTP/1.1 200 OK\r\nContent-Le",
     b"HTTP/1.1 20"])
-def test_an_answer_that_breaks_off_is_no_answer(answer):
+def test_a_truncated_answer_is_an_error(answer):
     """http.client gives what has come, and is content."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
@@ -51,21 +51,22 @@ def test_an_answer_that_breaks_off_is_no_answer(answer):
 
     other = threading.Thread(target=serve)
     other.start()
-    link = Link("http://127.0.0.1:{}".format(listener.getsockname()[1]))
-    with pytest.raises(LinkError):
+    link = HttpClient("http://127.0.0.1:{}".format(listener.getsockname()[1]))
+    with pytest.raises(CoordinatorUnavailable):
         link.request("POST", "/v1/agents", b"{}")
     other.join()
     listener.close()
 
 
-def test_nobody_there_is_a_link_error():
-    with pytest.raises(LinkError):
-        Link("http://127.0.0.1:1").request("GET", "/")
+def test_an_absent_coordinator_is_a_connection_error():
+    with pytest.raises(CoordinatorUnavailable):
+        HttpClient("http://127.0.0.1:1").request("GET", "/")
 
 
 @pytest.mark.parametrize("status, kind", [
-    (500, LinkError), (503, LinkError), (429, LinkError), (400, Refused), (409, Refused)])
-def test_statuses_are_told_apart(coordinator, status, kind):
+    (500, CoordinatorUnavailable), (503, CoordinatorUnavailable), (429, CoordinatorUnavailable),
+    (400, RequestRefused), (409, RequestRefused)])
+def test_statuses_are_distinguished(coordinator, status, kind):
     coordinator.statuses = [status]
     link = enrolled(coordinator)
     with pytest.raises(kind, match="scripted"):
@@ -74,18 +75,18 @@ def test_statuses_are_told_apart(coordinator, status, kind):
     link.close()
 
 
-def test_after_abort_nothing_is_asked_any_more(coordinator):
+def test_after_abort_every_request_fails(coordinator):
     link = enrolled(coordinator)
     link.abort()
-    with pytest.raises(LinkError, match="ending"):
+    with pytest.raises(CoordinatorUnavailable, match="shutting down"):
         link.request("POST", "/v1/heartbeat", b"{}")
     assert coordinator.requests == []
 
 
 @pytest.mark.parametrize("url", ["localhost:80", "ftp://x", "", "http://"])
-def test_an_address_of_another_form_is_refused(url):
+def test_an_invalid_url_is_refused(url):
     with pytest.raises(ValueError, match="--coordinator"):
-        Link(url)
+        HttpClient(url)
 
 
 def test_delays_double_up_to_a_bound_and_are_jittered():

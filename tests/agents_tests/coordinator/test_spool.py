@@ -3,7 +3,7 @@ import stat
 
 import pytest
 
-from agents.coordinator.http import Link, LinkError, Refused
+from agents.coordinator.http import CoordinatorUnavailable, HttpClient, RequestRefused
 from agents.coordinator.spool import ResultSpool, Secret, read_secret, write_secret
 from agents.protocol import Lease, ResultEnvelope
 
@@ -15,7 +15,7 @@ LARGE = ResultEnvelope("done", {"text": "x" * 5000})
 @pytest.fixture
 def link(coordinator):
     coordinator.secret = "s"
-    link = Link(coordinator.url, "s")
+    link = HttpClient(coordinator.url, "s")
     yield link
     link.close()
 
@@ -25,7 +25,7 @@ def test_a_result_waits_until_it_is_accepted(tmp_path, coordinator, link):
     spool = ResultSpool(str(tmp_path), "s")
     assert spool.waiting() == [(12, 2, 7)]
     coordinator.statuses = [503]
-    with pytest.raises(LinkError):
+    with pytest.raises(CoordinatorUnavailable):
         spool.send_all(link)
     assert spool.waiting() == [(12, 2, 7)]
     assert spool.send_all(link) == []
@@ -52,11 +52,11 @@ def test_a_stale_result_is_dropped_and_the_next_one_goes(tmp_path, coordinator, 
     assert spool.waiting() == [] and list(coordinator.results) == ["/v1/results/13/2?fence=7"]
 
 
-def test_a_secret_not_known_any_more_keeps_the_results(tmp_path, coordinator, link):
+def test_an_unknown_secret_keeps_the_results(tmp_path, coordinator, link):
     spool = ResultSpool(str(tmp_path), "s")
     spool.put(LEASE, SMALL)
     coordinator.secret = "another"
-    with pytest.raises(Refused):
+    with pytest.raises(RequestRefused):
         spool.send_all(link)
     assert spool.waiting() == [(12, 2, 7)]
 
@@ -66,7 +66,7 @@ def test_results_of_another_enrolment_are_not_sent(tmp_path):
     assert ResultSpool(str(tmp_path), "other").waiting() == []
 
 
-def test_what_was_not_finished_is_not_sent(tmp_path):
+def test_an_unfinished_result_is_not_sent(tmp_path):
     spool = ResultSpool(str(tmp_path), "s")
     folder = os.path.join(str(tmp_path), "results")
     folder = os.path.join(folder, os.listdir(folder)[0])
@@ -76,7 +76,7 @@ def test_what_was_not_finished_is_not_sent(tmp_path):
     assert spool.waiting() == []
 
 
-def test_the_secret_is_kept_for_its_owner_only(tmp_path):
+def test_only_the_owner_can_read_the_secret(tmp_path):
     assert read_secret(str(tmp_path)) is None
     secret = Secret("http://x:1", "desk", "desk", "hush")
     write_secret(str(tmp_path), secret)
@@ -86,7 +86,7 @@ def test_the_secret_is_kept_for_its_owner_only(tmp_path):
     assert read_secret(str(tmp_path)) is None
 
 
-def test_an_agent_of_before_fingerprints_is_still_enrolled(tmp_path):
+def test_a_secret_without_fingerprint_stays_valid(tmp_path):
     (tmp_path / "agent.json").write_text(
         '{"agent":"desk","name":"desk","secret":"hush","url":"http://x:1"}')
     assert read_secret(str(tmp_path)) == Secret("http://x:1", "desk", "desk", "hush", "")
@@ -115,10 +115,10 @@ def test_one_damaged_result_does_not_block_the_others(tmp_path, coordinator, lin
     assert sorted(coordinator.results) == ["/v1/results/1/2?fence=7", "/v1/results/3/2?fence=7"]
     assert spool.waiting() == [] == ResultSpool(str(tmp_path), "s").waiting()
     assert os.listdir(folder) == ["000000000002-2-7.json.damaged"]
-    assert "the result of job 2 is damaged" in caplog.text and "set aside" in caplog.text
+    assert "the result of job 2 is damaged" in caplog.text and "was renamed to" in caplog.text
 
 
-def test_a_card_that_has_turned_read_only_keeps_the_agent_going(
+def test_a_read_only_file_system_does_not_stop_the_agent(
         tmp_path, coordinator, link, monkeypatch, caplog):
     spool = ResultSpool(str(tmp_path), "s")
     spool.put(LEASE, SMALL)
@@ -134,7 +134,7 @@ def test_a_card_that_has_turned_read_only_keeps_the_agent_going(
     assert ResultSpool(str(tmp_path), "s").waiting() == [(12, 2, 7)]
 
 
-def test_a_secret_that_is_damaged_is_told(tmp_path, caplog):
+def test_a_damaged_secret_is_logged(tmp_path, caplog):
     (tmp_path / "agent.json").write_text("{")
     assert read_secret(str(tmp_path)) is None
-    assert "has to be enrolled anew" in caplog.text
+    assert "enrol the device again" in caplog.text

@@ -1,4 +1,4 @@
-"""Whom the agent trusts: real TLS with self-signed certificates on loopback.
+"""TLS trust of the agent: real TLS with self-signed certificates on loopback.
 
 ``certificates/*.pem``, key and certificate, are for these tests only: openssl req -x509 -nodes
 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -days 36500 -addext
@@ -14,16 +14,16 @@ import pytest
 from agents.agent import Agent
 from agents.coordinator.http import (
     Backoff,
-    CertificateRefused,
-    Link,
-    LinkError,
+    CertificateRejected,
+    CoordinatorUnavailable,
+    HttpClient,
     Trust,
-    fingerprint_named,
+    parse_fingerprint,
 )
-from agents.coordinator.settings import AgentError, Settings
+from agents.coordinator.settings import AgentError, AgentSettings
 from agents.coordinator.spool import read_secret
 from agents.measurement.child_process import ProcessChild
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from tests.agents_tests.fakes import Coordinator, fake_model
 from tests.agents_tests.test_agent import CAPABLE
 
@@ -48,7 +48,7 @@ def secure():
 
 
 def asked(coordinator, trust):
-    link = Link(coordinator.url, "s", trust)
+    link = HttpClient(coordinator.url, "s", trust)
     try:
         return link.request("POST", "/v1/heartbeat", b"{}").status
     finally:
@@ -72,27 +72,28 @@ def test_an_authority_in_a_file_is_trusted(secure):
     (Trust(cafile=OTHER, fingerprint=pin(ONE)), "not trusted"),
 ])
 def test_any_other_certificate_is_refused_before_anything_is_sent(secure, trust, words):
-    with pytest.raises(CertificateRefused, match=words):
+    with pytest.raises(CertificateRejected, match=words):
         asked(secure, trust)
     assert secure.requests == []
 
 
 def test_a_wrong_host_name_is_refused(secure):
     """The certificate is for 127.0.0.1 and localhost, and not for this way to write it."""
-    with pytest.raises(CertificateRefused):
-        Link("https://127.1:{}".format(secure.port), "s", Trust(cafile=ONE)).request("GET", "/")
+    with pytest.raises(CertificateRejected):
+        HttpClient("https://127.1:{}".format(secure.port), "s", Trust(cafile=ONE)).request("GET",
+                                                                                           "/")
     assert secure.requests == []
 
 
 def test_every_connection_is_checked(secure):
-    link = Link(secure.url, "s", Trust(fingerprint=pin(ONE)))
+    link = HttpClient(secure.url, "s", Trust(fingerprint=pin(ONE)))
     assert link.request("POST", "/v1/heartbeat", b"{}").status == 200
     secure.present(OTHER)
     secure.drop = 1  # the kept connection ends, and the next one has another certificate
-    with pytest.raises(CertificateRefused):
+    with pytest.raises(CertificateRejected):
         link.request("POST", "/v1/heartbeat", b"{}")
     answered = len(secure.requests)
-    with pytest.raises(CertificateRefused):
+    with pytest.raises(CertificateRejected):
         link.request("POST", "/v1/heartbeat", b"{}")
     assert len(secure.requests) == answered
     secure.present(ONE)
@@ -100,18 +101,18 @@ def test_every_connection_is_checked(secure):
     link.close()
 
 
-def test_no_tls_at_the_other_end_is_a_link_error(coordinator):
+def test_no_tls_at_the_server_is_a_connection_error(coordinator):
     url = coordinator.url.replace("http:", "https:")
-    with pytest.raises(LinkError):
-        Link(url, "s", Trust(fingerprint=pin(ONE))).request("GET", "/")
+    with pytest.raises(CoordinatorUnavailable):
+        HttpClient(url, "s", Trust(fingerprint=pin(ONE))).request("GET", "/")
     assert coordinator.requests == []
 
 
 def agent_of(coordinator, tmp_path, **settings):
     defaults = {"coordinator": coordinator.url, "name": "desk", "spool": str(tmp_path),
                 "once": True, "runtimes": ("fake",)}
-    return Agent(Settings(**dict(defaults, **settings)), lambda: CAPABLE, ProcessChild,
-                 Tree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
+    return Agent(AgentSettings(**dict(defaults, **settings)), lambda: CAPABLE, ProcessChild,
+                 SystemTree(str(tmp_path)), backoff=Backoff(0.001, 0.01))
 
 
 def test_a_restart_needs_neither_token_nor_fingerprint(secure, tmp_path):
@@ -129,7 +130,7 @@ def test_a_wrong_fingerprint_at_the_first_start_ends_it_and_spends_no_token(secu
     assert secure.tokens == {"token-1", "token-2"} and read_secret(str(tmp_path)) is None
 
 
-def test_a_renewed_certificate_is_waited_for_and_a_new_fingerprint_is_kept(secure, tmp_path):
+def test_a_renewed_certificate_is_retried_and_a_new_fingerprint_is_stored(secure, tmp_path):
     secure.add([REFERENCE])
     agent_of(secure, tmp_path, token="token-1", trust=Trust(fingerprint=pin(ONE))).run()
     secure.present(OTHER)
@@ -150,10 +151,10 @@ def test_a_renewed_certificate_is_waited_for_and_a_new_fingerprint_is_kept(secur
     assert read_secret(str(tmp_path)).fingerprint == pin(OTHER)
 
 
-def test_a_secret_of_a_pinned_coordinator_never_goes_out_in_clear(coordinator, secure, tmp_path):
+def test_a_secret_of_a_pinned_coordinator_is_never_sent_unencrypted(coordinator, secure, tmp_path):
     secure.add([REFERENCE])
     agent_of(secure, tmp_path, token="token-1", trust=Trust(fingerprint=pin(ONE))).run()
-    with pytest.raises(AgentError, match="in clear"):
+    with pytest.raises(AgentError, match="unencrypted"):
         agent_of(coordinator, tmp_path)
     coordinator.add([REFERENCE])
     assert agent_of(coordinator, tmp_path, token="token-1").run() == 1
@@ -163,10 +164,10 @@ def test_a_secret_of_a_pinned_coordinator_never_goes_out_in_clear(coordinator, s
     "sha256:" + "ab" * 32, "SHA256:" + "AB" * 32, "sha256:" + ":".join(["ab"] * 32),
     " sha256:" + "ab" * 32 + "\n"])
 def test_fingerprints_are_read_as_tools_print_them(text):
-    assert fingerprint_named(text) == "ab" * 32
+    assert parse_fingerprint(text) == "ab" * 32
 
 
 @pytest.mark.parametrize("text", ["", "ab" * 32, "sha1:" + "ab" * 20, "sha256:" + "xy" * 32])
-def test_what_is_no_fingerprint_is_told(text):
+def test_an_invalid_fingerprint_is_refused(text):
     with pytest.raises(ValueError, match="sha256: and 64 hexadecimal digits"):
-        fingerprint_named(text)
+        parse_fingerprint(text)

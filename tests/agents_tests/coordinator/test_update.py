@@ -8,8 +8,8 @@ import stat
 import pytest
 
 from agents.coordinator import update
-from agents.coordinator.http import Link, LinkError
-from agents.coordinator.update import OwnFile, Updated, UpdateFailed
+from agents.coordinator.http import CoordinatorUnavailable, HttpClient
+from agents.coordinator.update import AgentFile, Updated, UpdateFailed
 from agents.protocol import PROTOCOL_VERSION
 from tests.agents_tests.fakes import WAIT_S, built_agent, fake_model
 
@@ -49,7 +49,7 @@ def ended(process):
 # -- whole agents ---------------------------------------------------------------------------
 
 
-def test_between_jobs_it_becomes_what_the_coordinator_serves(coordinator, tmp_path, old, started):
+def test_it_updates_itself_between_jobs(coordinator, tmp_path, old, started):
     new = built_agent(tmp_path, note="new")
     coordinator.offer(new)
     coordinator.add([REFERENCE], job=1)
@@ -90,7 +90,7 @@ def test_a_newer_agent_goes_back_to_its_coordinators_version(coordinator, tmp_pa
     assert process.returncode == 0 and len(coordinator.results) == 1, output
 
 
-def test_versions_that_do_not_meet_after_the_update_end_it_with_the_mend(
+def test_incompatible_versions_after_the_update_end_it_with_the_remedy(
         coordinator, tmp_path, old, started):
     coordinator.protocol = PROTOCOL_VERSION + 4
     coordinator.offer(built_agent(tmp_path, version=PROTOCOL_VERSION + 1))
@@ -104,7 +104,7 @@ def test_versions_that_do_not_meet_after_the_update_end_it_with_the_mend(
     assert coordinator.tokens == {"token-1", "token-2"}
 
 
-def test_a_file_that_does_not_start_replaces_nothing_and_is_not_asked_for_again(
+def test_a_file_that_does_not_start_replaces_nothing_and_is_not_retried(
         coordinator, tmp_path, old, started):
     before = old.read_bytes()
     coordinator.offer(b"this is no program")
@@ -123,7 +123,7 @@ def test_a_file_that_does_not_start_replaces_nothing_and_is_not_asked_for_again(
     assert old.read_bytes() == good
 
 
-def test_told_to_end_during_the_download_it_ends_with_the_old_file(
+def test_a_signal_during_the_download_ends_it_with_the_old_file(
         coordinator, tmp_path, old, started):
     before = old.read_bytes()
     coordinator.offer(built_agent(tmp_path, note="new"))
@@ -134,7 +134,7 @@ def test_told_to_end_during_the_download_it_ends_with_the_old_file(
     assert old.read_bytes() == before and os.listdir(str(old.parent)) == ["agent.pyz"]
 
 
-def test_told_to_end_while_it_tries_the_new_file_it_ends_with_that(
+def test_a_signal_during_the_check_ends_it_with_the_new_file(
         coordinator, tmp_path, old, started):
     new = built_agent(tmp_path, note="\n".join((
         "new", "import os, signal, sys", "if '--version' in sys.argv:",
@@ -146,7 +146,7 @@ def test_told_to_end_while_it_tries_the_new_file_it_ends_with_that(
     assert old.read_bytes() == new and leases(coordinator) == 1
 
 
-def test_an_agent_in_a_folder_is_left_as_it_is(coordinator, tmp_path, started):
+def test_an_agent_in_a_folder_is_not_updated(coordinator, tmp_path, started):
     coordinator.offer(built_agent(tmp_path, note="new"))
     process = started("-m", "agents", *words_for(coordinator, tmp_path))
     coordinator.wait_for(lambda: leases(coordinator) > 2)
@@ -158,15 +158,15 @@ def test_an_agent_in_a_folder_is_left_as_it_is(coordinator, tmp_path, started):
 
 @pytest.fixture
 def link(coordinator):
-    link = Link(coordinator.url)
+    link = HttpClient(coordinator.url)
     yield link
     link.close()
 
 
-def test_what_has_another_digest_than_promised_is_not_taken(coordinator, tmp_path, old, link):
+def test_a_file_with_another_digest_is_refused(coordinator, tmp_path, old, link):
     before = old.read_bytes()
     coordinator.offer(built_agent(tmp_path, note="new"))
-    own, promised = OwnFile(str(old)), "0" * 64
+    own, promised = AgentFile(str(old)), "0" * 64
     assert own.differs(promised)
     with pytest.raises(UpdateFailed, match="offers the agent.pyz 0000"):
         own.update(promised, link)
@@ -174,29 +174,29 @@ def test_what_has_another_digest_than_promised_is_not_taken(coordinator, tmp_pat
     assert os.listdir(str(old.parent)) == ["agent.pyz"]
 
 
-def test_a_folder_that_cannot_be_written_is_named_with_the_mend(coordinator, tmp_path, old, link):
+def test_a_folder_that_cannot_be_written_is_named_with_the_remedy(coordinator, tmp_path, old, link):
     coordinator.offer(built_agent(tmp_path, note="new"))
     (old.parent / "agent.pyz.new").mkdir()  # stands for whatever keeps the owner from writing
-    own = OwnFile(str(old))
+    own = AgentFile(str(old))
     with pytest.raises(UpdateFailed, match="put the coordinator's /agent.pyz there by hand"):
         own.update(coordinator.agent_sha256, link)
     assert not own.differs(coordinator.agent_sha256)
     assert own.differs("1" * 64)
 
 
-def test_a_read_only_file_is_left_alone(coordinator, tmp_path, old, link, monkeypatch):
+def test_a_read_only_file_is_not_replaced(coordinator, tmp_path, old, link, monkeypatch):
     coordinator.offer(built_agent(tmp_path, note="new"))
     monkeypatch.setattr(update.os, "access", lambda path, how: False)  # the tests may run as root
     with pytest.raises(UpdateFailed, match="it is read-only"):
-        OwnFile(str(old)).update(coordinator.agent_sha256, link)
+        AgentFile(str(old)).update(coordinator.agent_sha256, link)
     assert asked_for_the_file(coordinator) == 0
 
 
-def test_a_coordinator_that_is_away_meanwhile_is_asked_again(coordinator, tmp_path, old, link):
+def test_an_unavailable_coordinator_is_retried(coordinator, tmp_path, old, link):
     coordinator.offer(built_agent(tmp_path, note="new"))
     coordinator.statuses = [503]
-    own = OwnFile(str(old))
-    with pytest.raises(LinkError):
+    own = AgentFile(str(old))
+    with pytest.raises(CoordinatorUnavailable):
         own.update(coordinator.agent_sha256, link)
     assert own.differs(coordinator.agent_sha256)
     with pytest.raises(Updated):
@@ -204,8 +204,8 @@ def test_a_coordinator_that_is_away_meanwhile_is_asked_again(coordinator, tmp_pa
     assert hashlib.sha256(old.read_bytes()).hexdigest() == coordinator.agent_sha256
 
 
-def test_what_another_agent_has_replaced_already_is_only_started(coordinator, tmp_path, old, link):
-    own = OwnFile(str(old))
+def test_a_file_replaced_by_another_agent_is_only_started(coordinator, tmp_path, old, link):
+    own = AgentFile(str(old))
     new = built_agent(tmp_path, note="new")
     coordinator.offer(new)
     old.write_bytes(new)
@@ -219,15 +219,15 @@ def test_a_link_to_the_file_stays_a_link(coordinator, tmp_path, old, link):
     coordinator.offer(new)
     (tmp_path / "agent.pyz").symlink_to(str(old))
     with pytest.raises(Updated):
-        OwnFile(str(tmp_path / "agent.pyz")).update(coordinator.agent_sha256, link)
+        AgentFile(str(tmp_path / "agent.pyz")).update(coordinator.agent_sha256, link)
     assert (tmp_path / "agent.pyz").is_symlink() and old.read_bytes() == new
 
 
 @pytest.mark.parametrize("offered", [None, "", "abc", "x" * 64, "../../etc/passwd"])
-def test_what_is_no_digest_is_no_offer(old, offered):
-    assert not OwnFile(str(old)).differs(offered)
+def test_an_invalid_digest_is_no_offer(old, offered):
+    assert not AgentFile(str(old)).differs(offered)
 
 
 def test_the_same_digest_is_no_update(old):
-    own = OwnFile(str(old))
-    assert not own.differs(own.sha256) and not OwnFile(None).differs("0" * 64)
+    own = AgentFile(str(old))
+    assert not own.differs(own.sha256) and not AgentFile(None).differs("0" * 64)

@@ -8,9 +8,9 @@ import pytest
 
 from agents.agent import Agent
 from agents.coordinator.http import Backoff
-from agents.coordinator.settings import Settings
+from agents.coordinator.settings import AgentSettings
 from agents.measurement.child_process import ProcessChild
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from tests.agents_tests.fakes import ROOT, WAIT_S, Coordinator, fake_model
 from tests.agents_tests.test_agent import CAPABLE
 
@@ -32,9 +32,9 @@ class Clock:
 def run(coordinator, tmp_path, clock, start_child=ProcessChild):
     """One job; its envelope."""
     before = set(coordinator.results)
-    settings = Settings(coordinator.url, "desk", str(tmp_path), "token-1", once=True,
+    settings = AgentSettings(coordinator.url, "desk", str(tmp_path), "token-1", once=True,
                         runtimes=("fake",))
-    Agent(settings, lambda: CAPABLE, start_child, Tree(str(tmp_path)), clock,
+    Agent(settings, lambda: CAPABLE, start_child, SystemTree(str(tmp_path)), clock,
           lambda delay_s: None, Backoff(0.001, 0.01)).run()
     path, = set(coordinator.results) - before
     return coordinator.results[path]
@@ -45,7 +45,7 @@ def failure(envelope):
     return envelope["result"]["reason"], envelope["result"]["message"]
 
 
-def test_a_transfer_that_takes_too_long_says_how_far_it_came(coordinator, tmp_path):
+def test_a_transfer_that_takes_too_long_reports_its_progress(coordinator, tmp_path):
     clock = Clock()
 
     def slow():
@@ -57,7 +57,7 @@ def test_a_transfer_that_takes_too_long_says_how_far_it_came(coordinator, tmp_pa
     reason, message = failure(run(coordinator, tmp_path, clock))
     total = len(REFERENCE) + len(GOOD)
     assert reason == "transfer_timeout"
-    assert "after 50 s: 20 of {} bytes are here".format(total) in message
+    assert "after 50 s: 20 of {} bytes have arrived".format(total) in message
     assert "has 20 of its {} bytes".format(len(REFERENCE)) in message
     assert coordinator.leases == []
 
@@ -98,7 +98,7 @@ def test_device_time_has_an_end_of_its_own(coordinator, tmp_path):
         "deadline", "The job took longer than its 30 s.")
 
 
-def test_heartbeats_tell_the_phase(coordinator, tmp_path):
+def test_heartbeats_report_the_phase(coordinator, tmp_path):
     def phases():
         return {beat["phase"] for beat in coordinator.heartbeats}
 
@@ -130,7 +130,7 @@ def test_a_full_disk_is_a_reason_that_arrives(coordinator, tmp_path, started):
     words = words_for(coordinator, tmp_path)
     coordinator.add([REFERENCE])
     assert started(*words).wait(WAIT_S) == 0
-    # Nothing can be kept any more, neither a file nor the result that says so.
+    # The disk is full, for files and for the result that reports it.
     coordinator.add([REFERENCE, GOOD], job=2)
     process = started(*words, preexec_fn=forbid_growth)
     output, _ = process.communicate(timeout=WAIT_S)
@@ -147,11 +147,11 @@ def test_a_full_disk_is_a_reason_that_arrives(coordinator, tmp_path, started):
 def test_a_full_disk_spends_no_token(coordinator, tmp_path, started):
     process = started(*words_for(coordinator, tmp_path), preexec_fn=forbid_growth)
     output, _ = process.communicate(timeout=WAIT_S)
-    assert process.returncode == 1 and b"The token is not spent" in output
+    assert process.returncode == 1 and b"The token is not used up" in output
     assert coordinator.tokens == {"token-1", "token-2"}
 
 
-def test_an_interpreter_that_is_none_costs_the_job_only(coordinator, tmp_path):
+def test_a_missing_interpreter_fails_the_job_only(coordinator, tmp_path):
     def none(runtime, request):
         return ProcessChild(runtime, request, "/nonexistent/python")
 
@@ -171,7 +171,7 @@ def test_a_wall_clock_that_jumps_changes_nothing(coordinator, tmp_path, monkeypa
     assert run(coordinator, tmp_path, time.monotonic)["state"] == "done"
 
 
-def test_no_module_asks_for_the_time_of_day():
+def test_no_module_uses_the_time_of_day():
     """Whatever is timed is timed on a monotonic clock."""
     found = []
     for folder, _, names in os.walk(os.path.join(ROOT, "agents")):
@@ -190,11 +190,11 @@ def test_no_module_asks_for_the_time_of_day():
     assert found == []
 
 
-def test_a_coordinator_that_is_started_anew_gets_the_result(tmp_path):
+def test_a_restarted_coordinator_gets_the_result(tmp_path):
     first = Coordinator()
     successor = []
 
-    def start_anew(runtime, request):
+    def restarting(runtime, request):
         first.close()
         first.drop = 1000  # connections that are still open end at the next request
         second = Coordinator(port=first.port)
@@ -203,8 +203,9 @@ def test_a_coordinator_that_is_started_anew_gets_the_result(tmp_path):
         return ProcessChild(runtime, request)
 
     first.add([REFERENCE, GOOD], job=4, fence=6)
-    settings = Settings(first.url, "desk", str(tmp_path), "token-1", once=True, runtimes=("fake",))
-    Agent(settings, lambda: CAPABLE, start_anew, Tree(str(tmp_path)),
+    settings = AgentSettings(first.url, "desk", str(tmp_path), "token-1", once=True,
+                             runtimes=("fake",))
+    Agent(settings, lambda: CAPABLE, restarting, SystemTree(str(tmp_path)),
           backoff=Backoff(0.001, 0.01)).run()
     successor[0].close()
     assert list(successor[0].results) == ["/v1/results/4/1?fence=6"]

@@ -8,12 +8,12 @@ import pytest
 
 from agents.agent import Agent
 from agents.coordinator.http import Backoff
-from agents.coordinator.settings import Settings
+from agents.coordinator.settings import AgentSettings
 from agents.jobs.catalog import KINDS
 from agents.jobs.infer import SILENCE_S, infer
 from agents.measurement.child_process import ProcessChild
-from agents.measurement.runner import Cancelled, MeasurementFailed
-from agents.platform.sysfs import Tree
+from agents.measurement.supervision import JobCancelled, JobFailed
+from agents.platform.sysfs import SystemTree
 from agents.protocol import (
     DEVICE_KINDS,
     ArtifactRef,
@@ -22,7 +22,7 @@ from agents.protocol import (
     decode,
     unpack_bytes,
 )
-from agents.timing.dataset import Samples, SamplesError
+from agents.timing.dataset import Dataset, DatasetError
 from tests.agents_tests.fakes import fake_model, ref_of, written
 
 MODEL = fake_model(outputs=[0.5, -2.0])
@@ -43,7 +43,7 @@ def npy(shape=(3, 2), values=None, kind="<f4", turned=False, version=1):
 def opened(tmp_path, content):
     path = tmp_path / "data.npy"
     path.write_bytes(content)
-    return Samples(str(path))
+    return Dataset(str(path))
 
 
 @pytest.mark.parametrize("version", [1, 2])
@@ -58,7 +58,7 @@ def test_samples_come_in_batches_and_the_last_is_short(tmp_path, version):
 
 
 @pytest.mark.parametrize("content, what", [
-    (b"", "no .npy"), (b"PK\x03\x04" * 30, "no .npy"), (npy()[:9], "header"),
+    (b"", "not a .npy"), (b"PK\x03\x04" * 30, "not a .npy"), (npy()[:9], "header"),
     (npy()[:20], "header"),
     (npy(kind="<f8"), "float32.*'<f8'"), (npy(kind="|O"), "float32"),
     (npy(turned=True), "Fortran"), (npy((6,)), "shape"), (npy((0, 2)), "shape"),
@@ -66,8 +66,8 @@ def test_samples_come_in_batches_and_the_last_is_short(tmp_path, version):
     (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"(" * 1000, "header"),
     (b"\x93NUMPY\x01\x00\xe8\x03" + b"(" * 1000, "header"),
 ], ids=range(13))
-def test_what_is_no_data_set_is_said(tmp_path, content, what):
-    with pytest.raises(SamplesError, match=what):
+def test_a_file_that_is_no_data_set_is_refused(tmp_path, content, what):
+    with pytest.raises(DatasetError, match=what):
         opened(tmp_path, content)
 
 
@@ -82,7 +82,7 @@ def asked(tmp_path, model, data=None, start_child=ProcessChild, clock=time.monot
     return result, shares
 
 
-def test_outputs_of_every_sample_and_how_far_it_is(tmp_path):
+def test_outputs_of_every_sample_and_the_progress(tmp_path):
     result, shares = asked(tmp_path, MODEL, npy((250, 2)))
     assert result.shape == [250, 2] and result.provider == "FakeExecutionProvider"
     assert unpack_bytes(result.outputs, 2000) == struct.pack("<2f", 0.5, -2.0) * 250
@@ -92,24 +92,24 @@ def test_outputs_of_every_sample_and_how_far_it_is(tmp_path):
 
 @pytest.mark.parametrize("model, data, reason, text", [
     (b"", None, "unloadable", "empty"),
-    (MODEL, b"nonsense", "refused", "no .npy"),
+    (MODEL, b"nonsense", "refused", "not a .npy"),
     (fake_model(outputs=[float("nan")]), None, "refused", "not finite"),
     (fake_model(crash={"at": "open", "how": "segv"}), None, "crashed", "signal 11"),
     (fake_model(crash={"at": 3, "how": "exit"}, outputs=[1.0]), None, "crashed", "exit code 3"),
 ], ids=["empty", "no data set", "not finite", "crash when opened", "crash at a batch"])
-def test_what_goes_wrong_has_a_reason(tmp_path, model, data, reason, text):
-    with pytest.raises(MeasurementFailed) as caught:
+def test_every_failure_has_a_reason(tmp_path, model, data, reason, text):
+    with pytest.raises(JobFailed) as caught:
         asked(tmp_path, model, data)
     assert caught.value.reason == reason and text in str(caught.value)
 
 
 def test_more_outputs_than_are_sent_are_refused(tmp_path):
-    with pytest.raises(MeasurementFailed, match="at most 16777216 are sent"):
+    with pytest.raises(JobFailed, match="at most 16777216 are sent"):
         asked(tmp_path, fake_model(outputs=[0.0] * 30000), npy((200, 1)))
 
 
-def test_another_provider_than_the_one_asked_for_fails(tmp_path):
-    with pytest.raises(MeasurementFailed) as caught:
+def test_another_provider_than_the_requested_one_fails(tmp_path):
+    with pytest.raises(JobFailed) as caught:
         asked(tmp_path, MODEL, options={"providers": ["CUDAExecutionProvider"]})
     assert caught.value.reason == "provider_fallback"
     assert "CUDAExecutionProvider was asked for" in str(caught.value)
@@ -120,7 +120,7 @@ def test_a_hang_is_a_result(tmp_path):
 
     def clock():
         """Leaps with every look, once the child is at the model."""
-        if began and began[0].where().session == 0:
+        if began and began[0].progress().session == 0:
             looks.append(1)
         return 10 * SILENCE_S * len(looks)
 
@@ -128,30 +128,30 @@ def test_a_hang_is_a_result(tmp_path):
         began.append(ProcessChild(runtime, request))
         return began[0]
 
-    with pytest.raises(MeasurementFailed) as caught:
+    with pytest.raises(JobFailed) as caught:
         asked(tmp_path, fake_model(hang={"at": "open"}), start_child=start, clock=clock)
     assert caught.value.reason == "timeout"
-    assert began[0].is_over()
+    assert began[0].has_ended()
 
 
 def test_it_can_be_cancelled(tmp_path):
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         asked(tmp_path, MODEL, cancelled=lambda: True)
 
 
-def test_every_kind_of_the_wire_is_done():
+def test_every_kind_of_the_protocol_is_executed():
     assert tuple(KINDS) == DEVICE_KINDS
 
 
-def test_an_agent_fetches_the_data_set_like_a_model(coordinator, tmp_path):
+def test_an_agent_downloads_the_data_set_like_a_model(coordinator, tmp_path):
     data = npy((3, 2))
     payload = {"model": ref_of(MODEL), "inputs": ref_of(data), "runtime": "fake", "options": {}}
     coordinator.add([MODEL, data], payload=payload)
     coordinator.leases[0]["kind"] = "infer"
     coordinator.cut_after = 10
-    settings = Settings(coordinator.url, "desk", str(tmp_path), "token-1", once=True,
+    settings = AgentSettings(coordinator.url, "desk", str(tmp_path), "token-1", once=True,
                         runtimes=("fake",))
-    Agent(settings, lambda: {}, ProcessChild, Tree(str(tmp_path)), time.monotonic,
+    Agent(settings, lambda: {}, ProcessChild, SystemTree(str(tmp_path)), time.monotonic,
           lambda delay_s: None, Backoff(0.001, 0.01)).run()
     (envelope,) = coordinator.results.values()
     assert envelope["state"] == "done"

@@ -7,7 +7,7 @@ import pytest
 
 from agents.jobs.base import JobContext
 from agents.jobs.measure import run_measure
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from agents.protocol import MeasurePayload, MeasureResult, PowerMode, ProfileFacts, as_json, decode
 from tests.agents_tests.fakes import ROOT
 from tests.agents_tests.measurement.energy.test_window import opened
@@ -41,13 +41,13 @@ def warnings(board, profile, power_mode=0):
     script = [READY, opened(0), opened(1), rounds([1]), END]
     result = decode(MeasureResult, run_measure(
         decode(MeasurePayload, asked), JobContext(
-            PATHS, lambda runtime, request: ScriptedChild(script, clock), Tree(str(board)),
+            PATHS, lambda runtime, request: ScriptedChild(script, clock), SystemTree(str(board)),
             clock=clock, wait=lambda delay_s: None)))
     assert result.environment["before"]["power_mode"] == power_mode
     return [doubt for one in result.measurements for doubt in one.warnings], result
 
 
-def test_without_facts_the_agent_goes_by_what_it_sees(board):
+def test_without_facts_the_agent_uses_its_own_readings(board):
     found, result = warnings(board, None)
     assert "hot: it began at 41.5 C, above 40.0 C" in found[0]
     assert not any(doubt.startswith("clock drop") for doubt in found)

@@ -2,9 +2,10 @@
 
 import pytest
 
-from agents.child.progress import NOBODY
-from agents.measurement.child_process import Child, Where
-from agents.measurement.runner import Cancelled, MeasurementFailed, measure, step_limit_s
+from agents.child.progress import NO_SESSION
+from agents.measurement.child_process import Child, ChildProgress
+from agents.measurement.runner import measure, step_limit_s
+from agents.measurement.supervision import JobCancelled, JobFailed
 from agents.protocol import MeasurePlan, ProtocolError, pack_samples, unpack_samples
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
@@ -31,13 +32,13 @@ class Clock:
 
 
 class ScriptedChild(Child):
-    """``script`` holds events, and tuples (how it ends or "hang", Where it is then)."""
+    """``script`` holds events, and tuples (how it ends or "hang", ChildProgress it is then)."""
 
     def __init__(self, script, clock, words=""):
         self.script = list(script)
         self.clock = clock
         self.words = words
-        self.at = Where(NOBODY, True, 0)
+        self.at = ChildProgress(NO_SESSION, True, 0)
         self.how = None
         self.closed = False
 
@@ -50,13 +51,13 @@ class ScriptedChild(Child):
         self.clock.now_s += timeout_s
         return None
 
-    def where(self):
+    def progress(self):
         return self.at
 
     def ended(self):
         return self.how
 
-    def last_words(self):
+    def last_stderr_line(self):
         return self.words
 
     def close(self):
@@ -119,9 +120,9 @@ def test_a_good_child_makes_valid_measurements():
     assert requests[0]["paths"] == ["/models/0", "/models/1", "/models/2"]
 
 
-def test_a_candidate_that_crashes_costs_itself_only():
+def test_a_crash_fails_its_candidate_only():
     result, requests = play([
-        [READY, opened(0), ("signal 11", Where(1, True, 5))], good([2])])
+        [READY, opened(0), ("signal 11", ChildProgress(1, True, 5))], good([2])])
     assert verdicts(result) == [("failed", ["crashed: signal 11"]), ("valid", [])]
     assert [one["indexes"] for one in requests] == [[0, 1, 2], [0, 2]]
     failed = result.measurements[0]
@@ -129,19 +130,19 @@ def test_a_candidate_that_crashes_costs_itself_only():
 
 
 def test_a_candidate_that_hangs_is_killed_after_its_limit():
-    result, requests = play([[READY, opened(0), ("hang", Where(2, False, 7))], good([1])])
+    result, requests = play([[READY, opened(0), ("hang", ChildProgress(2, False, 7))], good([1])])
     assert verdicts(result) == [("valid", []), ("failed", ["timeout"])]
     assert requests[1]["indexes"] == [0, 1]
 
 
-def test_a_child_that_moves_on_does_not_hang():
-    moves = [("hang", Where(1, False, 1))]
+def test_a_child_with_progress_does_not_hang():
+    moves = [("hang", ChildProgress(1, False, 1))]
 
     class Moving(ScriptedChild):
         def next_event(self, timeout_s):
             if self.at.step < 500:
                 self.clock.now_s += 1.0
-                self.at = Where(1, False, self.at.step + 1)
+                self.at = ChildProgress(1, False, self.at.step + 1)
                 return None
             self.script = self.script if self.script != moves else good([1, 2])
             return ScriptedChild.next_event(self, timeout_s)
@@ -159,10 +160,10 @@ def test_a_refused_candidate_leaves_the_child_alive():
     assert len(requests) == 1
 
 
-def test_an_exception_in_the_rounds_blames_the_one_at_work():
+def test_an_exception_in_the_rounds_fails_the_running_candidate():
     class Breaking(ScriptedChild):
-        def where(self):
-            return Where(2, False, 9)
+        def progress(self):
+            return ChildProgress(2, False, 9)
 
     clock = Clock()
     scripts = [[READY, opened(0), opened(1), opened(2),
@@ -173,18 +174,18 @@ def test_an_exception_in_the_rounds_blames_the_one_at_work():
 
 
 @pytest.mark.parametrize("script, text", [
-    ([READY, ("signal 6", Where(0, True, 1))], "crashed: signal 6"),
+    ([READY, ("signal 6", ChildProgress(0, True, 1))], "crashed: signal 6"),
     ([READY, {"event": "refused", "index": 0, "reason": "unloadable: empty"}], "unloadable: empty"),
-    ([READY, ("hang", Where(0, True, 1))], "timeout"),
+    ([READY, ("hang", ChildProgress(0, True, 1))], "timeout"),
 ])
 def test_a_reference_that_fails_alone_fails_the_job(script, text):
-    with pytest.raises(MeasurementFailed, match=text) as caught:
+    with pytest.raises(JobFailed, match=text) as caught:
         play([script])
     assert caught.value.reason == "reference"
 
 
-def test_a_reference_killed_by_a_candidate_finds_the_culprit():
-    late = ("signal 11", Where(0, False, 90))
+def test_a_candidate_that_kills_the_reference_is_found():
+    late = ("signal 11", ChildProgress(0, False, 90))
     result, requests = play([
         [READY, opened(0), opened(1), opened(2), late], good([1]), [READY, opened(0), late]])
     assert verdicts(result) == [
@@ -192,16 +193,16 @@ def test_a_reference_killed_by_a_candidate_finds_the_culprit():
     assert [one["indexes"] for one in requests] == [[0, 1, 2], [0, 1], [0, 2]]
 
 
-def test_a_runtime_that_does_not_start_fails_the_job_with_its_last_words():
-    with pytest.raises(MeasurementFailed, match="exit code 1 ImportError: no") as caught:
-        play([[("exit code 1", Where(NOBODY, True, 0))]], words="ImportError: no")
+def test_a_runtime_that_does_not_start_fails_the_job_with_its_last_stderr_line():
+    with pytest.raises(JobFailed, match="exit code 1 ImportError: no") as caught:
+        play([[("exit code 1", ChildProgress(NO_SESSION, True, 0))]], words="ImportError: no")
     assert caught.value.reason == "runtime"
-    with pytest.raises(MeasurementFailed, match="pip install"):
+    with pytest.raises(JobFailed, match="pip install"):
         play([[{"event": "broken", "reason": "pip install it"}]])
 
 
 def test_when_every_candidate_fails_there_is_no_level():
-    result, _ = play([[READY, ("signal 4", Where(1, True, 1))]], payload(1))
+    result, _ = play([[READY, ("signal 4", ChildProgress(1, True, 1))]], payload(1))
     assert verdicts(result) == [("failed", ["crashed: signal 4"])]
     assert result.quiet_level_s is None and result.reference_blocks == 0
 
@@ -249,11 +250,11 @@ def test_no_candidates_learn_the_level():
 
 
 def test_cancelling_kills_the_child():
-    with pytest.raises(Cancelled):
+    with pytest.raises(JobCancelled):
         play([[READY]], cancelled=lambda: True)
 
 
-def test_a_payload_that_is_none_is_refused():
+def test_an_invalid_payload_is_refused():
     with pytest.raises(ProtocolError, match="MeasurePayload.plan is missing"):
         measure({"reference": {"sha256": "a", "size_bytes": 1}, "candidates": [],
                  "runtime": "fake", "options": {}}, {}, lambda *_: ScriptedChild([], None), Clock())
@@ -281,7 +282,7 @@ def test_a_plan_that_refuses_doubt_refuses_it():
     assert one.verdict == "invalid" and one.reasons == one.warnings
 
 
-def test_another_provider_than_the_one_asked_for_makes_it_invalid():
+def test_another_provider_than_the_requested_one_makes_it_invalid():
     asked = payload(1, options={"providers": ["CUDAExecutionProvider"]})
     result, _ = play([good([1])], asked)
     assert "P ran it" in result.measurements[0].reasons[0]
@@ -290,7 +291,7 @@ def test_another_provider_than_the_one_asked_for_makes_it_invalid():
 
 def test_the_time_on_the_device_is_that_of_the_children():
     asked = payload(1)
-    result, _ = play([[READY, opened(0), ("hang", Where(1, True, 1))]], asked)
+    result, _ = play([[READY, opened(0), ("hang", ChildProgress(1, True, 1))]], asked)
     assert result.device_s == pytest.approx(step_limit_s(2.0, 10), abs=0.5)
 
 
@@ -310,11 +311,11 @@ def test_nodes_are_timed_at_last_in_a_child_of_their_own():
 
 
 @pytest.mark.parametrize("ending, why", [
-    (("signal 11", Where(1, False, 3)), "not profiled: crashed: signal 11"),
-    (("hang", Where(1, False, 3)), "not profiled: timeout"),
-    (("exit code 1", Where(NOBODY, False, 0)),
+    (("signal 11", ChildProgress(1, False, 3)), "not profiled: crashed: signal 11"),
+    (("hang", ChildProgress(1, False, 3)), "not profiled: timeout"),
+    (("exit code 1", ChildProgress(NO_SESSION, False, 0)),
      "not profiled: The runtime 'fake' does not start: exit code 1")])
-def test_nodes_that_cannot_be_timed_leave_the_measurement_as_it_is(ending, why):
+def test_nodes_that_cannot_be_timed_do_not_change_the_measurement(ending, why):
     result, _ = play([good([1, 2]), [READY, nodes(0), ending]], payload(nodes=True))
     assert verdicts(result) == [("valid", []), ("valid", [])]
     assert result.reference_nodes.problem == ""

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from agents.measurement.spare_child import KEPT_S, Spare
+from agents.measurement.spare_child import KEPT_S, SpareChild
 
 
 class Clock:
@@ -24,7 +24,7 @@ def clock():
 
 @pytest.fixture
 def spare(clock):
-    made = Spare(sys.executable, clock)
+    made = SpareChild(sys.executable, clock)
     yield made
     made.close()
 
@@ -45,7 +45,7 @@ def pid(child):
 
 def test_a_child_that_waits_serves_the_next_job(spare):
     answer(spare.start("fake", {"mode": "versions"}))
-    spare.ready()
+    spare.ensure_waiting()
     waiting = pid(spare._child)
     child = spare.start("fake", {"mode": "versions"})
     assert pid(child) == waiting
@@ -56,7 +56,7 @@ def test_it_has_imported_its_runtime_before_there_is_a_job(spare, monkeypatch):
     pytest.importorskip("onnxruntime")
     answer(spare.start("onnxruntime", {"mode": "versions"}))
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
-    spare.ready()
+    spare.ensure_waiting()
     stream, told = spare._child._stream("stderr"), b""
     while b"| onnxruntime\n" not in told:
         assert select.select([stream], [], [], 20.0)[0], "it waits for a request first"
@@ -71,41 +71,41 @@ def test_each_job_has_a_child_of_its_own(spare):
 
 
 def test_before_the_first_job_nothing_waits(spare):
-    spare.ready()
+    spare.ensure_waiting()
     assert spare._child is None
 
 
 def test_another_runtime_gets_another_child_and_the_waiting_one_ends(spare):
     answer(spare.start("fake", {"mode": "versions"}))
-    spare.ready()
+    spare.ensure_waiting()
     waiting = spare._child
     assert "no runtime 'nothing'" in answer(spare.start("nothing", {"mode": "versions"}))["reason"]
-    assert waiting.is_over()
+    assert waiting.has_ended()
 
 
-def test_one_that_died_meanwhile_is_replaced(spare):
+def test_a_waiting_child_that_died_is_replaced(spare):
     answer(spare.start("fake", {"mode": "versions"}))
-    spare.ready()
+    spare.ensure_waiting()
     dead = spare._child
     os.kill(pid(dead), signal.SIGKILL)
     dead._process.wait()
     assert answer(spare.start("fake", {"mode": "versions"}))["event"] == "ready"
 
 
-def test_a_device_without_jobs_gets_its_memory_back(spare, clock):
+def test_without_jobs_the_waiting_child_is_ended(spare, clock):
     answer(spare.start("fake", {"mode": "versions"}))
-    spare.ready()
+    spare.ensure_waiting()
     waiting = spare._child
     clock.now_s = KEPT_S + 1
-    spare.ready()
-    assert waiting.is_over() and spare._child is None
-    spare.ready()
+    spare.ensure_waiting()
+    assert waiting.has_ended() and spare._child is None
+    spare.ensure_waiting()
     assert spare._child is None
 
 
-def test_a_program_that_cannot_be_started_is_told_by_the_job(spare):
+def test_a_program_that_cannot_be_started_fails_the_job(spare):
     answer(spare.start("fake", {"mode": "versions"}))
     spare._python = "/nonexistent/python"
-    spare.ready()
+    spare.ensure_waiting()
     with pytest.raises(OSError, match="nonexistent"):
         spare.start("fake", {"mode": "versions"})

@@ -5,8 +5,9 @@ import random
 import pytest
 
 from agents.measurement import verdict
-from agents.measurement.watch import Cooled, Seen
+from agents.measurement.watch import CoolDown, DeviceObservations
 from agents.platform.conditions import Conditions
+from agents.platform.environment import MachineState
 from agents.protocol import (
     Blocks,
     Measured,
@@ -18,8 +19,8 @@ from agents.protocol import (
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01)
-COOL = Cooled(0.0, 40.0, 60.0)
-PINNED = {"governor": "performance", "charging": None}
+COOL = CoolDown(0.0, 40.0, 60.0)
+PINNED = MachineState(governor="performance")
 
 
 def measured(state="valid", **fields):
@@ -40,22 +41,22 @@ def kinds(doubts):
     (Conditions(2.0), []),
 ])
 def test_conditions(conditions, expected):
-    assert kinds(verdict.of_conditions(conditions, True)) == expected
+    assert kinds(verdict.condition_doubts(conditions, True)) == expected
 
 
 def test_a_thread_that_waits_for_an_accelerator_is_not_interrupted():
-    assert verdict.of_conditions(Conditions(2.0, 0.2), False) == []
-    assert verdict.computes_here("onnxruntime", "CPUExecutionProvider")
-    assert not verdict.computes_here("onnxruntime", "CUDAExecutionProvider")
-    assert not verdict.computes_here("fake", "FakeExecutionProvider")
-    assert not verdict.computes_here("trtexec", "TensorrtExecutionProvider")
+    assert verdict.condition_doubts(Conditions(2.0, 0.2), False) == []
+    assert verdict.measuring_thread_computes("onnxruntime", "CPUExecutionProvider")
+    assert not verdict.measuring_thread_computes("onnxruntime", "CUDAExecutionProvider")
+    assert not verdict.measuring_thread_computes("fake", "FakeExecutionProvider")
+    assert not verdict.measuring_thread_computes("trtexec", "TensorrtExecutionProvider")
 
 
-def test_a_call_that_stood_still_is_told_with_its_time():
+def test_a_stalled_call_is_reported_with_its_time():
     calls = [1000000] * 50
-    assert verdict.of_calls(calls) == [] == verdict.of_calls([])
-    assert "took 0.08 s, the median 0.001 s" in verdict.of_calls(calls + [80000000])[0]
-    assert verdict.of_calls([900000000] * 5 + [990000000]) == []
+    assert verdict.call_doubts(calls) == [] == verdict.call_doubts([])
+    assert "took 0.08 s, the median 0.001 s" in verdict.call_doubts(calls + [80000000])[0]
+    assert verdict.call_doubts([900000000] * 5 + [990000000]) == []
 
 
 def series(levels):
@@ -69,18 +70,20 @@ def series(levels):
     ([1.0] * 40 + [1.2] * 9, ["no steady state"]),
 ])
 def test_series_that_change(levels, expected):
-    assert kinds(verdict.of_ratios(series(levels))) == expected
+    assert kinds(verdict.ratio_doubts(series(levels))) == expected
     # A step of the reference is a state of the machine, and the gate's to judge.
-    assert kinds(verdict.of_reference(series(levels))) == [
+    assert kinds(verdict.reference_doubts(series(levels))) == [
         kind for kind in expected if kind == "drift"]
 
 
-def test_what_the_device_says_of_itself():
-    still = Seen([700, 1500, 1480, 1500], 45.0)
-    assert verdict.of_device(PINNED, PINNED, still, COOL) == []
-    assert verdict.of_device({}, {}, Seen([]), Cooled(0.0, None, 60.0)) == []
-    free = {"governor": "schedutil", "charging": True}
-    assert kinds(verdict.of_device(free, PINNED, Seen([1500, 1000]), Cooled(9.0, 61.5, 60.0))) == [
+def test_doubts_from_the_state_of_the_device():
+    still = DeviceObservations([700, 1500, 1480, 1500], 45.0)
+    assert verdict.device_doubts(PINNED, PINNED, still, COOL) == []
+    assert verdict.device_doubts(MachineState(), MachineState(), DeviceObservations([]),
+                                 CoolDown(0.0, None, 60.0)) == []
+    free = MachineState(governor="schedutil", charging=True)
+    assert kinds(verdict.device_doubts(free, PINNED, DeviceObservations([1500, 1000]),
+                                       CoolDown(9.0, 61.5, 60.0))) == [
         "hot", "clock drop", "charging", "unpinned"]
 
 
@@ -101,9 +104,10 @@ CPU, GPU = "CPUExecutionProvider", "CUDAExecutionProvider"
     ([1000000], [], "", None),
 ])
 def test_in_a_known_power_mode_clocks_are_held_to_it(clocks, gpu, provider, told):
-    found = verdict.of_clocks(Seen(clocks, None, gpu), MAXN, [provider])
+    found = verdict.clock_doubts(DeviceObservations(clocks, None, gpu), MAXN, [provider])
     assert len(found) == (told is not None) and (told is None or found[0].startswith(told))
-    partial = verdict.of_clocks(Seen([1200000], None, [850000]), PowerMode("uncapped"), [CPU, GPU])
+    partial = verdict.clock_doubts(DeviceObservations([1200000], None, [850000]),
+                                   PowerMode("uncapped"), [CPU, GPU])
     assert partial == []
 
 
@@ -115,7 +119,7 @@ def test_in_a_known_power_mode_clocks_are_held_to_it(clocks, gpu, provider, told
     ({"providers": [["TensorrtExecutionProvider", {}], "CUDAExecutionProvider"]},
      "CUDAExecutionProvider", True),
 ])
-def test_another_provider_than_the_one_asked_for(options, provider, falls):
+def test_another_provider_than_the_requested_one(options, provider, falls):
     reason = verdict.provider_fallback(options, provider)
     assert (reason is not None) == falls and (reason is None or provider in reason)
 
@@ -127,7 +131,7 @@ GPU, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
     ([GPU, GPU], "valid", None), ([], "valid", None),
     ([GPU, CPU], "valid", "1 of 2 nodes ran on CPUExecutionProvider (Op1)"),
     ([CPU, CPU], "invalid", "2 of 2 nodes ran on CPUExecutionProvider (Op0, Op1)")])
-def test_nodes_beside_the_provider_asked_for(providers, state, told):
+def test_nodes_on_another_provider_than_the_requested_one(providers, state, told):
     nodes = NodesMeasured("", nodes=[NodeTime("", "Op{}".format(place), one, 1e-5)
                                      for place, one in enumerate(providers)])
     one = verdict.with_nodes(measured(nodes=nodes), {"providers": [GPU]}, PLAN)
@@ -142,7 +146,7 @@ def test_nodes_beside_the_provider_asked_for(providers, state, told):
     assert verdict.with_nodes(told_already, {"providers": [GPU]}, PLAN) is told_already
 
 
-def test_doubts_are_warnings_and_each_is_told_once():
+def test_doubts_are_warnings_without_duplicates():
     one = verdict.with_doubts(measured(warnings=["a: 1"]), ["a: 1", "b: 2"], PLAN)
     assert (one.verdict, one.reasons, one.warnings) == ("valid", [], ["a: 1", "b: 2"])
 

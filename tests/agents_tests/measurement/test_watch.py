@@ -2,10 +2,16 @@
 
 import pytest
 
-from agents.measurement.watch import Watch, cool_down, power_mode
-from agents.platform.conditions import Conditions, Look, between, conditions_of, look
-from agents.platform.environment import state
-from agents.platform.sysfs import Tree
+from agents.measurement.watch import DeviceMonitor, cool_down, power_mode
+from agents.platform.conditions import (
+    Conditions,
+    ConditionsSnapshot,
+    conditions_between,
+    conditions_now,
+    parse_conditions,
+)
+from agents.platform.environment import CpuTicks, machine_state
+from agents.platform.sysfs import SystemTree
 from agents.protocol import MeasurePlan, PowerMode, ProfileFacts
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
@@ -35,7 +41,8 @@ class Board:
         self.write("sys/class/thermal/thermal_zone0/temp", int(self.celsius * 1000))
 
     def cool(self, stop=lambda: False, ignored=(), **plan):
-        return cool_down(Tree(str(self.folder)), PLAN._replace(**plan), self.clock, self.wait, stop,
+        return cool_down(SystemTree(str(self.folder)), PLAN._replace(**plan), self.clock, self.wait,
+                         stop,
                          ignored)
 
 
@@ -44,7 +51,7 @@ def test_it_waits_until_the_device_is_cool(tmp_path):
     assert cooled.enough() and 7.5 <= cooled.waited_s <= 8.5
 
 
-def test_it_waits_no_longer_than_the_plan_says_and_tells(tmp_path):
+def test_it_waits_at_most_as_long_as_the_plan_says(tmp_path):
     cooled = Board(tmp_path, celsius=90.0).cool()
     assert not cooled.enough() and cooled.waited_s == 20.0 and cooled.hottest_c == 70.0
 
@@ -56,16 +63,18 @@ def test_a_cool_device_or_a_plan_without_a_limit_waits_for_nothing(tmp_path, cha
     assert cooled.enough() and board.now_s == 0.0
 
 
-def test_a_zone_that_the_profile_ignores_is_neither_waited_for_nor_seen(tmp_path):
+def test_a_zone_that_the_profile_ignores_is_not_read(tmp_path):
     board = Board(tmp_path, celsius=40.0)
     board.write("sys/class/thermal/thermal_zone1/temp", 99000)
     board.write("sys/class/thermal/thermal_zone1/type", "Stuck")
     assert not board.cool(cool_down_s=0.0).enough()
     assert board.cool(ignored=["Stuck"]).enough() and board.now_s == 0.0
-    watch = Watch(Tree(str(tmp_path)), board.clock, ProfileFacts("x", ignored_zones=["Stuck"]))
+    watch = DeviceMonitor(SystemTree(str(tmp_path)), board.clock,
+                          ProfileFacts("x", ignored_zones=["Stuck"]))
     watch()
-    assert watch.seen().hottest_c == 40.0
-    assert state(Tree(str(tmp_path)), ["Stuck"])["temperatures_c"] == {"thermal_zone0": 40.0}
+    assert watch.observations().hottest_c == 40.0
+    assert machine_state(SystemTree(str(tmp_path)),
+                        ["Stuck"]).temperatures_c == {"thermal_zone0": 40.0}
 
 
 def test_cancelling_ends_the_wait(tmp_path):
@@ -74,31 +83,31 @@ def test_cancelling_ends_the_wait(tmp_path):
     assert board.now_s == 3.0
 
 
-def test_a_device_without_sensors_is_not_waited_for(tmp_path):
+def test_a_device_without_sensors_does_not_wait(tmp_path):
     waited = []
-    assert cool_down(Tree(str(tmp_path)), PLAN, lambda: 0.0, waited.append,
+    assert cool_down(SystemTree(str(tmp_path)), PLAN, lambda: 0.0, waited.append,
                      lambda: False).enough()
     assert waited == []
 
 
-def test_the_fastest_clock_is_seen_now_and_then(tmp_path):
+def test_the_fastest_clock_is_read_periodically(tmp_path):
     board = Board(tmp_path)
-    watch = Watch(Tree(str(tmp_path)), board.clock)
+    watch = DeviceMonitor(SystemTree(str(tmp_path)), board.clock)
     for clock in (2000000, 1200000):
         board.write("sys/devices/system/cpu/cpufreq/policy1/scaling_cur_freq", clock)
         for _ in range(3):
             board.wait(0.075)
             watch()
-    assert watch.seen().clocks_khz == [2000000, 1200000]  # six calls, two looks
-    assert watch.seen().hottest_c == pytest.approx(39.925, abs=0.01)
+    assert watch.observations().clocks_khz == [2000000, 1200000]  # six calls, two looks
+    assert watch.observations().hottest_c == pytest.approx(39.925, abs=0.01)
 
 
-def test_at_rest_only_the_temperature_counts(tmp_path):
+def test_while_idle_only_the_temperature_is_read(tmp_path):
     board = Board(tmp_path)
     board.write("sys/devices/system/cpu/cpufreq/policy1/scaling_cur_freq", 400000)
-    watch = Watch(Tree(str(tmp_path)), board.clock)
+    watch = DeviceMonitor(SystemTree(str(tmp_path)), board.clock)
     watch(working=False)
-    assert watch.seen().clocks_khz == [] and watch.seen().hottest_c is not None
+    assert watch.observations().clocks_khz == [] and watch.observations().hottest_c is not None
 
 
 @pytest.mark.parametrize("path, seen", [
@@ -109,9 +118,9 @@ def test_the_clock_of_the_gpu_is_a_known_one_that_the_profile_names(tmp_path, pa
     board.write("sys/devices/g/devfreq/g/cur_freq", 1300500)
     board.write("sys/devices/gpu/cur_freq", 7000)
     board.write("proc/uptime", 7000)
-    watch = Watch(Tree(str(tmp_path)), board.clock, ProfileFacts("x", gpu_clock=path))
+    watch = DeviceMonitor(SystemTree(str(tmp_path)), board.clock, ProfileFacts("x", gpu_clock=path))
     watch()
-    assert watch.seen().gpu_khz == seen
+    assert watch.observations().gpu_khz == seen
 
 
 MODES = [PowerMode("MAXN", 0, 2035000, 1300500), PowerMode("MAXQ", 1, 1200000, 850000),
@@ -126,39 +135,39 @@ MODES = [PowerMode("MAXN", 0, 2035000, 1300500), PowerMode("MAXQ", 1, 1200000, 8
     ("nothing", (2035200,), "MAXN")])
 def test_the_power_mode_is_nvpmodels_unless_the_limit_of_the_clock_is_anothers(
         tmp_path, status, limits_khz, name):
-    board, tree = Board(tmp_path), Tree(str(tmp_path))
+    board, tree = Board(tmp_path), SystemTree(str(tmp_path))
     if status is not None:
         board.write("var/lib/nvpmodel/status", status)
     for number, limit_khz in enumerate(limits_khz):
         board.write("sys/devices/system/cpu/cpufreq/policy{}/scaling_max_freq".format(number),
                     limit_khz)
-    found = power_mode(tree, state(tree), MODES)
+    found = power_mode(tree, machine_state(tree), MODES)
     assert (None if found is None else found.name) == name
 
 
-def test_a_machine_without_clocks_has_been_seen_nothing_of(tmp_path):
-    watch = Watch(Tree(str(tmp_path)), iter((0.0, 9.0)).__next__)
+def test_a_machine_without_clocks_has_no_observations(tmp_path):
+    watch = DeviceMonitor(SystemTree(str(tmp_path)), iter((0.0, 9.0)).__next__)
     watch()
-    assert watch.seen() == ([], None, [])
+    assert watch.observations() == ([], None, [])
 
 
 def test_conditions_are_differences():
-    first = Look(10.0, 1.0, 1.0, {"total": 1000, "busy": 100, "steal": 0}, 0)
-    last = Look(12.0, 2.5, 2.5, {"total": 1400, "busy": 500, "steal": 40}, 500000)
-    found = between(first, last)
+    first = ConditionsSnapshot(10.0, 1.0, 1.0, CpuTicks(1000, 100, 0), 0)
+    last = ConditionsSnapshot(12.0, 2.5, 2.5, CpuTicks(1400, 500, 40), 500000)
+    found = conditions_between(first, last)
     assert found == (2.0, 0.75, pytest.approx(1.25), 0.1, 0.25)
-    assert conditions_of(dict(found._asdict(), later=1)) == found
+    assert parse_conditions(dict(found._asdict(), later=1)) == found
 
 
-def test_what_a_system_does_not_tell_is_none(tmp_path):
-    blank = Look(1.0, None, 0.0, None, None)
-    assert between(blank, blank._replace(wall_s=3.0)) == Conditions(2.0)
-    assert between(blank, blank) == Conditions(0.0)
-    assert look(Tree(str(tmp_path))).ticks is None
-    assert conditions_of({"wall_s": 1.0}) == Conditions(1.0)
+def test_values_that_a_system_does_not_report_are_none(tmp_path):
+    blank = ConditionsSnapshot(1.0, None, 0.0, None, None)
+    assert conditions_between(blank, blank._replace(wall_s=3.0)) == Conditions(2.0)
+    assert conditions_between(blank, blank) == Conditions(0.0)
+    assert conditions_now(SystemTree(str(tmp_path))).ticks is None
+    assert parse_conditions({"wall_s": 1.0}) == Conditions(1.0)
 
 
 def test_pressure_is_read_from_its_file(tmp_path):
     board = Board(tmp_path)
     board.write("proc/pressure/cpu", "some avg10=0.1 avg60=0 avg300=0 total=42\nfull total=7")
-    assert look(Tree(str(tmp_path))).pressure_us == 42
+    assert conditions_now(SystemTree(str(tmp_path))).pressure_us == 42

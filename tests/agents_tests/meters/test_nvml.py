@@ -18,7 +18,7 @@ def test_every_reading_comes_from_the_function_that_its_source_names():
         "gpu0_utilisation_percent": 37}
 
 
-def test_the_counter_may_be_added_and_the_powers_tell_the_same_again():
+def test_the_counter_is_an_addend_and_the_powers_are_parts():
     meter = meter_of(FakeNvml())
     assert meter.problem() is None
     assert [(rail.name, rail.role, rail.covers) for rail in meter.rails()] == [
@@ -27,7 +27,7 @@ def test_the_counter_may_be_added_and_the_powers_tell_the_same_again():
     assert meter.rail_values() == [5e6, 120_000, 100_000, 100_000]
 
 
-def test_a_card_without_the_counter_is_told_by_its_power():
+def test_a_card_without_the_counter_uses_its_power():
     meter = meter_of(FakeNvml(lacking=["nvmlDeviceGetTotalEnergyConsumption"],
                               absent=["nvmlDeviceGetFieldValues"]))
     assert meter.problem() is None
@@ -39,7 +39,7 @@ def test_an_old_driver_calls_the_reasons_by_their_old_name():
     assert "gpu0_clocks_event_reasons_mask" in [one.name for one in meter.read()]
 
 
-def test_a_value_that_is_not_there_this_once_is_nan():
+def test_an_unreadable_value_is_nan():
     library = FakeNvml()
     meter = meter_of(library)
     assert meter.problem() is None
@@ -62,9 +62,9 @@ def missing(name):
     (meter_of(FakeNvml(lacking=["nvmlInit_v2"])), "'Not Supported'"),
     (meter_of(FakeNvml(absent=["nvmlInit_v2"])), "'function not found'"),
     (meter_of(FakeNvml(lacking=["nvmlDeviceGetTotalEnergyConsumption", "nvmlDeviceGetPowerUsage",
-                                "nvmlDeviceGetFieldValues"])), "neither its power nor its energy"),
+                                "nvmlDeviceGetFieldValues"])), "neither power nor energy"),
 ])
-def test_what_is_wrong_is_said(meter, words):
+def test_the_problem_is_reported(meter, words):
     with pytest.raises(MeterError, match=words):
         meter.read()
 

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from agents.measurement.energy.integral import Refused
-from agents.measurement.energy.per_inference import choose
+from agents.measurement.energy.integral import EnergyUnavailable
+from agents.measurement.energy.per_inference import select_rails
 from agents.meters.battery import BatteryMeter, OdpmMeter, calibrate
 from agents.meters.ina3221 import Ina3221Meter
 from agents.meters.jtop import JtopMeter
@@ -54,13 +54,13 @@ def test_the_rails_of_a_board_and_those_that_make_its_energy(name):
     meter = board(name)
     rails, values = meter.rails(), meter.rail_values()
     assert sorted(rail.name for rail in rails) == sorted(label + "_mw" for label in labels)
-    choice = choose(rails, "gpu")
+    choice = select_rails(rails, "gpu")
     assert [rails[place].name for place in choice.places] == [label + "_mw" for label in used]
     assert sum(values[place] for place in choice.places) == pytest.approx(power_mw)
     assert ("no rail covers the board" in choice.covers) == (len(used) > 1)
 
 
-def test_the_newer_layout_tells_how_it_averages_and_how_often():
+def test_the_newer_layout_reports_averaging_and_period():
     rail = board("jetson_orin_nano").rails()[0]
     assert (rail.averaging, rail.update_s) == ("mean of 4 conversions", 0.027)
     assert rail.source.endswith("/in1_input")
@@ -78,31 +78,32 @@ def test_a_sensor_that_fails_once_reads_nan(copied):
     assert values[0] != values[0] and values[1:] == [100.0, 600.0]
 
 
-def test_a_board_with_unknown_rails_only_tells_them(copied):
+def test_unknown_rails_of_a_board_are_parts(copied):
     folder = copied("jetson_xavier_nx")
     written(folder, "sys/bus/i2c/devices/7-0040/hwmon/hwmon3/in1_label", "VDD_NEW")
     meter = Ina3221Meter(folder)
     assert meter.problem() is None
-    with pytest.raises(Refused, match="no meter: nothing here tells the energy of the gpu"):
-        choose(meter.rails(), "gpu")
+    with pytest.raises(EnergyUnavailable,
+                       match="no meter: no rail covers the gpu"):
+        select_rails(meter.rails(), "gpu")
 
 
-def test_rails_that_nobody_may_read_are_a_problem_with_a_mend(copied):
+def test_unreadable_rails_are_a_problem_with_a_remedy(copied):
     folder = copied("jetson_nano")
     for number in range(3):
         written(folder, "sys/bus/i2c/drivers/ina3221x/6-0040/iio:device0/in_power{}_input".format(
             number), "")
     meter = Ina3221Meter(folder)
     assert "cannot be read" in str(meter.problem())
-    assert meter.mend().startswith("sudo chmod a+r /sys/bus/i2c")
+    assert meter.remedy().startswith("sudo chmod a+r /sys/bus/i2c")
 
 
-def test_jetson_stats_adds_nothing_to_what_the_chip_tells():
+def test_jetson_stats_adds_nothing_to_the_rails_of_the_chip():
     package = Package(rails={"GPU": 1, "CPU": 2, "SOC": 3, "CV": 0, "VDDRQ": 4, "SYS5V": 5})
     second = JtopMeter(lambda: package)
     assert second.problem() is None
     rails = [*board("jetson_agx_xavier").rails(), *second.rails()]
-    assert choose(rails).places == [0, 1, 2, 3, 4, 5]
+    assert select_rails(rails).places == [0, 1, 2, 3, 4, 5]
     assert second.rails()[0].update_s == 1.0
 
 
@@ -110,7 +111,7 @@ def test_jetson_stats_adds_nothing_to_what_the_chip_tells():
     (Package(rails={}), "knows no power rail"),
     (Package(down="The jtop.service is not active"), "jtop.service is not active"),
 ])
-def test_jetson_stats_that_cannot_tell_says_why_and_is_left_alone(package, words):
+def test_a_failing_jetson_stats_has_a_problem_and_is_closed(package, words):
     meter = JtopMeter(lambda: package)
     assert words in str(meter.problem()) and package.opened == 0
 
@@ -123,17 +124,17 @@ def test_packages_and_their_memory_are_added_and_cores_are_not():
         "package-0_core_uj": ("cpu", "part"), "package-1_uj": ("cpu", "addend"),
         "package-1_dram_uj": ("memory", "addend"), "psys_uj": ("other", "part")}
     assert {rail.wraps_at for rail in meter.rails()} == {262143328850.0, 65712999613.0}
-    with pytest.raises(Refused, match="the energy of the gpu, only cpu, memory"):
-        choose(meter.rails(), "gpu")
+    with pytest.raises(EnergyUnavailable, match="covers the gpu, only cpu, memory"):
+        select_rails(meter.rails(), "gpu")
 
 
-def test_energy_that_only_root_may_read_has_its_mend(copied):
+def test_energy_that_only_root_may_read_has_a_remedy(copied):
     folder = copied("rapl_server")
     written(folder, "sys/class/powercap/intel-rapl:0/energy_uj", "")
     meter = RaplMeter(folder)
     assert "root only (CVE-2020-8694)" in str(meter.problem())
-    assert meter.mend() == "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
-    assert meter.mend() in str(meter.problem())
+    assert meter.remedy() == "sudo chmod a+r /sys/class/powercap/intel-rapl:*/energy_uj"
+    assert meter.remedy() in str(meter.problem())
 
 
 @pytest.mark.parametrize(("current", "volts", "watts"), [
@@ -149,7 +150,7 @@ def test_sign_and_scale_of_a_battery_are_calibrated(copied, current, volts, watt
     assert meter.read()[0].value == pytest.approx(watts)
 
 
-def test_figures_that_no_battery_means_are_refused():
+def test_implausible_values_of_a_battery_are_refused():
     assert calibrate(-350000, 42) is None and calibrate(0, 3900000) is None
 
 
@@ -163,7 +164,7 @@ def test_a_charger_is_a_problem_and_ends_a_measurement(copied, path, text):
     assert "charger is plugged in" in str(BatteryMeter(folder).problem())
 
 
-def test_monitored_rails_of_a_phone_are_told_and_not_added():
+def test_monitored_rails_of_a_phone_are_parts():
     meter = OdpmMeter(os.path.join(TREES, "phone"))
     assert [(one.name, one.value) for one in meter.read()] == [
         ("device0_S10M_VDD_TPU_uj", 1200.0), ("device0_S2M_VDD_CPUCL2_uj", 987654.0),

@@ -4,14 +4,16 @@ import shutil
 import pytest
 
 from agents.platform.environment import (
+    CpuTicks,
+    MachineState,
     cpu_ticks,
-    environment_of,
-    identity,
-    state,
-    steal_share,
-    throttled,
+    machine_identity,
+    machine_state,
+    measurement_environment,
+    steal_fraction,
+    was_throttled,
 )
-from agents.platform.sysfs import Tree
+from agents.platform.sysfs import SystemTree
 from tests.agents_tests.fakes import ROOT
 
 BOARD = os.path.join(ROOT, "tests", "sysfs", "two_cores")
@@ -24,33 +26,31 @@ def board(tmp_path):
 
 
 def test_identity_is_read_from_the_tree():
-    who = identity(Tree(BOARD))
-    assert who["board"] == "Test board" and who["cpu_model"] == "Test CPU @ 1 GHz"
-    assert who["memory_bytes"] == 2048 * 1024 and who["kernel"] == "4.9.337"
+    who = machine_identity(SystemTree(BOARD))
+    assert who.board == "Test board" and who.cpu_model == "Test CPU @ 1 GHz"
+    assert who.memory_bytes == 2048 * 1024 and who.kernel == "4.9.337"
 
 
 def test_state_is_read_from_the_tree():
-    now = state(Tree(BOARD))
-    assert now["governor"] == "schedutil" and now["clocks_khz"] == [1000000, 1100000]
-    assert now["temperatures_c"] == {"MCPU-therm": 41.5}
-    assert now["throttle_count"] == 7
-    assert now["load_1min"] == 0.5 and now["pressure_cpu_avg10"] == 1.25
-    assert now["cpu_ticks"] == {"total": 1000, "busy": 150, "steal": 40}
+    now = machine_state(SystemTree(BOARD))
+    assert now.governor == "schedutil" and now.clocks_khz == [1000000, 1100000]
+    assert now.temperatures_c == {"MCPU-therm": 41.5}
+    assert now.throttle_count == 7
+    assert now.load_1min == 0.5 and now.pressure_cpu_avg10 == 1.25
+    assert now.cpu_ticks == CpuTicks(total=1000, busy=150, steal=40)
 
 
-def test_cores_of_two_minds_are_both_named(board):
+def test_different_governors_are_both_named(board):
     (board / "sys/devices/system/cpu/cpu1/cpufreq/scaling_governor").write_text("powersave\n")
-    assert state(Tree(str(board)))["governor"] == "powersave,schedutil"
+    assert machine_state(SystemTree(str(board))).governor == "powersave,schedutil"
 
 
-def test_a_machine_that_tells_nothing_is_no_error(tmp_path):
-    tree = Tree(str(tmp_path))
-    who, now = identity(tree), state(tree)
-    assert who["board"] is None and who["memory_bytes"] is None and who["kernel"]
-    assert now == {"governor": None, "clocks_khz": [], "power_mode": None, "temperatures_c": {},
-                   "throttle_count": None, "load_1min": None, "pressure_cpu_avg10": None,
-                   "cpu_ticks": None, "charging": None}
-    assert steal_share(now, now) is None and not throttled(now, now)
+def test_a_machine_without_any_file_is_no_error(tmp_path):
+    tree = SystemTree(str(tmp_path))
+    who, now = machine_identity(tree), machine_state(tree)
+    assert who.board is None and who.memory_bytes is None and who.kernel
+    assert now == MachineState()
+    assert steal_fraction(now, now) is None and not was_throttled(now, now)
 
 
 @pytest.mark.parametrize("path, content", [
@@ -59,25 +59,26 @@ def test_a_machine_that_tells_nothing_is_no_error(tmp_path):
 ])
 def test_files_of_another_form_are_unknown(board, path, content):
     (board / path).write_text(content)
-    tree = Tree(str(board))
-    known = {"proc/stat": cpu_ticks(tree), "proc/loadavg": state(tree)["load_1min"],
-             "proc/pressure/cpu": state(tree)["pressure_cpu_avg10"],
-             "proc/meminfo": identity(tree)["memory_bytes"]}
+    tree = SystemTree(str(board))
+    known = {"proc/stat": cpu_ticks(tree), "proc/loadavg": machine_state(tree).load_1min,
+             "proc/pressure/cpu": machine_state(tree).pressure_cpu_avg10,
+             "proc/meminfo": machine_identity(tree).memory_bytes}
     assert known[path] is None
 
 
 def test_steal_and_throttling_are_differences():
-    before = {"cpu_ticks": {"total": 100, "steal": 10}, "throttle_count": 1}
-    after = {"cpu_ticks": {"total": 200, "steal": 35}, "throttle_count": 2}
-    assert steal_share(before, after) == 0.25
-    assert throttled(before, after) and not throttled(after, after)
+    before = MachineState(cpu_ticks=CpuTicks(100, 50, 10), throttle_count=1)
+    after = MachineState(cpu_ticks=CpuTicks(200, 100, 35), throttle_count=2)
+    assert steal_fraction(before, after) == 0.25
+    assert was_throttled(before, after) and not was_throttled(after, after)
 
 
 def test_the_key_is_equal_where_quiet_levels_may_be_shared():
     def key(governor, version, load, power_mode=None):
-        who = identity(Tree(BOARD))
-        before = dict(state(Tree(BOARD)), governor=governor, load_1min=load, power_mode=power_mode)
-        return environment_of(who, {"onnxruntime": version}, before, before)["key"]
+        who = machine_identity(SystemTree(BOARD))
+        before = machine_state(SystemTree(BOARD))._replace(
+            governor=governor, load_1min=load, power_mode=power_mode)
+        return measurement_environment(who, {"onnxruntime": version}, before, before)["key"]
 
     assert key("schedutil", "1.0", 0.1) == key("schedutil", "1.0", 0.9)
     assert len({key("schedutil", "1.0", 0), key("performance", "1.0", 0),
@@ -89,7 +90,7 @@ def test_the_tree_reads_what_is_there_and_nothing_else(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "x").write_text("12\n")
     (tmp_path / "a" / "y").write_text("\n")
-    tree = Tree(str(tmp_path))
+    tree = SystemTree(str(tmp_path))
     assert tree.paths("/a/*") == ["/a/x", "/a/y"]
     assert tree.integer("/a/x") == 12 and tree.text("/a/y") is None
     assert tree.integer("/b") is None and tree.text("/a") is None

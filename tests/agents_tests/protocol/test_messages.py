@@ -86,7 +86,7 @@ def test_this_version_and_the_one_before_are_accepted():
 
 
 @pytest.mark.parametrize("client, mend", [(1, "agent.pyz"), (4, "update the coordinator")])
-def test_a_mismatch_names_both_versions_and_the_mend(client, mend):
+def test_a_mismatch_names_both_versions_and_the_remedy(client, mend):
     with pytest.raises(VersionMismatch, match=mend) as caught:
         check_version(client, server=3)
     assert "protocol 3 and 2" in str(caught.value)

@@ -7,13 +7,13 @@ import pytest
 
 from agents.protocol import MeasurePlan
 from agents.timing.blocks import (
-    Level,
-    Series,
-    judge,
-    level_of,
-    measure_rounds,
-    quiet,
-    share,
+    BlockSeries,
+    QuietLevel,
+    blocks_verdict,
+    plan_per_process,
+    quiet_level,
+    quiet_mask,
+    time_rounds,
 )
 from agents.timing.calls import median, time_block
 
@@ -48,14 +48,14 @@ class Machine:
         return [lambda index=index: self.call(index) for index in range(len(self.latencies_s))]
 
     def measure(self, plan=PLAN, known_s=None):
-        return measure_rounds(self.open_sessions, plan, known_s, self.clock_ns,
+        return time_rounds(self.open_sessions, plan, known_s, self.clock_ns,
                               self.announced.append, self.open_sessions(), self.open_s)
 
 
 def gated_ratio(rounds, index, level, gate=PLAN.gate):
     series = rounds.series[index]
     ratios = map(lambda own, before, after: own * 2 / (before + after), *series.blocks())
-    return median(list(compress(ratios, quiet(series, level, gate))))
+    return median(list(compress(ratios, quiet_mask(series, level, gate))))
 
 
 def test_a_block_is_calls_begun_within_its_time():
@@ -89,12 +89,12 @@ def test_a_drifting_machine_gives_the_quiet_ratio():
     machine = Machine([107e-6, 16.4e-6], factors=[1.34, 1.71],
                       busy=lambda now_s: now_s % 0.5 < 0.35)
     rounds = machine.measure()
-    level = level_of(sorted(rounds.reference_s), None)
+    level = quiet_level(sorted(rounds.reference_s), None)
     assert level.gate_s == pytest.approx(107e-6, rel=1e-3)
     assert gated_ratio(rounds, 0, level.gate_s) == pytest.approx(16.4 / 107, rel=0.01)
     ungated = gated_ratio(rounds, 0, level.gate_s, gate=9.0)
     assert ungated > 1.1 * 16.4 / 107
-    assert judge(rounds.series[0], level, PLAN).verdict == "valid"
+    assert blocks_verdict(rounds.series[0], level, PLAN).verdict == "valid"
 
 
 def test_it_ends_when_every_candidate_has_its_quiet_blocks():
@@ -119,15 +119,16 @@ def test_a_machine_that_is_not_quiet_at_all_is_given_up_early():
     machine = Machine([1e-4, 5e-5, 5e-5], busy=lambda now_s: True)
     rounds = machine.measure(known_s=1e-4)
     assert 1.0 <= machine.now_ns / 1e9 < 1.2
-    level = level_of(sorted(rounds.reference_s), 1e-4)
+    level = quiet_level(sorted(rounds.reference_s), 1e-4)
     assert level.busy
-    assert judge(rounds.series[0], level, PLAN) == ("invalid", ["busy"], 0)
+    assert blocks_verdict(rounds.series[0], level, PLAN) == ("invalid", ["busy"], 0)
 
 
 def test_a_machine_that_is_quiet_now_and_then_gets_the_whole_time():
     plan = PLAN._replace(min_blocks=60)
     rounds = Machine([1e-4, 5e-5, 5e-5], busy=lambda now_s: now_s % 0.5 > 0.25).measure(plan, 1e-4)
-    assert all(judge(one, level_of(sorted(rounds.reference_s), 1e-4), plan).verdict == "valid"
+    assert all(blocks_verdict(one, quiet_level(sorted(rounds.reference_s), 1e-4),
+                              plan).verdict == "valid"
                for one in rounds.series)
 
 
@@ -140,24 +141,25 @@ def test_an_unknown_level_is_worth_the_whole_time_even_if_busy():
 def test_a_machine_slightly_above_its_known_level_counts_no_block():
     machine = Machine([1e-4, 5e-5], busy=lambda now_s: True, factors=[1.1, 1.1])
     rounds = machine.measure(known_s=1e-4)
-    level = level_of(sorted(rounds.reference_s), 1e-4)
+    level = quiet_level(sorted(rounds.reference_s), 1e-4)
     assert level.gate_s == 1e-4 and not level.busy
-    assert judge(rounds.series[0], level, PLAN).reasons == ["busy"]
+    assert blocks_verdict(rounds.series[0], level, PLAN).reasons == ["busy"]
 
 
 @pytest.mark.parametrize("known, expected", [
-    (None, Level(1.0, 1.0, False)), (1.5, Level(1.0, 1.0, False)), (0.9, Level(0.9, 1.0, False)),
-    (0.8, Level(1.0, 1.0, True)),
+    (None, QuietLevel(1.0, 1.0, False)), (1.5, QuietLevel(1.0, 1.0, False)),
+    (0.9, QuietLevel(0.9, 1.0, False)),
+    (0.8, QuietLevel(1.0, 1.0, True)),
 ])
 def test_the_known_level_gates_when_it_is_the_lower_and_near(known, expected):
-    assert level_of([1.0] * 10 + [2.0] * 10, known) == expected
+    assert quiet_level([1.0] * 10 + [2.0] * 10, known) == expected
 
 
 def test_the_level_is_the_five_percent_quantile():
-    assert level_of([float(value) for value in range(100)], None).gate_s == 4.0
+    assert quiet_level([float(value) for value in range(100)], None).gate_s == 4.0
 
 
-def test_sessions_are_opened_afresh_and_the_reference_is_timed_anew():
+def test_sessions_are_reopened_and_the_reference_is_timed_again():
     machine = Machine([1e-4, 5e-5])
     rounds = machine.measure(PLAN._replace(min_s=1.0))
     assert rounds.openings == machine.openings >= 3
@@ -193,12 +195,12 @@ def test_garbage_collection_rests_meanwhile_and_is_restored():
 
 
 def test_processes_share_the_plan():
-    part = share(PLAN._replace(min_blocks=25, min_s=3.0, max_s=9.0, processes=3), 3)
+    part = plan_per_process(PLAN._replace(min_blocks=25, min_s=3.0, max_s=9.0, processes=3), 3)
     assert (part.min_blocks, part.min_s, part.max_s, part.processes) == (9, 1.0, 3.0, 1)
 
 
 def test_series_pool_their_blocks():
-    first, second = Series(), Series()
+    first, second = BlockSeries(), BlockSeries()
     first.add(1.0, [10, 20, 40], 2.0)
     second.add(3.0, [30], 4.0)
     first.extend(second)

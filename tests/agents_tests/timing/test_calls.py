@@ -1,4 +1,4 @@
-from agents.timing.calls import flusher, repeats_for, tick_ns, time_block
+from agents.timing.calls import cache_flusher, repeats_per_sample, tick_ns, time_block
 
 
 class Machine:
@@ -22,9 +22,9 @@ def test_a_clock_is_as_fine_as_its_smallest_step():
 
 
 def test_a_sample_is_long_against_the_tick():
-    assert repeats_for(1000000, 40) == 1
-    assert repeats_for(900, 40) == 5
-    assert repeats_for(0, 40) == 4000
+    assert repeats_per_sample(1000000, 40) == 1
+    assert repeats_per_sample(900, 40) == 5
+    assert repeats_per_sample(0, 40) == 4000
 
 
 def test_repeated_calls_are_their_mean():
@@ -45,7 +45,7 @@ def test_what_is_done_before_each_call_is_not_timed():
 
 
 def test_a_flush_writes_and_nothing_is_no_flush():
-    assert flusher(0) is None
-    flush = flusher(1 << 16)
+    assert cache_flusher(0) is None
+    flush = cache_flusher(1 << 16)
     assert flush is not None
     flush()

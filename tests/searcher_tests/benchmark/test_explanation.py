@@ -1,22 +1,23 @@
 """Explaining two real files with the times that a test makes up."""
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from agents.protocol import NodesMeasured, NodeTime
 from searcher.benchmark.explanation import explained
-from searcher.statistics.bottlenecks import Ratio
+from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 from tests.searcher_tests.statistics.test_bottlenecks import layers
+from tests.searcher_tests.statistics.test_energy import WITHOUT
 
 
-def result(op: str = "Sin") -> dict[str, Any]:
-    def timed(name: str) -> dict[str, Any]:
-        return {"problem": "", "nodes": [
-            {"name": "n", "op": name, "provider": "CPUExecutionProvider", "time_s": 1e-3}]}
+def result(op: str = "Sin") -> MeasureResult:
+    def timed(name: str) -> NodesMeasured:
+        return NodesMeasured("", [NodeTime("n", name, "CPUExecutionProvider", 1e-3)])
 
-    return {"measurements": [{"summary": {"nodes": timed(op)}}], "reference_nodes": timed("MatMul")}
+    entry = FileMeasurement(verdict="valid", summary=replace(WITHOUT, nodes=timed(op)))
+    return MeasureResult((entry,), reference_nodes=timed("MatMul"))
 
 
 class Files:
@@ -28,8 +29,8 @@ class Files:
         self.asked = 0
 
     def why(self, model: Path, other: Path, low: float = 1.0,
-            told: Mapping[str, Any] | None = None) -> list[str]:
-        def timed() -> Mapping[str, Any] | None:
+            told: MeasureResult | None = None) -> list[str]:
+        def timed() -> MeasureResult | None:
             self.asked += 1
             return told
 
@@ -61,7 +62,7 @@ def test_nothing_is_timed_where_there_is_nothing_to_explain(files: Files) -> Non
 
 
 @pytest.mark.parametrize("told", [
-    None, {}, {"measurements": [{"summary": None}], "reference_nodes": None}])
-def test_a_job_that_told_nothing(files: Files, told: Mapping[str, Any] | None) -> None:
+    None, MeasureResult(), MeasureResult((FileMeasurement(verdict="valid"),))])
+def test_a_job_that_told_nothing(files: Files, told: MeasureResult | None) -> None:
     (found,) = files.why(files.thin, files.wide, told=told)
     assert found.endswith("; the cause is unknown: no node was reported")

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from searcher.api.app import create_app
-from searcher.benchmark.one_file import compare_on, measure_on
+from searcher.benchmark.one_file import FileBenchmark, compare_on, measure_on
 from searcher.client.http import CoordinatorClient
+from searcher.client.records import Job
 from searcher.errors import UserError
 from searcher.ledger.tables import devices as device_table
 from searcher.spec.measurement_plan import plan_of
@@ -60,7 +61,7 @@ class Bench:
                     job.kind) or self.lab.result(job))
 
     def measure(self, device: str | None = None,
-                execution: Execution = DEFAULT) -> dict[str, Any]:
+                execution: Execution = DEFAULT) -> FileBenchmark:
         return measure_on(self.client, self.model, device, PLAN, self.say, None, execution)
 
 
@@ -75,11 +76,10 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
 
 def test_from_file_to_figures(bench: Bench) -> None:
     bench.device("tx2")
-    document = bench.measure()
+    found = bench.measure()
     assert bench.kinds == ["inspect builder", "measure device:tx2"]
-    assert document["verdict"] == "valid" and document["n"] > 0
-    assert set(document) == {"values", "intervals", "n", "verdict", "warnings", "nodes",
-                             "measured_with", "environment"}
+    assert found.verdict == "valid" and found.n > 0
+    assert {"latency_s", "load_s", "memory_bytes"} <= set(found.values)
     assert (bench.lab.folder / "artifacts" / bench.sha256).read_bytes() == bench.model.read_bytes()
     assert bench.said[0] == "uploading: 100 %" and "waiting for builder" in bench.said
     assert bench.said[-1] == "measured on tx2"
@@ -105,11 +105,11 @@ def test_this_machine_comes_first(bench: Bench) -> None:
 
 def test_as_the_device_is_to_run_it(bench: Bench) -> None:
     bench.device("tx2")
-    document = bench.measure(execution=Execution(threads=2))
+    found = bench.measure(execution=Execution(threads=2))
     [asked] = [json.loads(row[0]) for row in bench.lab.store.db.execute(
         "SELECT payload FROM jobs WHERE kind = 'measure'")]
     assert asked["options"] == {"threads": 2, "graph_level": "all", "batch": 1}
-    assert document["measured_with"] == f"onnxruntime, {CPU}, 2 threads"
+    assert found.measured_with == f"onnxruntime, {CPU}, 2 threads"
 
 
 def test_what_the_device_has_not_proved_is_refused_before_anything_is_sent(bench: Bench) -> None:
@@ -122,7 +122,7 @@ def test_what_the_device_has_not_proved_is_refused_before_anything_is_sent(bench
 def test_an_engine_is_prepared_first(bench: Bench) -> None:
     bench.device("tx2")
     engine = Execution("trtexec", "TensorrtExecutionProvider", precision="float16")
-    assert bench.measure(execution=engine)["verdict"] == "valid"
+    assert bench.measure(execution=engine).verdict == "valid"
     assert bench.kinds == ["inspect builder", "prepare device:tx2", "measure device:tx2"]
     bench.kinds.clear()
     bench.measure(execution=engine)
@@ -202,13 +202,13 @@ def test_two_files_are_uploaded_inspected_and_compared(bench: Bench, tmp_path: P
     other.write_bytes(b"another model")
     worked = bench.client.wait_job
 
-    def wait(job: int, wait_s: float = 0.0) -> dict[str, Any]:
+    def wait(job: int, wait_s: float = 0.0) -> Job:
         bench.say("waiting")
         return worked(job, wait_s=wait_s)
 
     bench.client.wait_job = wait  # type: ignore[method-assign]
-    document = compare_on(bench.client, bench.model, other, None, 4.0, bench.said.append)
+    found = compare_on(bench.client, bench.model, other, None, 4.0, bench.said.append)
     assert bench.kinds[:2] == ["inspect builder"] * 2
     assert set(bench.kinds[2:]) == {"measure device:tx2"} and len(bench.kinds) >= 5
-    assert document["verdict"] in ("slower", "faster", "equal", "undecided")
-    assert len(document["looks"]) == len(bench.kinds) - 2
+    assert found.verdict in ("slower", "faster", "equal", "undecided")
+    assert len(found.looks) == len(bench.kinds) - 2

@@ -5,7 +5,7 @@ from onnx import TensorProto, helper
 
 from searcher.artifacts.formats.onnx import session
 from searcher.builders.evaluation import evaluate, probe_input, probe_outputs
-from searcher.errors import BuildError
+from searcher.errors import BuildError, UserError
 
 
 def first_pixels() -> bytes:
@@ -63,3 +63,13 @@ def test_a_file_that_cannot_be_loaded(content: bytes, tmp_path) -> None:
 def test_a_file_that_is_not_there(tmp_path) -> None:
     with pytest.raises(BuildError, match="cannot load"):
         session(tmp_path / "absent.onnx")
+
+
+@pytest.mark.parametrize(("names", "said"), [
+    ({"metric": "acuracy"}, "Unknown metric 'acuracy'. Did you mean 'accuracy'?"),
+    ({"file_format": "onx"}, "Unknown file format 'onx'. Did you mean 'onnx'?"),
+])
+def test_unknown_names(names: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError) as caught:
+        evaluate(first_pixels(), np.zeros((2, 4), np.float32), np.zeros(2, np.int64), **names)
+    assert said in str(caught.value)

@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
+from searcher.benchmark.one_file import FileBenchmark
+from searcher.benchmark.two_files import FileComparison, TimedLook
 from searcher.cli.main import app, main
 from searcher.cli.progress import Progress, headline
 from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.front import Front
 from searcher.results.view import Reading
+from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import Execution
 from tests.conftest import TINY
 from tests.searcher_tests.cli.conftest import Run
@@ -73,7 +77,7 @@ def test_a_profile_tells_its_facts_with_their_sources(run: Run) -> None:
 
 def test_front_prints_what_it_knows(run: Run, data: Path) -> None:
     assert json.loads(run("front", "--dir", data, "--format", "json").out) == Reading(data).front(
-        "digits")
+        "digits").as_document()
     rows = list(csv.DictReader(io.StringIO(run("front", "--dir", data, "--format", "csv").out)))
     assert [row["candidate"] for row in rows] == ["baseline", "digits/1", "digits/0"]
     assert rows[1]["file_bytes"] == "500" and len(rows[1]["sha256"]) == 64
@@ -166,12 +170,12 @@ def test_report(run: Run, data: Path, tmp_path: Path) -> None:
     assert answer.out.strip() == str(tmp_path / "deep" / "report.html")
 
 
-def measured(path: Path, directory: Path, plan: Any, execution: Execution) -> dict[str, Any]:
+def measured(path: Path, directory: Path, plan: Plan, execution: Execution) -> FileBenchmark:
     assert plan.name == "quick"
-    return {"values": {"latency_s": 1e-3, "latency_p99_s": None, "memory_bytes": 1_000_000},
-            "intervals": {"latency_s": [0.9e-3, 1.1e-3]}, "n": 24, "verdict": "valid",
-            "warnings": ["only a test"], "nodes": ["nodes: 3 on CPU"],
-            "measured_with": str(execution), "environment": {}}
+    return FileBenchmark(
+        {"latency_s": 1e-3, "latency_p99_s": None, "memory_bytes": 1_000_000},
+        {"latency_s": [0.9e-3, 1.1e-3]}, 24, "valid", ["only a test"], ["nodes: 3 on CPU"],
+        str(execution), {})
 
 
 def test_measure(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -192,11 +196,11 @@ def test_measure_against_another(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def compared(model: Path, other: Path, directory: Path, seconds: float,
-                 say: Any, execution: Execution) -> dict[str, Any]:
-        return {"model": str(model), "against": str(other), "ratio": 1.031,
-                "interval": [1.02, 1.04], "verdict": "slower", "looks": [{}] * 4,
-                "device_s": seconds, "warnings": ["hot (in 1 of 4 looks)"],
-                "measured_with": str(execution), "environment": {}}
+                 say: Any, execution: Execution) -> FileComparison:
+        look = TimedLook(False, 1.031, 1e-3, 60, 1.2, ())
+        return FileComparison(
+            str(model), str(other), 1.031, [1.02, 1.04], "slower", [look] * 4, seconds,
+            ["hot (in 1 of 4 looks)"], str(execution), {})
 
     monkeypatch.setattr("searcher.local.measure.compare_files", compared)
     command = ("measure", "m.onnx", "--against", "o.onnx", "--seconds", "5", "--dir", tmp_path)
@@ -209,7 +213,7 @@ def test_measure_against_another(
 def test_run_prints_the_front_and_where_it_is(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def campaign(file: Path, directory: Path, show: Any) -> dict[str, Any]:
+    def campaign(file: Path, directory: Path, show: Any, workers: str | None) -> Front:
         show(Reading(data).status("digits", 150.0), None)
         return Reading(data).front("digits")
 

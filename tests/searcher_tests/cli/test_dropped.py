@@ -4,11 +4,10 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from searcher.local import process_tree
+from searcher.client.records import Job
 from searcher.results.view import Reading
 from tests.searcher_tests.cli.conftest import Run
 from tests.searcher_tests.filled import finished
@@ -18,10 +17,9 @@ from tests.searcher_tests.filled import finished
 def dropped(tmp_path: Path) -> tuple[Path, str]:
     """A finished folder whose candidate 1 has no file any more, and its sha256."""
     directory = finished(tmp_path / "data")
-    [gone] = [p for p in Reading(directory).front("digits")["points"]
-              if p["candidate"] == "digits/1"]
-    Path(gone["artifact"]).unlink()
-    return directory, gone["sha256"]
+    [gone] = [p for p in Reading(directory).front("digits").points if p.candidate == "digits/1"]
+    gone.artifact.unlink()
+    return directory, gone.sha256
 
 
 def test_save_names_dropped_files_and_saves_the_others(
@@ -72,16 +70,16 @@ class Serving:
     def healthy(self) -> bool:
         return True
 
-    def rebuild(self, sha256: str) -> dict[str, Any]:
+    def rebuild(self, sha256: str) -> Job:
         (self.directory / "artifacts" / sha256).write_bytes(b"digits 1")
-        return {"job": 1, "state": "done", "result": {"sha256": sha256}, "reason": None}
+        return Job(1, "done", result={"sha256": sha256})
 
 
 def test_save_has_them_built_while_a_coordinator_serves(
         run: Run, dropped: tuple[Path, str], tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     directory, sha256 = dropped
-    monkeypatch.setattr(process_tree, "connect", Serving)
+    monkeypatch.setattr("searcher.client.http.connect", Serving)
     answer = run("front", "--dir", directory, "--save", tmp_path / "files", "--format", "json")
     assert answer.code == 0 and f"digits/1: its file {sha256} is not there" in answer.err
     assert json.loads(answer.out)["points"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from searcher.cli.show import describe
+from searcher.results.candidate_details import details_of
 from searcher.results.view import Reading
 from tests.searcher_tests.filled import Folder
 
@@ -16,6 +16,6 @@ def test_one_that_was_not_measured_with_the_front_is_told_so(tmp_path: Path) -> 
     folder.together({1: 0.2, 2: 0.3})
     folder.close()
     reading = Reading(tmp_path)
-    assert describe(reading, "digits/0")["front"].startswith("on the front")
-    assert describe(reading, "digits/2")["front"] == (
+    assert details_of(reading, "digits/0").why.startswith("on the front")
+    assert details_of(reading, "digits/2").why == (
         "not on the front: another candidate was clearly better when it was measured")

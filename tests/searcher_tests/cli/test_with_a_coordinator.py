@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from searcher.api.app import create_app
+from searcher.benchmark.one_file import FileBenchmark
 from searcher.cli.main import main
 from searcher.client.http import CoordinatorClient
 from tests.searcher_tests.api.local import LocalServer
@@ -83,7 +84,7 @@ def test_measure_with_a_coordinator(run: Run, tmp_path: Path, coordinator: Labor
     asked: list[Any] = []
 
     def measure_on(client: Any, model: Path, device: str | None, plan: Any, say: Any,
-                   queue_s: float | None, execution: Any) -> dict[str, Any]:
+                   queue_s: float | None, execution: Any) -> FileBenchmark:
         asked.append((client.url, device, queue_s))
         say("measuring on tx2")
         say("measuring on tx2")

@@ -1,6 +1,7 @@
 """The client against the app, through the same JSON."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,14 @@ import pytest
 
 from searcher.api.app import create_app
 from searcher.client.http import CoordinatorClient, Unreachable
+from searcher.client.records import FinishedJobs
+from searcher.documents import parse
 from searcher.errors import LedgerError, ProtocolError, UserError
+from searcher.ledger.rows import TrialParameters
+from searcher.ledger.tables.search_state import BaselineState, SearchState
 from searcher.spec.campaign import from_document
+from searcher.spec.recipe import Recipe
+from searcher.statistics.measured import MeasureResult
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
@@ -21,6 +28,14 @@ from tests.searcher_tests.dispatch.laboratory import (
     measure_result,
     recipe,
 )
+
+STATE = SearchState(BaselineState("b", 10, 1e-3, {"accuracy": 0.99}, {"accuracy": [0.98, 1.0]}))
+
+
+class OtherHash(Recipe):
+    """Its hash is not that of its steps."""
+
+    hash = "0" * 32
 
 
 @pytest.fixture
@@ -44,7 +59,7 @@ class Clients:
         return self.of(self.lab.coordinator.roster.add_builder("b")[1])
 
     def agent(self) -> CoordinatorClient:
-        token = self.operator.create_enrolment("local_cpu", profile="local_cpu")["token"]
+        token = self.operator.create_enrolment("local_cpu", profile="local_cpu").token
         _, secret = self.lab.coordinator.enrol(token, "local_cpu", {"hostname": "workbench"}, {})
         return self.of(secret)
 
@@ -58,24 +73,26 @@ def clients(lab: Laboratory) -> Iterator[Clients]:
 def test_the_life_of_a_candidate(clients: Clients) -> None:
     operator, builder, agent = clients.operator, clients.builder(), clients.agent()
     campaign = operator.create_campaign(SPEC)
-    assert campaign["state"] == "queued"
-    operator.set_state("digits", "running", baseline={"sha256": "b"})
-    trial = operator.create_trial(
-        "digits", "local_cpu", recipe().hash, recipe().as_list(), parameters={"x": 1})
-    assert (trial["number"], trial["created"], trial["state"]) == (0, True, "running")
-    again = operator.create_trial("digits", "local_cpu", recipe().hash, recipe().as_list())
-    assert (again["id"], again["created"]) == (trial["id"], False)
+    assert campaign.state == "queued" and campaign.search_states == {}
+    operator.set_state("digits", "running")
+    operator.save_search_state("digits", "local_cpu", STATE)
+    parameters = TrialParameters({"x": 1, "y": True, "z": 0.5}, {"x": "{}"})
+    trial = operator.create_trial("digits", "local_cpu", recipe(), parameters)
+    assert (trial.number, trial.created, trial.state) == (0, True, "running")
+    assert trial.parameters == parameters
+    again = operator.create_trial("digits", "local_cpu", recipe())
+    assert (again.id, again.created) == (trial.id, False)
 
     job = operator.submit_job("compress", "builder", build_payload(), campaign="digits")
     lease = builder.lease(0.0)
-    assert lease is not None and lease.job == job["job"]
+    assert lease is not None and lease.job == job.job
     assert builder.heartbeat(lease, 0.5) == "continue"
     file = clients.lab.artifact(b"model")
     builder.put_done(lease, build_result(file))
     answer = operator.finished("digits", 0, 0.0)
-    assert [j["kind"] for j in answer["jobs"]] == ["compress"]
-    assert answer["jobs"][0]["result"]["sha256"] == file["sha256"]
-    assert operator.finished("digits", answer["seq"], 0.0) == {"jobs": [], "seq": answer["seq"]}
+    assert [j.kind for j in answer.jobs] == ["compress"]
+    assert (answer.jobs[0].result or {})["sha256"] == file["sha256"]
+    assert operator.finished("digits", answer.seq, 0.0) == FinishedJobs((), answer.seq)
     assert builder.lease(0.0) is None
 
     payload = measure_payload(clients.lab.artifact(b"reference"), file)
@@ -83,31 +100,31 @@ def test_the_life_of_a_candidate(clients: Clients) -> None:
     lease = agent.lease(0.0)
     assert lease is not None and agent.artifact(file["sha256"]) == b"model"
     agent.put_done(lease, measure_result(lease.payload))
-    done = operator.wait_job(job["job"], 0.0)
-    shown = done["result"]["measurements"][0]
+    done = operator.wait_job(job.job, 0.0)
+    [shown] = parse(MeasureResult, done.result).measurements
     told = operator.tell_trial(
-        trial["id"], "complete", values={"accuracy": 0.99}, intervals={"accuracy": [0.98, 1.0]},
-        constraints={}, sha256=file["sha256"], measurement=shown["measurement"],
+        trial.id, "complete", values={"accuracy": 0.99}, intervals={"accuracy": [0.98, 1.0]},
+        constraints={}, sha256=file["sha256"], measurement=shown.measurement,
         evaluations=[1])
-    assert told["state"] == "complete"
+    assert told.state == "complete"
     [row] = operator.trials("digits")
-    assert (row["steps"], row["measured"]) == (recipe().as_list(), True)
-    assert (row["values"], row["reason"]) == ({"accuracy": 0.99}, None)
+    assert (row.built_from, row.measured, row.parameters) == (recipe(), True, parameters)
+    assert (row.values, row.reason) == ({"accuracy": 0.99}, None)
     [level] = operator.quiet_levels("local_cpu")
-    assert level["level_s"] == 1e-4
-    assert [d["name"] for d in operator.devices()] == ["local_cpu"]
+    assert level.level_s == 1e-4
+    assert [d.name for d in operator.devices()] == ["local_cpu"]
     summary = operator.campaign("digits")
-    assert summary["trials"]["complete"] == 1 and summary["jobs"] == {"done": 2}
-    assert summary["baseline"] == {"sha256": "b"}
-    assert [c["name"] for c in operator.campaigns()] == ["digits"]
+    assert summary.trials["complete"] == 1 and summary.jobs == {"done": 2}
+    assert summary.search_states == {"local_cpu": STATE}
+    assert [c.name for c in operator.campaigns()] == ["digits"]
 
 
 def test_refusals_keep_their_kind(clients: Clients) -> None:
     operator, builder = clients.operator, clients.builder()
     operator.create_campaign(SPEC)
-    assert operator.create_campaign(SPEC)["name"] == "digits"
+    assert operator.create_campaign(SPEC).name == "digits"
     # A version that knows more settings sends more, with the meaning that their absence had.
-    assert operator.create_campaign(from_document(SPEC).as_dict())["name"] == "digits"
+    assert operator.create_campaign(from_document(SPEC).as_dict()).name == "digits"
     with pytest.raises(ProtocolError, match="differs in seed") as conflict:
         operator.create_campaign({**SPEC, "seed": 1})
     assert conflict.value.status == 409
@@ -119,7 +136,7 @@ def test_refusals_keep_their_kind(clients: Clients) -> None:
     with pytest.raises(UserError, match="no campaign 'other'"):
         operator.submit_job("compress", "builder", build_payload(), campaign="other")
     with pytest.raises(UserError, match="hash"):
-        operator.create_trial("digits", "local_cpu", "0" * 32, recipe().as_list())
+        operator.create_trial("digits", "local_cpu", OtherHash(recipe().steps))
     with pytest.raises(UserError, match="operators"):
         builder.campaigns()
     with pytest.raises(UserError, match="unknown or was revoked"):
@@ -134,32 +151,32 @@ def test_refusals_keep_their_kind(clients: Clients) -> None:
     with pytest.raises(ProtocolError, match="cannot be sent"):
         builder.put_done(lease, {"value": float("nan")})
     with pytest.raises(ProtocolError, match="cannot be sent"):
-        operator.set_state("digits", "done", baseline={"x": float("inf")})
+        operator.save_search_state("digits", "d", replace(STATE, searched_s=float("inf")))
 
 
 def test_what_cannot_be_told_says_where(clients: Clients) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
-    trial = operator.create_trial("digits", "d", recipe().hash, recipe().as_list())
+    trial = operator.create_trial("digits", "d", recipe())
     with pytest.raises(UserError, match="^body.values.accuracy: Input should be a valid number"):
-        operator.tell_trial(trial["id"], "complete", values={"accuracy": "much"})
+        operator.tell_trial(trial.id, "complete", values={"accuracy": "much"})
     with pytest.raises(UserError, match="^body.colour: Extra inputs"):
-        operator.tell_trial(trial["id"], "complete", colour="red")
+        operator.tell_trial(trial.id, "complete", colour="red")
 
 
 def test_a_told_trial_never_runs_again(clients: Clients) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
-    trial = operator.create_trial("digits", "d", recipe().hash, recipe().as_list())
-    operator.tell_trial(trial["id"], "failed", reason="nan_loss", message="x" * 4000)
+    trial = operator.create_trial("digits", "d", recipe())
+    operator.tell_trial(trial.id, "failed", reason="nan_loss", message="x" * 4000)
     with pytest.raises(ProtocolError, match="has ended"):
-        operator.tell_trial(trial["id"], "running")
+        operator.tell_trial(trial.id, "running")
     with pytest.raises(UserError, match="no trial"):
         operator.tell_trial(999, "complete")
     with pytest.raises(ProtocolError, match="no measurement"):
-        operator.tell_trial(trial["id"], "complete", measurement=999)
+        operator.tell_trial(trial.id, "complete", measurement=999)
     [row] = operator.trials("digits", state="failed")
-    assert (row["reason"], row["measured"]) == ("nan_loss", False)
+    assert (row.reason, row.measured) == ("nan_loss", False)
 
 
 def test_a_failed_job_is_tried_again_only_on_request(clients: Clients) -> None:
@@ -168,9 +185,9 @@ def test_a_failed_job_is_tried_again_only_on_request(clients: Clients) -> None:
     lease = builder.lease(0.0)
     assert lease is not None
     builder.put_failed(lease, "nan_loss", "NaN")
-    assert operator.submit_job("compress", "builder", build_payload())["state"] == "failed"
+    assert operator.submit_job("compress", "builder", build_payload()).state == "failed"
     again = operator.submit_job("compress", "builder", build_payload(), retry=True)
-    assert (again["job"], again["state"]) == (job["job"], "queued")
+    assert (again.job, again.state) == (job.job, "queued")
 
 
 @pytest.mark.parametrize("payload", [
@@ -186,7 +203,7 @@ def test_pools_and_kinds_are_checked_at_submission(clients: Clients) -> None:
     for kind, pool in (("shell", "builder"), ("measure", "builder"), ("compress", "device:x"),
                        ("compress", "device:../x"), ("compress", "nowhere")):
         with pytest.raises(UserError):
-            clients.operator.submit_job(kind, pool, build_payload())  # type: ignore[arg-type]
+            clients.operator.submit_job(kind, pool, build_payload())
 
 
 class Flaky:
@@ -238,10 +255,10 @@ def test_patience_ends() -> None:
 
 def test_a_campaign_and_its_priority(clients: Clients) -> None:
     operator = clients.operator
-    assert operator.create_campaign(SPEC)["priority"] == 0
-    assert operator.create_campaign(SPEC, 4)["priority"] == 4
-    assert operator.create_campaign(SPEC)["priority"] == 4
-    assert operator.set_priority("digits", -2)["priority"] == -2
+    assert operator.create_campaign(SPEC).priority == 0
+    assert operator.create_campaign(SPEC, 4).priority == 4
+    assert operator.create_campaign(SPEC).priority == 4
+    assert operator.set_priority("digits", -2).priority == -2
     for wrong in (1001, -1001):
         with pytest.raises(UserError):
             operator.set_priority("digits", wrong)
@@ -256,17 +273,19 @@ def test_a_state_that_does_not_follow_is_a_conflict(clients: Clients) -> None:
     operator.create_campaign(SPEC)
     operator.set_state("digits", "paused")
     with pytest.raises(ProtocolError, match="is paused") as refused:
-        operator.set_state("digits", "running", baseline={"searched_s": 3.0})
+        operator.set_state("digits", "running")
     assert refused.value.status == 409
-    assert operator.campaign("digits")["baseline"] is None
-    assert operator.set_state("digits", "queued")["state"] == "queued"
+    with pytest.raises(ProtocolError, match="is paused") as refused:
+        operator.save_search_state("digits", "local_cpu", STATE)
+    assert refused.value.status == 409
+    assert operator.campaign("digits").search_states == {}
+    assert operator.set_state("digits", "queued").state == "queued"
 
 
 def test_trials_come_page_by_page(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
-    made = [operator.create_trial("digits", "local_cpu", recipe(n).hash, recipe(n).as_list())["id"]
-            for n in range(5)]
+    made = [operator.create_trial("digits", "local_cpu", recipe(n)).id for n in range(5)]
     for at_once in (1, 2, 5, 6):
         monkeypatch.setattr("searcher.client.http.TRIALS_AT_ONCE", at_once)
-        assert [row["id"] for row in operator.trials("digits")] == made
+        assert [row.id for row in operator.trials("digits")] == made

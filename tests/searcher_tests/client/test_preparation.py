@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from agents.protocol import ArtifactRef, InferPayload
 from searcher.client.jobs import JobFlow
 from searcher.errors import BuildError
+from searcher.jobs.infer import InferRequest
+from searcher.ledger.tables.search_state import FileRef
 from searcher.search.device_accuracy import OnDevice
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,
@@ -17,7 +20,7 @@ from tests.searcher_tests.fake_coordinator import (
 
 SPEC = campaign(devices=[{"profile": "fake", "runtime": "trtexec"}],
                 budget={"candidates": 2, "wall_minutes": 60})
-INPUTS = {"sha256": "1" * 64, "size_bytes": 100}
+INPUTS = FileRef("1" * 64, 100)
 
 
 def coordinator(**fates: Fate) -> FakeCoordinator:
@@ -45,8 +48,9 @@ def test_every_file_is_prepared_before_it_is_measured_and_before_it_answers() ->
     client = coordinator()
     rows = searched(client, "a")
     assert rows["a"]["state"] == "complete" and client.state == "done"
-    assert client.baseline is not None and "on_device" in client.baseline
-    for sha256 in (rows["a"]["sha256"], client.baseline["sha256"]):
+    baseline = client.search_state.baseline
+    assert baseline.on_device is not None
+    for sha256 in (rows["a"]["sha256"], baseline.sha256):
         kinds = kinds_of(client, sha256)
         assert kinds.index(("prepare", 1)) < kinds.index(("measure", 1))
         assert kinds.index(("prepare", 100)) < kinds.index(("infer", 100))
@@ -83,8 +87,9 @@ def test_what_the_device_has_dropped_is_prepared_anew() -> None:
         {**job, "job": number} for number, job in enumerate(kept, 1)])
     rows = searched(again, "a")
     assert rows["a"]["state"] == "complete"
-    assert again.baseline is not None and "on_device" in again.baseline
-    kinds = [kind for kind, batch in kinds_of(again, again.baseline["sha256"]) if batch == 1]
+    baseline = again.search_state.baseline
+    assert baseline.on_device is not None
+    kinds = [kind for kind, batch in kinds_of(again, baseline.sha256) if batch == 1]
     assert kinds[:4] == ["prepare", "measure", "prepare", "measure"]
 
 
@@ -97,10 +102,11 @@ def test_what_stays_unprepared_is_told_after_one_more_try() -> None:
 
     client: Any = Forgetful(SPEC.as_dict(), files={"2" * 64: ("a", "full")})
     flow = JobFlow(client, "c", "fake")
-    file = {"sha256": "2" * 64, "size_bytes": 5}
-    job = flow.wait_for("infer", {"model": file, "inputs": INPUTS, "runtime": "trtexec",
-                                  "options": {"batch": 1}, "attempt": 1}, 1)
-    assert (job["state"], job["reason"]) == ("failed", "not_prepared")
+    request = InferRequest(InferPayload(
+        ArtifactRef("2" * 64, 5), ArtifactRef(INPUTS.sha256, INPUTS.size_bytes), "trtexec",
+        {"batch": 1}, 1))
+    job = flow.wait_for(request, 1)
+    assert (job.state, job.reason) == ("failed", "not_prepared")
     assert len(client.of_kind("prepare")) == len(client.of_kind("infer")) == 2
 
 

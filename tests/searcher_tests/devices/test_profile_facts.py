@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from agents import protocol
-from agents.measurement.energy.per_inference import choose
-from agents.measurement.energy.rails import by_profile, cover_of
+from agents.measurement.energy.per_inference import select_rails
+from agents.measurement.energy.rails import profile_coverage, with_profile_roles
 from agents.meters.ina3221 import Ina3221Meter
 from profiles.schema import names, profile
 from searcher.api.routes.agents import _lease
@@ -81,7 +81,7 @@ def test_profile_and_meter_choose_the_same_rails(board: str) -> None:
     meter = Ina3221Meter(str(TREES / board))
     assert meter.problem() is None
     facts = facts_of(profile(board))
-    rails = by_profile(meter.rails(), facts)
-    places = choose(rails, "gpu").places
-    assert places == choose(meter.rails(), "gpu").places
-    assert cover_of([rails[place] for place in places], facts) == facts.rails_cover != ""
+    rails = with_profile_roles(meter.rails(), facts)
+    places = select_rails(rails, "gpu").places
+    assert places == select_rails(meter.rails(), "gpu").places
+    assert profile_coverage([rails[place] for place in places], facts) == facts.rails_cover != ""

@@ -5,8 +5,8 @@ import pytest
 
 from searcher.errors import LedgerError, UserError
 from searcher.results.filter import condition
-from searcher.results.view import Reading, unpack
-from searcher.statistics.intervals import paired_difference, wilson
+from searcher.results.view import Reading
+from searcher.statistics.intervals import paired_difference, unpack_bits, wilson
 from tests.searcher_tests.filled import LEVEL_S, Folder, N, bits, finished, recipe
 
 
@@ -16,10 +16,10 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 
 
 def test_the_front_document(reading: Reading) -> None:
-    front = reading.front("digits")
+    front = reading.front("digits").as_document()
     assert list(front) == ["campaign", "device", "objectives", "baseline", "points",
                            "hypervolume", "reference_point", "accuracy_place",
-                           "measured_with"]
+                           "measured_with", "failures"]
     assert front["accuracy_place"] == "host"
     assert (front["campaign"], front["device"]) == ("digits", "local_cpu")
     assert {"name": "latency_s", "direction": "minimize", "unit": "s"} in front["objectives"]
@@ -39,19 +39,19 @@ def test_the_front_document(reading: Reading) -> None:
 
 def test_the_hypervolume_by_hand(reading: Reading) -> None:
     front = reading.front(None, where="latency_s<0.0004")
-    assert [p["candidate"] for p in front["points"]] == ["digits/1"]
+    assert [p.candidate for p in front.points] == ["digits/1"]
     # (0.98 - 0.94) / 0.94 * (1 - 0.25) * (1 - 500 / 4000)
-    assert front["hypervolume"] == pytest.approx(0.04 / 0.94 * 0.75 * 0.875)
+    assert front.hypervolume == pytest.approx(0.04 / 0.94 * 0.75 * 0.875)
 
 
 def test_test_accuracy_comes_with_its_interval_and_the_paired_difference(reading: Reading) -> None:
-    point = reading.front("digits")["points"][1]
-    assert point["values"]["accuracy_test"] == 0.98
-    assert point["intervals"]["accuracy_test"] == pytest.approx(wilson(196, N))
+    point = reading.front("digits").points[1]
+    assert point.values["accuracy_test"] == 0.98
+    assert point.intervals["accuracy_test"] == pytest.approx(wilson(196, N))
     drop, low, high = paired_difference(bits(0.985), bits(0.98))
-    assert point["values"]["accuracy_test_drop"] == drop
-    assert point["intervals"]["accuracy_test_drop"] == pytest.approx([low, high])
-    assert "accuracy_test" not in reading.candidate("digits/2").values
+    assert point.values["accuracy_test_drop"] == drop
+    assert point.intervals["accuracy_test_drop"] == pytest.approx([low, high])
+    assert "accuracy_test" not in reading.candidate("digits/2").figures.values
 
 
 @pytest.mark.parametrize(("number", "state", "feasible"), [
@@ -69,7 +69,7 @@ def test_a_graphs_measurement_puts_nothing_on_the_front(tmp_path: Path) -> None:
     folder.campaign()
     folder.trial(0, measured=False, ratio=0.1, reason="another candidate is better")
     folder.close()
-    assert Reading(tmp_path).front("digits")["points"] == []
+    assert Reading(tmp_path).front("digits").points == ()
 
 
 @pytest.mark.parametrize(("name", "said"), [
@@ -82,7 +82,7 @@ def test_unknown_candidates(reading: Reading, name: str, said: str) -> None:
 
 
 def test_unknown_devices(reading: Reading) -> None:
-    assert reading.front("digits", device="local_cpu")["points"]
+    assert reading.front("digits", device="local_cpu").points
     with pytest.raises(UserError, match="no device 'local_gpu'. Did you mean 'local_cpu'"):
         reading.front("digits", device="local_gpu")
 
@@ -118,14 +118,14 @@ def test_without_a_baseline_there_is_no_front(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no measured baseline yet"):
         Reading(tmp_path).front("digits")
     status = Reading(tmp_path).status("digits", 140.0)
-    assert (status["state"], status["elapsed_s"], status["remaining_s"]) == ("running", 30.0, None)
+    assert (status.state, status.elapsed_s, status.remaining_s) == ("running", 30.0, None)
 
 
 def test_status_of_a_finished_campaign(reading: Reading) -> None:
-    assert reading.status("digits", 1e9) == {
+    assert reading.status("digits", 1e9).as_document() == {
         "campaign": "digits", "state": "done", "elapsed_s": 90.0, "remaining_s": 0.0,
         "trials": {"running": 0, "complete": 4, "pruned": 1, "failed": 1},
-        "priority": 0, "reason": None, "notes": []}
+        "priority": 0, "reason": None, "notes": [], "failures": {"nan_loss": 1}}
 
 
 def test_status_of_a_running_campaign_says_what_remains(tmp_path: Path) -> None:
@@ -134,8 +134,8 @@ def test_status_of_a_running_campaign_says_what_remains(tmp_path: Path) -> None:
     folder.trial(0, "running")
     folder.close()
     status = Reading(tmp_path).status("digits", 150.0)
-    assert status["trials"]["running"] == 1
-    assert status["remaining_s"] is not None and 0 < status["remaining_s"] <= 90.0
+    assert status.trials["running"] == 1
+    assert status.remaining_s is not None and 0 < status.remaining_s <= 90.0
 
 
 # -- conditions ----------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_wrong_conditions(text: str, said: str) -> None:
 
 
 def test_bits_unpack() -> None:
-    assert np.array_equal(unpack(np.packbits(bits(0.3)).tobytes(), N), bits(0.3))
+    assert np.array_equal(unpack_bits(np.packbits(bits(0.3)).tobytes(), N), bits(0.3))
 
 
 def test_the_front_goes_by_what_was_measured_together(tmp_path: Path) -> None:
@@ -179,10 +179,10 @@ def test_the_front_goes_by_what_was_measured_together(tmp_path: Path) -> None:
     folder.together({1: 0.2, 2: 0.3})
     folder.close()
     front = Reading(tmp_path).front("digits")
-    assert [p["candidate"] for p in front["points"]] == ["digits/0", "digits/1"]
-    faster, slower = front["points"]
-    assert faster["values"]["latency_s"] == pytest.approx(0.2 * LEVEL_S)
-    assert slower["intervals"]["latency_s"] == pytest.approx([0.297 * LEVEL_S, 0.303 * LEVEL_S])
+    assert [p.candidate for p in front.points] == ["digits/0", "digits/1"]
+    faster, slower = front.points
+    assert faster.values["latency_s"] == pytest.approx(0.2 * LEVEL_S)
+    assert slower.intervals["latency_s"] == pytest.approx([0.297 * LEVEL_S, 0.303 * LEVEL_S])
     found = Reading(tmp_path).candidate("digits/0")
     assert found.measurement is not None and found.measurement.ratio == pytest.approx(0.2)
-    assert Reading(tmp_path).candidate("digits/2").values["latency_ratio"] == 0.1
+    assert Reading(tmp_path).candidate("digits/2").figures.values["latency_ratio"] == 0.1

@@ -34,20 +34,21 @@ def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
     search = search_of(client, sampling, spec)
     search.run()
     known = Recipe((Step.of("a", "model", {}),))
-    assert search._prospect([], known) == -1.0, "nothing is built twice"
+    assert search._expected_gain([], known) == -1.0, "nothing is built twice"
     twin = Recipe((*known.steps, Step.of("int8", "model", {})))
-    prospects = search._prospects
-    expected, cost = prospects.expected(twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
+    acquisition = search._device._acquisition
+    expected, cost = acquisition.expected(
+        twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
     assert (expected.drop, expected.deviation) == (pytest.approx(0.01), 0.0), "trained already"
     assert cost == SHARED_COST
     mild, strong = (Recipe((Step.of("channel_pruning", "model", {"keep_ratio": ratio}),))
                     for ratio in (0.7, 0.05))
     small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
     for _ in range(4):
-        prospects.measured(strong, small)
-    before = search._prospect([], strong)
-    assert before > search._prospect([], mild) > 0, "costs are learnt, too"
+        acquisition.measured(strong, small)
+    before = search._expected_gain([], strong)
+    assert before > search._expected_gain([], mild) > 0, "costs are learnt, too"
     values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "accuracy_drop": 0.05}
     for _ in range(4):
-        prospects.trained(strong, values, "full")
-    assert search._prospect([], strong) < 0.5 * before, "what lost before promises less"
+        acquisition.trained(strong, values, "full")
+    assert search._expected_gain([], strong) < 0.5 * before, "what lost before promises less"

@@ -7,61 +7,60 @@ import pytest
 
 from searcher.builders.evaluation import score_outputs
 from searcher.errors import BuildError
+from searcher.ledger.tables.search_state import FileRef, SearchState
 from searcher.search.device_accuracy import NO_ACCURACY, OnDevice
-from searcher.search.loop import Search
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,
-    TARGET,
     FakeCoordinator,
     Fate,
     Scripted,
     campaign,
+    search_of,
 )
 
 WHY = "it may compute in float16"
 
 
 def on_device() -> OnDevice:
-    return OnDevice(WHY, lambda split: {"sha256": {"validation": "1", "test": "2"}[split] * 64,
-                                        "size_bytes": 100})
+    return OnDevice(WHY, lambda split: FileRef({"validation": "1", "test": "2"}[split] * 64, 100))
 
 
 def ran(fates: dict[str, Fate]) -> tuple[FakeCoordinator, dict[str, Any]]:
     spec = campaign(budget={"candidates": len(fates), "wall_minutes": 60})
     client = FakeCoordinator(spec.as_dict(), dict(fates))
-    Search(client, spec, "fake", Scripted(*fates), TARGET, 1,  # type: ignore[arg-type]
-           now_s=lambda: client.now_s, on_device=on_device()).run()
+    search_of(client, Scripted(*fates), spec, on_device=on_device()).run()
     return client, {row["steps"][0]["strategy"]: row for row in client.rows
                     if row["steps"][0]["strategy"] in fates}
 
 
-def document(client: FakeCoordinator) -> dict[str, Any]:
-    assert client.baseline is not None and client.state == "done"
-    return client.baseline
+def saved(client: FakeCoordinator) -> SearchState:
+    assert client.state == "done"
+    return client.search_state
 
 
 def test_the_front_has_the_devices_accuracies_and_the_trials_keep_the_hosts() -> None:
     client, rows = ran({"a": Fate(0.8, 800, 0.985, there=0.98), "b": Fate(0.5, 500, 0.98)})
-    together = document(client)["together"]
-    a = together[str(rows["a"]["id"])]
-    assert a["values"]["accuracy"] == pytest.approx(0.98)
-    assert a["values"]["accuracy_drop"] == pytest.approx(0.01), "against the baseline there"
-    assert a["values"]["latency_s"] == pytest.approx(0.8 * LEVEL_S)
-    assert set(a["intervals"]) == {"latency_s", "accuracy", "accuracy_drop"}
+    a = saved(client).joint[rows["a"]["id"]]
+    assert a.values is not None and a.intervals is not None
+    assert a.values["accuracy"] == pytest.approx(0.98)
+    assert a.values["accuracy_drop"] == pytest.approx(0.01), "against the baseline there"
+    assert a.values["latency_s"] == pytest.approx(0.8 * LEVEL_S)
+    assert set(a.intervals) == {"latency_s", "accuracy", "accuracy_drop"}
     assert rows["a"]["values"]["accuracy"] == 0.985
-    found = document(client)["on_device"]
-    assert found["place"] == "fake/onnxruntime/CPUExecutionProvider" and found["why"] == WHY
-    assert found["values"] == {"accuracy": 0.99}
-    assert found["inputs"]["test"]["sha256"] == "2" * 64, "named, so that it is not dropped"
+    found = saved(client).baseline.on_device
+    assert found is not None
+    assert found.place == "fake/onnxruntime/CPUExecutionProvider" and found.why == WHY
+    assert found.values == {"accuracy": 0.99}
+    assert found.inputs["test"].sha256 == "2" * 64, "named, so that it is not dropped"
 
 
 def test_what_the_device_makes_worse_than_allowed_is_not_on_the_front() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, there=0.7), "b": Fate(0.8, 800, 0.99)})
-    together = document(client)["together"]
-    assert together[str(rows["a"]["id"])]["constraints"]["accuracy_drop"] > 0
+    constraints = saved(client).joint[rows["a"]["id"]].constraints or {}
+    assert constraints["accuracy_drop"] > 0
     tested = {p["model"]["sha256"] for p in client.of_kind("infer")
               if p["inputs"]["sha256"] == "2" * 64}
-    assert tested == {rows["b"]["sha256"], document(client)["sha256"]}
+    assert tested == {rows["b"]["sha256"], saved(client).baseline.sha256}
 
 
 def test_the_test_split_is_answered_there_too_and_by_the_front_alone() -> None:
@@ -69,14 +68,14 @@ def test_the_test_split_is_answered_there_too_and_by_the_front_alone() -> None:
     judged = client.of_kind("evaluate")
     assert all("outputs" in payload for payload in judged)
     tested = [p["sha256"] for p in judged if p["split"] == "test"]
-    assert sorted(tested) == sorted([rows["a"]["sha256"], document(client)["sha256"]])
+    assert sorted(tested) == sorted([rows["a"]["sha256"], saved(client).baseline.sha256])
 
 
 def test_a_file_that_it_cannot_run_is_not_on_the_front_and_says_why() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, infer_fails=9), "b": Fate(0.8, 800, 0.98)})
-    entry = document(client)["together"][str(rows["a"]["id"])]
-    assert entry["constraints"][NO_ACCURACY] > 0
-    assert entry["reason"] == "no accuracy on the device: the device stumbled"
+    entry = saved(client).joint[rows["a"]["id"]]
+    assert (entry.constraints or {})[NO_ACCURACY] > 0
+    assert entry.reason == "no accuracy on the device: the device stumbled"
     asked = [p["attempt"] for p in client.of_kind("infer")
              if p["model"]["sha256"] == rows["a"]["sha256"]]
     assert asked == [1, 2]
@@ -84,21 +83,23 @@ def test_a_file_that_it_cannot_run_is_not_on_the_front_and_says_why() -> None:
 
 def test_what_fails_once_is_asked_again() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, infer_fails=1, there=0.98)})
-    entry = document(client)["together"][str(rows["a"]["id"])]
-    assert entry["values"]["accuracy"] == 0.98 and entry["constraints"]["accuracy_drop"] <= 0
+    entry = saved(client).joint[rows["a"]["id"]]
+    assert (entry.values or {})["accuracy"] == 0.98
+    assert (entry.constraints or {})["accuracy_drop"] <= 0
 
 
 def test_a_file_that_ran_elsewhere_than_the_baseline_does_not_count() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, provider="OtherProvider")})
-    entry = document(client)["together"][str(rows["a"]["id"])]
-    assert "OtherProvider" in entry["reason"] and entry["constraints"][NO_ACCURACY] > 0
+    entry = saved(client).joint[rows["a"]["id"]]
+    assert "OtherProvider" in (entry.reason or "")
+    assert (entry.constraints or {})[NO_ACCURACY] > 0
 
 
 def test_a_device_that_cannot_answer_leaves_the_hosts_accuracies_and_a_note() -> None:
     client, rows = ran({"baseline": Fate(1.0, 1000, 0.99, infer_fails=9), "a": Fate(0.5, 500)})
-    found = document(client)
-    assert "on_device" not in found
-    assert found["notes"][0].startswith("accuracies are the host's, although " + WHY)
+    found = saved(client)
+    assert found.baseline.on_device is None
+    assert found.notes[0].startswith("accuracies are the host's, although " + WHY)
     assert all("outputs" not in payload for payload in client.of_kind("evaluate")
                if payload["split"] == "test")
 

@@ -4,18 +4,19 @@ from typing import Any
 
 import pytest
 
+from searcher.client.records import Trial
 from searcher.pareto.front import front_of
 from searcher.pareto.joint import trial_point, with_joint_measurement
 from searcher.search.extended_training import GAIN, SHARE
 from searcher.search.final_measurement import final_files
-from searcher.search.payloads import Requests
 from tests.searcher_tests.fake_coordinator import (
-    TARGET,
+    DEVICE,
     FakeCoordinator,
     Fate,
     Killed,
     Scripted,
     campaign,
+    requests_of,
     search_of,
 )
 
@@ -28,17 +29,22 @@ def started(fates: dict[str, Fate], wall_minutes: float = 60) -> tuple[Any, Fake
     return spec, FakeCoordinator(spec.as_dict(), dict(fates))
 
 
-def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[str, Any]]:
+def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[str, Trial]]:
     """Trials by name as the front knows them, after the campaign."""
     spec, client = started(fates, **changes)
     search_of(client, Scripted(*fates), spec, extends=True).run()
     return client, final(client)
 
 
-def final(client: FakeCoordinator) -> dict[str, Any]:
-    together = (client.baseline or {})["together"]
-    return {row["steps"][0]["strategy"]: {**row, **with_joint_measurement(row, together)}
-            for row in client.rows}
+def final(client: FakeCoordinator) -> dict[str, Trial]:
+    joint = client.search_state.joint
+    return {row.built_from.steps[0].strategy: with_joint_measurement(row, joint)
+            for row in client.trials("c")}
+
+
+def file_of(client: FakeCoordinator, row: Trial) -> tuple[str, str]:
+    """Recipe and fidelity of its file."""
+    return client.files[row.sha256 or ""]
 
 
 def extended(client: FakeCoordinator) -> list[str]:
@@ -47,8 +53,8 @@ def extended(client: FakeCoordinator) -> list[str]:
 
 
 def on_front(client: FakeCoordinator) -> set[str]:
-    spec = campaign()
-    files = final_files(Requests(spec, TARGET), client.rows, (client.baseline or {})["together"])
+    files = final_files(
+        requests_of(campaign()), client.trials("c"), client.search_state.joint)
     return {client.files[sha256][0] for sha256 in files}
 
 
@@ -57,14 +63,15 @@ def test_the_front_is_trained_on_and_its_new_files_are_what_is_measured_and_test
     client, rows = ran(fates)
     assert set(extended(client)) == {"a", "b"} and on_front(client) == {"a", "b"}
     for name, accuracy in (("a", 0.988), ("b", 0.984)):
-        assert rows[name]["values"]["accuracy"] == pytest.approx(accuracy)
-        assert rows[name]["values"]["accuracy_drop"] == pytest.approx(0.99 - accuracy)
-        low, high = rows[name]["intervals"]["accuracy_drop"]
+        values, intervals = rows[name].values or {}, rows[name].intervals or {}
+        assert values["accuracy"] == pytest.approx(accuracy)
+        assert values["accuracy_drop"] == pytest.approx(0.99 - accuracy)
+        low, high = intervals["accuracy_drop"]
         assert low < 0.99 - accuracy < high
-        assert client.files[rows[name]["sha256"]] == (name, "extended")
-        assert rows[name]["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
+        assert file_of(client, rows[name]) == (name, "extended")
+        assert rows[name].sha256 in {p["sha256"] for p in client.of_kind("evaluate")}
     together = [p for p in client.of_kind("measure") if p["plan"]["name"] == "quick-together"]
-    assert {f["sha256"] for f in together[-1]["candidates"]} == {r["sha256"] for r in rows.values()}
+    assert {f["sha256"] for f in together[-1]["candidates"]} == {r.sha256 for r in rows.values()}
     told = {row["steps"][0]["strategy"]: row for row in client.rows}
     assert told["a"]["values"]["accuracy"] == pytest.approx(0.985), "what the search saw stays"
 
@@ -84,8 +91,8 @@ def test_what_lacked_a_little_accuracy_may_come_in() -> None:
     client, rows = ran(fates)
     assert "far" not in extended(client) and {"near", "still"} <= set(extended(client))
     assert on_front(client) == {"a", "near"}
-    assert rows["near"]["reason"] is None and rows["near"]["measurement"] == 8
-    assert rows["still"]["reason"] == "breaks a constraint after training"
+    assert rows["near"].reason is None and rows["near"].measurement == 8
+    assert rows["still"].reason == "breaks a constraint after training"
     point = trial_point(rows["near"])
     assert point is not None and front_of([point], campaign().objectives) == [point]
 
@@ -93,14 +100,14 @@ def test_what_lacked_a_little_accuracy_may_come_in() -> None:
 def test_what_would_break_a_constraint_stays_as_it_was() -> None:
     client, rows = ran({"a": Fate(0.8, 800, 0.985), "b": Fate(0.5, 500, 0.971, wins=-0.01)})
     assert "b" in extended(client)
-    assert rows["b"]["values"]["accuracy"] == pytest.approx(0.971)
-    assert client.files[rows["b"]["sha256"]] == ("b", "full") and on_front(client) == {"a", "b"}
+    assert (rows["b"].values or {})["accuracy"] == pytest.approx(0.971)
+    assert file_of(client, rows["b"]) == ("b", "full") and on_front(client) == {"a", "b"}
 
 
 def test_what_fails_stays_as_it_was() -> None:
     client, rows = ran({"a": Fate(0.8, 800, 0.985, fails=("extended", "nan_loss"))})
-    assert client.state == "done" and client.files[rows["a"]["sha256"]] == ("a", "full")
-    assert rows["a"]["state"] == "complete" and on_front(client) == {"a"}
+    assert client.state == "done" and file_of(client, rows["a"]) == ("a", "full")
+    assert rows["a"].state == "complete" and on_front(client) == {"a"}
 
 
 def test_what_others_beat_is_not_trained_on() -> None:
@@ -114,11 +121,11 @@ def test_the_search_leaves_time_for_it_and_it_begins_nothing_when_that_is_up() -
     names = {f"n{i:02d}": Fate(0.9 - 0.02 * i, 900 - 20 * i, 0.988 - 0.0005 * i)
              for i in range(40)}
     client, _ = ran(names, wall_minutes=5)
-    budget_s, doc = 300.0, client.baseline or {}
+    budget_s = 300.0
     order = [j["payload"]["fidelity"] for j in client.jobs if j["kind"] == "train"]
     first = order.index("extended")
     assert set(order[first:]) == {"extended"} and 0 < len(extended(client)) < len(on_front(client))
-    assert len(doc["extended"]) == len(extended(client))
+    assert len(client.search_state.extended) == len(extended(client))
     begun = [j for j in client.jobs if j["payload"].get("fidelity") == "extended"]
     assert len(begun) <= budget_s * SHARE / 10 + 2, "one waits while one is trained"
 
@@ -160,10 +167,9 @@ def test_a_search_that_dies_after_it_trains_nothing_twice_and_loses_nothing() ->
     trained = len(client.of_kind("train"))
     client.dies_on = None
     client.now_s += 3600.0
-    assert client.baseline is not None
-    client.baseline["searched_s"] = 3600.0  # its time is up
+    client.states[DEVICE]["searched_s"] = 3600.0  # its time is up
     search_of(client, Scripted(*fates), spec, extends=True).run()
     assert len(client.of_kind("train")) == trained and client.state == "done"
-    assert {n: r["sha256"] for n, r in final(client).items()} == {
-        n: r["sha256"] for n, r in expected.items()}
+    assert {n: r.sha256 for n, r in final(client).items()} == {
+        n: r.sha256 for n, r in expected.items()}
     assert undisturbed.state == "done"

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
+from searcher.ledger.tables.search_state import JointEntry
 from searcher.search.final_measurement import _groups
-from searcher.search.measurement_batches import WINDOW
+from searcher.search.measurement_batches import BATCH
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,
     FakeCoordinator,
@@ -39,8 +40,7 @@ def test_the_front_is_measured_in_one_job_and_told_figures_stay() -> None:
     client, rows = ran(fates)
     (job,) = together_jobs(client)
     assert [f["sha256"] for f in job["candidates"]] == [rows[n]["sha256"] for n in "cba"]
-    together = (client.baseline or {})["together"]
-    assert together[str(rows["b"]["id"])]["values"] == pytest.approx(
+    assert client.search_state.joint[rows["b"]["id"]].values == pytest.approx(
         {**rows["b"]["values"], "latency_ratio": 0.6, "latency_s": 0.6 * LEVEL_S})
     assert rows["b"]["values"]["latency_s"] == pytest.approx(0.5 * LEVEL_S)
 
@@ -50,7 +50,7 @@ def test_a_point_that_another_beats_when_measured_together_is_not_judged_on_test
     fates["b"].changes = 0.52
     client, rows = ran(fates)
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
-    assert tested == {rows["a"]["sha256"], (client.baseline or {})["sha256"]}
+    assert tested == {rows["a"]["sha256"], client.search_state.baseline.sha256}
 
 
 def test_busy_ones_are_measured_again_and_keep_their_own_figures_at_last() -> None:
@@ -60,12 +60,13 @@ def test_busy_ones_are_measured_again_and_keep_their_own_figures_at_last() -> No
     jobs = together_jobs(client)
     assert [len(job["candidates"]) for job in jobs] == [3, 1, 1]
     assert len({job["attempt"] for job in jobs}) == 3
-    assert all("values" in entry for entry in (client.baseline or {})["together"].values())
+    joint = client.search_state.joint
+    assert len(joint) == 3 and all(entry.values is not None for entry in joint.values())
     fates = front_of_three()
     fates["b"].busy_together = 10**6
     client, rows = ran(fates)
-    together = (client.baseline or {})["together"]
-    assert together[str(rows["b"]["id"])] == {"sha256": rows["b"]["sha256"], "reason": "busy"}
+    assert client.search_state.joint[rows["b"]["id"]] == JointEntry(
+        rows["b"]["sha256"], reason="busy")
     assert all(job["quiet_level_s"] is not None for job in together_jobs(client)), \
         "a figure of a quiet machine is not given up for one of a busy machine"
     assert rows["b"]["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
@@ -85,7 +86,7 @@ def test_a_search_that_dies_after_it_measures_nothing_twice() -> None:
     with pytest.raises(Killed):
         search_of(client, Scripted("a", "b", "c"), spec).run()
     measured = len(client.of_kind("measure"))
-    assert (client.baseline or {})["together"]
+    assert client.search_state.joint
     client.dies_on = None
     search_of(client, Scripted("a", "b", "c"), spec).run()
     assert len(client.of_kind("measure")) == measured and client.state == "done"
@@ -158,5 +159,5 @@ def test_what_another_clearly_beats_is_not_measured_then() -> None:
 def test_groups_are_bounded_by_number_and_by_memory() -> None:
     trials: list[Any] = list(range(150))
     assert [len(g) for g in _groups(trials, 1000)] == [64, 64, 22]
-    assert [len(g) for g in _groups(trials[:20], 100 * 2**20)] == [WINDOW, WINDOW, 4]
+    assert [len(g) for g in _groups(trials[:20], 100 * 2**20)] == [BATCH, BATCH, 4]
     assert [t for g in _groups(trials, 2**24) for t in g] == trials

@@ -5,26 +5,28 @@ from typing import Any
 
 import pytest
 
+from searcher.documents import parse
 from searcher.errors import BuildError
-from searcher.results.status import flat, standing
-from searcher.search.baseline import unpack_bits
+from searcher.jobs.evaluate import EvaluationResult
+from searcher.ledger.tables.search_state import FileRef
+from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
-from searcher.search.measurement_batches import ATTEMPTS, LOOKS, SLACK
-from searcher.search.payloads import Requests
+from searcher.search.measurement_batches import ATTEMPTS, LOOKS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
 from searcher.spec.measurement_plan import PLANS
+from searcher.statistics.intervals import unpack_bits
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     COST_S,
     LEVEL_S,
-    TARGET,
     FakeCoordinator,
     Fate,
     Killed,
     Scripted,
     campaign,
     evaluation,
+    requests_of,
     search_of,
 )
 from tests.tasks_for_tests import network
@@ -39,16 +41,12 @@ def ran(names: tuple[str, ...], script: dict[str, Fate] | None = None,
     return client, sampling, {row["steps"][0]["strategy"]: row for row in client.rows}
 
 
-def test_what_is_noted_of_the_device_stands_in_the_status() -> None:
+def test_what_is_noted_of_the_device_is_saved() -> None:
+    """The status shows it; see the tests of ``searcher.results.status``."""
     spec = campaign()
     client = FakeCoordinator(spec.as_dict(), {})
     search_of(client, Scripted("a"), spec, notes=["int8 is left out: it has none"]).run()
-    row = {"name": "c", "state": "done", "baseline": client.baseline, "started_s": 1.0,
-           "created_s": 0.0, "ended_s": 2.0, "priority": 0, "reason": None}
-    document = standing(row, {}, spec.budget, 3.0)
-    assert document["notes"] == ["int8 is left out: it has none"]
-    assert flat(document)["notes"] == "int8 is left out: it has none"
-    assert standing({**row, "baseline": None}, {}, spec.budget, 3.0)["notes"] == []
+    assert client.search_state.notes == ("int8 is left out: it has none",)
 
 
 def names_of(client: FakeCoordinator, kind: str) -> list[str]:
@@ -80,9 +78,9 @@ def test_the_baseline_is_measured_longer_and_kept() -> None:
     assert first["plan"]["min_blocks"] >= 40 and first["quiet_level_s"] is None
     assert first["candidates"] == [first["reference"]]
     assert all(p["quiet_level_s"] == LEVEL_S for p in client.of_kind("measure")[1:])
-    assert client.baseline is not None
-    assert client.baseline["values"]["latency_s"] == LEVEL_S
-    assert client.baseline["values"]["accuracy"] == 0.99
+    baseline = client.search_state.baseline
+    assert baseline.values["latency_s"] == baseline.quiet_level_s == LEVEL_S
+    assert baseline.values["accuracy"] == 0.99
 
 
 def test_every_asked_trial_is_told_exactly_once() -> None:
@@ -221,7 +219,7 @@ def test_a_broken_constraint_after_training_is_complete_and_off_the_front() -> N
     measured = {f["sha256"] for p in client.of_kind("measure") for f in p["candidates"]}
     assert row["sha256"] not in measured, "nobody measures what cannot enter"
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
-    assert tested == {rows["a"]["sha256"], (client.baseline or {})["sha256"]}
+    assert tested == {rows["a"]["sha256"], client.search_state.baseline.sha256}
 
 
 def test_duplicates_are_never_built_twice() -> None:
@@ -232,10 +230,9 @@ def test_duplicates_are_never_built_twice() -> None:
 
 
 def test_equal_files_share_one_measurement() -> None:
-    requests = Requests(campaign(), TARGET)
-    twice = [{"sha256": "f", "file_bytes": 3}, {"sha256": "f", "file_bytes": 3}]
-    payload = requests.measure({"sha256": "r", "file_bytes": 1}, twice, PLANS["quick"], 1)
-    assert payload["candidates"] == [{"sha256": "f", "size_bytes": 3}]
+    twice = [FileRef("f", 3), FileRef("f", 3)]
+    request = requests_of(campaign()).measure(FileRef("r", 1), twice, PLANS["quick"], 1)
+    assert request.payload()["candidates"] == [{"sha256": "f", "size_bytes": 3}]
 
 
 def test_the_budget_of_candidates() -> None:
@@ -251,16 +248,16 @@ def test_the_budget_of_time() -> None:
     cut = [row for row in rows.values() if "budget ended" in (row["reason"] or "")]
     assert cut and all(row["state"] == "pruned" for row in cut)
     assert all(row["state"] != "running" for row in client.rows) and client.state == "done"
-    assert 30 <= (client.baseline or {})["searched_s"] < 80
+    assert 30 <= client.search_state.searched_s < 80
 
 
 def test_a_budget_may_hold_the_baseline_too() -> None:
     fates = {c: Fate(ratio=0.9 - 0.03 * i, file_bytes=900 - 10 * i)
              for i, c in enumerate("abcdefghijklmnopqrst")}
     client, _, _ = ran(tuple(fates), fates, budget={"candidates": 20, "total_minutes": 0.5})
-    saved = client.baseline or {}
-    assert saved["baseline_s"] >= COST_S["train"] and client.state == "done"
-    assert 30 - saved["baseline_s"] <= saved["searched_s"] < 80 - saved["baseline_s"]
+    saved = client.search_state
+    assert saved.baseline_s >= COST_S["train"] and client.state == "done"
+    assert 30 - saved.baseline_s <= saved.searched_s < 80 - saved.baseline_s
 
 
 def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
@@ -287,7 +284,8 @@ def test_a_point_is_not_lost_to_one_that_is_never_measured() -> None:
 def test_the_front_alone_sees_the_test_split() -> None:
     client, _, rows = ran(("a", "b"), {"a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985)})
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
-    assert tested == {(client.baseline or {})["sha256"], rows["b"]["sha256"]}, "b is better than a"
+    baseline = client.search_state.baseline.sha256
+    assert tested == {baseline, rows["b"]["sha256"]}, "b is better than a"
 
 
 @pytest.mark.parametrize(("fate", "said"), [
@@ -389,5 +387,5 @@ def test_with_optuna_a_resumed_study_goes_on() -> None:
 
 
 def test_bits_travel() -> None:
-    document = evaluation(0.123)
-    assert unpack_bits(document["correct"], document["n"]).sum() == 123
+    found = parse(EvaluationResult, evaluation(0.123))
+    assert unpack_bits(found.bits, found.n).sum() == 123

@@ -1,15 +1,23 @@
-"""When those that wait for the device are measured; what comes of it is in test_search."""
+"""When those that wait for the device are measured; what comes of it is in test_loop."""
 
 from typing import Any
 
 import pytest
 
-from searcher.search.measurement_batches import FEWEST, LONGEST_WAIT_S, WINDOW, Candidate, Windows
-from searcher.search.payloads import Requests
+from searcher.jobs.build import BuildResult, GraphCosts
+from searcher.jobs.measure import MeasureRequest
+from searcher.ledger.tables.search_state import BaselineState
+from searcher.search.candidate import Candidate
+from searcher.search.measurement_batches import (
+    BATCH,
+    FEWEST,
+    LONGEST_WAIT_S,
+    MeasurementBatches,
+)
 from searcher.spec.recipe import Recipe
-from tests.searcher_tests.fake_coordinator import TARGET, campaign
+from tests.searcher_tests.fake_coordinator import campaign, requests_of
 
-BASELINE = {"sha256": "0" * 64, "file_bytes": 1000, "quiet_level_s": 1e-3}
+BASELINE = BaselineState("0" * 64, 1000, 1e-3, {}, {})
 COMING = {True: True, False: True}
 
 
@@ -19,29 +27,30 @@ class Sent:
     def __init__(self) -> None:
         self.sizes: list[int] = []
 
-    def submit(self, kind: str, payload: dict[str, Any], priority: int, then: Any) -> None:
-        self.sizes.append(len(payload["candidates"]))
+    def submit(self, request: MeasureRequest, priority: int, then: Any) -> None:
+        self.sizes.append(len(request.message.candidates))
 
 
 class Bench:
     def __init__(self) -> None:
         self.now_s, self.sent, self._count = 100.0, Sent(), 0
-        self.windows = Windows(self.sent, Requests(campaign(), TARGET),
-                               lambda one: None, lambda one, why: None, lambda: self.now_s)
+        jobs: Any = self.sent
+        self.batches = MeasurementBatches(jobs, requests_of(campaign()), lambda one: None,
+                                          lambda one, why: None, lambda: self.now_s)
 
     def add(self, count: int, stage: str) -> list[Candidate]:
         made = []
         for _ in range(count):
             self._count += 1
-            made.append(Candidate(self._count, self._count, Recipe(), build={
-                "sha256": f"{self._count:064x}", "file_bytes": 10}))
-            self.windows.add(made[-1], stage)
+            made.append(Candidate(self._count, self._count, Recipe()))
+            made[-1].built(BuildResult(f"{self._count:064x}", 10, GraphCosts(1000)))
+            self.batches.add(made[-1], stage)
         return made
 
     def send(self, coming: dict[bool, bool] = COMING, idle: bool = False,
              hold: bool = False) -> list[int]:
         self.sent.sizes.clear()
-        self.windows.send(BASELINE, coming, idle, hold)
+        self.batches.send(BASELINE, coming, idle, hold)
         return self.sent.sizes
 
 
@@ -50,19 +59,19 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_as_many_untrained_ones_as_fill_a_window_go_at_once(bench: Bench) -> None:
-    bench.add(2 * WINDOW + 1, "measuring")
-    assert bench.send() == [WINDOW, WINDOW]
+def test_as_many_untrained_ones_as_fill_a_batch_go_at_once(bench: Bench) -> None:
+    bench.add(2 * BATCH + 1, "measuring")
+    assert bench.send() == [BATCH, BATCH]
     assert bench.send(idle=True) == [1]
 
 
 def test_trained_ones_wait_however_many_they_are(bench: Bench) -> None:
     """Else those that a busy machine sent back would be tried again at once, for minutes."""
-    bench.add(2 * WINDOW, "measuring again")
+    bench.add(2 * BATCH, "measuring again")
     assert bench.send() == []
     bench.now_s += LONGEST_WAIT_S
     bench.add(1, "measuring again")
-    assert bench.send() == [WINDOW, WINDOW], "the last one has just come"
+    assert bench.send() == [BATCH, BATCH], "the last one has just come"
 
 
 def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: Bench) -> None:
@@ -89,7 +98,7 @@ def test_trained_ones_go_at_once_when_no_training_is_under_way(bench: Bench) -> 
 
 def test_what_waits_can_be_dropped(bench: Bench) -> None:
     first, _ = bench.add(2, "measuring again")
-    bench.windows.drop(first)
+    bench.batches.drop(first)
     assert bench.send(idle=True) == [1] and bench.send(idle=True) == []
 
 
@@ -97,5 +106,5 @@ def test_trained_ones_are_held_for_the_front_when_the_time_is_up(bench: Bench) -
     bench.add(1, "measuring")
     trained = bench.add(2, "measuring again")
     assert bench.send(idle=True, hold=True) == [1]
-    assert bench.windows.held == trained
-    assert bench.send(idle=True) == [2] and bench.windows.held == []
+    assert bench.batches.held == trained
+    assert bench.send(idle=True) == [2] and bench.batches.held == []

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from searcher.search.neighbours import JITTER, Moves
+from searcher.search.neighbours import JITTER, Neighbours
 from searcher.search.sampling import STARTUP_TRIALS
 from searcher.search.space import Space
 from searcher.spec.campaign import from_document
@@ -16,9 +16,9 @@ BOTH = frozenset({"float32", "int8"})
 ONLY = {"switch": "SWITCH", "all": "MOVE_ALL", "part": "MOVE_PART", "cross": "CROSS"}
 
 
-def moves(*strategies: str, seed: int = 0) -> Moves:
+def moves(*strategies: str, seed: int = 0) -> Neighbours:
     spec = from_document({"name": "c", "task": "t", "search": {"strategies": list(strategies)}})
-    return Moves(Space.of(spec, LAYERS, BOTH), random.Random(seed))
+    return Neighbours(Space.of(spec, LAYERS, BOTH), random.Random(seed))
 
 
 @pytest.fixture

@@ -14,22 +14,26 @@ from agents.capabilities import capabilities
 from agents.jobs.base import JobContext
 from agents.jobs.catalog import KINDS
 from agents.measurement.child_process import ProcessChild
-from agents.measurement.runner import MeasurementFailed, measure
-from agents.platform.sysfs import Tree
-from agents.protocol import decode
+from agents.measurement.runner import measure
+from agents.measurement.supervision import JobFailed
+from agents.platform.sysfs import SystemTree
+from agents.protocol import MeasurePayload, decode
 from searcher.api.app import create_app
-from searcher.builders.process import Workshop, document_of, job_of
+from searcher.builders.process import execute
+from searcher.builders.work import Workshop
 from searcher.client.http import CoordinatorClient
+from searcher.client.records import FinishedJobs
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, spans
+from searcher.ledger.tables.search_state import FileRef
 from searcher.results.view import Reading
 from searcher.search import process
-from searcher.search.payloads import Requests
 from searcher.spec.campaign import from_document
 from tests.conftest import TINY
 from tests.searcher_tests import models
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope
+from tests.searcher_tests.fake_coordinator import requests_of
 
 DEVICE = "desktop_gpu"
 SPEC: dict[str, Any] = {
@@ -53,8 +57,8 @@ class Device:
         paths = {file.sha256: str(artifacts / file.sha256) for file in kind.files(payload)}
         try:
             return envelope(kind.run(payload, JobContext(
-                paths, self._child, Tree(str(self._folder / "no sysfs")))))
-        except MeasurementFailed as error:
+                paths, self._child, SystemTree(str(self._folder / "no sysfs")))))
+        except JobFailed as error:
             return envelope({"reason": error.reason, "message": str(error)}, "failed")
 
     def _child(self, runtime: str, request: dict[str, Any]) -> ProcessChild:
@@ -67,7 +71,7 @@ class Client(CoordinatorClient):
     lab: Laboratory
     workers: tuple[tuple[AgentRow, Any], ...]
 
-    def finished(self, campaign: str, after: int = 0, wait_s: float = 0.0) -> dict[str, Any]:
+    def finished(self, campaign: str, after: int = 0, wait_s: float = 0.0) -> FinishedJobs:
         for worker, do in self.workers:
             while (job := self.lab.coordinator.lease(worker)) is not None:
                 self.lab.put(worker, job, do(job))
@@ -87,8 +91,7 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
         client = Client("http://test", "operator", transport=server)
         client.lab, client.workers = lab, (
-            (lab.builder(), lambda job: envelope(document_of(
-                workshop.do(job_of(job.kind, job.payload))))),
+            (lab.builder(), lambda job: envelope(execute(workshop, job))),
             (agent, lambda job: device.do(job, folder / "artifacts")))
         client.create_campaign(
             from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())
@@ -104,12 +107,12 @@ def test_with_engines(tensorrt: Path, builds: Path) -> None:
     with searched(builds.parent, runtime="trtexec") as lab:
         db, place = lab.store.db, f"{DEVICE}/trtexec/TensorrtExecutionProvider"
         front, done = Reading(lab.folder).front("there"), jobs.finished(db, "there", 0)
-        assert front["measured_with"] == "trtexec, TensorrtExecutionProvider"
-        assert front["accuracy_place"] == place
-        assert {"accuracy", "accuracy_test", "latency_s"} <= set(front["baseline"]["values"])
+        assert front.measured_with == "trtexec, TensorrtExecutionProvider"
+        assert front.accuracy_place == place
+        assert {"accuracy", "accuracy_test", "latency_s"} <= set(front.baseline.values)
         asked = [(job.kind, job.state, job.payload["options"]["batch"]) for job in done
                  if job.kind in ("prepare", "infer")
-                 and job.payload["model"]["sha256"] == front["baseline"]["sha256"]]
+                 and job.payload["model"]["sha256"] == front.baseline.sha256]
         assert asked == [("prepare", "done", 1), ("prepare", "done", 100),
                          ("infer", "done", 100), ("infer", "done", 100)]
         [candidate] = Reading(lab.folder).candidates("there")
@@ -119,8 +122,9 @@ def test_with_engines(tensorrt: Path, builds: Path) -> None:
         assert (measured.runtime, measured.provider, measured.options) == (
             "trtexec", "TensorrtExecutionProvider", {"batch": 1})
         row, _ = Reading(lab.folder).campaign("there")
-        assert row.state == "done" and row.baseline is not None
-        assert row.baseline["notes"][-1] == (
+        state = search_state.get(db, "there", DEVICE)
+        assert row.state == "done" and state is not None
+        assert state.notes[-1] == (
             "int8 is left out: trtexec, TensorrtExecutionProvider runs no files in int8")
         kinds = {span.kind for span in spans.history(db, "there")}
         assert {"prepare", "measure", "infer"} <= kinds
@@ -135,9 +139,10 @@ def test_two_threads(tmp_path: Path) -> None:
     model.write_bytes(content)
     campaign = from_document({**SPEC, "devices": [
         {"profile": DEVICE, "threads": 2, "graph_level": "basic"}]})
-    file = {"sha256": sha256, "file_bytes": len(content)}
-    payload = Requests(campaign, {}).measure(file, [file], campaign.plan, 1)
-    assert payload["options"] == {"threads": 2, "graph_level": "basic", "batch": 1}
+    file = FileRef(sha256, len(content))
+    request = requests_of(campaign).measure(file, [file], campaign.plan, 1)
+    payload = decode(MeasurePayload, request.payload())
+    assert payload.options == {"threads": 2, "graph_level": "basic", "batch": 1}
     result = measure(payload, {sha256: str(model)}, ProcessChild, time.monotonic)
     [measured] = result.measurements
     assert measured.verdict != "failed" and measured.provider == "CPUExecutionProvider"

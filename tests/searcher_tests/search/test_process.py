@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from searcher.client.records import Device
 from searcher.errors import BuildError, LedgerError, UserError
 from searcher.search import process
 from searcher.search.process import main, profile_of
@@ -16,10 +17,12 @@ from tests.searcher_tests.dispatch.laboratory import SPEC
 class Enrolled:
     """The part of a client that tells of devices."""
 
-    def devices(self) -> list[dict[str, Any]]:
+    def devices(self) -> list[Device]:
         old = {"runtimes": {"onnxruntime": {"onnxruntime": "1.10.0"}}}
-        return [{"name": "tx2-1", "profile": "jetson_tx2", "fingerprint": {}, "capabilities": old},
-                {"name": "odd", "profile": None, "fingerprint": {}, "capabilities": {}}]
+        return [self._device("tx2-1", "jetson_tx2", old), self._device("odd", None, {})]
+
+    def _device(self, name: str, profile: str | None, capabilities: dict[str, Any]) -> Device:
+        return Device(name, profile, {}, capabilities, 0, "active", 0.0, None, 0, None)
 
 
 def found(**device: Any) -> str:

@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from optuna.trial import TrialState
 
+from searcher.client.records import Trial
+from searcher.documents import parse, plain
 from searcher.errors import UserError
-from searcher.search.sampling import DRAFTS, STARTUP_TRIALS, Sampling
+from searcher.search.sampling import DRAFTS, STARTUP_TRIALS, Proposal, Sampling
 from searcher.search.space import Range, Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.recipe import Recipe
@@ -39,10 +41,15 @@ def sampling(told: int = 0, **changes: Any) -> Sampling:
     return Sampling(spec, Space.of(spec, LAYERS, BOTH), told)
 
 
-def row(number: int, proposal: Any, state: str, **changes: Any) -> dict[str, Any]:
-    values = VALUES if state == "complete" else None
-    return {"id": number, "parameters": json.loads(json.dumps(proposal.parameters)),
-            "state": state, "values": values, "constraints": {}, **changes}
+def row(number: int, proposal: Proposal, state: str, **changes: Any) -> Trial:
+    """As it comes from the ledger, through JSON."""
+    parameters = json.loads(json.dumps(plain(proposal.parameters)))
+    return parse(Trial, {
+        "id": number, "campaign": "c", "device": "d", "number": number, "options": {},
+        "recipe": proposal.recipe.hash, "parameters": parameters, "state": state,
+        "values": VALUES if state == "complete" else None, "intervals": None, "constraints": {},
+        "reason": None, "message": None, "sha256": None, "evaluations": None, "measurement": None,
+        "started_s": 0.0, "finished_s": None, **changes})
 
 
 # -- the space -----------------------------------------------------------------------------------
@@ -89,7 +96,7 @@ def test_names_and_ranges_of_the_search_space() -> None:
     groups = {"convolutions", "fully_connected", "model"}
     known = {s.name for s in all_strategies()}
     for proposal in proposed:
-        for name, text in proposal.parameters["distributions"].items():
+        for name, text in proposal.parameters.distributions.items():
             group, strategy, parameter = name.split(".")
             assert group in groups and strategy in known
             kind = json.loads(text)
@@ -106,7 +113,7 @@ def test_choices_are_constant_whatever_is_searched(search: dict[str, Any]) -> No
     spec = campaign(**search)
     proposal = Sampling(spec, Space.of(spec, layers, FLOAT)).ask()
     choices = [json.loads(text)["attributes"]["choices"]
-               for name, text in proposal.parameters["distributions"].items()
+               for name, text in proposal.parameters.distributions.items()
                if name.endswith(".on")]
     assert choices and all(c == [False, True] for c in choices)
 
@@ -220,7 +227,7 @@ def test_told_trials_of_each_state_are_taken_up() -> None:
     trials = study._study.trials
     assert numbers == {101: 0, 102: 1, 103: 2, 104: 3, 105: 4}
     assert [t.state.name for t in trials] == ["COMPLETE", "PRUNED", "FAIL", "RUNNING", "RUNNING"]
-    assert [t.params for t in trials] == [p.parameters["values"] for p in proposals]
+    assert [t.params for t in trials] == [p.parameters.values for p in proposals]
     assert [t.constraints for t in trials[:2]] == [{"latency_s": 0.2}, {"reach": 0.4}]
     assert trials[0].values == pytest.approx([0.9, -6.907755, 6.802395])
 
@@ -282,9 +289,9 @@ def test_some_asks_step_from_a_candidate_that_looks_good() -> None:
     parent = asked[3]
     values = {"accuracy": 0.9, "latency_s": 1.0, "file_bytes": 1.0}
     study.favour(parent.number, values)
-    kept = [sum(study.ask().parameters["values"].get(name) == value
-                for name, value in parent.parameters["values"].items())
-            / len(parent.parameters["values"]) for _ in range(30)]
+    kept = [sum(study.ask().parameters.values.get(name) == value
+                for name, value in parent.parameters.values.items())
+            / len(parent.parameters.values) for _ in range(30)]
     assert sum(share >= 0.5 for share in kept) >= 10
 
 

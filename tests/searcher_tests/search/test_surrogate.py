@@ -7,9 +7,9 @@ from searcher.search.surrogate import (
     WORST_BELIEVED,
     WORST_DROP,
     Expectation,
-    Expecting,
     Regression,
-    hope,
+    Surrogate,
+    feasibility_probability,
 )
 
 BASE = {"macs": 1000.0, "file_bytes": 1000.0, "latency_s": 1.0}
@@ -18,8 +18,8 @@ HERE = {"macs": 500.0, "file_bytes": 100.0, "latency_s": 0.5}
 MILD = {"macs": 900.0, "file_bytes": 900.0, "latency_s": 0.9}
 
 
-def expecting() -> Expecting:
-    return Expecting(BASE, 3)
+def surrogate() -> Surrogate:
+    return Surrogate(BASE, 3)
 
 
 @pytest.mark.parametrize(("macs", "file_bytes", "believed"), [
@@ -28,25 +28,25 @@ def expecting() -> Expecting:
 def test_what_is_believed_at_first(macs: float, file_bytes: float, believed: float) -> None:
     """A tenth of the MACs or a hundredth of the bytes costs a point, whichever is nearer."""
     here = {"macs": 1000.0 * macs, "file_bytes": 1000.0 * file_bytes, "latency_s": 1.0}
-    assert expecting().loss([1, 0, 0], here).drop == pytest.approx(believed, abs=0.0003)
+    assert surrogate().loss([1, 0, 0], here).drop == pytest.approx(believed, abs=0.0003)
 
 
 def test_the_step_that_harms_is_told_from_those_beside_it() -> None:
-    known = expecting()
+    known = surrogate()
     for steps, drop in (([1, 0, 0], 0.0), ([1, 1, 0], 0.05), ([0, 1, 0], 0.05), ([1, 0, 1], 0.0)):
         known.trained(steps, MILD, drop)
     assert known.loss([0, 1, 1], MILD).drop > 0.025 > known.loss([1, 0, 1], MILD).drop + 0.02
 
 
 def test_training_that_destroyed_a_model_counts_for_so_much_and_no_more() -> None:
-    bad, worse = expecting(), expecting()
+    bad, worse = surrogate(), surrogate()
     bad.trained([1, 0, 0], MILD, WORST_DROP)
     worse.trained([1, 0, 0], MILD, 0.9)
     assert bad.loss([1, 0, 0], MILD) == worse.loss([1, 0, 0], MILD)
 
 
 def test_doubt_falls_where_something_was_trained_and_nowhere_else() -> None:
-    known = expecting()
+    known = surrogate()
     first = known.loss([1, 0, 0], HERE).deviation
     known.trained([1, 0, 0], HERE, 0.0)
     known.trained([1, 0, 0], HERE, 0.0)
@@ -56,7 +56,7 @@ def test_doubt_falls_where_something_was_trained_and_nowhere_else() -> None:
 
 
 def test_costs_multiply() -> None:
-    known = expecting()
+    known = surrogate()
     for _ in range(20):
         known.measured([1, 0, 0], {"macs": 500.0, "file_bytes": 1000.0, "latency_s": 0.5})
         known.measured([0, 1, 0], {"macs": 1000.0, "file_bytes": 250.0, "latency_s": 1.0})
@@ -75,7 +75,10 @@ def test_a_regression_finds_the_line() -> None:
     assert found == pytest.approx(x @ truth, abs=1e-3) and deviation < 0.05
 
 
-def test_hope_is_even_at_what_is_allowed_and_vaguer_where_less_is_known() -> None:
-    assert hope(Expectation(0.01, 0.0), ALLOWED) == 0.5
-    assert hope(Expectation(0.0, 0.0), ALLOWED) > 0.8 and hope(Expectation(9.0, 0.0), 0.01) < 1e-9
-    assert hope(Expectation(0.03, 0.0), ALLOWED) < hope(Expectation(0.03, 0.05), ALLOWED) < 0.5
+def test_the_probability_is_even_at_what_is_allowed_and_vaguer_where_less_is_known() -> None:
+    def probability(drop: float, deviation: float) -> float:
+        return feasibility_probability(Expectation(drop, deviation), ALLOWED)
+
+    assert probability(0.01, 0.0) == 0.5
+    assert probability(0.0, 0.0) > 0.8 and probability(9.0, 0.0) < 1e-9
+    assert probability(0.03, 0.0) < probability(0.03, 0.05) < 0.5

@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import EXAMPLE, Residual, plain
 from strategies.base import StrategyError
 from strategies.structure.channel_pruning import ChannelPruning
-from tests.strategies_tests.training.toy import EXAMPLE, Residual, plain
 
 
 @pytest.mark.parametrize("channels, keep_ratio, kept", [

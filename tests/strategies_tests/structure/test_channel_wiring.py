@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import EXAMPLE, plain
 from strategies.base import StrategyError
 from strategies.structure.channel_pruning import ChannelPruning
 from tests.strategies_tests.structure.test_channel_pruning import Cut
-from tests.strategies_tests.training.toy import EXAMPLE, plain
 
 
 @pytest.mark.parametrize("cut, left", [

@@ -1,11 +1,11 @@
 import pytest
 from torch import nn
 
+from fleetfront_testing.networks import EXAMPLE, plain
 from strategies.base import StrategyError
 from strategies.layers import layers_of, select
 from strategies.structure.svd import Svd
 from strategies.weights.magnitude_pruning import MagnitudePruning
-from tests.strategies_tests.training.toy import EXAMPLE, plain
 
 
 def test_layers_in_order_with_kind_and_shape():

@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import EXAMPLE, Residual, plain
 from strategies.base import StrategyError
 from strategies.structure.svd import Svd
 from strategies.structure.tucker import Tucker
-from tests.strategies_tests.training.toy import EXAMPLE, Residual, plain
 
 
 def parameters(model):

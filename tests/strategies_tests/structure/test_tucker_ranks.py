@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import EXAMPLE, plain
 from strategies.base import StrategyError
 from strategies.structure.tucker import Tucker
-from tests.strategies_tests.training.toy import EXAMPLE, plain
 
 
 def test_a_first_layer_of_few_taps_is_left_without_a_warning():

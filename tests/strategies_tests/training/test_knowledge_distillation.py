@@ -2,10 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import Noise, equal_states, plain
 from strategies.base import Fidelity, StrategyError
 from strategies.training.finetune import Finetune
 from strategies.training.knowledge_distillation import KnowledgeDistillation
-from tests.strategies_tests.training.toy import Noise, equal_states, plain
 
 SHORT = Fidelity("short", 1)
 DISTIL = KnowledgeDistillation(1e-3, temperature=4.0, teacher_weight=0.6)

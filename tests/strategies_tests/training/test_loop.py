@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import EXAMPLE, Noise, equal_states, plain
 from strategies.base import Fidelity, StrategyError
 from strategies.training import loop
 from strategies.training.finetune import Finetune
 from strategies.training.loop import fit_until_plateau
 from strategies.weights.magnitude_pruning import MagnitudePruning
-from tests.strategies_tests.training.toy import EXAMPLE, Noise, equal_states, plain
 
 SHORT, FULL = Fidelity("short", 2), Fidelity("full", 5)
 FINETUNE = Finetune(1e-3)
@@ -41,7 +41,7 @@ def test_training_does_not_import_the_compiler_of_torch():
 import sys
 from strategies.base import Fidelity
 from strategies.training.finetune import Finetune
-from tests.strategies_tests.training.toy import Noise, plain
+from fleetfront_testing.networks import Noise, plain
 model, state = Finetune(1e-3).train(plain(), None, Noise(), Fidelity("short", 1), None)
 Finetune(1e-3).train(model, None, Noise(), Fidelity("full", 2), state)
 sys.exit("torch._dynamo" in sys.modules)"""

@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import Noise, plain
 from strategies.base import Fidelity, StrategyError
 from strategies.encoding.export import baked
 from strategies.training.finetune import Finetune
 from strategies.weights.clustering import Clustering
 from strategies.weights.magnitude_pruning import MagnitudePruning
 from strategies.weights.parametrizing import advance, weight_scales
-from tests.strategies_tests.training.toy import Noise, plain
 
 ALL = ["0", "3", "7", "9"]
 MASK, SHARE = MagnitudePruning(0.2), Clustering(3)

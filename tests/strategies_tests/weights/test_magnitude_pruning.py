@@ -3,12 +3,12 @@ import copy
 import pytest
 import torch
 
+from fleetfront_testing.networks import Noise, plain
 from strategies.base import Fidelity, StrategyError
 from strategies.encoding.export import baked
 from strategies.training.finetune import Finetune
 from strategies.weights.magnitude_pruning import MagnitudePruning
 from strategies.weights.parametrizing import advance
-from tests.strategies_tests.training.toy import Noise, plain
 
 ALL = ["0", "3", "7", "9"]
 

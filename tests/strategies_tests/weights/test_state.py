@@ -6,13 +6,13 @@ import pytest
 import torch
 from torch import nn
 
+from fleetfront_testing.networks import Noise, equal_states, plain
 from strategies.base import Fidelity
 from strategies.encoding.export import baked
 from strategies.training.finetune import Finetune
 from strategies.weights.clustering import Clustering
 from strategies.weights.magnitude_pruning import MagnitudePruning
 from strategies.weights.parametrizing import weight_scales
-from tests.strategies_tests.training.toy import Noise, equal_states, plain
 
 MASK, SHARE = MagnitudePruning(0.2), Clustering(2)
 SHORT, FULL = Fidelity("short", 1), Fidelity("full", 2)

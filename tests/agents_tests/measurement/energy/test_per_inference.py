@@ -4,9 +4,9 @@ import math
 
 import pytest
 
-from agents.measurement.energy.integral import Refused, integral
-from agents.measurement.energy.per_inference import choose, energy
-from agents.measurement.energy.polling import Recorder, Trace
+from agents.measurement.energy.integral import EnergyUnavailable, integral
+from agents.measurement.energy.per_inference import energy_per_inference, select_rails
+from agents.measurement.energy.polling import MeterRecorder, PolledRail
 from agents.meters.fake import FakeMeter
 from agents.protocol import Rail
 from agents.timing.energy_phases import LEAD_S, run_phases
@@ -30,7 +30,7 @@ def joules(moment):
 def trace_of(rail, figure, end_s=40.0):
     times = [place * POLL_S for place in range(int(end_s / POLL_S) + 1)]
     held = [math.floor(moment / UPDATE_S + 1e-6) * UPDATE_S for moment in times]
-    return Trace("test", rail, times, [float(int(figure(moment))) for moment in held])
+    return PolledRail("test", rail, times, [float(int(figure(moment))) for moment in held])
 
 
 def power_trace():
@@ -50,7 +50,7 @@ def without(trace, start_s, end_s):
 
 @pytest.mark.parametrize("trace", [power_trace(), counter_trace(), counter_trace(3e7)])
 def test_gross_and_net_energy_of_a_call(trace):
-    found = energy([trace], "cpu", LOAD, 100, BEFORE, AFTER)
+    found = energy_per_inference([trace], "cpu", LOAD, 100, BEFORE, AFTER)
     assert found.gross_j == pytest.approx((joules(30) - joules(10)) / 100, rel=0.005)
     assert found.net_j == pytest.approx(4.0, rel=0.01)
     assert found.idle_before_w == pytest.approx(5.0, rel=0.01)
@@ -61,20 +61,20 @@ def test_gross_and_net_energy_of_a_call(trace):
 
 
 def test_without_idle_windows_there_is_gross_energy_only():
-    found = energy([power_trace()], "cpu", LOAD, 100)
+    found = energy_per_inference([power_trace()], "cpu", LOAD, 100)
     assert found.gross_j > 0 and found.net_j is None and found.idle_problem == "no idle windows"
 
 
 def test_the_drift_of_idle_power_is_an_error_of_the_net_energy():
     trace = trace_of(POWER, lambda moment: 1e3 * (watts(moment) + (2.0 if moment > 31 else 0.0)))
-    found = energy([trace], "cpu", LOAD, 100, BEFORE, AFTER)
+    found = energy_per_inference([trace], "cpu", LOAD, 100, BEFORE, AFTER)
     assert found.idle_drift_j == pytest.approx(1.0 * 20 / 100, rel=0.05)
     assert found.net_error_j > found.gross_error_j + found.idle_drift_j
 
 
-def test_rails_that_lie_side_by_side_are_added():
+def test_separate_rails_are_summed():
     memory = counter_trace()._replace(rail=COUNTER._replace(name="b_uj", covers="memory"))
-    both = energy([counter_trace(), memory], "cpu", LOAD, 100, BEFORE, AFTER)
+    both = energy_per_inference([counter_trace(), memory], "cpu", LOAD, 100, BEFORE, AFTER)
     assert both.gross_j == pytest.approx(2 * (joules(30) - joules(10)) / 100, rel=0.005)
     assert both.covers == "a_uj + b_uj (no rail covers the board)"
 
@@ -100,18 +100,18 @@ def restarted(trace):
     (power_trace()._replace(values=[float("nan")] * 1001), LOAD, "meter gaps"),
     (trace_of(POWER, lambda moment: 7.0), LOAD, "window too short: 0 updates"),
 ])
-def test_what_cannot_be_told_is_refused(trace, load, reason):
-    with pytest.raises(Refused, match="^" + reason):
-        energy([trace], "cpu", load, 100)
+def test_a_window_without_energy_is_refused(trace, load, reason):
+    with pytest.raises(EnergyUnavailable, match="^" + reason):
+        energy_per_inference([trace], "cpu", load, 100)
 
 
-def test_a_short_gap_of_polls_is_nothing_to_a_counter():
-    found = energy([without(counter_trace(), 15.0, 15.5)], "cpu", LOAD, 100)
+def test_a_counter_tolerates_a_short_gap_of_polls():
+    found = energy_per_inference([without(counter_trace(), 15.0, 15.5)], "cpu", LOAD, 100)
     assert found.gross_j == pytest.approx((joules(30) - joules(10)) / 100, rel=0.005)
 
 
 @pytest.mark.parametrize("unread", [(9.99, 10.15), (29.75, 29.95)])
-def test_a_poll_that_came_late_at_an_edge_makes_no_power(unread):
+def test_a_late_poll_at_an_edge_adds_no_energy(unread):
     """Two updates that are seen a poll apart are not made of more than twice the power."""
     late = without(counter_trace(), *unread)
     assert integral(late, *LOAD).energy_j == pytest.approx(joules(30) - joules(10), rel=0.004)
@@ -125,7 +125,7 @@ def test_updates_beyond_the_window_are_not_counted():
     assert found.updates == sum(10.0 < at <= 20.0 for at in moved)
 
 
-def test_polls_that_gave_no_number_are_left_out():
+def test_unreadable_polls_are_left_out():
     trace = power_trace()
     holes = trace._replace(values=[float("nan") if place % 9 == 0 else value
                                    for place, value in enumerate(trace.values)])
@@ -134,23 +134,24 @@ def test_polls_that_gave_no_number_are_left_out():
 
 def test_two_registers_do_not_make_more_updates_than_the_meter_claims():
     trace = trace_of(POWER._replace(update_s=1.0), lambda moment: watts(moment) * 1e3)
-    with pytest.raises(Refused, match="window too short: 21 updates"):
-        energy([trace], "cpu", LOAD, 100)
+    with pytest.raises(EnergyUnavailable, match="window too short: 21 updates"):
+        energy_per_inference([trace], "cpu", LOAD, 100)
 
 
 def test_a_window_without_calls_or_without_length_is_none():
-    with pytest.raises(Refused, match="not one call"):
-        energy([power_trace()], "cpu", LOAD, 0)
+    with pytest.raises(EnergyUnavailable, match="not one call"):
+        energy_per_inference([power_trace()], "cpu", LOAD, 0)
     with pytest.raises(ValueError, match="no length"):
         integral(power_trace(), 5.0, 5.0)
 
 
-def test_who_draws_must_be_covered():
-    with pytest.raises(Refused, match="no meter: nothing here tells the energy of the gpu, only"):
-        choose([COUNTER], "gpu")
-    with pytest.raises(Refused, match="no meter"):
-        choose([], "board")
-    assert choose([COUNTER, POWER], "gpu").covers == "a_mw"
+def test_the_consumer_must_be_covered():
+    with pytest.raises(EnergyUnavailable,
+                       match="no meter: no rail covers the gpu, only"):
+        select_rails([COUNTER], "gpu")
+    with pytest.raises(EnergyUnavailable, match="no meter"):
+        select_rails([], "board")
+    assert select_rails([COUNTER, POWER], "gpu").covers == "a_mw"
 
 
 def test_phases_hold_whole_calls_and_leave_out_the_leads():
@@ -172,7 +173,7 @@ def test_phases_hold_whole_calls_and_leave_out_the_leads():
     assert none.idle_before is None and none.idle_after is None
 
 
-def test_a_recorder_polls_twice_within_what_a_rail_claims():
+def test_a_recorder_polls_twice_per_update_period():
     rails = [POWER, POWER._replace(update_s=0.1), POWER._replace(update_s=60.0)]
-    assert [Recorder([FakeMeter(rail=rail)], lambda: 0.0).period_s() for rail in rails] == [
+    assert [MeterRecorder([FakeMeter(rail=rail)], lambda: 0.0).period_s() for rail in rails] == [
         0.02, 0.05, 0.5]

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from agents.measurement.energy.window import EnergyWindow, offered
+from agents.measurement.energy.window import EnergyWindow, energy_support
 from agents.measurement.runner import measure
 from agents.meters.base import PowerMeter
 from agents.meters.fake import FakeMeter
@@ -49,7 +49,7 @@ class RestingChild(ScriptedChild):
     """Lets time pass while it is listened to, until its script may go on at 40 s. It works from
     11.5 s to 25 s."""
 
-    def where(self):
+    def progress(self):
         energy = self.script[:1] and self.script[0]["event"] == "energy"
         return self.at._replace(resting=bool(energy) and not 11.5 <= self.clock.now_s < 25.0)
 
@@ -87,15 +87,15 @@ def measured(meters, clock, energy_event=TOLD, watch=lambda working: None):
     return modes, decode(MeasureResult, encode(result)).measurements[0]
 
 
-def test_whoever_watches_the_device_is_told_when_it_rests():
-    """A governor lowers the clocks of what rests: that is no disturbance."""
+def test_the_monitor_knows_when_the_device_is_idle():
+    """A governor lowers the clocks of an idle device, which is no disturbance."""
     clock, seen = Clock(), []
     measured([MovingMeter(clock)], clock, watch=lambda working: seen.append((clock(), working)))
     waiting = [(at, working) for at, working in seen if 1.0 < at < 39.0]
     assert waiting and all(working == (11.5 <= at < 25.0) for at, working in waiting)
 
 
-def test_a_candidate_has_its_energy_measured_alone_while_the_meters_are_read():
+def test_the_energy_of_a_candidate_is_measured_alone():
     clock = Clock()
     meter = MovingMeter(clock)
     modes, found = measured([meter], clock)
@@ -113,21 +113,21 @@ def test_a_candidate_has_its_energy_measured_alone_while_the_meters_are_read():
 def test_without_a_meter_no_window_is_run_and_the_reason_stays():
     modes, found = measured([FakeMeter(broken="its cable is out: put it in")], Clock())
     assert modes == ["pairs"] and found.verdict == "valid"
-    assert found.energy.problem.startswith("no meter: nothing here tells the energy of the cpu")
+    assert found.energy.problem.startswith("no meter: no rail covers the cpu")
     assert "fake: its cable is out" in found.energy.problem and found.energy.gross_j is None
 
 
-def test_a_window_that_the_meter_cannot_tell_keeps_its_rails_and_the_reason():
+def test_a_window_without_energy_keeps_its_rails_and_the_reason():
     clock = Clock()
     short = dict(TOLD, load=[11.5, 12.5])
     told = measured([MovingMeter(clock)], clock, short)[1].energy
     assert told.problem.startswith("window too short") and told.rails and told.net_j is None
 
 
-def test_what_a_device_offers_is_told_for_cpu_and_gpu():
-    assert offered([FakeMeter()]) == {"cpu": "ok", "gpu": "ok"}
+def test_energy_support_is_reported_for_cpu_and_gpu():
+    assert energy_support([FakeMeter()]) == {"cpu": "ok", "gpu": "ok"}
     gpu = FakeMeter(rail=RAIL._replace(covers="gpu", role="addend"))
-    assert offered([gpu])["gpu"] == "ok" and "only gpu" in offered([gpu])["cpu"]
+    assert energy_support([gpu])["gpu"] == "ok" and "only gpu" in energy_support([gpu])["cpu"]
 
 
 @pytest.mark.parametrize(("provider", "draws"), [

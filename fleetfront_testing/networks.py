@@ -1,6 +1,6 @@
-"""Small networks and a few batches of noise for the tests of strategies in torch."""
+"""Small networks and a few batches of noise, for tests of strategies."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ class Residual(nn.Module):
         self.last = nn.Linear(32, 10)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None and module.running_var is not None
                 nn.init.uniform_(module.running_mean)
                 nn.init.uniform_(module.running_var, 0.5, 1.5)
                 nn.init.uniform_(module.bias)
@@ -42,7 +43,9 @@ class Residual(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.first(x)
         x = torch.relu(x + self.second(x))
-        return self.last(torch.relu(self.hidden(self.pool(x).flatten(1))))
+        pooled = self.pool(x).flatten(1)
+        outputs: Tensor = self.last(torch.relu(self.hidden(pooled)))
+        return outputs
 
 
 class Noise:
@@ -50,7 +53,7 @@ class Noise:
 
     def __init__(self, batches: int = 6, metrics: tuple[float, ...] = ()) -> None:
         self.batches_per_epoch = batches
-        self.loss = nn.functional.cross_entropy
+        self.loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
         self.epochs: list[int] = []
         self.asked = 0
         self._metrics = metrics

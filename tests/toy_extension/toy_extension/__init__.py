@@ -1,0 +1,1 @@
+"""One of everything that a third party may add to fleetfront."""
