@@ -24,14 +24,14 @@ def http_protocol() -> Any:
 
         _head_bytes = 0
         _in_head = False
-        _patience: asyncio.TimerHandle | None = None
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)  # type: ignore[arg-type]
-            self._patience = self.loop.call_later(PAUSE_S, self._give_up)
+            self._timer = self.loop.call_later(PAUSE_S, self._time_out)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._calm()
+            self._cancel_timer()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
@@ -43,8 +43,8 @@ def http_protocol() -> Any:
             self._head_bytes = self._head_bytes + len(data) if in_head else 0
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response("Address and headers are too long.")
-            elif self._patience is None:
-                self._patience = self.loop.call_later(PAUSE_S, self._give_up)
+            elif self._timer is None:
+                self._timer = self.loop.call_later(PAUSE_S, self._time_out)
 
         def on_message_begin(self) -> None:
             self._in_head = True
@@ -52,20 +52,20 @@ def http_protocol() -> Any:
 
         def on_headers_complete(self) -> None:
             self._in_head = False
-            self._calm()
+            self._cancel_timer()
             super().on_headers_complete()
 
         def on_message_complete(self) -> None:
             self.scope["state"][WHOLE] = True
             super().on_message_complete()
 
-        def _calm(self) -> None:
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+        def _cancel_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
-        def _give_up(self) -> None:
-            self._patience = None
+        def _time_out(self) -> None:
+            self._timer = None
             self.transport.close()
 
     return BoundedHead
