@@ -3,8 +3,12 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 DEMO_DIR ?= fleetfront-data
+# What `make check` compares with: SINCE=main for a whole branch.
+SINCE ?= HEAD
+# Hundreds of processes of the tests load the same modules: none compiles them again.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint reproduce benchmark clean
+.PHONY: demo test check lint reproduce benchmark clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -17,6 +21,10 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed lint $(VENV)/.python36
 	$(BIN)/python -m pytest tests --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+check: $(VENV)/.installed lint
+	$(BIN)/python -m tests.reached $(SINCE) | xargs $(BIN)/python -m pytest --numprocesses 2 \
+		--dist loadfile
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

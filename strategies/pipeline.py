@@ -63,8 +63,12 @@ def check(steps: Sequence[Step]) -> None:
     """Raises StrategyError(``impossible_order`` | ``unknown_strategy`` | ``bad_parameters``)."""
     seen: set[str] = set()
     for number, step in enumerate(steps, 1):
-        found = instantiate(step)
-        stage, here = found.stage, f"step {number} ({found.name})"
+        here = f"step {number} ({step['strategy']})"
+        try:
+            found = instantiate(step)
+        except StrategyError as error:
+            raise StrategyError(f"{here}: {error}", error.reason) from error
+        stage = found.stage
         if EncodingStrategy.stage in seen and not isinstance(found, EncodingStrategy):
             raise StrategyError(f"{here}: no {stage} step can follow an encoding step, the model "
                                 "is an exported graph by then.", "impossible_order")

@@ -98,12 +98,12 @@ class AgentFile:
             done = subprocess.run([self._python, partial, "--version"], stdin=subprocess.DEVNULL,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                                   timeout=TRY_OUT_S)
-            code, said = "exit code {}".format(done.returncode), done.stdout
+            code, output = "exit code {}".format(done.returncode), done.stdout
             good = done.returncode == 0
         except subprocess.TimeoutExpired:
-            code, said, good = "no answer in {:g} s".format(TRY_OUT_S), b"", False
+            code, output, good = "no answer in {:g} s".format(TRY_OUT_S), b"", False
         if not good:
-            lines = said.decode("utf-8", "replace").strip().splitlines() or [""]
+            lines = output.decode("utf-8", "replace").strip().splitlines() or [""]
             raise UpdateFailed(
                 "The coordinator's agent.pyz does not start with {} ({}: {}): start the agent with "
                 "another Python, or repair the coordinator's installation.".format(

@@ -1,4 +1,4 @@
-"""What a job kind is, and what an agent gives to each of its jobs. Jobs are data, never shell."""
+"""The interface of a job kind, and the context of a job. Jobs are data, never shell commands."""
 
 import time
 from typing import Callable, Generic, List, Mapping, NamedTuple, Type, TypeVar, Union
@@ -17,7 +17,7 @@ P = TypeVar("P")
 
 
 class JobContext(NamedTuple):
-    """What one job works with.
+    """The context of one job.
 
     ``paths`` maps sha256 to a local file. ``cancelled`` says whether to stop, ``progress`` takes
     the fraction done, 0 to 1. ``clock`` is monotonic seconds, ``wait`` sleeps for some seconds.

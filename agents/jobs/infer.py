@@ -22,11 +22,11 @@ def infer(
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[float], None] = lambda fraction_done: None,
 ) -> InferResult:
-    """Runs one job of kind ``infer``; ``paths`` maps sha256 to a local file.
+    """Computes the outputs in a child process; ``paths`` maps sha256 to a local file.
 
-    The result's environment holds ``{"runtime": versions}``. Another provider than the one asked
-    for first would compute something else, therefore it fails (``provider_fallback``). Raises
-    JobFailed and Cancelled.
+    The result's environment is ``{"runtime": versions}``. Raises JobCancelled, and JobFailed, with
+    the reason ``provider_fallback`` if another provider than the first requested one ran the
+    model, because it would compute other numbers.
     """
     request = {
         "mode": "infer", "indexes": [0], "paths": [paths[payload.model.sha256]],

@@ -20,8 +20,8 @@ def prepare(
     clock: Callable[[], float],
     cancelled: Callable[[], bool] = lambda: False,
 ) -> PrepareResult:
-    """Runs one job of kind ``prepare``; ``paths`` maps sha256 to a local file. The result's
-    environment holds ``{"runtime": versions}``. Raises MeasurementFailed and Cancelled."""
+    """Prepares a model in a child process; ``paths`` maps sha256 to a local file. The result's
+    environment is ``{"runtime": versions}``. Raises JobFailed and JobCancelled."""
     request = {"mode": "prepare", "indexes": [0], "paths": [paths[payload.model.sha256]],
                "options": payload.options}
     events: List[Event] = []

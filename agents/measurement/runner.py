@@ -73,11 +73,11 @@ STEP_LIMIT_S, STEP_LIMIT_FACTOR = 5.0, 3.0
 
 
 class ChildOutcome(NamedTuple):
-    """How a child ended. ``reason`` is None after success; otherwise ``blamed`` is the session that
-    was running, and ``opening`` whether it was being opened for the first time."""
+    """How a child ended. ``reason`` is None after success; otherwise ``session`` is the session
+    that was running, and ``opening`` whether it was being opened for the first time."""
 
     reason: Optional[str]
-    blamed: int
+    session: int
     opening: bool
 
 
@@ -100,8 +100,8 @@ def measure(
 
     Raises JobFailed, JobCancelled, and ProtocolError for an invalid payload.
     """
-    asked = payload if isinstance(payload, MeasurePayload) else decode(MeasurePayload, payload)
-    return _Measurement(asked, paths, start_child, clock, cancelled, progress, watch,
+    message = payload if isinstance(payload, MeasurePayload) else decode(MeasurePayload, payload)
+    return _Measurement(message, paths, start_child, clock, cancelled, progress, watch,
                         energy_window).run()
 
 
@@ -139,8 +139,9 @@ class _Measurement:
 
     def run(self) -> MeasureResult:
         plan = self._payload.plan
-        alone = [mode for mode, asked in (("memory", plan.memory), ("energy", plan.energy_s > 0))
-                 if asked]
+        alone = [mode for mode,
+                 requested in (("memory", plan.memory), ("energy", plan.energy_s > 0))
+                 if requested]
         steps = plan.processes + len(self._payload.candidates) * len(alone)
         singly = False
         for process in range(plan.processes):
@@ -194,7 +195,7 @@ class _Measurement:
             rest = [index for index in group if index not in self._failed]
             if ending.reason is None or (group and not rest):
                 continue
-            if ending.blamed == 0:
+            if ending.session == 0:
                 if ending.opening or not rest:
                     raise JobFailed(
                         "reference", "The reference failed: {}".format(ending.reason))
@@ -225,11 +226,11 @@ class _Measurement:
         finally:
             child.close()
             self._device_s += self._clock() - started_s
-        if ending.blamed == NO_SESSION and ending.reason is not None:
+        if ending.session == NO_SESSION and ending.reason is not None:
             raise JobFailed("runtime", "The runtime {!r} does not start: {}".format(
                 self._payload.runtime, ending.reason))
-        if ending.reason is not None and ending.blamed > 0:
-            self._failed[ending.blamed] = ending.reason
+        if ending.reason is not None and ending.session > 0:
+            self._failed[ending.session] = ending.reason
         return ending
 
     def _request(self, mode: str, indexes: Sequence[int]) -> JsonObject:
@@ -254,8 +255,8 @@ class _Measurement:
                 since = self._clock()
                 ending = self._take(parse_event(event))
                 if ending is not None:
-                    return ending if ending.blamed != NO_SESSION else ending._replace(
-                        blamed=child.progress().session)
+                    return ending if ending.session != NO_SESSION else ending._replace(
+                        session=child.progress().session)
                 continue
             how = child.ended()
             now_at = child.progress()

@@ -24,7 +24,7 @@ FREE = ("NC", "")
 TOTALS = ("VDD_IN", "POM_5V_IN")
 """The input of the module, which contains its other rails. The input of a carrier (VDD_MUX of the
 TX2's) feeds more than the module and is a part."""
-BESIDE: Sequence[FrozenSet[str]] = (
+SEPARATE_RAILS: Sequence[FrozenSet[str]] = (
     # AGX Xavier: six separate supplies (Jetson AGX Xavier design guide, power monitor).
     frozenset(("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V")),
     # AGX Orin. VDDQ_VDD2_1V8AO, at the same 5 V as VIN_SYS_5V0, may be inside it: a part.
@@ -123,9 +123,9 @@ def roles_of(labels: Sequence[str]) -> Dict[str, str]:
     for total in TOTALS:
         if total in labels:
             return {label: "total" if label == total else "part" for label in labels}
-    for beside in BESIDE:
-        if beside.issubset(labels):
-            return {label: "addend" if label in beside else "part" for label in labels}
+    for separate in SEPARATE_RAILS:
+        if separate.issubset(labels):
+            return {label: "addend" if label in separate else "part" for label in labels}
     return {label: "part" for label in labels}
 
 

@@ -22,17 +22,17 @@ ONNX_PROOF = base64.b64decode(
 
 
 class RuntimeTraits(NamedTuple):
-    """What is known of a runtime before a device is asked.
+    """The row of a runtime: its properties that are independent of a device.
 
     ``module`` is imported in the measuring child and has ``RUNTIME``, a subclass of
     ``agents.runtimes.base.Runtime``. ``hardware`` lists (provider, ``cpu`` or ``gpu``): the
     providers that may execute its models, the runtime's own choice first, and the part of the
-    board that draws the power. ``options`` are the options that it obeys beside ``batch``.
-    ``prepares``: a model needs a job of kind ``prepare`` first. ``in_process``: models run in the
-    measuring child itself, so that its memory and energy are theirs. ``own_clock``: the runtime
-    moves a clock of its own, and calls do not take real time. ``formats`` are the file formats
-    that it loads. ``proof`` is a small model of the first format, with which an agent proves a
-    provider. ``pip_package`` installs it; empty: no package does.
+    board that draws the power. ``options`` are the options that it supports in addition to
+    ``batch``. ``prepares``: a model needs a job of kind ``prepare`` first. ``in_process``: models
+    run in the measuring child itself, so that its memory and energy are theirs. ``own_clock``: the
+    runtime moves a clock of its own, and calls do not take real time. ``formats`` are the file
+    formats that it loads. ``proof`` is a small model of the first format, with which an agent
+    proves a provider. ``pip_package`` installs it; empty: no package does.
     """
 
     name: str

@@ -7,8 +7,6 @@ Arguments are those of ``searcher.api.server``. The product has no such switch: 
 plain way to do the same. Without the variable nothing is replaced.
 """
 
-import asyncio
-import dataclasses
 import json
 import os
 import sys
@@ -18,28 +16,13 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request, Response
 
 import searcher.api.app as app
-import searcher.api.http.durable_response as durable_response
-import searcher.api.http.plain_route as plain_route
-import searcher.api.http.request_head as request_head
 import searcher.api.routes.agents as agent_routes
 import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
-import searcher.devices.roster as roster
-import searcher.dispatch.leases as leases
-import searcher.dispatch.queue as queue
-import searcher.ledger.maintenance.wal_checkpoint as wal_checkpoint
 import searcher.ledger.rows as rows
-import searcher.ledger.store as store
-import searcher.ledger.tables.jobs as jobs
 import searcher.statistics.intervals as intervals
-import searcher.statistics.latency as latency
-from agents import protocol
-from searcher.api.http.limits import PAUSE_S
-from searcher.api.http.plain_route import Answer, Call, PlainRoute
-from searcher.devices import enrolment
-from searcher.ledger.rows import AgentRow, JobRow, TokenRow
-from searcher.ledger.tables import credentials, devices, fair_share
+from searcher.api.http.plain_route import Call, PlainResponse, PlainRoute
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
@@ -69,7 +52,7 @@ def _as_fastapi(route: PlainRoute) -> Callable[..., Any]:
         query: dict[str, list[str]] = {}
         for key, value in request.query_params.multi_items():
             query.setdefault(key, []).append(value)
-        answer: Answer = await handler(Call(
+        answer: PlainResponse = await handler(Call(
             request.app.state, request.state.caller, dict(request.scope["headers"]),
             await request.body(), dict(request.path_params), query, request.receive))
         return Response(answer.body, answer.status, {
@@ -79,33 +62,9 @@ def _as_fastapi(route: PlainRoute) -> Callable[..., Any]:
     return endpoint
 
 
-def _body_without_timer() -> None:
-    """Every body is read under a timer."""
-    _replace(plain_route, "WHOLE", "never")
-
-
-def _head_without_timer() -> None:
-    """Every head is read under a timer."""
-    base = request_head.http_protocol()
-
-    class Timed(base):  # type: ignore[misc, valid-type]
-        _patience: asyncio.TimerHandle | None
-
-        def on_message_begin(self) -> None:
-            if self._patience is None:
-                self._patience = self.loop.call_later(PAUSE_S, self._give_up)
-            super().on_message_begin()
-
-    _replace(server, "http_protocol", lambda: Timed)
-
-
 def _httptools() -> None:
     """h11, which bounds a head by itself."""
     _replace(server, "http_protocol", lambda: "h11")
-
-
-def _sixteen_sockets() -> None:
-    _replace(server, "ACCEPTS", 1)
 
 
 def _grouped_commits() -> None:
@@ -113,113 +72,9 @@ def _grouped_commits() -> None:
     _replace(app, "commit_soon", lambda *given: None)
 
 
-def _longer_batches() -> None:
-    """A batch collects writes for 2 ms, however long commits take."""
-    _replace(durable_response, "COMMIT_SHARE", 1.0)
-
-
-def _heartbeats_together() -> None:
-    """Every heartbeat is written by itself, with the commit of others."""
-    def heartbeat(self: Any, agent: AgentRow, job_id: int, fence: int,
-                  progress: float | None) -> Any:
-        with self._store.grouped() as db:
-            verdict, beat = queue.heartbeat(
-                db, job_id, fence, agent, progress, self._rules, self._clock())
-            if beat is not None:
-                jobs.put_beats(db, [beat])
-        return verdict
-
-    _replace(leases.Leases, "heartbeat", heartbeat)
-
-
-def _checkpoint_thread() -> None:
-    """SQLite's own checkpoints, at its own 1000 pages."""
-    _replace(wal_checkpoint.Checkpoints, "start", lambda self: None)
-    _replace(store, "WAL_PAGES", 1000)
-
-
-def _page_cache() -> None:
-    """SQLite's own 2 MB."""
-    _replace(store, "CACHE_KB", 2000)
-
-
-def _rare_garbage_collection() -> None:
-    _replace(server, "_collect_garbage_rarely", lambda: None)
-
-
 def _telemetry_off() -> None:
     """FastAPI's own way with telemetry, which follows the environment."""
     _replace(app, "_NO_TELEMETRY", None)
-
-
-def _secrets_in_memory() -> None:
-    """Every request looks its secret up."""
-    def recognised(self: Any, secret: str) -> Any:
-        key = enrolment.hashed(secret)
-        member: AgentRow | TokenRow | None = self._of_this_start.get(key)
-        if member is None:
-            member = credentials.agent_by_secret(self._store.db, key)
-        if isinstance(member, AgentRow) and member.first_used_s is None:
-            with self._store.grouped() as db:
-                credentials.agent_used(db, member.id, self._clock())
-        return member or credentials.token_by_secret(self._store.db, key)
-
-    _replace(roster.Roster, "recognised", recognised)
-
-
-def _profiles_in_memory() -> None:
-    """Every lease looks up the profile of its device."""
-    _replace(roster.Roster, "profile_of", lambda self, agent: (
-        None if agent.device is None else devices.profile(self._store.db, agent.device)))
-
-
-def _seen_every_ten_seconds() -> None:
-    """Every lease request writes when its device was last seen."""
-    _replace(leases, "SEEN_EVERY_S", 0.0)
-
-
-def _lease_rows() -> None:
-    """A lease is judged by the whole row of its job."""
-    _replace(jobs, "lease_of", jobs.get)
-
-
-def _grant_without_reading() -> None:
-    """A granted job is read again."""
-    grant = queue.grant
-
-    def granted(db: Any, job: JobRow, *more: Any) -> JobRow:
-        grant(db, job, *more)
-        return queue.job_of(db, job.id)
-
-    _replace(queue, "grant", granted)
-
-
-def _one_campaign_at_once() -> None:
-    """One live campaign is served by the way of many."""
-    def next_queued(db: Any, pool: str) -> JobRow | None:
-        campaigns = fair_share.in_turn(db, pool)
-        urgent = [name for name, priority in campaigns if priority > 0]
-        for campaign in (*urgent, None, *(name for name, _ in campaigns[len(urgent):])):
-            found = jobs._next_of(db, pool, campaign)
-            if found is not None:
-                return found
-        return None
-
-    _replace(jobs, "next_queued", next_queued)
-
-
-def _columns_known() -> None:
-    """Columns are put together for every query, documents are found by name."""
-    def select(db: Any, kind: Any, table: str, rest: str, parameters: Any = ()) -> list[Any]:
-        names = [field.name for field in dataclasses.fields(kind)]
-        found = db.execute("SELECT {} FROM {} t {}".format(
-            ", ".join(f't."{name}"' for name in names), table, rest), list(parameters))
-        return [kind(**{
-            name: json.loads(value) if name in rows.DOCUMENTS and value is not None else value
-            for name, value in zip(names, values, strict=True)}) for values in found]
-
-    _everywhere("select", rows.select, select)
-    _replace(rows, "select", select)
 
 
 def _one_encoder() -> None:
@@ -230,29 +85,11 @@ def _one_encoder() -> None:
     _everywhere("text", rows.text, text)
 
 
-def _summary_as_dict() -> None:
-    """``dataclasses.asdict``."""
-    def as_dict(self: Any) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in dataclasses.asdict(self).items()}
-
-    _replace(latency.Summary, "as_dict", as_dict)
-
-
 def _ranks_remembered() -> None:
     """Ranks of quantiles are computed for every measurement."""
     for name in ("median_rank", "_quantile_ranks"):
         cached = getattr(intervals, name)
         _everywhere(name, cached, cached.__wrapped__)
-
-
-def _ready_answers() -> None:
-    """Answers to heartbeats and results are written for each."""
-    class Beats:
-        def __getitem__(self, verdict: str) -> Answer:
-            return Answer(protocol.encode(protocol.HeartbeatAnswer(verdict)))
-
-    _replace(agent_routes, "_BEATS", Beats())
 
 
 def _everywhere(name: str, old: Any, new: Any) -> None:
@@ -270,12 +107,13 @@ def _replace(owner: Any, name: str, value: Any) -> None:
 
 SWITCHES: dict[str, Callable[[], None]] = {
     switch.__name__.strip("_").replace("_", "-"): switch for switch in (
-        _plain_routes, _body_without_timer, _head_without_timer, _httptools,
-        _sixteen_sockets, _grouped_commits, _longer_batches, _heartbeats_together,
-        _checkpoint_thread, _page_cache, _rare_garbage_collection, _telemetry_off,
-        _secrets_in_memory, _profiles_in_memory, _seen_every_ten_seconds, _lease_rows,
-        _grant_without_reading, _one_campaign_at_once, _columns_known, _one_encoder,
-        _summary_as_dict, _ranks_remembered, _ready_answers)}
+        _plain_routes,
+        _httptools,
+        _grouped_commits,
+        _telemetry_off,
+        _one_encoder,
+        _ranks_remembered,
+    )}
 
 
 if __name__ == "__main__":

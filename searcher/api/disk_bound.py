@@ -5,7 +5,7 @@ import logging
 import sqlite3
 
 from searcher.api.http.long_poll import Notifications
-from searcher.artifacts.eviction import YOUNG_S, Keeping
+from searcher.artifacts.eviction import YOUNG_S, EvictionPolicy
 from searcher.errors import LedgerError
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ PAUSE_S = 0.002
 AFTER_ERROR_S = 30.0
 
 
-async def bound_disk(keeping: Keeping, notifications: Notifications) -> None:
+async def bound_disk(keeping: EvictionPolicy, notifications: Notifications) -> None:
     """Runs until cancelled or the server stops; a notification on ``TOPIC`` starts a pass."""
     if keeping.bound_bytes is None:
         return

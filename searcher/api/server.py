@@ -12,7 +12,6 @@ imports neither torch nor optuna.
 
 import argparse
 import asyncio
-import gc
 import importlib
 import json
 import logging
@@ -46,7 +45,6 @@ from searcher.dispatch.search_supervisor import Supervision
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.clock import steady_clock
 from searcher.ledger.directory_lock import owned
-from searcher.ledger.maintenance.wal_checkpoint import Checkpoints
 from searcher.ledger.store import Store
 from searcher.workers.base import Builders, NoWorkers, WorkerPool
 from searcher.workers.gate import PauseGate
@@ -59,9 +57,6 @@ LEDGER = "ledger.db"
 BUILDER_COMMAND = (sys.executable, "-m", "searcher.builders.process")
 SEARCH_COMMAND = (sys.executable, "-m", "searcher.search.process")
 ANSWER_WITHIN_S = 4
-ACCEPTS = 16
-"""Connections accepted per turn of the event loop, which is long under load. The loop accepts one
-per listening socket; therefore the one socket is listed this often, under several descriptors."""
 _KEEP_ALIVE_S = 120
 _OPEN_FILES = 65_536
 
@@ -155,7 +150,6 @@ class _Service:
             admission=Admission(allowed, enrolled_only=allowed is not None))
         self._coordinator.keeping.bound_bytes = settings.keep_bytes
         self._supervision = Supervision(self._coordinator)
-        self._checkpoints = Checkpoints(store.path)
         self._settings, self._listener, self._certificate = settings, listener, certificate
         self._address = _address(settings, listener.getsockname()[1], certificate)
         self._announce = announce
@@ -179,11 +173,9 @@ class _Service:
         )
         _allow_many_connections()
         try:
-            _Server(config, self._on_first_signal, self._on_second_signal).run(
-                sockets=[self._listener, *(self._listener.dup() for _ in range(ACCEPTS - 1))])
+            _Server(config, self._on_first_signal, self._on_second_signal).run(sockets=[self._listener])
         finally:
             self._supervision.searches.stop()
-            self._checkpoints.stop()
 
     async def _started(self) -> None:
         self._post = _poster()
@@ -192,8 +184,6 @@ class _Service:
             _crew(self._settings, self._coordinator, self._address, self._post))
         write_address(folder, {**self._address, "token": self._token})
         self._supervision.start(_searches(self._settings, self._supervision, self._post))
-        _collect_garbage_rarely()
-        self._checkpoints.start()
         systemd.notify("READY=1")
         self._announce(self._address)
 
@@ -229,14 +219,6 @@ def _allow_many_connections() -> None:
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-
-
-def _collect_garbage_rarely() -> None:
-    """Collect rarely: requests create no reference cycles, and a collection visits the objects of
-    thousands of connections. With the default thresholds it takes a sixth of the CPU time."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
 
 
 def _crew(

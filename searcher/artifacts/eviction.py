@@ -1,11 +1,12 @@
-"""A bound on the disk: files that nobody needs go, oldest first, and are built again on demand.
+"""Eviction: keeps a campaign folder within a size. Files outside the live set are dropped, oldest
+first, and built again on demand.
 
     ledger    dropped_s = now, COMMIT
     file                               renamed aside   unlinked
     killed here:     file stays  |  file is found again |  it is swept at the next start
 
-Needed are the files that ``searcher.artifacts.live_set`` names, those of running trials and of
-baselines. Beside them ``builds/``, what builders may take up again, goes by its last use."""
+The live set is what ``searcher.artifacts.live_set`` names, with the files of running trials and of
+baselines. The builders' cache in ``builds/`` is evicted by its last use."""
 
 import logging
 import os
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from searcher.artifacts.live_set import needed
+from searcher.artifacts.live_set import live_files
 from searcher.errors import LedgerError, UserError
 from searcher.ledger.clock import Clock
 from searcher.ledger.store import Store
@@ -27,9 +28,9 @@ from searcher.spec.recipe import Recipe
 log = logging.getLogger(__name__)
 
 LOW_WATER = 0.95
-"""Of the bound: down to here a pass drops, so that the next one is not due at once."""
+"""Fraction of the bound down to which a pass evicts, so that the next pass is not due at once."""
 YOUNG_S = 300.0
-"""Files touched so recently stay: a builder may be about to report them."""
+"""Files touched within this time stay: a builder may be about to report them."""
 SLICE = 64
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12,
          "KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -48,7 +49,7 @@ def parse_bytes(text: str) -> int:
         raise UserError(f"{text!r} is no size. Write a number and a unit, such as 50GB or 800MiB.")
     size = int(float(found[1]) * UNITS[found[2].upper()])
     if size < 1:
-        raise UserError(f"{text!r} is no size to keep: it must be more than nothing.")
+        raise UserError(f"{text!r} is no bound: it must be at least 1 byte.")
     return size
 
 
@@ -65,11 +66,11 @@ class Cached:
         return self.name.startswith("scratch/")
 
 
-class Keeping:
+class EvictionPolicy:
     """Keeps ``artifacts/`` and ``builds/`` of ``folder`` within ``bound_bytes`` (None: no bound).
 
-    Use from the coordinator's thread. Totals are carried along and may err upwards; the disk is
-    counted at the start and when a pass is due.
+    Use from the coordinator's thread. Totals are kept incrementally and may err upwards; the disk
+    is counted at the start and when a pass is due.
     """
 
     def __init__(
@@ -92,14 +93,14 @@ class Keeping:
 
     @property
     def due(self) -> bool:
-        """Whether a pass may find something to drop."""
+        """Whether a pass may find something to evict."""
         if self.bound_bytes is None or self.total_bytes <= self.bound_bytes:
             return False
         return (self.total_bytes > self._again_above_bytes
                 or self._wall_s() >= self._again_at_s)
 
     def grew(self, artifact_bytes: int, cache_bytes: int = 0) -> bool:
-        """A file was added, a builder kept something; True when a pass is due."""
+        """A file was added, or a builder cached something; True when a pass is due."""
         self.artifact_bytes += artifact_bytes
         self.cache_bytes += cache_bytes
         self._arrived_bytes += artifact_bytes
@@ -107,13 +108,13 @@ class Keeping:
         return self.due
 
     def touch(self, path: Path) -> None:
-        """The file is wanted now: a pass that runs leaves it alone."""
+        """Marks the file as in use: a running pass leaves it."""
         if self.bound_bytes is not None:
             now_s = self._wall_s()
             os.utime(path, (now_s, now_s))
 
     def begin(self) -> Iterator[Slow | None]:
-        """Once, before the first pass: what a kill left half done is put right, bytes counted.
+        """Once, before the first pass: repairs what a kill left half done, and counts bytes.
         Consumed as ``steps`` is."""
         yield self._sweep
         yield from self._count()
@@ -128,13 +129,13 @@ class Keeping:
             yield None
 
     def steps(self) -> Iterator[Slow | None]:
-        """One pass, each step a few milliseconds. What is yielded is slow and touches no ledger:
-        the caller runs it, best in a thread, before the next step."""
+        """One pass, each step a few milliseconds. A yielded function is slow and touches no
+        ledger: the caller runs it, best in a thread, before the next step."""
         yield from self._count()
         if not self.due:
             return
         db, since_s, young_s = self._store.db, self._clock(), self._wall_s() - YOUNG_S
-        stay = yield from needed(db)
+        stay = yield from live_files(db)
         goal = int((self.bound_bytes or 0) * LOW_WATER)
         free, held = yield from self._sorted_cache(young_s)
         after = 0
@@ -148,14 +149,14 @@ class Keeping:
 
     def _conclude(self) -> None:
         bound = self.bound_bytes or 0
-        # What could not be freed now is not tried again for every file that arrives.
+        # What could not be freed now is not retried for every file that arrives.
         self._again_above_bytes = self.total_bytes + bound // 100
         self._again_at_s = self._wall_s() + YOUNG_S
         if self.total_bytes > bound and self.total_bytes != self._warned_bytes:
             self._warned_bytes = self.total_bytes
             log.warning(
-                "--keep is %d bytes, but what is needed or younger than %d s takes %d bytes; "
-                "nothing of it was dropped. Raise --keep or free space by hand.",
+                "--keep is %d bytes, but files that are needed or younger than %d s take %d bytes; "
+                "none of them was dropped. Raise --keep or free space by hand.",
                 bound, YOUNG_S, self.total_bytes)
 
     def _drop_files(
@@ -178,7 +179,7 @@ class Keeping:
                 with self._store.atomic() as db:
                     artifacts.drop(db, chosen, self._clock())
             except LedgerError as error:
-                # A full disk: what builders keep may go without the ledger.
+                # A full disk: the builders' cache can be evicted without the ledger.
                 log.error("%s", error)
             else:
                 yield from self._remove(chosen, young_s)
@@ -203,8 +204,8 @@ class Keeping:
     def _unlink(
         self, chosen: Sequence[str], young_s: float, back: list[str], freed: list[int]
     ) -> None:
-        """Rename first and look again: whoever touched the file before the rename gets it
-        ``back``, whoever comes after it finds none and writes a new one."""
+        """Rename first and look again: a file touched before the rename is put ``back``; a
+        writer that comes after it finds none and writes a new one."""
         for sha256 in chosen:
             path, aside = self._artifacts / sha256, self._artifacts / f"{_ASIDE}{sha256}"
             try:
@@ -222,8 +223,8 @@ class Keeping:
     def _sorted_cache(
         self, young_s: float
     ) -> Generator[Slow | None, None, tuple[deque[Cached], deque[Cached]]]:
-        """What may go by its last use, and what goes only when all else did not do; a builder's
-        scratch files, which it cannot do without, are in neither while it works."""
+        """Entries that may be evicted by their last use, and those that are evicted only as a
+        last resort. A working builder's scratch files are in neither."""
         free: deque[Cached] = deque()
         held: deque[Cached] = deque()
         cached = sorted((c for c in self._cached
@@ -247,7 +248,7 @@ class Keeping:
             self.cache_bytes -= oldest.size_bytes
 
     def _forget(self, name: str) -> None:
-        """Files first, and the folder only if a builder has not just begun to write there."""
+        """Files first, then the folder unless a builder has just begun to write there."""
         folder = self._builds / name
         for file in list(folder.glob("*")):
             if file.is_file() and not file.name.endswith(".partial"):
@@ -268,7 +269,8 @@ class Keeping:
         self._cached = list(_cache_of(self._builds))
 
     def _sweep(self) -> None:
-        """Files that a predecessor set aside, and what its builders had half written."""
+        """Removes files that an earlier process set aside, and files that builders left half
+        written."""
         for path in list(self._artifacts.iterdir()):
             if _LEFTOVER.fullmatch(path.name):
                 path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""Which files must stay: what a front holds or may still hold, what is being worked on, and what
-campaigns and jobs name.
+"""The live set: files of fronts and of candidates that may still enter one, files in use, and
+files that campaigns and jobs name.
 
-Everything else can be built again from its recipe.
+Every other file can be built again from its recipe.
 """
 
 from array import array
@@ -30,7 +30,7 @@ Bounds = tuple[list[float], list[float], list[float]]
 @dataclass(frozen=True)
 class Points:
     """Feasible points of one device: their files, and the bounds of their objectives one after
-    the other. Flat, since ten thousand lists would each be looked at by garbage collection."""
+    the other. Flat, because garbage collection would visit each of ten thousand lists."""
 
     files: list[str] = field(default_factory=list)
     low: "array[float]" = field(default_factory=lambda: array("d"))
@@ -43,7 +43,7 @@ class Points:
             side.extend(values)
 
 
-def needed(db: Database) -> Generator[None, None, set[str]]:
+def live_files(db: Database) -> Generator[None, None, set[str]]:
     """The sha256 of every file that campaigns, fronts and unfinished jobs need, in small steps.
 
     Files of running trials are not among them: see ``artifacts.of_work``.
@@ -76,7 +76,7 @@ def _of_campaign(
     try:
         objectives = from_document(spec).objectives
     except UserError:
-        # A newer or older program's campaign: what its fronts are is not known here.
+        # A newer or older program's campaign: its fronts are not known here.
         return (yield from _all_complete(db, name))
     by_device: dict[str, Points] = {}
     while page:
@@ -108,7 +108,7 @@ def _feasible(trial: CompleteTrial, objectives: "Sequence[Objective]") -> bool:
 
 
 def undecided(points: Points) -> Generator[None, None, set[str]]:
-    """Files of the front and of every point that no point of the front surely beats."""
+    """Files of the front and of every point that no point of the front beats for certain."""
     import numpy as np
 
     from searcher.pareto.front import front_indices

@@ -1,6 +1,6 @@
 """Files by content: ``folder/<sha256>``, written, synced, renamed.
 
-What is being written has a name that begins with a dot and no reader: ``.<sha256>.<writer>``.
+A file that is being written has no reader; its name is ``.<sha256>.<writer>``.
 """
 
 import hashlib
@@ -8,12 +8,12 @@ import os
 from pathlib import Path
 
 LEFTOVER_S = 86_400.0
-"""Age after which nobody continues what was being written."""
+"""Age after which no writer continues an unfinished file."""
 
 
 def place_artifact(folder: Path, content: bytes) -> Path:
-    """``folder/<sha256>`` by write, fsync, rename; the same content twice is one file, whose time
-    tells whoever bounds the disk that it is wanted."""
+    """``folder/<sha256>`` by write, fsync, rename; the same content twice is one file, whose
+    time of change tells eviction that it is in use."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / hashlib.sha256(content).hexdigest()
     try:
@@ -47,7 +47,7 @@ def sha256_of_file(path: Path) -> str:
 
 
 def sweep(folder: Path, now_s: float) -> list[str]:
-    """Remove what writers left unfinished over a day ago; the names."""
+    """Removes files left unfinished over a day ago; returns their names."""
     removed = []
     for path in folder.glob(".*"):
         if path.is_file() and now_s - path.stat().st_mtime > LEFTOVER_S:

@@ -107,17 +107,20 @@ def _meters(directory: Path) -> Answer:
 
 
 def _extensions(directory: Path) -> Answer:
-    """Entry points of installed distributions."""
+    """Entry points of installed distributions, meters apart: those are an agent's."""
+    from agents.protocol import RUNTIMES
     from searcher.artifacts.formats.registry import FORMATS
+    from searcher.jobs.registry import KINDS
     from searcher.tasks.metrics.registry import METRICS
     from searcher.workers.registry import POOLS
     from strategies import catalog
 
-    registries = (FORMATS, METRICS, POOLS)
+    registries = (FORMATS, METRICS, POOLS, KINDS)
     found = [place.name for registry in (catalog, *registries)
              for place in registry.places().values() if place.owner != catalog.OWN]
     problems = [problem.message for registry in (catalog, *registries)
                 for problem in registry.problems()]
+    problems += RUNTIMES.problems().values()
     if problems:
         return "warns", "; ".join(problems), "upgrade or uninstall these distributions"
     return ("works", ", ".join(found), "") if found else ("none", "no extension", "")

@@ -1,8 +1,4 @@
-"""The members of a lab: devices and builders with secrets, people and programs with tokens.
-
-Secrets are cached in memory. This is safe because the coordinator is the only writer of the ledger:
-it removes a secret from the cache when it revokes it.
-"""
+"""The members of a lab: devices and builders with secrets, people and programs with tokens."""
 
 import secrets
 from collections.abc import Mapping
@@ -16,9 +12,6 @@ from searcher.ledger.rows import AgentRow, TokenRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import credentials, devices
 
-MOST_KNOWN = 20_000
-"""Size of the cache; when it is full, it is emptied."""
-
 Member = AgentRow | TokenRow
 
 
@@ -27,16 +20,12 @@ class Roster:
 
     def __init__(self, store: Store, clock: Clock, host: Host) -> None:
         self._store, self._clock, self._host = store, clock, host
-        self._known: dict[str, Member] = {}
-        self._keys: dict[str, str] = {}
-        self._profiles: dict[str, str | None] = {}
         self._of_this_start: dict[str, TokenRow] = {}
 
     def start(self) -> None:
         """Revoke the builders of an earlier coordinator process, with which they ended."""
         with self._store.atomic() as db:
             credentials.revoke_builders(db, self._clock())
-        self._forget(*self._keys)
 
     def invite(self, name: str, role: str, profile: str | None, ttl_s: float) -> tuple[str, float]:
         """A one-time enrolment token, and the time at which it expires."""
@@ -50,11 +39,9 @@ class Roster:
     ) -> NewAgent:
         """A new agent, its secret, and the agents it replaces. Raises ProtocolError (403)."""
         with self._store.atomic() as db:
-            enrolled = enrolment.enrol(
+            return enrolment.enrol(
                 db, token, name, fingerprint, capabilities, self._host, self._clock()
             )
-        self._forget(*(gone.id for gone in enrolled.replaced))
-        return enrolled
 
     def add_builder(self, name: str) -> tuple[str, str]:
         """Identity and secret of a builder that is about to start."""
@@ -65,7 +52,6 @@ class Roster:
     def revoke(self, agent_id: str) -> None:
         with self._store.atomic() as db:
             credentials.revoke_agent(db, agent_id, self._clock())
-        self._forget(agent_id)
 
     def accept(self, secret: str, role: Literal["operator", "viewer"]) -> None:
         """Recognise ``secret`` until this process ends; it is not stored."""
@@ -93,7 +79,6 @@ class Roster:
         with self._store.atomic() as db:
             credentials.revoke_token(db, token_id, self._clock())
             row = credentials.token(db, token_id)
-        self._forget(token_id)
         if row is None:
             raise ProtocolError(
                 f"There is no token {token_id[:40]!r}. See `fleetfront token list`.", 404)
@@ -102,47 +87,23 @@ class Roster:
     def recognised(self, secret: str) -> Member | None:
         """The member with this secret, or None. An agent's first use completes its enrolment."""
         key = enrolment.hashed(secret)
-        member = self._known.get(key) or self._of_this_start.get(key) or self._looked_up(key)
-        if isinstance(member, TokenRow) and _state_of(member, self._clock()) != "active":
-            return None
-        return member
-
-    def _looked_up(self, key: str) -> Member | None:
-        agent = credentials.agent_by_secret(self._store.db, key)
-        if agent is not None and agent.first_used_s is None:
-            # Not cached yet: if this write is lost, the next request repeats it.
+        member = (self._of_this_start.get(key)
+                  or credentials.agent_by_secret(self._store.db, key)
+                  or credentials.token_by_secret(self._store.db, key))
+        if isinstance(member, TokenRow):
+            return member if _state_of(member, self._clock()) == "active" else None
+        if member is not None and member.first_used_s is None:
             with self._store.grouped() as db:
-                credentials.agent_used(db, agent.id, self._clock())
-            return agent
-        member = agent or credentials.token_by_secret(self._store.db, key)
-        if member is None:
-            return None
-        if len(self._known) >= MOST_KNOWN:
-            self._forget(*self._keys)
-        self._known[key], self._keys[member.id] = member, key
+                credentials.agent_used(db, member.id, self._clock())
         return member
 
     def is_revoked(self, agent: AgentRow) -> bool:
-        """Whether ``agent`` was revoked or replaced since it was recognised."""
-        return agent.id not in self._keys and enrolment.is_revoked(self._store.db, agent)
+        """Whether another agent replaced ``agent`` since it was recognised."""
+        return enrolment.is_revoked(self._store.db, agent)
 
     def profile_of(self, agent: AgentRow) -> str | None:
-        """The profile with which the agent's device is enrolled; None for a builder or without a
-        profile. An agent's profile never changes: a new enrolment creates a new agent."""
-        if agent.id not in self._profiles:
-            self._profiles[agent.id] = (
-                None if agent.device is None else devices.profile(self._store.db, agent.device))
-        return self._profiles[agent.id]
-
-    def forget_agents_of(self, device: str) -> None:
-        """Call after the agents of ``device`` were revoked in the ledger."""
-        self._forget(*(member.id for member in self._known.values()
-                       if isinstance(member, AgentRow) and member.device == device))
-
-    def _forget(self, *ids: str) -> None:
-        for member in ids:
-            self._known.pop(self._keys.pop(member, ""), None)
-            self._profiles.pop(member, None)
+        """The profile of its device; None for a builder, and if none was named."""
+        return None if agent.device is None else devices.profile(self._store.db, agent.device)
 
 
 def _state_of(row: TokenRow, now_s: float) -> Literal["active", "expired", "revoked"]:

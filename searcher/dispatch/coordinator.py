@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from searcher.artifacts.eviction import Keeping
+from searcher.artifacts.eviction import EvictionPolicy
 from searcher.devices import health
 from searcher.devices.enrolment import Host
 from searcher.devices.health import DeviceRules
@@ -75,7 +75,7 @@ class Coordinator:
         self.admission = admission or Admission()
         self.campaigns_changed: Callable[[], None] = lambda: None
         self.artifacts = folder / "artifacts"
-        self.keeping = Keeping(store, folder, clock)
+        self.keeping = EvictionPolicy(store, folder, clock)
         self.workers: WorkerPool = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
@@ -119,7 +119,6 @@ class Coordinator:
         """Whatever has come due; seconds until to call again."""
         now_s = self.clock()
         try:
-            self.leases.store_beats()
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
                 log.warning("job %d: no sign of life, its lease ends", job.id, extra=about(job))
                 self.leases.lose(job, True, "no sign of life within the lease")
@@ -210,8 +209,6 @@ class Coordinator:
             if state == "removed":
                 given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)
                 spans.end_of_pool(db, pool, now_s)
-        if state == "removed":
-            self.roster.forget_agents_of(name)
         for job in given_up:
             if job.state == "leased":
                 self.leases.over(job)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from sqlite_utils import Database
 
-from searcher.artifacts.eviction import Keeping
+from searcher.artifacts.eviction import EvictionPolicy
 from searcher.devices import health
 from searcher.devices.health import DeviceRules
 from searcher.devices.roster import Roster
@@ -24,11 +24,9 @@ from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import devices, fair_share, jobs, spans
-from searcher.ledger.tables.jobs import LeaseRow
 
 log = logging.getLogger(__name__)
 
-SEEN_EVERY_S = 10.0
 MOST_KNOWN = 20_000
 """Agents whose kinds of jobs are kept in memory; beyond that they are looked up again."""
 
@@ -41,7 +39,7 @@ class Leases:
 
     def __init__(
         self, store: Store, clock: Clock, rules: LeaseRules, device_rules: DeviceRules,
-        roster: Roster, window: Window, keeping: Keeping, artifacts: Path,
+        roster: Roster, window: Window, keeping: EvictionPolicy, artifacts: Path,
         ring: Callable[[str], bool],
     ) -> None:
         self._store, self._clock, self._ring = store, clock, ring
@@ -50,7 +48,6 @@ class Leases:
         self._keeping, self._artifacts = keeping, artifacts
         self._employed: set[str] = set()
         self._kinds: dict[str, tuple[str, ...]] = {}
-        self._beats: dict[int, jobs.Beat] = {}
         self.lost: Counter[str] = Counter()
 
     def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
@@ -75,9 +72,8 @@ class Leases:
                 return None
             if kinds and self._kinds.get(agent.id) != tuple(kinds):
                 self._learn(agent.id, agent.device, kinds)
-            if now_s - (device.last_seen_s or 0.0) >= SEEN_EVERY_S:
-                with self._store.grouped() as db:
-                    devices.device_seen(db, agent.device, now_s)
+            with self._store.grouped() as db:
+                devices.device_seen(db, agent.device, now_s)
             if device.state != "active":
                 return None
             if device.shares_host:
@@ -135,20 +131,10 @@ class Leases:
     def heartbeat(
         self, agent: AgentRow, job_id: int, fence: int, progress: float | None
     ) -> Literal["continue", "cancel"]:
-        """Raises ProtocolError (404, 409). It is stored with the next ``store_beats``: should the
-        coordinator die before, all leases start anew with the next one."""
-        verdict, beat = queue.heartbeat(
-            self._store.db, job_id, fence, agent, progress, self._rules, self._clock())
-        if beat is not None:
-            self._beats[job_id] = beat
-        return verdict
-
-    def store_beats(self) -> None:
-        """What heartbeats prolonged, in one write. Raises LedgerError, and keeps them."""
-        if self._beats:
-            with self._store.atomic() as db:
-                jobs.put_beats(db, self._beats.values())
-            self._beats = {}
+        """Raises ProtocolError (404, 409)."""
+        with self._store.grouped() as db:
+            return queue.heartbeat(
+                db, job_id, fence, agent, progress, self._rules, self._clock())
 
     def put_result(
         self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
@@ -157,10 +143,11 @@ class Leases:
         stored, after which the same result may come again."""
         shared = agent.pool == self._window.measuring_pool
         with self._store.atomic() if shared else self._store.grouped() as db:
-            job = queue.lease_of(db, job_id)
+            job = queue.job_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            outcome = self._judged(db, job_id, content)
+            outcome = rebuild.judged(db, job, results.outcome_of(
+                db, job, content, self._artifacts, self._clock()))
             ended_s = self._clock()
             jobs.finish(
                 db, job.id, outcome.state, ended_s, result=outcome.result, result_sha256=sha256,
@@ -170,8 +157,8 @@ class Leases:
             if outcome.state == "done":
                 health.succeeded(db, job.pool)
             else:
-                health.failed(db, queue.job_of(db, job_id), outcome.reason or "",
-                                outcome.message or "", self._device_rules)
+                health.failed(db, job, outcome.reason or "", outcome.message or "",
+                              self._device_rules)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
                         extra=about(job))
@@ -180,12 +167,7 @@ class Leases:
         self.over(job)
         self.finished(job)
 
-    def _judged(self, db: Database, job_id: int, content: bytes) -> results.Outcome:
-        job = queue.job_of(db, job_id)
-        outcome = results.outcome_of(db, job, content, self._artifacts, self._clock())
-        return rebuild.judged(db, job, outcome)
-
-    def _account(self, db: Database, job: JobRow | LeaseRow, ended_s: float) -> None:
+    def _account(self, db: Database, job: JobRow, ended_s: float) -> None:
         spans.end_of_job(db, job.id, ended_s)
         if job.campaign is not None and job.leased_s is not None:
             fair_share.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
@@ -205,7 +187,7 @@ class Leases:
         else:
             self.finished(job)
 
-    def over(self, job: JobRow | LeaseRow) -> None:
+    def over(self, job: JobRow) -> None:
         """The job runs no more; the quiet window moves on."""
         if job.pool == BUILDER:
             self._window.build_ended()
@@ -216,7 +198,7 @@ class Leases:
             else:
                 self.next_may_lease()
 
-    def finished(self, job: JobRow | LeaseRow) -> None:
+    def finished(self, job: JobRow) -> None:
         """The job has ended; those who wait for it are told."""
         for campaign in jobs.campaigns_of(self._store.db, job.id):
             self._ring(f"campaign:{campaign}")
@@ -244,7 +226,7 @@ class Leases:
         return employed
 
 
-def about(job: JobRow | LeaseRow) -> dict[str, Any]:
+def about(job: JobRow) -> dict[str, Any]:
     """What a line of the log is about."""
     device = job.pool.partition(":")[2] or None
     return {"job": job.id, "campaign": job.campaign, "device": device}

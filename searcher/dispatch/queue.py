@@ -5,7 +5,7 @@ only grows, and a result counts only under the fence of the lease that is in for
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from sqlite_utils import Database
@@ -16,7 +16,6 @@ from searcher.jobs.base import BUILDER, device_of
 from searcher.jobs.registry import key_of, kind_of, request_of
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import campaigns, devices, jobs
-from searcher.ledger.tables.jobs import Beat, LeaseRow
 
 NOT_THE_JOBS_FAULT = ("no_builder", "disk_full", "io", "queue_timeout", "device_removed")
 """Reasons of failures that a new request for the same job overrules."""
@@ -93,30 +92,18 @@ def grant(db: Database, job: JobRow, agent: AgentRow, rules: LeaseRules, now_s: 
     """Lease a queued job to ``agent``; the fence is durable once the transaction is."""
     ttl_s = rules.ttl_s(job.pool)
     deadline_at_s = now_s + request_of(job).deadline_s() + ttl_s
-    fence = jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
-    return replace(
-        job, state="leased", attempt=job.attempt + 1, fence=fence, holder=agent.id,
-        leased_s=now_s, heartbeat_s=now_s, lease_expires_s=now_s + ttl_s,
-        deadline_at_s=deadline_at_s, progress=None,
-        started_s=now_s if job.started_s is None else job.started_s)
+    jobs.grant(db, job.id, agent.id, now_s + ttl_s, deadline_at_s, now_s)
+    return job_of(db, job.id)
 
 
-def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> LeaseRow:
+def leased_job(db: Database, job_id: int, fence: int, agent: AgentRow) -> JobRow:
     """The lease, if it is this agent's under this fence. ProtocolError 404 or 409."""
-    job = lease_of(db, job_id)
+    job = job_of(db, job_id)
     _check_lease(job, fence, agent)
     return job
 
 
-def lease_of(db: Database, job_id: int) -> LeaseRow:
-    """Of a job, leased or not, what concerns its lease. Raises ProtocolError (404)."""
-    job = jobs.lease_of(db, job_id)
-    if job is None:
-        raise ProtocolError(f"There is no job {job_id}.", 404)
-    return job
-
-
-def _check_lease(job: LeaseRow, fence: int, agent: AgentRow) -> None:
+def _check_lease(job: JobRow, fence: int, agent: AgentRow) -> None:
     if job.state != "leased" or job.fence != fence or job.holder != agent.id:
         raise ProtocolError(
             f"The lease of job {job.id} under fence {fence} is not in force: the job is "
@@ -127,17 +114,17 @@ def _check_lease(job: LeaseRow, fence: int, agent: AgentRow) -> None:
 def heartbeat(
     db: Database, job_id: int, fence: int, agent: AgentRow, progress: float | None,
     rules: LeaseRules, now_s: float,
-) -> tuple[Literal["continue", "cancel"], Beat | None]:
-    """The answer to a sign of life, and how it prolongs the lease. ProtocolError (404, 409)."""
+) -> Literal["continue", "cancel"]:
+    """The answer to a sign of life, which prolongs the lease. ProtocolError (404, 409)."""
     job = leased_job(db, job_id, fence, agent)
     if job.deadline_at_s is not None and now_s >= job.deadline_at_s:
-        return "cancel", None
-    beat = Beat(job_id, fence, now_s, now_s + rules.ttl_s(job.pool), progress)
-    return "cancel" if job.cancel_requested else "continue", beat
+        return "cancel"
+    jobs.prolong(db, job_id, now_s, now_s + rules.ttl_s(job.pool), progress)
+    return "cancel" if job.cancel_requested else "continue"
 
 
 def already_accepted(
-    job: LeaseRow, attempt: int, fence: int, agent: AgentRow, sha256: str
+    job: JobRow, attempt: int, fence: int, agent: AgentRow, sha256: str
 ) -> bool:
     """True for a result that was stored before. Raises ProtocolError (409) unless the lease is in
     force."""

@@ -263,39 +263,33 @@ text: Callable[[Any], str] = json.JSONEncoder(
 """Canonical JSON: sorted keys, no spaces, no NaN; equal documents give equal texts."""
 
 
+def select(
+    db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
+) -> list[Row]:
+    """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
+    parsers = _parsers(cast(Any, kind))
+    columns = ", ".join(f't."{name}"' for name in parsers)
+    return [kind(*(value if value is None else read(value)
+                   for read, value in zip(parsers.values(), row, strict=True)))
+            for row in db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))]
+
+
 @functools.cache
-def _columns(kind: Any) -> tuple[str, tuple[tuple[int, Callable[[str], Any]], ...]]:
-    """The columns of a row as SQL, and the indices of JSON columns with their parsers."""
+def _parsers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
+    """For every column its parser: of a JSON column ``json.loads``, or into a dataclass."""
     kinds = get_type_hints(kind)
-    names = [f.name for f in fields(kind)]
-    return (", ".join(f't."{name}"' for name in names),
-            tuple((place, _reader(kinds[name])) for place, name in enumerate(names)
-                  if name in DOCUMENTS))
+    return {f.name: _parser(kinds[f.name]) if f.name in DOCUMENTS else _unchanged
+            for f in fields(kind)}
 
 
-def _reader(kind: Any) -> Callable[[str], Any]:
-    """The parser of a JSON column: the decoded JSON, or a dataclass if the field is one."""
+def _parser(kind: Any) -> Callable[[Any], Any]:
     if is_dataclass(kind):
         return lambda document: parse(cast(type, kind), json.loads(document))
     return json.loads
 
 
-def _decoded(values: tuple[Any, ...],
-             documents: tuple[tuple[int, Callable[[str], Any]], ...]) -> list[Any]:
-    row = list(values)
-    for place, read in documents:
-        if row[place] is not None:
-            row[place] = read(row[place])
-    return row
-
-
-def select(
-    db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
-) -> list[Row]:
-    """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
-    columns, documents = _columns(cast(Any, kind))
-    cursor = db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))
-    return [kind(*_decoded(values, documents)) for values in cursor]
+def _unchanged(value: Any) -> Any:
+    return value
 
 
 def first(

@@ -22,13 +22,6 @@ from searcher.ledger.migrations import bring_up_to_date
 
 BUSY_TIMEOUT_S = 5.0
 
-CACHE_KB, WAL_PAGES = 65_536, 8192
-"""Large enough that a page which is written repeatedly (of an index, of a device) is read once,
-and copied once from the log (32 MB of 4 KB pages) into the ledger."""
-LOG_BYTES = 4 * 2**20
-"""SQLite truncates the log to this size when it restarts it. A longer log has something to copy
-(``searcher/ledger/maintenance/wal_checkpoint.py``)."""
-
 
 class LedgerFull(LedgerError):
     """The disk of the ledger is full; nothing of the refused write was stored."""
@@ -106,7 +99,7 @@ class Store:
     Use it from one thread only. ``db`` is for the query functions of this package.
     ``opened(batch)`` is called for every new batch and must arrange that ``commit`` is called
     soon; without it each ``grouped`` block is a batch of its own. ``commits`` counts commits,
-    ``commit_s`` is their total time, ``last_commit_s`` the time of the last one.
+    ``commit_s`` is their total time.
     Raises LedgerError when the file cannot be opened or was written by a newer version.
     """
 
@@ -114,7 +107,7 @@ class Store:
         self.path = path
         self.batch: WriteBatch | None = None
         self.opened: Callable[[WriteBatch], None] | None = None
-        self.commits, self.commit_s, self.last_commit_s = 0, 0.0, 0.0
+        self.commits, self.commit_s = 0, 0.0
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             if not path.exists():
@@ -124,9 +117,7 @@ class Store:
             raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
         self.db = Database(connection, execute_plugins=False)
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
-                           f"cache_size = -{CACHE_KB}", f"wal_autocheckpoint = {WAL_PAGES}",
-                           f"journal_size_limit = {LOG_BYTES}"):
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
                 self.db.execute(f"PRAGMA {pragma}").fetchall()
             bring_up_to_date(self.db)
         except sqlite3.Error as error:
@@ -188,8 +179,7 @@ class Store:
             self._undo(batch, translated(error, self.path))
             raise translated(error, self.path) from error
         self.commits += 1
-        self.last_commit_s = time.perf_counter() - began_s
-        self.commit_s += self.last_commit_s
+        self.commit_s += time.perf_counter() - began_s
         self.batch = None
         batch.end(None)
 

@@ -1,11 +1,10 @@
 """Search processes, one per running campaign: started, restarted and ended by the coordinator.
 
     wanted ──> search ──exit 0──────────> the campaign has ended
-      ^          ├─────exit 1──────────> failed: the user can mend it, the search said how
+      ^          ├─────exit 1──────────> failed: the user can mend it, by the search's message
       └──pause───┴─────anything else     failed after MOST_CRASHES without progress between them
 
-A search decides and keeps nothing: whatever it knew is in the ledger, so it may be ended at any
-moment.
+A search keeps no state of its own: everything is in the ledger, so it may be ended at any moment.
 """
 
 import logging
@@ -26,7 +25,7 @@ MOST_CRASHES = 3
 FIRST_PAUSE_S = 1.0
 PAUSE_GROWS = 4.0
 USERS_FAULT = 1
-"""Exit code of a search whose campaign cannot go on before the user mends something."""
+"""Exit code of a search whose campaign cannot continue before the user mends something."""
 
 _END_WITHIN_S = 3.0
 _TAIL_BYTES = 4000
@@ -34,10 +33,10 @@ _TAIL_LINES = 12
 
 
 class Campaigns(Protocol):
-    """What searches ask of, and tell, the coordinator; called in its thread."""
+    """The coordinator's part towards searches; called in its thread."""
 
     def progress_of(self, name: str) -> int:
-        """A number that grows whenever the campaign has come further."""
+        """A number that grows whenever the campaign advances."""
         ...
 
     def search_ended(self, name: str) -> None:
@@ -45,7 +44,7 @@ class Campaigns(Protocol):
         ...
 
     def search_failed(self, name: str, reason: str) -> None:
-        """The campaign cannot go on."""
+        """The campaign cannot continue."""
         ...
 
 
@@ -53,16 +52,16 @@ class Searches(Protocol):
     """Drives campaigns. Called from the coordinator's one thread only."""
 
     def drive(self, wanted: Sequence[str]) -> None:
-        """Let the first of ``wanted`` be searched, as many as there may be, and nothing else.
-        Call again whenever that changes, and now and then."""
+        """Runs one search for each of the first ``wanted``, up to the limit, and ends all
+        others. Call it again when ``wanted`` changes, and regularly."""
         ...
 
     def ask_to_stop(self) -> None:
-        """All searches end soon and none is started any more; safe in a signal's handler."""
+        """All searches end soon and no new one starts; safe in a signal handler."""
         ...
 
     def stop(self) -> None:
-        """End all searches; returns when none is left."""
+        """Ends all searches; returns when none is left."""
         ...
 
     def running(self) -> list[str]:
@@ -71,7 +70,7 @@ class Searches(Protocol):
 
 
 class NoSearches:
-    """Where campaigns are driven by others, or not at all."""
+    """For a coordinator that starts no searches."""
 
     def drive(self, wanted: Sequence[str]) -> None:
         pass
@@ -158,7 +157,7 @@ class SearchProcesses:
         self._post(lambda: self._gone(child))
 
     def _end(self, child: _Child) -> None:
-        """The first time kindly."""
+        """SIGTERM first, SIGKILL when it has not ended in time."""
         if child.told_s is None:
             child.told_s = self._now_s()
             _signal(child, signal.SIGTERM)
@@ -182,7 +181,7 @@ class SearchProcesses:
         known, progress = self._crashes.get(name), self._campaigns.progress_of(name)
         count = 1 if known is None or known.progress != progress else known.count + 1
         pause_s = FIRST_PAUSE_S * PAUSE_GROWS ** (min(count, MOST_CRASHES) - 1)
-        # Also where the campaign fails: that may not be recorded while the disk is full.
+        # Also for a campaign that fails: a full disk may prevent recording that.
         self._crashes[name] = _Crashes(count, progress, self._now_s() + pause_s)
         if code == USERS_FAULT:
             self._campaigns.search_failed(name, self._tail(name))

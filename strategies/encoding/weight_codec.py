@@ -1,4 +1,4 @@
-"""The weight codec: the last pass over a graph, told nothing about how its weights came to be.
+"""The weight codec: the last pass over a graph, whatever produced its weights.
 
 Each initializer is written in the smallest form that decodes to the same bits; ONNX Runtime folds
 the decoding while it loads the file, so a small file runs as fast as a large one. Everything is

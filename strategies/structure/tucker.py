@@ -5,9 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-import tensorly
 import torch
-from tensorly.decomposition import partial_tucker
 from torch import Tensor, nn
 
 from strategies.base import Layer, Limits, StructureStrategy, Suggester, within
@@ -47,6 +45,9 @@ class Tucker(StructureStrategy):
         return replace_layers(model, layers, self._factor, self.name)
 
     def _factor(self, layer: nn.Module) -> nn.Module | None:
+        import tensorly  # with scipy.optimize: 0.3 s, in processes that split no convolution too
+        from tensorly.decomposition import partial_tucker
+
         if not isinstance(layer, nn.Conv2d) or layer.groups != 1:
             return None
         whole = layer.in_channels < FEWEST_INPUTS

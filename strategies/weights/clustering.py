@@ -17,7 +17,7 @@ DENSE_UNTIL = 0.5
 LLOYD_STEPS = 25
 MEAN_EVERY = 4
 REFIT = -1
-"""``calls`` when the centroids are to be found anew."""
+"""Value of ``calls`` while the centroids wait to be fitted again."""
 
 
 class Codebook(nn.Module):

@@ -18,6 +18,7 @@ from benchmarks.chaos.disk import SmallDisk
 from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.models import built, evaluation
 from benchmarks.chaos.proxy import FAULTS
+from searcher.client.records import Device
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -96,6 +97,7 @@ from pathlib import Path
 from benchmarks.chaos.planted import LATE_S, plant
 if sys.argv[2] == "planted":
     plant()
+from searcher.client.records import Device
 from searcher.ledger.store import Store
 
 async def main():
@@ -131,8 +133,9 @@ def test_a_keeper_releases_what_is_in_quarantine_and_nothing_else() -> None:
     states = {"board-1": "quarantined", "board-2": "active", "board-3": "drained"}
 
     class Lab:
-        def devices(self) -> list[dict[str, str]]:
-            return [{"name": name, "state": state} for name, state in states.items()]
+        def devices(self) -> list[Device]:
+            return [Device(name, None, {}, {}, 0, state, 1.0, None, 0, None)
+                    for name, state in states.items()]
 
         def set_device_state(self, name: str, state: str) -> None:
             states[name] = state

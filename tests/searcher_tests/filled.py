@@ -10,7 +10,12 @@ from searcher.artifacts.store import place_artifact
 from searcher.ledger.rows import MeasurementRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, jobs, measurements, search_state, trials
-from searcher.ledger.tables.search_state import BaselineState, JointEntry, SearchState
+from searcher.ledger.tables.search_state import (
+    BaselineState,
+    DeviceAccuracy,
+    JointEntry,
+    SearchState,
+)
 from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS
 from searcher.spec.recipe import Recipe, Step
@@ -120,6 +125,34 @@ class Folder:
                                                          1.01 * ratio * LEVEL_S]},
                 {}, self._measure(told.sha256, ratio))
         search_state.put(self.db, name, DEVICE, replace(known, joint=found), 190.0)
+
+    def on_device(self, place: str, baseline: float, accuracies: dict[int, float],
+                  name: str = "digits") -> None:
+        """The device computed these validation accuracies, of trials by id."""
+        known = search_state.get(self.db, name, DEVICE)
+        assert known is not None
+        joint = {}
+        for trial, accuracy in accuracies.items():
+            sha256 = self._evaluated(self._sha256(trial), place, accuracy)
+            joint[trial] = JointEntry(sha256, {"accuracy": accuracy},
+                                      {"accuracy": [accuracy - 0.01, accuracy + 0.01]}, {})
+        self._evaluated(known.baseline.sha256, place, baseline)
+        there = DeviceAccuracy(place, "it computes in float16", {}, {"accuracy": baseline},
+                               {"accuracy": [baseline - 0.01, baseline + 0.01]})
+        search_state.put(self.db, name, DEVICE, replace(
+            known, joint=joint, baseline=replace(known.baseline, on_device=there)), 190.0)
+
+    def _sha256(self, trial: int) -> str:
+        row = trials.get(self.db, trial)
+        assert row is not None and row.sha256 is not None
+        return row.sha256
+
+    def _evaluated(self, sha256: str, place: str, accuracy: float) -> str:
+        correct = bits(accuracy)
+        builds.put_evaluation(self.db, sha256, "validation", place, "accuracy",
+                              float(correct.mean()), N, np.packbits(correct).tobytes(), self.job,
+                              1.0)
+        return sha256
 
     def _build(self, made: Recipe, sha256: str, file_bytes: int) -> None:
         layer: dict[str, Any] = {

@@ -1,4 +1,8 @@
-"""Wrong input through the real command line: exit code 1, which value, and what to do."""
+"""Wrong input on the command line: exit code 1, which value, and what to do.
+
+What a command refuses by itself is run in this process, once per command in a real one; what comes
+from its children is always run in real processes.
+"""
 
 import os
 import subprocess
@@ -6,18 +10,32 @@ import subprocess
 import pytest
 
 from agents.meters.catalog import power_meters
+from tests.searcher_tests.cli.conftest import Run, run
 from tests.system.real import FLEETFRONT, campaign_file, fleetfront
 
+__all__ = ["run"]
 ALL = "channel_pruning clustering int8"
 
 
 def refused(*arguments):
     """What a command says that must end with exit code 1 and without a traceback."""
     done = fleetfront(*arguments)
-    said = done.stdout + done.stderr
-    assert done.returncode == 1, said
+    return checked(done.returncode, done.stdout + done.stderr)
+
+
+def checked(code, said):
+    assert code == 1, said
     assert "Traceback" not in said and "defect of fleetfront" not in said, said
     return said
+
+
+@pytest.fixture
+def refused_here(run: Run):
+    """As ``refused``, in this process."""
+    def call(*arguments):
+        code, out, err = run(*arguments)
+        return checked(code, out + err)
+    return call
 
 
 def campaign(folder, line, instead):
@@ -34,9 +52,9 @@ def campaign(folder, line, instead):
     ("candidates = 4", "candidates = 0", "candidates = 0", "from 1"),
     ("[search]", "[search", "TOML", "line"),
 ])
-def test_a_wrong_campaign_file(tmp_path, line, instead, value, remedy):
+def test_a_wrong_campaign_file(refused_here, tmp_path, line, instead, value, remedy):
     file = campaign(tmp_path, line, instead)
-    said = refused("run", file, "--dir", tmp_path / "data")
+    said = refused_here("run", file, "--dir", tmp_path / "data")
     assert str(file) in said or "clusterin" in said
     assert value in said and remedy in said
 
@@ -73,17 +91,17 @@ def recipe(tmp_path_factory):
      "Connect to one of these sources"),
     ("tests.system.tiny_task:no_graph", "bessel", "opset 13"),
 ])
-def test_a_task_that_cannot_be_built(tmp_path, recipe, task, value, remedy):
-    said = refused("build", recipe, "--task", task,
-                   "--dir", tmp_path / "data", "-o", tmp_path / "out")
+def test_a_task_that_cannot_be_built(refused_here, tmp_path, recipe, task, value, remedy):
+    said = refused_here("build", recipe, "--task", task,
+                        "--dir", tmp_path / "data", "-o", tmp_path / "out")
     assert value in said and remedy in said
 
 
-def test_a_recipe_with_an_unknown_strategy(tmp_path):
+def test_a_recipe_with_an_unknown_strategy(refused_here, tmp_path):
     file = tmp_path / "recipe.toml"
     file.write_text('[[step]]\nstrategy = "tuker"\nrank_ratio = 0.5\n')
-    said = refused("build", file, "--task", "tests.system.tiny_task:task",
-                   "--dir", tmp_path / "data", "-o", tmp_path / "out")
+    said = refused_here("build", file, "--task", "tests.system.tiny_task:task",
+                        "--dir", tmp_path / "data", "-o", tmp_path / "out")
     assert "'tuker'" in said and "'tucker'" in said
 
 
@@ -94,8 +112,8 @@ def test_measuring_what_is_no_onnx(tmp_path):
     assert f"{file} could not be measured" in said and "unloadable" in said
 
 
-def test_measuring_what_is_not_there(tmp_path):
-    said = refused("measure", tmp_path / "none.onnx", "--dir", tmp_path / "data")
+def test_measuring_what_is_not_there(refused_here, tmp_path):
+    said = refused_here("measure", tmp_path / "none.onnx", "--dir", tmp_path / "data")
     assert "none.onnx" in said
 
 

@@ -16,10 +16,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from searcher.errors import LedgerError
 from searcher.ledger.store import LedgerFull, Store, WriteBatch
 
-COMMIT_AFTER_S, COMMIT_SHARE = 0.002, 0.25
-"""A batch collects writes for ``COMMIT_AFTER_S``, or longer if commits would otherwise take more
-than ``COMMIT_SHARE`` of the time. A commit of two writes takes nearly as long as one of twenty."""
-LONGEST_S = 0.02
+COMMIT_AFTER_S = 0.01
+"""For so long a batch collects writes: one of two costs nearly as much as one of twenty."""
 
 
 def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,
@@ -34,8 +32,7 @@ def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,
                 failed(error)
 
     def opened(batch: WriteBatch) -> None:
-        collect_s = store.last_commit_s * (1 / COMMIT_SHARE - 1)
-        loop.call_later(min(max(collect_s, COMMIT_AFTER_S), LONGEST_S), commit, batch)
+        loop.call_later(COMMIT_AFTER_S, commit, batch)
 
     store.opened = opened
 

@@ -4,7 +4,6 @@ overhead of a FastAPI route would exceed the work of these handlers."""
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs
@@ -15,7 +14,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from searcher.api.http.limits import MOST_BYTES, PAUSE_S, refusal_of_head, too_long
-from searcher.api.http.request_head import WHOLE
 from searcher.api.openapi import refusals
 from searcher.api.roles import ROUTES, not_for
 from searcher.api.schemas import LARGEST
@@ -158,7 +156,7 @@ class PlainRoute(Route):
         caller = self._caller(state, headers)
         query = scope["query_string"]
         answer = await self._handler(Call(
-            state, caller, headers, await _body(scope, receive, self.described.most_bytes),
+            state, caller, headers, await _body(receive, self.described.most_bytes),
             scope["path_params"], parse_qs(query.decode("latin-1")) if query else {}, receive))
         if self.method == "GET" and isinstance(caller, TokenRow):
             self._caller(state, headers)  # it may have been revoked during a long poll
@@ -183,15 +181,13 @@ class PlainRoute(Route):
         return member
 
 
-async def _body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+async def _body(receive: Receive, most_bytes: int) -> bytes:
     """The whole body. Raises ProtocolError: 413 for one that is too long, 408 if it stops."""
-    whole = scope.get("state", {}).get(WHOLE, False)
     pieces: list[bytes] = []
     seen, more = 0, True
     while more:
         try:
-            # A timer takes as long as the rest of this function: use none if the body is here.
-            async with asyncio.timeout(PAUSE_S) if not whole else nullcontext():
+            async with asyncio.timeout(PAUSE_S):
                 message = await receive()
         except TimeoutError as error:
             raise ProtocolError(f"The body stopped for {PAUSE_S:g} s.", 408) from error

@@ -8,9 +8,6 @@ from typing import Any
 
 from searcher.api.http.limits import MOST_HEAD_BYTES, PAUSE_S
 
-WHOLE = "whole"
-"""Key in the state of a request's scope, set when the whole body has arrived."""
-
 
 def http_protocol() -> Any:
     """The value for ``uvicorn.Config(http=...)``."""
@@ -23,7 +20,6 @@ def http_protocol() -> Any:
         """Closes a connection whose head is too long or does not end within ``PAUSE_S``."""
 
         _head_bytes = 0
-        _in_head = False
         _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -35,31 +31,26 @@ def http_protocol() -> Any:
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            in_head = self._in_head
+            in_head = self._timer is not None
             super().data_received(data)
-            if not self._in_head or self.transport.is_closing():
+            if self._timer is None or self.transport.is_closing():
                 return
-            # A head within one read needs neither count nor timer.
+            # If the head began within this read, the bytes before it are not counted.
             self._head_bytes = self._head_bytes + len(data) if in_head else 0
             if self._head_bytes > MOST_HEAD_BYTES:
                 self.send_400_response("Address and headers are too long.")
-            elif self._timer is None:
-                self._timer = self.loop.call_later(PAUSE_S, self._time_out)
 
         def on_message_begin(self) -> None:
-            self._in_head = True
+            if self._timer is None:
+                self._timer = self.loop.call_later(PAUSE_S, self._time_out)
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._in_head = False
             self._cancel_timer()
             super().on_headers_complete()
 
-        def on_message_complete(self) -> None:
-            self.scope["state"][WHOLE] = True
-            super().on_message_complete()
-
         def _cancel_timer(self) -> None:
+            self._head_bytes = 0
             if self._timer is not None:
                 self._timer.cancel()
                 self._timer = None

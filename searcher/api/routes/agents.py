@@ -88,11 +88,6 @@ def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
     return text(lease._asdict()).encode()
 
 
-_BEATS = {verdict: PlainResponse(protocol.encode(protocol.HeartbeatAnswer(verdict)))
-          for verdict in ("continue", "cancel")}
-_ACCEPTED = PlainResponse(protocol.encode(protocol.ResultAnswer(True)))
-
-
 async def heartbeat(call: Call) -> PlainResponse:
     """Extend a lease; 409 if it is no longer in force."""
     message = read(protocol.Heartbeat, call.body)
@@ -100,7 +95,7 @@ async def heartbeat(call: Call) -> PlainResponse:
         raise ProtocolError("job and fence must be from 0 to 2**53.")
     verdict = call.state.coordinator.heartbeat(
         call.agent, message.job, message.fence, message.progress)
-    return _BEATS[verdict]
+    return PlainResponse(protocol.encode(protocol.HeartbeatAnswer(verdict)))
 
 
 async def put_result(call: Call) -> PlainResponse:
@@ -119,7 +114,7 @@ async def put_result(call: Call) -> PlainResponse:
             f"The body does not have the announced sha256 {announced[:64]!r}. Send it again."
         )
     call.state.coordinator.put_result(call.agent, job, attempt, fence, sha256, content)
-    return _ACCEPTED
+    return PlainResponse(protocol.encode(protocol.ResultAnswer(True)))
 
 
 def _described(request: type, answer: type, *statuses: int, **more: Any) -> Described:

@@ -18,14 +18,13 @@ class PollState:
 
     state: str
     shares_host: int
-    last_seen_s: float | None
     holds_lease: int
 
 
 def poll_state(db: Database, name: str, agent_id: str) -> PollState | None:
     """The state of device ``name`` for a poll of ``agent_id``; None when it is unknown."""
     row = db.execute(
-        """SELECT state, shares_host, last_seen_s, EXISTS (SELECT 1 FROM jobs j
+        """SELECT state, shares_host, EXISTS (SELECT 1 FROM jobs j
              WHERE j.state = 'leased' AND j.pool = 'device:' || name AND j.holder = ?2)
            FROM devices WHERE name = ?1""", [name, agent_id]).fetchone()
     return None if row is None else PollState(*row)

@@ -1,7 +1,6 @@
 """Jobs: rows and transitions between states. The rules are in ``searcher/dispatch``."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -23,28 +22,6 @@ _ENDS = "min(coalesce(lease_expires_s, 0), coalesce(deadline_at_s, 0))"
 
 def get(db: Database, job_id: int) -> JobRow | None:
     return first(db, JobRow, "jobs", "WHERE id = ?", [job_id])
-
-
-@dataclass(frozen=True)
-class LeaseRow:
-    """The columns of a job that decide about its lease and its result."""
-
-    id: int
-    kind: str
-    pool: str
-    campaign: str | None
-    state: str
-    attempt: int
-    fence: int | None
-    holder: str | None
-    leased_s: float | None
-    deadline_at_s: float | None
-    cancel_requested: int
-    result_sha256: str | None
-
-
-def lease_of(db: Database, job_id: int) -> LeaseRow | None:
-    return first(db, LeaseRow, "jobs", "WHERE id = ?", [job_id])
 
 
 def by_key(db: Database, key: str) -> JobRow | None:
@@ -208,36 +185,25 @@ def held_by(db: Database, pool: str, holder: str) -> list[JobRow]:
 
 def grant(
     db: Database, job_id: int, holder: str, expires_s: float, deadline_at_s: float, now_s: float
-) -> int:
-    """Lease a queued job under the next fence of the ledger. Returns the fence."""
-    fence = next_number(db, "fence")
+) -> None:
+    """Lease a queued job under the next fence of the ledger."""
     db.execute(
         """UPDATE jobs SET state = 'leased', attempt = attempt + 1, fence = ?, holder = ?,
              leased_s = ?, heartbeat_s = ?, lease_expires_s = ?, deadline_at_s = ?,
              progress = NULL, started_s = coalesce(started_s, ?)
            WHERE id = ? AND state = 'queued'""",
-        [fence, holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
+        [next_number(db, "fence"), holder, now_s, now_s, expires_s, deadline_at_s, now_s, job_id],
     )
-    return fence
 
 
-@dataclass(frozen=True)
-class Beat:
-    """A heartbeat from the holder of ``job`` under ``fence``."""
-
-    job: int
-    fence: int
-    seen_s: float
-    expires_s: float
-    progress: float | None
-
-
-def put_beats(db: Database, beats: Iterable[Beat]) -> None:
-    """Extend the leases that are still in force."""
-    db.conn.executemany(
+def prolong(
+    db: Database, job_id: int, seen_s: float, expires_s: float, progress: float | None
+) -> None:
+    """Extend a lease after a sign of life. The last ``progress`` stays if this one is None."""
+    db.execute(
         """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
-             progress = coalesce(?, progress) WHERE id = ? AND fence = ? AND state = 'leased'""",
-        [(b.seen_s, b.expires_s, b.progress, b.job, b.fence) for b in beats])
+             progress = coalesce(?, progress) WHERE id = ?""",
+        [seen_s, expires_s, progress, job_id])
 
 
 def extend(db: Database, pool: str, by_s: float) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from searcher.artifacts.eviction import YOUNG_S, Keeping, Slow, parse_bytes
+from searcher.artifacts.eviction import YOUNG_S, EvictionPolicy, Slow, parse_bytes
 from searcher.artifacts.store import place_artifact
 from searcher.errors import UserError
 from searcher.ledger.store import LedgerFull, Store
@@ -33,8 +33,8 @@ class Disk:
         self.job = jobs.create(self.db, "key", "compress", "builder", "digits", {}, 0, 1.0)
         self.db.execute("UPDATE jobs SET state = 'done'")
 
-    def restarted(self, bound_bytes: int | None) -> Keeping:
-        return Keeping(self.store, self.folder, lambda: self.now_s, bound_bytes,
+    def restarted(self, bound_bytes: int | None) -> EvictionPolicy:
+        return EvictionPolicy(self.store, self.folder, lambda: self.now_s, bound_bytes,
                        wall_s=lambda: self.now_s)
 
     def artifact(self, number: int, size: int = KB, age_s: float = 5000.0,
@@ -87,7 +87,7 @@ def test_sizes(text: str, size: int) -> None:
 
 @pytest.mark.parametrize("text", ["", "GB", "-1GB", "50 parsecs", "1e9", "0", "0.4B", "5 0GB"])
 def test_no_sizes(text: str) -> None:
-    with pytest.raises(UserError, match="50GB|more than nothing"):
+    with pytest.raises(UserError, match="50GB|at least 1 byte"):
         parse_bytes(text)
 
 

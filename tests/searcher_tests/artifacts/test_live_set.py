@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from searcher.artifacts.live_set import Points, _bounds, needed, undecided
+from searcher.artifacts.live_set import Points, _bounds, live_files, undecided
 from searcher.ledger.tables import artifacts, campaigns, jobs, search_state, trials
 from searcher.ledger.tables.artifacts import CompleteTrial
 from searcher.pareto.front import front_indices, losses
@@ -88,7 +88,7 @@ def test_fronts_of_every_campaign_undecided_points_and_baselines(folder: Folder)
         folder.trial(4, "pruned", campaign=name, measured=False, reason="too slow")
         folder.trial(5, campaign=name, accuracy=0.96, ratio=0.1, file_bytes=100, broken=True)
         folder.trial(6, campaign=name, measured=False, reason="beaten", ratio=0.01)
-    stay = ended(needed(folder.db))
+    stay = ended(live_files(folder.db))
     known = search_state.get(folder.db, "digits", DEVICE)
     assert known is not None
     assert stay == {known.baseline.sha256, *(
@@ -100,9 +100,9 @@ def test_each_device_has_a_front_of_its_own(folder: Folder) -> None:
     folder.campaign(baseline=False)
     folder.trial(0)
     folder.trial(1, accuracy=0.60, ratio=0.7, file_bytes=1600)
-    assert file_of(folder, 1) not in ended(needed(folder.db))
+    assert file_of(folder, 1) not in ended(live_files(folder.db))
     folder.db.execute("UPDATE trials SET device = 'tx2' WHERE number = 1")
-    assert file_of(folder, 1) in ended(needed(folder.db))
+    assert file_of(folder, 1) in ended(live_files(folder.db))
     folder.close()
 
 
@@ -111,7 +111,7 @@ def test_a_campaign_that_is_not_understood_keeps_every_complete_file(folder: Fol
     folder.trial(0)
     folder.trial(1, accuracy=0.60, ratio=0.7, file_bytes=1600)
     folder.db.execute("""UPDATE campaigns SET spec = '{"name": "digits", "from": "tomorrow"}'""")
-    assert ended(needed(folder.db)) == {file_of(folder, 0), file_of(folder, 1)}
+    assert ended(live_files(folder.db)) == {file_of(folder, 0), file_of(folder, 1)}
     folder.close()
 
 
@@ -122,7 +122,7 @@ def test_what_unfinished_jobs_and_campaigns_name(folder: Folder) -> None:
                           1.0)
         folder.db.execute("UPDATE jobs SET state = ? WHERE id = ?", [state, job])
     campaigns.create(folder.db, "own", {"name": "own", "task": f"upload:{model}"}, 1.0)
-    assert ended(needed(folder.db)) == {queued, leased, model}
+    assert ended(live_files(folder.db)) == {queued, leased, model}
     folder.close()
 
 

@@ -14,7 +14,7 @@ from tests.searcher_tests.statistics.test_energy import WITHOUT
 
 def result(op: str = "Sin") -> MeasureResult:
     def timed(name: str) -> NodesMeasured:
-        return NodesMeasured("", [NodeTime("n", name, "CPUExecutionProvider", 1e-3)])
+        return NodesMeasured("", nodes=[NodeTime("n", name, "CPUExecutionProvider", 1e-3)])
 
     entry = FileMeasurement(verdict="valid", summary=replace(WITHOUT, nodes=timed(op)))
     return MeasureResult((entry,), reference_nodes=timed("MatMul"))

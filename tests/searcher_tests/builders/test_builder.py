@@ -3,6 +3,7 @@
 import dataclasses
 import errno
 import os
+import re
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -225,7 +226,23 @@ def test_an_impossible_recipe_has_a_reason(builder: Builder, steps: Recipe, reas
     with pytest.raises(BuildError) as caught:
         builder.compress(steps, TARGET)
     assert caught.value.reason == reason
-    assert builder.compress(recipe(PRUNE), TARGET).content, "the builder goes on"
+    assert re.match(r"step \d \(\w+", str(caught.value)), "it says which step"
+    assert builder.compress(recipe(PRUNE), TARGET).content, "the builder continues"
+
+
+def test_a_failure_names_the_step_and_its_layers(
+        builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(BuildError, match=r"^step 2 \(channel_pruning on fc1\): channel_pruning "):
+        builder.compress(recipe(PRUNE, Step.of("channel_pruning", "fc1", {"keep_ratio": 1.0})),
+                         TARGET)
+
+    def broken(*arguments: object) -> None:
+        raise ValueError("no such axis")
+
+    monkeypatch.setattr("strategies.structure.svd.Svd.apply", broken)
+    with pytest.raises(ValueError, match="no such axis") as caught:
+        builder.compress(recipe(PRUNE, SVD), TARGET)
+    assert caught.value.__notes__ == ["step 2 (svd on fc1)"]
 
 
 def no_number(outputs: Tensor, targets: Tensor) -> Tensor:

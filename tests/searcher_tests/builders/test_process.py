@@ -125,7 +125,7 @@ def test_what_a_candidate_raises(workshop: Workshop, monkeypatch: pytest.MonkeyP
     assert client.failed[0][0] == reason and said in client.failed[0][1]
     monkeypatch.undo()
     work(client, workshop, lease("compress", COMPRESS))
-    assert len(client.done) == 1, "the builder goes on"
+    assert len(client.done) == 1, "the builder continues"
 
 
 @pytest.mark.parametrize(

@@ -54,6 +54,28 @@ def test_against_the_baseline(run: Run, data: Path) -> None:
     assert "0.25x" in run("compare", "digits", "baseline", "1", "--dir", data).out
 
 
+def test_accuracies_are_those_of_the_place_of_the_front(run: Run, tmp_path: Path) -> None:
+    """The device computes other accuracies than the host: 0 is on the front, 1 never ran there."""
+    folder = Folder(tmp_path)
+    folder.campaign()
+    folder.trial(0, accuracy=0.98)
+    folder.trial(1, accuracy=0.975, ratio=0.9, file_bytes=3000)
+    folder.on_device("tx2/trtexec/TensorrtExecutionProvider", baseline=0.94, accuracies={1: 0.93})
+    folder.close()
+    front = json.loads(run("front", "digits", "--dir", tmp_path, "--format", "json").out)
+    assert front["accuracy_place"] == "tx2/trtexec/TensorrtExecutionProvider"
+    point = front["points"][0]
+    assert point["candidate"] == "digits/0" and point["values"]["accuracy"] == 0.93
+    command = ("compare", "digits", "baseline", "0", "--dir", tmp_path, "--format", "json")
+    document = json.loads(run(*command).out)
+    assert document["accuracy_place"] == front["accuracy_place"]
+    accuracy = document["figures"][0]
+    assert (accuracy["first"], accuracy["second"]) == (
+        front["baseline"]["values"]["accuracy"], point["values"]["accuracy"])
+    other = json.loads(run(*command[:3], "1", *command[4:]).out)
+    assert other["accuracy_place"] == "host" and other["figures"][0]["second"] == 0.975
+
+
 def test_unknown_candidates(run: Run, data: Path) -> None:
     for name in ("99", "other/1", "x"):
         assert run("compare", "digits", "0", name, "--dir", data).code == 1

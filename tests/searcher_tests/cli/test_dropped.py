@@ -31,7 +31,8 @@ def test_save_names_dropped_files_and_saves_the_others(
     assert f"fleetfront serve --dir {directory}" in answer.err
     assert sorted(p.name for p in (tmp_path / "files").iterdir()) == [
         "baseline.onnx", "digits-0.onnx"]
-    (directory / "coordinator.json").write_text('{"url": "http://127.0.0.1:9", "token": "x"}')
+    (directory / "coordinator.json").write_text(
+        '{"url": "http://127.0.0.1:9", "token": "x", "pid": 1}')
     answer = run("front", "--dir", directory, "--save", tmp_path / "files")
     assert answer.code == 1 and "fleetfront serve" in answer.err, "the address of one that died"
 

@@ -84,7 +84,7 @@ def test_the_line_names_the_address_that_the_device_sees(run: Run, lab: Tree) ->
     assert "http://192.168.1.2:8700/agent.pyz" in answer.out
     assert "--coordinator http://192.168.1.2:8700 --name nano" in answer.out
     wrong = run("device", "enrol", "nano", "--advertise", "192.168.1.2", "--dir", lab.directory)
-    assert wrong.code == 1 and "no address of a coordinator" in wrong.err
+    assert wrong.code == 1 and "is not the address of a coordinator" in wrong.err
 
 
 def test_devices_as_csv(run: Run, lab: Tree) -> None:

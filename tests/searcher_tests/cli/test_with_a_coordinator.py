@@ -73,7 +73,8 @@ def test_upload(run: Run, tmp_path: Path, coordinator: Laboratory,
     answer = run("upload", file, "--url", "http://lab")
     assert (answer.code, answer.out) == (0, f"{sha256}\n") and "100 % sent" in answer.err
     assert (tmp_path / "artifacts" / sha256).read_bytes() == file.read_bytes()
-    (tmp_path / "coordinator.json").write_text('{"url": "http://lab", "token": "operator"}')
+    (tmp_path / "coordinator.json").write_text(
+        '{"url": "http://lab", "token": "operator", "pid": 1}')
     assert run("upload", file, "--dir", tmp_path).out == f"{sha256}\n"
     answer = run("upload", file, "--dir", tmp_path / "nowhere")
     assert answer.code == 1 and "No coordinator serves" in answer.err
@@ -96,7 +97,8 @@ def test_measure_with_a_coordinator(run: Run, tmp_path: Path, coordinator: Labor
     answer = run(*command, "--url", "http://lab", "--device", "tx2")
     assert answer.code == 0 and answer.err == "measuring on tx2\n"
     assert "24 quiet blocks" in answer.out
-    (tmp_path / "coordinator.json").write_text('{"url": "http://here", "token": "operator"}')
+    (tmp_path / "coordinator.json").write_text(
+        '{"url": "http://here", "token": "operator", "pid": 1}')
     patient = ("--queue-s", "60", "--format", "json")
     assert json.loads(run(*command, "--dir", tmp_path, *patient).out)["n"] == 24
     assert asked == [("http://lab", "tx2", None), ("http://here", None, 60.0)]

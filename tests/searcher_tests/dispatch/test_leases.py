@@ -1,14 +1,11 @@
-"""Signs of life: kept in memory, stored together."""
+"""Signs of life, and who leases next on a host."""
 
-import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from searcher.dispatch import queue
-from searcher.ledger.tables import jobs
 from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 
@@ -19,41 +16,20 @@ def lab(tmp_path: Path) -> Iterator[Laboratory]:
     laboratory.store.close()
 
 
-def test_heartbeats_are_stored_together_and_only_where_the_lease_is_in_force(
-        lab: Laboratory) -> None:
-    agents = [lab.device(name, hostname="elsewhere") for name in ("tx2", "nano")]
-    leased = []
-    for agent in agents:
-        payload = {**lab.measure().payload, "candidates": [lab.artifact(agent.pool.encode())]}
-        lab.coordinator.submit("measure", agent.pool, payload)
-        leased.append(lab.leased(agent))
-    lab.clock.advance(10.0)
-    for agent, job in zip(agents, leased, strict=True):
-        lab.coordinator.heartbeat(agent, job.id, job.fence or 0, 0.5)
-    lab.done(agents[1], leased[1])
-    assert queue.job_of(lab.store.db, leased[0].id).progress is None, "not yet"
-    lab.coordinator.tick()
-    kept, ended = (queue.job_of(lab.store.db, job.id) for job in leased)
-    assert kept.progress == 0.5
-    assert (kept.lease_expires_s or 0.0) > (leased[0].lease_expires_s or 0.0) + 9.9
-    assert (ended.state, ended.progress, ended.lease_expires_s) == ("done", None, None)
-
-
-def test_heartbeats_that_could_not_be_stored_are_stored_later(
-        lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_heartbeat_prolongs_a_lease_that_is_in_force(lab: Laboratory) -> None:
     agent = lab.device("tx2", hostname="elsewhere")
     payload = {**lab.measure().payload, "candidates": [lab.artifact(b"x")]}
     lab.coordinator.submit("measure", agent.pool, payload)
-    job = lab.leased(agent)
-    lab.coordinator.heartbeat(agent, job.id, job.fence or 0, 0.5)
-    with monkeypatch.context() as patched:
-        def refuse(*arguments: Any) -> None:
-            raise sqlite3.OperationalError("disk I/O error")
-
-        patched.setattr(jobs, "put_beats", refuse)
-        lab.coordinator.tick()
-    lab.coordinator.tick()
-    assert queue.job_of(lab.store.db, job.id).progress == 0.5
+    leased = lab.leased(agent)
+    for progress in (0.5, None):
+        lab.clock.advance(5.0)
+        lab.coordinator.heartbeat(agent, leased.id, leased.fence or 0, progress)
+    kept = queue.job_of(lab.store.db, leased.id)
+    assert kept.progress == 0.5
+    assert (kept.lease_expires_s or 0.0) > (leased.lease_expires_s or 0.0) + 9.9
+    lab.done(agent, leased)
+    ended = queue.job_of(lab.store.db, leased.id)
+    assert (ended.state, ended.progress, ended.lease_expires_s) == ("done", None, None)
 
 
 def test_devices_of_one_host_take_turns_within_a_window(lab: Laboratory) -> None:

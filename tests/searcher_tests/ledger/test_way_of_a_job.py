@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from searcher.artifacts.live_set import needed
+from searcher.artifacts.live_set import live_files
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload, recipe
 
@@ -55,7 +55,7 @@ def test_no_statement_scans_what_grows(tmp_path: Path) -> None:
     seen: list[tuple[str, object]] = []
     with lab.store.db.tracer(lambda sql, parameters: seen.append((sql, parameters))):
         one_trial(lab, 1)
-        for _ in needed(lab.store.db):
+        for _ in live_files(lab.store.db):
             pass
         artifacts.page(lab.store.db, 0, 5)
         artifacts.of_work(lab.store.db, ["a" * 64], "r", 1.0)

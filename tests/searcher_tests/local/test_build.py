@@ -2,6 +2,7 @@ import hashlib
 import json
 import sqlite3
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from searcher.errors import UserError
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.tables import campaigns, trials
 from searcher.ledger.tables.builds import put_recipe
-from searcher.local.build import _what, build_recipe
+from searcher.local.build import RecipeFigures, _what, build_recipe
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY
@@ -32,7 +33,7 @@ def recipe(tmp_path: Path) -> str:
     return str(tmp_path / "recipe.toml")
 
 
-def built(recipe: str, folder: Path, **changes: Any) -> dict[str, Any]:
+def built(recipe: str, folder: Path, **changes: Any) -> RecipeFigures:
     given = {"task": TINY, "fidelity": "short", "seed": 0, **changes}
     return build_recipe(recipe, output=folder / "out", directory=folder, **given)
 
@@ -43,23 +44,24 @@ def test_the_folder_of_a_build(recipe: str, builds: Path, tmp_path: Path, fideli
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
         "checkpoint.pt", "figures.json", "model.onnx", "recipe.toml"]
-    assert json.loads((out / "figures.json").read_text()) == json.loads(json.dumps(figures))
+    written = json.loads((out / "figures.json").read_text())
+    assert written == json.loads(json.dumps(figures.as_document()))
     content = (out / "model.onnx").read_bytes()
-    assert hashlib.sha256(content).hexdigest() == figures["sha256"]
-    assert len(content) == figures["values"]["file_bytes"]
+    assert hashlib.sha256(content).hexdigest() == figures.sha256
+    assert len(content) == figures.values["file_bytes"]
     assert onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     assert Recipe.from_toml(out / "recipe.toml") == STEPS
     assert "fc1.0.weight" in torch.load(out / "checkpoint.pt", weights_only=True)
-    low, high = figures["intervals"]["accuracy"]
-    assert low <= figures["values"]["accuracy"] <= high
-    assert figures["baseline"]["sha256"] != figures["sha256"]
-    assert figures["file_ratio"] == figures["baseline"]["file_bytes"] / len(content)
+    low, high = figures.intervals["accuracy"]
+    assert low <= figures.values["accuracy"] <= high
+    assert figures.baseline.sha256 != figures.sha256
+    assert figures.file_ratio == figures.baseline.file_bytes / len(content)
 
 
 def test_building_again_reuses_the_cache(recipe: str, builds: Path, tmp_path: Path) -> None:
     first, again = built(recipe, tmp_path), built(recipe, tmp_path)
-    assert again.pop("steps") == {"built": 0, "reused": 2}
-    assert first.pop("steps") == {"built": 2, "reused": 0} and first == again
+    assert again.steps == {"built": 0, "reused": 2}
+    assert first.steps == {"built": 2, "reused": 0} and replace(first, steps=again.steps) == again
 
 
 @pytest.mark.parametrize(("change", "said"), [
@@ -132,13 +134,13 @@ def test_a_candidate_is_built_for_its_device_as_it_is_enrolled(
     enrolled: Path, builds: Path
 ) -> None:
     figures = built("named/0", enrolled, task=None, fidelity="untrained")
-    assert figures["target"] == {
+    assert asdict(figures.target) == {
         "device": "lab", "profile": "jetson_tx2", "opset": 15, "ir_version": 8,
         "number_formats": ["float16", "float32"], "contradictions": [
             "it reports ONNX Runtime 1.9.0, the profile says 1.11.0: files for it have at most "
             "opset 15 and IR 8, not 16 and 8"]}
     other = built("named/0", enrolled, task=None, fidelity="untrained", profile="local_cpu")
-    assert (other["target"]["device"], other["target"]["opset"]) == (None, 13)
+    assert (other.target.device, other.target.opset) == (None, 13)
 
 
 @pytest.mark.parametrize("fidelity", FIDELITIES)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from searcher.client.http import CoordinatorClient
+from searcher.client.records import Device
 from searcher.errors import FleetfrontError, UserError
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.tables import campaigns
@@ -70,9 +71,10 @@ def test_an_agent_that_enrolled_in_an_earlier_run_is_waited_for_anew(
         def __init__(self) -> None:
             self.asked = 0
 
-        def devices(self) -> list[dict[str, object]]:
+        def devices(self) -> list[Device]:
             self.asked += 1
-            return [{"name": "local_cpu", "last_seen_s": 5.0 if self.asked < 3 else 6.0}]
+            return [Device("local_cpu", None, {}, {}, 1, "active", 1.0,
+                           5.0 if self.asked < 3 else 6.0, 0, None)]
 
     Laboratory.open(tmp_path).store.close()
     client: Any = Devices()

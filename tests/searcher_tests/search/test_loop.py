@@ -108,14 +108,16 @@ def test_a_failed_build_is_a_failed_trial_with_its_reason(fidelity: str, reason:
     assert sampling.told[0][0] == "failed"
 
 
-@pytest.mark.parametrize(("fate", "reason"), [
-    (Fate(measured="crashed: signal 11"), "crashed: signal 11"),
-    (Fate(measured="timeout"), "timeout"),
-    (Fate(measured="job failed"), "the device is gone"),
+@pytest.mark.parametrize(("fate", "reason", "message"), [
+    (Fate(measured="crashed: signal 11"), "crashed: signal 11", "crashed: signal 11"),
+    (Fate(measured="timeout"), "timeout", "timeout"),
+    (Fate(measured="job failed"), "quarantined", "the device is gone"),
 ])
-def test_a_candidate_that_cannot_be_measured_failed(fate: Fate, reason: str) -> None:
+def test_a_candidate_that_cannot_be_measured_failed(
+        fate: Fate, reason: str, message: str) -> None:
     client, _, rows = ran(("x",), {"x": fate})
     assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", reason)
+    assert rows["x"]["message"] == f"on fake: {message}"
     assert names_of(client, "train") == []
 
 

@@ -24,7 +24,7 @@ from searcher.builders.work import Workshop
 from searcher.client.http import CoordinatorClient
 from searcher.client.records import FinishedJobs
 from searcher.ledger.rows import AgentRow, JobRow
-from searcher.ledger.tables import jobs, spans
+from searcher.ledger.tables import jobs, search_state, spans
 from searcher.ledger.tables.search_state import FileRef
 from searcher.results.view import Reading
 from searcher.search import process

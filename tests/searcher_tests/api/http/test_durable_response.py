@@ -2,12 +2,10 @@
 
 import asyncio
 from pathlib import Path
-from typing import Any, cast
 
-import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from searcher.api.http.durable_response import COMMIT_AFTER_S, LONGEST_S, Durable, commit_soon
+from searcher.api.http.durable_response import COMMIT_AFTER_S, Durable, commit_soon
 from searcher.errors import LedgerError
 from searcher.ledger.store import Store, next_number
 from tests.searcher_tests.ledger.test_store import fence
@@ -84,23 +82,4 @@ def test_an_answer_that_wrote_nothing_waits_for_nothing(tmp_path: Path) -> None:
         return sent
 
     assert [m["status"] for m in asyncio.run(asked())] == [204]
-    store.close()
-
-
-@pytest.mark.parametrize(("last_commit_s", "collects_s"), [
-    (0.0, COMMIT_AFTER_S), (0.004, 0.012), (1.0, LONGEST_S)])
-def test_a_batch_collects_for_three_times_what_the_last_commit_took(
-        tmp_path: Path, last_commit_s: float, collects_s: float) -> None:
-    waits: list[float] = []
-
-    class Loop:
-        def call_later(self, delay_s: float, *call: Any) -> None:
-            waits.append(delay_s)
-
-    store = Store(tmp_path / "ledger.db")
-    store.last_commit_s = last_commit_s
-    commit_soon(store, cast(Any, Loop()), lambda error: None)
-    with store.grouped() as db:
-        db.execute("UPDATE counters SET value = value")
-    assert waits == [pytest.approx(collects_s)]
     store.close()
