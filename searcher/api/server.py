@@ -173,7 +173,8 @@ class _Service:
         )
         _allow_many_connections()
         try:
-            _Server(config, self._on_first_signal, self._on_second_signal).run(sockets=[self._listener])
+            _Server(config, self._on_first_signal, self._on_second_signal).run(
+                sockets=[self._listener])
         finally:
             self._supervision.searches.stop()
 
