@@ -82,7 +82,7 @@ class RoleCheck:
                     send = _while_recognised(scope, receive, send)
                 await self._app(scope, receive, send)
                 return
-            refusal = _stranger(secret) if caller is None else _refused(
+            refusal = _unauthorized(secret) if caller is None else _forbidden(
                 f"{scope['method']} {template}", methods, roles, caller.role)
         await refusal(scope, receive, send)
 
@@ -106,14 +106,14 @@ def _while_recognised(scope: Scope, receive: Receive, send: Send) -> Send:
             secret = _secret(scope) or ""
             if scope["app"].state.coordinator.roster.recognised(secret) is None:
                 refused = True
-                await _stranger(secret)(scope, receive, send)
+                await _unauthorized(secret)(scope, receive, send)
         if not refused:
             await send(message)
 
     return checked
 
 
-def _refused(
+def _forbidden(
     what: str, methods: Mapping[str, frozenset[str]], roles: frozenset[str], role: str
 ) -> JSONResponse:
     if not methods:
@@ -124,7 +124,7 @@ def _refused(
     return JSONResponse({"error": not_for(what, roles, role)}, 403)
 
 
-def _stranger(secret: str | None) -> JSONResponse:
+def _unauthorized(secret: str | None) -> JSONResponse:
     message = ("The secret expired, is unknown or was revoked." if secret
                else "Send the secret as \"Authorization: Bearer ...\".")
     return JSONResponse({"error": message}, 401, {"WWW-Authenticate": "Bearer"})

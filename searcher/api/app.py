@@ -90,7 +90,7 @@ def create_app(
     app.add_middleware(RequestLimits, largest_upload_bytes=largest_upload_bytes)
     app.add_middleware(metrics.Timing, requests=requests)
     plain = (*agents.ROUTES, *trials.ROUTES)
-    app.front = Durable(Express(app.behind, plain, _refusing, requests.add), coordinator.store)
+    app.front = Durable(Express(app.behind, plain, _answer_to, requests.add), coordinator.store)
     app.router.routes.extend(plain)
     # Searches call these thousands of times, and Starlette tries routes in order.
     for router in (campaigns.router, jobs.router, agents.router, uploads.router, lab.router,
@@ -154,7 +154,7 @@ def _refusal(status: int, message: str, **more: Any) -> JSONResponse:
     return JSONResponse({"error": message, **more}, status, headers)
 
 
-async def _ours(request: Request, error: Exception) -> Response:
+async def _on_fleetfront_error(request: Request, error: Exception) -> Response:
     if isinstance(error, DroppedError):
         return _refusal(error.status, str(error), sha256=error.sha256)
     if isinstance(error, ProtocolError):
@@ -166,7 +166,7 @@ async def _ours(request: Request, error: Exception) -> Response:
     return _refusal(500, str(error))
 
 
-async def _of_agents(request: Request, error: Exception) -> Response:
+async def _on_agent_protocol_error(request: Request, error: Exception) -> Response:
     if isinstance(error, protocol.VersionMismatch):
         refusal = _refusal(426, str(error), server=error.server, client=error.client)
         refusal.headers["X-Agent-Sha256"] = request.app.state.agent_sha256
@@ -174,13 +174,13 @@ async def _of_agents(request: Request, error: Exception) -> Response:
     return _refusal(400, str(error))
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _on_http_exception(request: Request, error: Exception) -> Response:
     if not isinstance(error, HTTPException):
         return _refusal(500, "internal error")
     return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
 
 
-async def _invalid(request: Request, error: Exception) -> Response:
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestValidationError):
         return _refusal(400, str(error))
     found = [
@@ -189,16 +189,16 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return _refusal(400, "; ".join(found[:5]))
 
 
-async def _gone(request: Request, error: Exception) -> Response:
+async def _on_disconnect(request: Request, error: Exception) -> Response:
     return _refusal(400, "The connection closed before the end of the body.")
 
 
-async def _ledger(request: Request, error: Exception) -> Response:
+async def _on_sqlite_error(request: Request, error: Exception) -> Response:
     status = 409 if isinstance(error, sqlite3.IntegrityError) else 503
     return _refusal(status, f"The ledger refused the write: {error}.")
 
 
-async def _refusing(scope: Scope, error: Exception) -> Response:
+async def _answer_to(scope: Scope, error: Exception) -> Response:
     """The answer to an error of a route. Any other exception is a defect and is raised again."""
     for kind, handler in _HANDLERS.items():
         if isinstance(error, kind):
@@ -207,10 +207,10 @@ async def _refusing(scope: Scope, error: Exception) -> Response:
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {
-    FleetfrontError: _ours,
-    protocol.ProtocolError: _of_agents,
-    HTTPException: _http,
-    RequestValidationError: _invalid,
-    ClientDisconnect: _gone,
-    sqlite3.Error: _ledger,
+    FleetfrontError: _on_fleetfront_error,
+    protocol.ProtocolError: _on_agent_protocol_error,
+    HTTPException: _on_http_exception,
+    RequestValidationError: _on_invalid_request,
+    ClientDisconnect: _on_disconnect,
+    sqlite3.Error: _on_sqlite_error,
 }

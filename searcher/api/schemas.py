@@ -70,7 +70,7 @@ class CampaignPriority(_Request):
     priority: Priority
 
 
-class JobRequest(_Request):
+class JobSubmission(_Request):
     kind: Annotated[str, StringConstraints(max_length=40)]
     pool: Annotated[str, StringConstraints(max_length=120)]
     payload: Document

@@ -173,7 +173,8 @@ class _Service:
         )
         _allow_many_connections()
         try:
-            _Server(config, self._told, self._at_once).run(sockets=[self._listener])
+            _Server(config, self._on_first_signal, self._on_second_signal).run(
+                sockets=[self._listener])
         finally:
             self._supervision.searches.stop()
 
@@ -187,16 +188,16 @@ class _Service:
         systemd.notify("READY=1")
         self._announce(self._address)
 
-    def _told(self) -> None:
+    def _on_first_signal(self) -> None:
         """Runs in the signal handler, where objects of the event loop must not be used."""
-        self._post(self._stopping)
+        self._post(self._begin_stop)
 
-    def _stopping(self) -> None:
+    def _begin_stop(self) -> None:
         systemd.notify("STOPPING=1")
         self._app.state.notifications.close()
         self._supervision.searches.ask_to_stop()
 
-    def _at_once(self) -> None:
+    def _on_second_signal(self) -> None:
         with suppress(OSError):
             (self._settings.directory / ADDRESS).unlink(missing_ok=True)
 

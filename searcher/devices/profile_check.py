@@ -69,8 +69,8 @@ def contradictions(
 
 def warnings(device: str, row: DeviceRow) -> list[str]:
     """The contradictions of an enrolled device as sentences."""
-    return [f"Device {device!r} contradicts its profile {row.profile!r}: {told}."
-            for told in contradictions(row.profile, row.fingerprint, row.capabilities)]
+    return [f"Device {device!r} contradicts its profile {row.profile!r}: {contradiction}."
+            for contradiction in contradictions(row.profile, row.fingerprint, row.capabilities)]
 
 
 Say = Callable[[str], None]

@@ -266,7 +266,7 @@ text: Callable[[Any], str] = json.JSONEncoder(
 def select(
     db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
 ) -> list[Row]:
-    """Rows of ``table t`` as ``kind``; ``rest`` is what follows FROM (WHERE, ORDER BY, LIMIT)."""
+    """Rows of ``table t`` as ``kind``. ``rest`` follows FROM (WHERE, ORDER BY, LIMIT)."""
     parsers = _parsers(cast(Any, kind))
     columns = ", ".join(f't."{name}"' for name in parsers)
     return [kind(*(value if value is None else read(value)
@@ -276,7 +276,7 @@ def select(
 
 @functools.cache
 def _parsers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
-    """For every column its parser: of a JSON column ``json.loads``, or into a dataclass."""
+    """The parser of each column; for a JSON column ``json.loads``, or one into a dataclass."""
     kinds = get_type_hints(kind)
     return {f.name: _parser(kinds[f.name]) if f.name in DOCUMENTS else _unchanged
             for f in fields(kind)}

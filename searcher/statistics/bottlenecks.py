@@ -84,9 +84,9 @@ def why(candidate: ProfiledFile, reference: ProfiledFile, asked: str | None) -> 
     if on_host:
         found += [unfused(candidate.nodes, reference.nodes, to_integers),
                   memory_bound(candidate.nodes, reference.nodes)]
-    told = [reason for reason in found if reason is not None]
-    if told:
-        return "; ".join(told)
+    reasons = [reason for reason in found if reason is not None]
+    if reasons:
+        return "; ".join(reasons)
     return "no cause found: " + (longest(candidate.nodes) if on_host else
                                  "this provider does not report times of single nodes")
 
@@ -142,9 +142,9 @@ def longest(nodes: NodesMeasured) -> str:
     total_s = sum(net_s(one, nodes) for one in nodes.nodes)
     if total_s <= 0:
         return "no node takes longer than a node that computes nothing"
-    told = [f"{_named([one])}{f' {one.name}' if one.name else ''} "
-            f"{net_s(one, nodes) / total_s:.0%}" for one in _by_time(nodes)[:MOST_NAMED]]
-    return f"the longest nodes are {', '.join(told)}"
+    shares = [f"{_named([one])}{f' {one.name}' if one.name else ''} "
+              f"{net_s(one, nodes) / total_s:.0%}" for one in _by_time(nodes)[:MOST_NAMED]]
+    return f"the longest nodes are {', '.join(shares)}"
 
 
 def net_s(node: NodeTime, nodes: NodesMeasured) -> float:
@@ -185,9 +185,9 @@ def _named(nodes: Iterable[NodeTime]) -> str:
     counts: dict[str, int] = {}
     for one in nodes:
         counts[one.op] = counts.get(one.op, 0) + one.node_count
-    told = [op if count == 1 else f"{op} x {count}" for op, count in counts.items()]
-    more = ", ..." if len(told) > MOST_NAMED else ""
-    return ", ".join(told[:MOST_NAMED]) + more
+    parts = [op if count == 1 else f"{op} x {count}" for op, count in counts.items()]
+    more = ", ..." if len(parts) > MOST_NAMED else ""
+    return ", ".join(parts[:MOST_NAMED]) + more
 
 
 def _count(nodes: Iterable[NodeTime]) -> int:

@@ -17,7 +17,8 @@ from searcher.errors import LedgerError
 from searcher.ledger.store import LedgerFull, Store, WriteBatch
 
 COMMIT_AFTER_S = 0.01
-"""For so long a batch collects writes: one of two costs nearly as much as one of twenty."""
+"""Seconds for which a batch collects writes. A commit of two writes takes nearly as long as one of
+twenty."""
 
 
 def commit_soon(store: Store, loop: asyncio.AbstractEventLoop,

@@ -20,20 +20,20 @@ def http_protocol() -> Any:
         """Closes a connection whose head is too long or does not end within ``PAUSE_S``."""
 
         _head_bytes = 0
-        _patience: asyncio.TimerHandle | None = None
+        _timer: asyncio.TimerHandle | None = None
 
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)  # type: ignore[arg-type]
-            self._patience = self.loop.call_later(PAUSE_S, self._give_up)
+            self._timer = self.loop.call_later(PAUSE_S, self._time_out)
 
         def connection_lost(self, exc: Exception | None) -> None:
-            self._calm()
+            self._cancel_timer()
             super().connection_lost(exc)
 
         def data_received(self, data: bytes) -> None:
-            in_head = self._patience is not None
+            in_head = self._timer is not None
             super().data_received(data)
-            if self._patience is None or self.transport.is_closing():
+            if self._timer is None or self.transport.is_closing():
                 return
             # If the head began within this read, the bytes before it are not counted.
             self._head_bytes = self._head_bytes + len(data) if in_head else 0
@@ -41,22 +41,22 @@ def http_protocol() -> Any:
                 self.send_400_response("Address and headers are too long.")
 
         def on_message_begin(self) -> None:
-            if self._patience is None:
-                self._patience = self.loop.call_later(PAUSE_S, self._give_up)
+            if self._timer is None:
+                self._timer = self.loop.call_later(PAUSE_S, self._time_out)
             super().on_message_begin()
 
         def on_headers_complete(self) -> None:
-            self._calm()
+            self._cancel_timer()
             super().on_headers_complete()
 
-        def _calm(self) -> None:
+        def _cancel_timer(self) -> None:
             self._head_bytes = 0
-            if self._patience is not None:
-                self._patience.cancel()
-                self._patience = None
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
 
-        def _give_up(self) -> None:
-            self._patience = None
+        def _time_out(self) -> None:
+            self._timer = None
             self.transport.close()
 
     return BoundedHead

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from searcher.api.access import TheCoordinator, TheNotifications
 from searcher.api.openapi import refusals
-from searcher.api.schemas import LONGEST_POLL_S, JobRequest, Name, Number
+from searcher.api.schemas import LONGEST_POLL_S, JobSubmission, Name, Number
 from searcher.dispatch import queue
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import measurements
@@ -28,7 +28,7 @@ def described(job: JobRow) -> dict[str, Any]:
 
 
 @router.post("/jobs", responses=refusals(404, 409, 410))
-async def submit(coordinator: TheCoordinator, body: JobRequest) -> dict[str, Any]:
+async def submit(coordinator: TheCoordinator, body: JobSubmission) -> dict[str, Any]:
     """Create a job. An equal request refers to the same job.
 
     A failed job runs again only with ``retry``, a cancelled job always. A job that is not leased

@@ -69,7 +69,7 @@ def check(directory: Path, deep: bool = False) -> Report:
         if not served:
             findings.append(_up_to_date(path))
         with open_ledger(path) as db:
-            findings += _looked_over(db, directory / "artifacts", served, deep)
+            findings += _all_checks(db, directory / "artifacts", served, deep)
     return Report(served, findings)
 
 
@@ -84,7 +84,7 @@ def _integrity(path: Path) -> CheckResult:
         said = [str(error.__cause__)]
     if said == ["ok"]:
         return CheckResult("integrity", "ok", "every page and index is intact")
-    return CheckResult("integrity", "wrong", _some(said), FROM_BACKUP)
+    return CheckResult("integrity", "wrong", _first_few(said), FROM_BACKUP)
 
 
 def _up_to_date(path: Path) -> CheckResult:
@@ -97,7 +97,7 @@ def _up_to_date(path: Path) -> CheckResult:
                        f"migrated from schema version {before} to {schema.VERSION}")
 
 
-def _looked_over(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[CheckResult]:
+def _all_checks(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[CheckResult]:
     yield _foreign_keys(db)
     yield _tables(db)
     yield _references(db)
@@ -115,7 +115,7 @@ def _foreign_keys(db: Database) -> CheckResult:
         return CheckResult("foreign keys", "ok", "every referenced row exists")
     said = [f"{row[0]} row {row[1]} references a row of {row[2]} that does not exist"
             for row in rows]
-    return CheckResult("foreign keys", "wrong", _some(said), FROM_BACKUP)
+    return CheckResult("foreign keys", "wrong", _first_few(said), FROM_BACKUP)
 
 
 def tables_of(db: Database) -> dict[str, object]:
@@ -141,7 +141,7 @@ def _tables(db: Database) -> CheckResult:
     if not odd:
         return CheckResult("tables", "ok", f"as in schema version {schema.VERSION}")
     said = [f"{name} is {_how(name in wanted, name in found)}" for name in odd]
-    return CheckResult("tables", "wrong", _some(said), "undo what another program changed, or "
+    return CheckResult("tables", "wrong", _first_few(said), "undo what another program changed, or "
                        + FROM_BACKUP)
 
 
@@ -158,7 +158,7 @@ def _references(db: Database) -> CheckResult:
                 "EXISTS (SELECT 1 FROM artifacts a WHERE a.sha256 = t.sha256)")]
     if not said:
         return CheckResult("references", "ok", "every build and trial references a known file")
-    return CheckResult("references", "wrong", _some(said), FROM_BACKUP)
+    return CheckResult("references", "wrong", _first_few(said), FROM_BACKUP)
 
 
 def _counters(db: Database) -> CheckResult:
@@ -170,7 +170,7 @@ def _counters(db: Database) -> CheckResult:
             said.append(f"{counter} is at {row and row[0]}, but {used} is in use")
     if not said:
         return CheckResult("counters", "ok", "no number will be assigned twice")
-    return CheckResult("counters", "wrong", _some(said), FROM_BACKUP)
+    return CheckResult("counters", "wrong", _first_few(said), FROM_BACKUP)
 
 
 def _leases(db: Database) -> Iterator[CheckResult]:
@@ -181,10 +181,10 @@ def _leases(db: Database) -> Iterator[CheckResult]:
         """SELECT j.id, a.name FROM jobs j JOIN agents a ON a.id = j.holder
            WHERE j.state = 'leased' AND a.revoked_s IS NOT NULL""")]
     if nobody:
-        yield CheckResult("leases", "wrong", f"leased without a holder: {_some(nobody)}",
+        yield CheckResult("leases", "wrong", f"leased without a holder: {_first_few(nobody)}",
                           "start the coordinator: it queues them again")
     elif gone:
-        yield CheckResult("leases", "note", f"leased by a revoked agent: {_some(gone)}",
+        yield CheckResult("leases", "note", f"leased by a revoked agent: {_first_few(gone)}",
                           "nothing: the coordinator queues them again when the lease ends")
     else:
         yield CheckResult("leases", "ok", "every leased job has a holder")
@@ -198,7 +198,7 @@ def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[
         known.add(sha256)
         if sha256 not in there:
             dropped += gone is not None
-            if gone is None and not _is_there(db, artifacts / sha256):
+            if gone is None and not _exists_now(db, artifacts / sha256):
                 missing.append(f"{sha256} ({file_bytes} bytes)")
         elif there[sha256] != file_bytes:
             damaged.append(f"{sha256} has {there[sha256]} bytes, not {file_bytes}")
@@ -207,10 +207,10 @@ def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[
     orphans = {name: size for name, size in there.items() if name not in known
                and not (served and name.startswith("."))}
     if missing:
-        yield CheckResult("files", "wrong", f"missing: {_some(missing)}",
+        yield CheckResult("files", "wrong", f"missing: {_first_few(missing)}",
                           "restore them; built files can be built again while the folder is served")
     if damaged:
-        yield CheckResult("files", "wrong", f"damaged: {_some(damaged)}",
+        yield CheckResult("files", "wrong", f"damaged: {_first_few(damaged)}",
                           "delete these files, then serve the folder and build them again")
     if not missing and not damaged:
         how = "read and compared" if deep else "present with the right size"
@@ -219,11 +219,11 @@ def _files(db: Database, artifacts: Path, served: bool, deep: bool) -> Iterator[
     if orphans:
         yield CheckResult("orphans", "note",
                           f"{len(orphans)} files of {sum(orphans.values())} bytes "
-                          f"in {artifacts} are not in the ledger: {_some(orphans)}",
+                          f"in {artifacts} are not in the ledger: {_first_few(orphans)}",
                           "delete them while no process serves the folder, to free space")
 
 
-def _is_there(db: Database, path: Path) -> bool:
+def _exists_now(db: Database, path: Path) -> bool:
     """A second look, because files come and go while a coordinator serves the folder."""
     row = db.execute("SELECT dropped_s FROM artifacts WHERE sha256 = ?", [path.name]).fetchone()
     return path.exists() or row[0] is not None
@@ -248,10 +248,10 @@ def _unpacked(db: Database, table: str, read: Callable[[Database, int], object])
             said.append(f"those of measurement {measurement} cannot be unpacked ({error})")
     if not said:
         return CheckResult(table, "ok", f"those of {count} measurements can be read")
-    return CheckResult(table, "wrong", _some(said), FROM_BACKUP)
+    return CheckResult(table, "wrong", _first_few(said), FROM_BACKUP)
 
 
-def _some(said: Iterable[str]) -> str:
+def _first_few(said: Iterable[str]) -> str:
     """The first ``SHOWN`` texts and the number of the others."""
     every = list(said)
     more = f" and {len(every) - SHOWN} more" if len(every) > SHOWN else ""

@@ -199,7 +199,7 @@ def grant(
 def prolong(
     db: Database, job_id: int, seen_s: float, expires_s: float, progress: float | None
 ) -> None:
-    """Extend a lease after a sign of life. The last ``progress`` stays if this one is None."""
+    """Extend a lease after a heartbeat. ``progress`` None keeps the last one."""
     db.execute(
         """UPDATE jobs SET heartbeat_s = ?, lease_expires_s = max(lease_expires_s, ?),
              progress = coalesce(?, progress) WHERE id = ?""",

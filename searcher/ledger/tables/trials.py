@@ -118,7 +118,7 @@ def counts(db: Database, campaign: str) -> dict[str, int]:
 
 def failures(db: Database, campaign: str) -> dict[str, int]:
     """Number of failed trials by reason, the most frequent first. A reason with details, such as
-    ``crashed: signal 9``, counts under what stands before its colon."""
+    ``crashed: signal 9``, counts under the part before its colon."""
     return {str(reason): int(count) for reason, count in db.execute(
         """SELECT CASE WHEN reason IS NULL THEN 'unknown' WHEN instr(reason, ': ') = 0 THEN reason
              ELSE substr(reason, 1, instr(reason, ': ') - 1) END AS word, count(*) AS failed
