@@ -17,12 +17,12 @@ def reach() -> Reach:
 
 
 @pytest.mark.parametrize(("changed", "reached", "left_out"), [
-    ("searcher/pareto/front.py", IMPORTED, "tests/agents_tests/test_link.py"),
-    ("agents/link.py", "tests/agents_tests/test_link.py", IMPORTED),
+    ("searcher/pareto/front.py", IMPORTED, "tests/agents_tests/coordinator/test_http.py"),
+    ("agents/coordinator/http.py", "tests/agents_tests/coordinator/test_http.py", IMPORTED),
     ("tests/tasks_for_tests.py", BY_FIXTURE, IMPORTED),
-    ("searcher/dispatch/result_process.py", BY_PROCESS, IMPORTED),
+    ("searcher/builders/process.py", BY_PROCESS, IMPORTED),
     ("strategies/structure/tucker.py", "tests/contract/test_strategies.py", IMPORTED),
-    ("tests/searcher_tests/conftest.py", BY_FIXTURE, "tests/agents_tests/test_link.py"),
+    ("tests/searcher_tests/conftest.py", BY_FIXTURE, "tests/agents_tests/coordinator/test_http.py"),
     ("docs/strategies.md", "tests/test_docs.py", IMPORTED),
     (IMPORTED, IMPORTED, BY_FIXTURE),
 ])

@@ -146,7 +146,7 @@ class Leases:
             job = queue.job_of(db, job_id)
             if queue.already_accepted(job, attempt, fence, agent, sha256):
                 return
-            outcome = rebuild.judged(db, job, results.outcome_of(
+            outcome = rebuild.compared(db, job, results.outcome_of(
                 db, job, content, self._artifacts, self._clock()))
             ended_s = self._clock()
             jobs.finish(

@@ -67,7 +67,7 @@ def submit(
         db, kind, BUILDER, payload, campaign, PRIORITY, True, now_s)
 
 
-def judged(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
+def compared(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
     """The outcome of a rebuild with what differs from the file that it was to give."""
     asked = request_of(job)
     before = asked.rebuild_of if isinstance(asked, BuildRequest) else None

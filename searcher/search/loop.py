@@ -229,7 +229,8 @@ class SearchLoop:
             return
         if build.evaluation is None:
             # A builder of another version; a candidate that nobody ends would be waited for.
-            self._failed(candidate, "not evaluated")
+            self._tell(candidate, "failed", "not evaluated",
+                       "The training returned no accuracy. Are all builders of one version?")
             return
         self._device.evaluated(candidate, build.evaluation)
         if candidate.stage == "short":

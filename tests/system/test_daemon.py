@@ -49,7 +49,7 @@ class Lab:
 
     def agent(self) -> Running:
         with connect(self.directory) as client:
-            token = client.create_enrolment(DEVICE, "agent", PROFILE)["token"]
+            token = client.create_enrolment(DEVICE, "agent", PROFILE).token
         file = self.folder / "token"
         file.write_text(token)
         return Running("agent", "--coordinator", f"http://127.0.0.1:{self.port}", "--token-file",

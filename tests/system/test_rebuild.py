@@ -2,12 +2,13 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from searcher.client.records import Job
 from searcher.ledger.read_only import open_ledger
 from tests.searcher_tests.api.test_server import Server
 from tests.searcher_tests.dispatch.laboratory import TARGET
@@ -43,19 +44,20 @@ def server(folder: Path) -> Iterator[Server]:
         started.kill()
 
 
-def ended(server: Server, job: dict[str, Any]) -> dict[str, Any]:
-    while job["state"] not in ("done", "failed", "cancelled"):
-        job = server.client.wait_job(job["job"], 20.0)
-    assert job["state"] == "done", job
-    return job
+def ended(server: Server, job: Job) -> Mapping[str, Any]:
+    """The result of a job that must succeed."""
+    while not job.has_ended:
+        job = server.client.wait_job(job.job, 20.0)
+    assert (job.state, job.reason) == ("done", None), job
+    return job.result or {}
 
 
 def train(server: Server, recipe: list[dict[str, Any]], fidelity: str) -> str:
     payload = {"task": TASK, "recipe": recipe, "seed": 3, "fidelity": fidelity, "threads": 1,
                "target": {**TARGET, "number_formats": ["float32", "int8"]}}
-    job = ended(server, server.client.submit_job("train", "builder", payload))
-    assert job["result"]["cached_bytes"] > 0
-    return str(job["result"]["sha256"])
+    result = ended(server, server.client.submit_job("train", "builder", payload))
+    assert result["cached_bytes"] > 0
+    return str(result["sha256"])
 
 
 def dropped(folder: Path) -> set[str]:
@@ -82,9 +84,8 @@ def test_a_served_folder_keeps_its_bound_and_gives_the_same_bytes(
 
     again = RealServer(folder)
     for sha256 in files:
-        job = ended(again, again.client.rebuild(sha256))
-        assert (job["result"]["difference"], job["reason"]) == (None, None)
-        assert job["result"]["reused_steps"] == 0
+        result = ended(again, again.client.rebuild(sha256))
+        assert (result["difference"], result["reused_steps"]) == (None, 0)
         assert again.client.artifact(sha256) == contents[sha256]
     assert dropped(folder) == set()
     assert again.stop() == 0

@@ -17,7 +17,6 @@ from tests.system.tiny_task import STRIPES
 TASK = "tests.system.tiny_task:uploaded"
 TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
           "int8_activations": "uint8"}
-ENDED = ("done", "failed", "cancelled")
 
 
 @pytest.fixture(scope="module")
@@ -44,8 +43,8 @@ def write(folder: Path, content: bytes) -> Path:
 def ended(lab, kind, payload):
     """A builder's job, at its end."""
     job = lab.client.submit_job(kind, "builder", payload)
-    while job["state"] not in ENDED:
-        job = lab.client.wait_job(job["job"], 20.0)
+    while not job.has_ended:
+        job = lab.client.wait_job(job.job, 20.0)
     return job
 
 
@@ -84,7 +83,7 @@ def test_hostile_models_cost_their_inspection_only(lab, tmp_path, content, reaso
 def test_the_coordinator_never_opens_a_model(lab, tmp_path):
     """Neither onnx nor onnxruntime is mapped into its memory; into the builder's, they are."""
     sha256 = upload(lab.client, write(tmp_path, models.with_shape([1, 4]).SerializeToString()))
-    assert ended(lab, "inspect", {"sha256": sha256})["result"]["inspection"]["accepted"]
+    assert ended(lab, "inspect", {"sha256": sha256}).result["inspection"]["accepted"]
     coordinator = psutil.Process(lab.children["coordinator"].pid)
     [builder] = [child for child in coordinator.children()
                  if "searcher.builders.process" in child.cmdline()]
@@ -98,15 +97,15 @@ def test_the_coordinator_never_opens_a_model(lab, tmp_path):
 def test_a_data_set_without_a_network(lab, tmp_path):
     build = {"task": TASK, "recipe": [], "target": TARGET}
     missing = ended(lab, "compress", {**build, "seed": 0})
-    assert missing["state"] == "failed"
-    assert "fleetfront upload FILE" in missing["message"]
-    assert hashlib.sha256(STRIPES).hexdigest() in missing["message"]
+    assert missing.state == "failed"
+    assert "fleetfront upload FILE" in missing.message
+    assert hashlib.sha256(STRIPES).hexdigest() in missing.message
     file = tmp_path / "stripes.npz"
     file.write_bytes(STRIPES)
     sent = fleetfront("upload", file, "--dir", lab.directory)
     assert sent.stdout.strip() == hashlib.sha256(STRIPES).hexdigest(), sent.stderr
     found = ended(lab, "compress", {**build, "seed": 1})
-    assert found["state"] == "done", found
+    assert found.state == "done", found
     assert not list((lab.directory.parent / "cache").iterdir()), "nothing was fetched or copied"
 
 

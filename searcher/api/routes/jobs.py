@@ -11,9 +11,7 @@ from searcher.api.openapi import refusals
 from searcher.api.schemas import LONGEST_POLL_S, JobSubmission, Name, Number
 from searcher.dispatch import queue
 from searcher.ledger.rows import JobRow
-from searcher.ledger.tables import measurements
-
-ENDED = ("done", "failed", "cancelled")
+from searcher.ledger.tables import jobs, measurements
 
 router = APIRouter(prefix="/v1", tags=["jobs"])
 
@@ -62,7 +60,7 @@ async def job(
     while True:
         row = queue.job_of(coordinator.store.db, job)
         left_s = ends_s - loop.time()
-        if row.state in ENDED or left_s <= 0 or notifications.closing:
+        if row.state in jobs.ENDED or left_s <= 0 or notifications.closing:
             return described(row)
         await notifications.wait(f"job:{job}", left_s)
 
