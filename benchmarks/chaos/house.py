@@ -31,7 +31,7 @@ FAKE_PYTHON = """#!/bin/sh
 # An interpreter whose ONNX Runtime is the agents' fake runtime.
 for word; do
   shift
-  [ "$word" = ort ] && word=fake
+  [ "$word" = onnxruntime ] && word=fake
   set -- "$@" "$word"
 done
 exec {python} "$@"
