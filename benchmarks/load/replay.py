@@ -97,7 +97,7 @@ async def _one(host: str, port: int, device: Device, result: bytes, stop_s: floa
                every_s: float | None, phase: float, tally: Tally) -> None:
     now_s: Callable[[], float] = asyncio.get_running_loop().time
     lease = request("POST", "/v1/lease", device.secret, protocol.encode(
-        protocol.LeaseRequest(protocol.PROTOCOL_VERSION, 0.0)))
+        protocol.LeaseRequest(protocol.PROTOCOL_VERSION, 0.0, list(protocol.DEVICE_KINDS))))
     digest = f"X-Content-Sha256: {protocol.content_sha256(result)}\r\n"
     connection = await connect(host, port)
     due_s = now_s() + phase * (every_s or 0.0)
