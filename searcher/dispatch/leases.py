@@ -27,9 +27,6 @@ from searcher.ledger.tables import devices, fair_share, jobs, spans
 
 log = logging.getLogger(__name__)
 
-MOST_KNOWN = 20_000
-"""Agents whose kinds of jobs are kept in memory; beyond that they are looked up again."""
-
 
 class Leases:
     """Who holds what. ``lost`` counts, by kind of job, leases that ended without a result.
@@ -47,7 +44,6 @@ class Leases:
         self._roster, self._window = roster, window
         self._keeping, self._artifacts = keeping, artifacts
         self._employed: set[str] = set()
-        self._kinds: dict[str, tuple[str, ...]] = {}
         self.lost: Counter[str] = Counter()
 
     def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
@@ -70,9 +66,9 @@ class Leases:
                 device = devices.poll_state(self._store.db, agent.device, agent.id)
             if device is None:
                 return None
-            if kinds and self._kinds.get(agent.id) != tuple(kinds):
-                self._learn(agent.id, agent.device, kinds)
             with self._store.grouped() as db:
+                if kinds:
+                    health.learn_kinds(db, agent.device, kinds)
                 devices.device_seen(db, agent.device, now_s)
             if device.state != "active":
                 return None
@@ -82,13 +78,6 @@ class Leases:
             return None
         job = jobs.next_queued(self._store.db, agent.pool)
         return None if job is None else self._grant(job, agent)
-
-    def _learn(self, agent_id: str, device: str, kinds: Sequence[str]) -> None:
-        with self._store.grouped() as db:
-            health.learn_kinds(db, device, kinds)
-        if len(self._kinds) >= MOST_KNOWN:
-            self._kinds.clear()
-        self._kinds[agent_id] = tuple(kinds)
 
     def retry_s(self, agent: AgentRow) -> float | None:
         """Seconds after which ``lease`` may answer differently although nothing rings."""
