@@ -101,9 +101,9 @@ def _ranks_remembered() -> None:
 
 
 def _small_ones() -> None:
-    """All those at once that buy less than a fifth alone: a few lines each."""
-    for switch in (_body_without_timer, _head_without_timer, _page_cache,
-                   _rare_garbage_collection, _summary_as_dict, _ranks_remembered):
+    """Those that buy less than a fifth alone, at once: they stay, since they are a few lines and
+    buy it together."""
+    for switch in (_rare_garbage_collection, _ranks_remembered):
         switch()
 
 
