@@ -7,8 +7,6 @@ Arguments are those of ``searcher.api.server``. The product has no such switch: 
 plain way to do the same. Without the variable nothing is replaced.
 """
 
-import asyncio
-import dataclasses
 import os
 import sys
 from collections.abc import Callable
@@ -21,11 +19,8 @@ import searcher.api.routes.agents as agent_routes
 import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
-import searcher.ledger.store as store
 import searcher.statistics.intervals as intervals
-import searcher.statistics.latency as latency
-from searcher.api.http.limits import PAUSE_S
-from searcher.api.http.plain_route import Answer, Call, PlainRoute
+from searcher.api.http.plain_route import Call, PlainResponse, PlainRoute
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
@@ -75,36 +70,11 @@ def _grouped_commits() -> None:
     _replace(app, "commit_soon", lambda *given: None)
 
 
-def _page_cache() -> None:
-    """SQLite's own 2 MB."""
-    _replace(store, "CACHE_KB", 2000)
-
-
-def _rare_garbage_collection() -> None:
-    _replace(server, "_collect_garbage_rarely", lambda: None)
-
-
-def _summary_as_dict() -> None:
-    """``dataclasses.asdict``."""
-    def as_dict(self: Any) -> dict[str, Any]:
-        return {name: list(value) if isinstance(value, tuple) else value
-                for name, value in dataclasses.asdict(self).items()}
-
-    _replace(latency.Summary, "as_dict", as_dict)
-
-
 def _ranks_remembered() -> None:
     """Ranks of quantiles are computed for every measurement."""
     for name in ("median_rank", "_quantile_ranks"):
         cached = getattr(intervals, name)
         _everywhere(name, cached, cached.__wrapped__)
-
-
-def _small_ones() -> None:
-    """Those that buy less than a fifth alone, at once: they stay, since they are a few lines and
-    buy it together."""
-    for switch in (_rare_garbage_collection, _ranks_remembered):
-        switch()
 
 
 def _everywhere(name: str, old: Any, new: Any) -> None:
@@ -125,11 +95,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _plain_routes,
         _httptools,
         _grouped_commits,
-        _page_cache,
-        _rare_garbage_collection,
-        _summary_as_dict,
         _ranks_remembered,
-        _small_ones,
     )}
 
 

@@ -104,7 +104,7 @@ def create_app(
 
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
-"""Nothing of a lab leaves it because a variable of the environment says so."""
+"""Environment variables must not cause data to leave a lab."""
 
 
 class _App(FastAPI):

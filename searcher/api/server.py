@@ -222,14 +222,6 @@ def _allow_many_connections() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def _collect_garbage_rarely() -> None:
-    """Requests leave no cycles, and a collection walks over all connections: 10 % of the CPU at
-    1000 of them (``benchmarks.load --mechanisms rare-garbage-collection``)."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-
-
 def _crew(
     settings: ServerSettings, coordinator: Coordinator, address: dict[str, Any], post: Post
 ) -> WorkerPool:

@@ -4,9 +4,9 @@
     request b        |handler, grouped write|............|answer|
     ledger      |BEGIN ................ commit_after_s ..COMMIT|
 
-Every answer waits, a reading one too: what it shows could otherwise be undone. With a commit for
-each write, lease, heartbeat and result cost 20 % more CPU at 100 agents and twice as much at 1000
-connections (``benchmarks.load --mechanisms grouped-commits``).
+Answers of reading requests wait too: otherwise they could show a write that is then rolled back.
+With one commit per write, the coordinator uses 20 % more CPU per cycle at 100 agents and twice as
+much at 1000 connections (``benchmarks.load --mechanisms grouped-commits``).
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""Routes as plain ASGI, past FastAPI: for what agents and searches ask by the thousand.
+"""Routes as plain ASGI, for the hundreds of requests per second of agents and searches.
 
-As routes of FastAPI, lease, heartbeat and result cost 30 % more CPU at 100 agents and 30 to 50 %
+With routes of FastAPI, the coordinator uses 30 % more CPU per cycle at 100 agents and 30 to 50 %
 more at 1000 connections (``benchmarks.load --mechanisms plain-routes``).
 """
 
