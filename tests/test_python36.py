@@ -26,11 +26,11 @@ def python36(tmp_path_factory):
 def test_agents_and_wire_pass_on_python_36(python36):
     environment = {key: value for key, value in os.environ.items()
                    if key not in ("PYTHONPATH", "PYTEST_ADDOPTS", "PYTEST_CURRENT_TEST")}
-    # The project's pytest settings and its other fixtures are for newer versions.
+    # The project's pytest settings, plugin and other fixtures are for newer versions.
     done = subprocess.run(
         [python36, "-m", "pytest", "-q", "-c", os.devnull, "--rootdir", str(REPOSITORY),
-         "-p", "no:cacheprovider", "--noconftest", "-p", "tests.agents_tests.conftest",
-         "tests/agents_tests", "tests/wire"],
+         "-p", "no:cacheprovider", "-p", "no:fleetfront", "--noconftest",
+         "-p", "tests.agents_tests.conftest", "tests/agents_tests", "tests/wire"],
         cwd=REPOSITORY, env={**environment, "PYTHONDONTWRITEBYTECODE": "1"}, text=True,
         capture_output=True, check=False)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]

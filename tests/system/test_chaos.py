@@ -39,7 +39,8 @@ def test_one_fault_of_every_kind_loses_nothing(story):
 
 def test_a_front_that_differs_is_found(story, tmp_path):
     with sqlite3.connect(story / "data" / "ledger.db") as db:
-        db.execute("UPDATE campaigns SET baseline = json_set(baseline, '$.values.accuracy', 0.5)")
+        db.execute("UPDATE search_state SET state ="
+                   " json_set(state, '$.baseline.values.accuracy', 0.5)")
     db.close()
     finding = compare_fronts(
         read_journal(story / "journal"), story / "data",
