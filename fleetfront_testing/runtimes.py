@@ -44,7 +44,7 @@ from agents.runtimes.base import (
     input_values,
 )
 
-OPTIONS: Mapping[str, Any] = {"threads": 1, "graph_level": "all", "batch": 1}
+OPTIONS: Mapping[str, object] = {"threads": 1, "graph_level": "all", "batch": 1}
 PLAN = {"name": "contract", "block_s": 0.002, "min_blocks": 2, "min_s": 0.0, "max_s": 0.1,
         "gate": 9.0, "fresh_session_every_s": 0.05, "warmup_s": 0.002, "memory": True,
         "nodes": True}
@@ -53,7 +53,7 @@ PLAN = {"name": "contract", "block_s": 0.002, "min_blocks": 2, "min_s": 0.0, "ma
 class RuntimeBench:
     """One runtime with a folder of its own, in this process and through measuring children."""
 
-    def __init__(self, name: str, folder: Path, options: Mapping[str, Any] = OPTIONS) -> None:
+    def __init__(self, name: str, folder: Path, options: Mapping[str, object] = OPTIONS) -> None:
         self.name, self.folder, self.options = name, folder, dict(options)
 
     def runtime(self) -> Runtime:
@@ -74,7 +74,7 @@ class RuntimeBench:
             runtime.prepare(path, self.options)
         return runtime.open(path, self.options, input_seed)
 
-    def start_child(self, runtime: str, request: dict[str, Any]) -> ProcessChild:
+    def start_child(self, runtime: str, request: dict[str, object]) -> ProcessChild:
         """A measuring child whose runtime keeps what it prepares in this bench's folder."""
         return ProcessChild(runtime, dict(request, folder=str(self.folder / "kept")))
 
@@ -123,7 +123,7 @@ class RuntimeContract:
     """
 
     name = ""
-    options: Mapping[str, Any] = OPTIONS
+    options: Mapping[str, object] = OPTIONS
     damaged_model = b""
     foreign_provider: str | None = "NoSuchExecutionProvider"
 

@@ -80,10 +80,10 @@ class DeviceProfile:
         """The facts whose source marks them as unconfirmed."""
         return tuple(fact for fact, source in self.sources.items() if source.startswith(UNVERIFIED))
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, object]:
         """The known facts as JSON."""
         document = {**asdict(self), "number_formats": sorted(self.number_formats)}
-        known: dict[str, Any] = _known(document)
+        known: dict[str, object] = _known(document)
         return known
 
 

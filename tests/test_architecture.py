@@ -1,12 +1,14 @@
-"""The walls of the house, beside those that ``lint-imports`` holds; and that they hold."""
+"""The structure of the project, beside the contracts of ``lint-imports``; every check is tested."""
 
 import ast
 import json
 import os
+import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ REPOSITORY = Path(__file__).parents[1]
 PACKAGES = ("agents", "profiles", "strategies", "searcher")
 FOLDERS = (*PACKAGES, "fleetfront_testing", "tests", "benchmarks", "examples", "docs")
 MOST_LINES = 400
+MOST_MODULES = 20
 LONGER = {
     # path: why it may be longer than MOST_LINES
     "tests/searcher_tests/dispatch/test_coordinator.py": "the queue's rules in one laboratory",
@@ -83,7 +86,7 @@ def test_the_import_checker_sees(source, functions_too, found):
     assert foreign(source, {"agents"}, functions_too) == found
 
 
-# -- import-linter's contracts, on a toy house ----------------------------------------------
+# -- import-linter's contracts, on a toy project ----------------------------------------------
 
 
 def contracts() -> list[dict]:
@@ -91,7 +94,7 @@ def contracts() -> list[dict]:
     return document["tool"]["importlinter"]["contracts"]
 
 
-def toy_house(folder: Path, violations: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def toy_project(folder: Path, violations: dict[str, str]) -> subprocess.CompletedProcess[str]:
     """Our contracts on empty modules of the same names, some of which import what they must not."""
     named = {"agents.protocol", "searcher.search.loop", "searcher.search.process",
              "strategies.base", "searcher.devices.target", "strategies.target"}
@@ -135,14 +138,14 @@ def verdicts(said: str) -> dict[str, str]:
                           "missing") for c in contracts()}
 
 
-def test_an_innocent_house_keeps_every_contract(tmp_path):
-    done = toy_house(tmp_path, {})
+def test_an_innocent_project_keeps_every_contract(tmp_path):
+    done = toy_project(tmp_path, {})
     assert set(verdicts(done.stdout).values()) == {"KEPT"}, done.stdout + done.stderr
     assert done.returncode == 0
 
 
 def test_every_contract_breaks_when_it_is_violated(tmp_path):
-    done = toy_house(tmp_path, {
+    done = toy_project(tmp_path, {
         "profiles.schema": "import strategies.base\n",             # layers
         "searcher.spec": "import searcher.artifacts\n",            # order
         "searcher.local": "import agents.doctor\n",                # protocol-only
@@ -216,3 +219,59 @@ def test_files_are_short():
 def test_the_length_checker_sees():
     files = {"a.py": "x\n" * 401, "b.py": "x\n" * 400, "c.py": "x\n" * 500}
     assert too_long(files, {"c.py": "a table"}) == {"a.py": 401}
+
+
+# -- packages and names ---------------------------------------------------------------------
+
+
+def modules_of(files: Iterable[str]) -> Counter[str]:
+    """The number of modules directly in each package."""
+    return Counter(str(Path(name).parent) for name in files
+                   if name.endswith(".py") and not name.endswith("/__init__.py"))
+
+
+def homonyms(sources: Mapping[str, str]) -> dict[str, list[str]]:
+    """Public classes of one name in several modules."""
+    places: dict[str, list[str]] = {}
+    for name, source in sorted(sources.items()):
+        for node in ast.parse(source).body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(name)
+    return {name: found for name, found in places.items() if len(found) > 1}
+
+
+def sources_of(*packages: str) -> dict[str, str]:
+    return {str(file.relative_to(REPOSITORY)): file.read_text()
+            for package in packages for file in (REPOSITORY / package).rglob("*.py")}
+
+
+def test_packages_are_small():
+    found = modules_of(sources_of(*PACKAGES))
+    assert found["searcher"] <= 3
+    assert {name for name, count in found.items() if count > MOST_MODULES} <= {"searcher/cli"}
+
+
+def test_a_class_name_has_one_meaning():
+    assert homonyms(sources_of("searcher")) == {}
+    assert homonyms(sources_of("agents")) == {}
+    assert homonyms(sources_of("strategies")) == {}
+
+
+def test_the_checkers_of_packages_and_names_see():
+    sources = {"a/b.py": "class Side: ...", "a/c.py": "class Side: ...\nclass _Own: ...",
+               "a/__init__.py": "class _Own: ..."}
+    assert modules_of(sources) == {"a": 2}
+    assert homonyms(sources) == {"Side": ["a/b.py", "a/c.py"]}
+
+
+UNTYPED = re.compile(r"\b(Mapping|[dD]ict)\[str, Any\]")
+EDGES = ("searcher/api/", "searcher/ledger/", "profiles/schema.py", "agents/protocol/codec.py",
+         "agents/__main__.py", "strategies/base.py")
+"""HTTP, the ledger, the wire and the files of profiles; in the last two, ``sys.modules`` and the
+keyword arguments that torch passes on."""
+
+
+def test_documents_are_parsed_at_the_edges():
+    found = {name for name, source in sources_of(*PACKAGES).items() if UNTYPED.search(source)}
+    assert {name for name in found if not name.startswith(EDGES)} == set()
+    assert all(any(name.startswith(edge) for name in found) for edge in EDGES), "no longer needed"

@@ -14,7 +14,6 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from searcher.artifacts.formats import registry
 from searcher.errors import BuildError
@@ -37,7 +36,7 @@ class Bounds:
 
 
 def inspect(path: Path, bounds: Bounds | None = None,
-            format_name: str = registry.DEFAULT) -> dict[str, Any]:
+            format_name: str = registry.DEFAULT) -> dict[str, object]:
     """The JSON object that the child printed: ``accepted`` with the facts of the model
     (``searcher.artifacts.formats.base.ModelFacts``), or not, with ``reason`` and ``message``.
 
@@ -74,9 +73,9 @@ def _waited(child: subprocess.Popen[bytes], wall_s: float) -> int | None:
     return None
 
 
-def _verdict(code: int | None, answer: bytes, complaints: str, bounds: Bounds) -> dict[str, Any]:
+def _verdict(code: int | None, answer: bytes, complaints: str, bounds: Bounds) -> dict[str, object]:
     if code == 0:
-        found: dict[str, Any] = json.loads(answer)
+        found: dict[str, object] = json.loads(answer)
         return found
     if code is None or code == -signal.SIGXCPU:
         return refusal("time", f"Reading it and one run took more than {bounds.cpu_s} s of "
@@ -90,7 +89,7 @@ def _verdict(code: int | None, answer: bytes, complaints: str, bounds: Bounds) -
                      "inspection")
 
 
-def refusal(reason: str, message: str) -> dict[str, Any]:
+def refusal(reason: str, message: str) -> dict[str, object]:
     """``reason`` is one short stable word."""
     return {"accepted": False, "reason": reason, "message": message}
 

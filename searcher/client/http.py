@@ -14,7 +14,7 @@ from agents import protocol
 from searcher.client.pinned_tls import checked_fingerprint, pinned_context
 from searcher.client.records import (
     Address,
-    Campaign,
+    CampaignRecord,
     Device,
     Enrolment,
     FinishedJobs,
@@ -190,27 +190,27 @@ class CoordinatorClient:
 
     def create_campaign(
         self, spec: Mapping[str, object], priority: int | None = None
-    ) -> Campaign:
+    ) -> CampaignRecord:
         """The campaign, new or known; ``priority`` None leaves the one it has (a new one: 0).
         ProtocolError (409) if the name means another one."""
         query = {} if priority is None else {"priority": priority}
-        return parse(Campaign, self._json("POST", "/v1/campaigns", spec, query=query))
+        return parse(CampaignRecord, self._json("POST", "/v1/campaigns", spec, query=query))
 
-    def set_priority(self, name: str, priority: int) -> Campaign:
+    def set_priority(self, name: str, priority: int) -> CampaignRecord:
         """Campaigns of a higher priority go first."""
-        return parse(Campaign, self._json(
+        return parse(CampaignRecord, self._json(
             "PUT", f"/v1/campaigns/{name}/priority", {"priority": priority}))
 
-    def campaign(self, name: str) -> Campaign:
-        return parse(Campaign, self._json("GET", f"/v1/campaigns/{name}"))
+    def campaign(self, name: str) -> CampaignRecord:
+        return parse(CampaignRecord, self._json("GET", f"/v1/campaigns/{name}"))
 
-    def campaigns(self) -> list[Campaign]:
-        return [parse(Campaign, row) for row in self._json("GET", "/v1/campaigns")]
+    def campaigns(self) -> list[CampaignRecord]:
+        return [parse(CampaignRecord, row) for row in self._json("GET", "/v1/campaigns")]
 
-    def set_state(self, name: str, state: str, reason: str | None = None) -> Campaign:
+    def set_state(self, name: str, state: str, reason: str | None = None) -> CampaignRecord:
         """``state``: queued (also: go on), running, paused, done, failed or cancelled.
         ProtocolError (409) for a state that does not follow the present one."""
-        return parse(Campaign, self._json("PUT", f"/v1/campaigns/{name}/state", {
+        return parse(CampaignRecord, self._json("PUT", f"/v1/campaigns/{name}/state", {
             "state": state, "reason": reason}))
 
     def save_search_state(self, name: str, device: str, state: SearchState) -> None:

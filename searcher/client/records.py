@@ -45,7 +45,7 @@ class FinishedJobs:
 
 
 @dataclass(frozen=True)
-class Campaign(CampaignRow):
+class CampaignRecord(CampaignRow):
     """``trials`` and ``jobs`` count them by state, ``failures`` the failed trials by reason;
     ``search_states`` by device."""
 

@@ -12,7 +12,6 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from sqlite_utils import Database
 
@@ -41,7 +40,7 @@ class Host:
             boot_id = None
         return cls(socket.gethostname(), boot_id)
 
-    def is_shared_with(self, fingerprint: Mapping[str, Any]) -> bool:
+    def is_shared_with(self, fingerprint: Mapping[str, object]) -> bool:
         """Whether a device with this fingerprint runs on the cores of the same machine."""
         boot_id = fingerprint.get("boot_id")
         if self.boot_id and isinstance(boot_id, str) and boot_id:
@@ -98,8 +97,8 @@ def invite(
 
 
 def enrol(
-    db: Database, token: str, name: str, fingerprint: Mapping[str, Any],
-    capabilities: Mapping[str, Any], host: Host, now_s: float,
+    db: Database, token: str, name: str, fingerprint: Mapping[str, object],
+    capabilities: Mapping[str, object], host: Host, now_s: float,
 ) -> NewAgent:
     """Exchange a token for a secret. A device has one agent; a new one replaces the old one.
 

@@ -9,7 +9,7 @@
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Literal
 
 from sqlite_utils import Database
 
@@ -161,7 +161,7 @@ def absence(db: Database, name: str, now_s: float) -> str:
     return f"device {name!r} was last seen {max(seen_s, 0.0):.0f} s ago"
 
 
-def described(device: DeviceRow, job: JobRow | None) -> dict[str, Any]:
+def described(device: DeviceRow, job: JobRow | None) -> dict[str, object]:
     """The document of a device for clients. ``job`` is its current job; the state of a draining
     device without one is ``drained``; ``contradictions`` are those to its profile."""
     shown = {**asdict(device), "job": None if job is None else job.id,

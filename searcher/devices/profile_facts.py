@@ -1,14 +1,13 @@
 """The facts of a device's profile that its agent needs, sent with every measurement job."""
 
 from functools import cache
-from typing import Any
 
 from agents import protocol
 from profiles.schema import DeviceProfile, ProfileError, profile
 from searcher.ledger.rows import JobRow
 
 
-def payload_for(job: JobRow, profile_name: str | None) -> dict[str, Any]:
+def payload_for(job: JobRow, profile_name: str | None) -> dict[str, object]:
     """The payload of the job; for a measurement, with the facts of the device's profile."""
     facts = None if job.kind != "measure" or profile_name is None else _known(profile_name)
     return job.payload if facts is None else {**job.payload, "profile": facts}
@@ -29,7 +28,7 @@ def facts_of(known: DeviceProfile) -> protocol.ProfileFacts:
 
 
 @cache
-def _known(profile_name: str) -> dict[str, Any] | None:
+def _known(profile_name: str) -> dict[str, object] | None:
     """None without facts or for an unknown profile, which ``profile_check`` reports."""
     try:
         facts = facts_of(profile(profile_name))
@@ -37,5 +36,5 @@ def _known(profile_name: str) -> dict[str, Any] | None:
         return None
     if facts == protocol.ProfileFacts(facts.name):
         return None
-    told: dict[str, Any] = protocol.as_json(facts)
+    told: dict[str, object] = protocol.as_json(facts)
     return told

@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Literal
 
 from searcher.devices import enrolment
 from searcher.devices.enrolment import Host, NewAgent
@@ -34,8 +34,8 @@ class Roster:
             return enrolment.invite(db, name, role, profile, ttl_s, now_s), now_s + ttl_s
 
     def enrol(
-        self, token: str, name: str, fingerprint: Mapping[str, Any],
-        capabilities: Mapping[str, Any],
+        self, token: str, name: str, fingerprint: Mapping[str, object],
+        capabilities: Mapping[str, object],
     ) -> NewAgent:
         """A new agent, its secret, and the agents it replaces. Raises ProtocolError (403)."""
         with self._store.atomic() as db:

@@ -7,7 +7,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from sqlite_utils import Database
 
@@ -215,7 +215,7 @@ class Leases:
         return employed
 
 
-def about(job: JobRow) -> dict[str, Any]:
+def about(job: JobRow) -> dict[str, object]:
     """What a line of the log is about."""
     device = job.pool.partition(":")[2] or None
     return {"job": job.id, "campaign": job.campaign, "device": device}

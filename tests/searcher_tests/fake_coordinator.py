@@ -102,13 +102,13 @@ class FakeCoordinator:
 
     # -- campaigns and trials ----------------------------------------------------------------
 
-    def campaign(self, name: str) -> records.Campaign:
-        return parse(records.Campaign, {
+    def campaign(self, name: str) -> records.CampaignRecord:
+        return parse(records.CampaignRecord, {
             "name": name, "spec": self.spec, "state": self.state, "created_s": 0.0,
             "started_s": None, "ended_s": None, "reason": None, "priority": 0,
             "search_states": self.states})
 
-    def set_state(self, name: str, state: str, reason: str | None = None) -> records.Campaign:
+    def set_state(self, name: str, state: str, reason: str | None = None) -> records.CampaignRecord:
         self.state = state
         return self.campaign(name)
 

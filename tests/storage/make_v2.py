@@ -14,6 +14,7 @@ from searcher.ledger.rows import text
 from searcher.ledger.tables import artifacts, builds
 from tests.searcher_tests.dispatch.laboratory import Laboratory
 from tests.storage import make_v1
+from tests.stored_rows import builds_of_recipe
 
 STORED = Path(__file__).with_name("v2.db")
 UPLOADED = "d" * 64
@@ -33,7 +34,7 @@ def fill(folder: Path) -> Laboratory:
         builds.put_artifact(db, UPLOADED, 9, now_s)
         db.execute("UPDATE artifacts SET origin = 'upload', inspection = ? WHERE sha256 = ?",
                    [text({"opset": 13}), UPLOADED])
-        [build] = builds.of_recipe(db, next(db.query("SELECT recipe FROM builds"))["recipe"])
+        [build] = builds_of_recipe(db, next(db.query("SELECT recipe FROM builds"))["recipe"])
         artifacts.drop(db, [build.sha256], now_s)
     return lab
 

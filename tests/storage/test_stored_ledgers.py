@@ -15,7 +15,6 @@ from searcher.ledger.rows import text
 from searcher.ledger.schema import VERSION
 from searcher.ledger.store import Store
 from searcher.ledger.tables import (
-    artifacts,
     builds,
     campaigns,
     devices,
@@ -35,6 +34,7 @@ from searcher.ledger.tables.search_state import (
 from tests.searcher_tests.dispatch.laboratory import RAILS, Laboratory
 from tests.searcher_tests.ledger.damage import overwrite_middle
 from tests.storage import make_v1, make_v2, make_v3, make_v4
+from tests.stored_rows import builds_of_recipe, is_dropped
 
 STORED = {1: make_v1.STORED, 2: make_v2.STORED, 3: make_v3.STORED, 4: make_v4.STORED}
 
@@ -69,7 +69,7 @@ def test_it_opens_and_keeps_its_content(stored: Path) -> None:
     assert measurement is not None and measurement.verdict == "valid"
     samples = measurements.samples(db, measurement.id)
     assert samples is not None and len(samples.calls_ns) == 36
-    [build] = builds.of_recipe(db, told.recipe)
+    [build] = builds_of_recipe(db, told.recipe)
     assert builds.evaluation(db, build.sha256, "validation") is not None
     assert [s.kind for s in spans.history(db)] == ["build", "measure"]
     assert jobs.counts(db, "digits") == {"done": 2, "queued": 1}
@@ -94,8 +94,8 @@ def test_version_2_keeps_what_the_daemon_added(tmp_path: Path) -> None:
     upload = builds.artifact(db, make_v2.UPLOADED)
     assert upload is not None
     assert (upload.origin, upload.inspection) == ("upload", {"opset": 13})
-    [build] = builds.of_recipe(db, trials.history(db, "digits")[0].recipe)
-    assert artifacts.is_dropped(db, build.sha256)
+    [build] = builds_of_recipe(db, trials.history(db, "digits")[0].recipe)
+    assert is_dropped(db, build.sha256)
     assert [row["name"] for row in db.query("SELECT * FROM tokens")] == ["reader"]
     assert [row["used_s"] for row in db.query(
         "SELECT * FROM shares WHERE pool = 'builder'")] == [12.5]

@@ -64,11 +64,6 @@ def is_known(db: Database, sha256: str) -> bool:
     return db.execute("SELECT 1 FROM artifacts WHERE sha256 = ?", [sha256]).fetchone() is not None
 
 
-def is_dropped(db: Database, sha256: str) -> bool:
-    row = db.execute("SELECT dropped_s FROM artifacts WHERE sha256 = ?", [sha256]).fetchone()
-    return row is not None and row[0] is not None
-
-
 def of_work(db: Database, files: Sequence[str], baseline: str, since_s: float) -> set[str]:
     """The subset of ``files`` that was built for a baseline (recipe ``baseline``), or for a trial
     that is running or ended after ``since_s``."""

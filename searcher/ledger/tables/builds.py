@@ -46,12 +46,6 @@ def get(db: Database, key: str) -> BuildRow | None:
     return first(db, BuildRow, "builds", "WHERE key = ?", [key])
 
 
-def of_recipe(db: Database, recipe_hash: str, limit: int = 100) -> list[BuildRow]:
-    return select(
-        db, BuildRow, "builds", "WHERE recipe = ? ORDER BY created_s LIMIT ?", [recipe_hash, limit]
-    )
-
-
 def of_file(db: Database, sha256: str) -> BuildRow | None:
     return first(db, BuildRow, "builds", "WHERE sha256 = ? ORDER BY created_s", [sha256])
 

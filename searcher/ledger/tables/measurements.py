@@ -87,10 +87,6 @@ def of_file(
     )
 
 
-def of_job(db: Database, job: int) -> list[MeasurementRow]:
-    return select(db, MeasurementRow, "measurements", "WHERE job = ? ORDER BY id", [job])
-
-
 def put_samples(db: Database, measurement_id: int, samples: RawSamples) -> None:
     seconds = array("d", samples.candidate_s)
     seconds.extend(samples.before_s)

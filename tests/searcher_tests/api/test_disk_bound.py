@@ -9,9 +9,9 @@ from pathlib import Path
 from searcher.api.app import create_app
 from searcher.api.disk_bound import bound_disk
 from searcher.api.http.long_poll import Notifications
-from searcher.ledger.tables import artifacts
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import Laboratory
+from tests.stored_rows import is_dropped
 
 PATIENCE_S = 60.0
 
@@ -56,7 +56,7 @@ def test_results_that_exceed_the_bound_start_a_pass(tmp_path: Path) -> None:
         assert lab.coordinator.keeping.due
         server.run(until(lambda: on_disk(lab) <= size + 10))
         first = next(lab.store.db.query("SELECT sha256 FROM artifacts ORDER BY rowid"))["sha256"]
-        assert artifacts.is_dropped(lab.store.db, first)
+        assert is_dropped(lab.store.db, first)
         assert not (tmp_path / "artifacts" / first).exists()
     lab.store.close()
 

@@ -14,6 +14,7 @@ from searcher.ledger.store import LedgerFull, Store
 from searcher.ledger.tables import artifacts, builds, campaigns, jobs, trials
 from searcher.spec.recipe import Recipe
 from tests.searcher_tests.dispatch.laboratory import SPEC, recipe
+from tests.stored_rows import is_dropped
 
 NOW_S = 1_000_000.0
 KB = 1000
@@ -58,7 +59,7 @@ class Disk:
 
     def there(self, *names: str) -> list[bool]:
         found = [(self.folder / "artifacts" / name).exists() for name in names]
-        assert found == [not artifacts.is_dropped(self.db, name) for name in names]
+        assert found == [not is_dropped(self.db, name) for name in names]
         return found
 
     def run(self, steps: Iterator[Slow | None] | None = None) -> int:
@@ -229,7 +230,7 @@ def killed_at(disk: Disk, monkeypatch: pytest.MonkeyPatch, method: str) -> list[
 def test_killed_between_commit_and_file(disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
     names = killed_at(disk, monkeypatch, "rename")
     assert all((disk.folder / "artifacts" / name).exists() for name in names)
-    assert any(artifacts.is_dropped(disk.db, name) for name in names)
+    assert any(is_dropped(disk.db, name) for name in names)
     disk.keeping = disk.restarted(10 * KB)
     disk.run(disk.keeping.begin())
     assert all(disk.there(*names)), "found again"

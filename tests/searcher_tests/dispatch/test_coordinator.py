@@ -10,7 +10,7 @@ from searcher.dispatch.quiet_window import WindowRules
 from searcher.errors import LedgerError, ProtocolError
 from searcher.ledger.rows import JobRow, SpanRow
 from searcher.ledger.store import LedgerFull
-from searcher.ledger.tables import campaigns, jobs, measurements, spans
+from searcher.ledger.tables import campaigns, jobs, spans
 from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
     Laboratory,
@@ -19,6 +19,7 @@ from tests.searcher_tests.dispatch.laboratory import (
     measure_result,
     measured,
 )
+from tests.stored_rows import measurements_of_job
 
 
 @pytest.fixture
@@ -292,7 +293,7 @@ def test_a_full_disk_refuses_the_result_and_keeps_the_lease(lab: Laboratory) -> 
         lab.put(agent, job, envelope(large))
     assert lab.coordinator.tick() > 0
     assert job_of(lab.coordinator, job).state == "leased"
-    assert measurements.of_job(lab.store.db, job.id) == []
+    assert measurements_of_job(lab.store.db, job.id) == []
     lab.store.db.execute("PRAGMA max_page_count = 1000000").fetchone()
     lab.put(agent, job, envelope(large))
     assert job_of(lab.coordinator, job).state == "done"

@@ -24,6 +24,7 @@ from tests.searcher_tests.dispatch.laboratory import (
     envelope,
     measure_payload,
 )
+from tests.stored_rows import is_dropped
 
 
 class Scene:
@@ -119,7 +120,7 @@ def test_it_is_built_again_to_the_same_bytes(scene: Scene) -> None:
     assert (ended.state, ended.reason) == ("done", None)
     assert ended.result["difference"] is None
     assert scene.client.artifact(scene.sha256) == scene.content
-    assert not artifacts.is_dropped(scene.lab.store.db, scene.sha256)
+    assert not is_dropped(scene.lab.store.db, scene.sha256)
     first = jobs.get(scene.lab.store.db, scene.first.id)
     assert first is not None and first.result is not None, "others rely on it"
     again = scene.client.rebuild(scene.sha256)
@@ -161,7 +162,7 @@ def test_other_bytes_are_told(scene: Scene, caplog: pytest.LogCaptureFixture) ->
         "max_abs_difference": 0.25}
     assert "0.25" in ended.message and scene.sha256 in ended.message
     assert [r for r in caplog.records if "different_bytes" in r.getMessage()]
-    assert artifacts.is_dropped(scene.lab.store.db, scene.sha256), "the old one is not there"
+    assert is_dropped(scene.lab.store.db, scene.sha256), "the old one is not there"
     assert scene.client.rebuild(scene.sha256).state == "queued", "it may be tried again"
 
 

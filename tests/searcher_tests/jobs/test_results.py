@@ -27,6 +27,7 @@ from tests.searcher_tests.dispatch.laboratory import (
     measure_result,
     measured,
 )
+from tests.stored_rows import measurements_of_job
 
 
 @pytest.fixture
@@ -113,7 +114,7 @@ def test_raw_rails_are_kept_beside_the_figures(lab: Laboratory) -> None:
     result["measurements"][0]["energy"] = {"problem": "", "gross_j": 0.5, "rails": RAILS}
     result["measurements"][1]["energy"] = {"problem": "no meter: none"}
     lab.put(agent, job, envelope(result))
-    first, second = measurements.of_job(lab.store.db, job.id)
+    first, second = measurements_of_job(lab.store.db, job.id)
     assert measurements.rails(lab.store.db, first.id) == RAILS
     told = first.conditions["energy"]
     assert told["gross_j"] == 0.5 and "rails" not in told
@@ -299,7 +300,7 @@ def test_malformed_measurements_fail_their_job(lab: Laboratory, change: Change) 
     lab.put(agent, job, envelope(json.loads(text)))
     found = ended(lab, job)
     assert (found.state, found.reason) == ("failed", "malformed_result")
-    assert measurements.of_job(lab.store.db, job.id) == []
+    assert measurements_of_job(lab.store.db, job.id) == []
     assert not lab.workers.paused
 
 

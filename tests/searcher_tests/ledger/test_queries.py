@@ -13,6 +13,7 @@ from searcher.ledger.rows import text
 from searcher.ledger.store import Store
 from searcher.ledger.tables import builds, campaigns, credentials, jobs, measurements, spans, trials
 from tests.searcher_tests.dispatch.laboratory import SPEC, recipe
+from tests.stored_rows import builds_of_recipe
 
 
 @pytest.fixture
@@ -117,7 +118,7 @@ def test_an_artifact_learns_its_build_later(store: Store) -> None:
     assert row is not None
     assert (row.build_key, row.number_format, row.target) == ("b", "int8", {"opset": 13})
     assert builds.expectation(store.db, "a" * 64)[0] == [0.5]
-    assert [b.key for b in builds.of_recipe(store.db, recipe().hash)] == ["b"]
+    assert [b.key for b in builds_of_recipe(store.db, recipe().hash)] == ["b"]
 
 
 def test_samples_of_slow_and_fast_calls(store: Store) -> None:
@@ -161,14 +162,12 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
         jobs.list_waiting(db, "builder")
         jobs.unfinished(db)
         jobs.ended_after(db, 1)
-        builds.of_recipe(db, "r")
         builds.of_file(db, sha256)
         builds.artifact(db, sha256)
         builds.evaluation(db, sha256, "test")
         builds.evaluations(db, sha256)
         measurements.of_file(db, sha256)
         measurements.of_file(db, sha256, "tx2")
-        measurements.of_job(db, job)
         measurements.samples(db, 1)
         credentials.agent_by_secret(db, "h")
         credentials.agents_of_device(db, "tx2")
