@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self
+from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
 
 import onnx
 from torch import Tensor, nn
@@ -98,9 +98,14 @@ class Fidelity:
     epochs: int
 
 
-TrainingState = dict[str, Any]
-"""Epochs done, optimizer, random state; plain tensors and numbers (``torch.save``-able with
-``weights_only=True``). The model's own weights are saved beside it."""
+class TrainingState(TypedDict):
+    """What a training continues from, beside the model's weights: plain tensors and numbers, which
+    ``torch.save`` stores so that ``torch.load(weights_only=True)`` reads them."""
+
+    epoch: int
+    """Epochs done."""
+    optimizer: dict[str, object]
+    rng: Tensor
 
 
 @dataclass(frozen=True)
