@@ -19,6 +19,7 @@ import searcher.api.routes.agents as agent_routes
 import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
+import searcher.ledger.store as store
 import searcher.statistics.intervals as intervals
 from searcher.api.http.plain_route import Call, PlainResponse, PlainRoute
 
@@ -70,6 +71,11 @@ def _grouped_commits() -> None:
     _replace(app, "commit_soon", lambda *given: None)
 
 
+def _page_cache() -> None:
+    """SQLite's default of 2 MB."""
+    _replace(store, "CACHE_KB", 2000)
+
+
 def _ranks_remembered() -> None:
     """Ranks of quantiles are computed for every measurement."""
     for name in ("median_rank", "_quantile_ranks"):
@@ -95,6 +101,7 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _plain_routes,
         _httptools,
         _grouped_commits,
+        _page_cache,
         _ranks_remembered,
     )}
 

@@ -22,6 +22,11 @@ from searcher.ledger.migrations import bring_up_to_date
 
 BUSY_TIMEOUT_S = 5.0
 
+CACHE_KB = 65_536
+"""Large enough that pages which are written repeatedly (of an index, of a device) stay in memory.
+With SQLite's default of 2 MB, the p99 of a lease answer at half of the highest load is 0.3 to 1.7 s
+instead of 0.04 s (``benchmarks.load --only b``, 30,000 jobs)."""
+
 
 class LedgerFull(LedgerError):
     """The disk of the ledger is full; nothing of the refused write was stored."""
@@ -117,7 +122,8 @@ class Store:
             raise LedgerError(f"The ledger {path} cannot be opened: {error}.") from error
         self.db = Database(connection, execute_plugins=False)
         try:
-            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON"):
+            for pragma in ("journal_mode = WAL", "synchronous = FULL", "foreign_keys = ON",
+                           f"cache_size = -{CACHE_KB}"):
                 self.db.execute(f"PRAGMA {pragma}").fetchall()
             bring_up_to_date(self.db)
         except sqlite3.Error as error:
