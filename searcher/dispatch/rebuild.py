@@ -69,11 +69,11 @@ def submit(
 
 def compared(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
     """The outcome of a rebuild with what differs from the file that it was to give."""
-    asked = request_of(job)
-    before = asked.rebuild_of if isinstance(asked, BuildRequest) else None
-    if before is None or outcome.result is None:
-        return outcome
     result = outcome.result
+    asked = request_of(job) if job.pool == BUILDER else None
+    before = asked.rebuild_of if isinstance(asked, BuildRequest) else None
+    if before is None or result is None:
+        return outcome
     if result["sha256"] == before:
         return replace(outcome, result={**result, "difference": None})
     difference = _difference(db, before, result)

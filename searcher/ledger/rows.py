@@ -267,29 +267,31 @@ def select(
     db: Database, kind: type[Row], table: str, rest: str, parameters: Iterable[Any] = ()
 ) -> list[Row]:
     """Rows of ``table t`` as ``kind``. ``rest`` follows FROM (WHERE, ORDER BY, LIMIT)."""
-    parsers = _parsers(cast(Any, kind))
-    columns = ", ".join(f't."{name}"' for name in parsers)
-    return [kind(*(value if value is None else read(value)
-                   for read, value in zip(parsers.values(), row, strict=True)))
-            for row in db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters))]
+    columns, parsers = _columns(cast(Any, kind))
+    rows = []
+    for stored in db.execute(f"SELECT {columns} FROM {table} t {rest}", list(parameters)):
+        values = list(stored)
+        for place, read in parsers:
+            if values[place] is not None:
+                values[place] = read(values[place])
+        rows.append(kind(*values))
+    return rows
 
 
 @functools.cache
-def _parsers(kind: Any) -> Mapping[str, Callable[[Any], Any]]:
-    """The parser of each column; for a JSON column ``json.loads``, or one into a dataclass."""
+def _columns(kind: Any) -> tuple[str, Sequence[tuple[int, Callable[[str], Any]]]]:
+    """The columns of a row as SQL; the place and the parser of each JSON column."""
     kinds = get_type_hints(kind)
-    return {f.name: _parser(kinds[f.name]) if f.name in DOCUMENTS else _unchanged
-            for f in fields(kind)}
+    names = [f.name for f in fields(kind)]
+    return (", ".join(f't."{name}"' for name in names),
+            [(place, _parser(kinds[name])) for place, name in enumerate(names)
+             if name in DOCUMENTS])
 
 
-def _parser(kind: Any) -> Callable[[Any], Any]:
+def _parser(kind: Any) -> Callable[[str], Any]:
     if is_dataclass(kind):
         return lambda document: parse(cast(type, kind), json.loads(document))
     return json.loads
-
-
-def _unchanged(value: Any) -> Any:
-    return value
 
 
 def first(

@@ -22,7 +22,6 @@ from searcher.api.schemas import LARGEST, LONGEST_POLL_S
 from searcher.devices import profile_facts
 from searcher.errors import ProtocolError
 from searcher.jobs import results
-from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow, text
 
 router = APIRouter(prefix="/v1", tags=["agents"])
@@ -81,8 +80,9 @@ async def lease(call: Call) -> PlainResponse:
 
 
 def _lease(job: JobRow, ttl_s: float, profile: str | None) -> bytes:
-    lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s,
-                           request_of(job).deadline_s(),
+    # From the ledger rather than from the request: parsing a payload takes as long as the rest.
+    deadline_s = round((job.deadline_at_s or 0.0) - (job.leased_s or 0.0) - ttl_s, 3)
+    lease = protocol.Lease(job.id, job.kind, job.attempt, job.fence or 0, ttl_s, deadline_s,
                            profile_facts.payload_for(job, profile))
     # The payload is plain JSON from the ledger, without messages to convert.
     return text(lease._asdict()).encode()
