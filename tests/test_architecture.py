@@ -265,9 +265,9 @@ def test_the_checkers_of_packages_and_names_see():
 
 
 UNTYPED = re.compile(r"\b(Mapping|[dD]ict)\[str, Any\]")
-EDGES = ("searcher/api/", "searcher/ledger/", "profiles/schema.py", "agents/protocol/codec.py",
-         "agents/__main__.py", "strategies/base.py")
-"""HTTP, the ledger, the wire and the files of profiles; in the last two, ``sys.modules`` and the
+EDGES = ("searcher/api/", "searcher/ledger/", "profiles/schema.py", "agents/__main__.py",
+         "strategies/base.py")
+"""HTTP, the ledger and the files of profiles; in the last two, ``sys.modules`` and the
 keyword arguments that torch passes on."""
 
 

@@ -165,8 +165,10 @@ def with_nodes(measured: Measured, options: JsonObject, plan: MeasurePlan) -> Me
 
 
 def _asked_provider(options: JsonObject) -> Optional[str]:
-    asked = (options.get("providers") or [None])[0]
-    name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
+    """The first of ``providers``, whose entries are names or [name, settings]."""
+    asked = options.get("providers")
+    first = asked[0] if isinstance(asked, (list, tuple)) and asked else None
+    name = first[0] if isinstance(first, (list, tuple)) and first else first
     return None if name is None else str(name)
 
 

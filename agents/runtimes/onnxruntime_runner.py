@@ -46,7 +46,8 @@ class OnnxRuntimeSession(Session):
             raise ModelRefused(
                 "The model has {} inputs; a data set needs exactly one.".format(len(self._feed)))
         (name, bound), = self._feed.items()
-        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(bound.dtype)
+        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(
+            numpy.asarray(bound).dtype)
         try:
             found = self._run(self._names, {name: feed})[0]
         except Exception as error:
@@ -185,7 +186,7 @@ def _settings(module: Any, options: JsonObject) -> Any:
 def _feed(session: Any, batch: int, input_seed: int) -> JsonObject:
     import numpy
 
-    feed = {}
+    feed: JsonObject = {}
     for one in session.get_inputs():
         if one.type not in DTYPES:
             raise ModelRefused("The input {!r} is a {}; only {} can be timed.".format(
