@@ -196,7 +196,7 @@ def single(events: Sequence[Event], kind: Type[E]) -> E:
     raise ValueError("the child sent no event {}".format(kind.__name__))
 
 
-def _rounds(content: JsonObject) -> RoundsTimed:
+def _rounds(content: Mapping[str, object]) -> RoundsTimed:
     found = decode(_RoundsContent, content)
     series = {int(index): _series(one) for index, one in found.series.items()}
     return RoundsTimed(found.reference_s, series, found.conditions, found.unsteady)
@@ -218,7 +218,7 @@ def _series(content: object) -> BlockSeries:
     return series
 
 
-def _energy(content: JsonObject) -> EnergyPhases:
+def _energy(content: Mapping[str, object]) -> EnergyPhases:
     found = decode(_EnergyContent, content)
     return EnergyPhases(found.file, Phases(
         _window(found.load) or (0.0, 0.0), found.calls,
@@ -229,11 +229,11 @@ def _window(ends: Optional[Sequence[float]]) -> Optional[Tuple[float, float]]:
     return (ends[0], ends[1]) if ends else None
 
 
-def _nodes(content: JsonObject) -> NodesTimed:
+def _nodes(content: Mapping[str, object]) -> NodesTimed:
     return NodesTimed(decode(_FileContent, content).file, decode(NodesMeasured, content))
 
 
-_PARSERS: Dict[str, Callable[[JsonObject], Event]] = {
+_PARSERS: Dict[str, Callable[[Mapping[str, object]], Event]] = {
     "ready": lambda content: decode(Ready, content),
     "opened": lambda content: decode(Opened, content),
     "refused": lambda content: decode(FileRefused, content),

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from agents.child.events import series_as_json
 from agents.child.progress import OPENING, RESTING, RUNNING, SharedProgress
@@ -247,7 +247,7 @@ class _RequestHandler:
                 "unsteady": [indexes[session] for session in rounds.unsteady],
                 "repeats": {str(index): count for index, count in zip(indexes, rounds.repeats)}}
 
-    def _emit(self, event: JsonObject) -> None:
+    def _emit(self, event: Mapping[str, object]) -> None:
         _emit(self._events, event)
 
 
@@ -256,7 +256,7 @@ def _finite(values: Sequence[float]) -> List[Optional[float]]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _emit(events: int, event: JsonObject) -> None:
+def _emit(events: int, event: Mapping[str, object]) -> None:
     rest = json.dumps(event, allow_nan=False).encode("ascii") + b"\n"
     while rest:
         rest = rest[os.write(events, rest):]

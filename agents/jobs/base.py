@@ -55,21 +55,21 @@ class JobKind(NamedTuple):
     """One kind of job; ``parse`` turns a payload into a job and raises ProtocolError."""
 
     name: str
-    parse: Callable[[JsonObject], Job]
+    parse: Callable[[Mapping[str, object]], Job]
 
 
 def job_kind(name: str, payload: Type[P], files: Callable[[P], List[ArtifactRef]],
              run: Callable[[P, JobContext], JsonObject]) -> JobKind:
     """A kind of job. ``payload`` is the message type of its payload, ``files`` lists the files
     that a payload needs, and ``run(payload, context)`` does the job as ``Job.run``."""
-    def parse(content: JsonObject) -> Job:
+    def parse(content: Mapping[str, object]) -> Job:
         message = decode(payload, content)
         return Job(message.runtime, files(message), lambda context: run(message, context))
 
     return JobKind(name, parse)
 
 
-def with_environment(result: Union[InferResult, PrepareResult], options: JsonObject,
+def with_environment(result: Union[InferResult, PrepareResult], options: Mapping[str, object],
                      tree: SystemTree, before: MachineState) -> JsonObject:
     """``result`` as JSON, its environment completed by the device's state ``before`` and now."""
     environment = measurement_environment(

@@ -128,10 +128,10 @@ class FakeRuntime(Runtime):
     def versions(self) -> JsonObject:
         return {"fake": "1", "providers": ["FakeExecutionProvider"]}
 
-    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+    def open(self, path: str, options: Mapping[str, object], input_seed: int) -> Session:
         return self._opened(path, options, input_seed, False)
 
-    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
+    def open_profiled(self, path: str, options: Mapping[str, object], input_seed: int,
                       folder: str) -> Session:
         return self._opened(path, options, input_seed, True)
 
@@ -140,7 +140,7 @@ class FakeRuntime(Runtime):
         return json.dumps({"fake_model": 1, "nodes": row, "noise": 0,
                            "latency_s": IDLE_CALL_S + (nodes - 1) * IDLE_NODE_S}).encode("ascii")
 
-    def _opened(self, path: str, options: JsonObject, input_seed: int,
+    def _opened(self, path: str, options: Mapping[str, object], input_seed: int,
                 profiled: bool) -> Session:
         model = _read(path)
         batch = option(options, "batch", 1)

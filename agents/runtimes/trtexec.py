@@ -156,7 +156,7 @@ class TrtexecRuntime(Runtime):
                 stream.write(model)
             _launched(["--onnx=" + path, *ONCE], BUILD_LIMIT_S)
 
-    def prepare(self, path: str, options: JsonObject) -> Prepared:
+    def prepare(self, path: str, options: Mapping[str, object]) -> Prepared:
         engines = self._engines()
         model = self._model(path, options, engines)
         if engines.has(model.engine):
@@ -172,7 +172,7 @@ class TrtexecRuntime(Runtime):
             raise ModelRefused("trtexec succeeded but left no engine.")
         return Prepared(took_s, False, engines.keep(partial, model.engine))
 
-    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+    def open(self, path: str, options: Mapping[str, object], input_seed: int) -> Session:
         engines = self._engines()
         model = self._model(path, options, engines)
         if not engines.has(model.engine):
@@ -215,7 +215,7 @@ class TrtexecRuntime(Runtime):
             raise ModelRefused("No folder for engines is set.")
         return EngineStore(self.folder, str(self.versions()["trtexec"]))
 
-    def _model(self, path: str, options: JsonObject, engines: EngineStore) -> Model:
+    def _model(self, path: str, options: Mapping[str, object], engines: EngineStore) -> Model:
         batch = option(options, "batch", 1)
         _precision(options)
         try:
@@ -248,7 +248,7 @@ def shape_word(name: str, shape: Sequence[int]) -> str:
     return "{}:{}".format(name, "x".join(map(str, shape)))
 
 
-def _precision(options: JsonObject) -> List[str]:
+def _precision(options: Mapping[str, object]) -> List[str]:
     wanted = options.get("precision") or "float32"
     if wanted not in PRECISIONS:
         raise ModelRefused("The option 'precision' must be one of {}, got {!r}.".format(
