@@ -163,7 +163,7 @@ def settings_of(options: argparse.Namespace) -> "AgentSettings":
 
 def _capabilities(options: argparse.Namespace) -> "JsonObject":
     from agents.capabilities import capabilities
-    return capabilities(list(_runtimes(options)), options.runtime_python)
+    return capabilities(list(_runtimes(options)), options.runtime_python).as_json()
 
 
 def _runtimes(options: argparse.Namespace) -> Tuple[str, ...]:

@@ -11,7 +11,7 @@ import sys
 import time
 from typing import Callable, List, NamedTuple, Sequence, TextIO
 
-from agents.capabilities import capabilities
+from agents.capabilities import Capabilities, capabilities
 from agents.coordinator.http import (
     CoordinatorUnavailable,
     HttpClient,
@@ -27,7 +27,7 @@ from agents.platform.environment import machine_identity, machine_state, throttl
 from agents.platform.files import SpoolInUse, lock_folder
 from agents.platform.own_program import own_archive
 from agents.platform.sysfs import SystemTree
-from agents.protocol import DEFAULT_RUNTIME, RUNTIMES, JsonObject
+from agents.protocol import DEFAULT_RUNTIME, RUNTIMES
 
 FREE_BYTES = 200 * 1000 * 1000
 """Least free space, for a few models and their results."""
@@ -76,14 +76,14 @@ def diagnose(options: argparse.Namespace, spool: str, tree: SystemTree) -> List[
     return found
 
 
-def runtimes(able: JsonObject, python: str) -> List[Diagnosis]:
-    found = [Diagnosis(name, "ok", "{}, {}".format(versions[name], " ".join(versions["providers"])))
-             for name, versions in able["runtimes"].items()]
+def runtimes(able: Capabilities, python: str) -> List[Diagnosis]:
+    found = [Diagnosis(name, "ok", "{}, {}".format(start.versions[name], " ".join(start.providers)))
+             for name, start in able.runtimes.items()]
     found += [Diagnosis(provider[:14], "lacks", "{} did not run a file: {}".format(provider, why))
-              for versions in able["runtimes"].values()
-              for provider, why in versions.get("unproven", {}).items()]
+              for start in able.runtimes.values()
+              for provider, why in start.unproven.items()]
     return found + [Diagnosis(name, "MISSING", problem, installation(name, python))
-                    for name, problem in able["missing"].items()]
+                    for name, problem in able.missing.items()]
 
 
 def installation(runtime: str, python: str) -> str:
@@ -96,10 +96,10 @@ def installation(runtime: str, python: str) -> str:
             "~/fleetfront/bin/python".format(python, traits.pip_package))
 
 
-def extension_findings(able: JsonObject) -> List[Diagnosis]:
+def extension_findings(able: Capabilities) -> List[Diagnosis]:
     """The entry points of third parties that cannot be used."""
     return [Diagnosis(name, "lacks", problem)
-            for name, problem in able.get("extensions", {}).items()]
+            for name, problem in able.extensions.items()]
 
 
 def meter_findings(meters: Sequence[Meter]) -> List[Diagnosis]:

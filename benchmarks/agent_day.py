@@ -20,6 +20,7 @@ from typing import Any, Callable, Dict, Generator, List, NamedTuple, Optional, T
 
 from agents.agent import Agent
 from agents.child.progress import NO_SESSION
+from agents.child.request import ChildRequest
 from agents.coordinator.http import (
     Backoff,
     CoordinatorUnavailable,
@@ -34,7 +35,8 @@ from agents.platform.files import NO_SPACE
 from agents.platform.sysfs import SystemTree
 from agents.protocol import canonical_json, pack_samples
 
-CAPABILITIES = {"kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": {}}
+CAPABILITIES: Dict[str, object] = {
+    "kinds": ["measure"], "runtimes": {"fake": {"fake": "1"}}, "meters": {}}
 POLL_S = 25.0
 SAMPLES = 200
 EARLY = 60
@@ -145,9 +147,9 @@ class LabLink(HttpClient):
 class LabChild(Child):
     """A measuring child that says what a real one says, without a process."""
 
-    def __init__(self, lab: Lab, request: Dict[str, Any]) -> None:
+    def __init__(self, lab: Lab, request: ChildRequest) -> None:
         self._lab = lab
-        self._indexes: List[int] = request["indexes"]
+        self._indexes = request.indexes
         self._ended: Optional[str] = None
         self._events = self._script(lab.leased)
 

@@ -27,8 +27,9 @@ import numpy as np
 import pytest
 
 from agents import protocol
-from agents.capabilities import prove_providers
+from agents.capabilities import prove_providers, runtime_start
 from agents.child.node_times import measure_nodes
+from agents.child.request import ChildRequest
 from agents.jobs.infer import infer
 from agents.jobs.prepare import prepare
 from agents.measurement.child_process import ProcessChild
@@ -74,9 +75,9 @@ class RuntimeBench:
             runtime.prepare(path, self.options)
         return runtime.open(path, self.options, input_seed)
 
-    def start_child(self, runtime: str, request: dict[str, object]) -> ProcessChild:
+    def start_child(self, runtime: str, request: ChildRequest) -> ProcessChild:
         """A measuring child whose runtime keeps what it prepares in this bench's folder."""
-        return ProcessChild(runtime, dict(request, folder=str(self.folder / "kept")))
+        return ProcessChild(runtime, request._replace(folder=str(self.folder / "kept")))
 
     def prepare(self, model: bytes) -> protocol.PrepareResult:
         """A job of kind ``prepare`` through a child. Raises JobFailed."""
@@ -137,26 +138,31 @@ class RuntimeContract:
         """Override it to skip where the library is missing, or to set up its environment."""
         return RuntimeBench(self.name, tmp_path, self.options)
 
+    def runs_in(self, environment: Mapping[str, object]) -> bool:
+        """Whether the environment of a result has the version of this runtime."""
+        versions = environment["runtime"]
+        return isinstance(versions, dict) and bool(versions[self.name])
+
     def test_versions_name_the_library_and_its_providers(self, bench: RuntimeBench) -> None:
         versions = bench.runtime().versions()
-        assert isinstance(versions[self.name], str) and versions["providers"]
+        assert isinstance(versions[self.name], str) and runtime_start(versions).providers
         json.dumps(versions)
 
     def test_its_row_agrees_with_its_providers(self, bench: RuntimeBench) -> None:
         row = protocol.RUNTIMES[self.name]
         assert row.name == self.name and row.formats and row.proof
-        assert row.providers[0] in bench.runtime().versions()["providers"]
+        assert row.providers[0] in runtime_start(bench.runtime().versions()).providers
         assert {row.draws(provider) for provider in row.providers} <= {"cpu", "gpu"}
 
     def test_a_provider_is_proved_by_an_inference(self, bench: RuntimeBench) -> None:
-        versions = bench.runtime().versions()
+        start = runtime_start(bench.runtime().versions())
         foreign = [self.foreign_provider] if self.foreign_provider is not None else []
-        asked = dict(versions, providers=[*versions["providers"], *foreign])
-        found = prove_providers(self.name, asked, bench.start_child)
-        assert found[self.name] == versions[self.name]
-        assert set(found["providers"]) | set(found["unproven"]) == set(asked["providers"])
-        assert found["providers"] and all(found["unproven"].values())
-        assert set(foreign) <= set(found["unproven"])
+        asked = [*start.providers, *foreign]
+        found = prove_providers(self.name, start._replace(providers=asked), bench.start_child)
+        assert found.versions[self.name] == start.versions[self.name]
+        assert set(found.providers) | set(found.unproven) == set(asked)
+        assert found.providers and all(found.unproven.values())
+        assert set(foreign) <= set(found.unproven)
 
     def test_a_call_moves_the_clock(self, bench: RuntimeBench) -> None:
         runtime = bench.runtime()
@@ -189,7 +195,7 @@ class RuntimeContract:
     def test_a_data_set_is_inferred_through_a_child(self, bench: RuntimeBench) -> None:
         inputs = np.random.default_rng(0).random((3, 3), dtype="<f4")
         result = bench.infer(self.model(3), inputs)
-        assert result.shape == [3, 3] and result.environment["runtime"][self.name]
+        assert result.shape == [3, 3] and self.runs_in(result.environment)
         content = protocol.unpack_bytes(result.outputs, protocol.INFERRED_BYTES)
         session = bench.open(bench.runtime(), bench.write(self.model(3)))
         assert result.provider == session.provider
@@ -227,7 +233,7 @@ class RuntimeContract:
         first, again = (bench.prepare(self.model(3)) for _ in range(2))
         assert not first.reused and first.prepare_s > 0 and first.kept_bytes > 0
         assert again.reused and again.prepare_s == 0 and again.kept_bytes == first.kept_bytes
-        assert first.environment["runtime"][self.name]
+        assert self.runs_in(first.environment)
         with pytest.raises(JobFailed) as caught:
             bench.prepare(b"")
         assert caught.value.reason == "refused"
@@ -289,4 +295,4 @@ class RuntimeContract:
         assert sum(valid.sample_blocks) > 0
         for nodes in (valid.nodes, result.reference_nodes):
             assert nodes is not None and bool(nodes.nodes) is not bool(nodes.problem)
-        assert result.environment["runtime"][self.name]
+        assert self.runs_in(result.environment)

@@ -265,9 +265,8 @@ def test_the_checkers_of_packages_and_names_see():
 
 
 UNTYPED = re.compile(r"\b(Mapping|[dD]ict)\[str, Any\]")
-EDGES = ("searcher/api/", "searcher/ledger/", "profiles/schema.py", "agents/protocol/codec.py",
-         "agents/__main__.py")
-"""HTTP, the ledger, the files of profiles and the wire; in the last one, ``sys.modules``."""
+EDGES = ("searcher/api/", "searcher/ledger/", "profiles/schema.py", "agents/__main__.py")
+"""HTTP, the ledger and the files of profiles; in the last one, ``sys.modules``."""
 
 
 def test_documents_are_parsed_at_the_edges():

@@ -20,6 +20,7 @@ from typing import (
     Callable,
     Dict,
     List,
+    Mapping,
     NamedTuple,
     Optional,
     Sequence,
@@ -29,10 +30,11 @@ from typing import (
     Union,
 )
 
-from agents.platform.conditions import Conditions, parse_conditions
+from agents.platform.conditions import Conditions
 from agents.protocol import (
     JsonObject,
     NodesMeasured,
+    ProtocolError,
     as_json,
     decode,
     pack_samples,
@@ -135,11 +137,55 @@ Event = Union[Ready, Opened, FileRefused, RoundsTimed, MemoryMeasured, EnergyPha
 E = TypeVar("E")
 
 
-def parse_event(content: JsonObject) -> Optional[Event]:
-    """The event in a JSON object; None for one of an unknown kind. Raises KeyError, TypeError and
-    ValueError for a malformed one."""
-    parse = _PARSERS.get(content.get("event", ""))
-    return None if parse is None else parse(content)
+class _RoundsContent(NamedTuple):
+    """The event ``rounds``, whose ``series`` are ``_SeriesContent``."""
+
+    reference_s: List[float]
+    series: Dict[str, object]
+    conditions: Conditions = Conditions(0.0)
+    unsteady: List[int] = []
+
+
+class _SeriesContent(NamedTuple):
+    """One candidate's ``BlockSeries`` in the event ``rounds``."""
+
+    candidate_s: List[float]
+    before_s: List[float]
+    after_s: List[float]
+    samples: str
+    sample_blocks: List[int]
+    session_blocks: List[int] = []
+
+
+class _FileContent(NamedTuple):
+    """The file that an event is about."""
+
+    file: int
+
+
+class _EnergyContent(NamedTuple):
+    """The event ``energy``; a window is [start, end]."""
+
+    file: int
+    load: List[float]
+    calls: int
+    idle_before: Optional[List[float]]
+    idle_after: Optional[List[float]]
+
+
+def parse_event(content: Mapping[str, object]) -> Optional[Event]:
+    """The event in a JSON object; None for one of an unknown kind. Raises ValueError for a
+    malformed one."""
+    parse = _PARSERS.get(str(content.get("event", "")))
+    if parse is None:
+        return None
+    fields = dict(content)
+    if "index" in fields:
+        fields["file"] = fields.pop("index")  # a tuple cannot have a field "index"
+    try:
+        return parse(fields)
+    except ProtocolError as error:
+        raise ValueError("The child sent a malformed event: {}".format(error)) from error
 
 
 def single(events: Sequence[Event], kind: Type[E]) -> E:
@@ -150,11 +196,10 @@ def single(events: Sequence[Event], kind: Type[E]) -> E:
     raise ValueError("the child sent no event {}".format(kind.__name__))
 
 
-def _rounds(content: JsonObject) -> RoundsTimed:
-    series = {int(index): _series(one) for index, one in content["series"].items()}
-    return RoundsTimed([float(value) for value in content["reference_s"]], series,
-                       parse_conditions(content.get("conditions", {})),
-                       [int(index) for index in content.get("unsteady", [])])
+def _rounds(content: Mapping[str, object]) -> RoundsTimed:
+    found = decode(_RoundsContent, content)
+    series = {int(index): _series(one) for index, one in found.series.items()}
+    return RoundsTimed(found.reference_s, series, found.conditions, found.unsteady)
 
 
 def series_as_json(series: BlockSeries) -> JsonObject:
@@ -163,41 +208,42 @@ def series_as_json(series: BlockSeries) -> JsonObject:
                 sample_blocks=series.calls_per_block, session_blocks=series.session_blocks)
 
 
-def _series(content: JsonObject) -> BlockSeries:
+def _series(content: object) -> BlockSeries:
+    found = decode(_SeriesContent, content)
     series = BlockSeries()
-    series.candidate_s, series.before_s = content["candidate_s"], content["before_s"]
-    series.after_s, series.calls_per_block = content["after_s"], content["sample_blocks"]
-    series.calls_ns = unpack_samples(content["samples"])
-    series.session_blocks = content.get("session_blocks", [])
+    series.candidate_s, series.before_s = found.candidate_s, found.before_s
+    series.after_s, series.calls_per_block = found.after_s, found.sample_blocks
+    series.calls_ns = unpack_samples(found.samples)
+    series.session_blocks = list(found.session_blocks)
     return series
 
 
-def _energy(content: JsonObject) -> EnergyPhases:
-    return EnergyPhases(int(content["index"]), Phases(
-        _window(content["load"]) or (0.0, 0.0), int(content["calls"]),
-        _window(content["idle_before"]), _window(content["idle_after"])))
+def _energy(content: Mapping[str, object]) -> EnergyPhases:
+    found = decode(_EnergyContent, content)
+    return EnergyPhases(found.file, Phases(
+        _window(found.load) or (0.0, 0.0), found.calls,
+        _window(found.idle_before), _window(found.idle_after)))
 
 
 def _window(ends: Optional[Sequence[float]]) -> Optional[Tuple[float, float]]:
-    return (float(ends[0]), float(ends[1])) if ends else None
+    return (ends[0], ends[1]) if ends else None
 
 
-_PARSERS: Dict[str, Callable[[JsonObject], Event]] = {
-    "ready": lambda content: Ready(dict(content["versions"])),
-    "opened": lambda content: Opened(
-        int(content["index"]), float(content["load_s"]), float(content["first_s"]),
-        str(content["provider"]), list(content["outputs"])),
-    "refused": lambda content: FileRefused(int(content["index"]), str(content["reason"])),
+def _nodes(content: Mapping[str, object]) -> NodesTimed:
+    return NodesTimed(decode(_FileContent, content).file, decode(NodesMeasured, content))
+
+
+_PARSERS: Dict[str, Callable[[Mapping[str, object]], Event]] = {
+    "ready": lambda content: decode(Ready, content),
+    "opened": lambda content: decode(Opened, content),
+    "refused": lambda content: decode(FileRefused, content),
     "rounds": _rounds,
-    "memory": lambda content: MemoryMeasured(
-        int(content["index"]), int(content["peak_bytes"]), int(content["baseline_bytes"])),
+    "memory": lambda content: decode(MemoryMeasured, content),
     "energy": _energy,
-    "nodes": lambda content: NodesTimed(int(content["index"]), decode(NodesMeasured, content)),
-    "share": lambda content: Share(float(content["done"])),
-    "prepared": lambda content: PreparedFile(
-        float(content["prepare_s"]), bool(content["reused"]), int(content["kept_bytes"])),
-    "inferred": lambda content: Inferred(
-        [int(size) for size in content["shape"]], str(content["outputs"])),
-    "broken": lambda content: Broken(str(content["reason"])),
-    "end": lambda content: End(),
+    "nodes": _nodes,
+    "share": lambda content: decode(Share, content),
+    "prepared": lambda content: decode(PreparedFile, content),
+    "inferred": lambda content: decode(Inferred, content),
+    "broken": lambda content: decode(Broken, content),
+    "end": lambda content: decode(End, content),
 }

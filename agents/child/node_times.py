@@ -13,9 +13,9 @@ system's clock the copies.
 import os
 import shutil
 import tempfile
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, Mapping, Optional, Sequence, Tuple
 
-from agents.protocol import Copy, JsonObject, NodesMeasured, NodeTime
+from agents.protocol import Copy, NodesMeasured, NodeTime
 from agents.runtimes.base import PERF_COUNTER_NS, ModelRefused, NotProfiled, Runtime
 from agents.timing.calls import NS, Run, median, time_block
 
@@ -32,7 +32,7 @@ COPIES = 9
 Alive = Callable[[], None]
 
 
-def measure_nodes(runtime: Runtime, path: str, options: JsonObject, input_seed: int,
+def measure_nodes(runtime: Runtime, path: str, options: Mapping[str, object], input_seed: int,
                   alive: Alive) -> NodesMeasured:
     """The node times of one file. ``alive`` is called before each call. If the runtime has no
     profiler, or the profiler fails, the result has a ``problem``."""
@@ -104,8 +104,8 @@ def _in_turn(runs: Sequence[Run], clock_ns: Callable[[], int], alive: Alive) -> 
     return [median(kept) / NS for kept in samples]
 
 
-def _profiled(runtime: Runtime, path: str, options: JsonObject, input_seed: int, folder: str,
-              alive: Alive) -> List[NodeTime]:
+def _profiled(runtime: Runtime, path: str, options: Mapping[str, object], input_seed: int,
+              folder: str, alive: Alive) -> List[NodeTime]:
     session = runtime.open_profiled(path, options, input_seed, folder)
     end_ns = runtime.clock_ns() + int(LIMIT_S * NS)
     for call in range(CALLS):

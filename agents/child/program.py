@@ -1,4 +1,4 @@
-"""The program of a measuring child: reads one request from stdin, writes events (``events.py``).
+"""The program of a measuring child: reads one ``ChildRequest``, writes events (``events.py``).
 
 ``SharedProgress`` tells the parent which session is running, so that a crash can be attributed. It
 is shared memory, which needs no system call between blocks of a few milliseconds.
@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 import time
-from typing import Dict, List, Optional, Sequence
+from typing import Dict, List, Mapping, Optional, Sequence
 
 from agents.child.events import series_as_json
 from agents.child.progress import OPENING, RESTING, RUNNING, SharedProgress
+from agents.child.request import ChildRequest
 from agents.meters.memory import MemoryMeter
 from agents.platform.conditions import Conditions, conditions_between, conditions_now
 from agents.platform.parent_death import exit_with_stdin, parent_has_ended, signal_on_parent_death
@@ -21,7 +22,6 @@ from agents.platform.sysfs import SystemTree
 from agents.protocol import (
     NOT_PREPARED,
     JsonObject,
-    MeasurePlan,
     as_json,
     decode,
     pack_bytes,
@@ -42,29 +42,6 @@ from agents.timing.energy_phases import run_phases
 MEMORY_CALLS = 5
 
 
-class Request:
-    """The request of the parent.
-
-    ``mode`` is pairs, memory, energy, nodes, infer, prepare, prove or versions. ``indexes`` are
-    the parent's numbers of the files in ``paths``, the reference (0) first. ``inputs`` is a data
-    set, ``folder`` is where the runtime stores what it prepares, ``provider`` is to be proved.
-    """
-
-    def __init__(self, content: JsonObject) -> None:
-        self.mode = str(content["mode"])
-        self.indexes: List[int] = list(content.get("indexes", []))
-        self.paths: List[str] = list(content.get("paths", []))
-        self.inputs = str(content.get("inputs", ""))
-        self.folder: Optional[str] = content.get("folder")
-        self.provider = str(content.get("provider", ""))
-        self.options: JsonObject = dict(content.get("options", {}))
-        self.input_seed = int(content.get("input_seed", 0))
-        self.quiet_level_s: Optional[float] = content.get("quiet_level_s")
-        self.position_descriptor = int(content["position_descriptor"])
-        self.plan: Optional[MeasurePlan] = (
-            decode(MeasurePlan, content["plan"]) if content.get("plan") else None)
-
-
 def main(runtime_name: str, parent_pid: int) -> int:
     """Serves one request. Reports failures as events; the exit code has no meaning."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C also reaches the agent, which handles it
@@ -77,7 +54,7 @@ def main(runtime_name: str, parent_pid: int) -> int:
     try:
         runtime = runtime_named(runtime_name)
         runtime.versions()  # imports the library before a request arrives
-        request = Request(json.loads(_first_line().decode("utf-8")))
+        request = decode(ChildRequest, _first_line())
         exit_with_stdin()
         _RequestHandler(runtime, request, events).serve()
     except RuntimeUnavailable as error:
@@ -90,7 +67,7 @@ def main(runtime_name: str, parent_pid: int) -> int:
 
 
 class _RequestHandler:
-    def __init__(self, runtime: Runtime, request: Request, events: int) -> None:
+    def __init__(self, runtime: Runtime, request: ChildRequest, events: int) -> None:
         self._runtime = runtime
         self._request = request
         self._events = events
@@ -270,7 +247,7 @@ class _RequestHandler:
                 "unsteady": [indexes[session] for session in rounds.unsteady],
                 "repeats": {str(index): count for index, count in zip(indexes, rounds.repeats)}}
 
-    def _emit(self, event: JsonObject) -> None:
+    def _emit(self, event: Mapping[str, object]) -> None:
         _emit(self._events, event)
 
 
@@ -279,7 +256,7 @@ def _finite(values: Sequence[float]) -> List[Optional[float]]:
     return [value if math.isfinite(value) else None for value in values]
 
 
-def _emit(events: int, event: JsonObject) -> None:
+def _emit(events: int, event: Mapping[str, object]) -> None:
     rest = json.dumps(event, allow_nan=False).encode("ascii") + b"\n"
     while rest:
         rest = rest[os.write(events, rest):]

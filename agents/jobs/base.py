@@ -1,7 +1,7 @@
 """The interface of a job kind, and the context of a job. Jobs are data, never shell commands."""
 
 import time
-from typing import Callable, Generic, List, Mapping, NamedTuple, Type, TypeVar, Union
+from typing import Callable, List, Mapping, NamedTuple, Type, TypeVar, Union
 
 from agents.measurement.child_process import StartChild
 from agents.platform.environment import (
@@ -11,9 +11,19 @@ from agents.platform.environment import (
     measurement_environment,
 )
 from agents.platform.sysfs import SystemTree
-from agents.protocol import ArtifactRef, InferResult, JsonObject, PrepareResult, as_json
+from agents.protocol import (
+    ArtifactRef,
+    InferPayload,
+    InferResult,
+    JsonObject,
+    MeasurePayload,
+    PreparePayload,
+    PrepareResult,
+    as_json,
+    decode,
+)
 
-P = TypeVar("P")
+P = TypeVar("P", InferPayload, MeasurePayload, PreparePayload)
 
 
 class JobContext(NamedTuple):
@@ -32,23 +42,34 @@ class JobContext(NamedTuple):
     wait: Callable[[float], object] = time.sleep
 
 
-class JobKind(Generic[P]):
-    """One kind of job.
+class Job(NamedTuple):
+    """One job whose payload has been parsed. ``files`` are those that it needs; ``run`` returns
+    the result as JSON, and raises JobFailed and JobCancelled."""
 
-    ``payload`` is the message type of its payload, ``files`` lists the files that a payload needs,
-    and ``run(payload, context)`` returns the result as JSON. ``run`` raises JobFailed and
-    JobCancelled.
-    """
-
-    def __init__(self, name: str, payload: Type[P], files: Callable[[P], List[ArtifactRef]],
-                 run: Callable[[P, JobContext], JsonObject]) -> None:
-        self.name = name
-        self.payload = payload
-        self.files = files
-        self.run = run
+    runtime: str
+    files: List[ArtifactRef]
+    run: Callable[[JobContext], JsonObject]
 
 
-def with_environment(result: Union[InferResult, PrepareResult], options: JsonObject,
+class JobKind(NamedTuple):
+    """One kind of job; ``parse`` turns a payload into a job and raises ProtocolError."""
+
+    name: str
+    parse: Callable[[Mapping[str, object]], Job]
+
+
+def job_kind(name: str, payload: Type[P], files: Callable[[P], List[ArtifactRef]],
+             run: Callable[[P, JobContext], JsonObject]) -> JobKind:
+    """A kind of job. ``payload`` is the message type of its payload, ``files`` lists the files
+    that a payload needs, and ``run(payload, context)`` does the job as ``Job.run``."""
+    def parse(content: Mapping[str, object]) -> Job:
+        message = decode(payload, content)
+        return Job(message.runtime, files(message), lambda context: run(message, context))
+
+    return JobKind(name, parse)
+
+
+def with_environment(result: Union[InferResult, PrepareResult], options: Mapping[str, object],
                      tree: SystemTree, before: MachineState) -> JsonObject:
     """``result`` as JSON, its environment completed by the device's state ``before`` and now."""
     environment = measurement_environment(

@@ -10,6 +10,7 @@ import threading
 import time
 from typing import Callable, Dict, NamedTuple, Optional, Sequence
 
+from agents.child.request import ChildRequest
 from agents.coordinator.artifacts import ArtifactCache, ArtifactError
 from agents.coordinator.heartbeat import HeartbeatSender
 from agents.coordinator.http import TIMEOUT_S, Backoff, CoordinatorUnavailable, HttpClient
@@ -26,7 +27,6 @@ from agents.protocol import (
     Lease,
     ProtocolError,
     ResultEnvelope,
-    decode,
 )
 
 LOG = logging.getLogger("fleetfront.agent")
@@ -106,18 +106,19 @@ class JobExecution:
         kind = KINDS.get(self._lease.kind)
         if kind is None:
             return self._refuse("kind", self._lease.kind, list(KINDS))
-        payload = decode(kind.payload, self._lease.payload)
-        if payload.runtime not in self._resources.runtimes:
-            return self._refuse("runtime", payload.runtime, self._resources.runtimes)
-        paths = self._downloaded(kind.files(payload))
+        job = kind.parse(self._lease.payload)
+        if job.runtime not in self._resources.runtimes:
+            return self._refuse("runtime", job.runtime, self._resources.runtimes)
+        paths = self._downloaded(job.files)
         self._heartbeat.phase = "device"
         self._progress(0.0)
-        return kind.run(payload, JobContext(
+        return job.run(JobContext(
             paths, self._start_child, self._resources.tree, self._should_stop, self._progress,
             self._resources.clock, self._resources.wait))
 
-    def _start_child(self, runtime: str, request: JsonObject) -> Child:
-        return self._resources.start_child(runtime, dict(request, folder=self._resources.prepared))
+    def _start_child(self, runtime: str, request: ChildRequest) -> Child:
+        return self._resources.start_child(
+            runtime, request._replace(folder=self._resources.prepared))
 
     def _refuse(self, what: str, value: str, known: Sequence[str]) -> JsonObject:
         raise JobFailed(what, "This agent has no {} {!r}; it has {}.".format(

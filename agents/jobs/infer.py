@@ -3,7 +3,8 @@
 from typing import Callable, List, Mapping
 
 from agents.child.events import Event, Inferred, Opened, Ready, Share, single
-from agents.jobs.base import JobContext, JobKind, with_environment
+from agents.child.request import ChildRequest
+from agents.jobs.base import JobContext, job_kind, with_environment
 from agents.measurement import verdict
 from agents.measurement.child_process import StartChild
 from agents.measurement.supervision import LOAD_BYTES_PER_S, JobFailed, supervise
@@ -28,10 +29,8 @@ def infer(
     the reason ``provider_fallback`` if another provider than the first requested one ran the
     model, because it would compute other numbers.
     """
-    request = {
-        "mode": "infer", "indexes": [0], "paths": [paths[payload.model.sha256]],
-        "inputs": paths[payload.inputs.sha256], "options": payload.options, "input_seed": 0,
-    }
+    request = ChildRequest("infer", [0], [paths[payload.model.sha256]],
+                           inputs=paths[payload.inputs.sha256], options=payload.options)
     events: List[Event] = []
 
     def on_event(event: Event) -> None:
@@ -60,4 +59,4 @@ def run_infer(payload: InferPayload, job: JobContext) -> JsonObject:
     return with_environment(result, payload.options, job.tree, before)
 
 
-KIND = JobKind("infer", InferPayload, lambda payload: [payload.model, payload.inputs], run_infer)
+KIND = job_kind("infer", InferPayload, lambda payload: [payload.model, payload.inputs], run_infer)

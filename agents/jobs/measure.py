@@ -2,7 +2,7 @@
 
 from typing import List
 
-from agents.jobs.base import JobContext, JobKind
+from agents.jobs.base import JobContext, job_kind
 from agents.measurement import verdict
 from agents.measurement.runner import measure
 from agents.measurement.watch import DeviceMonitor, cool_down, power_mode
@@ -50,6 +50,6 @@ def _invalid(measurements: List[Measured], reason: str) -> List[Measured]:
             for one in measurements]
 
 
-KIND = JobKind(
+KIND = job_kind(
     "measure", MeasurePayload, lambda payload: [payload.reference, *payload.candidates],
     run_measure)

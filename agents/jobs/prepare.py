@@ -3,7 +3,8 @@
 from typing import Callable, List, Mapping
 
 from agents.child.events import Event, PreparedFile, Ready, single
-from agents.jobs.base import JobContext, JobKind, with_environment
+from agents.child.request import ChildRequest
+from agents.jobs.base import JobContext, job_kind, with_environment
 from agents.measurement.child_process import StartChild
 from agents.measurement.supervision import supervise
 from agents.platform.environment import machine_state
@@ -22,8 +23,7 @@ def prepare(
 ) -> PrepareResult:
     """Prepares a model in a child process; ``paths`` maps sha256 to a local file. The result's
     environment is ``{"runtime": versions}``. Raises JobFailed and JobCancelled."""
-    request = {"mode": "prepare", "indexes": [0], "paths": [paths[payload.model.sha256]],
-               "options": payload.options}
+    request = ChildRequest("prepare", [0], [paths[payload.model.sha256]], options=payload.options)
     events: List[Event] = []
     supervise(payload.runtime, request, start_child, clock, cancelled, events.append, SILENCE_S)
     done = single(events, PreparedFile)
@@ -39,4 +39,4 @@ def run_prepare(payload: PreparePayload, job: JobContext) -> JsonObject:
     return with_environment(result, payload.options, job.tree, before)
 
 
-KIND = JobKind("prepare", PreparePayload, lambda payload: [payload.model], run_prepare)
+KIND = job_kind("prepare", PreparePayload, lambda payload: [payload.model], run_prepare)

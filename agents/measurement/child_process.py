@@ -9,8 +9,9 @@ import sys
 from typing import IO, Callable, NamedTuple, Optional
 
 from agents.child.progress import NO_SESSION, OPENING, RESTING, SharedProgress, create_shared_file
+from agents.child.request import ChildRequest
 from agents.platform.own_program import interpreter_arguments, location
-from agents.protocol import JsonObject
+from agents.protocol import JsonObject, as_json
 
 STDERR_TAIL_BYTES = 2000
 """Bytes kept of a child's stderr, which may be endless."""
@@ -52,15 +53,15 @@ class Child:
         raise NotImplementedError
 
 
-StartChild = Callable[[str, JsonObject], Child]
-"""(runtime, request without ``position_descriptor``) -> a started child. Raises OSError."""
+StartChild = Callable[[str, ChildRequest], Child]
+"""(runtime, request) -> a started child. Raises OSError."""
 
 
 class ProcessChild(Child):
     """A child process of the interpreter ``python``. Without a ``request`` it imports its runtime
     and waits for ``begin``."""
 
-    def __init__(self, runtime: str, request: Optional[JsonObject] = None,
+    def __init__(self, runtime: str, request: Optional[ChildRequest] = None,
                  python: str = sys.executable) -> None:
         self._buffer = self._tail = b""
         self._stdout_closed = self._stderr_closed = False
@@ -80,9 +81,9 @@ class ProcessChild(Child):
         if request is not None:
             self.begin(request)
 
-    def begin(self, request: JsonObject) -> None:
+    def begin(self, request: ChildRequest) -> None:
         """Sends the one request that this child serves."""
-        self._send(dict(request, position_descriptor=self._shared))
+        self._send(request._replace(position_descriptor=self._shared))
 
     def has_ended(self) -> bool:
         """Whether the process has ended. Does not wait."""
@@ -150,10 +151,10 @@ class ProcessChild(Child):
         self._stderr_closed = not piece
         self._tail = (self._tail + piece)[-STDERR_TAIL_BYTES:]
 
-    def _send(self, request: JsonObject) -> None:
+    def _send(self, request: ChildRequest) -> None:
         try:
             stream = self._stream("stdin")
-            stream.write(json.dumps(request).encode("ascii") + b"\n")
+            stream.write(json.dumps(as_json(request)).encode("ascii") + b"\n")
             stream.flush()
         except BrokenPipeError:
             pass  # the child has ended; the listener will report it

@@ -36,6 +36,7 @@ from agents.child.events import (
     parse_event,
 )
 from agents.child.progress import NO_SESSION
+from agents.child.request import ChildRequest
 from agents.measurement import verdict
 from agents.measurement.child_process import Child, StartChild
 from agents.measurement.energy.window import EnergyWindow
@@ -82,7 +83,7 @@ class ChildOutcome(NamedTuple):
 
 
 def measure(
-    payload: Union[MeasurePayload, JsonObject],
+    payload: Union[MeasurePayload, Mapping[str, object]],
     paths: Mapping[str, str],
     start_child: StartChild,
     clock: Callable[[], float],
@@ -233,14 +234,12 @@ class _Measurement:
             self._failed[ending.session] = ending.reason
         return ending
 
-    def _request(self, mode: str, indexes: Sequence[int]) -> JsonObject:
-        plan = plan_per_process(self._payload.plan, self._payload.plan.processes)
-        return {
-            "mode": mode, "indexes": list(indexes),
-            "paths": [self._paths[index] for index in indexes],
-            "options": self._payload.options, "plan": plan._asdict(),
-            "quiet_level_s": self._payload.quiet_level_s, "input_seed": self._payload.input_seed,
-        }
+    def _request(self, mode: str, indexes: Sequence[int]) -> ChildRequest:
+        return ChildRequest(
+            mode, list(indexes), [self._paths[index] for index in indexes],
+            options=self._payload.options, input_seed=self._payload.input_seed,
+            quiet_level_s=self._payload.quiet_level_s,
+            plan=plan_per_process(self._payload.plan, self._payload.plan.processes))
 
     def _listen(self, child: Child) -> ChildOutcome:
         where, since = child.progress(), self._clock()

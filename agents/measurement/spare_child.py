@@ -10,9 +10,8 @@ Importing a runtime takes from half a second to a minute. A child serves one job
 import time
 from typing import TYPE_CHECKING, Callable, Optional
 
-from agents.protocol import JsonObject
-
 if TYPE_CHECKING:
+    from agents.child.request import ChildRequest
     from agents.measurement.child_process import ProcessChild
 
 KEPT_S = 60.0
@@ -29,7 +28,7 @@ class SpareChild:
         self._used_s = 0.0
         self._child: Optional["ProcessChild"] = None
 
-    def start(self, runtime: str, request: JsonObject) -> "ProcessChild":
+    def start(self, runtime: str, request: "ChildRequest") -> "ProcessChild":
         """A child that executes ``request``: the waiting one, or a new one. Raises OSError."""
         waiting, self._child = self._child, None
         usable = waiting is not None and self._runtime == runtime and not waiting.has_ended()

@@ -4,9 +4,9 @@ from typing import Callable
 
 from agents.child.events import Broken, End, Event, FileRefused, parse_event
 from agents.child.progress import NO_SESSION
+from agents.child.request import ChildRequest
 from agents.measurement.child_process import Child, StartChild
 from agents.platform.files import NO_SPACE
-from agents.protocol import JsonObject
 
 LISTEN_S = 0.2
 """Longest wait for an event before cancellation and progress are checked."""
@@ -29,7 +29,7 @@ class JobCancelled(Exception):
 
 
 def supervise(
-    runtime: str, request: JsonObject, start_child: StartChild, clock: Callable[[], float],
+    runtime: str, request: ChildRequest, start_child: StartChild, clock: Callable[[], float],
     cancelled: Callable[[], bool], on_event: Callable[[Event], None], silence_s: float,
 ) -> None:
     """Runs one child. ``on_event`` gets all its events but those that end it. A child without

@@ -2,12 +2,12 @@
 plan refuses doubts. Each text begins with the short stable name of its kind.
 """
 
-from typing import Iterable, List, Optional, Sequence
+from typing import Iterable, List, Mapping, Optional, Sequence
 
 from agents.measurement.watch import CoolDown, DeviceObservations
 from agents.platform.conditions import Conditions
 from agents.platform.environment import MachineState
-from agents.protocol import RUNTIMES, JsonObject, Measured, MeasurePlan, PowerMode, draws_of
+from agents.protocol import RUNTIMES, Measured, MeasurePlan, PowerMode, draws_of
 from agents.timing.changepoints import bin_medians, drift, largest_shift
 
 CORE_SHARE = 0.96
@@ -138,7 +138,7 @@ def device_doubts(before: MachineState, after: MachineState, seen: DeviceObserva
     return found
 
 
-def provider_fallback(options: JsonObject, provider: str) -> Optional[str]:
+def provider_fallback(options: Mapping[str, object], provider: str) -> Optional[str]:
     """A reason if another provider than the first requested one ran the file, otherwise None."""
     name = _asked_provider(options)
     if name is None or not provider or name == provider:
@@ -146,7 +146,7 @@ def provider_fallback(options: JsonObject, provider: str) -> Optional[str]:
     return "provider fallback: {} was asked for, {} ran it".format(name, provider)
 
 
-def with_nodes(measured: Measured, options: JsonObject, plan: MeasurePlan) -> Measured:
+def with_nodes(measured: Measured, options: Mapping[str, object], plan: MeasurePlan) -> Measured:
     """Adds a reason if no node ran on the first requested provider, and a doubt if some did not. A
     session names its provider wherever its nodes ran."""
     name = _asked_provider(options)
@@ -164,9 +164,11 @@ def with_nodes(measured: Measured, options: JsonObject, plan: MeasurePlan) -> Me
     return measured._replace(verdict="invalid", reasons=[*measured.reasons, text])
 
 
-def _asked_provider(options: JsonObject) -> Optional[str]:
-    asked = (options.get("providers") or [None])[0]
-    name = asked[0] if isinstance(asked, (list, tuple)) and asked else asked
+def _asked_provider(options: Mapping[str, object]) -> Optional[str]:
+    """The first of ``providers``, whose entries are names or [name, settings]."""
+    asked = options.get("providers")
+    first = asked[0] if isinstance(asked, (list, tuple)) and asked else None
+    name = first[0] if isinstance(first, (list, tuple)) and first else first
     return None if name is None else str(name)
 
 

@@ -11,7 +11,7 @@ from typing import Any, Callable, Dict, List, Optional, Sequence
 
 from agents.meters.base import MeterReading, PowerMeter
 from agents.meters.ina3221 import roles_of
-from agents.protocol import JsonObject, Rail
+from agents.protocol import Rail
 
 NAN = float("nan")
 
@@ -58,8 +58,7 @@ class JtopMeter(PowerMeter):
 
     def rail_values(self) -> Sequence[float]:
         now = self._rails_now()
-        values = [now.get(label, {}).get("power") for label in self._labels]
-        return [NAN if value is None else float(value) for value in values]
+        return [now.get(label, NAN) for label in self._labels]
 
     def rails(self) -> List[Rail]:
         roles = roles_of(self._labels)
@@ -73,6 +72,10 @@ class JtopMeter(PowerMeter):
             self._client.close()
             self._client, self._labels = None, []
 
-    def _rails_now(self) -> Dict[str, JsonObject]:
+    def _rails_now(self) -> Dict[str, float]:
+        """Milliwatts by label of the rails that are online; NAN for a rail without a value."""
         found = self._client.power.get("rail", {})
-        return {label: rail for label, rail in found.items() if rail.get("online", True)}
+        powers = {label: rail.get("power") for label, rail in found.items()
+                  if rail.get("online", True)}
+        return {label: NAN if power is None else float(power)
+                for label, power in powers.items()}

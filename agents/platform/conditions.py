@@ -12,7 +12,6 @@ from typing import NamedTuple, Optional
 
 from agents.platform.environment import CpuTicks, cpu_ticks
 from agents.platform.sysfs import SystemTree
-from agents.protocol import JsonObject
 
 TICKS_PER_S = 100.0
 """USER_HZ, which is 100 in every current Linux."""
@@ -65,12 +64,6 @@ def conditions_between(first: ConditionsSnapshot, last: ConditionsSnapshot) -> C
     if first.pressure_us is not None and last.pressure_us is not None:
         pressure = (last.pressure_us - first.pressure_us) / 1e6 / wall_s
     return Conditions(wall_s, core_share, others, stolen, pressure)
-
-
-def parse_conditions(content: JsonObject) -> Conditions:
-    """Conditions from their JSON object."""
-    known: JsonObject = {name: content.get(name) for name in Conditions._fields}
-    return Conditions(**known)
 
 
 def _thread_s() -> Optional[float]:

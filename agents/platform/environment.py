@@ -146,9 +146,10 @@ def was_throttled(before: MachineState, after: MachineState) -> bool:
 
 
 def measurement_environment(
-    identity: MachineIdentity, runtime: JsonObject, before: MachineState, after: MachineState,
+    identity: MachineIdentity, runtime: object, before: MachineState, after: MachineState,
 ) -> JsonObject:
-    """The environment of a measurement, as it is sent. Measurements with equal ``key`` can share a
+    """The environment of a measurement, as it is sent; ``runtime`` is what
+    ``Runtime.versions`` returned. Measurements with equal ``key`` can share a
     quiet level: it covers machine, system, runtime versions, governor and power mode."""
     kept: JsonObject = {
         "identity": as_json(identity), "runtime": runtime, "governor": before.governor}

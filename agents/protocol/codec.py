@@ -20,7 +20,7 @@ from typing import (
 )
 
 T = TypeVar("T")
-JsonObject = Dict[str, Any]
+JsonObject = Dict[str, object]
 """A JSON object whose keys the protocol does not fix, such as the options of a runtime."""
 CHOICES: Dict[Tuple[type, str], Tuple[str, ...]] = {}
 
@@ -45,11 +45,10 @@ def as_json(value: Any) -> Any:
     return value
 
 
-def decode(cls: Type[T], content: Union[bytes, str, JsonObject]) -> T:
-    """A message of type ``cls`` from JSON text or a parsed object. Raises ProtocolError only."""
-    value: Any = content
-    if isinstance(content, (bytes, bytearray, str)):
-        value = parse_json(content)
+def decode(cls: Type[T], content: object) -> T:
+    """A message of type ``cls`` from JSON text (bytes or str) or a parsed object. Raises
+    ProtocolError only."""
+    value = parse_json(content) if isinstance(content, (bytes, bytearray, str)) else content
     try:
         message: T = _message(cls, value, cls.__name__)
     except RecursionError:

@@ -7,7 +7,7 @@ order, as float32; the generator is seeded again for each input.
 
 import random
 import time
-from typing import List, NamedTuple, Optional, Sequence, Tuple
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
 
 from agents.protocol import JsonObject, NodeTime, RuntimeTraits
 
@@ -72,7 +72,7 @@ class Runtime:
     traits: RuntimeTraits
     """Its row in the registry; set before use."""
 
-    def prepare(self, path: str, options: JsonObject) -> Prepared:
+    def prepare(self, path: str, options: Mapping[str, object]) -> Prepared:
         """Builds and stores what ``open`` needs. Raises ModelRefused, as does a runtime that needs
         nothing."""
         raise ModelRefused("This runtime opens files directly: there is nothing to prepare.")
@@ -82,11 +82,11 @@ class Runtime:
         RuntimeUnavailable."""
         raise NotImplementedError
 
-    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+    def open(self, path: str, options: Mapping[str, object], input_seed: int) -> Session:
         """Opens a model, without warm-up. Raises ModelRefused."""
         raise NotImplementedError
 
-    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
+    def open_profiled(self, path: str, options: Mapping[str, object], input_seed: int,
                       folder: str) -> Session:
         """Opens a model with a profiler that times each node and slows every call. The caller
         removes ``folder``, which is for the profiler's files. Raises ModelRefused and
@@ -122,7 +122,7 @@ def input_values(count: int, input_seed: int) -> List[float]:
     return [source.random() for _ in range(count)]
 
 
-def option(options: JsonObject, name: str, default: int) -> int:
+def option(options: Mapping[str, object], name: str, default: int) -> int:
     """The positive integer of an option. Raises ModelRefused."""
     value = options.get(name, default)
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:

@@ -1,9 +1,10 @@
 """A store of engines that were built on this device, of bounded size: ``<key>.engine``."""
 
 import os
+from typing import Mapping
 
 from agents.platform.bounded_folder import evict, file_sha256, mark_used
-from agents.protocol import JsonObject, canonical_json, content_sha256
+from agents.protocol import canonical_json, content_sha256
 
 LIMIT_BYTES = 2 << 30
 ENGINE = ".engine"
@@ -18,7 +19,7 @@ class EngineStore:
         self._folder, self._version, self._limit_bytes = folder, version, limit_bytes
         os.makedirs(folder, mode=0o700, exist_ok=True)
 
-    def path(self, model: str, options: JsonObject) -> str:
+    def path(self, model: str, options: Mapping[str, object]) -> str:
         """The path of the engine, present or not. Raises OSError if ``model`` cannot be read."""
         key = content_sha256(canonical_json([file_sha256(model), options, self._version]))
         return os.path.join(self._folder, key[:40] + ENGINE)

@@ -24,7 +24,7 @@ import random
 import signal
 import struct
 import time
-from typing import Dict, List, Optional, Sequence, Tuple, Union
+from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
 
 from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import ModelRefused, NotProfiled, Runtime, Session, option
@@ -36,57 +36,87 @@ EXIT_CODE = 3
 SHORTEST_NS = 1000.0
 
 
+class Busy(NamedTuple):
+    """The periods of a busy machine: the fraction ``share`` of each is ``factor`` times slower."""
+
+    share: float
+    period_s: float
+    factor: float = 1.0
+
+
+class Fault(NamedTuple):
+    """When a model hangs or crashes, and how it crashes."""
+
+    at: object = None
+    how: str = ""
+
+
+class FakeModel(NamedTuple):
+    """A model file; the fields are those of its JSON object."""
+
+    latency_s: float = 1e-4
+    load_s: float = 0.002
+    outputs: List[float] = []
+    noise: float = 0.002
+    memory_bytes: int = 0
+    provider: str = "FakeExecutionProvider"
+    nodes: Optional[List[NodeTime]] = None
+    busy: Optional[Busy] = None
+    slowed_by: Optional[float] = None
+    crash: Fault = Fault()
+    hang: Fault = Fault()
+
+
 class FakeMachine:
     """A clock in nanoseconds, and a timetable of the periods in which the machine is busy."""
 
     def __init__(self) -> None:
         self.now_ns = 0
-        self.timetable: Optional[Dict[str, float]] = None
+        self.timetable: Optional[Busy] = None
 
     def busy(self) -> bool:
         if self.timetable is None:
             return False
-        period_ns = int(self.timetable["period_s"] * 1e9)
-        return self.now_ns % period_ns < self.timetable["share"] * period_ns
+        period_ns = int(self.timetable.period_s * 1e9)
+        return self.now_ns % period_ns < self.timetable.share * period_ns
 
 
 class FakeSession(Session):
-    def __init__(self, machine: FakeMachine, model: JsonObject, batch: int, seed: int,
+    def __init__(self, machine: FakeMachine, model: FakeModel, batch: int, seed: int,
                  profiled: bool) -> None:
-        self.provider = str(model.get("provider", "FakeExecutionProvider"))
+        self.provider = model.provider
         self._machine = machine
         self._model = model
-        self._latency_ns = max(float(model.get("latency_s", 1e-4)) * 1e9, SHORTEST_NS) * batch
-        self._noise = float(model.get("noise", 0.002))
+        self._latency_ns = max(model.latency_s * 1e9, SHORTEST_NS) * batch
         self._random = random.Random(seed)
         self._calls = 0
-        self._ballast = b"\x01" * int(model.get("memory_bytes", 0))
+        self._ballast = b"\x01" * model.memory_bytes
         self._profiled = profiled
 
     def run(self) -> object:
         self._calls += 1
         _fail_as_described(self._model, self._calls)
-        latency_ns = self._latency_ns * (1 + self._noise * self._random.random())
-        if self._machine.busy():
-            factor = (self._machine.timetable or {}).get("factor", 1.0)
-            latency_ns *= float(self._model.get("slowed_by", factor))
+        latency_ns = self._latency_ns * (1 + self._model.noise * self._random.random())
+        if self._machine.timetable is not None and self._machine.busy():
+            own = self._model.slowed_by
+            latency_ns *= self._machine.timetable.factor if own is None else own
         self._machine.now_ns += int(latency_ns)
         return None
 
     def first_output(self) -> List[float]:
         self.run()
-        return [float(value) for value in self._model.get("outputs", [])][:OUTPUT_LIMIT]
+        return self._model.outputs[:OUTPUT_LIMIT]
 
     def node_times(self) -> List[NodeTime]:
         if not self._profiled:
             raise NotProfiled("this session was opened without a profiler")
-        default = [["all", "Fake", self.provider, self._latency_ns / 1e9, None]]
-        return [NodeTime(name, op, provider, time_s, moved_bytes=moved)
-                for name, op, provider, time_s, moved in self._model.get("nodes", default)]
+        if self._model.nodes is not None:
+            return self._model.nodes
+        return [NodeTime("all", "Fake", self.provider, self._latency_ns / 1e9)]
 
     def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
         self.run()
-        constant = [float(value) for value in self._model.get("outputs", [])]
+        constant = self._model.outputs
         return struct.pack("<{}f".format(len(constant)), *constant) * shape[0], [
             shape[0], len(constant)]
 
@@ -98,10 +128,10 @@ class FakeRuntime(Runtime):
     def versions(self) -> JsonObject:
         return {"fake": "1", "providers": ["FakeExecutionProvider"]}
 
-    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+    def open(self, path: str, options: Mapping[str, object], input_seed: int) -> Session:
         return self._opened(path, options, input_seed, False)
 
-    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
+    def open_profiled(self, path: str, options: Mapping[str, object], input_seed: int,
                       folder: str) -> Session:
         return self._opened(path, options, input_seed, True)
 
@@ -110,14 +140,14 @@ class FakeRuntime(Runtime):
         return json.dumps({"fake_model": 1, "nodes": row, "noise": 0,
                            "latency_s": IDLE_CALL_S + (nodes - 1) * IDLE_NODE_S}).encode("ascii")
 
-    def _opened(self, path: str, options: JsonObject, input_seed: int,
+    def _opened(self, path: str, options: Mapping[str, object], input_seed: int,
                 profiled: bool) -> Session:
         model = _read(path)
         batch = option(options, "batch", 1)
         _fail_as_described(model, "open")
-        if model.get("busy"):
-            self._machine.timetable = model["busy"]
-        self._machine.now_ns += int(float(model.get("load_s", 0.002)) * 1e9)
+        if model.busy is not None:
+            self._machine.timetable = model.busy
+        self._machine.now_ns += int(model.load_s * 1e9)
         return FakeSession(self._machine, model, batch, input_seed, profiled)
 
     def prove(self, provider: str, model: bytes) -> None:
@@ -131,7 +161,7 @@ class FakeRuntime(Runtime):
 RUNTIME = FakeRuntime
 
 
-def _read(path: str) -> JsonObject:
+def _read(path: str) -> FakeModel:
     try:
         with open(path, "rb") as stream:
             content = stream.read()
@@ -144,25 +174,85 @@ def _read(path: str) -> JsonObject:
     except ValueError:
         model = None
     if not isinstance(model, dict) or "fake_model" not in model:
-        return {"latency_s": 2e-5 + 5e-11 * len(content)}
+        return FakeModel(latency_s=2e-5 + 5e-11 * len(content))
     unknown = sorted(set(model) - KEYS)
     if unknown:
         raise ModelRefused("Unknown key {!r} in the fake model; known: {}.".format(
             unknown[0], ", ".join(sorted(KEYS))))
-    return model
+    return _parsed(model)
 
 
-def _fail_as_described(model: JsonObject, moment: Union[int, str]) -> None:
-    if (model.get("hang") or {}).get("at") == moment:
+def _parsed(content: Mapping[str, object]) -> FakeModel:
+    default = FakeModel()
+    return FakeModel(
+        latency_s=_number(content, "latency_s", default.latency_s),
+        load_s=_number(content, "load_s", default.load_s),
+        outputs=[_as_number("outputs", value) for value in _items(content, "outputs")],
+        noise=_number(content, "noise", default.noise),
+        memory_bytes=int(_number(content, "memory_bytes", default.memory_bytes)),
+        provider=str(content.get("provider", default.provider)),
+        nodes=[_node(row) for row in _items(content, "nodes")] if "nodes" in content else None,
+        busy=_busy(_fields(content, "busy")),
+        slowed_by=_number(content, "slowed_by", 1.0) if "slowed_by" in content else None,
+        crash=_fault(_fields(content, "crash")),
+        hang=_fault(_fields(content, "hang")))
+
+
+def _node(row: object) -> NodeTime:
+    if not isinstance(row, list) or len(row) != 5:
+        raise ModelRefused("A node of the fake model must be [name, op, provider, seconds, "
+                           "bytes], got {!r}.".format(row))
+    name, op, provider, time_s, moved = row
+    return NodeTime(str(name), str(op), str(provider), _as_number("nodes", time_s),
+                    moved_bytes=None if moved is None else int(_as_number("nodes", moved)))
+
+
+def _busy(content: Mapping[str, object]) -> Optional[Busy]:
+    return Busy(_number(content, "share", 0.0), _number(content, "period_s", 1.0),
+                _number(content, "factor", 1.0)) if content else None
+
+
+def _fault(content: Mapping[str, object]) -> Fault:
+    return Fault(content.get("at"), str(content.get("how", "")))
+
+
+def _number(content: Mapping[str, object], name: str, default: float) -> float:
+    return _as_number(name, content.get(name, default))
+
+
+def _as_number(name: str, value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ModelRefused("The key {!r} of the fake model needs a number, got {!r}.".format(
+            name, value))
+    return float(value)
+
+
+def _items(content: Mapping[str, object], name: str) -> List[object]:
+    value = content.get(name, [])
+    if not isinstance(value, list):
+        raise ModelRefused("The key {!r} of the fake model needs a list, got {!r}.".format(
+            name, value))
+    return value
+
+
+def _fields(content: Mapping[str, object], name: str) -> Mapping[str, object]:
+    value = content.get(name) or {}
+    if not isinstance(value, dict):
+        raise ModelRefused("The key {!r} of the fake model needs an object, got {!r}.".format(
+            name, value))
+    return value
+
+
+def _fail_as_described(model: FakeModel, moment: Union[int, str]) -> None:
+    if model.hang.at == moment:
         while True:
             time.sleep(3600)
-    crash = model.get("crash") or {}
-    if crash.get("at") != moment:
+    if model.crash.at != moment:
         return
-    if crash.get("how") == "refuse":
+    if model.crash.how == "refuse":
         raise ModelRefused("this fake model refuses")
-    if crash.get("how") == "exit":
+    if model.crash.how == "exit":
         os._exit(EXIT_CODE)
-    if crash.get("how") == "abort":
+    if model.crash.how == "abort":
         os.abort()
     os.kill(os.getpid(), signal.SIGSEGV)

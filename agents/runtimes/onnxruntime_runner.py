@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Callable, List, Optional, Sequence, Tuple
+from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
 
 from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import (
@@ -24,7 +24,7 @@ CPU = "CPUExecutionProvider"
 
 
 class OnnxRuntimeSession(Session):
-    def __init__(self, session: Any, feed: JsonObject) -> None:
+    def __init__(self, session: Any, feed: Mapping[str, object]) -> None:
         self._run = session.run
         self._names = [session.get_outputs()[0].name]
         self._feed = feed
@@ -46,7 +46,8 @@ class OnnxRuntimeSession(Session):
             raise ModelRefused(
                 "The model has {} inputs; a data set needs exactly one.".format(len(self._feed)))
         (name, bound), = self._feed.items()
-        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(bound.dtype)
+        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(
+            numpy.asarray(bound).dtype)
         try:
             found = self._run(self._names, {name: feed})[0]
         except Exception as error:
@@ -59,7 +60,7 @@ class OnnxRuntimeProfiledSession(OnnxRuntimeSession):
     """A session with a profiler. ``open_unpacked`` opens the file without weight packing, for the
     bytes of its nodes; it returns None if this version of ONNX Runtime cannot."""
 
-    def __init__(self, session: Any, feed: JsonObject,
+    def __init__(self, session: Any, feed: Mapping[str, object],
                  open_unpacked: Callable[[], Optional[Any]]) -> None:
         super().__init__(session, feed)
         self._session: Any = session
@@ -93,12 +94,12 @@ class OnnxRuntime(Runtime):
         return {"onnxruntime": str(module.__version__),
                 "providers": [str(name) for name in module.get_available_providers()]}
 
-    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+    def open(self, path: str, options: Mapping[str, object], input_seed: int) -> Session:
         module = _onnxruntime()
         session = _session(module, path, _settings(module, options), options)
         return OnnxRuntimeSession(session, _feed(session, option(options, "batch", 1), input_seed))
 
-    def open_profiled(self, path: str, options: JsonObject, input_seed: int,
+    def open_profiled(self, path: str, options: Mapping[str, object], input_seed: int,
                       folder: str) -> Session:
         module = _onnxruntime()
 
@@ -153,7 +154,7 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _session(module: Any, path: str, settings: Any, options: JsonObject) -> Any:
+def _session(module: Any, path: str, settings: Any, options: Mapping[str, object]) -> Any:
     try:
         return module.InferenceSession(
             path, settings, options.get("providers") or ["CPUExecutionProvider"])
@@ -169,7 +170,7 @@ def _profile(session: Any) -> List[JsonObject]:
         return events
 
 
-def _settings(module: Any, options: JsonObject) -> Any:
+def _settings(module: Any, options: Mapping[str, object]) -> Any:
     level = options.get("graph_level", "all")
     if level not in LEVELS:
         raise ModelRefused("The option 'graph_level' must be one of {}, got {!r}.".format(
@@ -185,7 +186,7 @@ def _settings(module: Any, options: JsonObject) -> Any:
 def _feed(session: Any, batch: int, input_seed: int) -> JsonObject:
     import numpy
 
-    feed = {}
+    feed: JsonObject = {}
     for one in session.get_inputs():
         if one.type not in DTYPES:
             raise ModelRefused("The input {!r} is a {}; only {} can be timed.".format(

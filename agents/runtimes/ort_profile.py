@@ -9,9 +9,9 @@ kernel has packed in a layout of its own; they are therefore taken from the prof
 without packing.
 """
 
-from typing import Dict, Iterator, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, Iterator, List, Mapping, NamedTuple, Optional, Sequence
 
-from agents.protocol import JsonObject, NodeTime
+from agents.protocol import NodeTime
 from agents.timing.calls import median
 
 KERNEL = "_kernel_time"
@@ -27,27 +27,41 @@ class _Key(NamedTuple):
     place: str
 
 
-def node_times(events: Sequence[JsonObject],
-               unpacked: Sequence[JsonObject] = ()) -> List[NodeTime]:
+class _KernelRun(NamedTuple):
+    """One run of a node; ``moved_bytes`` are those of inputs, weights and outputs, None if one is
+    unknown."""
+
+    key: _Key
+    duration_s: float
+    moved_bytes: Optional[int]
+
+
+def node_times(events: Sequence[Mapping[str, object]],
+               unpacked: Sequence[Mapping[str, object]] = ()) -> List[NodeTime]:
     """All nodes in order of their first run. The time is the median over calls without the first,
     if there are several; the runs of a node within one call are summed. ``unpacked`` is the profile
     that the bytes are taken from."""
     calls = max(1, sum(event.get("name") == "model_run" for event in events))
     found: Dict[_Key, List[float]] = {}
-    for key, event in _kernels(events):
-        found.setdefault(key, []).append(float(event.get("dur", 0)) / 1e6)
-    moved = {key: _moved(event["args"]) for key, event in _kernels(unpacked)}
+    for run in _kernel_runs(events):
+        found.setdefault(run.key, []).append(run.duration_s)
+    moved = {run.key: run.moved_bytes for run in _kernel_runs(unpacked)}
     return [NodeTime(key.name, key.op, key.provider, _per_call(times, calls),
                      moved_bytes=moved.get(key)) for key, times in found.items()]
 
 
-def _kernels(events: Sequence[JsonObject]) -> Iterator[Tuple[_Key, JsonObject]]:
+def _kernel_runs(events: Sequence[Mapping[str, object]]) -> Iterator[_KernelRun]:
     for event in events:
-        name, args = str(event.get("name", "")), event.get("args") or {}
-        op = str(args.get("op_name", ""))
-        if event.get("cat") == "Node" and name.endswith(KERNEL) and op not in HOLDERS:
-            yield _Key(name[:-len(KERNEL)], op, str(args.get("provider", "")), str(
-                args.get("node_index", args.get("graph_index", "")))), event
+        name, args = str(event.get("name", "")), event.get("args")
+        if event.get("cat") != "Node" or not name.endswith(KERNEL) or not isinstance(args, dict):
+            continue
+        op, duration_us = str(args.get("op_name", "")), event.get("dur")
+        if op not in HOLDERS:
+            place = str(args.get("node_index", args.get("graph_index", "")))
+            yield _KernelRun(
+                _Key(name[:-len(KERNEL)], op, str(args.get("provider", "")), place),
+                duration_us / 1e6 if isinstance(duration_us, (int, float)) else 0.0,
+                _moved(args))
 
 
 def _per_call(times: Sequence[float], calls: int) -> float:
@@ -56,7 +70,7 @@ def _per_call(times: Sequence[float], calls: int) -> float:
     return median(times[1:] or times)
 
 
-def _moved(args: JsonObject) -> Optional[int]:
+def _moved(args: Mapping[str, object]) -> Optional[int]:
     """Bytes of inputs, weights and outputs; None if one is unknown."""
     sizes = [str(args.get(name, "")) for name in SIZES]
     return sum(map(int, sizes)) if all(size.isdigit() for size in sizes) else None

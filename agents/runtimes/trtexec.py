@@ -23,7 +23,17 @@ import tempfile
 import time
 from array import array
 from collections import deque
-from typing import Deque, List, NamedTuple, Sequence, Set, Tuple
+from typing import (
+    Callable,
+    Deque,
+    List,
+    Mapping,
+    NamedTuple,
+    Sequence,
+    Set,
+    Tuple,
+    TypeVar,
+)
 
 from agents.platform.parent_death import signal_on_parent_death
 from agents.protocol import OUTPUT_LIMIT, JsonObject
@@ -51,6 +61,24 @@ LAUNCH_LIMIT_S, BUILD_LIMIT_S = 120.0, 3600.0
 ONCE = ["--warmUp=0", "--duration=0", "--iterations=1"]
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 _ERROR = re.compile(r"\[E\] (.*)")
+
+
+E = TypeVar("E")
+
+
+class QueryTimes(NamedTuple):
+    """One query in the file of ``--exportTimes``."""
+
+    start_ms: float
+    latency_ms: float
+
+
+class OutputValues(NamedTuple):
+    """One output in the file of ``--exportOutput``; its values may be NaN."""
+
+    name: str
+    shape: List[int]
+    values: List[float]
 
 
 class Model(NamedTuple):
@@ -128,7 +156,7 @@ class TrtexecRuntime(Runtime):
                 stream.write(model)
             _launched(["--onnx=" + path, *ONCE], BUILD_LIMIT_S)
 
-    def prepare(self, path: str, options: JsonObject) -> Prepared:
+    def prepare(self, path: str, options: Mapping[str, object]) -> Prepared:
         engines = self._engines()
         model = self._model(path, options, engines)
         if engines.has(model.engine):
@@ -144,7 +172,7 @@ class TrtexecRuntime(Runtime):
             raise ModelRefused("trtexec succeeded but left no engine.")
         return Prepared(took_s, False, engines.keep(partial, model.engine))
 
-    def open(self, path: str, options: JsonObject, input_seed: int) -> Session:
+    def open(self, path: str, options: Mapping[str, object], input_seed: int) -> Session:
         engines = self._engines()
         model = self._model(path, options, engines)
         if not engines.has(model.engine):
@@ -163,8 +191,8 @@ class TrtexecRuntime(Runtime):
         with tempfile.TemporaryDirectory() as folder:
             trace = os.path.join(folder, "times.json")
             _launched([*model.words(), *words, "--exportTimes=" + trace], LAUNCH_LIMIT_S)
-            found = [max(int(float(one["latencyMs"]) * 1e6), 1) for one in _read_json(trace)
-                     if float(one["startComputeMs"]) >= warm_ms]
+            found = [max(int(one.latency_ms * 1e6), 1) for one in _read_list(trace, _query)
+                     if one.start_ms >= warm_ms]
         if not found:
             raise ModelRefused("trtexec timed no query.")
         return found
@@ -176,18 +204,18 @@ class TrtexecRuntime(Runtime):
                 stream.write(values)
             _launched([*model.words(), *ONCE, "--loadInputs={}:{}".format(
                 model.source.name, source), "--exportOutput=" + target], LAUNCH_LIMIT_S)
-            found = [one for one in _read_json(target) if one["name"] == model.target]
+            found = [one for one in _read_list(target, _output)
+                     if one.name == model.target]
         if not found:
             raise ModelRefused("trtexec reported no output {!r}.".format(model.target))
-        return (_packed(found[0]["values"]),
-                [int(size) for size in str(found[0]["dimensions"]).split("x")])
+        return _packed(found[0].values), found[0].shape
 
     def _engines(self) -> EngineStore:
         if self.folder is None:
             raise ModelRefused("No folder for engines is set.")
         return EngineStore(self.folder, str(self.versions()["trtexec"]))
 
-    def _model(self, path: str, options: JsonObject, engines: EngineStore) -> Model:
+    def _model(self, path: str, options: Mapping[str, object], engines: EngineStore) -> Model:
         batch = option(options, "batch", 1)
         _precision(options)
         try:
@@ -220,7 +248,7 @@ def shape_word(name: str, shape: Sequence[int]) -> str:
     return "{}:{}".format(name, "x".join(map(str, shape)))
 
 
-def _precision(options: JsonObject) -> List[str]:
+def _precision(options: Mapping[str, object]) -> List[str]:
     wanted = options.get("precision") or "float32"
     if wanted not in PRECISIONS:
         raise ModelRefused("The option 'precision' must be one of {}, got {!r}.".format(
@@ -262,13 +290,34 @@ def _why(code: int, output: str) -> str:
     return "trtexec ended with {}{}".format(how, ": " + errors[0][:300] if errors else "")
 
 
-def _read_json(path: str) -> List[JsonObject]:
+def _read_list(path: str, parse: Callable[[Mapping[str, object]], E]) -> List[E]:
+    """The parsed objects of a list that trtexec exported. Raises ModelRefused."""
     try:
         with open(path, encoding="utf-8") as stream:
-            found = json.load(stream)
-    except (OSError, ValueError) as error:
+            return [parse(one) for one in json.load(stream)]
+    except KeyError as error:
+        raise ModelRefused("The output of trtexec has no {}.".format(error)) from error
+    except (OSError, TypeError, ValueError) as error:
         raise ModelRefused("The output of trtexec cannot be read: {}".format(error)) from error
-    return list(found)
+
+
+def _query(content: Mapping[str, object]) -> QueryTimes:
+    return QueryTimes(_number(content["startComputeMs"]), _number(content["latencyMs"]))
+
+
+def _output(content: Mapping[str, object]) -> OutputValues:
+    values = content["values"]
+    if not isinstance(values, list):
+        raise TypeError("the values of an output are {}".format(type(values).__name__))
+    return OutputValues(str(content["name"]),
+                        [int(size) for size in str(content["dimensions"]).split("x")],
+                        [_number(value) for value in values])
+
+
+def _number(value: object) -> float:
+    if not isinstance(value, (int, float)):
+        raise TypeError("{!r} is no number".format(value))
+    return float(value)
 
 
 def _packed(values: Sequence[float]) -> bytes:

@@ -20,6 +20,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from agents.child.request import ChildRequest
 from agents.jobs.base import JobContext
 from agents.jobs.measure import run_measure
 from agents.measurement.child_process import ProcessChild
@@ -95,7 +96,7 @@ class Bench:
         disturbance = REAL[name](drawn) if name in REAL else None
         children: list[ProcessChild] = []
 
-        def start_child(runtime: str, request: dict[str, Any]) -> ProcessChild:
+        def start_child(runtime: str, request: ChildRequest) -> ProcessChild:
             children.append(ProcessChild(runtime, request))
             if disturbance is not None:
                 threading.Thread(target=_disturb, args=(disturbance, children[-1]),

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.child.progress import NO_SESSION
+from agents.child.request import ChildRequest
 from agents.measurement.child_process import Child, ChildProgress
-from agents.protocol import MeasurePlan, as_json, decode, pack_samples
+from agents.protocol import as_json, pack_samples
 from agents.timing.blocks import time_rounds
 
 CALL_S = 0.8e-3
@@ -61,21 +62,22 @@ class SyntheticChild(Child):
     """Times its rounds at once, on the board's made-up clock, and tells when as much of the
     parent's time has passed."""
 
-    def __init__(self, board: Board, request: dict[str, Any]) -> None:
+    def __init__(self, board: Board, request: ChildRequest) -> None:
         self._board, self._now_ns = board, 0
-        plan = decode(MeasurePlan, request["plan"])
+        if request.plan is None:
+            raise ValueError("a request for pairs has no plan")
         rounds = time_rounds(
-            lambda: [self._call] * len(request["indexes"]), plan, request["quiet_level_s"],
+            lambda: [self._call] * len(request.indexes), request.plan, request.quiet_level_s,
             lambda: self._now_ns, lambda session: None)
         series = {str(index): dict(
             as_json(one.blocks()), samples=pack_samples(one.calls_ns),
             sample_blocks=one.calls_per_block, session_blocks=one.session_blocks)
-            for index, one in zip(request["indexes"][1:], rounds.series, strict=True)}
+            for index, one in zip(request.indexes[1:], rounds.series, strict=True)}
         self._events: list[dict[str, Any]] = [
             {"event": "ready", "versions": {"synthetic": "1"}},
             *({"event": "opened", "index": index, "load_s": 0.01, "first_s": 0.002,
                "provider": "CPUExecutionProvider", "outputs": [0.5]}
-              for index in request["indexes"]),
+              for index in request.indexes),
             {"event": "rounds", "reference_s": rounds.reference_s, "series": series,
              "openings": rounds.openings},
             {"event": "end"}]

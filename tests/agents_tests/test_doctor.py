@@ -8,6 +8,7 @@ import pytest
 
 from agents import doctor
 from agents.__main__ import main
+from agents.capabilities import RuntimeStart
 from agents.coordinator.spool import Secret, write_secret
 from agents.meters.catalog import METERS
 from agents.platform.files import lock_folder
@@ -53,8 +54,8 @@ def test_it_names_everything_that_matters(capsys, words):
 
 
 def test_a_runtime_that_is_missing_is_missing(capsys, words, monkeypatch):
-    monkeypatch.setattr("agents.capabilities.runtime_versions",
-                        lambda *_: {"problem": "onnxruntime cannot be imported"})
+    monkeypatch.setattr("agents.capabilities.start_runtime",
+                        lambda *_: RuntimeStart(problem="onnxruntime cannot be imported"))
     code, found = said(capsys, [*words, "--runtime", "onnxruntime"])
     state, text, mend = found["onnxruntime"]
     assert code == 1 and (state, text) == ("MISSING", "onnxruntime cannot be imported")

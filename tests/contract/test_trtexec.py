@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agents.child.request import ChildRequest
 from agents.measurement.child_process import ProcessChild
 from agents.measurement.supervision import JobFailed
 from agents.runtimes import runtime_named
@@ -113,9 +114,8 @@ def test_a_hang_ends_with_the_child(
     """The agent kills the child that waits for it; nothing of it stays."""
     monkeypatch.setenv("FAKE_TRTEXEC", "hang@build")
     model = bench.write(onnx_model())
-    child = ProcessChild("trtexec", {
-        "mode": "prepare", "indexes": [0], "paths": [model], "options": OPTIONS,
-        "folder": str(bench.folder / "kept")})
+    child = ProcessChild("trtexec", ChildRequest(
+        "prepare", [0], [model], options=dict(OPTIONS), folder=str(bench.folder / "kept")))
     ends_s = time.monotonic() + 60
     hung: list[psutil.Process] = []
     while not hung and time.monotonic() < ends_s:

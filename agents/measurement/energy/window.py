@@ -21,7 +21,6 @@ from agents.meters.base import PowerMeter
 from agents.protocol import (
     UNKNOWN,
     EnergyMeasured,
-    JsonObject,
     ProfileFacts,
     RailTrace,
     draws_of,
@@ -91,25 +90,28 @@ class EnergyWindow:
         draws = draws_of(provider)
         traces = self._recorder.traces()
         origin_s = min([trace.times_s[0] for trace in traces if trace.times_s] or [0.0])
-        packed: JsonObject = {
-            "calls": phases.calls, "load": _since(phases.load, origin_s),
-            "idle_before": _since(phases.idle_before, origin_s),
-            "idle_after": _since(phases.idle_after, origin_s),
-            "rails": [_packed(trace, origin_s) for trace in traces]}
+        windows = EnergyMeasured(
+            problem="", calls=phases.calls, load=_since(phases.load, origin_s),
+            idle_before=_since(phases.idle_before, origin_s),
+            idle_after=_since(phases.idle_after, origin_s),
+            rails=[_packed(trace, origin_s) for trace in traces])
         try:
             found = energy_per_inference(traces, draws, phases.load, phases.calls,
                                          phases.idle_before, phases.idle_after)
         except EnergyUnavailable as error:
-            return EnergyMeasured(problem=str(error), **packed)
-        figures = found._asdict()
+            return windows._replace(problem=str(error))
         rails = [trace.rail for trace in traces]
         used = [rails[place] for place in select_rails(rails, draws).places]
         cover = profile_coverage(used, self._profile)
-        if cover:
-            figures["covers"] = "{} ({})".format(" + ".join(rail.name for rail in used), cover)
-        for name in ("calls", "duration_s"):
-            del figures[name]
-        return EnergyMeasured(problem="", **dict(packed, **figures))
+        named = "{} ({})".format(" + ".join(rail.name for rail in used), cover)
+        return windows._replace(
+            covers=named if cover else found.covers, updates=found.updates,
+            update_s=found.update_s, power_w=found.power_w, power_error_w=found.power_error_w,
+            gross_j=found.gross_j, gross_error_j=found.gross_error_j, net_j=found.net_j,
+            net_error_j=found.net_error_j, idle_before_w=found.idle_before_w,
+            idle_after_w=found.idle_after_w, edge_j=found.edge_j,
+            quantisation_j=found.quantisation_j, sampling_j=found.sampling_j,
+            idle_drift_j=found.idle_drift_j, idle_problem=found.idle_problem)
 
     def close(self) -> None:
         for meter in self._meters:

@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 
-from agents.capabilities import runtime_versions
+from agents.capabilities import start_runtime
 from agents.child import progress
+from agents.child.request import ChildRequest
 from agents.measurement import child_process as children
 from agents.measurement import runner
 from agents.measurement.child_process import ProcessChild
 from agents.measurement.runner import measure
 from agents.measurement.supervision import JobCancelled, JobFailed
+from agents.protocol import MeasurePlan, decode
 from tests.agents_tests.fakes import fake_model, payload_of, written
 
 REFERENCE = fake_model(latency_s=1e-4, outputs=[0.25, 0.75])
@@ -106,8 +108,9 @@ def test_cancelling_ends_a_hanging_child(tmp_path):
 
 def test_a_child_ends_when_its_stdin_closes(tmp_path):
     paths = written(tmp_path, [fake_model(hang={"at": "open"})])
-    child = ProcessChild("fake", {"mode": "pairs", "indexes": [0], "paths": list(paths.values()),
-                                  "plan": payload_of([REFERENCE])["plan"]})
+    child = ProcessChild("fake", ChildRequest(
+        "pairs", [0], list(paths.values()),
+        plan=decode(MeasurePlan, payload_of([REFERENCE])["plan"])))
     while child.next_event(1.0) is None:
         assert child.ended() is None
     process: Any = child._process
@@ -117,7 +120,7 @@ def test_a_child_ends_when_its_stdin_closes(tmp_path):
 
 
 def test_closing_twice_is_allowed_and_progress_stays_readable():
-    child = ProcessChild("fake", {"mode": "versions"})
+    child = ProcessChild("fake", ChildRequest("versions"))
     child.close()
     child.close()
     assert child.progress().session == -1
@@ -127,8 +130,8 @@ def test_closing_twice_is_allowed_and_progress_stays_readable():
 def test_a_child_reports_that_the_device_is_idle(tmp_path):
     paths = written(tmp_path, [REFERENCE])
     plan = dict(payload_of([REFERENCE])["plan"], energy_s=10.0, idle_s=5.0)
-    child = ProcessChild("fake", {"mode": "energy", "indexes": [0], "paths": list(paths.values()),
-                                  "plan": plan})
+    child = ProcessChild("fake", ChildRequest(
+        "energy", [0], list(paths.values()), plan=decode(MeasurePlan, plan)))
     try:
         while not child.progress().resting:
             child.next_event(0.05)
@@ -139,15 +142,15 @@ def test_a_child_reports_that_the_device_is_idle(tmp_path):
 
 
 def test_versions_are_asked_of_the_child():
-    assert runtime_versions("fake", ProcessChild)["fake"] == "1"
-    assert "no runtime 'nothing'" in runtime_versions("nothing", ProcessChild)["problem"]
+    assert start_runtime("fake", ProcessChild).versions["fake"] == "1"
+    assert "no runtime 'nothing'" in start_runtime("nothing", ProcessChild).problem
 
 
 def test_endless_output_blocks_nothing_and_is_not_kept(tmp_path):
     chatterer = tmp_path / "python"
     chatterer.write_text("#!/bin/sh\nwhile :; do echo a library complains >&2; done\n")
     chatterer.chmod(0o700)
-    child = ProcessChild("fake", {"mode": "versions"}, str(chatterer))
+    child = ProcessChild("fake", ChildRequest("versions"), str(chatterer))
     try:
         for _ in range(200):
             assert child.next_event(0.2) is None

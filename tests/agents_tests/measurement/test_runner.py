@@ -116,15 +116,15 @@ def test_a_good_child_makes_valid_measurements():
     assert first.sha256 == "sha1" and first.blocks.candidate_s == [1e-5, 1e-5]
     assert (first.load_s, first.first_s, first.provider, first.outputs) == (0.1, 0.2, "P", [0.5])
     assert unpack_samples(first.samples) == [10, 10] and first.sample_blocks == [1, 1]
-    assert requests[0]["mode"] == "pairs" and requests[0]["indexes"] == [0, 1, 2]
-    assert requests[0]["paths"] == ["/models/0", "/models/1", "/models/2"]
+    assert requests[0].mode == "pairs" and requests[0].indexes == [0, 1, 2]
+    assert requests[0].paths == ["/models/0", "/models/1", "/models/2"]
 
 
 def test_a_crash_fails_its_candidate_only():
     result, requests = play([
         [READY, opened(0), ("signal 11", ChildProgress(1, True, 5))], good([2])])
     assert verdicts(result) == [("failed", ["crashed: signal 11"]), ("valid", [])]
-    assert [one["indexes"] for one in requests] == [[0, 1, 2], [0, 2]]
+    assert [one.indexes for one in requests] == [[0, 1, 2], [0, 2]]
     failed = result.measurements[0]
     assert failed.blocks.candidate_s == [] and failed.samples == pack_samples([])
 
@@ -132,7 +132,7 @@ def test_a_crash_fails_its_candidate_only():
 def test_a_candidate_that_hangs_is_killed_after_its_limit():
     result, requests = play([[READY, opened(0), ("hang", ChildProgress(2, False, 7))], good([1])])
     assert verdicts(result) == [("valid", []), ("failed", ["timeout"])]
-    assert requests[1]["indexes"] == [0, 1]
+    assert requests[1].indexes == [0, 1]
 
 
 def test_a_child_with_progress_does_not_hang():
@@ -190,7 +190,7 @@ def test_a_candidate_that_kills_the_reference_is_found():
         [READY, opened(0), opened(1), opened(2), late], good([1]), [READY, opened(0), late]])
     assert verdicts(result) == [
         ("valid", []), ("failed", ["crashed: signal 11 of the reference beside it"])]
-    assert [one["indexes"] for one in requests] == [[0, 1, 2], [0, 1], [0, 2]]
+    assert [one.indexes for one in requests] == [[0, 1, 2], [0, 1], [0, 2]]
 
 
 def test_a_runtime_that_does_not_start_fails_the_job_with_its_last_stderr_line():
@@ -209,7 +209,7 @@ def test_when_every_candidate_fails_there_is_no_level():
 
 def test_processes_repeat_the_set_and_pool_the_blocks():
     result, requests = play([good([1, 2]), good([1, 2], blocks=3)], payload(processes=2))
-    assert len(requests) == 2 and requests[0]["plan"]["min_blocks"] == 1
+    assert len(requests) == 2 and requests[0].plan.min_blocks == 1
     assert len(result.measurements[0].blocks.candidate_s) == 5
     assert result.reference_blocks == 7
 
@@ -218,7 +218,7 @@ def test_memory_takes_one_more_child_for_each_candidate():
     memory = [[READY, opened(index), {"event": "memory", "index": index, "baseline_bytes": 50,
                                       "peak_bytes": 60 + index}, END] for index in (1, 2)]
     result, requests = play([good([1, 2]), *memory], payload(memory=True))
-    assert [(one["mode"], one["indexes"]) for one in requests[1:]] == [
+    assert [(one.mode, one.indexes) for one in requests[1:]] == [
         ("memory", [1]), ("memory", [2])]
     assert [one.memory_bytes for one in result.measurements] == [61, 62]
     assert result.measurements[0].memory_baseline_bytes == 50
@@ -303,8 +303,8 @@ def nodes(index):
 def test_nodes_are_timed_at_last_in_a_child_of_their_own():
     result, requests = play([good([1, 2]), [READY, nodes(0), nodes(1), nodes(2), END]],
                             payload(nodes=True))
-    assert [one["mode"] for one in requests] == ["pairs", "nodes"]
-    assert requests[1]["indexes"] == [0, 1, 2]
+    assert [one.mode for one in requests] == ["pairs", "nodes"]
+    assert requests[1].indexes == [0, 1, 2]
     assert verdicts(result) == [("valid", []), ("valid", [])]
     for one in (result.reference_nodes, *[one.nodes for one in result.measurements]):
         assert [node.op for node in one.nodes] == ["Conv"] and one.problem == ""

@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from agents.child.request import ChildRequest
 from agents.measurement.spare_child import KEPT_S, SpareChild
 
 
@@ -44,17 +45,17 @@ def pid(child):
 
 
 def test_a_child_that_waits_serves_the_next_job(spare):
-    answer(spare.start("fake", {"mode": "versions"}))
+    answer(spare.start("fake", ChildRequest("versions")))
     spare.ensure_waiting()
     waiting = pid(spare._child)
-    child = spare.start("fake", {"mode": "versions"})
+    child = spare.start("fake", ChildRequest("versions"))
     assert pid(child) == waiting
     assert answer(child)["event"] == "ready"
 
 
 def test_it_has_imported_its_runtime_before_there_is_a_job(spare, monkeypatch):
     pytest.importorskip("onnxruntime")
-    answer(spare.start("onnxruntime", {"mode": "versions"}))
+    answer(spare.start("onnxruntime", ChildRequest("versions")))
     monkeypatch.setenv("PYTHONPROFILEIMPORTTIME", "1")
     spare.ensure_waiting()
     stream, told = spare._child._stream("stderr"), b""
@@ -64,8 +65,8 @@ def test_it_has_imported_its_runtime_before_there_is_a_job(spare, monkeypatch):
 
 
 def test_each_job_has_a_child_of_its_own(spare):
-    first = spare.start("fake", {"mode": "versions"})
-    second = spare.start("fake", {"mode": "versions"})
+    first = spare.start("fake", ChildRequest("versions"))
+    second = spare.start("fake", ChildRequest("versions"))
     assert pid(first) != pid(second)
     assert answer(first) == answer(second)
 
@@ -76,24 +77,25 @@ def test_before_the_first_job_nothing_waits(spare):
 
 
 def test_another_runtime_gets_another_child_and_the_waiting_one_ends(spare):
-    answer(spare.start("fake", {"mode": "versions"}))
+    answer(spare.start("fake", ChildRequest("versions")))
     spare.ensure_waiting()
     waiting = spare._child
-    assert "no runtime 'nothing'" in answer(spare.start("nothing", {"mode": "versions"}))["reason"]
+    refused = answer(spare.start("nothing", ChildRequest("versions")))
+    assert "no runtime 'nothing'" in refused["reason"]
     assert waiting.has_ended()
 
 
 def test_a_waiting_child_that_died_is_replaced(spare):
-    answer(spare.start("fake", {"mode": "versions"}))
+    answer(spare.start("fake", ChildRequest("versions")))
     spare.ensure_waiting()
     dead = spare._child
     os.kill(pid(dead), signal.SIGKILL)
     dead._process.wait()
-    assert answer(spare.start("fake", {"mode": "versions"}))["event"] == "ready"
+    assert answer(spare.start("fake", ChildRequest("versions")))["event"] == "ready"
 
 
 def test_without_jobs_the_waiting_child_is_ended(spare, clock):
-    answer(spare.start("fake", {"mode": "versions"}))
+    answer(spare.start("fake", ChildRequest("versions")))
     spare.ensure_waiting()
     waiting = spare._child
     clock.now_s = KEPT_S + 1
@@ -104,8 +106,8 @@ def test_without_jobs_the_waiting_child_is_ended(spare, clock):
 
 
 def test_a_program_that_cannot_be_started_fails_the_job(spare):
-    answer(spare.start("fake", {"mode": "versions"}))
+    answer(spare.start("fake", ChildRequest("versions")))
     spare._python = "/nonexistent/python"
     spare.ensure_waiting()
     with pytest.raises(OSError, match="nonexistent"):
-        spare.start("fake", {"mode": "versions"})
+        spare.start("fake", ChildRequest("versions"))

@@ -8,11 +8,10 @@ from agents.platform.conditions import (
     ConditionsSnapshot,
     conditions_between,
     conditions_now,
-    parse_conditions,
 )
 from agents.platform.environment import CpuTicks, machine_state
 from agents.platform.sysfs import SystemTree
-from agents.protocol import MeasurePlan, PowerMode, ProfileFacts
+from agents.protocol import MeasurePlan, PowerMode, ProfileFacts, decode
 
 PLAN = MeasurePlan(name="test", block_s=0.004, min_blocks=2, min_s=0.0, max_s=2.0, gate=0.06,
                    fresh_session_every_s=0.5, warmup_s=0.01, start_below_c=50.0, cool_down_s=20.0)
@@ -156,7 +155,7 @@ def test_conditions_are_differences():
     last = ConditionsSnapshot(12.0, 2.5, 2.5, CpuTicks(1400, 500, 40), 500000)
     found = conditions_between(first, last)
     assert found == (2.0, 0.75, pytest.approx(1.25), 0.1, 0.25)
-    assert parse_conditions(dict(found._asdict(), later=1)) == found
+    assert decode(Conditions, dict(found._asdict(), later=1)) == found
 
 
 def test_values_that_a_system_does_not_report_are_none(tmp_path):
@@ -164,7 +163,7 @@ def test_values_that_a_system_does_not_report_are_none(tmp_path):
     assert conditions_between(blank, blank._replace(wall_s=3.0)) == Conditions(2.0)
     assert conditions_between(blank, blank) == Conditions(0.0)
     assert conditions_now(SystemTree(str(tmp_path))).ticks is None
-    assert parse_conditions({"wall_s": 1.0}) == Conditions(1.0)
+    assert decode(Conditions, {"wall_s": 1.0}) == Conditions(1.0)
 
 
 def test_pressure_is_read_from_its_file(tmp_path):

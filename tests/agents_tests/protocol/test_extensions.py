@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from agents.capabilities import capabilities, runtime_versions
+from agents.capabilities import capabilities, start_runtime
 from agents.doctor import extension_findings
 from agents.measurement.child_process import ProcessChild
 from agents.meters.catalog import MeterRegistry
@@ -78,7 +78,8 @@ def test_a_registered_runtime_is_a_row_like_a_built_in_one(install):
 
 def test_a_registered_runtime_runs_in_a_measuring_child(install):
     install(GOOD)
-    assert runtime_versions("toy", ProcessChild) == {"toy": "7", "providers": ["ToyProvider"]}
+    start = start_runtime("toy", ProcessChild)
+    assert start.versions == {"toy": "7", "providers": ["ToyProvider"]} and start.problem is None
 
 
 def test_a_registered_meter_is_read_like_a_built_in_one(install):
@@ -125,7 +126,7 @@ def test_the_doctor_and_the_capabilities_show_what_is_broken(install, monkeypatc
     monkeypatch.setattr("agents.capabilities.RUNTIMES", RuntimeRegistry())
     monkeypatch.setattr("agents.meters.catalog.REGISTRY", MeterRegistry())
     found = capabilities(["fake"], sys.executable)
-    assert sorted(found["extensions"]) == ["meter needy", "runtime absent"]
+    assert sorted(found.extensions) == ["meter needy", "runtime absent"]
     findings = extension_findings(found)
     assert [one.state for one in findings] == ["lacks", "lacks"]
     assert all("uninstall the package" in one.text for one in findings)

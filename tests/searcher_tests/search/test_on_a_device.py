@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from agents.capabilities import capabilities
+from agents.child.request import ChildRequest
 from agents.jobs.base import JobContext
 from agents.jobs.catalog import KINDS
 from agents.measurement.child_process import ProcessChild
@@ -49,20 +50,19 @@ class Device:
 
     def __init__(self, folder: Path, runtime: str) -> None:
         self._folder = folder
-        self.capabilities = capabilities([runtime], sys.executable)
+        self.capabilities = capabilities([runtime], sys.executable).as_json()
 
     def do(self, job: JobRow, artifacts: Path) -> bytes:
-        kind = KINDS[job.kind]
-        payload: Any = decode(kind.payload, job.payload)
-        paths = {file.sha256: str(artifacts / file.sha256) for file in kind.files(payload)}
+        parsed = KINDS[job.kind].parse(job.payload)
+        paths = {file.sha256: str(artifacts / file.sha256) for file in parsed.files}
         try:
-            return envelope(kind.run(payload, JobContext(
+            return envelope(parsed.run(JobContext(
                 paths, self._child, SystemTree(str(self._folder / "no sysfs")))))
         except JobFailed as error:
             return envelope({"reason": error.reason, "message": str(error)}, "failed")
 
-    def _child(self, runtime: str, request: dict[str, Any]) -> ProcessChild:
-        return ProcessChild(runtime, dict(request, folder=str(self._folder / "engines")))
+    def _child(self, runtime: str, request: ChildRequest) -> ProcessChild:
+        return ProcessChild(runtime, request._replace(folder=str(self._folder / "engines")))
 
 
 class Client(CoordinatorClient):

@@ -78,7 +78,7 @@ def measured(meters, clock, energy_event=TOLD, watch=lambda working: None):
     modes = []
 
     def start(runtime, request):
-        modes.append(request["mode"])
+        modes.append(request.mode)
         return RestingChild(scripts[len(modes) - 1], clock)
 
     result = measure(payload(1, energy_s=13.5, idle_s=8.0), PATHS, start, clock,
