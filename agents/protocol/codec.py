@@ -95,7 +95,8 @@ def _message(cls: Any, value: Any, where: str) -> Any:
             continue
         given = value[name]
         # A fast path for values of exactly this type.
-        plain = type(given) is kind and kind in _PLAIN
+        plain = type(given) is kind and (
+            kind in _PLAIN or kind is float and math.isfinite(given))
         found[name] = given if plain else _checked(kind, given, where, name)
         if allowed and found[name] not in allowed:
             raise ProtocolError("{}.{} must be one of {}, got {}".format(
