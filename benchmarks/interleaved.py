@@ -83,7 +83,7 @@ def _measured(grown: Tree, reference: dict[str, Any], candidates: Sequence[dict[
     job = grown.client.submit_job("measure", f"device:{LOCAL_DEVICE}", {
         "reference": reference, "candidates": list(candidates), "runtime": "onnxruntime",
         "options": {"threads": 1, "graph_level": "all", "batch": 1},
-        "plan": plan_of(plan).as_dict(), "quiet_level_s": level_s, "input_seed": 0,
+        "plan": plan_of(plan)._asdict(), "quiet_level_s": level_s, "input_seed": 0,
         "attempt": secrets.randbelow(2**31)})
     while not job.has_ended:
         grown.check()

@@ -63,7 +63,7 @@ def payload(attempt: int) -> dict[str, Any]:
     golden = json.loads((GOLDEN / "measure_payload.json").read_text())
     return {**golden, "reference": {"sha256": REFERENCE, "size_bytes": 1000},
             "candidates": [{"sha256": CANDIDATE, "size_bytes": 1000}],
-            "plan": PLANS["quick"].as_dict(), "attempt": attempt}
+            "plan": PLANS["quick"]._asdict(), "attempt": attempt}
 
 
 def result(samples: int, per_block: int = 5) -> bytes:

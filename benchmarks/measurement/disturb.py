@@ -83,7 +83,7 @@ class Bench:
         self._payload = {
             "reference": file, "candidates": [file], "runtime": "onnxruntime",
             "options": {"threads": 1, "graph_level": "all", "batch": 1}, "input_seed": 0,
-            "plan": {**plan_of("quick").as_dict(), **PLAN}, "quiet_level_s": None, "attempt": 1}
+            "plan": {**plan_of("quick")._asdict(), **PLAN}, "quiet_level_s": None, "attempt": 1}
 
     def trial(self, name: str, drawn: random.Random) -> list[str]:
         if name in SYNTHETIC or name == "quiet, synthetic":

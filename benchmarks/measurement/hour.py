@@ -14,7 +14,7 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan, decode
+from agents.protocol import ArtifactRef, MeasurePayload
 from benchmarks import commands
 from benchmarks.measurement.models import opened, timed
 from searcher.artifacts.store import place_artifact
@@ -91,7 +91,7 @@ class Bench:
     def round(self) -> dict[str, Summary]:
         """The valid measurements by model, with the level known by then."""
         found: dict[str, Summary] = {}
-        plan = decode(MeasurePlan, {**PLANS["standard"].as_dict(), "memory": False})
+        plan = PLANS["standard"]._replace(memory=False)
         for _ in range(ATTEMPTS):
             missing = {name: file for name, file in self._files.items() if name not in found}
             if not missing:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan, decode
+from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan
 from searcher.benchmark.two_files import FileComparison, RunJob, compare_files
 from searcher.client.http import CoordinatorClient
 from searcher.client.jobs import EndedJob, ended, reference_problem
@@ -20,7 +20,6 @@ from searcher.client.upload import checked_size, upload
 from searcher.errors import ProtocolError, UserError, nearest
 from searcher.jobs.inspect import Inspection, InspectRequest
 from searcher.jobs.measure import MeasureRequest
-from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution, check_offered
 from searcher.statistics.energy import energy_notes, figures
 from searcher.statistics.measured import MeasureResult
@@ -46,7 +45,7 @@ class FileBenchmark:
 
 
 def measure_on(
-    client: CoordinatorClient, model: Path, device: str | None, plan: Plan,
+    client: CoordinatorClient, model: Path, device: str | None, plan: MeasurePlan,
     say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
 ) -> FileBenchmark:
     """Raises UserError, also when the device does not
@@ -146,12 +145,12 @@ def _ended(client: CoordinatorClient, job: Job, doing: str, say: Say) -> Job:
     return job
 
 
-def measure_request(sha256: str, size_bytes: int, plan: Plan,
+def measure_request(sha256: str, size_bytes: int, plan: MeasurePlan,
                     execution: Execution = DEFAULT) -> MeasureRequest:
     """A measurement of a file against itself; each is a job of its own."""
     file = ArtifactRef(sha256, size_bytes)
     return MeasureRequest(MeasurePayload(
-        file, [file], execution.runtime, execution.options, decode(MeasurePlan, plan.as_dict()),
+        file, [file], execution.runtime, execution.options, plan,
         attempt=secrets.randbelow(2**31)))
 
 

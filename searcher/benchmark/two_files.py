@@ -14,15 +14,14 @@ should be faster and is not, one more short job says why (``searcher/benchmark/e
 import math
 import secrets
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan, decode
+from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan
 from searcher.benchmark.explanation import explained
 from searcher.client.jobs import EndedJob, reference_problem
 from searcher.errors import UserError
 from searcher.jobs.measure import MeasureRequest
-from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, Execution
 from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 from searcher.statistics.quiet_level import BUSY_FACTOR
@@ -56,9 +55,9 @@ class TimedLook:
     warnings: tuple[str, ...]
 
 
-def look_plan(seconds: float) -> Plan:
+def look_plan(seconds: float) -> MeasurePlan:
     """Always as long as asked, in one process, with fresh sessions in the middle."""
-    return Plan("look", block_s=BLOCK_S, min_blocks=3, min_s=seconds, max_s=seconds,
+    return MeasurePlan("look", block_s=BLOCK_S, min_blocks=3, min_s=seconds, max_s=seconds,
                 gate=UNINTERRUPTED, warmup_s=0.02, fresh_session_every_s=seconds / 2)
 
 
@@ -111,7 +110,7 @@ def compare_files(
                 f"after {used_s:.1f} s")
 
     def timed() -> MeasureResult | None:
-        return run_job(_asked(request, replace(look_plan(EXPLAINING_S), nodes=True))).result
+        return run_job(_asked(request, look_plan(EXPLAINING_S)._replace(nodes=True))).result
 
     why = [] if found is None else explained(
         model, other, Ratio(found.ratio, found.low, found.high), timed)
@@ -146,12 +145,12 @@ def _look(own: Path, reference: Path, request: MeasurePayload, run_job: RunJob, 
 def _request(files: tuple[ArtifactRef, ArtifactRef], execution: Execution) -> MeasurePayload:
     own, other = files
     return MeasurePayload(other, [own], execution.runtime, execution.options,
-                          decode(MeasurePlan, look_plan(LOOK_S).as_dict()))
+                          look_plan(LOOK_S))
 
 
-def _asked(request: MeasurePayload, plan: Plan) -> MeasureRequest:
+def _asked(request: MeasurePayload, plan: MeasurePlan) -> MeasureRequest:
     return MeasureRequest(request._replace(
-        plan=decode(MeasurePlan, plan.as_dict()), attempt=secrets.randbelow(2**31)))
+        plan=plan, attempt=secrets.randbelow(2**31)))
 
 
 def _ratio(entry: FileMeasurement) -> float | None:

@@ -19,9 +19,9 @@ from searcher.cli.options import (
 from searcher.results.formatting import time_text
 
 if TYPE_CHECKING:
+    from agents.protocol import MeasurePlan
     from searcher.benchmark.one_file import FileBenchmark
     from searcher.benchmark.two_files import FileComparison
-    from searcher.spec.measurement_plan import Plan
     from searcher.spec.runtime_options import Execution
 
 
@@ -90,7 +90,7 @@ def _text(name: str, value: float | None) -> str:
 
 
 def _measured(
-    model: Path, device: str | None, directory: Path, url: str | None, plan: "Plan",
+    model: Path, device: str | None, directory: Path, url: str | None, plan: "MeasurePlan",
     queue_s: float | None, execution: "Execution",
 ) -> "FileBenchmark":
     """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""

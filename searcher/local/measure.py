@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from agents.protocol import ArtifactRef
+from agents.protocol import ArtifactRef, MeasurePlan
 from searcher.artifacts.store import place_artifact
 from searcher.benchmark import two_files
 from searcher.benchmark.one_file import (
@@ -22,11 +22,10 @@ from searcher.client.upload import checked_size
 from searcher.errors import ProtocolError
 from searcher.jobs.measure import MeasureRequest
 from searcher.local.process_tree import Tree, await_agent, tree
-from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution
 
 
-def measure_file(model: Path, directory: Path, plan: Plan,
+def measure_file(model: Path, directory: Path, plan: MeasurePlan,
                  execution: Execution = DEFAULT) -> FileBenchmark:
     """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
     size_bytes = checked_size(model)

@@ -50,7 +50,7 @@ def establish(flow: JobFlow, requests: Requests, known: BaselineState | None,
 
 def _measure(flow: JobFlow, requests: Requests, build: BuildResult) -> FileMeasurement:
     plan = requests.campaign.plan
-    longer = replace(plan, min_blocks=max(plan.min_blocks, FEWEST_BLOCKS), max_s=2 * plan.max_s)
+    longer = plan._replace(min_blocks=max(plan.min_blocks, FEWEST_BLOCKS), max_s=2 * plan.max_s)
     file = FileRef(build.sha256, build.file_bytes)
     for attempt in range(1, ATTEMPTS + 1):
         request = requests.measure(file, [file], longer, attempt)

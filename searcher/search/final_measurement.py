@@ -11,6 +11,7 @@
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from agents.protocol import MeasurePlan
 from searcher.client.jobs import EndedJob, JobFlow
 from searcher.client.records import Trial
 from searcher.jobs.evaluate import EvaluationResult
@@ -27,7 +28,6 @@ from searcher.search.candidate import Candidate
 from searcher.search.device_accuracy import OnDevice, answers
 from searcher.search.measurement_batches import BATCH, PASSING, WIDEST, ratio_of, relative_width
 from searcher.search.payloads import FINAL_EVALUATION, FINAL_MEASUREMENT, Requests, reference_of
-from searcher.spec.measurement_plan import Plan
 from searcher.statistics.measured import FileMeasurement
 
 MOST_BYTES = 256 * 2**20
@@ -76,11 +76,11 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: BaselineState,
     return found
 
 
-def joint_plan(plan: Plan, attempt: int) -> Plan:
+def joint_plan(plan: MeasurePlan, attempt: int) -> MeasurePlan:
     """At first with many blocks, then as many as the plan itself asks for, then few: their
     interval says what they are worth. Memory was measured before."""
     blocks = {1: max(plan.min_blocks, MOST_BLOCKS), 2: plan.min_blocks}
-    return replace(plan, name=f"{plan.name}-together", energy_s=0.0, idle_s=0.0,
+    return plan._replace(name=f"{plan.name}-together", energy_s=0.0, idle_s=0.0,
                    min_blocks=blocks.get(attempt, min(plan.min_blocks, FEWEST_BLOCKS)),
                    memory=False)
 

@@ -3,14 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan, decode
+from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan
 from searcher.jobs.build import UNTRAINED, BuildRequest
 from searcher.jobs.evaluate import DeviceOutputs, EvaluateRequest
 from searcher.jobs.infer import InferRequest
 from searcher.jobs.measure import MeasureRequest
 from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.spec.campaign import Campaign
-from searcher.spec.measurement_plan import Plan
 from searcher.spec.recipe import Recipe
 from searcher.spec.runtime_options import Execution
 from strategies.target import Target
@@ -53,7 +52,7 @@ class Requests:
             ArtifactRef(inputs.sha256, inputs.size_bytes), self.execution.runtime,
             self.execution.infer_options, attempt))
 
-    def measure(self, reference: FileRef, files: Sequence[FileRef], plan: Plan, attempt: int,
+    def measure(self, reference: FileRef, files: Sequence[FileRef], plan: MeasurePlan, attempt: int,
                 quiet_level_s: float | None = None) -> MeasureRequest:
         """``quiet_level_s`` is the known level of the reference; without one the job goes by its
         own."""
@@ -62,7 +61,7 @@ class Requests:
         return MeasureRequest(MeasurePayload(
             ArtifactRef(reference.sha256, reference.size_bytes),
             [ArtifactRef(sha256, size) for sha256, size in sizes.items()],
-            self.execution.runtime, self.execution.options, decode(MeasurePlan, plan.as_dict()),
+            self.execution.runtime, self.execution.options, plan,
             quiet_level_s, 0, attempt))
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from agents.protocol import MeasurePlan
 from searcher.errors import UserError, nearest
-from searcher.spec.measurement_plan import Plan, plan_of
+from searcher.spec.measurement_plan import plan_of
 from searcher.spec.objectives import ENERGY_OBJECTIVES, UNITS, Objective
 from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
@@ -53,7 +54,7 @@ class Campaign:
     budget: Budget
     objectives: tuple[Objective, ...]
     constraints: Mapping[str, float]
-    plan: Plan
+    plan: MeasurePlan
     devices: tuple[str, ...]
     executions: tuple[Execution, ...]
     """How files run on each of ``devices``."""
@@ -70,7 +71,7 @@ class Campaign:
             "budget": {k: v for k, v in asdict(self.budget).items() if v is not None},
             "objectives": {o.name: o.direction for o in self.objectives},
             "constraints": dict(self.constraints),
-            "measurement": {"plan": self.plan.as_dict()},
+            "measurement": {"plan": self.plan._asdict()},
             "devices": [{"name" if d in self.named else "profile": d, **e.as_dict()}
                         for d, e in zip(self.devices, self.executions, strict=True)],
             "search": {"sampler": self.search.sampler, "strategies": list(self.search.strategies),
@@ -187,7 +188,7 @@ def _number(table: Mapping[str, object], key: str, default: float, low: float, h
     return float(value)
 
 
-def _plan(value: object) -> Plan:
+def _plan(value: object) -> MeasurePlan:
     if not isinstance(value, str | dict):
         raise UserError(f"plan = {value!r} must be a name or a table.")
     return plan_of(value)
@@ -212,7 +213,7 @@ def _objectives(table: Mapping[str, object]) -> tuple[Objective, ...]:
     return tuple(sorted(objectives, key=lambda o: list(UNITS).index(o.name)))
 
 
-def _enough_energy(objectives: Iterable[Objective], plan: Plan) -> None:
+def _enough_energy(objectives: Iterable[Objective], plan: MeasurePlan) -> None:
     """Refuse an objective of energy or power if the plan does not measure it."""
     names = {objective.name for objective in objectives}
     if names & ENERGY_OBJECTIVES and plan.energy_s <= 0:

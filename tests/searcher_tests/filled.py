@@ -167,7 +167,7 @@ class Folder:
         calls = [round(float(v) * ratio * 1e9) for v in drift]
         found = summarise(blocks, calls, [1] * len(calls), LEVEL_S)
         return measurements.put(self.db, MeasurementRow(
-            0, sha256, "r" * 64, DEVICE, "onnxruntime", {}, "e" * 64, PLANS["quick"].as_dict(), 1,
+            0, sha256, "r" * 64, DEVICE, "onnxruntime", {}, "e" * 64, PLANS["quick"]._asdict(), 1,
             self.job, "valid", ratio=found.ratio, ratio_low=found.ratio_low,
             ratio_high=found.ratio_high, quiet_level_s=found.quiet_level_s,
             latency_s=found.latency_s, latency_low_s=found.latency_low_s,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from agents.protocol import MeasurePlan
 from searcher.benchmark.one_file import FileBenchmark
 from searcher.benchmark.two_files import FileComparison, TimedLook
 from searcher.cli.main import app, main
@@ -16,7 +17,6 @@ from searcher.cli.progress import Progress, headline
 from searcher.results.formatting import bytes_text, share_text, time_text
 from searcher.results.front import Front
 from searcher.results.view import Reading
-from searcher.spec.measurement_plan import Plan
 from searcher.spec.runtime_options import Execution
 from tests.conftest import TINY
 from tests.searcher_tests.cli.conftest import Run
@@ -170,7 +170,7 @@ def test_report(run: Run, data: Path, tmp_path: Path) -> None:
     assert answer.out.strip() == str(tmp_path / "deep" / "report.html")
 
 
-def measured(path: Path, directory: Path, plan: Plan, execution: Execution) -> FileBenchmark:
+def measured(path: Path, directory: Path, plan: MeasurePlan, execution: Execution) -> FileBenchmark:
     assert plan.name == "quick"
     return FileBenchmark(
         {"latency_s": 1e-3, "latency_p99_s": None, "memory_bytes": 1_000_000},

@@ -6,7 +6,7 @@ import pytest
 
 from searcher.artifacts.formats.number_formats import tolerance
 from searcher.errors import UserError
-from searcher.spec.measurement_plan import PLANS, Plan, plan_of, screening_plan
+from searcher.spec.measurement_plan import PLANS, plan_of, screening_plan
 from searcher.statistics.intervals import paired_difference, wilson
 from searcher.statistics.latency import quiet_blocks, rough_ratio, summarise
 from searcher.statistics.parity import parity
@@ -181,7 +181,7 @@ def test_parity_is_refused_when_the_host_has_no_numbers() -> None:
 @pytest.mark.parametrize("name", PLANS)
 def test_named_plans(name: str) -> None:
     plan = plan_of(name)
-    assert plan.name == name and plan_of(plan.as_dict()) == plan
+    assert plan.name == name and plan_of(plan._asdict()) == plan
     short = screening_plan(plan)
     assert short.name == f"{name}-screening" and short.processes == 1 and not short.memory
     assert 8 <= short.min_blocks < plan.min_blocks and short.max_s < plan.max_s
@@ -189,8 +189,7 @@ def test_named_plans(name: str) -> None:
 
 def test_a_table_changes_quick() -> None:
     plan = plan_of({"min_blocks": 50, "memory": True})
-    assert plan == Plan(**{**PLANS["quick"].as_dict(), "name": "custom", "min_blocks": 50,
-                           "memory": True})
+    assert plan == PLANS["quick"]._replace(name="custom", min_blocks=50, memory=True)
 
 
 @pytest.mark.parametrize(("value", "said"), [
