@@ -317,14 +317,14 @@ class Scripted:
         self.told: dict[int, tuple[str, dict[str, float]]] = {}
         self.space = Space.of(campaign(), layers_of(network()), frozenset({"float32", "int8"}))
 
-    def ask(self, prospect: Callable[[Recipe], float]) -> Proposal:
+    def ask(self, expected_gain: Callable[[Recipe], float]) -> Proposal:
         name = self.names[min(self.asked, len(self.names) - 1)]
         self.asked += 1
         recipe = Recipe((Step.of(name, "model", {}),))
-        assert math.isfinite(prospect(recipe))
+        assert math.isfinite(expected_gain(recipe))
         return Proposal(self.asked - 1, recipe, TrialParameters())
 
-    def favour(self, number: int, values: Mapping[str, float]) -> None:
+    def add_parent(self, number: int, values: Mapping[str, float]) -> None:
         assert number not in self.told and "accuracy" in values
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,

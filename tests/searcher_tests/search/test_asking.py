@@ -45,10 +45,10 @@ def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
                     for ratio in (0.7, 0.05))
     small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
     for _ in range(4):
-        acquisition.measured(strong, small)
+        acquisition.add_costs(strong, small)
     before = search._expected_gain([], strong)
     assert before > search._expected_gain([], mild) > 0, "costs are learnt, too"
     values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "accuracy_drop": 0.05}
     for _ in range(4):
-        acquisition.trained(strong, values, "full")
+        acquisition.add_drop(strong, values, "full")
     assert search._expected_gain([], strong) < 0.5 * before, "what lost before promises less"

@@ -11,7 +11,7 @@ from searcher.client.records import Trial
 from searcher.documents import parse
 from searcher.jobs.evaluate import EvaluationResult
 from searcher.ledger.tables.search_state import SearchState
-from searcher.search.acquisition import WIN_BACK
+from searcher.search.acquisition import FULL_TRAINING_GAIN
 from searcher.search.candidate import SLACK, Candidate
 from searcher.search.device_search import DeviceSearch, Refusal
 from searcher.search.promotion import HEADROOM
@@ -102,7 +102,7 @@ def test_of_earlier_trials_short_training_counts_as_far_as_it_goes(search: Devic
     search.resume([full, short])
     drops = [search._acquisition.expected(row.built_from, row.values or {})[0].drop
              for row in (full, short)]
-    assert drops == pytest.approx([0.005, 0.005 - WIN_BACK])
+    assert drops == pytest.approx([0.005, 0.005 - FULL_TRAINING_GAIN])
 
 
 # -- before training ------------------------------------------------------------------------------
@@ -112,7 +112,7 @@ def test_a_candidate_that_waits_to_be_measured_is_a_point_to_beat(search: Device
     search.resume([trial(1, 0.975)])
     held = candidate(2, stage="measuring again", accuracy=0.98)
     flow = [held, candidate(3), candidate(4, stage="full", accuracy=0.99)]
-    assert [p.trial for p in search.points_to_beat(flow)] == [1, 2]
+    assert [p.trial for p in search.competing_points(flow)] == [1, 2]
     assert [p.trial for p in search.front(flow)] == [2]
     assert [p.trial for p in search.front([])] == [1], "and none once it is gone"
 
@@ -120,11 +120,11 @@ def test_a_candidate_that_waits_to_be_measured_is_a_point_to_beat(search: Device
 def test_training_must_be_able_to_reach_the_most_accurate_point(search: DeviceSearch) -> None:
     slower = candidate(1, latency_s=0.6 * LEVEL_S, file_bytes=600.0)
     assert search.why_not_train(slower, []) is None
-    accurate = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.995)])
+    accurate = search.competing_points([candidate(2, stage="measuring again", accuracy=0.995)])
     refused = search.why_not_train(slower, accurate)
     assert refused is not None and refused.reason.endswith("as accurate as 0.9950")
     assert refused.constraints == {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)}
-    worse = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.98)])
+    worse = search.competing_points([candidate(2, stage="measuring again", accuracy=0.98)])
     assert search.why_not_train(slower, worse) is None, "it may be as accurate as the baseline"
 
 
@@ -141,7 +141,7 @@ def test_latency_is_doubted_before_it_breaks_a_constraint() -> None:
 
 def test_an_evaluation_is_entered_against_the_baseline_in_pairs(search: DeviceSearch) -> None:
     made = candidate(1, stage="full")
-    search.evaluated(made, parse(EvaluationResult, evaluation(0.98)))
+    search.add_evaluation(made, parse(EvaluationResult, evaluation(0.98)))
     assert made.values["accuracy"] == 0.98
     assert made.values["accuracy_drop"] == pytest.approx(0.01)
     assert set(made.intervals) == {"accuracy", "accuracy_drop"}
@@ -170,9 +170,9 @@ def test_full_training_must_be_able_to_win_back_what_short_training_lost(
 
 def test_full_training_must_be_able_to_reach_the_front(search: DeviceSearch) -> None:
     made = candidate(1, accuracy=0.975, latency_s=0.6 * LEVEL_S, file_bytes=600.0)
-    near = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.984)])
+    near = search.competing_points([candidate(2, stage="measuring again", accuracy=0.984)])
     assert search.why_not_continue(made, near) is None
-    far = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.986)])
+    far = search.competing_points([candidate(2, stage="measuring again", accuracy=0.986)])
     assert search.why_not_continue(made, far) == Refusal(
         "cannot reach the front with what short training gave",
         {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)})
@@ -186,21 +186,21 @@ def test_only_what_was_measured_keeps_a_trained_candidate_from_its_measurement(
     assert not search.is_worth_measuring(candidate(1, accuracy=0.96)), "it breaks a constraint"
     better = candidate(2, stage="measuring again", accuracy=0.985)
     assert [p.trial for p in search.front([better])] == [2] and search.is_worth_measuring(made)
-    search.completed(better, measured=True)
+    search.complete(better, measured=True)
     assert not search.is_worth_measuring(made)
 
 
 def test_a_completed_candidate_says_why_it_does_not_count(search: DeviceSearch) -> None:
-    reason, constraints = search.completed(candidate(1, accuracy=0.98), measured=False)
+    reason, constraints = search.complete(candidate(1, accuracy=0.98), measured=False)
     assert reason is not None and reason.startswith("another candidate is better")
     assert constraints == {"accuracy_drop": pytest.approx(-0.01)} and search.front([]) == []
-    reason, constraints = search.completed(candidate(2, accuracy=0.96), measured=False)
+    reason, constraints = search.complete(candidate(2, accuracy=0.96), measured=False)
     assert reason == "breaks a constraint after training"
     assert constraints == {"accuracy_drop": pytest.approx(0.01)} and search.front([]) == []
     made = candidate(3, accuracy=0.96)
-    assert search.completed(made, measured=True)[0] is None
+    assert search.complete(made, measured=True)[0] is None
     assert search.front([]) == [], "measured, and beyond a constraint"
-    assert search.completed(candidate(4, accuracy=0.98), measured=True)[0] is None
+    assert search.complete(candidate(4, accuracy=0.98), measured=True)[0] is None
     [point] = search.front([])
     assert point.trial == 4 and point.feasible
 

@@ -7,7 +7,7 @@ import pytest
 from searcher.client.records import Trial
 from searcher.pareto.front import front_of
 from searcher.pareto.joint import trial_point, with_joint_measurement
-from searcher.search.extended_training import GAIN, SHARE
+from searcher.search.extended_training import GAIN, TIME_FRACTION
 from searcher.search.final_measurement import final_files
 from tests.searcher_tests.fake_coordinator import (
     DEVICE,
@@ -127,7 +127,7 @@ def test_the_search_leaves_time_for_it_and_it_begins_nothing_when_that_is_up() -
     assert set(order[first:]) == {"extended"} and 0 < len(extended(client)) < len(on_front(client))
     assert len(client.search_state.extended) == len(extended(client))
     begun = [j for j in client.jobs if j["payload"].get("fidelity") == "extended"]
-    assert len(begun) <= budget_s * SHARE / 10 + 2, "one waits while one is trained"
+    assert len(begun) <= budget_s * TIME_FRACTION / 10 + 2, "one waits while one is trained"
 
 
 def test_what_was_not_measured_yet_is_told_with_the_file_that_was_trained_on() -> None:
@@ -140,7 +140,7 @@ def test_what_was_not_measured_yet_is_told_with_the_file_that_was_trained_on() -
         """The search's time is up, that for extended training is not, once all are trained."""
         done = [j for j in client.jobs if j["kind"] == "train" and j["state"] == "done"]
         if len(done) > 2 * len(fates) and not jumped:
-            client.now_s += 3600.0 * (1 - SHARE)
+            client.now_s += 3600.0 * (1 - TIME_FRACTION)
             jumped.append(True)
         return client.now_s
 

@@ -10,7 +10,7 @@ from searcher.errors import BuildError
 from searcher.jobs.evaluate import EvaluationResult
 from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
-from searcher.search.measurement_batches import ATTEMPTS, LOOKS
+from searcher.search.measurement_batches import ATTEMPTS, MOST_MEASUREMENTS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
 from searcher.statistics.intervals import unpack_bits
@@ -161,10 +161,10 @@ def test_a_vague_measurement_of_a_trained_candidate_is_looked_at_again() -> None
 
 def test_of_vague_measurements_only_the_narrowest_counts() -> None:
     client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, vague=9)})
-    assert tried(client, "full") == list(range(1, LOOKS + 1))
+    assert tried(client, "full") == list(range(1, MOST_MEASUREMENTS + 1))
     low, high = rows["x"]["intervals"]["latency_s"]
     assert (rows["x"]["state"], rows["x"]["measurement"]) == ("complete", 5)
-    assert (high - low) / LEVEL_S == pytest.approx(0.5 * (0.3 + (9 - LOOKS) / 10))
+    assert (high - low) / LEVEL_S == pytest.approx(0.5 * (0.3 + (9 - MOST_MEASUREMENTS) / 10))
 
 
 def test_a_rough_ratio_decides_about_training_and_no_more() -> None:

@@ -10,8 +10,8 @@ from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.search.candidate import Candidate
 from searcher.search.measurement_batches import (
     BATCH,
-    FEWEST,
     LONGEST_WAIT_S,
+    SMALLEST_SCREENING,
     MeasurementBatches,
 )
 from searcher.spec.measurement_plan import PLANS
@@ -19,7 +19,7 @@ from searcher.spec.recipe import Recipe
 from tests.searcher_tests.fake_coordinator import campaign, requests_of
 
 BASELINE = BaselineState("0" * 64, 1000, 1e-3, {}, {})
-COMING = {True: True, False: True}
+MORE_EXPECTED = {True: True, False: True}
 
 
 class Sent:
@@ -44,14 +44,14 @@ class Bench:
         for _ in range(count):
             self._count += 1
             made.append(Candidate(self._count, self._count, Recipe()))
-            made[-1].built(BuildResult(f"{self._count:064x}", 10, GraphCosts(1000)))
+            made[-1].set_build(BuildResult(f"{self._count:064x}", 10, GraphCosts(1000)))
             self.batches.add(made[-1], stage)
         return made
 
-    def send(self, coming: dict[bool, bool] = COMING, idle: bool = False,
+    def send(self, more_expected: dict[bool, bool] = MORE_EXPECTED, idle: bool = False,
              hold: bool = False) -> list[int]:
         self.sent.sizes.clear()
-        self.batches.send(BASELINE, coming, idle, hold)
+        self.batches.send(BASELINE, more_expected, idle, hold)
         return self.sent.sizes
 
 
@@ -77,10 +77,10 @@ def test_trained_ones_wait_however_many_they_are(bench: Bench) -> None:
 
 def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: Bench) -> None:
     none = {True: False, False: True}
-    bench.add(FEWEST - 1, "measuring")
+    bench.add(SMALLEST_SCREENING - 1, "measuring")
     assert bench.send(none) == []
     bench.add(1, "measuring")
-    assert bench.send() == [] and bench.send(none) == [FEWEST]
+    assert bench.send() == [] and bench.send(none) == [SMALLEST_SCREENING]
 
 
 def test_trained_ones_wait_for_others_for_a_while(bench: Bench) -> None:

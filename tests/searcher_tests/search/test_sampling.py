@@ -36,9 +36,9 @@ def campaign(sampler: str = "random", **search: Any) -> Campaign:
     return from_document({"name": "c", "task": "t", "search": {"sampler": sampler, **search}})
 
 
-def sampling(told: int = 0, **changes: Any) -> Sampling:
+def sampling(finished_trials: int = 0, **changes: Any) -> Sampling:
     spec = campaign(**changes)
-    return Sampling(spec, Space.of(spec, LAYERS, BOTH), told)
+    return Sampling(spec, Space.of(spec, LAYERS, BOTH), finished_trials)
 
 
 def row(number: int, proposal: Proposal, state: str, **changes: Any) -> Trial:
@@ -92,7 +92,7 @@ def test_limits_outside_a_parameters_range_are_refused() -> None:
 
 
 def test_names_and_ranges_of_the_search_space() -> None:
-    proposed = [sampling(told=seed).ask() for seed in range(30)]
+    proposed = [sampling(finished_trials=seed).ask() for seed in range(30)]
     groups = {"convolutions", "fully_connected", "model"}
     known = {s.name for s in all_strategies()}
     for proposal in proposed:
@@ -180,7 +180,7 @@ def test_ask_and_tell_with_each_sampler(sampler: str) -> None:
 def test_the_same_seed_proposes_the_same() -> None:
     first, second = sampling(), sampling()
     assert [first.ask().recipe for _ in range(5)] == [second.ask().recipe for _ in range(5)]
-    assert first.ask().recipe != sampling(told=5).ask().recipe
+    assert first.ask().recipe != sampling(finished_trials=5).ask().recipe
 
 
 def test_costs_are_told_as_logarithms() -> None:
@@ -218,7 +218,7 @@ def restored() -> tuple[Sampling, dict[int, int], list[Any]]:
             row(102, proposals[1], "pruned", constraints={"reach": 0.4}),
             row(103, proposals[2], "failed", constraints=None),
             row(104, proposals[3], "running"), row(105, proposals[4], "running")]
-    after = sampling(told=5)
+    after = sampling(finished_trials=5)
     return after, after.restore(rows), proposals
 
 
@@ -267,7 +267,7 @@ def test_a_restored_study_samples_with_tpe() -> None:
     for index in range(STARTUP_TRIALS + 2):
         rows.append(row(index, before.ask(), "complete", values={
             **VALUES, "accuracy": 0.9 + index / 1000}, constraints={"latency_s": index - 9.0}))
-    after = sampling(told=len(rows), sampler="tpe")
+    after = sampling(finished_trials=len(rows), sampler="tpe")
     after.restore(rows)
     proposal = after.ask()
     assert proposal.number == len(rows) and isinstance(proposal.recipe, Recipe)
@@ -288,7 +288,7 @@ def test_some_asks_step_from_a_candidate_that_looks_good() -> None:
     asked = [study.ask() for _ in range(STARTUP_TRIALS)]
     parent = asked[3]
     values = {"accuracy": 0.9, "latency_s": 1.0, "file_bytes": 1.0}
-    study.favour(parent.number, values)
+    study.add_parent(parent.number, values)
     kept = [sum(study.ask().parameters.values.get(name) == value
                 for name, value in parent.parameters.values.items())
             / len(parent.parameters.values) for _ in range(30)]
@@ -296,7 +296,7 @@ def test_some_asks_step_from_a_candidate_that_looks_good() -> None:
 
 
 def test_of_many_steps_the_most_promising_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searcher.search.sampling.NEIGHBOURS", 1.0)
+    monkeypatch.setattr("searcher.search.sampling.NEIGHBOUR_FRACTION", 1.0)
     study = sampling(strategies=["clustering", "svd", "magnitude_pruning"])
     parent = [study.ask() for _ in range(STARTUP_TRIALS)][-1]
     study.tell(parent.number, "complete", VALUES, {})
@@ -334,7 +334,7 @@ def test_half_of_the_startup_recipes_change_the_structure_alone() -> None:
     stages = {f"{group}.{s.name}.on": s.stage for group, s in space.choices}
     draw, alone = random.Random(0), 0
     for _ in range(400):
-        on = {stages[name] for name, chosen in space.few_switches(draw).items() if chosen}
+        on = {stages[name] for name, chosen in space.startup_switches(draw).items() if chosen}
         alone += on == {"structure"}
     assert 150 < alone < 300
 
