@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.protocol import NodesMeasured, NodeTime
-from searcher.benchmark.explanation import explained
+from searcher.benchmark.explanation import explanation_of
 from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 from tests.searcher_tests.statistics.test_bottlenecks import layers
 from tests.searcher_tests.statistics.test_energy import WITHOUT
@@ -34,7 +34,7 @@ class Files:
             self.asked += 1
             return told
 
-        return explained(model, other, Ratio(1.0, low, 1.1), timed)
+        return explanation_of(model, other, Ratio(1.0, low, 1.1), timed)
 
 
 @pytest.fixture

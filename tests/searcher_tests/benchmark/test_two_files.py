@@ -83,7 +83,7 @@ def test_what_a_role_does_is_no_difference_between_the_files() -> None:
 def test_with_too_few_looks_it_is_told_what_to_do() -> None:
     found = Device(1.0, None).compare(seconds=4.0)
     assert (found.ratio, found.verdict) == (None, "undecided")
-    assert "2 of 4 looks gave a ratio, and an interval needs 4: give it more seconds, or a " \
+    assert "2 of 4 looks gave a ratio, and an interval needs 4: use more --seconds, or a " \
            "quieter machine" in found.warnings
 
 

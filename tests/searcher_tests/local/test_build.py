@@ -16,7 +16,7 @@ from searcher.errors import UserError
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.tables import campaigns, trials
 from searcher.ledger.tables.builds import put_recipe
-from searcher.local.build import RecipeFigures, _what, build_recipe
+from searcher.local.build import RecipeFigures, _requested_build, build_recipe
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY
@@ -150,10 +150,10 @@ def test_a_candidate_is_built_as_it_was_trained(tmp_path: Path, fidelity: str) -
     folder.trial(0)
     folder.db.execute("UPDATE builds SET fidelity = ?", [fidelity])
     folder.close()
-    wanted = _what("digits/0", None, 7, tmp_path)
+    wanted = _requested_build("digits/0", None, 7, tmp_path)
     assert (wanted.fidelity, wanted.seed, wanted.dropped) == (fidelity, 0, None)
     (tmp_path / "r.toml").write_text(STEPS.as_toml())
-    assert _what(str(tmp_path / "r.toml"), TINY, 7, tmp_path).fidelity == "full"
+    assert _requested_build(str(tmp_path / "r.toml"), TINY, 7, tmp_path).fidelity == "full"
 
 
 def test_a_device_without_a_profile_is_told(enrolled: Path) -> None:
