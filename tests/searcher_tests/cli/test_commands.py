@@ -307,7 +307,7 @@ def test_ctrl_c_says_how_to_go_on(run: Run, data: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Reading, "front", interrupted)
     answer = run("front", "--dir", data)
-    assert answer.code == 130 and "The same command goes on from here" in answer.err
+    assert answer.code == 130 and "Run the same command again to continue" in answer.err
 
 
 def test_a_check_that_fails_ends_doctor_with_1(

@@ -130,7 +130,7 @@ def test_waiting_for_a_campaign_that_fails(
 ) -> None:
     run("submit", file)
     client.set_state("digits", "failed", "the data is gone")
-    monkeypatch.setattr(submit, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(submit, "POLL_EVERY_S", 0.0)
     answer = run("submit", file, "--wait")
     assert answer.code == 1 and "the data is gone" in answer.err
 

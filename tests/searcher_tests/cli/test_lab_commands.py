@@ -40,7 +40,7 @@ def test_a_device_joins_by_the_line_and_leaves_by_command(
     answer = run("device", "enrol", "tx2", "--profile", "jetson_tx2", "--ttl", "10m",
                  "--dir", lab.directory)
     assert answer.code == 0 and answer.out.count("\n") == 1
-    assert "is reached from this machine only" in answer.err
+    assert "is reachable from this machine only" in answer.err
     device = subprocess.Popen(
         ["/bin/sh", "-c", f"{answer.out.strip()} --runtime fake --spool {tmp_path}/spool"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -124,7 +124,7 @@ def test_what_the_user_can_mend(
         ("devices", "--dir", tmp_path): "No coordinator serves",
         ("device", "drain", "tx9", "--dir", lab.directory): "no device 'tx9'",
         ("device", "enrol", "a b", "--dir", lab.directory): "name",
-        ("device", "enrol", "a", "--ttl", "soon", "--dir", lab.directory): "'soon' is no duration",
+        ("device", "enrol", "a", "--ttl", "soon", "--dir", lab.directory): "is not a duration",
         ("token", "create", "a", "--role", "root", "--dir", lab.directory): "'viewer'",
         ("token", "revoke", "x", "--dir", lab.directory): "no token 'x'",
     }.items():
@@ -141,7 +141,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-1h", "0s", "1h30m", "1w"])
 def test_no_durations(text: str) -> None:
-    with pytest.raises(UserError, match="no duration"):
+    with pytest.raises(UserError, match="not a duration"):
         duration_s(text)
 
 

@@ -66,7 +66,7 @@ def test_check_while_it_is_served(run: Run, data: Path) -> None:
     with owned(data):
         answer = run("ledger", "check", "--dir", data, "--format", "json")
         assert answer.code == 0 and json.loads(answer.out)["served"] is True
-        assert "in use by another process: only read" in answer.err
+        assert "in use by another process; the ledger was only read" in answer.err
         answer = run("ledger", "vacuum", "--dir", data)
         assert answer.code == 1 and "belongs to the running process" in answer.err
 
