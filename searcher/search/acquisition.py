@@ -60,7 +60,7 @@ class Acquisition:
         # computed for the feasible case and weighted with its probability.
         drop = expected.drop if allowed is None else min(expected.drop, allowed)
         added = hypervolume_gain({**values, "accuracy": self._baseline["accuracy"] - drop}, front,
-                        self._baseline, self._campaign.objectives)
+                                 self._baseline, self._campaign.objectives)
         probability_per_cost = probability / (cost * (SHORT_COST + (1 - SHORT_COST) * probability))
         return added * probability_per_cost, probability_per_cost
 

@@ -128,7 +128,7 @@ class DeviceSearch:
             return Refusal(f"short training lost {drop:.2%}, more than full training wins back",
                            {"accuracy_drop": drop - (allowed or 0.0)})
         reduction = shortfall(candidate.optimistic_values, candidate.values["accuracy"] + HEADROOM,
-                          competing, self.requests.campaign.objectives)
+                              competing, self.requests.campaign.objectives)
         if reduction > 0:
             return Refusal("cannot reach the front with what short training gave",
                            {"reach": reduction})
@@ -144,7 +144,7 @@ class DeviceSearch:
             self.requests.campaign.objectives) <= 0
 
     def complete(self, candidate: Candidate,
-                  measured: bool) -> tuple[str | None, dict[str, float]]:
+                 measured: bool) -> tuple[str | None, dict[str, float]]:
         """Add a completed candidate to the front if it is feasible. Returns the reason why it does
         not count, and its constraints."""
         constraints = excess(candidate.values, self.constraints)

@@ -92,9 +92,9 @@ def with_extended_training(trial: Trial, build: BuildResult, evaluation: Evaluat
     """``trial`` with the file and figures of extended training, or unchanged if those violate a
     constraint.
 
-    The new file is used even if its validation accuracy is slightly lower: in tests the longer
-    training had the smaller drop on the test split, and choosing the higher of two validation
-    figures would be biased.
+    The new file is used even if its validation accuracy is slightly lower: the longer
+    training usually has the smaller drop on the test split, and choosing the higher of two
+    validation figures would be biased.
     """
     found, intervals = accuracy_of(evaluation, baseline.correct)
     values = {**(trial.values or {}), **found, "file_bytes": float(build.file_bytes)}

@@ -183,7 +183,7 @@ class SearchLoop:
         self._batches.send(
             self._device.baseline.state,
             more_expected={True: bool(self._count("compressing")),
-                    False: bool(self._count("short", "full")) and not time_is_up},
+                           False: bool(self._count("short", "full")) and not time_is_up},
             idle=not self._count("compressing", "waiting", "short", "full"),
             hold=time_is_up)
 

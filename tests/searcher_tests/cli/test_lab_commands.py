@@ -1,4 +1,5 @@
-"""devices, device and token, against a real coordinator; a device joins by the printed line."""
+"""The commands devices, device and token with a real coordinator; a device joins by the printed
+line."""
 
 import csv
 import io
@@ -34,7 +35,7 @@ def shown(run: Run, lab: Tree, name: str) -> dict[str, object]:
     return dict(device)
 
 
-def test_a_device_joins_by_the_line_and_leaves_by_command(
+def test_a_device_joins_and_leaves(
     run: Run, lab: Tree, tmp_path: Path
 ) -> None:
     answer = run("device", "enrol", "tx2", "--profile", "jetson_tx2", "--ttl", "10m",
@@ -115,7 +116,7 @@ def test_a_token_from_creation_to_revocation(
     assert "grafana" in table and "revoked" in table
 
 
-def test_what_the_user_can_mend(
+def test_user_errors(
     run: Run, lab: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
@@ -140,7 +141,7 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-1h", "0s", "1h30m", "1w"])
-def test_no_durations(text: str) -> None:
+def test_invalid_durations(text: str) -> None:
     with pytest.raises(UserError, match="not a duration"):
         duration_s(text)
 

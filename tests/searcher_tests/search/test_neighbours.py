@@ -1,4 +1,4 @@
-"""Steps from one recipe to another, drawn from one source."""
+"""Steps between recipes, with one random generator."""
 
 import random
 
@@ -30,7 +30,7 @@ def only(monkeypatch):
 
 
 def strengths_of(made, params):
-    """How strongly each number of a recipe's compression is set, 0 mild to 1 strong."""
+    """The strength of each compression number of a recipe, from 0 (weak) to 1 (strong)."""
     return {name: span.strength(params[name]) for name, span in made.space.strengths.items()
             if name in params}
 
@@ -40,7 +40,7 @@ def parent_of(made, enough=2):
     return next(params for params in drafts if len(strengths_of(made, params)) >= enough)
 
 
-def test_a_rung_is_about_as_strong_as_asked() -> None:
+def test_startup_recipes_have_the_given_strength() -> None:
     made = moves("channel_pruning", "magnitude_pruning", "svd")
     for rung in range(STARTUP_TRIALS):
         strength = 0.2 + 0.6 * rung / STARTUP_TRIALS
@@ -49,7 +49,7 @@ def test_a_rung_is_about_as_strong_as_asked() -> None:
 
 
 @pytest.mark.parametrize("weaken", [False, True])
-def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(weaken, monkeypatch, only) -> None:
+def test_a_common_move_strengthens_or_weakens_all_numbers(weaken, monkeypatch, only) -> None:
     monkeypatch.setattr("searcher.search.neighbours.WEAKEN", float(weaken))
     monkeypatch.setattr("searcher.search.neighbours.RESAMPLE_TRAINING", 0.0)
     only("all")
@@ -61,7 +61,7 @@ def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(weaken, monkeypa
     assert all((before[n] > after[n]) if weaken else (before[n] < after[n]) for n in before)
 
 
-def test_a_part_moves_alone_and_the_whole_is_parted_first(monkeypatch, only) -> None:
+def test_a_part_moves_after_the_model_is_split(monkeypatch, only) -> None:
     monkeypatch.setattr("searcher.search.neighbours.WEAKEN", 0.0)
     only("part")
     made = moves("channel_pruning")
@@ -99,7 +99,7 @@ def test_a_switch_turns_one_strategy_on_or_off_and_leaves_the_others(only) -> No
             "fully_connected.channel_pruning.on", "convolutions.clustering.on"} <= seen
 
 
-def test_what_the_whole_model_has_is_switched_off_in_one_part(only) -> None:
+def test_toggle_off_in_one_part_of_the_model(only) -> None:
     only("switch")
     made = moves("channel_pruning", seed=2)
     parent, _ = made.completed({"model.channel_pruning.on": True})
@@ -139,7 +139,7 @@ def test_every_step_can_be_completed() -> None:
         one, other = params, one
 
 
-def test_one_number_may_be_drawn_anew(only, monkeypatch) -> None:
+def test_one_number_may_be_resampled(only, monkeypatch) -> None:
     only("none")
     monkeypatch.setattr("searcher.search.neighbours.RESAMPLE_STAGE", 0.0)
     monkeypatch.setattr("searcher.search.neighbours.RESAMPLE_TRAINING", 0.0)
@@ -152,7 +152,7 @@ def test_one_number_may_be_drawn_anew(only, monkeypatch) -> None:
         assert len(changed) == 1 and changed <= set(made.space.strengths)
 
 
-def test_the_training_may_be_exchanged(only) -> None:
+def test_the_training_may_be_resampled(only) -> None:
     only("all")
     made = moves("channel_pruning", "knowledge_distillation")
     parent, _ = made.completed({"model.channel_pruning.on": True,

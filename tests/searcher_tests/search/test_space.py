@@ -1,4 +1,5 @@
-"""A device that lacks a number format gets no strategy that needs it, and the reason is known."""
+"""A device without a number format gets no strategy that needs the format, and the reason is
+available."""
 
 from searcher.search.space import Space, unsupported_strategies
 from searcher.spec.campaign import from_document
@@ -9,7 +10,7 @@ from tests.searcher_tests.dispatch.laboratory import SPEC
 FLOATS, ALL = frozenset({"float32", "float16"}), frozenset({"float32", "int8"})
 
 
-def test_int8_is_left_out_of_the_space_of_a_device_without_it() -> None:
+def test_int8_needs_a_device_with_int8() -> None:
     layers = layers_of(lenet5())
     for search in ({}, {"strategies": ["int8", "svd"]}):
         campaign = from_document({**SPEC, "search": search})
@@ -20,6 +21,6 @@ def test_int8_is_left_out_of_the_space_of_a_device_without_it() -> None:
         assert unsupported_strategies(campaign, ALL) == {}
 
 
-def test_what_the_campaign_does_not_ask_for_is_not_left_out() -> None:
+def test_unsupported_strategies_are_those_of_the_campaign() -> None:
     campaign = from_document({**SPEC, "search": {"strategies": ["svd"]}})
     assert unsupported_strategies(campaign, FLOATS) == {}

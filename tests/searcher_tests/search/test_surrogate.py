@@ -1,4 +1,4 @@
-"""What is learnt about recipes from those that were measured and trained."""
+"""The surrogate model, fitted to measured and trained candidates."""
 
 import numpy as np
 import pytest
@@ -25,13 +25,13 @@ def surrogate() -> Surrogate:
 @pytest.mark.parametrize(("macs", "file_bytes", "prior"), [
     (0.1, 0.5, ALLOWED), (0.5, 0.01, ALLOWED), (0.1, 0.01, ALLOWED), (0.3, 0.1, 0.0),
     (0.02, 0.5, LARGEST_PRIOR_DROP), (2.0, 2.0, 0.0)])
-def test_what_is_believed_at_first(macs: float, file_bytes: float, prior: float) -> None:
-    """A tenth of the MACs or a hundredth of the bytes costs a point, whichever is nearer."""
+def test_prior_drop(macs: float, file_bytes: float, prior: float) -> None:
+    """A tenth of the MACs or a hundredth of the bytes costs one point, whichever is closer."""
     here = {"macs": 1000.0 * macs, "file_bytes": 1000.0 * file_bytes, "latency_s": 1.0}
     assert surrogate().expected_drop([1, 0, 0], here).drop == pytest.approx(prior, abs=0.0003)
 
 
-def test_the_step_that_harms_is_told_from_those_beside_it() -> None:
+def test_the_harmful_step_is_identified() -> None:
     known = surrogate()
     for steps, drop in (([1, 0, 0], 0.0), ([1, 1, 0], 0.05), ([0, 1, 0], 0.05), ([1, 0, 1], 0.0)):
         known.add_drop(steps, MILD, drop)
@@ -39,14 +39,14 @@ def test_the_step_that_harms_is_told_from_those_beside_it() -> None:
     assert known.expected_drop([1, 0, 1], MILD).drop < 0.005
 
 
-def test_training_that_destroyed_a_model_counts_for_so_much_and_no_more() -> None:
+def test_observed_drops_are_bounded() -> None:
     bad, worse = surrogate(), surrogate()
     bad.add_drop([1, 0, 0], MILD, LARGEST_DROP)
     worse.add_drop([1, 0, 0], MILD, 0.9)
     assert bad.expected_drop([1, 0, 0], MILD) == worse.expected_drop([1, 0, 0], MILD)
 
 
-def test_doubt_falls_where_something_was_trained_and_nowhere_else() -> None:
+def test_deviation_decreases_only_for_trained_features() -> None:
     known = surrogate()
     first = known.expected_drop([1, 0, 0], HERE).deviation
     known.add_drop([1, 0, 0], HERE, 0.0)
@@ -76,7 +76,7 @@ def test_a_regression_finds_the_line() -> None:
     assert found == pytest.approx(x @ truth, abs=1e-3) and deviation < 0.05
 
 
-def test_the_probability_is_even_at_what_is_allowed_and_vaguer_where_less_is_known() -> None:
+def test_feasibility_probability_is_half_at_the_allowed_drop() -> None:
     def probability(drop: float, deviation: float) -> float:
         return feasibility_probability(Expectation(drop, deviation), ALLOWED)
 
