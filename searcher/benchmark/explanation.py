@@ -1,4 +1,4 @@
-"""Why one ONNX file is not faster than another that costs more: a last look times their nodes."""
+"""Why a compressed ONNX file is not faster than another file: a comparison of their node times."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -15,19 +15,19 @@ from searcher.statistics.bottlenecks import (
 from searcher.statistics.measured import MeasureResult, Ratio
 
 
-def explained(model: Path, other: Path, ratio: Ratio,
-              timed: Callable[[], MeasureResult | None]) -> list[str]:
-    """The warning that MODEL is compressed but not faster, or nothing.
+def explanation_of(model: Path, other: Path, ratio: Ratio,
+              profile: Callable[[], MeasureResult | None]) -> list[str]:
+    """The warning that MODEL is compressed but not faster, or an empty list.
 
-    ``timed`` runs a job in which the nodes of both are timed, OTHER being the reference, and gives
-    its result; it is called only where there is something to explain.
+    ``profile`` runs a job that times the nodes of both files, with OTHER as the reference, and
+    returns its result. It is called only when MODEL needs an explanation.
     """
     if ratio.low < NO_GAIN:
         return []
     own, reference = _counted(model), _counted(other)
     if own is None or reference is None or not compressed(own, reference):
         return []
-    result = timed() or MeasureResult()
+    result = profile() or MeasureResult()
     summary = result.measurements[0].summary if result.measurements else None
     nodes = (None if summary is None else summary.nodes) or NodesMeasured("")
     others = result.reference_nodes or NodesMeasured("")
@@ -36,8 +36,8 @@ def explained(model: Path, other: Path, ratio: Ratio,
 
 
 def _counted(path: Path) -> Costs | None:
-    """None for a file that cannot be counted."""
-    import onnx  # as heavy as ONNX Runtime, which comes with the next: only where it is needed
+    """None for a file whose MACs cannot be counted."""
+    import onnx  # loading it and ONNX Runtime is slow
     from google.protobuf.message import DecodeError
 
     from searcher.artifacts.formats.onnx_operators import integer_format

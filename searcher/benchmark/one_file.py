@@ -1,8 +1,8 @@
-"""One ONNX file measured on a device of a running coordinator; the file is its own reference, so
-that drift of the machine shows.
+"""Benchmark of one ONNX file on a device of a running coordinator. The file is its own reference,
+which reveals drift of the machine.
 
-    upload, if it is not there --> inspect, in a builder, if a builder did not make it
-                               --> prepare, on the device, where the runtime needs it --> measure
+    upload, if missing --> inspect (builder), unless a builder made the file
+                       --> prepare (device), if the runtime needs it --> measure (device)
 """
 
 import secrets
@@ -26,13 +26,13 @@ from searcher.statistics.measured import MeasureResult
 from searcher.statistics.node_summary import node_notes
 
 Say = Callable[[str], None]
-"""Called with what is going on, whenever it changes."""
+"""Receives progress messages."""
 
 
 @dataclass(frozen=True)
 class FileBenchmark:
-    """What ``fleetfront measure`` prints; ``warnings`` are reasons and doubts, ``nodes`` where they
-    ran."""
+    """The result that ``fleetfront measure`` prints. ``warnings`` contains the reasons of an
+    invalid measurement and doubts about a valid one, ``nodes`` where the nodes ran."""
 
     values: Mapping[str, float | None]
     intervals: Mapping[str, Sequence[float | None]]
@@ -48,8 +48,11 @@ def measure_on(
     client: CoordinatorClient, model: Path, device: str | None, plan: MeasurePlan,
     say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
 ) -> FileBenchmark:
-    """Raises UserError, also when the device does not
-    begin within ``queue_s`` or does not offer ``execution``; ProtocolError for conflicts."""
+    """Benchmark one ONNX file on a device of the coordinator.
+
+    Raises UserError, also when the device does not start the job within ``queue_s`` or does not
+    offer ``execution``; ProtocolError for conflicts.
+    """
     size_bytes = checked_size(model)
     chosen = device_of(client, device, execution)
     sha256 = upload(client, model, lambda sent, of: say(f"uploading: {sent * 10 // of * 10} %"))
@@ -71,7 +74,8 @@ def compare_on(
     client: CoordinatorClient, model: Path, other: Path, device: str | None, seconds: float,
     say: Say = lambda text: None, queue_s: float | None = None, execution: Execution = DEFAULT,
 ) -> FileComparison:
-    """One file against another. Raises as ``measure_on`` does."""
+    """Compare two ONNX files on a device of the coordinator. Raises the same errors as
+    ``measure_on``."""
     sizes = {path: checked_size(path) for path in (model, other)}
     chosen = device_of(client, device, execution)
     files = {path: ArtifactRef(upload(client, path), size) for path, size in sizes.items()}
@@ -91,7 +95,8 @@ def compare_on(
 
 def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = None,
                say: Say = lambda text: None) -> RunJob:
-    """Runs one measure job after another on a device, each with what has to be prepared."""
+    """A function that runs one measure job on a device, and before it the preparation that it
+    needs."""
     def ask(kind: str, payload: Mapping[str, object]) -> Job:
         job = client.submit_job(kind, f"device:{device}", payload, queue_s=queue_s)
         doing = "preparing" if kind == "prepare" else "measuring"
@@ -103,8 +108,8 @@ def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = N
 
 def device_of(client: CoordinatorClient, wanted: str | None,
               execution: Execution = DEFAULT) -> str:
-    """``wanted``, else this machine, else the only device. Raises UserError unless it is there,
-    active, and offers ``execution``."""
+    """The name of the device: ``wanted``, else this machine, else the only active device. Raises
+    UserError unless it is known, active, and offers ``execution``."""
     rows = {row.name: row for row in client.devices()}
     chosen = _chosen({name: row.state for name, row in rows.items()}, wanted)
     check_offered(execution, chosen, rows[chosen].capabilities)
@@ -127,7 +132,7 @@ def _chosen(states: Mapping[str, str], wanted: str | None) -> str:
 
 
 def inspect(client: CoordinatorClient, model: Path, sha256: str, say: Say) -> Inspection:
-    """What a builder finds in an uploaded model. Raises UserError when it is refused."""
+    """Let a builder inspect an uploaded model. Raises UserError when the model is refused."""
     request = InspectRequest(sha256)
     job = client.submit_job(request.kind, request.runs_on, request.payload(), retry=True)
     found = ended(_ended(client, job, "inspecting", say), request)
@@ -147,7 +152,8 @@ def _ended(client: CoordinatorClient, job: Job, doing: str, say: Say) -> Job:
 
 def measure_request(sha256: str, size_bytes: int, plan: MeasurePlan,
                     execution: Execution = DEFAULT) -> MeasureRequest:
-    """A measurement of a file against itself; each is a job of its own."""
+    """Request to measure a file against itself. A random ``attempt`` makes each request a new
+    job."""
     file = ArtifactRef(sha256, size_bytes)
     return MeasureRequest(MeasurePayload(
         file, [file], execution.runtime, execution.options, plan,
@@ -156,7 +162,7 @@ def measure_request(sha256: str, size_bytes: int, plan: MeasurePlan,
 
 def file_benchmark(model: Path, job: EndedJob[MeasureResult],
                    execution: Execution = DEFAULT) -> FileBenchmark:
-    """Of an ended job. Raises UserError when the file could not be measured."""
+    """The benchmark in an ended job. Raises UserError when the file could not be measured."""
     if job.result is None:
         raise UserError(f"{model} could not be measured: {reference_problem(job) or job.why}.")
     entry = job.result.measurements[0]

@@ -1,14 +1,14 @@
-"""One ONNX file against another on one device, with a decision after every look.
+"""Comparison of two ONNX files on one device: a sequential test with a decision after every look.
 
     look 1: a process | open O, M | O M O M ... | open M, O | O M O M ... | ratio M / O
     look 2: another   | open M, O | M O M O ... | open O, M | M O M O ... |        until decided
 
-Calls alternate one by one, and all count that were not interrupted: two files that are much alike
-are slowed alike, whatever the machine does. The file that is opened first may be slower or faster
-by half a percent, and differently in a fresh process than in a used one. So a look has sessions of
-both orders, its ratio is the mean of theirs, and the files change their roles from look to look.
-``searcher/statistics/sequential_test.py`` has the interval and the stopping rule. Where MODEL
-should be faster and is not, one more short job says why (``searcher/benchmark/explanation.py``).
+Single calls of both files alternate, and all calls without an interruption count: a disturbance of
+the machine slows similar files by similar factors. The file that is opened first may differ by half
+a percent, with another sign in a new process than in a used one. A look therefore has sessions of
+both orders, its ratio is the mean of their ratios, and the files swap roles between looks. The
+interval and the stopping rule are in ``searcher/statistics/sequential_test.py``. If MODEL is
+compressed but not faster, another short job explains why (``searcher/benchmark/explanation.py``).
 """
 
 import math
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agents.protocol import ArtifactRef, MeasurePayload, MeasurePlan
-from searcher.benchmark.explanation import explained
+from searcher.benchmark.explanation import explanation_of
 from searcher.client.jobs import EndedJob, reference_problem
 from searcher.errors import UserError
 from searcher.jobs.measure import MeasureRequest
@@ -28,15 +28,16 @@ from searcher.statistics.quiet_level import BUSY_FACTOR
 from searcher.statistics.sequential_test import FEWEST_LOOKS, Estimate, estimate, spent
 
 LOOK_S, SHORTEST_SHARE = 0.75, 1 / 8
-"""Of the seconds that there are: a look takes half a second more than it measures."""
+"""As fractions of the given seconds. A job of one look takes half a second longer than its
+measurement."""
 BLOCK_S, UNINTERRUPTED = 0.0005, 1.0
-"""Single calls from half a millisecond on; beside reference calls of at most twice the quiet level.
-"""
+"""Blocks of one call for files of half a millisecond or more; a block counts when the reference
+calls beside it take at most twice the quiet level."""
 LONGEST_LOOK_S = 30.0
 EXPLAINING_S = 0.1
-"""Of pairs, in the job that is about nodes: its ratio is not used."""
+"""Seconds of paired calls in the job that times nodes; its ratio is not used."""
 FEW_BLOCKS = 8
-"""A look with fewer quiet blocks was too short for these files: the next is twice as long."""
+"""A look with fewer quiet blocks was too short for these files; the next one is twice as long."""
 
 RunJob = Callable[[MeasureRequest], EndedJob[MeasureResult]]
 """Runs a measure job to its end."""
@@ -44,8 +45,9 @@ RunJob = Callable[[MeasureRequest], EndedJob[MeasureResult]]
 
 @dataclass(frozen=True)
 class TimedLook:
-    """``ratio`` is None when the look was invalid, for ``warnings``; ``level_s`` is the other
-    file's quiet level in it. ``changed``: MODEL was the reference."""
+    """One look. ``ratio`` is None for an invalid look, with the reasons in ``warnings``.
+    ``level_s`` is the quiet level of OTHER. ``changed``: the roles were swapped, so that MODEL was
+    the reference."""
 
     changed: bool
     ratio: float | None
@@ -56,14 +58,15 @@ class TimedLook:
 
 
 def look_plan(seconds: float) -> MeasurePlan:
-    """Always as long as asked, in one process, with fresh sessions in the middle."""
+    """Plan of a look: fixed duration, one process, new sessions after half of the time."""
     return MeasurePlan("look", block_s=BLOCK_S, min_blocks=3, min_s=seconds, max_s=seconds,
                 gate=UNINTERRUPTED, warmup_s=0.02, fresh_session_every_s=seconds / 2)
 
 
 @dataclass(frozen=True)
 class FileComparison:
-    """What ``fleetfront measure --against`` prints. ``ratio`` is MODEL's time over the other's."""
+    """The result that ``fleetfront measure --against`` prints. ``ratio`` is the latency of MODEL
+    divided by that of the other file."""
 
     model: str
     against: str
@@ -82,15 +85,16 @@ def compare_files(
     run_job: RunJob, seconds: float, say: Callable[[str], None] = lambda text: None,
     execution: Execution = DEFAULT,
 ) -> FileComparison:
-    """``files`` are MODEL and OTHER. ``seconds`` is the longest device time of the comparison,
-    the explanation of a model that should be faster apart. Raises UserError when a file cannot be
-    measured.
+    """Compare MODEL with OTHER until the verdict is decided or the time is used.
+
+    ``files`` are MODEL and OTHER. ``seconds`` limits the device time, excluding the job that
+    explains why a compressed model is not faster. Raises UserError when a file cannot be measured.
     """
     request = _request(files, execution)
     looks: list[TimedLook] = []
     environment: Mapping[str, object] = {}
     found: Estimate | None = None
-    used_s, paid, look_s = 0.0, 0.0, min(LOOK_S, seconds * SHORTEST_SHARE)
+    used_s, spent_alpha, look_s = 0.0, 0.0, min(LOOK_S, seconds * SHORTEST_SHARE)
     last = False
     while not last and (found is None or found.verdict == "undecided"):
         changed = len(looks) % 2 == 1
@@ -103,17 +107,17 @@ def compare_files(
             look_s = min(2 * look_s, LONGEST_LOOK_S)
         last = used_s + max(look.device_s, look_s) > seconds
         allowed = spent(1.0 if last else used_s / seconds)
-        now = _estimate(looks, allowed - paid) if look.ratio is not None else None
+        now = _estimate(looks, allowed - spent_alpha) if look.ratio is not None else None
         if now is not None:
-            found, paid = now, allowed
+            found, spent_alpha = now, allowed
             say(f"{now.ratio:.4f} [{now.low:.4f} .. {now.high:.4f}] {now.verdict} "
                 f"after {used_s:.1f} s")
 
-    def timed() -> MeasureResult | None:
+    def profile() -> MeasureResult | None:
         return run_job(_asked(request, look_plan(EXPLAINING_S)._replace(nodes=True))).result
 
-    why = [] if found is None else explained(
-        model, other, Ratio(found.ratio, found.low, found.high), timed)
+    why = [] if found is None else explanation_of(
+        model, other, Ratio(found.ratio, found.low, found.high), profile)
     return FileComparison(
         str(model), str(other), found.ratio if found else None,
         [found.low, found.high] if found else None, found.verdict if found else "undecided",
@@ -154,7 +158,8 @@ def _asked(request: MeasurePayload, plan: MeasurePlan) -> MeasureRequest:
 
 
 def _ratio(entry: FileMeasurement) -> float | None:
-    """The geometric mean of the sessions; an older agent does not tell them apart."""
+    """Geometric mean of the sessions' ratios; the overall ratio for older agents, which do not
+    report sessions."""
     sessions = () if entry.summary is None else entry.summary.session_ratios
     if not sessions:
         return entry.ratio
@@ -168,7 +173,8 @@ def _estimate(looks: list[TimedLook], alpha: float) -> Estimate | None:
 
 
 def _warnings(looks: list[TimedLook]) -> list[str]:
-    """Each kind once, with how many looks had it; and whether the machine changed in between."""
+    """Each kind of warning once, with the number of looks that had it, and whether the machine's
+    speed changed between looks."""
     kinds: dict[str, int] = {}
     for look in looks:
         for kind in {warning.partition(":")[0] for warning in look.warnings}:
@@ -178,7 +184,7 @@ def _warnings(looks: list[TimedLook]) -> list[str]:
     valid = sum(look.ratio is not None for look in looks)
     if valid < FEWEST_LOOKS:
         found.append(f"{valid} of {len(looks)} looks gave a ratio, and an interval needs "
-                     f"{FEWEST_LOOKS}: give it more seconds, or a quieter machine")
+                     f"{FEWEST_LOOKS}: use more --seconds, or a quieter machine")
     levels = [look.level_s for look in looks if look.ratio is not None and look.level_s]
     if levels and max(levels) > BUSY_FACTOR * min(levels):
         found.append(f"between looks the machine's speed changed by {max(levels) / min(levels):.2g}"

@@ -1,4 +1,4 @@
-"""The command line: one file per command, imported when it is called."""
+"""The command line: one file per command."""
 
 from searcher.cli.main import main
 

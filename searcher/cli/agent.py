@@ -1,4 +1,4 @@
-"""``fleetfront agent``: the program of a device, ``agent.pyz``, run from here."""
+"""``fleetfront agent``: run the program of a device, ``agent.pyz``, from this installation."""
 
 import hashlib
 import os
@@ -11,8 +11,8 @@ SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def command(context: typer.Context) -> None:
-    """Take part as a device. Everything that follows goes to the agent, which takes the place of
-    this process: `fleetfront agent -- --help` tells its options."""
+    """Run the agent, so that this machine is a device. All further arguments are passed to the
+    agent, which replaces this process; `fleetfront agent -- --help` lists its options."""
     archive = archive_in(_cache())
     os.execv(sys.executable, [sys.executable, str(archive), *context.args])
 
@@ -22,12 +22,12 @@ def _cache() -> Path:
 
 
 def archive_in(folder: Path) -> Path:
-    """The agent of this version as one file, in a folder of the user's own."""
+    """Write the agent of this version as one file into a folder of the user."""
     from searcher.local.process_tree import build_agent
 
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = folder / f"draft-{os.getpid()}.pyz"
     build_agent(draft)
     digest = hashlib.sha256(draft.read_bytes()).hexdigest()
-    # An agent that runs reads from its file for as long as it lives: no other takes its place.
+    # A running agent reads from its file until it ends, so the file must not be replaced.
     return draft.replace(folder / f"agent-{digest[:16]}.pyz")

@@ -1,4 +1,4 @@
-"""``fleetfront build``: one recipe, no search."""
+"""``fleetfront build``: build one recipe without a search."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,18 +11,19 @@ from searcher.results.formatting import bytes_text, share_text
 
 def command(
     recipe: Annotated[str, typer.Argument(help="A recipe .toml, or a candidate campaign/number.")],
-    task: Annotated[str | None, typer.Option(help="Needed with a recipe file.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task; required with a recipe file.")] = None,
     fidelity: Annotated[str | None, typer.Option(
-        help="untrained, short, full or extended; a candidate's own, else full.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="Folder to write.")] = Path(
+        help="untrained, short, full or extended. Default: the candidate's, else full.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")] = Path(
         "build-output"),
-    seed: Annotated[int, typer.Option(min=0, help="Seed of baseline and training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the baseline and of training.")] = 0,
     profile: Annotated[str | None, typer.Option(
-        help="What the file is for; the device of a candidate's campaign, else local_cpu."
+        help="Device profile to build for. Default: device of the candidate's campaign, else "
+             "local_cpu."
     )] = None,
     directory: Directory = HERE,
 ) -> None:
-    """Build RECIPE for TASK: model.onnx, checkpoint.pt, recipe.toml and figures.json."""
+    """Build RECIPE for TASK: write model.onnx, checkpoint.pt, recipe.toml and figures.json."""
     from searcher.local.build import build_recipe
 
     figures = build_recipe(recipe, task, fidelity, output, seed, directory, profile)
@@ -37,6 +38,6 @@ def command(
         typer.echo(f"  {target.device}: {contradiction}")
     dropped = figures.dropped
     if dropped is not None:
-        typer.echo(f"the file {dropped.sha256} of {recipe} had been dropped from {directory}; "
-                   + ("this is the same, byte by byte" if dropped.same_bytes else
-                      f"this one is another: {figures.sha256}"))
+        typer.echo(f"the file {dropped.sha256} of {recipe} was dropped from {directory}; "
+                   + ("the new file is identical" if dropped.same_bytes else
+                      f"the new file differs: {figures.sha256}"))

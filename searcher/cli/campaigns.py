@@ -1,4 +1,4 @@
-"""``fleetfront campaigns``: what there is and how far it is."""
+"""``fleetfront campaigns``: list campaigns and their progress."""
 
 import time
 from pathlib import Path
@@ -28,7 +28,7 @@ def command(
     url: Url = None,
     format: OutputFormat = Format.table,
 ) -> None:
-    """List the campaigns of a folder or daemon, the newest first."""
+    """List the campaigns of a folder or daemon, newest first."""
     found = statuses(directory, url)
     rows = [status.as_row() for status in found]
     emit([status.as_document() for status in found], rows, format,
@@ -38,7 +38,7 @@ def command(
 
 
 def statuses(directory: Path, url: str | None) -> list["CampaignStatus"]:
-    """Of every campaign, the newest first. Raises UserError."""
+    """The status of every campaign, newest first. Raises UserError."""
     from searcher.results.status import status_of
     from searcher.spec.campaign import from_document
 
@@ -60,7 +60,7 @@ def _in_the_ledger(directory: Path) -> list["CampaignStatus"]:
 
 
 def of_name(found: list["CampaignStatus"], name: str | None, where: str) -> "CampaignStatus":
-    """The one called ``name``; without a name, the only one. Raises UserError."""
+    """The status of the campaign ``name``; without a name, of the only one. Raises UserError."""
     from searcher.errors import UserError, nearest
 
     known = {status.campaign: status for status in found}
@@ -74,7 +74,7 @@ def of_name(found: list["CampaignStatus"], name: str | None, where: str) -> "Cam
 
 
 def change(name: str, state: str, directory: Path, url: str | None) -> None:
-    """Ask a daemon to bring a campaign into ``state``, and print what it is in then."""
+    """Ask a daemon to change the state of a campaign, and print the new state."""
     with client_of(directory, url) as client:
         row = client.set_state(name, state)
     typer.echo(f"{row.name}: {row.state}")

@@ -13,5 +13,5 @@ def command(
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
-    """End CAMPAIGN and its jobs; front and results stay readable."""
+    """End CAMPAIGN and its jobs; front and results remain readable."""
     change(campaign, "cancelled", directory, url)

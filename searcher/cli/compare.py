@@ -1,4 +1,4 @@
-"""``fleetfront compare``: two candidates side by side."""
+"""``fleetfront compare``: compare two candidates."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,11 +13,12 @@ if TYPE_CHECKING:
 def command(
     campaign: Annotated[str, typer.Argument(help="Name of the campaign.")],
     first: Annotated[str, typer.Argument(help="A candidate's number, or `baseline`.")],
-    second: Annotated[str, typer.Argument(help="The one that is compared with it.")],
+    second: Annotated[str, typer.Argument(help="The candidate to compare with FIRST.")],
     directory: Directory = HERE,
     format: OutputFormat = Format.table,
 ) -> None:
-    """Print what SECOND has more or less than FIRST, and whether that is more than chance."""
+    """Print the differences of SECOND from FIRST, and whether each is larger than chance
+    explains."""
     from searcher.results.candidate_comparison import compare
     from searcher.results.view import Reading
 

@@ -14,7 +14,7 @@ def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
     format: OutputFormat = Format.table,
 ) -> None:
-    """Count parameters, multiply-accumulates and bytes per layer of MODEL."""
+    """Count parameters, multiply-accumulates (MACs) and bytes per layer of MODEL."""
     from searcher.artifacts.onnx_complexity import complexity
     from searcher.errors import UserError
 

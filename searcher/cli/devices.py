@@ -1,4 +1,4 @@
-"""``fleetfront devices``: the lab and how each device stands."""
+"""``fleetfront devices``: list the devices and their states."""
 
 import time
 from typing import TYPE_CHECKING
@@ -26,8 +26,8 @@ COLUMNS = ("device", "state", "seen", "job", "strikes", "reason")
 def command(
     directory: Directory = HERE, url: Url = None, format: OutputFormat = Format.table
 ) -> None:
-    """List the devices: state, when each was last seen, what it works on, why it is out, and
-    what contradicts their profiles."""
+    """List the devices: state, time since the last contact, current job, reason for being out of
+    service, and contradictions with their profiles."""
     from searcher.documents import plain
 
     with client_of(directory, url) as client:
@@ -45,7 +45,7 @@ def command(
 
 
 def _seen_s(device: "Device", now_s: float) -> float:
-    """How long ago it was last heard of."""
+    """Seconds since the device was last seen."""
     return round(max(now_s - (device.last_seen_s or device.created_s), 0.0), 1)
 
 

@@ -1,4 +1,4 @@
-"""``fleetfront doctor``: what works on this machine and what does not, with the fix."""
+"""``fleetfront doctor``: check this machine, and show how to correct each problem."""
 
 import os
 import shutil
@@ -32,7 +32,7 @@ def _python(directory: Path) -> Answer:
 
 
 def _packages(directory: Path) -> Answer:
-    from importlib import metadata  # a sixth of the start of every command
+    from importlib import metadata  # takes a sixth of the start time of every command
 
     names = ("torch", "onnxruntime", "optuna", "psutil", "sqlite-utils", "torch-pruning")
     missing, found = [], []
@@ -53,7 +53,7 @@ def _processor(directory: Path) -> Answer:
     load = psutil.getloadavg()[0]
     if load > 0.5:
         return "warns", f"{cores} cores, load {load:.1f}", (
-            "other programs run: measurements wait for quiet moments and may end as busy")
+            "other programs run: measurements wait for quiet periods and may end as busy")
     return "works", f"{cores} cores, load {load:.1f}", ""
 
 
@@ -72,13 +72,13 @@ def _disk(directory: Path) -> Answer:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        return "fails", f"{place}: {error}", "name a folder that you may write with --dir"
-    fix = "" if free > 1e9 else "free some space, or name another --dir"
+        return "fails", f"{place}: {error}", "choose a writable folder with --dir"
+    fix = "" if free > 1e9 else "free some space, or choose another --dir"
     return ("works" if free > 1e9 else "warns"), f"{free / 1e9:.0f} GB free at {place}", fix
 
 
 def _runtime(directory: Path) -> Answer:
-    """One real inference: only that proves a runtime."""
+    """Run one inference: only this proves that the runtime works."""
     import numpy as np
     import onnx
     from onnx import TensorProto, helper
@@ -107,7 +107,7 @@ def _meters(directory: Path) -> Answer:
 
 
 def _extensions(directory: Path) -> Answer:
-    """Entry points of installed distributions, meters apart: those are an agent's."""
+    """Extensions in installed distributions, except meters, which belong to agents."""
     from agents.protocol import RUNTIMES
     from searcher.artifacts.formats.registry import FORMATS
     from searcher.jobs.registry import KINDS

@@ -1,4 +1,4 @@
-"""``fleetfront front``: the Pareto front of a campaign, with the files."""
+"""``fleetfront front``: print the Pareto front of a campaign, and copy its files."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,15 +14,16 @@ if TYPE_CHECKING:
 
 
 def command(
-    campaign: Annotated[str | None, typer.Argument(help="Needed when there are several.")] = None,
+    campaign: Annotated[str | None, typer.Argument(help="Required if there are several.")] = None,
     directory: Directory = HERE,
-    device: Annotated[str | None, typer.Option(help="Device profile of the front.")] = None,
+    device: Annotated[str | None, typer.Option(help="Device of the front.")] = None,
     where: Annotated[str | None, typer.Option(
         help='Conditions, such as "latency_s<0.002 and file_bytes<1e6".')] = None,
-    save: Annotated[Path | None, typer.Option(help="Copy the points' .onnx files here.")] = None,
+    save: Annotated[Path | None, typer.Option(help="Folder for copies of the .onnx files.")] = None,
     format: OutputFormat = Format.table,
 ) -> None:
-    """Print the Pareto front of CAMPAIGN: accuracy against speed and size, baseline on top."""
+    """Print the Pareto front of CAMPAIGN: accuracy, latency and file size, with the baseline
+    first."""
     from searcher.results.front import front_rows
     from searcher.results.view import Reading
 
@@ -33,7 +34,7 @@ def command(
 
 
 def print_front(front: "Front") -> None:
-    """The front as a table, figures with their 95 % intervals and as multiples of the baseline."""
+    """Print the front as a table with 95 % intervals and factors relative to the baseline."""
     print_table(
         f"{front.campaign} on {front.device}: {len(front.points)} points, "
         f"hypervolume {front.hypervolume:.4f} (95 % intervals in brackets; measured with "
@@ -62,7 +63,8 @@ def _row(point: "FrontPoint", baseline: "FrontPoint") -> list[str]:
 
 
 def _save(front: "Front", folder: Path, directory: Path) -> None:
-    """Raises UserError that names the files which are not there and cannot be built now."""
+    """Copy the files. Raises UserError with the names of files that are missing and cannot be
+    built now."""
     from searcher.client.http import connect
     from searcher.client.rebuilds import have_built, how_to_get
     from searcher.results.front import save_files

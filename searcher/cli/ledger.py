@@ -1,4 +1,4 @@
-"""``fleetfront ledger``: is it whole, a backup of it, its smallest size."""
+"""``fleetfront ledger``: check, back up and shrink a ledger."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -19,16 +19,16 @@ def check(
         "--deep", help="Also read every artifact and every stored sample.")] = False,
     format: OutputFormat = Format.table,
 ) -> None:
-    """Bring the ledger up to date and look over file, tables, artifacts, jobs and counters.
+    """Migrate the ledger to this version and check file, tables, artifacts, jobs and counters.
 
-    Exit code 1 when something is wrong. While a coordinator serves the folder nothing is written.
+    Exit code 1 when a check fails. While a coordinator serves the folder, nothing is written.
     """
     from searcher.ledger.maintenance import integrity
 
     report = integrity.check(directory, deep)
     rows = [asdict(finding) for finding in report.findings]
     if report.served:
-        typer.echo(f"{directory} is in use by another process: only read.", err=True)
+        typer.echo(f"{directory} is in use by another process; the ledger was only read.", err=True)
     emit({"served": report.served, "findings": rows}, rows, format, lambda: print_table(
         f"ledger of {directory}", ("check", "state", "found", "what to do"),
         [[row["check"], row["state"], row["found"], row["mend"]] for row in rows]))
@@ -38,21 +38,21 @@ def check(
 
 @app.command()
 def backup(
-    target: Annotated[Path, typer.Argument(help="The file to write.")],
+    target: Annotated[Path, typer.Argument(help="Output file.")],
     directory: Directory = HERE,
     force: Annotated[bool, typer.Option("--force", help="Replace TARGET if it exists.")] = False,
 ) -> None:
-    """Copy the ledger to TARGET, whole or not at all, even while a coordinator writes."""
+    """Copy the ledger to TARGET, also while a coordinator writes. TARGET is complete or absent."""
     from searcher.ledger.maintenance import backup
 
     made = backup.backup(directory, target, force)
     typer.echo(f"{made.path}: {bytes_text(made.size_bytes)}, schema version {made.version}, "
-               f"{made.campaigns} campaigns, {made.trials} trials; opened and found whole")
+               f"{made.campaigns} campaigns, {made.trials} trials; opened and checked")
 
 
 @app.command()
 def vacuum(directory: Directory = HERE) -> None:
-    """Write the ledger anew without holes; needs a folder that nobody serves."""
+    """Rewrite the ledger without free pages. No coordinator may serve the folder."""
     from searcher.ledger.maintenance import backup
 
     before, after = backup.vacuum(directory)

@@ -1,4 +1,4 @@
-"""The console script: finds the command, turns errors into messages and exit codes."""
+"""The console script: runs the command, and turns errors into messages and exit codes."""
 
 import os
 import sys
@@ -36,8 +36,8 @@ from searcher.errors import FleetfrontError
 
 app = typer.Typer(
     name="fleetfront", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
-    help="Compress a vision model in every way the literature knows, measure every candidate on "
-         "the real device, and keep the front of accuracy against speed, power and size.",
+    help="Search for compressed versions of a vision model. Every candidate is measured on the "
+         "real device; the result is a Pareto front of accuracy, latency, energy and file size.",
 )
 for module in (
     run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, compare,
@@ -54,7 +54,8 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Exit 0: done; 1: the user can mend it (wrong usage too); 2: a defect of ours."""
+    """Exit code 0: success. 1: the user can correct the error (also wrong usage). 2: a defect of
+    fleetfront."""
     try:
         # Typer returns the code of a typer.Exit and prints wrong usage itself.
         code = app(standalone_mode=False)
@@ -64,7 +65,7 @@ def main() -> None:
     except typer.Exit as end:
         sys.exit(end.exit_code)
     except (typer.Abort, KeyboardInterrupt):
-        typer.echo("Stopped. The same command goes on from here.", err=True)
+        typer.echo("Stopped. Run the same command again to continue.", err=True)
         sys.exit(INTERRUPTED)
     except TyperException as error:
         typer.echo(f"error: {error.format_message()}", err=True)

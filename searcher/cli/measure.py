@@ -1,4 +1,4 @@
-"""``fleetfront measure``: benchmark any ONNX file on a device."""
+"""``fleetfront measure``: benchmark an ONNX file on a device."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 def command(
     model: Annotated[Path, typer.Argument(help="An .onnx file.")],
     device: Annotated[str | None, typer.Option(
-        help="Needed when several devices are active and this machine is none.")] = None,
+        help="Required if several devices are active and this machine is not one of them.")] = None,
     directory: Directory = HERE,
     url: Url = None,
     plan: Annotated[str, typer.Option(help="quick, standard or strict.")] = "standard",
     queue_s: Annotated[float | None, typer.Option(
-        min=0, help="Give up when the device has not begun within so many seconds.")] = None,
+        min=0, help="Cancel if the device does not start within this many seconds.")] = None,
     against: Annotated[Path | None, typer.Option(
         help="Another .onnx file: is MODEL faster, slower, or equal within 1 %?")] = None,
     seconds: Annotated[float, typer.Option(
-        min=4, help="With --against: most seconds of device time.")] = 10.0,
-    runtime: Annotated[str | None, typer.Option(help="Such as onnxruntime (default).")] = None,
+        min=4, help="With --against: maximum device time in seconds.")] = 10.0,
+    runtime: Annotated[str | None, typer.Option(help="Runtime; onnxruntime by default.")] = None,
     provider: Annotated[str | None, typer.Option(
-        help="Such as CUDAExecutionProvider; the device must have proved it.")] = None,
-    threads: Annotated[int | None, typer.Option(help="1 by default.")] = None,
+        help="Such as CUDAExecutionProvider; the device must have tested it.")] = None,
+    threads: Annotated[int | None, typer.Option(help="Number of threads; 1 by default.")] = None,
     graph_level: Annotated[str | None, typer.Option(
-        help="How far the runtime may optimise the graph; all by default.")] = None,
+        help="Graph optimisation level of the runtime; all by default.")] = None,
     precision: Annotated[str | None, typer.Option(
-        help="Of an engine of trtexec; float32 by default.")] = None,
+        help="Precision of a trtexec engine; float32 by default.")] = None,
     format: OutputFormat = Format.table,
 ) -> None:
     """Measure latency, load time and memory of MODEL, with intervals and a verdict."""
@@ -57,11 +57,11 @@ def command(
     execution = execution_of({name: value for name, value in named.items() if value is not None},
                              "on the command line")
     if against is not None:
-        compared = _compared(
+        compared = _comparison(
             model, against, device, directory, url, seconds, queue_s, execution)
         document = asdict(compared)
         row = {name: value for name, value in document.items() if name != "looks"}
-        emit(document, [row], format, lambda: _print_compared(compared))
+        emit(document, [row], format, lambda: _print_comparison(compared))
         return
     found = _measured(model, device, directory, url, plan_of(plan), queue_s, execution)
     emit(asdict(found), [{**found.values, "n": found.n, "verdict": found.verdict}], format,
@@ -81,7 +81,7 @@ def _print(model: Path, found: "FileBenchmark") -> None:
 
 
 def _text(name: str, value: float | None) -> str:
-    """A figure with its unit, or for bytes with thousands."""
+    """The value with its unit; bytes have thousands separators."""
     if value is None:
         return "insufficient"
     if name.endswith("_s"):
@@ -93,7 +93,7 @@ def _measured(
     model: Path, device: str | None, directory: Path, url: str | None, plan: "MeasurePlan",
     queue_s: float | None, execution: "Execution",
 ) -> "FileBenchmark":
-    """By the coordinator at ``url`` or that serves ``directory``, else in a process tree here."""
+    """Measure with the coordinator at ``url`` or of ``directory``, else in a local process tree."""
     from searcher.benchmark.one_file import measure_on
     from searcher.local.measure import measure_file
     from searcher.local.process_tree import serves
@@ -106,7 +106,7 @@ def _measured(
 
 
 def _check_local(device: str | None, directory: Path) -> None:
-    """Raises UserError for a device that is not this machine."""
+    """Raises UserError for a device other than this machine."""
     from searcher.errors import UserError
     from searcher.spec.runtime_options import LOCAL_DEVICE
 
@@ -116,7 +116,7 @@ def _check_local(device: str | None, directory: Path) -> None:
             f"measure, not {device!r}. Start `fleetfront serve` there, or name it with --url.")
 
 
-def _compared(
+def _comparison(
     model: Path, other: Path, device: str | None, directory: Path, url: str | None, seconds: float,
     queue_s: float | None, execution: "Execution",
 ) -> "FileComparison":
@@ -132,7 +132,7 @@ def _compared(
     return compare_files(model, other, directory, seconds, news_line(), execution)
 
 
-def _print_compared(compared: "FileComparison") -> None:
+def _print_comparison(compared: "FileComparison") -> None:
     typer.echo(f"{compared.model} against {compared.against}: {compared.verdict}")
     if compared.ratio is not None and compared.interval is not None:
         low, high = compared.interval

@@ -1,4 +1,4 @@
-"""Options that commands share, and how a document is printed."""
+"""Options that several commands share, and output formats."""
 
 import csv
 import io
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class Format(StrEnum):
-    """How a reading command prints."""
+    """Output format of commands that read."""
 
     table = "table"
     json = "json"
@@ -25,16 +25,16 @@ class Format(StrEnum):
 
 Directory = Annotated[Path, typer.Option("--dir", help="Folder of the ledger and the files.")]
 Url = Annotated[str | None, typer.Option(
-    "--url", help="A daemon elsewhere, instead of that of --dir; its token in FLEETFRONT_TOKEN.")]
+    "--url", help="URL of a daemon, instead of --dir; the token is in FLEETFRONT_TOKEN.")]
 OutputFormat = Annotated[Format, typer.Option("--format", help="table, json or csv.")]
 HERE = Path("fleetfront-data")
 
 
 def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
-    """The client of the daemon at ``url``, or of the one that serves ``directory``.
+    """The client of the daemon at ``url``, or of the coordinator that serves ``directory``.
 
-    Raises UserError. The token for a ``url`` is in FLEETFRONT_TOKEN, the fingerprint of a
-    certificate that no authority signed in FLEETFRONT_FINGERPRINT.
+    Raises UserError. For a ``url``, the token is in FLEETFRONT_TOKEN, and the fingerprint of a
+    self-signed certificate in FLEETFRONT_FINGERPRINT.
     """
     from searcher.client.http import CoordinatorClient, connect
     from searcher.errors import UserError
@@ -45,14 +45,14 @@ def client_of(directory: Path, url: str | None) -> "CoordinatorClient":
         raise UserError(f"--url {url!r} must start with https:// or http://.")
     token = os.environ.get("FLEETFRONT_TOKEN", "").strip()
     if not token:
-        raise UserError(f"--url {url} needs a token: set FLEETFRONT_TOKEN to one that the daemon's "
-                        "owner gave you.")
+        raise UserError(f"--url {url} needs a token: set FLEETFRONT_TOKEN to one from the "
+                        "daemon's operator.")
     fingerprint = os.environ.get("FLEETFRONT_FINGERPRINT") or None
     return CoordinatorClient(url.rstrip("/"), token, fingerprint=fingerprint)
 
 
 def news_line() -> Callable[[str], None]:
-    """Prints what is going on to the error stream, each thing once."""
+    """Print progress messages to the error stream, without repetitions."""
     last = ""
 
     def say(text: str) -> None:
@@ -81,7 +81,8 @@ def emit(document: object, rows: Sequence[Mapping[str, object]], chosen: Format,
 
 
 def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A rich table; numbers stand right. A dumb pipe gets the full width."""
+    """Print a rich table with right-aligned numbers. Its width is 200 columns when the output is
+    not a terminal."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table

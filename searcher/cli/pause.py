@@ -13,6 +13,6 @@ def command(
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
-    """Stop searching CAMPAIGN until `resume`: queued jobs wait, running ones end, front and
-    results stay readable."""
+    """Stop the search of CAMPAIGN until `resume`: queued jobs wait, running jobs end, front and
+    results remain readable."""
     change(campaign, "paused", directory, url)

@@ -1,4 +1,4 @@
-"""``fleetfront profiles``: what is known of devices, and from where."""
+"""``fleetfront profiles``: list device profiles with the sources of their facts."""
 
 import json
 from itertools import pairwise
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def command(
-    name: Annotated[str | None, typer.Argument(help="One profile, fact by fact.")] = None,
+    name: Annotated[str | None, typer.Argument(help="Print the facts of this profile.")] = None,
     format: OutputFormat = Format.table,
 ) -> None:
     """List the device profiles, or the facts of NAME with their sources."""
@@ -37,7 +37,7 @@ def command(
 
 
 def _facts(found: "DeviceProfile") -> list[dict[str, str]]:
-    """Longer facts, such as power modes, are one row for each of their entries."""
+    """One row per fact; facts with several entries, such as power modes, have one row per entry."""
     document = found.as_dict()
     rows = []
     for fact in (key for key in document if key in found.sources):

@@ -1,4 +1,4 @@
-"""Live progress of a campaign: a rich display on a terminal, a line now and then elsewhere."""
+"""Live progress of a campaign: a rich display on a terminal, a line every 15 s elsewhere."""
 
 import time
 from pathlib import Path
@@ -17,7 +17,7 @@ LINE_EVERY_S = 15.0
 
 
 class Progress:
-    """Context manager; ``show(status, front)`` may be called as often as one likes."""
+    """Context manager; ``show(status, front)`` may be called at any rate."""
 
     def __init__(self, directory: Path) -> None:
         from rich.console import Console

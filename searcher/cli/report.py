@@ -1,4 +1,4 @@
-"""``fleetfront report``: one self-contained page about a campaign."""
+"""``fleetfront report``: write a self-contained HTML page about a campaign."""
 
 from pathlib import Path
 from typing import Annotated
@@ -9,11 +9,12 @@ from searcher.cli.options import HERE, Directory
 
 
 def command(
-    campaign: Annotated[str | None, typer.Argument(help="Needed when there are several.")] = None,
-    output: Annotated[Path, typer.Option("-o", "--output", help="The page.")] = Path("report.html"),
+    campaign: Annotated[str | None, typer.Argument(help="Required if there are several.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", help="The file.")] = Path("report.html"),
     directory: Directory = HERE,
 ) -> None:
-    """Write the report of CAMPAIGN: the front in two and three objectives, and how it was got."""
+    """Write the report of CAMPAIGN: plots of the front in two and three objectives, and the course
+    of the search."""
     from searcher.results.report_html import write_report
     from searcher.results.view import Reading
 

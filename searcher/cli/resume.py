@@ -13,5 +13,5 @@ def command(
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
-    """Let a paused, failed or cancelled CAMPAIGN go on from where it was stopped."""
+    """Continue a paused, failed or cancelled CAMPAIGN from where it stopped."""
     change(campaign, "queued", directory, url)

@@ -1,4 +1,4 @@
-"""``fleetfront run``: a campaign from file to front, in one process tree."""
+"""``fleetfront run``: run one campaign in one process tree."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,10 +12,10 @@ def command(
     campaign: Annotated[Path, typer.Argument(help="A campaign .toml.")],
     directory: Directory = HERE,
     workers: Annotated[str | None, typer.Option(
-        metavar="NAME", help="The worker pool that runs builders: process_pool, in_process or "
-                             "one that is installed.")] = None,
+        metavar="NAME", help="Worker pool that runs builders: process_pool, in_process or an "
+                             "installed one.")] = None,
 ) -> None:
-    """Run CAMPAIGN to its end, or go on where it was stopped: search, measure, front, report."""
+    """Run or continue CAMPAIGN to its end: search, measure, write front and report."""
     from searcher.cli.front import print_front
     from searcher.cli.progress import Progress
     from searcher.local.run import run_campaign

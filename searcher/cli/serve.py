@@ -11,14 +11,14 @@ from searcher.cli.options import HERE, Directory
 
 
 class LogForm(StrEnum):
-    """How the log is written."""
+    """Format of log lines."""
 
     text = "text"
     json = "json"
 
 
 class Level(StrEnum):
-    """What the log tells at least; ``debug`` includes every request."""
+    """Lowest level that is logged; ``debug`` includes every request."""
 
     debug = "debug"
     info = "info"
@@ -29,39 +29,39 @@ class Level(StrEnum):
 def command(
     directory: Directory = HERE,
     host: Annotated[str, typer.Option(
-        help="Address to listen on; 0.0.0.0 for all. Beyond loopback it needs TLS.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 for any free one.")] = 8700,
+        help="Address to listen on; 0.0.0.0 for all. Beyond loopback, use TLS.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 for any free port.")] = 8700,
     tls: Annotated[bool, typer.Option(
-        "--tls", help="Serve https with a certificate made once in DIR/tls.")] = False,
+        "--tls", help="Serve https with a self-signed certificate, made once in DIR/tls.")] = False,
     certificate: Annotated[Path | None, typer.Option(
         help="Serve https with this certificate and its chain (PEM) instead.")] = None,
-    key: Annotated[Path | None, typer.Option(help="The certificate's key (PEM).")] = None,
+    key: Annotated[Path | None, typer.Option(help="Key of the certificate (PEM).")] = None,
     insecure_plain_http: Annotated[bool, typer.Option(
-        "--insecure-plain-http", help="Listen beyond loopback without TLS: whoever sees the "
-                                      "network's traffic gets every token and model.")] = False,
+        "--insecure-plain-http", help="Listen beyond loopback without TLS. Anyone who reads the "
+                                      "network traffic gets every token and model.")] = False,
     advertise: Annotated[str | None, typer.Option(
-        help="The URL under which devices reach this daemon, if it is another.")] = None,
-    builders: Annotated[int, typer.Option(help="Builder processes.")] = 1,
+        help="URL of this daemon as devices reach it, if different.")] = None,
+    builders: Annotated[int, typer.Option(help="Number of builder processes.")] = 1,
     workers: Annotated[str | None, typer.Option(
-        metavar="NAME", help="The worker pool that runs them: process_pool, in_process or one "
-                             "that is installed.")] = None,
+        metavar="NAME", help="Worker pool that runs builders: process_pool, in_process or an "
+                             "installed one.")] = None,
     searches: Annotated[int, typer.Option(
-        min=1, help="Campaigns that are searched at once, by priority, then age.")] = 4,
+        min=1, help="Maximum number of simultaneous searches; by priority, then age.")] = 4,
     tasks: Annotated[list[str] | None, typer.Option(
-        help="A Python task that campaigns may name, as package.module:factory; may be repeated.",
+        help="Python task that campaigns may use, as package.module:factory; repeatable.",
     )] = None,
     keep: Annotated[str | None, typer.Option(
-        help="Bound on artifacts and builds, such as 50GB; what no front, job or running trial "
-             "needs is then dropped, oldest first, and built again on demand.")] = None,
+        help="Limit for artifacts and builds, such as 50GB. The oldest files that no front, job or "
+             "running trial needs are dropped, and built again on demand.")] = None,
     largest_upload: Annotated[int, typer.Option(
-        min=1, help="Bytes of the largest file that may be uploaded.")] = 2_000_000_000,
+        min=1, help="Largest upload in bytes.")] = 2_000_000_000,
     log_format: Annotated[LogForm, typer.Option(
-        help="A line for people, or one JSON object per line.")] = LogForm.text,
+        help="text, or json with one object per line.")] = LogForm.text,
     log_level: Annotated[Level, typer.Option(
         help="debug, info, warning or error.")] = Level.info,
 ) -> None:
-    """Serve DIR: queue, ledger, builders and searches, for campaigns and devices that come and
-    go. SIGTERM and Ctrl-C stop it; the same command goes on where it was stopped."""
+    """Serve DIR: queue, ledger, builders and searches, for campaigns and for devices that come and
+    go. SIGTERM and Ctrl-C stop the daemon; the same command continues where it stopped."""
     from searcher.api.http.logs import configure
     from searcher.api.server import serve
     from searcher.api.settings import ServerSettings

@@ -1,4 +1,4 @@
-"""``fleetfront show``: everything about one candidate."""
+"""``fleetfront show``: print everything about one candidate."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated
@@ -13,11 +13,11 @@ if TYPE_CHECKING:
 
 
 def command(
-    candidate: Annotated[str, typer.Argument(help="campaign/number, as `front` prints it.")],
+    candidate: Annotated[str, typer.Argument(help="campaign/number, as printed by `front`.")],
     directory: Directory = HERE,
     format: OutputFormat = Format.table,
 ) -> None:
-    """Print recipe, layers, measurements and why CANDIDATE is or is not on the front."""
+    """Print recipe, layers and measurements of CANDIDATE, and why it is or is not on the front."""
     from searcher.results.candidate_details import details_of
     from searcher.results.view import Reading
 
@@ -31,7 +31,7 @@ def _print(details: "CandidateDetails") -> None:
     typer.echo(f"  {found.recipe}")
     typer.echo(f"  {details.why}")
     if details.artifact is not None:
-        gone = "" if details.artifact.is_file() else " (not there: dropped or lost)"
+        gone = "" if details.artifact.is_file() else " (missing: dropped or lost)"
         typer.echo(f"  {details.artifact}{gone}")
     for name, value in sorted(found.figures.values.items()):
         interval = found.figures.intervals.get(name)
@@ -62,7 +62,7 @@ def _print_measurement(measured: "MeasurementRow") -> None:
 
 
 def print_layers(layers: Sequence[Mapping[str, object]]) -> None:
-    """One row per weighted layer."""
+    """One row per layer with weights."""
     if layers:
         columns = [name for name in LAYER_COLUMNS if name in layers[0]]
         print_table("layers", columns, [[_cell(layer[c]) for c in columns] for layer in layers])

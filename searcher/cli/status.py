@@ -1,4 +1,4 @@
-"""``fleetfront status``: how far a campaign is."""
+"""``fleetfront status``: print the progress of a campaign."""
 
 from typing import Annotated
 
@@ -9,7 +9,7 @@ from searcher.cli.options import HERE, Directory, Format, OutputFormat, Url, emi
 
 
 def command(
-    campaign: Annotated[str | None, typer.Argument(help="Needed when there are several.")] = None,
+    campaign: Annotated[str | None, typer.Argument(help="Required if there are several.")] = None,
     directory: Directory = HERE,
     url: Url = None,
     format: OutputFormat = Format.table,

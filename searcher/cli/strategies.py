@@ -1,4 +1,4 @@
-"""``fleetfront strategies``: every strategy with its paper and limits."""
+"""``fleetfront strategies``: list the strategies with papers and limits."""
 
 import typer
 
@@ -6,7 +6,7 @@ from searcher.cli.options import Format, OutputFormat, emit, print_table
 
 
 def command(format: OutputFormat = Format.table) -> None:
-    """List the compression strategies: stage, layers, paper and what each cannot do."""
+    """List the compression strategies: stage, layers, paper and limits."""
     from strategies.catalog import all_strategies, problems
 
     rows = [{"strategy": s.name, "stage": s.stage, "layers": ", ".join(s.groups),

@@ -1,4 +1,4 @@
-"""``fleetfront submit``: a campaign for a daemon."""
+"""``fleetfront submit``: submit a campaign to a daemon."""
 
 import time
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from searcher.cli.options import HERE, Directory, Url, client_of
 if TYPE_CHECKING:
     from searcher.client.http import CoordinatorClient
 
-LOOK_EVERY_S = 2.0
+POLL_EVERY_S = 2.0
 
 
 def command(
@@ -20,11 +20,11 @@ def command(
     directory: Directory = HERE,
     url: Url = None,
     priority: Annotated[int | None, typer.Option(
-        min=-1000, max=1000, help="Campaigns of a higher priority go first; 0 unless given. "
+        min=-1000, max=1000, help="Campaigns with higher priority run first; default 0. "
                                   "Submit again to change it.")] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Follow the campaign to its end.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Print changes until the end.")] = False,
 ) -> None:
-    """Give CAMPAIGN to a daemon and print its name and state."""
+    """Submit CAMPAIGN to a daemon and print its name and state."""
     from searcher.local.run import check_strategies
     from searcher.spec.campaign import load
 
@@ -43,7 +43,7 @@ def follow(
     client: "CoordinatorClient", name: str, say: Callable[[str], None],
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
-    """Say what changes until the campaign ends. Raises UserError when it ends without a front."""
+    """Report changes until the campaign ends. Raises UserError when it ends without a front."""
     from searcher.errors import UserError
 
     said = ""
@@ -53,7 +53,7 @@ def follow(
         if said != (said := f"{name}: {row.state}, {counts}"):
             say(said)
         if row.state in ("failed", "cancelled"):
-            raise UserError(f"The campaign {name} is {row.state}: {row.reason or 'asked to'}")
+            raise UserError(f"The campaign {name} is {row.state}: {row.reason or 'on request'}")
         if row.state == "done":
             return
-        sleep(LOOK_EVERY_S)
+        sleep(POLL_EVERY_S)

@@ -1,4 +1,4 @@
-"""``fleetfront token``: standing secrets of people and programs."""
+"""``fleetfront token``: long-lived tokens of people and programs."""
 
 import time
 from enum import StrEnum
@@ -20,7 +20,7 @@ from searcher.cli.options import (
 
 
 class Role(StrEnum):
-    """What a token may do: everything that people do, or read only."""
+    """What a token permits: all actions of people, or reading only."""
 
     operator = "operator"
     viewer = "viewer"
@@ -31,13 +31,14 @@ app = typer.Typer(no_args_is_help=True, help="Tokens of people and programs: cre
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="Who or what will use it.")],
-    role: Annotated[Role, typer.Option(help="operator, or viewer, who may only read.")],
-    ttl: Annotated[str | None, typer.Option(help="It expires after: 12h, 90d.")] = None,
+    name: Annotated[str, typer.Argument(help="Person or program that will use the token.")],
+    role: Annotated[Role, typer.Option(help="operator, or viewer (read only).")],
+    ttl: Annotated[str | None, typer.Option(
+        help="Validity: 12h, 90d. By default the token does not expire.")] = None,
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
-    """Print a new token for NAME. It is shown this once and kept as a hash."""
+    """Print a new token for NAME. It is shown only once; the ledger stores its hash."""
     with client_of(directory, url) as client:
         made = client.create_token(
             name, role.value, None if ttl is None else duration_s(ttl))
@@ -50,7 +51,7 @@ def create(
 def list_(
     directory: Directory = HERE, url: Url = None, format: OutputFormat = Format.table
 ) -> None:
-    """List the tokens, newest first, without their secrets."""
+    """List the tokens without their secrets, newest first."""
     from searcher.documents import plain
 
     with client_of(directory, url) as client:
@@ -72,11 +73,11 @@ def _cell(name: str, value: object) -> str:
 
 @app.command()
 def revoke(
-    token: Annotated[str, typer.Argument(help="Its id, as `fleetfront token list` shows it.")],
+    token: Annotated[str, typer.Argument(help="Id, as shown by `fleetfront token list`.")],
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
-    """From now on nobody is recognised by the token with this id."""
+    """Revoke the token with this id."""
     with client_of(directory, url) as client:
         row = client.revoke_token(token)
     typer.echo(f"{row.id}: {row.name} ({row.role}) is revoked")

@@ -1,4 +1,4 @@
-"""``fleetfront upload``: a file for a coordinator, known by its sha256 from then on."""
+"""``fleetfront upload``: upload a file to a coordinator, which stores it by its sha256."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,7 +13,7 @@ def command(
     directory: Directory = HERE,
     url: Url = None,
 ) -> None:
-    """Send FILE to a coordinator, or the rest of it, and print its sha256."""
+    """Upload FILE, or the missing rest of it, and print its sha256."""
     from searcher.client.upload import upload
 
     say = news_line()

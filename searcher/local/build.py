@@ -1,4 +1,4 @@
-"""One recipe without a search: the folder that ``fleetfront build`` writes."""
+"""``fleetfront build``: build one recipe without a search and write its folder."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class BaselineFigures:
 
 @dataclass(frozen=True)
 class BuiltFor:
-    """Whom the file is for; ``device`` is None where it is for any device of the profile."""
+    """What the file was built for; ``device`` is None when it is for any device of the profile."""
 
     device: str | None
     profile: str
@@ -44,7 +44,8 @@ class BuiltFor:
 
 @dataclass(frozen=True)
 class DroppedFile:
-    """The file of the candidate was dropped from the disk; ``same_bytes``: this is the same."""
+    """Present when the candidate's file was dropped from the disk. ``same_bytes``: the new file is
+    identical to it."""
 
     sha256: str
     same_bytes: bool
@@ -52,8 +53,8 @@ class DroppedFile:
 
 @dataclass(frozen=True)
 class RecipeFigures:
-    """What ``figures.json`` has. ``file_ratio`` is the baseline's size over that of the file;
-    ``steps`` counts those that were built now and those that came from the cache."""
+    """The content of ``figures.json``. ``file_ratio`` is the size of the baseline divided by the
+    size of the file. ``steps`` counts the steps that were built and those from the cache."""
 
     task: str
     fidelity: str
@@ -71,7 +72,7 @@ class RecipeFigures:
     dropped: DroppedFile | None = None
 
     def as_document(self) -> dict[str, object]:
-        """Plain JSON, without ``dropped`` where nothing was."""
+        """Plain JSON; ``dropped`` is absent when no file was dropped."""
         document = asdict(self)
         if self.dropped is None:
             del document["dropped"]
@@ -80,47 +81,48 @@ class RecipeFigures:
 
 def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Path, seed: int,
                  directory: Path, profile: str | None = None) -> RecipeFigures:
-    """Build and write model.onnx, checkpoint.pt, recipe.toml, figures.json into ``output``.
+    """Build a recipe and write model.onnx, checkpoint.pt, recipe.toml and figures.json into
+    ``output``.
 
-    ``fidelity`` None is a candidate's own, else full. Builds are cached in ``directory/builds``
-    as a campaign's are. For a candidate whose file was dropped the figures say so (``dropped``).
-    The file is for devices of ``profile``, unless given for the device of the candidate's campaign
-    as it is enrolled, else local_cpu; the figures say which (``target``). Raises UserError,
-    BuildError.
+    ``recipe`` is a file, or a candidate ``campaign/number``. ``fidelity`` defaults to that of the
+    candidate, else to full. Builds are cached in ``directory/builds`` together with those of
+    campaigns. ``target`` in the figures says what the file was built for: ``profile`` if given,
+    else the enrolled device of the candidate's campaign, else local_cpu. ``dropped`` says whether
+    the new file equals a dropped one. Raises UserError and BuildError.
     """
     if fidelity is not None and fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
-    wanted = _what(recipe, task, seed, directory)
-    fidelity = fidelity or wanted.fidelity
-    device, known = _for_whom(profile, wanted.campaign, directory)
+    requested = _requested_build(recipe, task, seed, directory)
+    fidelity = fidelity or requested.fidelity
+    device, known = _target_device(profile, requested.campaign, directory)
     target = target_of(known.profile)
-    # As the builders of a campaign: several threads wait for each other when anything else runs.
+    # The same as in builders: several threads slow each other down when other programs run.
     torch.set_num_threads(1)
     with owned(directory):
-        builder = Builder(task_of(wanted.task), wanted.seed, directory / "builds")
+        builder = Builder(task_of(requested.task), requested.seed, directory / "builds")
         try:
-            build = (builder.compress(wanted.recipe, target) if fidelity == "untrained"
-                     else builder.train(wanted.recipe, fidelity, target))
+            build = (builder.compress(requested.recipe, target) if fidelity == "untrained"
+                     else builder.train(requested.recipe, fidelity, target))
         except BuildError as error:
             raise UserError(f"The recipe cannot be built ({error.reason}): {error}") from error
         baseline = builder.train(Recipe(), "full", target)
         built_for = BuiltFor(
             device, known.profile.name, target.opset, target.ir_version,
             sorted(target.number_formats), list(known.contradictions))
-        figures = _figures(builder, build, baseline, wanted, fidelity, built_for)
+        figures = _figures(builder, build, baseline, requested, fidelity, built_for)
         output.mkdir(parents=True, exist_ok=True)
         (output / "model.onnx").write_bytes(build.content)
-        (output / "recipe.toml").write_text(wanted.recipe.as_toml())
+        (output / "recipe.toml").write_text(requested.recipe.as_toml())
         (output / "figures.json").write_text(json.dumps(figures.as_document(), indent=2))
-        model = builder.model(wanted.recipe, fidelity)
+        model = builder.model(requested.recipe, fidelity)
         torch.save(model.state_dict(), output / "checkpoint.pt")
     return figures
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to build; of a candidate also its campaign, and ``dropped``, the sha256 of its file,
-    if that was dropped."""
+class RequestedBuild:
+    """What to build. For a candidate also its campaign and, if its file was dropped, the sha256 of
+    that file in ``dropped``."""
 
     recipe: Recipe
     task: str
@@ -130,27 +132,27 @@ class Wanted:
     campaign: Campaign | None = None
 
 
-def _what(recipe: str, task: str | None, seed: int, directory: Path) -> Wanted:
-    """By a recipe file or the name of a candidate. Raises UserError."""
+def _requested_build(recipe: str, task: str | None, seed: int, directory: Path) -> RequestedBuild:
+    """From a recipe file or the name of a candidate. Raises UserError."""
     if recipe.endswith(".toml") or Path(recipe).is_file():
         if task is None:
             raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
-        return Wanted(Recipe.from_toml(Path(recipe)), task, seed)
+        return RequestedBuild(Recipe.from_toml(Path(recipe)), task, seed)
     reading = Reading(directory)
     candidate = reading.candidate(recipe)
     _, campaign = reading.campaign(candidate.trial.campaign)
     sha256 = candidate.trial.sha256
     with reading.ledger() as db:
         build = builds.of_file(db, sha256) if sha256 else None
-    return Wanted(
+    return RequestedBuild(
         candidate.recipe, task or campaign.task, campaign.seed,
         build.fidelity if build else "full",
         sha256 if sha256 and not reading.artifact(sha256).is_file() else None, campaign)
 
 
-def _for_whom(profile: str | None, campaign: Campaign | None,
+def _target_device(profile: str | None, campaign: Campaign | None,
               directory: Path) -> tuple[str | None, Compared]:
-    """The device whose files these are, if it is one of the ledger, and what is known of it."""
+    """The device that the file is for, if it is in the ledger, and its profile."""
     if profile is not None or campaign is None:
         try:
             return None, Compared(schema.profile(profile or "local_cpu"), ())
@@ -159,23 +161,24 @@ def _for_whom(profile: str | None, campaign: Campaign | None,
     name = campaign.devices[0]
     with Reading(directory).ledger() as db:
         row = devices.device(db, name)
-    told: tuple[str | None, Mapping[str, object], Mapping[str, object]] = (
+    reported: tuple[str | None, Mapping[str, object], Mapping[str, object]] = (
         (None, {}, {}) if row is None else (row.profile, row.fingerprint, row.capabilities))
-    return None if row is None else name, of_campaign(name, name in campaign.named, *told)
+    return None if row is None else name, of_campaign(name, name in campaign.named, *reported)
 
 
-def _figures(builder: Builder, build: Build, baseline: Build, wanted: Wanted, fidelity: str,
-             built_for: BuiltFor) -> RecipeFigures:
+def _figures(builder: Builder, build: Build, baseline: Build, requested: RequestedBuild,
+             fidelity: str, built_for: BuiltFor) -> RecipeFigures:
     evaluation = build.evaluation or builder.evaluate(build.content, "validation")
-    before = baseline.evaluation or builder.evaluate(baseline.content, "validation")
+    reference = baseline.evaluation or builder.evaluate(baseline.content, "validation")
     return RecipeFigures(
-        wanted.task, fidelity, wanted.seed, wanted.recipe.as_list(), build.sha256, build.key,
+        requested.task, fidelity, requested.seed, requested.recipe.as_list(), build.sha256,
+        build.key,
         {"accuracy": evaluation.value, "file_bytes": len(build.content),
          "macs": build.report.macs, "parameters": build.report.parameters},
         {"accuracy": list(evaluation.interval)},
-        BaselineFigures(before.value, len(baseline.content), baseline.report.macs,
+        BaselineFigures(reference.value, len(baseline.content), baseline.report.macs,
                         baseline.sha256),
         len(baseline.content) / len(build.content), build.report.layers,
         {"built": build.built_steps, "reused": build.reused_steps}, built_for,
-        None if wanted.dropped is None else DroppedFile(
-            wanted.dropped, build.sha256 == wanted.dropped))
+        None if requested.dropped is None else DroppedFile(
+            requested.dropped, build.sha256 == requested.dropped))

@@ -1,5 +1,5 @@
-"""``fleetfront measure`` where no coordinator serves the folder: on this machine, in a process tree
-that ends with it."""
+"""``fleetfront measure`` without a running coordinator: on this machine, in a process tree that the
+command starts and ends."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution
 
 def measure_file(model: Path, directory: Path, plan: MeasurePlan,
                  execution: Execution = DEFAULT) -> FileBenchmark:
-    """Benchmark one ONNX file on this machine, in a process tree of its own. Raises UserError."""
+    """Benchmark one ONNX file on this machine, in its own process tree. Raises UserError."""
     size_bytes = checked_size(model)
     sha256 = place_artifact(directory / "artifacts", model.read_bytes()).name
     request = measure_request(sha256, size_bytes, plan, execution)
@@ -36,7 +36,7 @@ def measure_file(model: Path, directory: Path, plan: MeasurePlan,
     except ProtocolError as error:
         if error.status != 409:
             raise
-    # It was uploaded here before, and no builder has inspected it yet.
+    # The file was uploaded to this folder earlier and is not inspected yet.
     return _measured(model, directory, request, execution, inspect_first=sha256)
 
 
@@ -44,41 +44,40 @@ def _measured(
     model: Path, directory: Path, request: MeasureRequest, execution: Execution,
     inspect_first: str | None,
 ) -> FileBenchmark:
-    with _grown(directory, 0 if inspect_first is None else 1, execution) as grown:
+    with _processes(directory, 0 if inspect_first is None else 1, execution) as processes:
         if inspect_first is not None:
-            inspect(grown.client, model, inspect_first, lambda text: grown.check())
-        run_job = job_runner(grown.client, LOCAL_DEVICE, say=lambda text: grown.check())
+            inspect(processes.client, model, inspect_first, lambda text: processes.check())
+        run_job = job_runner(processes.client, LOCAL_DEVICE, say=lambda text: processes.check())
         job = run_job(request)
     return file_benchmark(model, job, execution)
 
 
 @contextmanager
-def _grown(directory: Path, builders: int, execution: Execution) -> Iterator[Tree]:
-    """A process tree whose agent offers ``execution``. Raises UserError where it does not."""
-    with tree(directory, builders, agent=True, runtime=execution.runtime) as grown:
+def _processes(directory: Path, builders: int, execution: Execution) -> Iterator[Tree]:
+    """A process tree whose agent offers ``execution``. Raises UserError when it does not."""
+    with tree(directory, builders, agent=True, runtime=execution.runtime) as processes:
         if execution != DEFAULT:
-            await_agent(grown)
-            device_of(grown.client, LOCAL_DEVICE, execution)
-        yield grown
+            await_agent(processes)
+            device_of(processes.client, LOCAL_DEVICE, execution)
+        yield processes
 
 
 def compare_files(model: Path, other: Path, directory: Path, seconds: float,
                   say: Callable[[str], None], execution: Execution = DEFAULT) -> FileComparison:
-    """One ONNX file against another on this machine, in a process tree of its own. Raises
-    UserError."""
+    """Compare two ONNX files on this machine, in its own process tree. Raises UserError."""
     own, reference = (
         ArtifactRef(place_artifact(directory / "artifacts", path.read_bytes()).name,
                     checked_size(path))
         for path in (model, other))
     try:
-        with _grown(directory, 0, execution) as grown:
-            run_job = job_runner(grown.client, LOCAL_DEVICE, say=lambda text: grown.check())
+        with _processes(directory, 0, execution) as processes:
+            run_job = job_runner(processes.client, LOCAL_DEVICE, say=lambda text: processes.check())
             return two_files.compare_files(
                 model, other, (own, reference), run_job, seconds, say, execution)
     except ProtocolError as error:
         if error.status != 409:
             raise
-    # One of them was uploaded here before, and no builder has inspected it yet.
-    with _grown(directory, 1, execution) as grown:
-        return compare_on(grown.client, model, other, LOCAL_DEVICE, seconds, say,
+    # One of the files was uploaded to this folder earlier and is not inspected yet.
+    with _processes(directory, 1, execution) as processes:
+        return compare_on(processes.client, model, other, LOCAL_DEVICE, seconds, say,
                           execution=execution)

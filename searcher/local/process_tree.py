@@ -4,7 +4,7 @@
                     ├─ agents (agent.pyz)  ── one child per measurement
                     └─ searcher.search.process
 
-Everything a child knows that must not be lost is in the ledger; the tree may die at any moment.
+All state that must survive is in the ledger, so the tree may be killed at any time.
 """
 
 import contextlib
@@ -29,22 +29,24 @@ from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE
 STARTUP_S = 60.0
 STOP_S = 10.0
 LEAST_FREE_BYTES = 1_000_000
+
+
 @dataclass
 class Tree:
-    """Running child processes by name; ``client`` speaks to the coordinator among them."""
+    """Running child processes by name, and a client of the coordinator among them."""
 
     directory: Path
     client: CoordinatorClient
     children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     seen_s: float | None = None
-    """When this machine's agent was last seen before it was started; None: never."""
+    """Time at which this machine's agent was last seen before the tree started it; None: never."""
 
     def spawn(self, name: str, command: Sequence[str]) -> None:
         """Start a child that logs to ``logs/<name>.log``."""
         self.children[name] = _spawn(self.directory, name, command)
 
     def begin(self, name: str) -> None:
-        """Let a child begin that has waited for it (``--when-told``)."""
+        """Let a child start that waits for a line on its stdin (``--when-told``)."""
         stdin = self.children[name].stdin
         assert stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -52,27 +54,27 @@ class Tree:
             stdin.flush()
 
     def check(self) -> None:
-        """Raises FleetfrontError when the coordinator or the agent has died, or this machine is
-        no device any more."""
+        """Raises FleetfrontError when the coordinator or the agent has ended, or when this machine
+        is in quarantine."""
         for name in ("coordinator", "agent"):
             child = self.children.get(name)
             if child is not None and child.poll() is not None:
                 raise FleetfrontError(f"The {name} process ended with {child.returncode}:\n"
-                                      f"{last_words(self.directory, name)}")
+                                      f"{log_tail(self.directory, name)}")
         if "agent" in self.children:
             self._check_device()
 
     def _check_device(self) -> None:
-        # From the file: a request would have the coordinator work beside a measurement.
+        # Read from the file: a request would use CPU of the coordinator during a measurement.
         with open_ledger(self.directory / "ledger.db") as db:
             device = devices.device(db, LOCAL_DEVICE)
         if device is not None and device.state == "quarantined":
             raise FleetfrontError(f"This machine does not measure reliably: {device.reason}.\n"
-                                  f"{last_words(self.directory, 'agent')}")
+                                  f"{log_tail(self.directory, 'agent')}")
 
 
 def _stop(children: dict[str, subprocess.Popen[bytes]]) -> None:
-    """Ask every child to end, last started first; kill what does not."""
+    """Terminate every child, the last started first, and kill those that do not end."""
     for child in reversed(children.values()):
         child.terminate()
     deadline = time.monotonic() + STOP_S
@@ -96,15 +98,16 @@ def _spawn(directory: Path, name: str, command: Sequence[str]) -> subprocess.Pop
                                 start_new_session=True, env=environment)
 
 
-def last_words(directory: Path, name: str, lines: int = 12) -> str:
-    """The end of a child's log."""
+def log_tail(directory: Path, name: str, lines: int = 12) -> str:
+    """The last lines of a child's log."""
     log = directory / "logs" / f"{name}.log"
     text = log.read_text(errors="replace") if log.exists() else ""
     return "\n".join(text.splitlines()[-lines:]) or f"(nothing in {log})"
 
 
 def refuse_daemon(directory: Path) -> None:
-    """Raises UserError when a daemon serves ``directory``: it is the one that runs campaigns."""
+    """Raises UserError when a daemon serves ``directory``; campaigns must then be submitted to
+    it."""
     try:
         address = address_of(directory)
     except UserError:
@@ -113,13 +116,13 @@ def refuse_daemon(directory: Path) -> None:
         if not (address.daemon and client.healthy()):
             return
     raise UserError(
-        f"A daemon serves {directory} at {address.url} (process {address.pid}). Give it the "
-        f"campaign: fleetfront submit CAMPAIGN.toml --dir {directory}"
+        f"A daemon serves {directory} at {address.url} (process {address.pid}). Submit the "
+        f"campaign to it: fleetfront submit CAMPAIGN.toml --dir {directory}"
     )
 
 
 def serves(directory: Path) -> bool:
-    """Whether a coordinator serves ``directory`` right now."""
+    """Whether a coordinator serves ``directory`` now."""
     try:
         with connect(directory) as client:
             return client.healthy()
@@ -131,12 +134,12 @@ def serves(directory: Path) -> bool:
 def tree(directory: Path, builders: int, agent: bool,
          search: Sequence[str] | None = None, runtime: str = DEFAULT.runtime,
          workers: str | None = None) -> Iterator[Tree]:
-    """Coordinator with ``builders`` builders in the pool ``workers``, an agent for this machine if
-    asked, with ``runtime``, and the command ``search``, which loads beside the coordinator and
-    waits for ``Tree.begin``.
+    """Start a coordinator with ``builders`` builders in the pool ``workers``, optionally an agent
+    for this machine with ``runtime``, and the command ``search``. The search process loads its
+    modules while the coordinator starts, then waits for ``Tree.begin``.
 
-    Raises UserError when ``directory`` has another owner, FleetfrontError when a child does not
-    come up.
+    Raises UserError when another process owns ``directory``, FleetfrontError when a child does not
+    start.
     """
     directory.mkdir(parents=True, exist_ok=True)
     check_disk(directory)
@@ -151,10 +154,10 @@ def tree(directory: Path, builders: int, agent: bool,
         if search is not None:
             children["search"] = _spawn(directory, "search", search)
         with _connect(directory, children["coordinator"]) as client:
-            grown = Tree(directory, client, children)
+            processes = Tree(directory, client, children)
             if agent:
-                _start_agent(grown, runtime)
-            yield grown
+                _start_agent(processes, runtime)
+            yield processes
     finally:
         _stop(children)
 
@@ -164,34 +167,34 @@ def _connect(directory: Path, coordinator: subprocess.Popen[bytes]) -> Coordinat
     while time.monotonic() < deadline:
         if coordinator.poll() is not None:
             raise FleetfrontError("The coordinator did not start:\n"
-                                  f"{last_words(directory, 'coordinator')}")
+                                  f"{log_tail(directory, 'coordinator')}")
         with contextlib.suppress(UserError):
             return connect(directory)
         time.sleep(0.02)
     raise FleetfrontError(f"The coordinator did not answer within {STARTUP_S:g} s.")
 
 
-def _start_agent(grown: Tree, runtime: str) -> None:
-    """Enrol this machine as ``local_cpu`` with a one-time token and start its agent. Whoever
-    starts it again means to use it, in quarantine or not."""
-    archive = grown.directory / "agent.pyz"
+def _start_agent(processes: Tree, runtime: str) -> None:
+    """Enrol this machine as ``local_cpu`` with a one-time token and start its agent. A quarantine
+    or drain of this machine is lifted: the user asked to measure on it."""
+    archive = processes.directory / "agent.pyz"
     build_agent(archive)
-    token = grown.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE).token
-    spool = grown.directory / "agent"
+    token = processes.client.create_enrolment(LOCAL_DEVICE, "agent", LOCAL_DEVICE).token
+    spool = processes.directory / "agent"
     token_file = _token_file(spool, token)
-    for device in grown.client.devices():
+    for device in processes.client.devices():
         if device.name == LOCAL_DEVICE:
-            grown.seen_s = device.last_seen_s
+            processes.seen_s = device.last_seen_s
             if device.state in ("quarantined", "draining", "drained"):
-                grown.client.set_device_state(LOCAL_DEVICE, "active")
-    grown.spawn("agent", [
-        sys.executable, str(archive), "--coordinator", grown.client.url,
+                processes.client.set_device_state(LOCAL_DEVICE, "active")
+    processes.spawn("agent", [
+        sys.executable, str(archive), "--coordinator", processes.client.url,
         "--token-file", str(token_file), "--name", LOCAL_DEVICE, "--runtime", runtime,
         "--spool", str(spool), "--parent-pid", str(os.getpid())])
 
 
 def build_agent(archive: Path) -> None:
-    """The ``agents`` package as one file that any Python from 3.6 on runs."""
+    """Write the ``agents`` package as one file for Python 3.6 and newer."""
     archive.write_bytes(agent_archive())
 
 
@@ -203,24 +206,24 @@ def _token_file(folder: Path, token: str) -> Path:
     return path
 
 
-def await_agent(grown: Tree) -> None:
-    """Until this machine's agent has enrolled: only then is the device there to be named, and its
-    meters and providers are known. Raises FleetfrontError."""
+def await_agent(processes: Tree) -> None:
+    """Wait until this machine's agent has enrolled, which registers the device with its meters and
+    providers. Raises FleetfrontError."""
     deadline_s = time.monotonic() + STARTUP_S
-    while grown.seen_s == {device.name: device.last_seen_s for device in
-                           grown.client.devices()}.get(LOCAL_DEVICE):
-        grown.check()
+    while processes.seen_s == {device.name: device.last_seen_s for device in
+                           processes.client.devices()}.get(LOCAL_DEVICE):
+        processes.check()
         if time.monotonic() > deadline_s:
             raise FleetfrontError(f"The agent did not enrol within {STARTUP_S:g} s:\n"
-                                  f"{last_words(grown.directory, 'agent')}")
+                                  f"{log_tail(processes.directory, 'agent')}")
         time.sleep(0.05)
 
 
 def check_disk(directory: Path) -> None:
-    """Raises UserError when nothing more can be recorded. On a full disk no log can say so."""
+    """Raises UserError when the disk is full; then neither the ledger nor a log can be written."""
     free = shutil.disk_usage(directory).free
     if free < LEAST_FREE_BYTES:
-        raise UserError(f"The disk that holds {directory} is full ({free} bytes free). Free some "
-                        "space there, then run the same command again: what is recorded is kept.")
+        raise UserError(f"The disk that holds {directory} is full ({free} bytes free). Free "
+                        "some space, then run the same command again. Recorded results are kept.")
 
 

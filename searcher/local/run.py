@@ -1,4 +1,4 @@
-"""``fleetfront run``: one campaign in one process tree, from its file to its front."""
+"""``fleetfront run``: one campaign in one process tree, until its front is written."""
 
 import contextlib
 import json
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from searcher.errors import FleetfrontError, UserError, nearest
-from searcher.local.process_tree import Tree, await_agent, check_disk, last_words, tree
+from searcher.local.process_tree import Tree, await_agent, check_disk, log_tail, tree
 from searcher.results.front import Front
 from searcher.results.status import CampaignStatus
 from searcher.results.view import Reading
@@ -24,10 +24,10 @@ Show = Callable[[CampaignStatus, Front | None], None]
 
 def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None,
                  workers: str | None = None) -> Front:
-    """Run or resume the campaign in ``file``; ends with front.json, report and files.
+    """Run or resume the campaign in ``file``, and write front.json, the report and the files.
 
-    ``show`` is called about once a second; ``workers`` names the pool that runs builders. Raises
-    UserError.
+    ``show`` is called about once per second. ``workers`` is the name of the pool that runs
+    builders. Raises UserError.
     """
     campaign = load(file)
     check_before_start(campaign)
@@ -37,19 +37,19 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
         search = [sys.executable, "-m", "searcher.search.process", "--dir", str(directory),
                   "--campaign", campaign.name, "--parent-pid", str(os.getpid()), "--when-told"]
         execution = campaign.executions[0]
-        with tree(directory, builders, True, search, execution.runtime, workers) as grown:
+        with tree(directory, builders, True, search, execution.runtime, workers) as processes:
             if execution != DEFAULT or ENERGY_OBJECTIVES & {o.name for o in campaign.objectives}:
-                await_agent(grown)
-            known = grown.client.create_campaign(campaign.as_dict())
+                await_agent(processes)
+            known = processes.client.create_campaign(campaign.as_dict())
             if known.state in ("paused", "failed", "cancelled"):
-                grown.client.set_state(campaign.name, "queued")
-            grown.begin("search")
-            _watch(grown, reading, campaign.name, show)
+                processes.client.set_state(campaign.name, "queued")
+            processes.begin("search")
+            _watch(processes, reading, campaign.name, show)
     return write_results(reading, campaign.name)
 
 
 def check_before_start(campaign: Campaign) -> None:
-    """What can be refused at once: devices that are not here, unknown strategies."""
+    """Raises UserError for devices other than this machine and for unknown strategies."""
     for device in campaign.devices:
         if device != LOCAL_DEVICE:
             raise UserError(f"Device {device!r}: `fleetfront run` measures on this machine only. "
@@ -60,7 +60,7 @@ def check_before_start(campaign: Campaign) -> None:
 
 
 def check_strategies(campaign: Campaign) -> None:
-    """Raises UserError for a strategy that there is not."""
+    """Raises UserError for an unknown strategy."""
     from strategies.catalog import names
 
     for strategy in campaign.search.strategies:
@@ -70,12 +70,13 @@ def check_strategies(campaign: Campaign) -> None:
 
 
 def has_ended(reading: Reading, campaign: Campaign) -> bool:
-    """Whether the ledger holds this campaign, finished. Raises UserError if its file changed."""
+    """Whether the ledger contains this campaign and it is done. Raises UserError if its settings
+    changed."""
     if not (reading.directory / "ledger.db").exists():
         return False
     for row in reading.campaigns():
         if row.name == campaign.name:
-            # An older version stored fewer settings: those that it did not know had their defaults.
+            # Older versions stored fewer settings; missing ones have their defaults.
             if from_document(row.spec) != campaign:
                 raise UserError(
                     f"{reading.directory} holds a campaign {campaign.name!r} with other settings. "
@@ -84,14 +85,14 @@ def has_ended(reading: Reading, campaign: Campaign) -> bool:
     return False
 
 
-def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
-    search = grown.children["search"]
+def _watch(processes: Tree, reading: Reading, name: str, show: Show) -> None:
+    search = processes.children["search"]
     front, completed = None, -1
     while search.poll() is None:
-        grown.check()
-        check_disk(grown.directory)
+        processes.check()
+        check_disk(processes.directory)
         status = reading.status(name, time.time())
-        # The front reads every trial: only when one more is complete can it have changed.
+        # Computing the front reads every trial, and only completed trials change it.
         if status.trials["complete"] != completed and reading.search_states(name):
             front, completed = reading.front(name), status.trials["complete"]
         show(status, front)
@@ -99,13 +100,13 @@ def _watch(grown: Tree, reading: Reading, name: str, show: Show) -> None:
             search.wait(1.0)
     if search.returncode != 0:
         row, _ = reading.campaign(name)
-        reason = row.reason or last_words(grown.directory, "search")
+        reason = row.reason or log_tail(processes.directory, "search")
         kind = UserError if search.returncode == 1 else FleetfrontError
         raise kind(f"The campaign {name} failed: {reason}")
 
 
 def write_results(reading: Reading, name: str) -> Front:
-    """``DIR/<campaign>/``: front.json, report.html and the files of the front."""
+    """Write front.json, report.html and the files of the front into ``DIR/<campaign>/``."""
     from searcher.results.front import save_files
     from searcher.results.report_html import write_report
 
@@ -114,6 +115,6 @@ def write_results(reading: Reading, name: str) -> Front:
     front = reading.front(name)
     (folder / "front.json").write_text(json.dumps(front.as_document(), indent=2))
     write_report(reading, name, folder / "report.html")
-    # What an earlier `serve --keep` dropped is named in the report.
+    # The report lists files that `serve --keep` dropped.
     save_files(front, folder / "files")
     return front

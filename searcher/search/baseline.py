@@ -1,4 +1,4 @@
-"""The baseline: trained, evaluated and measured before anything is compared with it."""
+"""The baseline of a campaign: trained, evaluated and measured before the search starts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,14 +18,15 @@ from searcher.statistics.intervals import paired_difference, unpack_bits, wilson
 from searcher.statistics.measured import FileMeasurement
 
 ATTEMPTS = 20
-FEWEST_BLOCKS = 40
-"""The baseline is measured against itself for longer than a candidate: it is how the device's
-quiet level is learnt."""
+MIN_BLOCKS = 40
+"""Minimum number of quiet blocks for the baseline. It is higher than for candidates because this
+measurement determines the device's quiet level."""
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The reference of every comparison; ``correct`` says which validation samples it has right."""
+    """The reference of every comparison. ``correct`` has one boolean per validation sample:
+    whether the baseline classifies it correctly."""
 
     state: BaselineState
     correct: np.ndarray
@@ -33,10 +34,10 @@ class Baseline:
 
 def establish(flow: JobFlow, requests: Requests, known: BaselineState | None,
               threads: int) -> Baseline:
-    """Train or find the baseline, measure it unless it is ``known``. It trains on ``threads``:
-    nothing can go on beside it.
+    """Train the baseline, or reuse its build, and measure it unless ``known`` is given. Training
+    uses ``threads`` threads, because no other job of the campaign can run before it ends.
 
-    Raises BuildError when it cannot be built or measured: without it there is no campaign.
+    Raises BuildError when the baseline cannot be built or measured; the campaign then fails.
     """
     built = flow.wait_for(requests.train(Recipe(), "full", threads), BASELINE)
     if built.result is None or built.result.evaluation is None:
@@ -50,7 +51,7 @@ def establish(flow: JobFlow, requests: Requests, known: BaselineState | None,
 
 def _measure(flow: JobFlow, requests: Requests, build: BuildResult) -> FileMeasurement:
     plan = requests.campaign.plan
-    longer = plan._replace(min_blocks=max(plan.min_blocks, FEWEST_BLOCKS), max_s=2 * plan.max_s)
+    longer = plan._replace(min_blocks=max(plan.min_blocks, MIN_BLOCKS), max_s=2 * plan.max_s)
     file = FileRef(build.sha256, build.file_bytes)
     for attempt in range(1, ATTEMPTS + 1):
         request = requests.measure(file, [file], longer, attempt)
@@ -83,8 +84,8 @@ def _state(build: BuildResult, evaluation: EvaluationResult,
 
 def accuracy_of(evaluation: EvaluationResult, baseline: np.ndarray
                 ) -> tuple[dict[str, float], dict[str, Sequence[float]]]:
-    """Accuracy, what is lost against what the ``baseline`` had right, in pairs, and their
-    intervals."""
+    """Accuracy, paired accuracy drop against the ``baseline``'s correct samples, and the intervals
+    of both."""
     correct = correct_samples(evaluation)
     drop, low, high = paired_difference(baseline, correct)
     return {"accuracy": evaluation.value, "accuracy_drop": drop}, {
@@ -93,5 +94,5 @@ def accuracy_of(evaluation: EvaluationResult, baseline: np.ndarray
 
 
 def correct_samples(evaluation: EvaluationResult) -> np.ndarray:
-    """One boolean per sample of the split."""
+    """One boolean per sample of the split: whether it is classified correctly."""
     return unpack_bits(evaluation.bits, evaluation.n)

@@ -1,4 +1,4 @@
-"""One recipe on its way through a search."""
+"""A candidate: one recipe with its build and figures during a search."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ from searcher.spec.recipe import Recipe
 from searcher.statistics.measured import FileMeasurement
 
 SLACK, ROUGH_SLACK = 0.03, 0.25
-"""By how much the latency of a trained graph may lie below what its untrained one showed: where
-quiet blocks were measured, and where a busy machine gave a rough ratio only."""
+"""Possible relative decrease of latency between the untrained and the trained graph: for a
+measurement in quiet blocks, and for the rough ratio from a busy machine."""
 
 
 @dataclass
 class Candidate:
-    """``stage`` is what it waits for: compressing, measuring, waiting, short, full or measuring
-    again. ``trial`` is its id in the ledger, ``number`` that in the study."""
+    """``stage`` is the current step: compressing, measuring, waiting, short, full or measuring
+    again. ``trial`` is the id in the ledger, ``number`` the number in the Optuna study."""
 
     trial: int
     number: int
@@ -28,33 +28,33 @@ class Candidate:
     values: dict[str, float] = field(default_factory=dict)
     intervals: dict[str, Sequence[float]] = field(default_factory=dict)
     attempt: int = 1
-    looks: tuple[FileMeasurement, ...] = ()
+    valid_measurements: tuple[FileMeasurement, ...] = ()
     since_s: float = 0.0
     slack: float = SLACK
 
-    def built(self, build: BuildResult) -> None:
-        """Its newest file."""
+    def set_build(self, build: BuildResult) -> None:
+        """Set the newest file."""
         self.build, self.sha256 = build, build.sha256
         self.values |= {"file_bytes": build.file_bytes}
 
     @property
     def file(self) -> FileRef:
-        """Its newest file. Raises ValueError before there is one."""
+        """The newest file. Raises ValueError before the first build."""
         if self.build is None:
             raise ValueError(f"trial {self.trial} has no file yet")
         return FileRef(self.build.sha256, self.build.file_bytes)
 
     @property
-    def kept(self) -> TrainedState:
-        """What the search state keeps of one that is trained."""
+    def trained_state(self) -> TrainedState:
+        """The figures that the search state stores for a trained candidate."""
         return TrainedState(dict(self.values), dict(self.intervals), self.slack, self.measurement)
 
-    def take_up(self, kept: TrainedState) -> None:
-        """What an earlier search knew of it."""
-        self.values, self.intervals = dict(kept.values), dict(kept.intervals)
-        self.slack, self.measurement = kept.slack, kept.measurement
+    def restore(self, state: TrainedState) -> None:
+        """Restore the figures that an earlier search process stored."""
+        self.values, self.intervals = dict(state.values), dict(state.intervals)
+        self.slack, self.measurement = state.slack, state.measurement
 
     @property
     def optimistic_values(self) -> dict[str, float]:
-        """Its values, with the lowest latency that a second measurement may show."""
+        """The values, with the lowest latency that the measurement after training may show."""
         return {**self.values, "latency_s": self.values["latency_s"] * (1 - self.slack)}

@@ -1,7 +1,7 @@
-"""Accuracy where the file runs: a device whose numerics differ from the host's computes the outputs
-of the data sets itself, and they are compared with the targets here.
+"""Accuracy on the device, for devices whose numerics differ from the host's. The device computes
+the outputs for a data set, a builder compares them with the targets.
 
-    front measured --> infer: validation inputs --> evaluate its outputs --> front by these figures
+    front measured --> infer: validation inputs --> evaluate the outputs --> front of these figures
                        device                       builder, has the targets       |
                        infer: test inputs    <-------------------------------------+
 """
@@ -29,13 +29,13 @@ from searcher.statistics.intervals import wilson
 
 ATTEMPTS = 2
 NO_ACCURACY = "accuracy_on_device"
-"""The constraint that a file breaks whose accuracy there is not known."""
+"""Constraint violated by a file whose accuracy on the device is unknown."""
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """``why`` the host's accuracy is not the device's; ``inputs(split)`` puts the inputs of a
-    split where devices fetch them."""
+    """How to obtain accuracies from the device. ``why`` says why the host's accuracy differs from
+    the device's; ``inputs(split)`` uploads the inputs of a split for devices."""
 
     why: str
     inputs: Callable[[str], FileRef]
@@ -43,23 +43,24 @@ class OnDevice:
 
 @dataclass(frozen=True)
 class DeviceEvaluation:
-    """The evaluation of one file; None with the reason why there is none."""
+    """The evaluation of one file, or None and the reason."""
 
     evaluation: EvaluationResult | None
     reason: str = ""
 
 
-def answers(flow: JobFlow, requests: Requests, on_device: OnDevice, files: Mapping[str, int],
-            split: str) -> dict[str, DeviceEvaluation]:
-    """The evaluation of each of ``files`` (bytes by sha256) on ``split``, by the outputs that the
-    device computes."""
+def device_evaluations(
+    flow: JobFlow, requests: Requests, on_device: OnDevice, files: Mapping[str, int], split: str,
+) -> dict[str, DeviceEvaluation]:
+    """Evaluate ``files`` (bytes by sha256) on ``split`` from the outputs that the device
+    computes."""
     inputs = on_device.inputs(split)
     found: dict[str, DeviceEvaluation] = {}
 
-    def ask(sha256: str, attempt: int) -> None:
+    def submit(sha256: str, attempt: int) -> None:
         def failed(why: str) -> None:
             if attempt < ATTEMPTS:
-                ask(sha256, attempt + 1)
+                submit(sha256, attempt + 1)
             else:
                 found[sha256] = DeviceEvaluation(None, why)
 
@@ -83,28 +84,28 @@ def answers(flow: JobFlow, requests: Requests, on_device: OnDevice, files: Mappi
             found[sha256] = DeviceEvaluation(None, str(error))
 
     for sha256 in files:
-        ask(sha256, 1)
+        submit(sha256, 1)
     while len(found) < len(files):
         flow.listen(20.0)
     return found
 
 
-def validated(
+def with_device_accuracy(
     flow: JobFlow, requests: Requests, on_device: OnDevice | None, baseline: BaselineState,
     trials: Sequence[Trial], joint: JointMeasurement,
 ) -> tuple[JointMeasurement, BaselineState, list[str]]:
-    """The figures of the front, and of what may be on it, with the accuracies of the device; the
-    baseline with its own in ``on_device``.
+    """The joint figures with the accuracies from the device, the baseline with its own in
+    ``on_device``, and notes.
 
-    Both as they were where the host's accuracies are the device's, and, with a note, where the
-    device fails: those of the host stay, and are called so.
+    The figures are unchanged when ``on_device`` is None. When the device cannot evaluate the
+    baseline, the host's accuracies remain and a note says so.
     """
     if on_device is None:
         return joint, baseline, []
     rows = _rows(requests, trials, joint)
     files = {str(row.sha256): int((row.values or {})["file_bytes"]) for row in rows}
-    found = answers(flow, requests, on_device,
-                    {baseline.sha256: baseline.file_bytes, **files}, "validation")
+    found = device_evaluations(flow, requests, on_device,
+                               {baseline.sha256: baseline.file_bytes, **files}, "validation")
     own = found[baseline.sha256].evaluation
     if own is None:
         return joint, baseline, [
@@ -119,7 +120,8 @@ def validated(
 
 
 def _rows(requests: Requests, trials: Iterable[Trial], joint: JointMeasurement) -> list[Trial]:
-    """The front and what is close to it: a loss of accuracy there makes room for others."""
+    """The front and its contenders: these may join the front when a member loses accuracy on the
+    device."""
     rows = [with_joint_measurement(t, joint) for t in trials if not joint or t.id in joint]
     points = [point for point in map(trial_point, rows) if point is not None and point.feasible]
     if not joint:
@@ -130,7 +132,8 @@ def _rows(requests: Requests, trials: Iterable[Trial], joint: JointMeasurement) 
 
 def _entry(row: Trial, joint: JointMeasurement, answer: DeviceEvaluation, own: EvaluationResult,
            constraints: Mapping[str, float]) -> JointEntry:
-    """``row`` with its accuracy on the device; the loss is against the baseline's there."""
+    """The entry of ``row`` with its accuracy on the device; the drop is relative to the baseline's
+    accuracy on the device."""
     entry = replace(joint.get(row.id, JointEntry("")), sha256=row.sha256 or "",
                     measurement=row.measurement)
     evaluation, reason = answer.evaluation, answer.reason

@@ -1,4 +1,4 @@
-"""What a search knows of one device, and what it decides by that: baseline, front, surrogate."""
+"""The search state of one device and the decisions based on it: baseline, front, surrogate."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from searcher.pareto.joint import trial_point
 from searcher.search.acquisition import Acquisition
 from searcher.search.baseline import Baseline, accuracy_of, establish
 from searcher.search.candidate import Candidate
-from searcher.search.device_accuracy import OnDevice, validated
+from searcher.search.device_accuracy import OnDevice, with_device_accuracy
 from searcher.search.extended_training import extend
 from searcher.search.final_measurement import (
     evaluate_on_test,
@@ -28,14 +28,14 @@ from searcher.spec.recipe import Recipe
 
 @dataclass(frozen=True)
 class Refusal:
-    """Why a candidate goes no further, and the violated constraints for the sampler."""
+    """Why a candidate is pruned, and its violated constraints for the sampler."""
 
     reason: str
     constraints: Mapping[str, float]
 
 
 class DeviceSearch:
-    """One device of a campaign; ``begin``, then ``resume``, then the rest."""
+    """One device of a campaign. Call ``begin`` and ``resume`` before any other method."""
 
     def __init__(self, requests: Requests, device: str, space: Space,
                  on_device: OnDevice | None = None, notes: Sequence[str] = ()) -> None:
@@ -62,14 +62,15 @@ class DeviceSearch:
             self.requests.campaign, self._space, self._baseline.state.values)
 
     def resume(self, rows: Iterable[Trial]) -> None:
-        """Learn from the trials of an earlier search of this campaign."""
+        """Fit the surrogate to the trials of an earlier search process of this campaign, and
+        restore the front."""
         points = []
         for row in rows:
             recipe, values = row.built_from, row.values or {}
             if "latency_s" in values:
-                self._acquisition.measured(recipe, values)
+                self._acquisition.add_costs(recipe, values)
             if "accuracy" in values:
-                self._acquisition.trained(
+                self._acquisition.add_drop(
                     recipe, values, "full" if row.state == "complete" else "short")
             point = trial_point(row)
             points += [] if point is None else [point]
@@ -77,42 +78,42 @@ class DeviceSearch:
 
     def state(self, baseline_s: float, searched_s: float, extended: Sequence[int],
               trained: Mapping[int, TrainedState]) -> SearchState:
-        """What the ledger keeps."""
+        """The state to store in the ledger."""
         return SearchState(self._baseline.state, baseline_s, searched_s, self._joint,
                            tuple(self._notes), tuple(extended), trained)
 
-    def points_to_beat(self, flow: Iterable[Candidate]) -> list[Point]:
-        """The front, and trained candidates that wait to be measured: their latency is that of
+    def competing_points(self, flow: Iterable[Candidate]) -> list[Point]:
+        """The front, and trained candidates that wait for their measurement, with the latency of
         their untrained graph."""
         return [*self._front, *(Point(c.trial, c.values, True) for c in flow
                                 if c.stage == "measuring again")]
 
     def front(self, flow: Iterable[Candidate]) -> list[Point]:
-        return front_of(self.points_to_beat(flow), self.requests.campaign.objectives)
+        return front_of(self.competing_points(flow), self.requests.campaign.objectives)
 
-    def measured(self, candidate: Candidate) -> None:
-        self._acquisition.measured(candidate.recipe, candidate.values)
+    def add_measurement(self, candidate: Candidate) -> None:
+        self._acquisition.add_costs(candidate.recipe, candidate.values)
 
-    def evaluated(self, candidate: Candidate, evaluation: EvaluationResult) -> None:
-        """Enter the accuracy that a training gave."""
+    def add_evaluation(self, candidate: Candidate, evaluation: EvaluationResult) -> None:
+        """Add the accuracy that a training reached."""
         values, intervals = accuracy_of(evaluation, self._baseline.correct)
         candidate.values |= values
         candidate.intervals |= intervals
-        self._acquisition.trained(candidate.recipe, candidate.values, candidate.stage)
+        self._acquisition.add_drop(candidate.recipe, candidate.values, candidate.stage)
 
     def expected_gain(self, recipe: Recipe, front: Sequence[Point]) -> float:
-        """Of a recipe that was not built yet."""
-        return self._acquisition.unbuilt(recipe, front)
+        """Predicted gain of a recipe that is not built yet."""
+        return self._acquisition.predicted_gain(recipe, front)
 
     def gain(self, candidate: Candidate, front: Sequence[Point]) -> tuple[float, float]:
-        """Of training a measured candidate."""
+        """Gain of training a measured candidate."""
         return self._acquisition.gain(candidate.recipe, candidate.values, front)
 
-    def why_not_train(self, candidate: Candidate, standing: Sequence[Point]) -> Refusal | None:
-        """None where training may still bring a measured candidate onto the front."""
+    def why_not_train(self, candidate: Candidate, competing: Sequence[Point]) -> Refusal | None:
+        """None when training may bring a measured candidate onto the front."""
         best = max([self._baseline.state.values["accuracy"],
-                    *(p.values["accuracy"] for p in standing if p.feasible)])
-        found = why_not_train(candidate.optimistic_values, self.constraints, best, standing,
+                    *(p.values["accuracy"] for p in competing if p.feasible)])
+        found = why_not_train(candidate.optimistic_values, self.constraints, best, competing,
                               self.requests.campaign.objectives)
         return None if found is None else Refusal(*found)
 
@@ -120,29 +121,32 @@ class DeviceSearch:
         allowed = self.constraints.get("accuracy_drop")
         return allowed is None or candidate.values["accuracy_drop"] <= allowed
 
-    def why_not_continue(self, candidate: Candidate, standing: Sequence[Point]) -> Refusal | None:
-        """None where full training is worth it after the short one."""
+    def why_not_continue(self, candidate: Candidate, competing: Sequence[Point]) -> Refusal | None:
+        """None when full training is worthwhile after short training."""
         drop, allowed = candidate.values["accuracy_drop"], self.constraints.get("accuracy_drop")
         if not worth_continuing(drop, allowed):
             return Refusal(f"short training lost {drop:.2%}, more than full training wins back",
                            {"accuracy_drop": drop - (allowed or 0.0)})
-        short = shortfall(candidate.optimistic_values, candidate.values["accuracy"] + HEADROOM,
-                          standing, self.requests.campaign.objectives)
-        if short > 0:
-            return Refusal("cannot reach the front with what short training gave", {"reach": short})
+        reduction = shortfall(candidate.optimistic_values, candidate.values["accuracy"] + HEADROOM,
+                              competing, self.requests.campaign.objectives)
+        if reduction > 0:
+            return Refusal("cannot reach the front with what short training gave",
+                           {"reach": reduction})
         return None
 
     def is_worth_measuring(self, candidate: Candidate) -> bool:
-        """Whether a trained candidate keeps every constraint and may be on the front. Only what
-        was measured counts: a point must not be lost to one that may never be."""
+        """Whether a trained candidate satisfies every constraint and may be on the front. It is
+        compared with measured points only: a point whose measurement is pending may fail to be
+        measured."""
         broken = any(v > 0 for v in excess(candidate.values, self.constraints).values())
         return not broken and shortfall(
             candidate.optimistic_values, candidate.values["accuracy"], self._front,
             self.requests.campaign.objectives) <= 0
 
-    def completed(self, candidate: Candidate,
-                  measured: bool) -> tuple[str | None, dict[str, float]]:
-        """Enter a finished candidate; why it does not count, and its constraints."""
+    def complete(self, candidate: Candidate,
+                 measured: bool) -> tuple[str | None, dict[str, float]]:
+        """Add a completed candidate to the front if it is feasible. Returns the reason why it does
+        not count, and its constraints."""
         constraints = excess(candidate.values, self.constraints)
         feasible = measured and all(v <= 0 for v in constraints.values())
         point = Point(candidate.trial, dict(candidate.values), feasible)
@@ -157,9 +161,9 @@ class DeviceSearch:
     def extend_front(self, jobs: JobFlow, trials: Sequence[Trial],
                      held: Mapping[int, Candidate], builders: int,
                      may_extend: Callable[[int], bool] | None) -> tuple[list[Trial], set[int]]:
-        """Train on what is about to be the front, where ``may_extend`` is given. ``held`` are
-        trained candidates that were not measured yet. The trials as they are then, and the ids of
-        those whose file was not measured."""
+        """Extended training of the expected front, when ``may_extend`` is given. ``held`` are
+        trained candidates that were not measured yet. Returns the trials with their new files and
+        figures, and the ids of those whose file was not measured."""
         before = [final_trial(row, held[row.id], self.constraints) if row.id in held else row
                   for row in trials]
         after = before if may_extend is None else extend(
@@ -168,14 +172,15 @@ class DeviceSearch:
         return after, extended | set(held)
 
     def measure_front(self, jobs: JobFlow, trials: Sequence[Trial], unmeasured: Collection[int],
-                      patient: Callable[[], bool]) -> JointMeasurement:
+                      may_retry: Callable[[], bool]) -> JointMeasurement:
         self._joint = measure_together(
-            jobs, self.requests, self._baseline.state, trials, unmeasured, patient)
+            jobs, self.requests, self._baseline.state, trials, unmeasured, may_retry)
         return self._joint
 
     def validate(self, jobs: JobFlow, trials: Sequence[Trial]) -> None:
-        """Accuracies of the front by the device itself, where its numerics differ."""
-        self._joint, state, notes = validated(
+        """Replace the accuracies of the front by those of the device when its numerics differ from
+        the host's."""
+        self._joint, state, notes = with_device_accuracy(
             jobs, self.requests, self._on_device, self._baseline.state, trials, self._joint)
         self._baseline = Baseline(state, self._baseline.correct)
         self._notes += notes

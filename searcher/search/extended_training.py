@@ -1,11 +1,11 @@
-"""The last share of a campaign's time: what is about to be its front is trained on.
+"""Extended training of the expected front at the end of a campaign.
 
-    search ends --> the front, and what would be on it were it a little more accurate
-                    |  extended training, first of what the front would lose most without
+    search ends --> the front, and candidates that a little more accuracy would bring onto it
+                    |  extended training, by decreasing hypervolume contribution
                     v
-                    the trained files are measured together (``search.final_measurement``)
+                    joint measurement of the trained files (``searcher.search.final_measurement``)
 
-The search itself trains nothing for so long: most of what it trains is beaten later.
+During the search extended training would be wasteful: later candidates dominate most trained ones.
 """
 
 from collections import deque
@@ -22,19 +22,19 @@ from searcher.pareto.joint import contenders
 from searcher.search.baseline import Baseline, accuracy_of
 from searcher.search.payloads import TRAIN, Requests
 
-SHARE = 0.18
-"""Of the time of the search."""
+TIME_FRACTION = 0.18
+"""Fraction of the search time that is reserved for extended training."""
 GAIN = 0.005
-"""Accuracy (absolute) that extended training may win back: .2 points on average on digits, and
-more of what lost more."""
+"""Accuracy (absolute) that extended training may gain: 0.2 points on average on digits, and more
+for candidates with a larger drop."""
 FIDELITY = "extended"
 LISTEN_S = 5.0
 
 
 def extend(flow: JobFlow, requests: Requests, baseline: Baseline, trials: Sequence[Trial],
-           at_once: int, may_begin: Callable[[int], bool]) -> list[Trial]:
-    """``trials`` with the files and figures of those that were trained on; their latency is still
-    that of the file before. ``may_begin(id)`` is asked before each begins."""
+           builders: int, may_begin: Callable[[int], bool]) -> list[Trial]:
+    """``trials`` with the files and figures after extended training; their latency is still that
+    of the previous file. ``may_begin(id)`` is called before each training and may refuse it."""
     waiting, running = deque(worth_extending(requests, baseline, trials)), set[int]()
     found: dict[int, Trial] = {}
 
@@ -50,7 +50,7 @@ def extend(flow: JobFlow, requests: Requests, baseline: Baseline, trials: Sequen
                     lambda job: ended(trial, job))
 
     while waiting or running:
-        while waiting and len(running) < at_once:
+        while waiting and len(running) < builders:
             trial = waiting.popleft()
             if may_begin(trial.id):
                 begin(trial)
@@ -72,26 +72,29 @@ def worth_extending(requests: Requests, baseline: Baseline,
 
 
 def _optimistic_point(trial: Trial) -> Point | None:
-    """As good as it may become: within the constraints, where accuracy alone is lacking, by no
-    more than ``GAIN``. What another beat on every objective stays beaten."""
+    """The best point that extended training may reach. A candidate that violates only the
+    accuracy constraint, by at most ``GAIN``, counts as feasible; None for all other infeasible
+    candidates."""
     broken = {k: v for k, v in (trial.constraints or {}).items() if v > 0}
     if trial.state != "complete" or (trial.reason is not None and not broken):
         return None
     values = trial.values or {}
     if not broken:
         return Point(trial.id, values, True)
-    lacking = broken.pop("accuracy_drop", 0.0)
-    if broken or lacking > GAIN:
+    deficit = broken.pop("accuracy_drop", 0.0)
+    if broken or deficit > GAIN:
         return None
-    return Point(trial.id, {**values, "accuracy": values["accuracy"] + lacking}, True)
+    return Point(trial.id, {**values, "accuracy": values["accuracy"] + deficit}, True)
 
 
 def with_extended_training(trial: Trial, build: BuildResult, evaluation: EvaluationResult,
                            baseline: Baseline, constraints: Mapping[str, float]) -> Trial:
-    """``trial`` with what extended training gave; as it was where that breaks a constraint.
+    """``trial`` with the file and figures of extended training, or unchanged if those violate a
+    constraint.
 
-    The new file counts although its validation accuracy may be a little lower: the longer trained
-    of two loses less on test, and the higher of two figures is the luckier one.
+    The new file is used even if its validation accuracy is slightly lower: the longer
+    training usually has the smaller drop on the test split, and choosing the higher of two
+    validation figures would be biased.
     """
     found, intervals = accuracy_of(evaluation, baseline.correct)
     values = {**(trial.values or {}), **found, "file_bytes": float(build.file_bytes)}

@@ -1,11 +1,11 @@
-"""The end of a campaign: its front measured together, then the test split, once.
+"""The end of a campaign: joint measurement of the front, then one evaluation on the test split.
 
-    search is over --> train on what is about to be the front (``search.extended_training``)
-                   --> measure the front's members, what is close to them, and what was trained
-                       and not measured yet, in one job
-                       |  busy: those again, while there is patience; the last time by the
-                       v        machine's own level of that moment
-                       front of these figures --> test accuracy of the baseline and of each member
+    search ends --> extended training (``searcher.search.extended_training``)
+                --> measure the front, its contenders, and trained files without a measurement,
+                    in one job
+                    |  busy: repeat while there is time; the last attempt uses the current
+                    v        quiet level of the machine
+                    front of these figures --> test accuracy of the baseline and of each member
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -25,25 +25,32 @@ from searcher.ledger.tables.search_state import (
 from searcher.pareto.front import excess, front_of
 from searcher.pareto.joint import contenders, trial_point, with_joint_measurement
 from searcher.search.candidate import Candidate
-from searcher.search.device_accuracy import OnDevice, answers
-from searcher.search.measurement_batches import BATCH, PASSING, WIDEST, ratio_of, relative_width
+from searcher.search.device_accuracy import OnDevice, device_evaluations
+from searcher.search.measurement_batches import (
+    BATCH,
+    TRANSIENT,
+    WIDEST_INTERVAL,
+    ratio_of,
+    relative_width,
+)
 from searcher.search.payloads import FINAL_EVALUATION, FINAL_MEASUREMENT, Requests, reference_of
 from searcher.statistics.measured import FileMeasurement
 
-MOST_BYTES = 256 * 2**20
-"""Decoded, each file is as large as the baseline, and all are open at once."""
-MOST_BLOCKS, FEWEST_BLOCKS = 60, 8
-"""Enough blocks to tell members apart; and those that still bound a median, on a machine that is
-quiet in one block of twenty."""
+MAX_GROUP_BYTES = 256 * 2**20
+"""Limit for one group: every file is open at once and may decode to the size of the baseline."""
+MAX_BLOCKS, MIN_BLOCKS = 60, 8
+"""Number of blocks of the first attempt, enough to order the members of the front; and of the last
+attempts, the least that still bounds a median on a machine that is quiet in one block of twenty."""
 
 
 def measure_together(flow: JobFlow, requests: Requests, baseline: BaselineState,
                      trials: Sequence[Trial], unmeasured: Collection[int],
-                     patient: Callable[[], bool]) -> dict[int, JointEntry]:
-    """The figures of the front and of what is close to it.
+                     may_retry: Callable[[], bool]) -> dict[int, JointEntry]:
+    """Measure the front and its contenders in one job, and repeat for disturbed files.
 
-    ``unmeasured`` are trials whose latency is that of another file of their structure. What cannot
-    be measured is named with the ``reason`` instead of figures, and keeps its own.
+    ``unmeasured`` are trials whose latency is that of another file with the same structure. A file
+    that cannot be measured gets an entry with a ``reason`` and no figures; its trial keeps its
+    earlier figures. ``may_retry()`` says whether there is time for another attempt.
     """
     waiting = _chosen(requests, trials, unmeasured)
     found = {t.id: JointEntry(t.sha256 or "") for t in waiting}
@@ -58,18 +65,18 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: BaselineState,
             job = flow.wait_for(request, FINAL_MEASUREMENT)
             for trial in group:
                 entry = file_of(job, trial.sha256 or "")
-                if entry.verdict == "valid" and (last or relative_width(entry) <= WIDEST):
+                if entry.verdict == "valid" and (last or relative_width(entry) <= WIDEST_INTERVAL):
                     found[trial.id] = joint_entry(
                         trial, entry, baseline.quiet_level_s, requests.campaign.constraints)
                     continue
                 found[trial.id] = replace(
                     found[trial.id], reason=", ".join(entry.reasons) or "vague")
-                if entry.verdict == "valid" or PASSING.intersection(entry.reasons):
+                if entry.verdict == "valid" or TRANSIENT.intersection(entry.reasons):
                     busy.append(trial)
-        if patient():
+        if may_retry():
             waiting = busy
         else:
-            # Those with a figure of a quiet machine keep it rather than take one of a busy one.
+            # A figure from a quiet machine is better than a new one from a busy machine.
             waiting = [] if last else [t for t in busy if t.id in unmeasured]
             last = True
         attempt += 1
@@ -77,17 +84,17 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: BaselineState,
 
 
 def joint_plan(plan: MeasurePlan, attempt: int) -> MeasurePlan:
-    """At first with many blocks, then as many as the plan itself asks for, then few: their
-    interval says what they are worth. Memory was measured before."""
-    blocks = {1: max(plan.min_blocks, MOST_BLOCKS), 2: plan.min_blocks}
+    """The plan of an attempt: many blocks first, then the number in ``plan``, then few, whose
+    wider interval shows the uncertainty. Memory is not measured again."""
+    blocks = {1: max(plan.min_blocks, MAX_BLOCKS), 2: plan.min_blocks}
     return plan._replace(name=f"{plan.name}-together", energy_s=0.0, idle_s=0.0,
-                   min_blocks=blocks.get(attempt, min(plan.min_blocks, FEWEST_BLOCKS)),
-                   memory=False)
+                         min_blocks=blocks.get(attempt, min(plan.min_blocks, MIN_BLOCKS)),
+                         memory=False)
 
 
 def joint_entry(trial: Trial, measured: FileMeasurement, level_s: float,
                 constraints: Mapping[str, float]) -> JointEntry:
-    """The figures of ``trial``, whose file may be one that was trained on, with the latency of
+    """The figures of ``trial``, whose file may be from extended training, with the latency of
     ``measured``."""
     ratio = ratio_of(measured)
     values = {**(trial.values or {}), "latency_ratio": ratio.value,
@@ -99,7 +106,7 @@ def joint_entry(trial: Trial, measured: FileMeasurement, level_s: float,
 
 
 def final_trial(trial: Trial, candidate: Candidate, constraints: Mapping[str, float]) -> Trial:
-    """The row of a trained candidate as it will be once it is measured."""
+    """The row of a trained candidate as it will be after its measurement."""
     return replace(
         trial, state="complete", reason=None, values=dict(candidate.values),
         sha256=candidate.sha256, intervals=dict(candidate.intervals),
@@ -108,18 +115,19 @@ def final_trial(trial: Trial, candidate: Candidate, constraints: Mapping[str, fl
 
 def _chosen(requests: Requests, trials: Sequence[Trial],
             unmeasured: Collection[int]) -> list[Trial]:
-    """Nothing, where there is nothing to compare and nothing to be measured."""
+    """The trials to measure, by increasing latency. Empty when no latencies need to be compared
+    and no member of the front lacks a measurement."""
     objectives = requests.campaign.objectives
     points = [p for p in map(trial_point, trials) if p is not None]
-    close = [p.trial for p in contenders(points, objectives)]
-    comparable = len(close) > 1 and any(o.name == "latency_s" for o in objectives)
+    near = [p.trial for p in contenders(points, objectives)]
+    comparable = len(near) > 1 and any(o.name == "latency_s" for o in objectives)
     by_id = {t.id: t for t in trials}
-    return [by_id[i] for i in close] if comparable or set(close) & set(unmeasured) else []
+    return [by_id[i] for i in near] if comparable or set(near) & set(unmeasured) else []
 
 
 def _groups(trials: Sequence[Trial], baseline_bytes: int) -> list[Sequence[Trial]]:
-    """In order of speed, so that neighbours share a group but where one ends."""
-    most = max(BATCH, min(MOST_CANDIDATES, MOST_BYTES // max(int(baseline_bytes), 1)))
+    """Groups for one job each, in order of latency, so that similar files are in one group."""
+    most = max(BATCH, min(MOST_CANDIDATES, MAX_GROUP_BYTES // max(int(baseline_bytes), 1)))
     return [trials[start:start + most] for start in range(0, len(trials), most)]
 
 
@@ -129,7 +137,7 @@ def _file(trial: Trial) -> FileRef:
 
 def final_files(requests: Requests, trials: Iterable[Trial],
                 joint: JointMeasurement) -> dict[str, int]:
-    """The files of the front (bytes by sha256), by what was measured together if anything was."""
+    """The files of the front (bytes by sha256), from the joint figures if there are any."""
     rows = {t.id: with_joint_measurement(t, joint) for t in trials if not joint or t.id in joint}
     points = [p for p in map(trial_point, rows.values()) if p is not None]
     return {str(rows[p.trial].sha256): int(p.values["file_bytes"])
@@ -138,11 +146,11 @@ def final_files(requests: Requests, trials: Iterable[Trial],
 
 def evaluate_on_test(flow: JobFlow, requests: Requests, baseline: BaselineState,
                      front: Mapping[str, int], on_device: OnDevice | None) -> None:
-    """Test accuracy of the baseline and of each file of the front (bytes by sha256), where their
-    validation accuracy comes from; returns when the last is there."""
+    """Evaluate the baseline and each file of the front (bytes by sha256) on the test split, on the
+    host or on the device as for validation. Returns after the last evaluation."""
     files = {baseline.sha256: baseline.file_bytes, **front}
     if on_device is not None and baseline.on_device is not None:
-        answers(flow, requests, on_device, files, "test")
+        device_evaluations(flow, requests, on_device, files, "test")
         return
     ended: list[EndedJob[EvaluationResult]] = []
     for sha256 in files:

@@ -1,13 +1,13 @@
-"""The search loop of one campaign; it only decides, and everything it knows is in the ledger.
+"""The search loop of one campaign. It submits jobs and stores its state in the ledger.
 
-    ask > compress > measure > worth it? > train short > worth it? > train full > measure > tell
-                               |                         |             |
-                            pruned                    pruned   complete, off the front
+    ask > compress > measure > promising? > train short > promising? > train full > measure > tell
+                               |                          |              |
+                             pruned                     pruned    complete, off the front
 
-    time is nearly up > train on what is about to be the front > measure it together > test it
+    search time is up > extended training of the front > joint measurement > test split
 
-Candidates flow independently: while some train, others are compressed, so that the builders never
-wait, and those that wait for the device share one quiet window.
+Candidates advance independently: while some train, others are compressed, which keeps the builders
+busy. Candidates that wait for the device share a quiet window.
 """
 
 import functools
@@ -21,7 +21,7 @@ from searcher.ledger.tables.search_state import JointEntry, TrainedState
 from searcher.pareto.front import Point
 from searcher.search.candidate import Candidate
 from searcher.search.device_search import DeviceSearch
-from searcher.search.extended_training import SHARE
+from searcher.search.extended_training import TIME_FRACTION
 from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
@@ -29,27 +29,28 @@ from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
 
 AHEAD = 8
-"""Candidates between asking and being measured, so that measurements share quiet windows."""
+"""Candidates that are compressed or measured at the same time, so that measurements share quiet
+windows."""
 POOL = 24
-"""Measured candidates from which the most promising is trained next; whenever a training begins,
-the least promising of a full pool make room for others."""
+"""Size of the pool of measured candidates. The candidate with the highest expected gain is trained
+next; when the pool is full, those with the lowest are pruned."""
 TURNOVER = 3
-"""Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20 of
-training; and the later a recipe is sampled, the more is known of what is worth sampling."""
-PATIENCE = 0.08
+"""Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20
+of training. A later sample is based on more results, so sampling is tied to training."""
+RETRY_FRACTION = 0.08
 """Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
 SAVE_EVERY_S = 15.0
-"""Longest time between checkpoints: at most this much is forgotten when the search is ended."""
+"""Longest time between checkpoints, and the most search time that a killed process loses."""
 
 
 class SearchLoop:
-    """Drives one campaign to its end; call ``run`` once."""
+    """The search of one campaign; call ``run`` once."""
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, of_device: DeviceSearch,
                  sampling: Sampling, builders: int,
                  now_s: Callable[[], float] = time.monotonic, extends: bool = False) -> None:
-        """``extends``: the task gives epochs for extended training."""
+        """``extends``: the task defines epochs for extended training."""
         self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
         self._device, self._extends = of_device, extends
@@ -64,14 +65,14 @@ class SearchLoop:
         self._budget_s = self._search_s = 0.0
 
     def run(self) -> None:
-        """From wherever the ledger stands to the campaign's end."""
+        """Continue from the state in the ledger until the campaign is done."""
         self._began_s = self.now_s()
         states = self.client.campaign(self.campaign.name).search_states
         known = states.get(self._device.device)
         self._device.begin(self._jobs, known, self.builders)
         self._baseline_s = self.now_s() - self._began_s if known is None else known.baseline_s
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
-        self._search_s = self._budget_s * (1 - SHARE if self._extends else 1)
+        self._search_s = self._budget_s * (1 - TIME_FRACTION if self._extends else 1)
         if known is not None:
             self._searched_s, self._extended = known.searched_s, list(known.extended)
         self._resume({} if known is None else known.trained)
@@ -83,7 +84,7 @@ class SearchLoop:
 
     def _save(self) -> None:
         self._saved_s = self._elapsed_s()
-        trained = {c.trial: c.kept for c in self._flow.values()
+        trained = {c.trial: c.trained_state for c in self._flow.values()
                    if c.stage in ("full", "measuring again")}
         self.client.save_search_state(
             self.campaign.name, self._device.device,
@@ -93,8 +94,9 @@ class SearchLoop:
         return self._searched_s + self.now_s() - self._began_s
 
     def _resume(self, trained: Mapping[int, TrainedState]) -> None:
-        """Take up what the ledger holds: finished trials teach the sampler, running ones go on;
-        those that are ``trained`` need no time of the search."""
+        """Restore the state from the ledger: add all trials to the study and restart the running
+        ones. Those in ``trained`` continue with full training, whose build is already cached or
+        nearly complete."""
         rows = self.client.trials(self.campaign.name)
         self._seen |= {row.recipe for row in rows}
         self._device.resume(rows)
@@ -107,10 +109,10 @@ class SearchLoop:
                             trained.get(row.id))
 
     def _step(self) -> bool:
-        """One turn of the loop; False when nothing is left to do."""
+        """One iteration of the loop; False when no work is left."""
         time_is_up = self._elapsed_s() >= self._search_s
         if time_is_up:
-            self._give_up_early_stages()
+            self._prune_untrained()
         else:
             self._ask_ahead()
         self._send_measurements(time_is_up)
@@ -148,13 +150,13 @@ class SearchLoop:
             self._start(Candidate(trial.id, proposal.number, proposal.recipe))
 
     def _expected_gain(self, front: Sequence[Point], recipe: Recipe) -> float:
-        """Of a recipe that was not built yet."""
+        """Predicted gain of a recipe; -1 for one that was already sampled."""
         return -1.0 if recipe.hash in self._seen else self._device.expected_gain(recipe, front)
 
     def _start(self, candidate: Candidate, trained: TrainedState | None = None) -> None:
         self._flow[candidate.trial] = candidate
         if trained is not None:
-            candidate.take_up(trained)
+            candidate.restore(trained)
             self._train(candidate, "full")
             return
         self._jobs.submit(self._device.requests.compress(candidate.recipe), COMPRESS,
@@ -167,21 +169,21 @@ class SearchLoop:
             self._batches.add(candidate, "measuring")
 
     def _built(self, candidate: Candidate, job: EndedJob[BuildResult]) -> BuildResult | None:
-        """The candidate's new file; None when it failed, or is not wanted any longer."""
+        """The candidate's new build; None when it failed or the candidate was dropped."""
         if candidate.trial not in self._flow:
             return None
         if job.result is None:
             self._tell(candidate, "failed", reason=job.reason or job.state,
                        message=job.message or None)
             return None
-        candidate.built(job.result)
+        candidate.set_build(job.result)
         return job.result
 
     def _send_measurements(self, time_is_up: bool) -> None:
         self._batches.send(
             self._device.baseline.state,
-            coming={True: bool(self._count("compressing")),
-                    False: bool(self._count("short", "full")) and not time_is_up},
+            more_expected={True: bool(self._count("compressing")),
+                           False: bool(self._count("short", "full")) and not time_is_up},
             idle=not self._count("compressing", "waiting", "short", "full"),
             hold=time_is_up)
 
@@ -189,19 +191,19 @@ class SearchLoop:
         if candidate.stage == "measuring again":
             self._complete(candidate, measured=True)
             return
-        self._device.measured(candidate)
+        self._device.add_measurement(candidate)
         candidate.stage = "waiting"
         self._reconsider(candidate)
 
     def _reconsider(self, candidate: Candidate) -> None:
-        """Prune a measured candidate that training cannot bring onto the front any longer."""
+        """Prune a measured candidate that can no longer reach the front by training."""
         refused = self._device.why_not_train(
-            candidate, self._device.points_to_beat(self._flow.values()))
+            candidate, self._device.competing_points(self._flow.values()))
         if refused is not None:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _train_best(self) -> None:
-        """Keep every builder busy with the most promising of the measured candidates."""
+        """Keep every builder busy with the measured candidates of highest expected gain."""
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
         while self._count("short", "full") < self.builders + 1:
@@ -212,8 +214,8 @@ class SearchLoop:
             gains = {c.trial: self._device.gain(c, front) for c in waiting}
             *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
             self._train(best, "short")
-            for least in rest[:TURNOVER] if len(waiting) >= POOL else ():
-                self._tell(least, "pruned", "all others that waited for training promised more")
+            for lowest in rest[:TURNOVER] if len(waiting) >= POOL else ():
+                self._tell(lowest, "pruned", "all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         self._trainings += fidelity == "short"
@@ -228,16 +230,16 @@ class SearchLoop:
         if build is None:
             return
         if build.evaluation is None:
-            # A builder of another version; a candidate that nobody ends would be waited for.
+            # The builder has another version. Without an end the loop would wait for the candidate.
             self._tell(candidate, "failed", "not evaluated",
                        "The training returned no accuracy. Are all builders of one version?")
             return
-        self._device.evaluated(candidate, build.evaluation)
+        self._device.add_evaluation(candidate, build.evaluation)
         if candidate.stage == "short":
             self._after_short(candidate)
             return
         if self._device.keeps_accuracy(candidate):
-            self.sampling.favour(candidate.number, candidate.values)
+            self.sampling.add_parent(candidate.number, candidate.values)
         if self._device.is_worth_measuring(candidate):
             self._batches.add(candidate, "measuring again")
         else:
@@ -245,19 +247,19 @@ class SearchLoop:
 
     def _after_short(self, candidate: Candidate) -> None:
         refused = self._device.why_not_continue(
-            candidate, self._device.points_to_beat(self._flow.values()))
+            candidate, self._device.competing_points(self._flow.values()))
         if refused is not None:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
             return
         if self._device.keeps_accuracy(candidate):
-            self.sampling.favour(candidate.number, candidate.values)
+            self.sampling.add_parent(candidate.number, candidate.values)
         self._train(candidate, "full")
 
     def _failed(self, candidate: Candidate, reason: str, message: str) -> None:
         self._tell(candidate, "failed", reason, f"on {self._device.device}: {message}")
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
-        reason, constraints = self._device.completed(candidate, measured)
+        reason, constraints = self._device.complete(candidate, measured)
         self._tell(candidate, "complete", reason, constraints=constraints)
 
     def _tell(self, candidate: Candidate, state: TrialState, reason: str | None = None,
@@ -270,8 +272,8 @@ class SearchLoop:
         self.sampling.tell(candidate.number, state, candidate.values, constraints or {})
         self._save()
 
-    def _give_up_early_stages(self) -> None:
-        """The time is up: only what is nearly done is finished."""
+    def _prune_untrained(self) -> None:
+        """Prune candidates without full training when the search time is up."""
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
                 self._batches.drop(candidate)
@@ -279,17 +281,17 @@ class SearchLoop:
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
-        """The front trained on and measured, with what nobody had time to measure; the test split;
-        the end."""
+        """Extended training, final measurement, validation and test of the front, then the end of
+        the campaign."""
         held = {c.trial: c for c in self._batches.held}
         trials, unmeasured = self._device.extend_front(
             self._jobs, self.client.trials(self.campaign.name), held, self.builders,
             self._may_extend if self._extends else None)
-        patience_ends_s = self.now_s() + PATIENCE * self._budget_s
+        retries_end_s = self.now_s() + RETRY_FRACTION * self._budget_s
         joint = self._device.measure_front(
-            self._jobs, trials, unmeasured, lambda: self.now_s() < patience_ends_s)
+            self._jobs, trials, unmeasured, lambda: self.now_s() < retries_end_s)
         for candidate in held.values():
-            self._end_of_held(candidate, joint.get(candidate.trial))
+            self._complete_held(candidate, joint.get(candidate.trial))
         finished = self.client.trials(self.campaign.name)
         self._device.validate(self._jobs, finished)
         self._save()
@@ -298,14 +300,14 @@ class SearchLoop:
         self.client.set_state(self.campaign.name, "done")
 
     def _may_extend(self, trial: int) -> bool:
-        """While there is time; what an earlier search of this campaign began is there, or nearly
-        so."""
+        """Whether there is time for extended training of a trial. Always true for one that an
+        earlier search process started: its build is cached or nearly complete."""
         if trial not in self._extended and self._elapsed_s() < self._budget_s:
             self._extended.append(trial)
             self._save()
         return trial in self._extended
 
-    def _end_of_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
+    def _complete_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
         if entry is not None and entry.values is None:
             why = entry.reason or "not measured"
             self._failed(candidate, why, why)

@@ -1,7 +1,7 @@
-"""Candidates that wait for the device, put together into jobs.
+"""Batches of candidates that wait for the device.
 
-Untrained candidates are screened, briefly and many at a time; trained ones are measured by the
-campaign's plan, in jobs of their own. On a busy machine a trained one is tried again.
+Untrained candidates are screened with a short plan, many per job. Trained candidates are measured
+with the campaign's plan in separate jobs, and again when the machine was busy.
 """
 
 import functools
@@ -19,47 +19,49 @@ from searcher.statistics.energy import figures, missing_energy
 from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 
 BATCH = 8
-"""Candidates measured in one job at most."""
-FEWEST = 3
-"""Untrained candidates that are worth a quiet window while builds go on."""
+"""Maximum number of candidates per job."""
+SMALLEST_SCREENING = 3
+"""Smallest batch of untrained candidates that justifies a quiet window while builds run."""
 LONGEST_WAIT_S = 600.0
-"""Longest wait of a trained candidate for others: builders are stopped in each quiet window, and
-the latency of its untrained graph is known. A shorter search measures them with its front."""
+"""Longest time that a trained candidate waits for others. Builders are stopped in each quiet
+window, and the latency of the untrained graph is already known. A shorter search measures trained
+candidates together with the front."""
 ATTEMPTS = 20
-"""Measurements of a trained candidate on a busy machine before it is given up."""
-WIDEST, LOOKS = 0.06, 4
-"""Largest relative width of the interval of a trained candidate. A wider one was measured while the
-machine changed, and its ratio may be off by tens of percent: it is measured again, up to ``LOOKS``
-times in all, and the narrowest counts."""
-PASSING = frozenset({"busy", "throttled"})
-"""Reasons that another time may not have; outputs that are wrong stay wrong."""
+"""Attempts to measure a trained candidate on a busy machine before it fails."""
+WIDEST_INTERVAL, MOST_MEASUREMENTS = 0.06, 4
+"""Largest relative width of the interval of a trained candidate. A wider interval means that the
+machine changed during the measurement, and the ratio may be wrong by tens of percent. The file is
+then measured again, up to ``MOST_MEASUREMENTS`` times in all, and the narrowest interval counts."""
+TRANSIENT = frozenset({"busy", "throttled"})
+"""Reasons that may not apply to a later attempt, unlike wrong outputs."""
 
 
 class MeasurementBatches:
-    """``taken(candidate)`` is called once its latency is known, ``failed(candidate, reason,
-    message)`` when it cannot be measured. A candidate in stage ``measuring`` is screened, any other
-    measured."""
+    """Queues of candidates for the device. A candidate in stage ``measuring`` is screened, any
+    other is measured. ``on_measured(candidate)`` is called when its latency is known,
+    ``on_failed(candidate, reason, message)`` when it cannot be measured."""
 
-    def __init__(self, jobs: JobFlow, requests: Requests, taken: Callable[[Candidate], None],
-                 failed: Callable[[Candidate, str, str], None], now_s: Callable[[], float]) -> None:
-        self._jobs, self._requests, self._taken, self._failed = jobs, requests, taken, failed
-        self._now_s = now_s
+    def __init__(self, jobs: JobFlow, requests: Requests, on_measured: Callable[[Candidate], None],
+                 on_failed: Callable[[Candidate, str, str], None],
+                 now_s: Callable[[], float]) -> None:
+        self._jobs, self._requests, self._now_s = jobs, requests, now_s
+        self._on_measured, self._on_failed = on_measured, on_failed
         self._waiting: dict[bool, deque[Candidate]] = {True: deque(), False: deque()}
         self._dropped: set[int] = set()
 
     def add(self, candidate: Candidate, stage: str) -> None:
-        candidate.stage, candidate.attempt, candidate.looks = stage, 1, ()
+        candidate.stage, candidate.attempt, candidate.valid_measurements = stage, 1, ()
         self._append(candidate)
 
     def drop(self, candidate: Candidate) -> None:
-        """Withdraw a candidate, whether it waits or is being measured."""
+        """Remove a candidate from its queue, or ignore its running measurement."""
         self._dropped.add(candidate.trial)
         if candidate in self._queue(candidate):
             self._queue(candidate).remove(candidate)
 
     @property
     def held(self) -> list[Candidate]:
-        """Trained ones that wait."""
+        """Trained candidates in the queue."""
         return list(self._waiting[False])
 
     def _append(self, candidate: Candidate) -> None:
@@ -69,28 +71,29 @@ class MeasurementBatches:
     def _queue(self, candidate: Candidate) -> deque[Candidate]:
         return self._waiting[candidate.stage == "measuring"]
 
-    def send(self, baseline: BaselineState, coming: Mapping[bool, bool], idle: bool,
+    def send(self, baseline: BaselineState, more_expected: Mapping[bool, bool], idle: bool,
              hold: bool) -> None:
-        """Jobs for those that wait: untrained ones when they fill a batch, trained ones when they
-        waited long enough, any when no build would bring more.
+        """Submit jobs: for untrained candidates when they fill a batch, for trained ones after
+        their longest wait, for all when no build can add more.
 
-        ``coming[True]`` says whether more will soon be there to screen, ``coming[False]`` whether
-        more to measure; ``idle`` that no builder works, ``hold`` that trained ones are measured
-        with the front instead.
+        ``more_expected[True]`` says whether further candidates will soon be ready for screening,
+        ``more_expected[False]`` the same for measurement. ``idle``: no builder works. ``hold``:
+        trained candidates stay queued and are measured with the front.
         """
         for untrained, queue in self._waiting.items():
             if hold and not untrained:
                 continue
-            while queue and (idle or self._ready(untrained, coming)):
+            while queue and (idle or self._ready(untrained, more_expected)):
                 batch = [queue.popleft() for _ in range(min(BATCH, len(queue)))]
                 self._measure(baseline, batch, untrained)
 
-    def _ready(self, untrained: bool, coming: Mapping[bool, bool]) -> bool:
+    def _ready(self, untrained: bool, more_expected: Mapping[bool, bool]) -> bool:
         queue = self._waiting[untrained]
         if untrained:
-            return len(queue) >= BATCH or (len(queue) >= FEWEST and not coming[True])
-        # However many: on a busy machine they come back, and would be tried again at once.
-        return not coming[False] or self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
+            return len(queue) >= BATCH or (
+                len(queue) >= SMALLEST_SCREENING and not more_expected[True])
+        # The number does not matter: on a busy machine a full batch would be repeated at once.
+        return not more_expected[False] or self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
 
     def _measure(self, baseline: BaselineState, batch: Sequence[Candidate],
                  untrained: bool) -> None:
@@ -109,27 +112,27 @@ class MeasurementBatches:
             if candidate.trial in self._dropped:
                 continue
             if job.result is None:
-                self._failed(candidate, job.reason or job.state, job.why)
+                self._on_failed(candidate, job.reason or job.state, job.why)
             else:
                 self._decide(candidate, file_of(job, candidate.file.sha256), level_s)
 
     def _decide(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
-        """Take what was measured, try again, or fail."""
+        """Use the measurement, repeat it, or fail the candidate."""
         without = missing_energy(entry.summary, self._objectives())
         if without is not None:
             self._without_energy(candidate, entry, without)
             return
         valid = entry.verdict == "valid"
-        passing = valid or bool(PASSING.intersection(entry.reasons))
-        candidate.looks += (entry,) if valid else ()
-        if candidate.looks and passing and not self._look_again(candidate):
-            entry = min(candidate.looks, key=relative_width)
-            self._enter(candidate, entry, level_s)
+        transient = valid or bool(TRANSIENT.intersection(entry.reasons))
+        candidate.valid_measurements += (entry,) if valid else ()
+        if candidate.valid_measurements and transient and not self._needs_repeat(candidate):
+            entry = min(candidate.valid_measurements, key=relative_width)
+            self._set_figures(candidate, entry, level_s)
         elif entry.rough_ratio and candidate.stage == "measuring":
-            # A busy machine shows well enough what to train; it never enters a front.
+            # A rough ratio suffices to decide about training; it never enters a front.
             candidate.values |= _latency(entry.rough_ratio, level_s)
             candidate.slack = ROUGH_SLACK
-        elif passing and candidate.attempt < ATTEMPTS:
+        elif transient and candidate.attempt < ATTEMPTS:
             candidate.attempt += 1
             self._append(candidate)
             return
@@ -137,9 +140,9 @@ class MeasurementBatches:
             self._fail(candidate, entry.reasons)
             return
         candidate.measurement = entry.measurement
-        self._taken(candidate)
+        self._on_measured(candidate)
 
-    def _enter(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
+    def _set_figures(self, candidate: Candidate, entry: FileMeasurement, level_s: float) -> None:
         ratio = ratio_of(entry)
         candidate.values |= _latency(ratio.value, level_s)
         candidate.intervals["latency_s"] = [ratio.low * level_s, ratio.high * level_s]
@@ -151,7 +154,8 @@ class MeasurementBatches:
         return [objective.name for objective in self._requests.campaign.objectives]
 
     def _without_energy(self, candidate: Candidate, entry: FileMeasurement, why: str) -> None:
-        """Tried again where that may help: while the machine is busy, or the meter had gaps."""
+        """Repeat a measurement without energy figures unless the file failed or no attempts are
+        left."""
         if entry.verdict != "failed" and candidate.attempt < ATTEMPTS:
             candidate.attempt += 1
             self._append(candidate)
@@ -160,24 +164,26 @@ class MeasurementBatches:
 
     def _fail(self, candidate: Candidate, reasons: Sequence[str]) -> None:
         why = ", ".join(reasons) or "not measured"
-        self._failed(candidate, why, why)
+        self._on_failed(candidate, why, why)
 
-    def _look_again(self, candidate: Candidate) -> bool:
-        """Whether what was measured so far is too vague, and more may be had."""
-        return (candidate.stage != "measuring" and len(candidate.looks) < LOOKS
+    def _needs_repeat(self, candidate: Candidate) -> bool:
+        """Whether the intervals of a trained candidate are too wide and another measurement is
+        allowed."""
+        found = candidate.valid_measurements
+        return (candidate.stage != "measuring" and len(found) < MOST_MEASUREMENTS
                 and candidate.attempt < ATTEMPTS
-                and min(map(relative_width, candidate.looks)) > WIDEST)
+                and min(map(relative_width, found)) > WIDEST_INTERVAL)
 
 
 def ratio_of(entry: FileMeasurement) -> Ratio:
-    """Of a valid measurement. Raises ValueError for one without."""
+    """The latency ratio of a valid measurement. Raises ValueError without one."""
     if entry.latency_ratio is None:
         raise ValueError(f"{entry.sha256} is called valid but has no ratio")
     return entry.latency_ratio
 
 
 def relative_width(entry: FileMeasurement) -> float:
-    """Of the interval of a valid measurement, relative to its ratio."""
+    """Width of the interval of a valid measurement, relative to its ratio."""
     return ratio_of(entry).relative_width
 
 

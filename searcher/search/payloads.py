@@ -1,4 +1,4 @@
-"""What a search asks builders and devices for, and how urgent each job is."""
+"""Requests of a search to builders and devices, and their priorities."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ FINAL_EVALUATION = 40
 COMPRESS = 30
 TRAIN = {"full": 20, "extended": 20, "short": 10}
 MEASURE = 10
-"""Priorities of jobs; a job of a higher one is leased first."""
+"""Job priorities; jobs with higher priority are leased first."""
 
 
 @dataclass(frozen=True)
 class Requests:
-    """Requests of one campaign for one device; equal requests are equal payloads, so that jobs
+    """Requests of one campaign for one device. Equal requests have equal payloads, so that jobs
     are shared."""
 
     campaign: Campaign
@@ -37,7 +37,7 @@ class Requests:
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED)
 
     def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> BuildRequest:
-        """One thread while anything else runs: several would wait for each other."""
+        """One thread by default: builders that run at the same time would compete for cores."""
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, fidelity,
                             threads)
 
@@ -46,7 +46,8 @@ class Requests:
         return EvaluateRequest(self.campaign.task, sha256, split, outputs)
 
     def infer(self, model: FileRef, inputs: FileRef, attempt: int) -> InferRequest:
-        """The file runs as it is measured, many samples at once."""
+        """Run inference on a data set with the options of the measurement, and batches of many
+        samples."""
         return InferRequest(InferPayload(
             ArtifactRef(model.sha256, model.size_bytes),
             ArtifactRef(inputs.sha256, inputs.size_bytes), self.execution.runtime,
@@ -54,9 +55,9 @@ class Requests:
 
     def measure(self, reference: FileRef, files: Sequence[FileRef], plan: MeasurePlan, attempt: int,
                 quiet_level_s: float | None = None) -> MeasureRequest:
-        """``quiet_level_s`` is the known level of the reference; without one the job goes by its
-        own."""
-        # Two recipes may give the same file; it is measured once.
+        """``quiet_level_s`` is the known quiet level of the reference; None: the job determines
+        it."""
+        # Files of several recipes may be equal; each is measured once.
         sizes = {file.sha256: file.size_bytes for file in files}
         return MeasureRequest(MeasurePayload(
             ArtifactRef(reference.sha256, reference.size_bytes),

@@ -1,6 +1,6 @@
-"""The search process of one campaign: ``python -m searcher.search.process``; only decides.
+"""The search process of one campaign: ``python -m searcher.search.process``.
 
-It may be ended at any moment: whatever it knew is in the ledger.
+It can be stopped at any time: its state is in the ledger.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
 from searcher.search.sampling import Sampling
-from searcher.search.space import Space, left_out
+from searcher.search.space import Space, unsupported_strategies
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ
@@ -39,13 +39,14 @@ from strategies.layers import layers_of
 
 log = logging.getLogger(__name__)
 
-FINAL = (UserError, BuildError)
-"""What no second try would change."""
+PERMANENT = (UserError, BuildError)
+"""Errors that a restart of the process would repeat."""
 DEFECT = 2
 
 
 def search(directory: Path, name: str) -> None:
-    """Drive campaign ``name`` to its end. A ``FINAL`` error is recorded as its failure."""
+    """Run the search of campaign ``name`` to its end. Errors in ``PERMANENT`` are recorded as its
+    failure."""
     with connect(directory) as client:
         try:
             client.set_state(name, "running")
@@ -55,7 +56,7 @@ def search(directory: Path, name: str) -> None:
             device, notes = profile_of(client, campaign)
             formats = campaign.executions[0].formats(device.number_formats)
             notes += [f"{name} is left out: {_no_format(campaign, device, lacking)}"
-                      for name, lacking in left_out(campaign, formats).items()]
+                      for name, lacking in unsupported_strategies(campaign, formats).items()]
             for note in notes:
                 log.warning("%s", note)
             target = target_of(device)
@@ -66,8 +67,8 @@ def search(directory: Path, name: str) -> None:
                 on_device_of(client, campaign, device, task), notes)
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
                        campaign.builders or cores(), extends="extended" in task.epochs).run()
-        except FINAL as error:
-            # Paused or cancelled meanwhile, it stays so.
+        except PERMANENT as error:
+            # The coordinator refuses this when the campaign was paused or cancelled meanwhile.
             with suppress(ProtocolError):
                 client.set_state(name, "failed", reason=str(error))
             raise
@@ -81,9 +82,11 @@ def _no_format(campaign: Campaign, device: DeviceProfile, lacking: frozenset[str
 
 
 def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DeviceProfile, list[str]]:
-    """The profile of the campaign's device: named, or that under which the device is enrolled;
-    what the device reported counts before it, and the contradictions are told. Raises UserError,
-    also where it does not offer what the campaign runs files with.
+    """The profile of the campaign's device, with the device's own report taking precedence, and
+    the contradictions between both. The profile is the one named in the campaign, or the one under
+    which the device is enrolled.
+
+    Raises UserError, also when the device does not offer the campaign's runtime options.
     """
     device, execution = campaign.devices[0], campaign.executions[0]
     row = next((row for row in client.devices() if row.name == device), None)
@@ -91,13 +94,13 @@ def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DevicePro
     check_offered(execution, device, capabilities)
     found = of_campaign(device, device in campaign.named, None if row is None else row.profile,
                         {} if row is None else row.fingerprint, capabilities)
-    return found.profile, [f"{device}: {told}" for told in found.contradictions]
+    return found.profile, [f"{device}: {text}" for text in found.contradictions]
 
 
 def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DeviceProfile,
                  task: Task) -> OnDevice | None:
-    """How the device answers the task's splits itself; None where the host's accuracy is its own.
-    A device that has not enrolled yet is the agent of ``run``, on this machine."""
+    """How to evaluate splits on the device; None when the host computes the same accuracy. A
+    device that is not enrolled yet is the agent of ``run`` on this machine."""
     shares_host = all(row.shares_host for row in client.devices()
                       if row.name == campaign.devices[0])
     why = why_they_differ(device, campaign.executions[0], shares_host, platform.machine())
@@ -106,7 +109,7 @@ def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DevicePr
 
 
 def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> FileRef:
-    """The inputs of a split as a file of the coordinator."""
+    """Upload the inputs of a split to the coordinator."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "inputs.npy"
         np.save(file, np.ascontiguousarray(task.load()[split].inputs, "<f4"), allow_pickle=False)
@@ -114,12 +117,13 @@ def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> FileRef:
 
 
 def main() -> None:
-    """Exit 1 when nothing helps before the user mends something, 2 when another try may."""
+    """Exit code 1: the user must correct something first. Exit code 2: a restart may succeed."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--campaign", required=True)
     parser.add_argument("--parent-pid", type=int, required=True)
-    parser.add_argument("--when-told", action="store_true", help="begin with a line on stdin")
+    parser.add_argument("--when-told", action="store_true",
+                        help="wait for a line on stdin before the search starts")
     arguments = parser.parse_args()
     die_with_parent(arguments.parent_pid)
     if arguments.when_told and not sys.stdin.readline():
@@ -128,8 +132,8 @@ def main() -> None:
         search(arguments.dir, arguments.campaign)
     except FleetfrontError as error:
         sys.stderr.write(f"{error}\n")
-        sys.exit(1 if isinstance(error, FINAL) else DEFECT)
-    except Exception:  # noqa: BLE001  process boundary: Python's own code for it would be a user's
+        sys.exit(1 if isinstance(error, PERMANENT) else DEFECT)
+    except Exception:  # noqa: BLE001  process boundary: Python would exit with the code of a user's error
         traceback.print_exc()
         sys.exit(DEFECT)
 

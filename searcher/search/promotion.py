@@ -1,4 +1,4 @@
-"""Rules of the search on plain values: what is infeasible, what is worth training."""
+"""Rules of the search on plain values: feasibility, and whether training is worthwhile."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,17 +6,19 @@ from searcher.pareto.front import Point, excess
 from searcher.spec.objectives import Objective
 
 HEADROOM = 0.01
-"""Accuracy (absolute) that further training may still win back; short training gets no less. Of a
-thousand short trainings on digits, one in ten of those further off came back within the limit."""
+"""Accuracy (absolute) that full training may gain over short training. Of a thousand short
+trainings on digits, one in ten of those with a larger deficit became feasible."""
 
 
 def shortfall(values: Mapping[str, float], optimistic_accuracy: float,
               points: Iterable[Point], objectives: Sequence[Objective]) -> float:
-    """How far a candidate is from reaching the front even with ``optimistic_accuracy``.
+    """Relative cost reduction that a candidate needs to reach the front with
+    ``optimistic_accuracy``.
 
-    Zero when it could enter; otherwise the smallest relative cut of its measured costs (latency,
-    bytes) that would stop the closest dominating point from dominating it. Positive numbers go
-    to the sampler as a violated constraint, so that it learns without any training.
+    Zero when it can enter; otherwise the smallest relative reduction of its measured costs
+    (latency, bytes) after which the closest dominating point no longer dominates it. The sampler
+    receives positive values as a violated constraint and so learns from candidates without
+    training.
     """
     costs = [o.name for o in objectives if o.name != "accuracy"]
     worst = 0.0
@@ -32,8 +34,8 @@ def shortfall(values: Mapping[str, float], optimistic_accuracy: float,
 def why_not_train(values: Mapping[str, float], constraints: Mapping[str, float],
                   optimistic_accuracy: float, points: Iterable[Point],
                   objectives: Sequence[Objective]) -> tuple[str, dict[str, float]] | None:
-    """None when a measured, untrained candidate deserves training, else the reason in words and
-    the violations for the sampler. ``values`` holds what the untrained graph tells."""
+    """None when a measured, untrained candidate is worth training, else the reason in words and
+    the violated constraints for the sampler. ``values`` are those of the untrained graph."""
     broken = {k: v for k, v in excess(values, constraints).items() if v > 0}
     if broken:
         names = ", ".join(f"{k} is {values[k]:g}, allowed {constraints[k]:g}" for k in broken)
@@ -46,7 +48,7 @@ def why_not_train(values: Mapping[str, float], constraints: Mapping[str, float],
 
 
 def worth_continuing(accuracy_drop: float, allowed_drop: float | None) -> bool:
-    """Whether full training may still bring a shortly trained candidate within the constraint."""
+    """Whether full training may bring a candidate within the constraint after short training."""
     return allowed_drop is None or accuracy_drop <= allowed_drop + HEADROOM
 
 

@@ -1,8 +1,8 @@
-"""A recipe as a row of numbers, for what is learnt about recipes (``expecting``).
+"""Recipes as vectors for the surrogate (``searcher.search.surrogate``).
 
-One for each strategy in each part of the model: 0 where it is not used, from PRESENT (as mild as
-it gets) to 1 (as strong as it gets) where it is; what is done to the whole model is done to each
-of its parts. One more for each number of a training: -0.5 to 0.5 within its range.
+There is one feature per strategy and part of the model: 0 if the strategy is not used there, else
+from ``PRESENT`` (weakest) to 1 (strongest). A strategy for the whole model counts for each part.
+Each number of a training is one more feature: -0.5 to 0.5 within its range.
 """
 
 from searcher.search.space import Range, Space
@@ -12,8 +12,8 @@ PRESENT = 0.4
 
 
 class Features:
-    """``names`` says what each number stands for: ``<group>.<strategy>`` or
-    ``<strategy>.<parameter>`` of a training."""
+    """``names`` are the features: ``<group>.<strategy>``, or ``<strategy>.<parameter>`` of a
+    training."""
 
     def __init__(self, space: Space) -> None:
         parted = {s.name for group, s in space.choices if group != "model"}
@@ -29,7 +29,7 @@ class Features:
         self._parts = {choice: space.parts_of(choice) or [choice] for choice in choices}
 
     def of(self, recipe: Recipe) -> list[float]:
-        """In the order of ``names``; a step that the space does not have counts for nothing."""
+        """The features in the order of ``names``; steps outside the space are ignored."""
         found = dict.fromkeys(self.names, 0.0)
         for step in recipe.steps:
             choice = f"{step.layers}.{step.strategy}"

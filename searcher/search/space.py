@@ -1,4 +1,4 @@
-"""What may be combined into a recipe, and within which ranges: the space that is searched.
+"""The search space: which steps a recipe may combine, and the ranges of their parameters.
 
 Parameters are named ``<group>.<strategy>.on`` and ``<group>.<strategy>.<parameter>``.
 """
@@ -18,12 +18,13 @@ from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
 GROUPS = ("model", "convolutions", "fully_connected")
-WHOLE, STRUCTURE_ALONE = 0.5, 0.5
-"""Shares of the startup recipes: one strategy for the whole model; nothing but structure."""
+WHOLE_MODEL_FRACTION, STRUCTURE_ONLY_FRACTION = 0.5, 0.5
+"""Fractions of startup recipes with one strategy for the whole model, and with structural
+compression only."""
 
 
 class AskedTrial(Protocol):
-    """The part of ``optuna.Trial`` that is used here."""
+    """The methods of ``optuna.Trial`` that the space uses."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
 
@@ -33,7 +34,7 @@ class AskedTrial(Protocol):
 
 
 class ScopedSuggester:
-    """A ``strategies.base.Suggester`` that prefixes every name."""
+    """A ``strategies.base.Suggester`` that adds a prefix to every name."""
 
     def __init__(self, trial: AskedTrial, prefix: str) -> None:
         self._trial, self._prefix = trial, prefix
@@ -47,7 +48,8 @@ class ScopedSuggester:
 
 @dataclass(frozen=True)
 class Space:
-    """What may be combined: (group, strategy class) in the order of a recipe's stages."""
+    """The searched steps; ``choices`` are pairs of group and strategy class in the order of
+    stages."""
 
     choices: tuple[tuple[str, type[Strategy]], ...]
     trainings: tuple[type[Strategy], ...]
@@ -63,8 +65,8 @@ class Space:
             if name not in known:
                 raise UserError(f"Unknown strategy {name!r}. {nearest(name, known)}")
         _check_limits(campaign.search.limits, known)
-        without = left_out(campaign, formats)
-        chosen = sorted((known[n] for n in names if n not in without),
+        unsupported = unsupported_strategies(campaign, formats)
+        chosen = sorted((known[n] for n in names if n not in unsupported),
                         key=lambda s: STAGES.index(s.stage))
         trainings = [s for s in chosen if s.stage == "training" and s.name != "finetune"]
         present = {group for layer in layers for group in layer.groups}
@@ -76,8 +78,9 @@ class Space:
         )
 
     def sample(self, trial: AskedTrial) -> Recipe:
-        """One recipe. What is on for the whole model is not asked of its parts; a training step
-        always ends its torch part: the first of ``trainings`` that is on, else fine-tuning."""
+        """Sample one recipe. A strategy that is on for the whole model is not suggested for its
+        parts. A training step always ends the torch part: the first of ``trainings`` that is on,
+        else fine-tuning."""
         steps = {stage: list[Step]() for stage in STAGES}
         whole: set[str] = set()
         for group, strategy in self.choices:
@@ -91,7 +94,8 @@ class Space:
 
     @functools.cached_property
     def strengths(self) -> dict[str, "Range"]:
-        """The numbers that say how much is compressed, by their full name: the lower, the more."""
+        """Ranges of the numbers that control compression, by full name; lower numbers compress
+        more."""
         found: dict[str, Range] = {}
         for group, strategy in self.choices:
             if strategy.stage in ("structure", "weights"):
@@ -101,35 +105,35 @@ class Space:
 
     @functools.cached_property
     def training_numbers(self) -> dict[str, "Range"]:
-        """Of all trainings, as ``<strategy>.<parameter>``."""
+        """Ranges of the numbers of all trainings, as ``<strategy>.<parameter>``."""
         found: dict[str, Range] = {}
         for strategy in self.trainings:
             found |= _ranges(strategy, f"{strategy.name}.", self.layers, self.limits)
         return found
 
-    def few_switches(self, draw: random.Random) -> dict[str, bool]:
-        """What a startup recipe switches on: for each stage either one strategy for the whole
-        model, or one at most for each part of it; stacked at random they destroy any model. Half
-        of them change the structure alone: what is fastest is found there, and hidden as soon as
-        anything else costs accuracy too."""
-        alone = draw.random() < STRUCTURE_ALONE
+    def startup_switches(self, rng: random.Random) -> dict[str, bool]:
+        """Switches of a startup recipe: in each stage one strategy for the whole model, or at most
+        one per part, because random combinations of more destroy any model. Half of the startup
+        recipes change only the structure: the fastest candidates are there, and further accuracy
+        losses would hide them."""
+        structure_only = rng.random() < STRUCTURE_ONLY_FRACTION
         compressing = [stage for stage in STAGES if stage != "training"]
         switches = {name: False for stage in compressing for name in self._switches(stage)}
-        for stage in compressing[:1] if alone else compressing:
-            switches |= self.stage_anew(stage, draw)
+        for stage in compressing[:1] if structure_only else compressing:
+            switches |= self.sampled_switches(stage, rng)
         return switches
 
-    def stage_anew(self, stage: str, draw: random.Random) -> dict[str, bool]:
-        """All switches of one stage: one strategy for the whole model, or one at most for each
-        part of it."""
+    def sampled_switches(self, stage: str, rng: random.Random) -> dict[str, bool]:
+        """Sample all switches of one stage: one strategy for the whole model, or at most one per
+        part."""
         names: dict[str, list[str]] = {}
         for name in self._switches(stage):
             names.setdefault(name.partition(".")[0], []).append(name)
         whole = names.pop("model", [])
-        if whole and (not names or draw.random() < WHOLE):
-            chosen = {draw.choice(whole if names else [*whole, ""])}
+        if whole and (not names or rng.random() < WHOLE_MODEL_FRACTION):
+            chosen = {rng.choice(whole if names else [*whole, ""])}
         else:
-            chosen = {draw.choice([*part, ""]) for part in names.values()}
+            chosen = {rng.choice([*part, ""]) for part in names.values()}
         return {name: name in chosen for name in self._switches(stage)}
 
     def _switches(self, stage: str) -> list[str]:
@@ -138,19 +142,20 @@ class Space:
         return [f"{group}.{s.name}.on" for group, s in self.choices if s.stage == stage]
 
     def parts_of(self, choice: str) -> list[str]:
-        """Of ``model.<strategy>``: the same strategy for each part; else nothing."""
+        """For ``model.<strategy>``, the same strategy in each part; otherwise empty."""
         group, _, strategy = choice.partition(".")
         return [f"{other}.{s.name}" for other, s in self.choices
                 if group == "model" and other != "model" and s.name == strategy]
 
     def stage_of(self, parameter: str) -> str:
-        """Of a switch or a number, by its full name."""
+        """The stage of a switch or number, by its full name."""
         strategy = parameter.split(".")[1]
         return next((s.stage for _, s in self.choices if s.name == strategy), "training")
 
     def shared_training(self, recipe: Recipe) -> str:
-        """Hash of the steps that decide what training gives: recipes that have them in common
-        share it. What is constrained while it trains is also trained for its number format."""
+        """Hash of the steps that determine the result of training; recipes with equal hashes share
+        it. It includes the encoding when weights are constrained during training, because training
+        then also adapts to the number format."""
         stages = {s.name: s.stage for _, s in self.choices}
         constrained = any(stages.get(step.strategy) == "weights" for step in recipe.steps)
         return Recipe(tuple(step for step in recipe.steps
@@ -170,9 +175,10 @@ class Space:
         return Step.of(strategy.name, group, values)
 
 
-def left_out(campaign: Campaign, formats: frozenset[str]) -> dict[str, frozenset[str]]:
-    """The campaign's strategies that a device with these number formats cannot run, each with
-    the formats that it lacks."""
+def unsupported_strategies(campaign: Campaign,
+                           formats: frozenset[str]) -> dict[str, frozenset[str]]:
+    """The campaign's strategies that a device with these number formats cannot run, each with the
+    formats that the device lacks."""
     chosen = campaign.search.strategies
     return {s.name: s.requires - formats for s in all_strategies()
             if (not chosen or s.name in chosen) and not s.requires <= formats}
@@ -180,7 +186,7 @@ def left_out(campaign: Campaign, formats: frozenset[str]) -> dict[str, frozenset
 
 @dataclass(frozen=True)
 class Range:
-    """Where a number may lie; ``strength`` 0 is its high end (mild), 1 its low end."""
+    """Range of a number; ``strength`` 0 is its high end (weak), 1 its low end (strong)."""
 
     low: float
     high: float
@@ -205,7 +211,7 @@ class Range:
 
 
 class _Ranges:
-    """A ``strategies.base.Suggester`` that notes every range and takes its low end."""
+    """A ``strategies.base.Suggester`` that records every range and returns its low end."""
 
     def __init__(self) -> None:
         self.found: dict[str, Range] = {}
@@ -239,5 +245,6 @@ def _check_limits(limits: Mapping[str, tuple[float, float]],
         whole = searched[name]
         low, high = max(low, whole.low), min(high, whole.high)
         if low > high or (whole.whole and math.ceil(low) > math.floor(high)):
-            raise UserError(f"[search.limits] {name} = {list(limits[name])} leaves nothing of its "
-                            f"range from {whole.low:g} to {whole.high:g}.")
+            raise UserError(
+                f"[search.limits] {name} = {list(limits[name])} contains no value of its range "
+                f"from {whole.low:g} to {whole.high:g}. Choose limits within it.")

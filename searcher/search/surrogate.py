@@ -1,10 +1,11 @@
-"""The surrogate model: costs of a recipe and accuracy lost after training, learnt in the campaign.
+"""The surrogate model of a campaign: costs of a recipe, and accuracy drop after training.
 
-    log(cost / baseline's) = effect . steps              effect ~ N(0, EFFECT^2), each on its own
-    drop = believed(MACs, bytes) + harm . steps          harm ~ N(0, HARM^2)
+    log(cost / baseline's) = w_cost . steps              w_cost ~ N(0, COST_DEVIATION^2)
+    drop = prior_drop(MACs, bytes) + w_drop . steps      w_drop ~ N(0, DROP_DEVIATION^2)
 
-``steps`` is a recipe as ``features`` writes it. Bayesian linear regression
-(Bishop 2006, section 3.3): a few sums say it all, however many candidates were trained.
+``steps`` are the features of a recipe (``searcher.search.recipe_features``), the weights are
+independent. Bayesian linear regression (Bishop 2006, section 3.3) needs only sums over the
+candidates, so its memory and time per prediction do not grow with their number.
 """
 
 import math
@@ -13,86 +14,87 @@ from dataclasses import dataclass
 
 import numpy as np
 
-HARM, NOISE = 0.018, 0.012
-"""Accuracy (absolute) that one step may cost more or less than believed; what a training gives
-beside what is expected of it."""
-EFFECT, SCATTER = 1.5, 0.3
-"""The same of the logarithm of a cost."""
+DROP_DEVIATION, DROP_NOISE = 0.018, 0.012
+"""Prior standard deviation of the accuracy drop (absolute) of one step, and standard deviation of
+the drop between trainings."""
+COST_DEVIATION, COST_NOISE = 1.5, 0.3
+"""The same for the logarithm of a cost."""
 COSTS = ("macs", "file_bytes", "latency_s")
-SOFTNESS = 0.01
-WORST_DROP, WORST_BELIEVED = 0.05, 0.2
-"""Most accuracy that one training counts for: one that destroyed the model must not outweigh all
-that went well. Most that is believed at first."""
-POINT, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, STEEPNESS = 0.01, 0.1, 0.01, 6
-"""Accuracy believed to be lost before anything is known: a point with a tenth of the MACs or a
-hundredth of the bytes, whichever is nearer, and steeply more beyond."""
+FEASIBILITY_SCALE = 0.01
+LARGEST_DROP, LARGEST_PRIOR_DROP = 0.05, 0.2
+"""Upper bound of an observed drop, so that one destroyed model does not outweigh all others; and
+of the prior drop."""
+PRIOR_DROP, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, PRIOR_EXPONENT = 0.01, 0.1, 0.01, 6
+"""Prior accuracy drop: ``PRIOR_DROP`` at a tenth of the MACs or a hundredth of the bytes,
+whichever is closer. It grows with a high power of the logarithm of the cost ratio."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """Accuracy (absolute) that training is expected to lose, give or take ``deviation``."""
+    """Expected accuracy drop (absolute) after training, with its standard deviation."""
 
     drop: float
     deviation: float
 
 
 class Regression:
-    """``outputs`` linear functions of ``size`` inputs, their weights of like prior ``spread``."""
+    """Bayesian linear regression from ``size`` inputs to ``outputs`` outputs; the weights have a
+    normal prior of standard deviation ``spread``."""
 
     def __init__(self, size: int, outputs: int, spread: float, noise: float) -> None:
         self._noise = noise
         self._precision = np.eye(size) / spread**2
         self._evidence = np.zeros((size, outputs))
 
-    def learn(self, x: np.ndarray, y: np.ndarray) -> None:
+    def add(self, x: np.ndarray, y: np.ndarray) -> None:
         self._precision += np.outer(x, x) / self._noise**2
         self._evidence += np.outer(x, y) / self._noise**2
 
-    def of(self, x: np.ndarray) -> tuple[np.ndarray, float]:
-        """The outputs expected at ``x`` and their standard deviation, noise aside."""
+    def predict(self, x: np.ndarray) -> tuple[np.ndarray, float]:
+        """Expected outputs at ``x`` and their standard deviation without noise."""
         found = np.linalg.solve(self._precision, np.column_stack([self._evidence, x]))
         return x @ found[:, :-1], math.sqrt(max(float(x @ found[:, -1]), 0.0))
 
 
 class Surrogate:
-    """Learns from candidates; ``steps`` is ``Features.of(recipe)``."""
+    """Regressions of costs and accuracy drop; ``steps`` is ``Features.of(recipe)``."""
 
     def __init__(self, baseline: Mapping[str, float], size: int) -> None:
         self._baseline = baseline
-        self._harm = Regression(size, 1, HARM, NOISE)
-        self._effect = Regression(size, len(COSTS), EFFECT, SCATTER)
+        self._drop = Regression(size, 1, DROP_DEVIATION, DROP_NOISE)
+        self._costs = Regression(size, len(COSTS), COST_DEVIATION, COST_NOISE)
 
-    def measured(self, steps: Sequence[float], values: Mapping[str, float]) -> None:
-        """A candidate has these costs."""
-        self._effect.learn(np.asarray(steps), np.array(
+    def add_costs(self, steps: Sequence[float], values: Mapping[str, float]) -> None:
+        """Add the measured costs of a candidate."""
+        self._costs.add(np.asarray(steps), np.array(
             [math.log(values[name] / self._baseline[name]) for name in COSTS]))
 
-    def trained(self, steps: Sequence[float], values: Mapping[str, float], drop: float) -> None:
-        """A candidate of these costs lost ``drop`` once trained."""
-        beyond = min(drop, WORST_DROP) - min(self._believed(values), WORST_DROP)
-        self._harm.learn(np.asarray(steps), np.array([beyond]))
+    def add_drop(self, steps: Sequence[float], values: Mapping[str, float], drop: float) -> None:
+        """Add the accuracy drop of a trained candidate with these costs."""
+        residual = min(drop, LARGEST_DROP) - min(self._prior_drop(values), LARGEST_DROP)
+        self._drop.add(np.asarray(steps), np.array([residual]))
 
-    def costs(self, steps: Sequence[float]) -> dict[str, float]:
-        """MACs, bytes and latency of what nobody has built yet."""
-        logs, _ = self._effect.of(np.asarray(steps))
+    def expected_costs(self, steps: Sequence[float]) -> dict[str, float]:
+        """Expected MACs, bytes and latency of a recipe that is not built yet."""
+        logs, _ = self._costs.predict(np.asarray(steps))
         return {name: self._baseline[name] * math.exp(value)
                 for name, value in zip(COSTS, logs.tolist(), strict=True)}
 
-    def loss(self, steps: Sequence[float], values: Mapping[str, float]) -> Expectation:
-        """For a candidate with ``values`` that is not trained yet."""
-        beyond, deviation = self._harm.of(np.asarray(steps))
-        return Expectation(self._believed(values) + float(beyond[0]), deviation)
+    def expected_drop(self, steps: Sequence[float], values: Mapping[str, float]) -> Expectation:
+        """Expected accuracy drop of a measured candidate that is not trained yet."""
+        residual, deviation = self._drop.predict(np.asarray(steps))
+        return Expectation(self._prior_drop(values) + float(residual[0]), deviation)
 
-    def _believed(self, values: Mapping[str, float]) -> float:
+    def _prior_drop(self, values: Mapping[str, float]) -> float:
         macs, file_bytes = (math.log(values[name] / self._baseline[name])
                             for name in ("macs", "file_bytes"))
-        stretch = max(macs / math.log(TENTH_OF_MACS), file_bytes / math.log(HUNDREDTH_OF_BYTES),
+        compression = max(macs / math.log(TENTH_OF_MACS), file_bytes / math.log(HUNDREDTH_OF_BYTES),
                       0.0)
-        believed: float = POINT * stretch**STEEPNESS
-        return min(believed, WORST_BELIEVED)
+        prior: float = PRIOR_DROP * compression**PRIOR_EXPONENT
+        return min(prior, LARGEST_PRIOR_DROP)
 
 
 def feasibility_probability(expected: Expectation, allowed_drop: float) -> float:
-    """Probability that a candidate keeps ``allowed_drop`` once trained (logistic)."""
-    scale = math.sqrt(3) / math.pi * math.hypot(SOFTNESS, expected.deviation)
+    """Probability that the accuracy drop after training is at most ``allowed_drop`` (logistic)."""
+    scale = math.sqrt(3) / math.pi * math.hypot(FEASIBILITY_SCALE, expected.deviation)
     return 1 / (1 + math.exp(min((expected.drop - allowed_drop) / scale, 50.0)))

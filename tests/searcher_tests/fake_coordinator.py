@@ -86,7 +86,7 @@ class FakeCoordinator:
     dies_on: str | None = None
     jobs: list[dict[str, Any]] = field(default_factory=list)
     rows: list[dict[str, Any]] = field(default_factory=list)
-    told: list[tuple[int, str]] = field(default_factory=list)
+    ended_trials: list[tuple[int, str]] = field(default_factory=list)
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     saved: list[float] = field(default_factory=list)
     engines: set[str] = field(default_factory=set)
@@ -131,14 +131,14 @@ class FakeCoordinator:
         return created
 
     def tell_trial(self, trial: int, state: str, **changes: Any) -> Trial:
-        if self.dies_at is not None and len(self.told) >= self.dies_at:
+        if self.dies_at is not None and len(self.ended_trials) >= self.dies_at:
             raise Killed
         row = self.rows[trial - 1]
-        assert row["state"] == "running", f"trial {trial} is told twice"
+        assert row["state"] == "running", f"trial {trial} has ended already"
         row.update(json.loads(json.dumps({"state": state, **changes}, allow_nan=False)))
         # As the ledger has them.
         row["values"] = {name: float(value) for name, value in (row["values"] or {}).items()}
-        self.told.append((trial, state))
+        self.ended_trials.append((trial, state))
         return parse(Trial, row)
 
     def trials(self, campaign: str) -> list[Trial]:
@@ -310,31 +310,31 @@ def evaluation(accuracy: float) -> dict[str, Any]:
 
 
 class Scripted:
-    """A sampling that proposes one recipe per name, in order, and remembers what it is told."""
+    """A sampling that proposes one recipe per name, in order, and records the end of each trial."""
 
     def __init__(self, *names: str) -> None:
         self.names, self.asked = names, 0
-        self.told: dict[int, tuple[str, dict[str, float]]] = {}
+        self.ended_trials: dict[int, tuple[str, dict[str, float]]] = {}
         self.space = Space.of(campaign(), layers_of(network()), frozenset({"float32", "int8"}))
 
-    def ask(self, prospect: Callable[[Recipe], float]) -> Proposal:
+    def ask(self, expected_gain: Callable[[Recipe], float]) -> Proposal:
         name = self.names[min(self.asked, len(self.names) - 1)]
         self.asked += 1
         recipe = Recipe((Step.of(name, "model", {}),))
-        assert math.isfinite(prospect(recipe))
+        assert math.isfinite(expected_gain(recipe))
         return Proposal(self.asked - 1, recipe, TrialParameters())
 
-    def favour(self, number: int, values: Mapping[str, float]) -> None:
-        assert number not in self.told and "accuracy" in values
+    def add_parent(self, number: int, values: Mapping[str, float]) -> None:
+        assert number not in self.ended_trials and "accuracy" in values
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:
-        assert number not in self.told, f"{number} is told twice"
-        self.told[number] = (state, dict(constraints))
+        assert number not in self.ended_trials, f"{number} has ended already"
+        self.ended_trials[number] = (state, dict(constraints))
 
     def restore(self, rows: Sequence[Trial]) -> dict[int, int]:
         self.asked = len(rows)
-        self.told = {i: (r.state, {}) for i, r in enumerate(rows) if r.state != "running"}
+        self.ended_trials = {i: (r.state, {}) for i, r in enumerate(rows) if r.state != "running"}
         return {row.id: index for index, row in enumerate(rows)}
 
 

@@ -1,4 +1,4 @@
-"""Explaining two real files with the times that a test makes up."""
+"""Explanations of two real files with given node times."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agents.protocol import NodesMeasured, NodeTime
-from searcher.benchmark.explanation import explained
+from searcher.benchmark.explanation import explanation_of
 from searcher.statistics.measured import FileMeasurement, MeasureResult, Ratio
 from tests.searcher_tests.statistics.test_bottlenecks import layers
 from tests.searcher_tests.statistics.test_energy import WITHOUT
@@ -29,12 +29,12 @@ class Files:
         self.asked = 0
 
     def why(self, model: Path, other: Path, low: float = 1.0,
-            told: MeasureResult | None = None) -> list[str]:
+            profiled: MeasureResult | None = None) -> list[str]:
         def timed() -> MeasureResult | None:
             self.asked += 1
-            return told
+            return profiled
 
-        return explained(model, other, Ratio(1.0, low, 1.1), timed)
+        return explanation_of(model, other, Ratio(1.0, low, 1.1), timed)
 
 
 @pytest.fixture
@@ -42,27 +42,27 @@ def files(tmp_path: Path) -> Files:
     return Files(tmp_path)
 
 
-def test_a_thinner_file_that_is_as_slow(files: Files) -> None:
-    (found,) = files.why(files.thin, files.wide, told=result())
+def test_fewer_macs_without_a_gain(files: Files) -> None:
+    (found,) = files.why(files.thin, files.wide, profiled=result())
     assert found.startswith("compressed but not faster: 75% fewer multiply-accumulates")
     assert found.endswith("the longest nodes are Sin n 100%")
 
 
-def test_a_file_with_integers_that_is_as_slow(files: Files) -> None:
-    (found,) = files.why(files.int8, files.wide, told=result("DequantizeLinear"))
+def test_integer_operators_without_a_gain(files: Files) -> None:
+    (found,) = files.why(files.int8, files.wide, profiled=result("DequantizeLinear"))
     assert "int8 against the reference" in found and "unfused: DequantizeLinear" in found
 
 
-def test_nothing_is_timed_where_there_is_nothing_to_explain(files: Files) -> None:
-    assert files.why(files.wide, files.thin, told=result()) == []
-    assert files.why(files.wide, files.wide, told=result()) == []
-    assert files.why(files.thin, files.wide, low=0.9, told=result()) == []
-    assert files.why(files.thin.with_name("absent.onnx"), files.wide, told=result()) == []
+def test_no_profiling_without_need(files: Files) -> None:
+    assert files.why(files.wide, files.thin, profiled=result()) == []
+    assert files.why(files.wide, files.wide, profiled=result()) == []
+    assert files.why(files.thin, files.wide, low=0.9, profiled=result()) == []
+    assert files.why(files.thin.with_name("absent.onnx"), files.wide, profiled=result()) == []
     assert files.asked == 0
 
 
-@pytest.mark.parametrize("told", [
+@pytest.mark.parametrize("profiled", [
     None, MeasureResult(), MeasureResult((FileMeasurement(verdict="valid"),))])
-def test_a_job_that_told_nothing(files: Files, told: MeasureResult | None) -> None:
-    (found,) = files.why(files.thin, files.wide, told=told)
+def test_a_job_without_node_times(files: Files, profiled: MeasureResult | None) -> None:
+    (found,) = files.why(files.thin, files.wide, profiled=profiled)
     assert found.endswith("; the cause is unknown: no node was reported")

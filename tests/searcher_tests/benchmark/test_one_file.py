@@ -29,7 +29,7 @@ CAPABILITIES = {
 
 
 class Bench:
-    """A coordinator whose builder and devices do a job whenever ``say`` is called."""
+    """A coordinator whose builder and devices process one job at each call of ``say``."""
 
     def __init__(self, lab: Laboratory, client: CoordinatorClient, folder: Path) -> None:
         self.lab, self.client = lab, client
@@ -103,7 +103,7 @@ def test_this_machine_comes_first(bench: Bench) -> None:
     assert bench.kinds[-1] == "measure device:tx2"
 
 
-def test_as_the_device_is_to_run_it(bench: Bench) -> None:
+def test_runtime_options_reach_the_job(bench: Bench) -> None:
     bench.device("tx2")
     found = bench.measure(execution=Execution(threads=2))
     [asked] = [json.loads(row[0]) for row in bench.lab.store.db.execute(
@@ -112,7 +112,7 @@ def test_as_the_device_is_to_run_it(bench: Bench) -> None:
     assert found.measured_with == f"onnxruntime, {CPU}, 2 threads"
 
 
-def test_what_the_device_has_not_proved_is_refused_before_anything_is_sent(bench: Bench) -> None:
+def test_an_untested_provider_is_refused_before_the_upload(bench: Bench) -> None:
     bench.device("tx2")
     with pytest.raises(UserError, match=f"has not run an inference with {CUDA} \\(no driver\\)"):
         bench.measure(execution=Execution(provider=CUDA))

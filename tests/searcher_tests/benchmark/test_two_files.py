@@ -1,4 +1,4 @@
-"""Comparing two files with a device that answers what the test says."""
+"""Comparison of two files with a scripted device."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -50,7 +50,7 @@ def done(entry: FileMeasurement, **fields: Any) -> EndedJob[MeasureResult]:
     return EndedJob("done", MeasureResult((entry,), **fields))
 
 
-def test_it_ends_as_soon_as_it_is_decided() -> None:
+def test_the_comparison_ends_with_the_decision() -> None:
     device = Device(1.051, 1.049, 1.05)
     found = device.compare()
     assert found.verdict == "slower" and found.ratio == pytest.approx(1.05, rel=1e-3)
@@ -71,7 +71,7 @@ def test_the_files_change_roles_and_every_look_is_a_job_of_its_own() -> None:
     assert {p.plan.processes for p in device.asked} == {1}
 
 
-def test_what_a_role_does_is_no_difference_between_the_files() -> None:
+def test_the_effect_of_roles_cancels() -> None:
     found = Device(1.0301, 1.0299, 1.0302, 1.0298, role=0.02).compare()
     assert found.verdict == "slower" and found.ratio == pytest.approx(1.03, abs=5e-4)
     assert found.interval is not None and found.interval[0] > 1.02
@@ -80,14 +80,14 @@ def test_what_a_role_does_is_no_difference_between_the_files() -> None:
     assert [look.changed for look in copy.looks[:2]] == [False, True]
 
 
-def test_with_too_few_looks_it_is_told_what_to_do() -> None:
+def test_too_few_looks_give_advice() -> None:
     found = Device(1.0, None).compare(seconds=4.0)
     assert (found.ratio, found.verdict) == (None, "undecided")
-    assert "2 of 4 looks gave a ratio, and an interval needs 4: give it more seconds, or a " \
+    assert "2 of 4 looks gave a ratio, and an interval needs 4: use more --seconds, or a " \
            "quieter machine" in found.warnings
 
 
-def test_sessions_of_both_orders_count_alike() -> None:
+def test_sessions_of_both_orders_have_equal_weight() -> None:
     device = Device(1.3)
     answer = device.__call__
 
@@ -105,7 +105,7 @@ def test_sessions_of_both_orders_count_alike() -> None:
     assert found.ratio == pytest.approx(1.02 * 1.04**0.5)
 
 
-def test_no_more_time_is_spent_than_there_is() -> None:
+def test_the_time_limit_is_kept() -> None:
     device = Device(0.9, 1.2, 1.0, 1.1)
     found = device.compare(seconds=5.0)
     assert found.verdict == "undecided" and 4.0 < found.device_s <= 5.0
@@ -133,7 +133,7 @@ def test_a_machine_that_is_never_quiet_gives_no_ratio() -> None:
                              "The reference failed: unloadable: no such operator.."),
      "o.onnx could not be measured: unloadable: no such operator."),
 ])
-def test_a_file_that_fails_is_an_error_of_its_user(
+def test_a_failed_file_is_a_user_error(
         job: EndedJob[MeasureResult], said: str) -> None:
     with pytest.raises(UserError) as caught:
         compare_files(Path("m.onnx"), Path("o.onnx"), FILES, lambda request: job, 10.0)

@@ -1,4 +1,4 @@
-"""Commands as the shell runs them, in this process."""
+"""Runs commands in this process, with the output and exit code that a shell would get."""
 
 import sys
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every command as the shell sees it: what it prints, where, and its exit code."""
+"""Every command: output, error stream and exit code."""
 
 import csv
 import io
@@ -61,7 +61,7 @@ def test_tables_of_every_reading_command(run: Run, data: Path, name: str) -> Non
     assert answer.code == 0 and len(answer.out.splitlines()) >= 2
 
 
-def test_a_profile_tells_its_facts_with_their_sources(run: Run) -> None:
+def test_a_profile_lists_facts_with_sources(run: Run) -> None:
     document = json.loads(run("profiles", "jetson_tx2", "--format", "json").out)
     assert document["opset"] == 16 and document["rails"]["total"] == ["VDD_IN"]
     rows = list(csv.DictReader(io.StringIO(run("profiles", "jetson_tx2", "--format", "csv").out)))
@@ -75,7 +75,7 @@ def test_a_profile_tells_its_facts_with_their_sources(run: Run) -> None:
 # -- front ---------------------------------------------------------------------------------------
 
 
-def test_front_prints_what_it_knows(run: Run, data: Path) -> None:
+def test_front_prints_all_figures(run: Run, data: Path) -> None:
     assert json.loads(run("front", "--dir", data, "--format", "json").out) == Reading(data).front(
         "digits").as_document()
     rows = list(csv.DictReader(io.StringIO(run("front", "--dir", data, "--format", "csv").out)))
@@ -210,7 +210,7 @@ def test_measure_against_another(
     assert json.loads(run(*command, "--format", "json").out)["interval"] == [1.02, 1.04]
 
 
-def test_run_prints_the_front_and_where_it_is(
+def test_run_prints_the_front_and_its_paths(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def campaign(file: Path, directory: Path, show: Any, workers: str | None) -> Front:
@@ -243,7 +243,7 @@ def test_run_prints_the_front_and_where_it_is(
     (("measure", "absent.onnx", "--plan", "slow"), "Unknown measurement plan 'slow'"),
     (("run", "absent.toml"), "no campaign file absent.toml"),
 ])
-def test_what_the_user_can_mend_ends_with_1(
+def test_user_errors_exit_with_1(
     run: Run, data: Path, command: tuple[str, ...], said: str
 ) -> None:
     takes_no_folder = command[0] in ("complexity", "fronts")
@@ -290,7 +290,7 @@ def broken(*arguments: Any, **named: Any) -> None:
     raise ZeroDivisionError("our fault")
 
 
-def test_a_defect_ends_with_2(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_defect_exits_with_2(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Reading, "front", broken)
     answer = run("front", "--dir", data)
     assert answer.code == 2 and "ZeroDivisionError: our fault" in answer.err
@@ -301,16 +301,16 @@ def test_a_defect_ends_with_2(run: Run, data: Path, monkeypatch: pytest.MonkeyPa
         main()
 
 
-def test_ctrl_c_says_how_to_go_on(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_says_how_to_continue(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any, **named: Any) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Reading, "front", interrupted)
     answer = run("front", "--dir", data)
-    assert answer.code == 130 and "The same command goes on from here" in answer.err
+    assert answer.code == 130 and "Run the same command again to continue" in answer.err
 
 
-def test_a_check_that_fails_ends_doctor_with_1(
+def test_a_failed_check_exits_doctor_with_1(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def _space(directory: Path) -> tuple[str, str, str]:
@@ -342,7 +342,7 @@ def test_units(found: str, text: str) -> None:
     assert found == text
 
 
-def test_progress_off_a_terminal_is_a_line_now_and_then(
+def test_progress_without_a_terminal_is_an_occasional_line(
     data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reading = Reading(data)

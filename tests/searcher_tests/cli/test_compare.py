@@ -55,7 +55,8 @@ def test_against_the_baseline(run: Run, data: Path) -> None:
 
 
 def test_accuracies_are_those_of_the_place_of_the_front(run: Run, tmp_path: Path) -> None:
-    """The device computes other accuracies than the host: 0 is on the front, 1 never ran there."""
+    """Device and host compute different accuracies: 0 is on the front, 1 did not run on the
+    device."""
     folder = Folder(tmp_path)
     folder.campaign()
     folder.trial(0, accuracy=0.98)

@@ -1,4 +1,4 @@
-"""Commands for a daemon, against a real app over HTTP in this process."""
+"""Commands for a daemon, with a real app over HTTP in this process."""
 
 import csv
 import io
@@ -94,13 +94,13 @@ def test_what_a_daemon_refuses(run: Run, client: CoordinatorClient, file: Path) 
 
 
 def test_no_job_runs_another_task(client: CoordinatorClient) -> None:
-    """Whoever may submit jobs is bound by the same list."""
+    """The list also limits users who submit jobs directly."""
     payload = {"task": "os:abort", "recipe": [], "seed": 0, "target": {}}
     with pytest.raises(UserError, match="serve --tasks"):
         client.submit_job("compress", "builder", payload)
 
 
-def test_standing_from_the_ledger_and_over_http(
+def test_status_from_the_ledger_and_over_http(
     run: Run, client: CoordinatorClient, lab: Laboratory, file: Path
 ) -> None:
     run("submit", file, "--priority", 3)
@@ -116,7 +116,7 @@ def test_standing_from_the_ledger_and_over_http(
         assert "Did you mean 'digits'?" in run("status", "digit", *where).err
 
 
-def test_waiting_tells_what_changes(client: CoordinatorClient, run: Run, file: Path) -> None:
+def test_wait_prints_changes(client: CoordinatorClient, run: Run, file: Path) -> None:
     run("submit", file)
     states = iter(["running", "running", "done"])
     said: list[str] = []
@@ -130,7 +130,7 @@ def test_waiting_for_a_campaign_that_fails(
 ) -> None:
     run("submit", file)
     client.set_state("digits", "failed", "the data is gone")
-    monkeypatch.setattr(submit, "LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr(submit, "POLL_EVERY_S", 0.0)
     answer = run("submit", file, "--wait")
     assert answer.code == 1 and "the data is gone" in answer.err
 

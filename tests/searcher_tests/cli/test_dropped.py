@@ -1,4 +1,4 @@
-"""Commands on a folder whose files were dropped to bound the disk."""
+"""Commands on a folder with dropped files."""
 
 import json
 import shutil
@@ -15,7 +15,7 @@ from tests.searcher_tests.filled import finished
 
 @pytest.fixture
 def dropped(tmp_path: Path) -> tuple[Path, str]:
-    """A finished folder whose candidate 1 has no file any more, and its sha256."""
+    """A finished folder in which the file of candidate 1 is dropped, and the file's sha256."""
     directory = finished(tmp_path / "data")
     [gone] = [p for p in Reading(directory).front("digits").points if p.candidate == "digits/1"]
     gone.artifact.unlink()
@@ -50,14 +50,14 @@ def test_the_report_names_dropped_files(
     assert "dropped to bound the disk" not in page.read_text()
 
 
-def test_show_says_that_the_file_is_not_there(run: Run, dropped: tuple[Path, str]) -> None:
+def test_show_marks_a_missing_file(run: Run, dropped: tuple[Path, str]) -> None:
     directory, sha256 = dropped
-    assert f"{sha256} (not there" in run("show", "digits/1", "--dir", directory).out
-    assert "not there" not in run("show", "digits/0", "--dir", directory).out
+    assert f"{sha256} (missing" in run("show", "digits/1", "--dir", directory).out
+    assert "(missing" not in run("show", "digits/0", "--dir", directory).out
 
 
 class Serving:
-    """A coordinator that builds a file as soon as someone asks."""
+    """A coordinator that builds a file immediately on request."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -76,7 +76,7 @@ class Serving:
         return Job(1, "done", result={"sha256": sha256})
 
 
-def test_save_has_them_built_while_a_coordinator_serves(
+def test_save_requests_builds_from_a_coordinator(
         run: Run, dropped: tuple[Path, str], tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch) -> None:
     directory, sha256 = dropped
@@ -88,7 +88,7 @@ def test_save_has_them_built_while_a_coordinator_serves(
     assert saved["digits-1.onnx"] == b"digits 1" and len(saved) == 3
 
 
-def test_build_says_whether_it_gives_the_dropped_file(
+def test_build_compares_its_file_with_the_dropped_one(
         run: Run, dropped: tuple[Path, str], trained_folder: Path, tmp_path: Path) -> None:
     directory, sha256 = dropped
     shutil.copytree(trained_folder, directory / "builds")
@@ -96,13 +96,13 @@ def test_build_says_whether_it_gives_the_dropped_file(
     answer = run(*words)
     figures = json.loads((tmp_path / "out" / "figures.json").read_text())
     assert answer.code == 0 and figures["dropped"] == {"sha256": sha256, "same_bytes": False}
-    assert f"the file {sha256} of digits/1 had been dropped" in answer.out
-    assert f"this one is another: {figures['sha256']}" in answer.out
+    assert f"the file {sha256} of digits/1 was dropped" in answer.out
+    assert f"the new file differs: {figures['sha256']}" in answer.out
     assert "for the profile local_cpu (local_cpu): opset 13, IR 7" in answer.out
     with sqlite3.connect(directory / "ledger.db") as connection:
         connection.execute(
             "UPDATE trials SET sha256 = ? WHERE sha256 = ?", [figures["sha256"], sha256])
     connection.close()
-    assert "this is the same, byte by byte" in run(*words).out
+    assert "the new file is identical" in run(*words).out
     kept = run("build", "digits/0", "--dir", directory, "-o", tmp_path / "out")
     assert kept.code == 0 and "dropped" not in kept.out

@@ -1,4 +1,4 @@
-"""The whole message of why a candidate failed arrives wherever it is asked for."""
+"""The complete message of a failed candidate is available in every command and in the API."""
 
 import html
 import json

@@ -1,4 +1,5 @@
-"""devices, device and token, against a real coordinator; a device joins by the printed line."""
+"""The commands devices, device and token with a real coordinator; a device joins by the printed
+line."""
 
 import csv
 import io
@@ -34,13 +35,13 @@ def shown(run: Run, lab: Tree, name: str) -> dict[str, object]:
     return dict(device)
 
 
-def test_a_device_joins_by_the_line_and_leaves_by_command(
+def test_a_device_joins_and_leaves(
     run: Run, lab: Tree, tmp_path: Path
 ) -> None:
     answer = run("device", "enrol", "tx2", "--profile", "jetson_tx2", "--ttl", "10m",
                  "--dir", lab.directory)
     assert answer.code == 0 and answer.out.count("\n") == 1
-    assert "is reached from this machine only" in answer.err
+    assert "is reachable from this machine only" in answer.err
     device = subprocess.Popen(
         ["/bin/sh", "-c", f"{answer.out.strip()} --runtime fake --spool {tmp_path}/spool"],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True, start_new_session=True,
@@ -115,7 +116,7 @@ def test_a_token_from_creation_to_revocation(
     assert "grafana" in table and "revoked" in table
 
 
-def test_what_the_user_can_mend(
+def test_user_errors(
     run: Run, lab: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv(TOKEN, raising=False)
@@ -124,7 +125,7 @@ def test_what_the_user_can_mend(
         ("devices", "--dir", tmp_path): "No coordinator serves",
         ("device", "drain", "tx9", "--dir", lab.directory): "no device 'tx9'",
         ("device", "enrol", "a b", "--dir", lab.directory): "name",
-        ("device", "enrol", "a", "--ttl", "soon", "--dir", lab.directory): "'soon' is no duration",
+        ("device", "enrol", "a", "--ttl", "soon", "--dir", lab.directory): "is not a duration",
         ("token", "create", "a", "--role", "root", "--dir", lab.directory): "'viewer'",
         ("token", "revoke", "x", "--dir", lab.directory): "no token 'x'",
     }.items():
@@ -140,8 +141,8 @@ def test_durations(text: str, seconds: float) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "5", "h", "-1h", "0s", "1h30m", "1w"])
-def test_no_durations(text: str) -> None:
-    with pytest.raises(UserError, match="no duration"):
+def test_invalid_durations(text: str) -> None:
+    with pytest.raises(UserError, match="not a duration"):
         duration_s(text)
 
 

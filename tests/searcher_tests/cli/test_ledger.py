@@ -1,4 +1,4 @@
-"""``fleetfront ledger`` as the shell sees it."""
+"""The commands ``fleetfront ledger``."""
 
 import csv
 import io
@@ -25,7 +25,7 @@ def data(tmp_path: Path) -> Path:
     return finished(tmp_path / "data")
 
 
-def test_check_of_a_whole_ledger(run: Run, data: Path) -> None:
+def test_check_of_an_intact_ledger(run: Run, data: Path) -> None:
     answer = run("ledger", "check", "--dir", data)
     assert answer.code == 0 and "integrity" in answer.out and "wrong" not in answer.out
     document = json.loads(run("ledger", "check", "--dir", data, "--format", "json").out)
@@ -47,7 +47,7 @@ def test_check_says_what_is_wrong_and_what_to_do(run: Run, data: Path) -> None:
     assert "defect" not in answer.err
 
 
-def test_a_damaged_ledger_is_refused_by_those_who_read_it(run: Run, data: Path) -> None:
+def test_reading_commands_refuse_a_damaged_ledger(run: Run, data: Path) -> None:
     overwrite_middle(data / "ledger.db")
     answer = run("front", "digits", "--dir", data)
     assert answer.code == 1 and "is damaged" in answer.err
@@ -66,7 +66,7 @@ def test_check_while_it_is_served(run: Run, data: Path) -> None:
     with owned(data):
         answer = run("ledger", "check", "--dir", data, "--format", "json")
         assert answer.code == 0 and json.loads(answer.out)["served"] is True
-        assert "in use by another process: only read" in answer.err
+        assert "in use by another process; the ledger was only read" in answer.err
         answer = run("ledger", "vacuum", "--dir", data)
         assert answer.code == 1 and "belongs to the running process" in answer.err
 

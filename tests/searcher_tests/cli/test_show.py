@@ -1,4 +1,4 @@
-"""Why a candidate is or is not on the front, in words."""
+"""``fleetfront show``: why a candidate is or is not on the front."""
 
 from pathlib import Path
 
@@ -7,8 +7,9 @@ from searcher.results.view import Reading
 from tests.searcher_tests.filled import Folder
 
 
-def test_one_that_was_not_measured_with_the_front_is_told_so(tmp_path: Path) -> None:
-    """By its old figures it would beat the front: they are of another time."""
+def test_a_candidate_missing_in_the_joint_measurement(tmp_path: Path) -> None:
+    """With its earlier figures the candidate would dominate the front, but they are not
+    comparable."""
     folder = Folder(tmp_path)
     folder.campaign(state="running")
     for number, ratio in enumerate((0.5, 0.25, 0.1)):

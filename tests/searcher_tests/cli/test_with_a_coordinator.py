@@ -1,4 +1,4 @@
-"""``measure`` and ``upload`` as the shell sees them, with a coordinator behind an address."""
+"""The commands ``measure`` and ``upload`` with a coordinator."""
 
 import hashlib
 import json
@@ -46,7 +46,7 @@ def test_measure_elsewhere_needs_a_coordinator(run: Run, tmp_path: Path) -> None
 
 @pytest.fixture
 def coordinator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Laboratory]:
-    """One behind every address; its operator is called operator."""
+    """One coordinator for every address; the token of its operator is ``operator``."""
     lab = Laboratory.open(tmp_path)
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
         def client(url: str, token: str, fingerprint: str | None = None) -> CoordinatorClient:

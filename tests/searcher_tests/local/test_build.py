@@ -16,7 +16,7 @@ from searcher.errors import UserError
 from searcher.ledger.directory_lock import owned
 from searcher.ledger.tables import campaigns, trials
 from searcher.ledger.tables.builds import put_recipe
-from searcher.local.build import RecipeFigures, _what, build_recipe
+from searcher.local.build import RecipeFigures, _requested_build, build_recipe
 from searcher.spec.fidelity import FIDELITIES
 from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY
@@ -85,7 +85,7 @@ def test_a_recipe_that_cannot_be_built_says_why(builds: Path, tmp_path: Path) ->
         built(str(tmp_path / "absent.toml"), tmp_path)
 
 
-def test_a_folder_in_use_is_left_alone(recipe: str, tmp_path: Path) -> None:
+def test_a_folder_in_use_is_refused(recipe: str, tmp_path: Path) -> None:
     with owned(tmp_path), pytest.raises(UserError, match="belongs to the running process"):
         built(recipe, tmp_path)
 
@@ -150,13 +150,13 @@ def test_a_candidate_is_built_as_it_was_trained(tmp_path: Path, fidelity: str) -
     folder.trial(0)
     folder.db.execute("UPDATE builds SET fidelity = ?", [fidelity])
     folder.close()
-    wanted = _what("digits/0", None, 7, tmp_path)
+    wanted = _requested_build("digits/0", None, 7, tmp_path)
     assert (wanted.fidelity, wanted.seed, wanted.dropped) == (fidelity, 0, None)
     (tmp_path / "r.toml").write_text(STEPS.as_toml())
-    assert _what(str(tmp_path / "r.toml"), TINY, 7, tmp_path).fidelity == "full"
+    assert _requested_build(str(tmp_path / "r.toml"), TINY, 7, tmp_path).fidelity == "full"
 
 
-def test_a_device_without_a_profile_is_told(enrolled: Path) -> None:
+def test_a_device_without_a_profile_is_reported(enrolled: Path) -> None:
     with closing(sqlite3.connect(enrolled / "ledger.db")) as connection, connection:
         connection.execute("UPDATE devices SET profile = NULL")
     with pytest.raises(UserError, match="'lab' is not enrolled with a profile.*--profile"):

@@ -1,4 +1,4 @@
-"""The process tree of ``run`` where its own machine is the device."""
+"""The process tree of ``run`` with this machine as the device."""
 
 import subprocess
 import sys
@@ -48,7 +48,7 @@ def test_a_machine_in_quarantine_ends_the_run_with_the_reason(
             grown.check()
 
 
-def test_settings_that_an_older_version_did_not_store_are_no_other_settings(
+def test_missing_settings_of_older_versions_are_defaults(
     tmp_path: Path
 ) -> None:
     campaign = from_document({"name": "digits", "task": "lenet5-mnist"})
@@ -63,10 +63,10 @@ def test_settings_that_an_older_version_did_not_store_are_no_other_settings(
         has_ended(Reading(tmp_path), replace(campaign, seed=1))
 
 
-def test_an_agent_that_enrolled_in_an_earlier_run_is_waited_for_anew(
+def test_await_agent_waits_for_the_new_agent(
     tmp_path: Path, child: subprocess.Popen[bytes]
 ) -> None:
-    """What it offered then says nothing of what it offers now."""
+    """Its earlier capabilities may differ from the current ones."""
     class Devices:
         def __init__(self) -> None:
             self.asked = 0
@@ -84,7 +84,7 @@ def test_an_agent_that_enrolled_in_an_earlier_run_is_waited_for_anew(
     assert client.asked == 4
 
 
-def test_running_again_releases_it(quarantined: Path) -> None:
+def test_another_run_releases_the_machine(quarantined: Path) -> None:
     with tree(quarantined, builders=0, agent=True) as grown:
         grown.check()
         with open_ledger(quarantined / "ledger.db") as db:

@@ -9,8 +9,8 @@ from searcher.documents import parse
 from searcher.ledger.tables.search_state import JointEntry, JointMeasurement
 from searcher.pareto.joint import NEAR, contenders, trial_point, with_joint_measurement
 from searcher.search.final_measurement import (
-    FEWEST_BLOCKS,
-    MOST_BLOCKS,
+    MAX_BLOCKS,
+    MIN_BLOCKS,
     joint_entry,
     joint_plan,
 )
@@ -44,9 +44,9 @@ def test_without_an_objective_of_speed_there_is_the_front_alone() -> None:
 
 def test_the_plan_is_the_campaigns_with_more_blocks_at_first_and_fewer_at_last() -> None:
     quick = joint_plan(PLANS["quick"], 1)
-    assert (quick.name, quick.min_blocks) == ("quick-together", MOST_BLOCKS)
+    assert (quick.name, quick.min_blocks) == ("quick-together", MAX_BLOCKS)
     assert joint_plan(PLANS["quick"], 2).min_blocks == PLANS["quick"].min_blocks
-    assert joint_plan(PLANS["quick"], 3).min_blocks == FEWEST_BLOCKS
+    assert joint_plan(PLANS["quick"], 3).min_blocks == MIN_BLOCKS
     strict = joint_plan(PLANS["strict"], 1)
     assert strict.min_blocks == PLANS["strict"].min_blocks and not strict.memory
     assert strict.processes == PLANS["strict"].processes

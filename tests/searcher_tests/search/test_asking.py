@@ -1,4 +1,4 @@
-"""What the search asks next, and how far ahead of what it has learnt."""
+"""Which recipe the search samples next, and how many ahead of training."""
 
 import pytest
 
@@ -16,8 +16,9 @@ from tests.searcher_tests.fake_coordinator import (
 from tests.searcher_tests.search.test_loop import ran
 
 
-def test_what_is_asked_follows_what_is_trained() -> None:
-    """Nothing is asked far ahead of what is learnt; but where nothing is worth training, on."""
+def test_sampling_is_bounded_by_trainings() -> None:
+    """The number of sampled recipes is bounded by the number of trainings; when no candidate is
+    worth training, sampling continues."""
     fates = {f"n{i:03d}": Fate(ratio=0.9 - 0.005 * i, file_bytes=900 - 5 * i) for i in range(100)}
     client, sampling, _ = ran(tuple(fates), fates, budget={"candidates": 100, "wall_minutes": 3})
     trained = sum(p["fidelity"] == "short" for p in client.of_kind("train") if p["recipe"])
@@ -28,7 +29,7 @@ def test_what_is_asked_follows_what_is_trained() -> None:
     assert sampling.asked >= 60 and not any(p["recipe"] for p in client.of_kind("train"))
 
 
-def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
+def test_sampling_uses_the_surrogate() -> None:
     spec = campaign()
     client, sampling = FakeCoordinator(spec.as_dict(), {}), Scripted("a")
     search = search_of(client, sampling, spec)
@@ -45,10 +46,10 @@ def test_what_is_asked_is_judged_by_what_was_learnt() -> None:
                     for ratio in (0.7, 0.05))
     small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
     for _ in range(4):
-        acquisition.measured(strong, small)
+        acquisition.add_costs(strong, small)
     before = search._expected_gain([], strong)
-    assert before > search._expected_gain([], mild) > 0, "costs are learnt, too"
+    assert before > search._expected_gain([], mild) > 0, "the surrogate learns costs"
     values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "accuracy_drop": 0.05}
     for _ in range(4):
-        acquisition.trained(strong, values, "full")
-    assert search._expected_gain([], strong) < 0.5 * before, "what lost before promises less"
+        acquisition.add_drop(strong, values, "full")
+    assert search._expected_gain([], strong) < 0.5 * before, "a previous loss lowers the gain"

@@ -1,4 +1,4 @@
-"""A front whose accuracies come from the device, on scripted candidates."""
+"""A front with accuracies from the device, on scripted candidates."""
 
 from typing import Any
 
@@ -54,7 +54,7 @@ def test_the_front_has_the_devices_accuracies_and_the_trials_keep_the_hosts() ->
     assert found.inputs["test"].sha256 == "2" * 64, "named, so that it is not dropped"
 
 
-def test_what_the_device_makes_worse_than_allowed_is_not_on_the_front() -> None:
+def test_infeasible_on_the_device_is_off_the_front() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, there=0.7), "b": Fate(0.8, 800, 0.99)})
     constraints = saved(client).joint[rows["a"]["id"]].constraints or {}
     assert constraints["accuracy_drop"] > 0
@@ -63,15 +63,15 @@ def test_what_the_device_makes_worse_than_allowed_is_not_on_the_front() -> None:
     assert tested == {rows["b"]["sha256"], saved(client).baseline.sha256}
 
 
-def test_the_test_split_is_answered_there_too_and_by_the_front_alone() -> None:
+def test_only_the_front_runs_the_test_split_on_the_device() -> None:
     client, rows = ran({"a": Fate(0.8, 800, 0.985), "b": Fate(0.9, 900, 0.97)})
-    judged = client.of_kind("evaluate")
-    assert all("outputs" in payload for payload in judged)
-    tested = [p["sha256"] for p in judged if p["split"] == "test"]
+    evaluated = client.of_kind("evaluate")
+    assert all("outputs" in payload for payload in evaluated)
+    tested = [p["sha256"] for p in evaluated if p["split"] == "test"]
     assert sorted(tested) == sorted([rows["a"]["sha256"], saved(client).baseline.sha256])
 
 
-def test_a_file_that_it_cannot_run_is_not_on_the_front_and_says_why() -> None:
+def test_a_failed_inference_is_off_the_front_with_its_reason() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, infer_fails=9), "b": Fate(0.8, 800, 0.98)})
     entry = saved(client).joint[rows["a"]["id"]]
     assert (entry.constraints or {})[NO_ACCURACY] > 0
@@ -81,21 +81,21 @@ def test_a_file_that_it_cannot_run_is_not_on_the_front_and_says_why() -> None:
     assert asked == [1, 2]
 
 
-def test_what_fails_once_is_asked_again() -> None:
+def test_a_failed_inference_is_repeated() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, infer_fails=1, there=0.98)})
     entry = saved(client).joint[rows["a"]["id"]]
     assert (entry.values or {})["accuracy"] == 0.98
     assert (entry.constraints or {})["accuracy_drop"] <= 0
 
 
-def test_a_file_that_ran_elsewhere_than_the_baseline_does_not_count() -> None:
+def test_a_file_on_another_place_than_the_baseline_does_not_count() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, provider="OtherProvider")})
     entry = saved(client).joint[rows["a"]["id"]]
     assert "OtherProvider" in (entry.reason or "")
     assert (entry.constraints or {})[NO_ACCURACY] > 0
 
 
-def test_a_device_that_cannot_answer_leaves_the_hosts_accuracies_and_a_note() -> None:
+def test_a_failed_baseline_inference_keeps_the_hosts_accuracies() -> None:
     client, rows = ran({"baseline": Fate(1.0, 1000, 0.99, infer_fails=9), "a": Fate(0.5, 500)})
     found = saved(client)
     assert found.baseline.on_device is None

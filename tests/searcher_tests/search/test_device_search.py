@@ -1,4 +1,4 @@
-"""What is decided of one device's candidates; how the loop follows it is in test_loop."""
+"""Decisions about the candidates of one device; ``test_loop`` tests the loop that follows them."""
 
 from collections.abc import Mapping
 from dataclasses import replace
@@ -11,7 +11,7 @@ from searcher.client.records import Trial
 from searcher.documents import parse
 from searcher.jobs.evaluate import EvaluationResult
 from searcher.ledger.tables.search_state import SearchState
-from searcher.search.acquisition import WIN_BACK
+from searcher.search.acquisition import FULL_TRAINING_GAIN
 from searcher.search.candidate import SLACK, Candidate
 from searcher.search.device_search import DeviceSearch, Refusal
 from searcher.search.promotion import HEADROOM
@@ -29,12 +29,12 @@ from tests.searcher_tests.fake_coordinator import (
 from tests.tasks_for_tests import network
 
 ALLOWED = 0.02
-"""The accuracy drop that the campaign allows, of a baseline of .99."""
+"""Allowed accuracy drop; the accuracy of the baseline is 0.99."""
 HALF = {"latency_s": 0.5 * LEVEL_S, "file_bytes": 500.0, "macs": 500.0}
 
 
 def begun(known: SearchState | None = None, **changes: Any) -> tuple[DeviceSearch, FakeCoordinator]:
-    """With its baseline: 1 ms, 1000 bytes, accuracy .99."""
+    """A search with an established baseline: 1 ms, 1000 bytes, accuracy 0.99."""
     spec = campaign(**changes)
     client: Any = FakeCoordinator(spec.as_dict())
     space = Space.of(spec, layers_of(network()), frozenset({"float32", "int8"}))
@@ -87,7 +87,7 @@ def test_a_known_baseline_is_built_and_not_measured_again(search: DeviceSearch) 
     assert again.baseline.correct.sum() == 990
 
 
-def test_of_earlier_trials_those_that_were_measured_and_keep_the_constraints_are_the_front(
+def test_resume_restores_the_front_from_feasible_trials(
     search: DeviceSearch,
 ) -> None:
     rows = [trial(1, 0.985), trial(2, 0.98, reason="latency is that of its untrained graph"),
@@ -97,22 +97,22 @@ def test_of_earlier_trials_those_that_were_measured_and_keep_the_constraints_are
     assert [p.trial for p in search.front([])] == [1]
 
 
-def test_of_earlier_trials_short_training_counts_as_far_as_it_goes(search: DeviceSearch) -> None:
+def test_resume_corrects_drops_of_short_training(search: DeviceSearch) -> None:
     full, short = trial(1, 0.985), trial(2, 0.985, "pruned")
     search.resume([full, short])
     drops = [search._acquisition.expected(row.built_from, row.values or {})[0].drop
              for row in (full, short)]
-    assert drops == pytest.approx([0.005, 0.005 - WIN_BACK])
+    assert drops == pytest.approx([0.005, 0.005 - FULL_TRAINING_GAIN])
 
 
 # -- before training ------------------------------------------------------------------------------
 
 
-def test_a_candidate_that_waits_to_be_measured_is_a_point_to_beat(search: DeviceSearch) -> None:
+def test_a_trained_candidate_without_measurement_competes(search: DeviceSearch) -> None:
     search.resume([trial(1, 0.975)])
     held = candidate(2, stage="measuring again", accuracy=0.98)
     flow = [held, candidate(3), candidate(4, stage="full", accuracy=0.99)]
-    assert [p.trial for p in search.points_to_beat(flow)] == [1, 2]
+    assert [p.trial for p in search.competing_points(flow)] == [1, 2]
     assert [p.trial for p in search.front(flow)] == [2]
     assert [p.trial for p in search.front([])] == [1], "and none once it is gone"
 
@@ -120,15 +120,15 @@ def test_a_candidate_that_waits_to_be_measured_is_a_point_to_beat(search: Device
 def test_training_must_be_able_to_reach_the_most_accurate_point(search: DeviceSearch) -> None:
     slower = candidate(1, latency_s=0.6 * LEVEL_S, file_bytes=600.0)
     assert search.why_not_train(slower, []) is None
-    accurate = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.995)])
+    accurate = search.competing_points([candidate(2, stage="measuring again", accuracy=0.995)])
     refused = search.why_not_train(slower, accurate)
     assert refused is not None and refused.reason.endswith("as accurate as 0.9950")
     assert refused.constraints == {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)}
-    worse = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.98)])
+    worse = search.competing_points([candidate(2, stage="measuring again", accuracy=0.98)])
     assert search.why_not_train(slower, worse) is None, "it may be as accurate as the baseline"
 
 
-def test_latency_is_doubted_before_it_breaks_a_constraint() -> None:
+def test_slack_applies_to_the_latency_constraint() -> None:
     search, _ = begun(constraints={"latency_s": 0.5 * LEVEL_S})
     near = candidate(1, latency_s=0.5 * LEVEL_S / (1 - SLACK) * 0.999)
     assert search.why_not_train(near, []) is None
@@ -139,9 +139,9 @@ def test_latency_is_doubted_before_it_breaks_a_constraint() -> None:
 # -- after training -------------------------------------------------------------------------------
 
 
-def test_an_evaluation_is_entered_against_the_baseline_in_pairs(search: DeviceSearch) -> None:
+def test_accuracy_drop_is_paired_with_the_baseline(search: DeviceSearch) -> None:
     made = candidate(1, stage="full")
-    search.evaluated(made, parse(EvaluationResult, evaluation(0.98)))
+    search.add_evaluation(made, parse(EvaluationResult, evaluation(0.98)))
     assert made.values["accuracy"] == 0.98
     assert made.values["accuracy_drop"] == pytest.approx(0.01)
     assert set(made.intervals) == {"accuracy", "accuracy_drop"}
@@ -150,14 +150,14 @@ def test_an_evaluation_is_entered_against_the_baseline_in_pairs(search: DeviceSe
 
 
 @pytest.mark.parametrize(("accuracy", "kept"), [(0.97, True), (0.9699, False)])
-def test_accuracy_is_kept_up_to_what_is_allowed(accuracy: float, kept: bool) -> None:
+def test_keeps_accuracy_up_to_the_allowed_drop(accuracy: float, kept: bool) -> None:
     made = candidate(1, accuracy=accuracy)
     made.values["accuracy_drop"] = round(0.99 - accuracy, 6)
     assert begun()[0].keeps_accuracy(made) is kept
     assert begun(constraints={})[0].keeps_accuracy(made), "without a constraint all is kept"
 
 
-def test_full_training_must_be_able_to_win_back_what_short_training_lost(
+def test_full_training_needs_a_recoverable_drop(
     search: DeviceSearch,
 ) -> None:
     assert search.why_not_continue(candidate(1, accuracy=0.99 - ALLOWED - HEADROOM / 2), []) is None
@@ -170,15 +170,15 @@ def test_full_training_must_be_able_to_win_back_what_short_training_lost(
 
 def test_full_training_must_be_able_to_reach_the_front(search: DeviceSearch) -> None:
     made = candidate(1, accuracy=0.975, latency_s=0.6 * LEVEL_S, file_bytes=600.0)
-    near = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.984)])
+    near = search.competing_points([candidate(2, stage="measuring again", accuracy=0.984)])
     assert search.why_not_continue(made, near) is None
-    far = search.points_to_beat([candidate(2, stage="measuring again", accuracy=0.986)])
+    far = search.competing_points([candidate(2, stage="measuring again", accuracy=0.986)])
     assert search.why_not_continue(made, far) == Refusal(
         "cannot reach the front with what short training gave",
         {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)})
 
 
-def test_only_what_was_measured_keeps_a_trained_candidate_from_its_measurement(
+def test_only_measured_points_prevent_a_measurement(
     search: DeviceSearch,
 ) -> None:
     made = candidate(1, accuracy=0.98, latency_s=0.6 * LEVEL_S, file_bytes=600.0)
@@ -186,21 +186,21 @@ def test_only_what_was_measured_keeps_a_trained_candidate_from_its_measurement(
     assert not search.is_worth_measuring(candidate(1, accuracy=0.96)), "it breaks a constraint"
     better = candidate(2, stage="measuring again", accuracy=0.985)
     assert [p.trial for p in search.front([better])] == [2] and search.is_worth_measuring(made)
-    search.completed(better, measured=True)
+    search.complete(better, measured=True)
     assert not search.is_worth_measuring(made)
 
 
-def test_a_completed_candidate_says_why_it_does_not_count(search: DeviceSearch) -> None:
-    reason, constraints = search.completed(candidate(1, accuracy=0.98), measured=False)
+def test_complete_returns_the_reason(search: DeviceSearch) -> None:
+    reason, constraints = search.complete(candidate(1, accuracy=0.98), measured=False)
     assert reason is not None and reason.startswith("another candidate is better")
     assert constraints == {"accuracy_drop": pytest.approx(-0.01)} and search.front([]) == []
-    reason, constraints = search.completed(candidate(2, accuracy=0.96), measured=False)
+    reason, constraints = search.complete(candidate(2, accuracy=0.96), measured=False)
     assert reason == "breaks a constraint after training"
     assert constraints == {"accuracy_drop": pytest.approx(0.01)} and search.front([]) == []
     made = candidate(3, accuracy=0.96)
-    assert search.completed(made, measured=True)[0] is None
+    assert search.complete(made, measured=True)[0] is None
     assert search.front([]) == [], "measured, and beyond a constraint"
-    assert search.completed(candidate(4, accuracy=0.98), measured=True)[0] is None
+    assert search.complete(candidate(4, accuracy=0.98), measured=True)[0] is None
     [point] = search.front([])
     assert point.trial == 4 and point.feasible
 
@@ -208,7 +208,7 @@ def test_a_completed_candidate_says_why_it_does_not_count(search: DeviceSearch) 
 # -- the end --------------------------------------------------------------------------------------
 
 
-def test_without_extended_training_those_that_wait_for_the_device_are_all_that_is_not_measured(
+def test_without_extended_training_only_held_candidates_are_unmeasured(
     search: DeviceSearch,
 ) -> None:
     rows = [trial(1, 0.985), trial(2, 0.0, "running", values=None, sha256=None)]
@@ -220,4 +220,4 @@ def test_without_extended_training_those_that_wait_for_the_device_are_all_that_i
     assert (found[1].state, found[1].sha256, found[1].reason) == ("complete", "f" * 64, None)
     assert found[1].values == held.values and found[1].built_from == recipe(2)
     assert found[1].constraints == {"accuracy_drop": pytest.approx(-0.01)}
-    assert rows[1].state == "running", "the ledger is not told yet"
+    assert rows[1].state == "running", "the ledger is not updated yet"

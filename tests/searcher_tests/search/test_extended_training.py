@@ -1,4 +1,4 @@
-"""The last share of the time: what is about to be the front is trained on."""
+"""Extended training of the expected front at the end of the search."""
 
 from typing import Any
 
@@ -7,7 +7,7 @@ import pytest
 from searcher.client.records import Trial
 from searcher.pareto.front import front_of
 from searcher.pareto.joint import trial_point, with_joint_measurement
-from searcher.search.extended_training import GAIN, SHARE
+from searcher.search.extended_training import GAIN, TIME_FRACTION
 from searcher.search.final_measurement import final_files
 from tests.searcher_tests.fake_coordinator import (
     DEVICE,
@@ -21,7 +21,7 @@ from tests.searcher_tests.fake_coordinator import (
 )
 
 MOST = 0.02
-"""The accuracy that may be lost, of a baseline of .99."""
+"""Allowed accuracy drop; the accuracy of the baseline is 0.99."""
 
 
 def started(fates: dict[str, Fate], wall_minutes: float = 60) -> tuple[Any, FakeCoordinator]:
@@ -30,7 +30,7 @@ def started(fates: dict[str, Fate], wall_minutes: float = 60) -> tuple[Any, Fake
 
 
 def ran(fates: dict[str, Fate], **changes: Any) -> tuple[FakeCoordinator, dict[str, Trial]]:
-    """Trials by name as the front knows them, after the campaign."""
+    """Trials by name, with their joint figures, after the campaign."""
     spec, client = started(fates, **changes)
     search_of(client, Scripted(*fates), spec, extends=True).run()
     return client, final(client)
@@ -58,7 +58,7 @@ def on_front(client: FakeCoordinator) -> set[str]:
     return {client.files[sha256][0] for sha256 in files}
 
 
-def test_the_front_is_trained_on_and_its_new_files_are_what_is_measured_and_tested() -> None:
+def test_extended_files_of_the_front_are_measured_and_tested() -> None:
     fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
     client, rows = ran(fates)
     assert set(extended(client)) == {"a", "b"} and on_front(client) == {"a", "b"}
@@ -72,17 +72,17 @@ def test_the_front_is_trained_on_and_its_new_files_are_what_is_measured_and_test
         assert rows[name].sha256 in {p["sha256"] for p in client.of_kind("evaluate")}
     together = [p for p in client.of_kind("measure") if p["plan"]["name"] == "quick-together"]
     assert {f["sha256"] for f in together[-1]["candidates"]} == {r.sha256 for r in rows.values()}
-    told = {row["steps"][0]["strategy"]: row for row in client.rows}
-    assert told["a"]["values"]["accuracy"] == pytest.approx(0.985), "what the search saw stays"
+    rows = {row["steps"][0]["strategy"]: row for row in client.rows}
+    assert rows["a"]["values"]["accuracy"] == pytest.approx(0.985), "what the search saw stays"
 
 
-def test_a_task_without_epochs_for_it_trains_nothing_on() -> None:
+def test_a_task_without_extended_epochs() -> None:
     spec, client = started({"a": Fate(0.8, 800, 0.985)})
     search_of(client, Scripted("a"), spec).run()
     assert extended(client) == []
 
 
-def test_what_lacked_a_little_accuracy_may_come_in() -> None:
+def test_a_nearly_feasible_candidate_may_join_the_front() -> None:
     lost = 0.99 - MOST
     fates = {"a": Fate(0.8, 800, 0.985),
              "near": Fate(0.4, 400, lost - GAIN / 2, wins=GAIN),
@@ -97,27 +97,27 @@ def test_what_lacked_a_little_accuracy_may_come_in() -> None:
     assert point is not None and front_of([point], campaign().objectives) == [point]
 
 
-def test_what_would_break_a_constraint_stays_as_it_was() -> None:
+def test_an_infeasible_extended_file_is_discarded() -> None:
     client, rows = ran({"a": Fate(0.8, 800, 0.985), "b": Fate(0.5, 500, 0.971, wins=-0.01)})
     assert "b" in extended(client)
     assert (rows["b"].values or {})["accuracy"] == pytest.approx(0.971)
     assert file_of(client, rows["b"]) == ("b", "full") and on_front(client) == {"a", "b"}
 
 
-def test_what_fails_stays_as_it_was() -> None:
+def test_a_failed_extended_training_changes_nothing() -> None:
     client, rows = ran({"a": Fate(0.8, 800, 0.985, fails=("extended", "nan_loss"))})
     assert client.state == "done" and file_of(client, rows["a"]) == ("a", "full")
     assert rows["a"].state == "complete" and on_front(client) == {"a"}
 
 
-def test_what_others_beat_is_not_trained_on() -> None:
+def test_dominated_candidates_get_no_extended_training() -> None:
     fates = {"good": Fate(0.5, 500, 0.985), "beaten": Fate(0.8, 800, 0.98)}
     client, _ = ran(fates)
     assert extended(client) == ["good"]
 
 
-def test_the_search_leaves_time_for_it_and_it_begins_nothing_when_that_is_up() -> None:
-    """Trainings take ten seconds each, and go on at once."""
+def test_extended_training_keeps_its_time_fraction() -> None:
+    """Each training takes ten seconds; all run at once."""
     names = {f"n{i:02d}": Fate(0.9 - 0.02 * i, 900 - 20 * i, 0.988 - 0.0005 * i)
              for i in range(40)}
     client, _ = ran(names, wall_minutes=5)
@@ -127,20 +127,21 @@ def test_the_search_leaves_time_for_it_and_it_begins_nothing_when_that_is_up() -
     assert set(order[first:]) == {"extended"} and 0 < len(extended(client)) < len(on_front(client))
     assert len(client.search_state.extended) == len(extended(client))
     begun = [j for j in client.jobs if j["payload"].get("fidelity") == "extended"]
-    assert len(begun) <= budget_s * SHARE / 10 + 2, "one waits while one is trained"
+    assert len(begun) <= budget_s * TIME_FRACTION / 10 + 2, "one waits while one is trained"
 
 
-def test_what_was_not_measured_yet_is_told_with_the_file_that_was_trained_on() -> None:
+def test_a_held_candidate_completes_with_its_extended_file() -> None:
     fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
     spec, client = started(fates)
     search = search_of(client, Scripted(*fates), spec, threads=len(fates), extends=True)
     jumped: list[bool] = []
 
     def now_s() -> float:
-        """The search's time is up, that for extended training is not, once all are trained."""
+        """The search time is over once all candidates are trained, the time for extended training
+        is not."""
         done = [j for j in client.jobs if j["kind"] == "train" and j["state"] == "done"]
         if len(done) > 2 * len(fates) and not jumped:
-            client.now_s += 3600.0 * (1 - SHARE)
+            client.now_s += 3600.0 * (1 - TIME_FRACTION)
             jumped.append(True)
         return client.now_s
 
@@ -157,7 +158,7 @@ def test_what_was_not_measured_yet_is_told_with_the_file_that_was_trained_on() -
     assert plans == ["quick-together"] and on_front(client) == {"a", "b"}
 
 
-def test_a_search_that_dies_after_it_trains_nothing_twice_and_loses_nothing() -> None:
+def test_a_killed_search_repeats_no_extended_training() -> None:
     fates = {"a": Fate(0.8, 800, 0.985, wins=0.003), "b": Fate(0.5, 500, 0.98, wins=0.004)}
     undisturbed, expected = ran(fates)
     spec, client = started(fates)

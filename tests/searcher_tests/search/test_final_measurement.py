@@ -1,4 +1,5 @@
-"""A campaign's end on scripted candidates: measured together, busy or not, and judged on test."""
+"""The end of a campaign on scripted candidates: joint measurement and evaluation on the test
+split."""
 
 from typing import Any
 
@@ -19,7 +20,7 @@ from tests.searcher_tests.fake_coordinator import (
 
 
 def front_of_three() -> dict[str, Fate]:
-    """Each faster one is less accurate."""
+    """Faster candidates are less accurate."""
     return {"a": Fate(0.8, 800, 0.99), "b": Fate(0.5, 500, 0.985), "c": Fate(0.3, 300, 0.98)}
 
 
@@ -34,7 +35,7 @@ def together_jobs(client: FakeCoordinator) -> list[dict[str, Any]]:
     return [p for p in client.of_kind("measure") if p["plan"]["name"] == "quick-together"]
 
 
-def test_the_front_is_measured_in_one_job_and_told_figures_stay() -> None:
+def test_joint_measurement_keeps_the_figures_of_trials() -> None:
     fates = front_of_three()
     fates["b"].changes = 0.6
     client, rows = ran(fates)
@@ -45,7 +46,7 @@ def test_the_front_is_measured_in_one_job_and_told_figures_stay() -> None:
     assert rows["b"]["values"]["latency_s"] == pytest.approx(0.5 * LEVEL_S)
 
 
-def test_a_point_that_another_beats_when_measured_together_is_not_judged_on_test() -> None:
+def test_a_point_dominated_in_the_joint_measurement_is_not_tested() -> None:
     fates = {"a": Fate(0.51, 500, 0.985), "b": Fate(0.5, 500, 0.98)}
     fates["b"].changes = 0.52
     client, rows = ran(fates)
@@ -53,7 +54,7 @@ def test_a_point_that_another_beats_when_measured_together_is_not_judged_on_test
     assert tested == {rows["a"]["sha256"], client.search_state.baseline.sha256}
 
 
-def test_busy_ones_are_measured_again_and_keep_their_own_figures_at_last() -> None:
+def test_busy_files_are_repeated_and_then_keep_their_figures() -> None:
     fates = front_of_three()
     fates["b"].busy_together = 2
     client, rows = ran(fates)
@@ -72,14 +73,14 @@ def test_busy_ones_are_measured_again_and_keep_their_own_figures_at_last() -> No
     assert rows["b"]["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
 
 
-def test_a_file_that_crashes_now_is_not_tried_again() -> None:
+def test_a_crashed_file_is_not_repeated() -> None:
     fates = front_of_three()
     fates["b"].crashes_together = True
     client, _ = ran(fates)
     assert len(together_jobs(client)) == 1 and client.state == "done"
 
 
-def test_a_search_that_dies_after_it_measures_nothing_twice() -> None:
+def test_a_killed_search_repeats_no_joint_measurement() -> None:
     spec = campaign(budget={"candidates": 3, "wall_minutes": 60})
     client = FakeCoordinator(spec.as_dict(), front_of_three())
     client.dies_on = "evaluate"
@@ -101,7 +102,7 @@ def test_a_single_point_is_not_measured_again() -> None:
 
 
 def cut_short(fates: dict[str, Fate]) -> tuple[FakeCoordinator, dict[str, Any]]:
-    """The time is up while the trained ones wait for the device."""
+    """The search time ends while trained candidates wait for the device."""
     spec = campaign(budget={"candidates": len(fates), "wall_minutes": 1})
     client = FakeCoordinator(spec.as_dict(), dict(fates))
     search = search_of(client, Scripted(*fates), spec, threads=len(fates))
@@ -121,12 +122,12 @@ def cut_short(fates: dict[str, Fate]) -> tuple[FakeCoordinator, dict[str, Any]]:
 
 
 def measured_trained(client: FakeCoordinator) -> list[str]:
-    """Plans by which trained files were measured."""
+    """The plans of the measurements of trained files."""
     return [p["plan"]["name"] for p in client.of_kind("measure")
             if any(client.files[f["sha256"]][1] == "full" for f in p["candidates"])]
 
 
-def test_what_was_not_measured_in_time_is_measured_with_the_front() -> None:
+def test_held_candidates_are_measured_with_the_front() -> None:
     client, rows = cut_short({"a": Fate(0.5, 500, 0.98)})
     assert measured_trained(client) == ["quick", "quick-together"], "the first is the baseline's"
     row = rows["a"]
@@ -135,21 +136,21 @@ def test_what_was_not_measured_in_time_is_measured_with_the_front() -> None:
     assert row["sha256"] in {p["sha256"] for p in client.of_kind("evaluate")}
 
 
-def test_the_last_time_it_goes_by_the_machines_own_level() -> None:
+def test_the_last_attempt_uses_the_current_quiet_level() -> None:
     client, rows = cut_short({"a": Fate(0.5, 500, 0.98, busy_together=10**6)})
     levels = [job["quiet_level_s"] for job in together_jobs(client)]
     assert len(levels) > 1 and levels[-1] is None and None not in levels[:-1]
     assert rows["a"]["state"] == "complete" and rows["a"]["reason"] is None
 
 
-def test_what_crashes_then_has_failed_and_the_rest_is_measured() -> None:
+def test_a_crashed_held_candidate_fails_alone() -> None:
     client, rows = cut_short({"a": Fate(0.5, 500, 0.98, crashes_together=True),
                               "b": Fate(0.4, 600, 0.98)})
     assert (rows["a"]["state"], rows["a"]["reason"]) == ("failed", "crashed: signal 9")
     assert (rows["b"]["state"], rows["b"]["reason"]) == ("complete", None)
 
 
-def test_what_another_clearly_beats_is_not_measured_then() -> None:
+def test_dominated_held_candidates_are_not_measured() -> None:
     client, rows = cut_short({"a": Fate(0.5, 500, 0.98), "b": Fate(0.2, 200, 0.985)})
     (job,) = together_jobs(client)
     assert [f["sha256"] for f in job["candidates"]] == [rows["b"]["sha256"]]

@@ -1,4 +1,4 @@
-"""The loop on scripted candidates: every asked trial is told once, whatever happens to it."""
+"""The search loop on scripted candidates: every asked trial ends with exactly one ``tell``."""
 
 import warnings
 from typing import Any
@@ -10,7 +10,7 @@ from searcher.errors import BuildError
 from searcher.jobs.evaluate import EvaluationResult
 from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
-from searcher.search.measurement_batches import ATTEMPTS, LOOKS
+from searcher.search.measurement_batches import ATTEMPTS, MOST_MEASUREMENTS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
 from searcher.statistics.intervals import unpack_bits
@@ -38,7 +38,7 @@ def ran(names: tuple[str, ...], script: dict[str, Fate] | None = None,
     return client, sampling, {row["steps"][0]["strategy"]: row for row in client.rows}
 
 
-def test_what_is_noted_of_the_device_is_saved() -> None:
+def test_notes_about_the_device_are_saved() -> None:
     """The status shows it; see the tests of ``searcher.results.status``."""
     spec = campaign()
     client = FakeCoordinator(spec.as_dict(), {})
@@ -50,7 +50,7 @@ def names_of(client: FakeCoordinator, kind: str) -> list[str]:
     return [p["recipe"][0]["strategy"] for p in client.of_kind(kind) if p["recipe"]]
 
 
-def test_a_good_candidate_goes_all_the_way() -> None:
+def test_a_good_candidate_passes_every_stage() -> None:
     client, sampling, rows = ran(("a",))
     row = rows["a"]
     assert (row["state"], row["reason"]) == ("complete", None)
@@ -80,7 +80,7 @@ def test_the_baseline_is_measured_longer_and_kept() -> None:
     assert baseline.values["accuracy"] == 0.99
 
 
-def test_every_asked_trial_is_told_exactly_once() -> None:
+def test_every_asked_trial_gets_exactly_one_tell() -> None:
     script = {
         "fails": Fate(fails=("any", "unsupported_graph")),
         "nan": Fate(fails=("short", "nan_loss")), "late": Fate(fails=("full", "disk_full")),
@@ -88,11 +88,11 @@ def test_every_asked_trial_is_told_exactly_once() -> None:
         "bad": Fate(accuracy=0.5), "slow": Fate(ratio=2.0, file_bytes=2000),
         "fast": Fate(ratio=0.1, file_bytes=90), "gone": Fate(measured="job failed")}
     client, sampling, rows = ran(("a", *script, "b"), script)
-    assert sorted(trial for trial, _ in client.told) == [row["id"] for row in client.rows]
-    assert sorted(sampling.told) == list(range(sampling.asked)), "each was told to the sampler"
+    assert sorted(trial for trial, _ in client.ended_trials) == [row["id"] for row in client.rows]
+    assert sorted(sampling.ended_trials) == list(range(sampling.asked)), "each has one tell"
     assert {row["state"] for row in client.rows} == {"complete", "pruned", "failed"}
-    for trial, state in client.told:
-        assert sampling.told[trial - 1][0] == state
+    for trial, state in client.ended_trials:
+        assert sampling.ended_trials[trial - 1][0] == state
 
 
 @pytest.mark.parametrize(("fidelity", "reason"), [
@@ -102,7 +102,7 @@ def test_a_failed_build_is_a_failed_trial_with_its_reason(fidelity: str, reason:
     assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", reason)
     assert rows["x"]["message"] == "x went wrong"
     assert rows["a"]["state"] == "complete", "the campaign goes on without it"
-    assert sampling.told[0][0] == "failed"
+    assert sampling.ended_trials[0][0] == "failed"
 
 
 def test_a_training_without_an_evaluation_is_a_failed_trial() -> None:
@@ -152,22 +152,22 @@ def test_wrong_outputs_are_not_measured_again() -> None:
     assert (rows["x"]["state"], rows["x"]["reason"]) == ("failed", "parity: outputs differ")
 
 
-def test_a_vague_measurement_of_a_trained_candidate_is_looked_at_again() -> None:
+def test_a_wide_interval_of_a_trained_candidate_is_measured_again() -> None:
     client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, vague=2)})
     assert tried(client, "untrained") == [1] and tried(client, "full") == [1, 2, 3]
     row = rows["x"]
     assert row["values"]["latency_ratio"] == 0.5 and row["measurement"] == 7
 
 
-def test_of_vague_measurements_only_the_narrowest_counts() -> None:
+def test_the_narrowest_interval_counts() -> None:
     client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, vague=9)})
-    assert tried(client, "full") == list(range(1, LOOKS + 1))
+    assert tried(client, "full") == list(range(1, MOST_MEASUREMENTS + 1))
     low, high = rows["x"]["intervals"]["latency_s"]
     assert (rows["x"]["state"], rows["x"]["measurement"]) == ("complete", 5)
-    assert (high - low) / LEVEL_S == pytest.approx(0.5 * (0.3 + (9 - LOOKS) / 10))
+    assert (high - low) / LEVEL_S == pytest.approx(0.5 * (0.3 + (9 - MOST_MEASUREMENTS) / 10))
 
 
-def test_a_rough_ratio_decides_about_training_and_no_more() -> None:
+def test_a_rough_ratio_only_decides_about_training() -> None:
     client, _, rows = ran(("x",), {"x": Fate(ratio=0.5, busy=3, rough_ratio=0.62)})
     assert tried(client, "untrained") == [1], "no second look at what is only to be trained"
     assert tried(client, "full") == [1, 2, 3], "a front gets a measurement in quiet blocks"
@@ -185,7 +185,7 @@ def test_trained_and_untrained_candidates_never_share_a_window() -> None:
     assert max(len(p["candidates"]) for p in client.of_kind("measure")) > 1
 
 
-def test_a_rough_ratio_is_doubted_before_it_prunes() -> None:
+def test_slack_applies_to_a_rough_ratio() -> None:
     bound = {"latency_s": 0.5 * LEVEL_S}
     near = Fate(ratio=0.4, busy=1, rough_ratio=0.6)
     far = Fate(ratio=0.4, busy=1, rough_ratio=0.7)
@@ -194,7 +194,7 @@ def test_a_rough_ratio_is_doubted_before_it_prunes() -> None:
     assert row["state"] == "pruned" and "latency_s" not in row["intervals"]
 
 
-def test_a_constraint_that_is_broken_untrained_saves_the_training() -> None:
+def test_a_violated_constraint_prevents_training() -> None:
     client, sampling, rows = ran(
         ("big", "slow", "a"), {"big": Fate(file_bytes=900), "slow": Fate(ratio=0.9)},
         constraints={"file_bytes": 600, "latency_s": 0.6 * LEVEL_S})
@@ -202,10 +202,10 @@ def test_a_constraint_that_is_broken_untrained_saves_the_training() -> None:
     assert rows["big"]["state"] == rows["slow"]["state"] == "pruned"
     assert "file_bytes is 900, allowed 600" in rows["big"]["reason"]
     assert rows["big"]["constraints"] == {"file_bytes": 0.5}
-    assert sampling.told[0] == ("pruned", {"file_bytes": 0.5}), "the sampler learns from it"
+    assert sampling.ended_trials[0] == ("pruned", {"file_bytes": 0.5}), "the sampler learns from it"
 
 
-def test_what_cannot_reach_the_front_is_not_trained() -> None:
+def test_candidates_that_cannot_reach_the_front_are_not_trained() -> None:
     fates = {"a": Fate(0.5, 500, 0.99), "worse": Fate(0.6, 600, 0.99)}
     client, _, _ = ran(("a",), fates, budget={"candidates": 1})
     sampling = Scripted("a", "worse")
@@ -213,7 +213,7 @@ def test_what_cannot_reach_the_front_is_not_trained() -> None:
     row = client.rows[1]
     assert set(names_of(client, "train")) == {"a"} and row["state"] == "pruned"
     assert "cannot reach the front" in row["reason"]
-    assert sampling.told[1][1] == {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)}
+    assert sampling.ended_trials[1][1] == {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)}
 
 
 def test_short_training_decides_about_full_training() -> None:
@@ -231,7 +231,7 @@ def test_a_broken_constraint_after_training_is_complete_and_off_the_front() -> N
     assert row["state"] == "complete" and "breaks a constraint" in row["reason"]
     assert row["constraints"]["accuracy_drop"] == pytest.approx(0.01)
     measured = {f["sha256"] for p in client.of_kind("measure") for f in p["candidates"]}
-    assert row["sha256"] not in measured, "nobody measures what cannot enter"
+    assert row["sha256"] not in measured, "candidates that cannot enter are not measured"
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
     assert tested == {rows["a"]["sha256"], client.search_state.baseline.sha256}
 
@@ -240,7 +240,7 @@ def test_duplicates_are_never_built_twice() -> None:
     client, sampling, rows = ran(("a", "a", "b", "a", "b", "c"))
     assert sorted(rows) == ["a", "b", "c"] and len(client.rows) == 3
     assert sorted(names_of(client, "compress")) == ["a", "b", "c"]
-    assert {sampling.told[n][0] for n in (1, 3, 4)} == {"failed"}
+    assert {sampling.ended_trials[n][0] for n in (1, 3, 4)} == {"failed"}
 
 
 def test_the_budget_of_candidates() -> None:
@@ -249,7 +249,7 @@ def test_the_budget_of_candidates() -> None:
 
 
 def test_the_budget_of_time() -> None:
-    """A build takes 1 s or 10 s of the fake's time, so 30 s hold a few of twenty candidates."""
+    """A build takes 1 s or 10 s of simulated time: 30 s suffice for a few of twenty candidates."""
     fates = {c: Fate(ratio=0.9 - 0.03 * i, file_bytes=900 - 10 * i)
              for i, c in enumerate("abcdefghijklmnopqrst")}
     client, _, rows = ran(tuple(fates), fates, budget={"candidates": 20, "wall_minutes": 0.5})
@@ -268,8 +268,8 @@ def test_a_budget_may_hold_the_baseline_too() -> None:
     assert 30 - saved.baseline_s <= saved.searched_s < 80 - saved.baseline_s
 
 
-def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
-    """More and more is asked for; what promises least is told so, and its successors are seen."""
+def test_a_full_pool_is_pruned_at_each_training() -> None:
+    """While sampling continues, candidates with the lowest gain make room for later ones."""
     names = [f"n{i:03d}" for i in range(3 * POOL)]
     fates = {name: Fate(ratio=0.9 - 0.01 * i, file_bytes=900 - 10 * i)
              for i, name in enumerate(names)}
@@ -281,15 +281,15 @@ def test_a_full_pool_makes_room_whenever_a_training_begins() -> None:
     assert sampling.asked > POOL + 8, "the first ones do not keep the others out"
 
 
-def test_a_point_is_not_lost_to_one_that_is_never_measured() -> None:
-    """``b`` is better in all, and waits for the device beside ``a``; then it cannot be measured."""
+def test_a_failed_measurement_does_not_dominate() -> None:
+    """``b`` dominates ``a``; both wait for the device, and the measurement of ``b`` fails."""
     client, _, rows = ran(("a", "b"), {
         "a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985, breaks_trained=True)})
     assert rows["b"]["state"] == "failed"
     assert (rows["a"]["state"], rows["a"]["reason"]) == ("complete", None)
 
 
-def test_the_front_alone_sees_the_test_split() -> None:
+def test_only_the_front_uses_the_test_split() -> None:
     client, _, rows = ran(("a", "b"), {"a": Fate(0.5, 500, 0.985), "b": Fate(0.2, 200, 0.985)})
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
     baseline = client.search_state.baseline.sha256
@@ -311,7 +311,7 @@ def test_without_a_baseline_there_is_no_campaign(fate: Fate, said: str) -> None:
 
 
 @pytest.mark.parametrize("dies_at", [0, 1, 3, 5])
-def test_resume_keeps_what_was_told_and_goes_on_with_the_rest(dies_at: int) -> None:
+def test_resume_keeps_finished_trials_and_continues_the_others(dies_at: int) -> None:
     spec = campaign()
     fates = {c: Fate(ratio=0.8 - 0.1 * i, file_bytes=800 - 100 * i, accuracy=0.985)
              for i, c in enumerate("abcdef")}
@@ -325,16 +325,16 @@ def test_resume_keeps_what_was_told_and_goes_on_with_the_rest(dies_at: int) -> N
     client.dies_at = None
     sampling = Scripted(*"abcdef")
     search_of(client, sampling, spec).run()
-    assert [client.rows[row["id"] - 1] for row in before] == before, "told ones keep everything"
+    assert [client.rows[row["id"] - 1] for row in before] == before, "finished trials are unchanged"
     assert all(client.rows[trial - 1]["state"] != "running" for trial in running)
-    assert sorted(sampling.told) == list(range(sampling.asked))
+    assert sorted(sampling.ended_trials) == list(range(sampling.asked))
     assert [j["key"] for j in client.jobs if j["key"] in done] == sorted(
         done, key=[j["key"] for j in client.jobs].index), "nothing is built twice"
     assert client.state == "done"
 
 
-def test_what_is_trained_outlives_a_search_that_dies_when_its_time_is_up() -> None:
-    """They wait to be measured with the front, and there is no time to train them anew."""
+def test_trained_candidates_survive_a_killed_search() -> None:
+    """The candidates are measured with the front; no time is left to train them again."""
     fates = {c: Fate(ratio=0.9 - 0.03 * i, file_bytes=900 - 10 * i)
              for i, c in enumerate("abcdefghijklmnopqrst")}
     changes = {"budget": {"candidates": 20, "wall_minutes": 0.5}}
@@ -353,10 +353,10 @@ def test_what_is_trained_outlives_a_search_that_dies_when_its_time_is_up() -> No
 def test_a_finished_campaign_resumes_to_its_end_at_once() -> None:
     client, _, _ = ran(("a", "b"), budget={"candidates": 2, "wall_minutes": 60})
     jobs = len(client.jobs)
-    told = list(client.told)
+    ended = list(client.ended_trials)
     sampling = Scripted("a", "b")
     search_of(client, sampling, campaign(budget={"candidates": 2, "wall_minutes": 60})).run()
-    assert len(client.jobs) == jobs and client.told == told and client.state == "done"
+    assert len(client.jobs) == jobs and client.ended_trials == ended and client.state == "done"
 
 
 def test_the_time_of_the_baseline_is_no_search_time() -> None:
@@ -368,7 +368,7 @@ def test_the_time_of_the_baseline_is_no_search_time() -> None:
 
 
 def test_time_spent_is_saved_while_nothing_ends() -> None:
-    """A search that is ended between two trials forgets little of its budget."""
+    """A search that is killed between two trials loses little of its search time."""
     fates = {c: Fate(busy=8) for c in "abc"}
     client, _, _ = ran(tuple(fates), fates, budget={"candidates": 3, "wall_minutes": 60})
     gaps = [after - before for before, after in zip(client.saved, client.saved[1:], strict=False)]
@@ -378,7 +378,7 @@ def test_time_spent_is_saved_while_nothing_ends() -> None:
 # -- with the real sampler -----------------------------------------------------------------------
 
 
-def test_with_optuna_a_resumed_study_goes_on() -> None:
+def test_a_resumed_optuna_study_continues() -> None:
     spec = campaign(budget={"candidates": 30, "wall_minutes": 60})
     client = FakeCoordinator(spec.as_dict(), dies_at=20)
     with warnings.catch_warnings():
@@ -390,10 +390,10 @@ def test_with_optuna_a_resumed_study_goes_on() -> None:
         search_of(client, sampling, spec).run()
     assert len(client.rows) == 30 == len({row["recipe"] for row in client.rows})
     assert all(row["state"] != "running" for row in client.rows)
-    assert not sampling._asked, "every asked trial was told"
+    assert not sampling._asked, "every asked trial has a tell"
     assert {t.state.name for t in sampling._study.trials} <= {"COMPLETE", "PRUNED", "FAIL"}
 
 
-def test_bits_travel() -> None:
+def test_bits_round_trip() -> None:
     found = parse(EvaluationResult, evaluation(0.123))
     assert unpack_bits(found.bits, found.n).sum() == 123

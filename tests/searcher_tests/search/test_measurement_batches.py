@@ -1,4 +1,4 @@
-"""When those that wait for the device are measured; what comes of it is in test_loop."""
+"""When candidates are measured; ``test_loop`` tests how the results are used."""
 
 from typing import Any
 
@@ -10,8 +10,8 @@ from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.search.candidate import Candidate
 from searcher.search.measurement_batches import (
     BATCH,
-    FEWEST,
     LONGEST_WAIT_S,
+    SMALLEST_SCREENING,
     MeasurementBatches,
 )
 from searcher.spec.measurement_plan import PLANS
@@ -19,11 +19,11 @@ from searcher.spec.recipe import Recipe
 from tests.searcher_tests.fake_coordinator import campaign, requests_of
 
 BASELINE = BaselineState("0" * 64, 1000, 1e-3, {}, {})
-COMING = {True: True, False: True}
+MORE_EXPECTED = {True: True, False: True}
 
 
 class Sent:
-    """Takes the place of ``JobFlow``."""
+    """Replaces ``JobFlow``."""
 
     def __init__(self) -> None:
         self.sizes: list[int] = []
@@ -44,14 +44,14 @@ class Bench:
         for _ in range(count):
             self._count += 1
             made.append(Candidate(self._count, self._count, Recipe()))
-            made[-1].built(BuildResult(f"{self._count:064x}", 10, GraphCosts(1000)))
+            made[-1].set_build(BuildResult(f"{self._count:064x}", 10, GraphCosts(1000)))
             self.batches.add(made[-1], stage)
         return made
 
-    def send(self, coming: dict[bool, bool] = COMING, idle: bool = False,
+    def send(self, more_expected: dict[bool, bool] = MORE_EXPECTED, idle: bool = False,
              hold: bool = False) -> list[int]:
         self.sent.sizes.clear()
-        self.batches.send(BASELINE, coming, idle, hold)
+        self.batches.send(BASELINE, more_expected, idle, hold)
         return self.sent.sizes
 
 
@@ -60,14 +60,14 @@ def bench() -> Bench:
     return Bench()
 
 
-def test_as_many_untrained_ones_as_fill_a_batch_go_at_once(bench: Bench) -> None:
+def test_a_full_batch_is_screened_at_once(bench: Bench) -> None:
     bench.add(2 * BATCH + 1, "measuring")
     assert bench.send() == [BATCH, BATCH]
     assert bench.send(idle=True) == [1]
 
 
-def test_trained_ones_wait_however_many_they_are(bench: Bench) -> None:
-    """Else those that a busy machine sent back would be tried again at once, for minutes."""
+def test_trained_candidates_wait_in_any_number(bench: Bench) -> None:
+    """Otherwise candidates from a busy measurement would be repeated at once, for minutes."""
     bench.add(2 * BATCH, "measuring again")
     assert bench.send() == []
     bench.now_s += LONGEST_WAIT_S
@@ -75,15 +75,15 @@ def test_trained_ones_wait_however_many_they_are(bench: Bench) -> None:
     assert bench.send() == [BATCH, BATCH], "the last one has just come"
 
 
-def test_untrained_ones_go_when_no_more_are_coming_and_they_are_worth_it(bench: Bench) -> None:
+def test_the_smallest_screening_without_further_builds(bench: Bench) -> None:
     none = {True: False, False: True}
-    bench.add(FEWEST - 1, "measuring")
+    bench.add(SMALLEST_SCREENING - 1, "measuring")
     assert bench.send(none) == []
     bench.add(1, "measuring")
-    assert bench.send() == [] and bench.send(none) == [FEWEST]
+    assert bench.send() == [] and bench.send(none) == [SMALLEST_SCREENING]
 
 
-def test_trained_ones_wait_for_others_for_a_while(bench: Bench) -> None:
+def test_trained_candidates_wait_for_the_longest_wait(bench: Bench) -> None:
     bench.add(1, "measuring again")
     bench.now_s += LONGEST_WAIT_S - 1
     bench.add(1, "measuring again")
@@ -92,18 +92,18 @@ def test_trained_ones_wait_for_others_for_a_while(bench: Bench) -> None:
     assert bench.send() == [2], "the first waited long enough, and the second goes with it"
 
 
-def test_trained_ones_go_at_once_when_no_training_is_under_way(bench: Bench) -> None:
+def test_trained_candidates_do_not_wait_without_trainings(bench: Bench) -> None:
     bench.add(1, "measuring again")
     assert bench.send({True: True, False: False}) == [1]
 
 
-def test_what_waits_can_be_dropped(bench: Bench) -> None:
+def test_queued_candidates_can_be_dropped(bench: Bench) -> None:
     first, _ = bench.add(2, "measuring again")
     bench.batches.drop(first)
     assert bench.send(idle=True) == [1] and bench.send(idle=True) == []
 
 
-def test_trained_ones_are_held_for_the_front_when_the_time_is_up(bench: Bench) -> None:
+def test_trained_candidates_are_held_at_the_end(bench: Bench) -> None:
     bench.add(1, "measuring")
     trained = bench.add(2, "measuring again")
     assert bench.send(idle=True, hold=True) == [1]

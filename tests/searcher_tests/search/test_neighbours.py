@@ -1,4 +1,4 @@
-"""Steps from one recipe to another, drawn from one source."""
+"""Steps between recipes, with one random generator."""
 
 import random
 
@@ -13,7 +13,7 @@ from tests.tasks_for_tests import network
 
 LAYERS = layers_of(network())
 BOTH = frozenset({"float32", "int8"})
-ONLY = {"switch": "SWITCH", "all": "MOVE_ALL", "part": "MOVE_PART", "cross": "CROSS"}
+ONLY = {"switch": "TOGGLE", "all": "MOVE_ALL", "part": "MOVE_PART", "cross": "CROSSOVER"}
 
 
 def moves(*strategies: str, seed: int = 0) -> Neighbours:
@@ -30,39 +30,39 @@ def only(monkeypatch):
 
 
 def strengths_of(made, params):
-    """How strongly each number of a recipe's compression is set, 0 mild to 1 strong."""
+    """The strength of each compression number of a recipe, from 0 (weak) to 1 (strong)."""
     return {name: span.strength(params[name]) for name, span in made.space.strengths.items()
             if name in params}
 
 
 def parent_of(made, enough=2):
-    drafts = iter(lambda: made.completed(made.on_rung(0.5))[0], None)
+    drafts = iter(lambda: made.completed(made.startup(0.5))[0], None)
     return next(params for params in drafts if len(strengths_of(made, params)) >= enough)
 
 
-def test_a_rung_is_about_as_strong_as_asked() -> None:
+def test_startup_recipes_have_the_given_strength() -> None:
     made = moves("channel_pruning", "magnitude_pruning", "svd")
     for rung in range(STARTUP_TRIALS):
-        ambition = 0.2 + 0.6 * rung / STARTUP_TRIALS
-        found = strengths_of(made, made.on_rung(ambition)).values()
-        assert all(abs(value - ambition) <= JITTER + 0.01 for value in found)
+        strength = 0.2 + 0.6 * rung / STARTUP_TRIALS
+        found = strengths_of(made, made.startup(strength)).values()
+        assert all(abs(value - strength) <= JITTER + 0.01 for value in found)
 
 
-@pytest.mark.parametrize("loosen", [False, True])
-def test_a_common_move_makes_all_of_a_recipe_stronger_or_milder(loosen, monkeypatch, only) -> None:
-    monkeypatch.setattr("searcher.search.neighbours.LOOSEN", float(loosen))
-    monkeypatch.setattr("searcher.search.neighbours.TRAINING_ANEW", 0.0)
+@pytest.mark.parametrize("weaken", [False, True])
+def test_a_common_move_strengthens_or_weakens_all_numbers(weaken, monkeypatch, only) -> None:
+    monkeypatch.setattr("searcher.search.neighbours.WEAKEN", float(weaken))
+    monkeypatch.setattr("searcher.search.neighbours.RESAMPLE_TRAINING", 0.0)
     only("all")
     made = moves("channel_pruning", "magnitude_pruning", "svd")
     parent = parent_of(made)
     child, recipe = made.completed(made.step(parent, parent))
     before, after = strengths_of(made, parent), strengths_of(made, child)
     assert set(before) == set(after)
-    assert all((before[n] > after[n]) if loosen else (before[n] < after[n]) for n in before)
+    assert all((before[n] > after[n]) if weaken else (before[n] < after[n]) for n in before)
 
 
-def test_a_part_moves_alone_and_the_whole_is_parted_first(monkeypatch, only) -> None:
-    monkeypatch.setattr("searcher.search.neighbours.LOOSEN", 0.0)
+def test_a_part_moves_after_the_model_is_split(monkeypatch, only) -> None:
+    monkeypatch.setattr("searcher.search.neighbours.WEAKEN", 0.0)
     only("part")
     made = moves("channel_pruning")
     name = "channel_pruning.keep_ratio"
@@ -99,7 +99,7 @@ def test_a_switch_turns_one_strategy_on_or_off_and_leaves_the_others(only) -> No
             "fully_connected.channel_pruning.on", "convolutions.clustering.on"} <= seen
 
 
-def test_what_the_whole_model_has_is_switched_off_in_one_part(only) -> None:
+def test_toggle_off_in_one_part_of_the_model(only) -> None:
     only("switch")
     made = moves("channel_pruning", seed=2)
     parent, _ = made.completed({"model.channel_pruning.on": True})
@@ -139,11 +139,11 @@ def test_every_step_can_be_completed() -> None:
         one, other = params, one
 
 
-def test_one_number_may_be_drawn_anew(only, monkeypatch) -> None:
+def test_one_number_may_be_resampled(only, monkeypatch) -> None:
     only("none")
-    monkeypatch.setattr("searcher.search.neighbours.STAGE_ANEW", 0.0)
-    monkeypatch.setattr("searcher.search.neighbours.TRAINING_ANEW", 0.0)
-    monkeypatch.setattr("searcher.search.neighbours.CHANGES", (1, 1))
+    monkeypatch.setattr("searcher.search.neighbours.RESAMPLE_STAGE", 0.0)
+    monkeypatch.setattr("searcher.search.neighbours.RESAMPLE_TRAINING", 0.0)
+    monkeypatch.setattr("searcher.search.neighbours.RESAMPLINGS", (1, 1))
     made = moves("channel_pruning", "svd", "knowledge_distillation")
     parent, _ = made.completed({"model.channel_pruning.on": True, "fully_connected.svd.on": True})
     for _ in range(20):
@@ -152,7 +152,7 @@ def test_one_number_may_be_drawn_anew(only, monkeypatch) -> None:
         assert len(changed) == 1 and changed <= set(made.space.strengths)
 
 
-def test_the_training_may_be_exchanged(only) -> None:
+def test_the_training_may_be_resampled(only) -> None:
     only("all")
     made = moves("channel_pruning", "knowledge_distillation")
     parent, _ = made.completed({"model.channel_pruning.on": True,

@@ -46,7 +46,7 @@ SPEC: dict[str, Any] = {
 
 
 class Device:
-    """What an agent does, without its loop."""
+    """Does the work of an agent without its main loop."""
 
     def __init__(self, folder: Path, runtime: str) -> None:
         self._folder = folder
@@ -66,7 +66,7 @@ class Device:
 
 
 class Client(CoordinatorClient):
-    """Has every job done that waits, instead of waiting for it."""
+    """Processes every queued job instead of waiting for it."""
 
     lab: Laboratory
     workers: tuple[tuple[AgentRow, Any], ...]
@@ -103,7 +103,7 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
 
 
 def test_with_engines(tensorrt: Path, builds: Path) -> None:
-    """The candidate is too large for what is allowed, and is not trained: that saves time."""
+    """The candidate exceeds the size constraint and is not trained, which saves time."""
     with searched(builds.parent, runtime="trtexec") as lab:
         db, place = lab.store.db, f"{DEVICE}/trtexec/TensorrtExecutionProvider"
         front, done = Reading(lab.folder).front("there"), jobs.finished(db, "there", 0)
@@ -133,7 +133,7 @@ def test_with_engines(tensorrt: Path, builds: Path) -> None:
 
 
 def test_two_threads(tmp_path: Path) -> None:
-    """What a campaign asks for, measured by ONNX Runtime in a child process."""
+    """The campaign's runtime options, measured by ONNX Runtime in a child process."""
     content, sha256 = models.linear().SerializeToString(), "0" * 64
     model = tmp_path / "model.onnx"
     model.write_bytes(content)

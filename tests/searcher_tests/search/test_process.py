@@ -1,4 +1,4 @@
-"""What a search process learns before it searches, and how it ends."""
+"""Start and end of a search process."""
 
 import io
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.searcher_tests.dispatch.laboratory import SPEC
 
 
 class Enrolled:
-    """The part of a client that tells of devices."""
+    """The part of the client that lists devices."""
 
     def devices(self) -> list[Device]:
         old = {"runtimes": {"onnxruntime": {"onnxruntime": "1.10.0"}}}
@@ -39,7 +39,7 @@ def test_the_profile_of_a_device() -> None:
             found(**unknown)
 
 
-def test_what_a_device_reports_counts_before_its_profile() -> None:
+def test_a_devices_report_overrides_its_profile() -> None:
     campaign = from_document({**SPEC, "devices": [{"name": "tx2-1"}]})
     client: Any = Enrolled()
     device, notes = profile_of(client, campaign)
@@ -50,21 +50,21 @@ def test_what_a_device_reports_counts_before_its_profile() -> None:
 @pytest.mark.parametrize("device", [
     {"name": "tx2-1", "runtime": "trtexec"}, {"name": "tx2-1", "provider": "CUDAExecutionProvider"},
     {"profile": "local_cpu", "threads": 2}])
-def test_a_campaign_does_not_begin_with_what_its_device_does_not_offer(
+def test_a_campaign_needs_options_that_its_device_offers(
     device: dict[str, Any]
 ) -> None:
     with pytest.raises(UserError, match="It offers: "):
         found(**device)
 
 
-@pytest.mark.parametrize(("told", "searched"), [("\n", ["digits"]), ("", [])])
-def test_started_early_it_begins_when_told_and_not_without(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, searched: list[str]
+@pytest.mark.parametrize(("line", "searched"), [("\n", ["digits"]), ("", [])])
+def test_the_process_waits_for_a_line_on_stdin(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, searched: list[str]
 ) -> None:
     names: list[str] = []
     monkeypatch.setattr(process, "search", lambda directory, name: names.append(name))
     monkeypatch.setattr(process, "die_with_parent", lambda pid: None)
-    monkeypatch.setattr("sys.stdin", io.StringIO(told))
+    monkeypatch.setattr("sys.stdin", io.StringIO(line))
     monkeypatch.setattr("sys.argv", ["search", "--dir", str(tmp_path), "--campaign", "digits",
                                      "--parent-pid", "1", "--when-told"])
     main()
@@ -73,7 +73,7 @@ def test_started_early_it_begins_when_told_and_not_without(
 
 @pytest.mark.parametrize(("error", "code"), [
     (UserError("x"), 1), (BuildError("x"), 1), (LedgerError("x"), 2), (ZeroDivisionError("x"), 2)])
-def test_exit_codes_tell_whether_to_try_again(
+def test_exit_codes_say_whether_to_restart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int
 ) -> None:
     def fails(directory: Path, name: str) -> None:
@@ -89,7 +89,7 @@ def test_exit_codes_tell_whether_to_try_again(
 
 
 class Coordinator:
-    """Notes the states that a search reports."""
+    """Records the states that a search reports."""
 
     def __init__(self) -> None:
         self.states: list[tuple[str, str | None]] = []
@@ -113,7 +113,7 @@ class Coordinator:
     (UserError("no such task"), [("running", None), ("failed", "no such task")]),
     (LedgerError("the disk is full"), [("running", None)]),
 ])
-def test_what_another_try_may_mend_is_no_failure_of_the_campaign(
+def test_a_temporary_error_does_not_fail_the_campaign(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception,
     states: list[tuple[str, str | None]],
 ) -> None:

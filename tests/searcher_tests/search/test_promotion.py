@@ -16,7 +16,7 @@ def point(trial: int, accuracy: float, latency_s: float, file_bytes: float,
                  feasible)
 
 
-def test_excess_is_relative_and_of_what_is_known() -> None:
+def test_excess_is_relative_to_known_bounds() -> None:
     bounds = {"accuracy_drop": 0.01, "latency_s": 2.0, "file_bytes": 100.0}
     found = excess({"accuracy_drop": 0.03, "latency_s": 1.0}, bounds)
     assert found == pytest.approx({"accuracy_drop": 0.02, "latency_s": -0.5})
@@ -24,7 +24,7 @@ def test_excess_is_relative_and_of_what_is_known() -> None:
     assert excess({"latency_s": 1.0}, {"latency_s": 0.0})["latency_s"] > 1
 
 
-def test_the_front_holds_the_feasible_by_latency() -> None:
+def test_the_front_has_feasible_points_by_latency() -> None:
     points = [point(1, 0.99, 1.0, 500), point(2, 0.98, 0.5, 400), point(3, 0.99, 0.1, 10, False),
               point(4, 0.97, 0.6, 450), point(5, 0.90, 0.9, 50)]
     assert [p.trial for p in front_of(points, OBJECTIVES)] == [2, 5, 1]
@@ -44,13 +44,13 @@ def test_shortfall_is_the_smallest_cut_that_helps() -> None:
                      OBJECTIVES) == pytest.approx(1.2)
 
 
-def test_a_constraint_that_is_broken_untrained_forbids_training() -> None:
+def test_a_violated_constraint_before_training() -> None:
     reason, violated = why_not_train({"latency_s": 3.0, "file_bytes": 10.0}, {"latency_s": 2.0},
                                      0.99, [], OBJECTIVES) or ("", {})
     assert "latency_s is 3, allowed 2" in reason and violated == {"latency_s": 0.5}
 
 
-def test_what_cannot_reach_the_front_is_not_trained() -> None:
+def test_candidates_that_cannot_reach_the_front_are_not_trained() -> None:
     values = {"latency_s": 1.5, "file_bytes": 1500.0}
     reason, violated = why_not_train(values, {}, 0.99, [point(1, 0.99, 1.0, 1000)],
                                      OBJECTIVES) or ("", {})
@@ -59,13 +59,13 @@ def test_what_cannot_reach_the_front_is_not_trained() -> None:
     assert why_not_train(values, {"latency_s": 1.5}, 0.99, [], OBJECTIVES) is None
 
 
-def test_full_training_may_win_back_the_headroom() -> None:
+def test_full_training_may_gain_the_headroom() -> None:
     assert worth_continuing(0.5, None)
     assert worth_continuing(0.01 + HEADROOM, 0.01)
     assert not worth_continuing(0.0101 + HEADROOM, 0.01)
 
 
-def test_halving_a_cost_promises_the_same_wherever_it_starts() -> None:
+def test_halving_a_cost_gains_the_same_at_any_level() -> None:
     def gain(front: list[Point], file_bytes: float) -> float:
         return hypervolume_gain({**BASE, "latency_s": 0.5, "file_bytes": file_bytes}, front, BASE,
                        OBJECTIVES)
@@ -75,7 +75,7 @@ def test_halving_a_cost_promises_the_same_wherever_it_starts() -> None:
     assert first == pytest.approx(second) and first > 0
 
 
-def test_what_is_dominated_promises_nothing() -> None:
+def test_dominated_points_gain_nothing() -> None:
     front = [point(1, 0.99, 0.5, 100)]
     dominated = {**BASE, "latency_s": 0.6, "file_bytes": 200.0}
     assert hypervolume_gain(dominated, front, BASE, OBJECTIVES) == 0

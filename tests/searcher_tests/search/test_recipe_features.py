@@ -21,14 +21,14 @@ def test_the_baseline_is_all_zeros() -> None:
     assert row() == {}
 
 
-def test_the_whole_model_is_each_of_its_parts() -> None:
+def test_the_whole_model_counts_for_each_part() -> None:
     whole = row(Step.of("clustering", "model", {"bits": 2}))
     parts = row(Step.of("clustering", "convolutions", {"bits": 2}),
                 Step.of("clustering", "fully_connected", {"bits": 2}))
     assert whole == parts == {"convolutions.clustering": 1, "fully_connected.clustering": 1}
 
 
-def test_from_mild_to_strong() -> None:
+def test_features_from_weak_to_strong() -> None:
     span = SPACE.strengths["model.channel_pruning.keep_ratio"]
     found = [row(Step.of("channel_pruning", "convolutions", {"keep_ratio": ratio}))
              ["convolutions.channel_pruning"] for ratio in (1.0, span.high, 0.2, span.low, 0.001)]
@@ -36,11 +36,11 @@ def test_from_mild_to_strong() -> None:
     assert PRESENT < found[2] < 1
 
 
-def test_a_training_shows_its_numbers_and_a_format_that_it_is_there() -> None:
+def test_features_of_trainings_and_formats() -> None:
     found = row(Step.of("finetune", "model", {"learning_rate": 6e-3}), Step.of("int8", "model", {}))
     assert found["finetune.learning_rate"] == pytest.approx(0.5)
     assert PRESENT < found["model.finetune"] < 1 and PRESENT < found["model.int8"] < 1
 
 
-def test_a_step_that_is_not_searched_counts_for_nothing() -> None:
+def test_steps_outside_the_space_are_ignored() -> None:
     assert row(Step.of("unheard_of", "model", {"strength": 1})) == {}

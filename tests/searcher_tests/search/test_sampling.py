@@ -36,13 +36,13 @@ def campaign(sampler: str = "random", **search: Any) -> Campaign:
     return from_document({"name": "c", "task": "t", "search": {"sampler": sampler, **search}})
 
 
-def sampling(told: int = 0, **changes: Any) -> Sampling:
+def sampling(finished_trials: int = 0, **changes: Any) -> Sampling:
     spec = campaign(**changes)
-    return Sampling(spec, Space.of(spec, LAYERS, BOTH), told)
+    return Sampling(spec, Space.of(spec, LAYERS, BOTH), finished_trials)
 
 
 def row(number: int, proposal: Proposal, state: str, **changes: Any) -> Trial:
-    """As it comes from the ledger, through JSON."""
+    """The trial after a round trip through the JSON of the ledger."""
     parameters = json.loads(json.dumps(plain(proposal.parameters)))
     return parse(Trial, {
         "id": number, "campaign": "c", "device": "d", "number": number, "options": {},
@@ -68,7 +68,7 @@ def test_groups_that_the_model_lacks_are_no_choice() -> None:
     assert "convolutions" not in groups and "fully_connected" in groups
 
 
-def test_finetuning_is_there_without_being_asked_for() -> None:
+def test_finetuning_is_always_available() -> None:
     space = Space.of(campaign(strategies=["svd"]), LAYERS, BOTH)
     assert [s.name for _, s in space.choices] == ["svd"]
     assert [s.name for s in space.trainings] == ["finetune"]
@@ -92,7 +92,7 @@ def test_limits_outside_a_parameters_range_are_refused() -> None:
 
 
 def test_names_and_ranges_of_the_search_space() -> None:
-    proposed = [sampling(told=seed).ask() for seed in range(30)]
+    proposed = [sampling(finished_trials=seed).ask() for seed in range(30)]
     groups = {"convolutions", "fully_connected", "model"}
     known = {s.name for s in all_strategies()}
     for proposal in proposed:
@@ -108,7 +108,7 @@ def test_names_and_ranges_of_the_search_space() -> None:
 
 @pytest.mark.parametrize("search", [
     {}, {"strategies": ["clustering", "svd"]}, {"limits": {"clustering.bits": [3, 4]}}])
-def test_choices_are_constant_whatever_is_searched(search: dict[str, Any]) -> None:
+def test_choices_are_independent_of_the_searched_strategies(search: dict[str, Any]) -> None:
     layers = LAYERS if search else LAYERS[:2]
     spec = campaign(**search)
     proposal = Sampling(spec, Space.of(spec, layers, FLOAT)).ask()
@@ -180,10 +180,10 @@ def test_ask_and_tell_with_each_sampler(sampler: str) -> None:
 def test_the_same_seed_proposes_the_same() -> None:
     first, second = sampling(), sampling()
     assert [first.ask().recipe for _ in range(5)] == [second.ask().recipe for _ in range(5)]
-    assert first.ask().recipe != sampling(told=5).ask().recipe
+    assert first.ask().recipe != sampling(finished_trials=5).ask().recipe
 
 
-def test_costs_are_told_as_logarithms() -> None:
+def test_tell_uses_logarithms_of_costs() -> None:
     study = sampling()
     study.tell(study.ask().number, "complete", VALUES, {})
     values = study._study.trials[0].values
@@ -200,7 +200,7 @@ def test_constraints_reach_optuna() -> None:
     assert [t.number for t in study._study.best_trials] == [1], "the infeasible one is not best"
 
 
-def test_telling_twice_is_a_defect() -> None:
+def test_a_second_tell_is_a_defect() -> None:
     study = sampling()
     number = study.ask().number
     study.tell(number, "failed", None, {})
@@ -218,11 +218,11 @@ def restored() -> tuple[Sampling, dict[int, int], list[Any]]:
             row(102, proposals[1], "pruned", constraints={"reach": 0.4}),
             row(103, proposals[2], "failed", constraints=None),
             row(104, proposals[3], "running"), row(105, proposals[4], "running")]
-    after = sampling(told=5)
+    after = sampling(finished_trials=5)
     return after, after.restore(rows), proposals
 
 
-def test_told_trials_of_each_state_are_taken_up() -> None:
+def test_finished_trials_of_each_state_are_restored() -> None:
     study, numbers, proposals = restored()
     trials = study._study.trials
     assert numbers == {101: 0, 102: 1, 103: 2, 104: 3, 105: 4}
@@ -232,7 +232,7 @@ def test_told_trials_of_each_state_are_taken_up() -> None:
     assert trials[0].values == pytest.approx([0.9, -6.907755, 6.802395])
 
 
-def test_running_trials_can_be_told_later() -> None:
+def test_running_trials_accept_a_later_tell() -> None:
     study, numbers, _ = restored()
     study.tell(numbers[104], "complete", VALUES, {"latency_s": -0.1})
     study.tell(numbers[105], "failed", None, {})
@@ -249,16 +249,17 @@ def test_after_restoring_numbers_and_recipes_go_on() -> None:
 
 
 def test_restored_trials_share_distributions_and_nothing_else() -> None:
-    """Ten thousand of them are copied by the study's storage, one by one."""
+    """Optuna's storage copies each of ten thousand restored trials."""
     study, numbers, _ = restored()
-    told, running = (study._study.get_trials(deepcopy=False)[n] for n in (0, numbers[104]))
-    common = next(iter(told.distributions.keys() & running.distributions.keys()))
-    assert told.distributions[common] is running.distributions[common]
-    twin = copy.deepcopy(told)
-    assert twin == told and twin.distributions[common] is told.distributions[common]
-    twin.params[common] = None
-    twin.values[0] = -1.0
-    assert twin.params != told.params and twin.values != told.values
+    finished, running = (study._study.get_trials(deepcopy=False)[n] for n in (0, numbers[104]))
+    common = next(iter(finished.distributions.keys() & running.distributions.keys()))
+    assert finished.distributions[common] is running.distributions[common]
+    duplicate = copy.deepcopy(finished)
+    assert duplicate == finished
+    assert duplicate.distributions[common] is finished.distributions[common]
+    duplicate.params[common] = None
+    duplicate.values[0] = -1.0
+    assert duplicate.params != finished.params and duplicate.values != finished.values
 
 
 def test_a_restored_study_samples_with_tpe() -> None:
@@ -267,7 +268,7 @@ def test_a_restored_study_samples_with_tpe() -> None:
     for index in range(STARTUP_TRIALS + 2):
         rows.append(row(index, before.ask(), "complete", values={
             **VALUES, "accuracy": 0.9 + index / 1000}, constraints={"latency_s": index - 9.0}))
-    after = sampling(told=len(rows), sampler="tpe")
+    after = sampling(finished_trials=len(rows), sampler="tpe")
     after.restore(rows)
     proposal = after.ask()
     assert proposal.number == len(rows) and isinstance(proposal.recipe, Recipe)
@@ -283,31 +284,31 @@ def test_layers_with_other_groups_do_not_break_a_stored_study() -> None:
     assert after.ask().number == 2
 
 
-def test_some_asks_step_from_a_candidate_that_looks_good() -> None:
+def test_some_recipes_are_neighbours_of_a_running_parent() -> None:
     study = sampling(strategies=["clustering", "svd", "magnitude_pruning"])
     asked = [study.ask() for _ in range(STARTUP_TRIALS)]
     parent = asked[3]
     values = {"accuracy": 0.9, "latency_s": 1.0, "file_bytes": 1.0}
-    study.favour(parent.number, values)
+    study.add_parent(parent.number, values)
     kept = [sum(study.ask().parameters.values.get(name) == value
                 for name, value in parent.parameters.values.items())
             / len(parent.parameters.values) for _ in range(30)]
     assert sum(share >= 0.5 for share in kept) >= 10
 
 
-def test_of_many_steps_the_most_promising_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("searcher.search.sampling.NEIGHBOURS", 1.0)
+def test_the_neighbour_with_the_highest_gain_is_proposed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searcher.search.sampling.NEIGHBOUR_FRACTION", 1.0)
     study = sampling(strategies=["clustering", "svd", "magnitude_pruning"])
     parent = [study.ask() for _ in range(STARTUP_TRIALS)][-1]
     study.tell(parent.number, "complete", VALUES, {})
-    judged: dict[str, float] = {}
+    gains: dict[str, float] = {}
 
     def by_hash(recipe: Recipe) -> float:
-        return judged.setdefault(recipe.hash, int(recipe.hash, 16) / 16**32)
+        return gains.setdefault(recipe.hash, int(recipe.hash, 16) / 16**32)
 
     asked = study.ask(by_hash)
-    assert 1 < len(judged) <= DRAFTS
-    assert judged[asked.recipe.hash] == max(judged.values()), "and it is asked as it was judged"
+    assert 1 < len(gains) <= DRAFTS
+    assert gains[asked.recipe.hash] == max(gains.values()), "the best neighbour is proposed"
 
 
 def test_a_parent_is_the_best_by_some_weights() -> None:
@@ -318,7 +319,7 @@ def test_a_parent_is_the_best_by_some_weights() -> None:
     assert picked == {0, 1}
 
 
-def test_what_is_on_for_the_whole_model_is_not_asked_of_its_parts() -> None:
+def test_a_strategy_of_the_whole_model_is_not_suggested_for_parts() -> None:
     study = sampling(strategies=["clustering", "magnitude_pruning"])
     for _ in range(40):
         steps = study.ask().recipe.steps
@@ -334,7 +335,7 @@ def test_half_of_the_startup_recipes_change_the_structure_alone() -> None:
     stages = {f"{group}.{s.name}.on": s.stage for group, s in space.choices}
     draw, alone = random.Random(0), 0
     for _ in range(400):
-        on = {stages[name] for name, chosen in space.few_switches(draw).items() if chosen}
+        on = {stages[name] for name, chosen in space.startup_switches(draw).items() if chosen}
         alone += on == {"structure"}
     assert 150 < alone < 300
 

@@ -1,4 +1,4 @@
-"""What a search saves comes back as it was, through the JSON of the ledger."""
+"""Search states are equal after a round trip through the JSON of the ledger."""
 
 import json
 
@@ -36,7 +36,7 @@ def stored(state: SearchState) -> str:
 
 @pytest.mark.parametrize("state", [
     STATE, SearchState(BaselineState("b" * 64, 1000, 1e-3, {}, {}))])
-def test_a_state_comes_back_as_it_was(state: SearchState) -> None:
+def test_round_trip_of_a_state(state: SearchState) -> None:
     found = parse(SearchState, json.loads(stored(state)))
     assert found == state and stored(found) == stored(state)
 
@@ -48,13 +48,13 @@ def test_joint_figures_are_found_by_the_trials_id() -> None:
     assert joint[4] == MEASURED and joint[10].values is None and joint[10].reason == "busy"
 
 
-def test_what_a_newer_program_wrote_beside_it_is_ignored() -> None:
+def test_unknown_fields_are_ignored() -> None:
     document = json.loads(stored(STATE))
     document["baseline"]["colour"] = document["joint"]["4"]["colour"] = "red"
     assert parse(SearchState, document) == STATE
 
 
-def test_a_state_that_is_none_names_the_field() -> None:
+def test_an_invalid_state_names_the_field() -> None:
     document = json.loads(stored(STATE))
     document["joint"]["x"] = document["joint"].pop("10")
     with pytest.raises(ValueError, match=r"joint\.x"):
