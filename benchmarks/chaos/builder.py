@@ -1,5 +1,7 @@
-"""A builder that answers at once: the shipped one needs seconds to load torch, and most builders
-here do not live that long. It keeps the same order: file written, synced, renamed; then the result.
+"""A builder without torch, which returns prepared files at once.
+
+The shipped builder loads torch for seconds; most builders of a chaos run are killed earlier. The
+order of writes is the same: write the file, sync it, rename it, then send the result.
 
     python -m benchmarks.chaos.builder --via URL --url URL --dir DIR --parent-pid PID
 """
@@ -28,12 +30,12 @@ from benchmarks.chaos.models import built, evaluated
 from searcher.workers.parent_death import die_with_parent
 
 POLL_S = 20.0
-TAKES_S = 0.02
-"""A build takes so long, so that a kill may fall into one."""
+BUILD_S = 0.02
+"""Duration of a build, long enough that a SIGKILL can interrupt it."""
 
 
 def beat(url: str, secret: str, lease: Lease, ended: threading.Event) -> None:
-    """Keep the lease alive; losing it ends the process: its job is another's."""
+    """Sends heartbeats for the lease. A refusal ends the process: the job has a new lease."""
     link = HttpClient(url, secret)
     while not ended.wait(lease.ttl_s / 4):
         try:
@@ -47,8 +49,8 @@ def beat(url: str, secret: str, lease: Lease, ended: threading.Event) -> None:
 
 
 def work(lease: Lease, artifacts: Path) -> ResultEnvelope:
-    """One job to its envelope; a file that cannot be written is a failure with its reason."""
-    threading.Event().wait(TAKES_S)
+    """Runs one job. A file that cannot be written makes it a failed job with the reason ``io``."""
+    threading.Event().wait(BUILD_S)
     if lease.kind == "evaluate":
         return ResultEnvelope("done", evaluated(lease.payload))
     content, result = built(lease.kind, lease.payload)
@@ -62,7 +64,7 @@ def work(lease: Lease, artifacts: Path) -> ResultEnvelope:
 
 
 def deliver(link: HttpClient, lease: Lease, envelope: ResultEnvelope) -> None:
-    """Until it is accepted or refused."""
+    """Sends the result until it is accepted or refused."""
     backoff = Backoff(0.05, 1.0)
     while True:
         try:
@@ -76,7 +78,7 @@ def deliver(link: HttpClient, lease: Lease, envelope: ResultEnvelope) -> None:
 
 
 def serve(url: str, secret: str, artifacts: Path) -> None:
-    """Lease and work until killed."""
+    """Leases and runs jobs until the process is killed."""
     link, backoff = HttpClient(url, secret), Backoff(0.05, 1.0)
     while True:
         try:
@@ -97,7 +99,7 @@ def serve(url: str, secret: str, artifacts: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--via", required=True, help="where to send requests: the proxy")
+    parser.add_argument("--via", required=True, help="the proxy's address, for all requests")
     parser.add_argument("--url", required=True, help="the coordinator's own address, unused")
     parser.add_argument("--dir", type=Path, required=True)
     parser.add_argument("--parent-pid", type=int, required=True)

@@ -1,4 +1,5 @@
-"""A wall clock of its own for a process, so that it can jump and the machine's stays as it is."""
+"""A wall clock with an offset for single processes (LD_PRELOAD); the machine's clock is unchanged.
+"""
 
 import os
 import shutil
@@ -11,8 +12,8 @@ OFFSET = struct.Struct("<q")
 
 
 class Clock:
-    """``environment`` puts a process under this clock; ``works`` says whether that is possible
-    here (Linux, and a C compiler to make the library with)."""
+    """``environment`` makes a process use this clock. ``works`` is False without Linux or without
+    a C compiler for the library."""
 
     def __init__(self, folder: Path) -> None:
         self._file, library = folder / "clock", folder / "clock.so"
@@ -25,6 +26,6 @@ class Clock:
             if self.works else {}
 
     def jump_to(self, offset_s: float) -> None:
-        """From now on the clock is ``offset_s`` ahead of the machine's (negative: behind)."""
+        """Sets the offset from the machine's clock; positive is ahead."""
         with self._file.open("r+b") as file:
             os.pwrite(file.fileno(), OFFSET.pack(round(offset_s * 1e9)), 0)

@@ -1,4 +1,4 @@
-"""A file system of its own for the ledger: small enough to fill, and it can be made read-only."""
+"""A separate file system for the ledger, which can be filled and remounted read-only."""
 
 import contextlib
 import ctypes
@@ -18,7 +18,7 @@ RELEASED_WITHIN_S = 3.0
 
 
 class SmallDisk:
-    """A tmpfs at ``folder``; an ordinary folder where none may be mounted (``mounted``)."""
+    """A tmpfs at ``folder``. Without the right to mount, an ordinary folder (``mounted`` False)."""
 
     def __init__(self, folder: Path, size_bytes: int = DISK_BYTES) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -32,7 +32,7 @@ class SmallDisk:
         return mounted == 0
 
     def fill(self) -> None:
-        """Take all the space that is left."""
+        """Allocates all free space."""
         descriptor = os.open(self._ballast, os.O_WRONLY | os.O_CREAT)
         try:
             for size in (16 << 20, 1 << 20, 1 << 12):
@@ -46,7 +46,8 @@ class SmallDisk:
         self._ballast.unlink(missing_ok=True)
 
     def read_only(self, yes: bool) -> bool:
-        """Whether it took effect: not as long as anyone has a file open for writing."""
+        """Remounts read-only or writable. False when a process keeps a file open for writing for
+        ``RELEASED_WITHIN_S``."""
         ends_s = time.monotonic() + RELEASED_WITHIN_S
         while not self._mount(MS_REMOUNT | (MS_RDONLY if yes else 0)):
             if ctypes.get_errno() != errno.EBUSY or time.monotonic() > ends_s:
@@ -59,9 +60,9 @@ class SmallDisk:
             LIBC.umount2(bytes(self.folder), MNT_DETACH)
 
 
-def forbid_growth(family: Sequence[psutil.Process], forbidden: bool) -> None:
-    """While forbidden, every write of these processes to a file fails."""
+def forbid_growth(processes: Sequence[psutil.Process], forbidden: bool) -> None:
+    """While ``forbidden``, all file writes of these processes fail (RLIMIT_FSIZE 0)."""
     limit = 0 if forbidden else resource.RLIM_INFINITY
-    for member in family:
+    for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            member.rlimit(psutil.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+            process.rlimit(psutil.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))

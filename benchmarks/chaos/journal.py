@@ -1,4 +1,4 @@
-"""What the proxy saw: every request with its answer, one JSON line each."""
+"""Journal of the proxy: one JSON line per request and its response."""
 
 import gzip
 import json
@@ -15,11 +15,11 @@ from agents.protocol import content_sha256
 
 @dataclass(frozen=True)
 class Exchange:
-    """One request as it was forwarded, and what the coordinator said to it.
+    """One forwarded request and the coordinator's response.
 
-    ``status`` and ``answer`` are what came back from the coordinator, None when nothing whole
-    did; ``passed`` says whether the client got it. ``sha256`` is of a result's JSON. Seconds are
-    those of the proxy's monotonic clock.
+    ``status`` and ``answer`` are None without a complete response. ``passed`` says whether the
+    client received it. ``sha256`` is the digest of a result's JSON. Times are seconds of the
+    proxy's monotonic clock.
     """
 
     number: int
@@ -41,18 +41,18 @@ class Exchange:
         return self.status is not None and 200 <= self.status < 300
 
     def is_about(self, method: str, *parts: str) -> bool:
-        """Whether method and path fit; ``*`` stands for any one part of the path."""
+        """Whether method and path match; ``*`` matches any one segment of the path."""
         found = self.path.strip("/").split("/")
         return (self.method == method and len(found) == len(parts)
                 and all(want in ("*", is_) for want, is_ in zip(parts, found, strict=True)))
 
     def part(self, index: int) -> str:
-        """The part of the path at ``index``, from 0."""
+        """Segment ``index`` of the path, from 0."""
         return self.path.strip("/").split("/")[index]
 
 
 class Journal:
-    """Appends to ``folder/journal.jsonl``; bodies of results lie in ``folder/bodies/<sha256>``."""
+    """Appends to ``folder/journal.jsonl``; stores result bodies in ``folder/bodies/<sha256>``."""
 
     def __init__(self, folder: Path) -> None:
         self._bodies = folder / "bodies"
@@ -66,7 +66,7 @@ class Journal:
         self.written += 1
 
     def keep_body(self, content: bytes) -> str:
-        """Its sha256."""
+        """Stores ``content`` and returns its sha256."""
         sha256 = content_sha256(content)
         path = self._bodies / sha256
         if not path.exists():
@@ -82,19 +82,19 @@ class Journal:
 
 
 def read_journal(folder: Path) -> list[Exchange]:
-    """In the order in which the exchanges ended."""
+    """All exchanges, ordered by the time of their response."""
     with (folder / "journal.jsonl").open() as lines:
         return [Exchange(**json.loads(line)) for line in lines]
 
 
 def body_of(folder: Path, sha256: str) -> bytes | None:
-    """A result's JSON as it was on the wire; None when no such result ever was."""
+    """JSON of a result as sent; None when the journal has no result with this digest."""
     path = folder / "bodies" / sha256
     return path.read_bytes() if path.exists() else None
 
 
 def unpacked(body: bytes, encoding: str) -> bytes:
-    """A body without its Content-Encoding; as it is when it cannot be unpacked."""
+    """The decoded body; unchanged when decoding fails."""
     try:
         return gzip.decompress(body) if encoding == "gzip" else body
     except (OSError, EOFError, zlib.error):
@@ -102,7 +102,7 @@ def unpacked(body: bytes, encoding: str) -> bytes:
 
 
 def document(body: bytes) -> Any:
-    """The JSON in a body, None when it holds none."""
+    """The parsed JSON of a body; None when it is not JSON."""
     try:
         return json.loads(body)
     except ValueError:
@@ -116,7 +116,7 @@ def split_target(target: str) -> tuple[str, dict[str, str]]:
 
 
 def measurement_ids(exchanges: Iterable[Exchange]) -> dict[int, tuple[int, str]]:
-    """(job, sha256 of the file) of each measurement's id that the coordinator told anyone."""
+    """Measurement id -> (job, sha256 of the file), from all responses of the coordinator."""
     found: dict[int, tuple[int, str]] = {}
     for one in exchanges:
         if not isinstance(one.answer, dict):

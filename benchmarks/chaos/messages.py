@@ -1,4 +1,4 @@
-"""HTTP/1.1 messages as bytes: read whole, so that a proxy may hold, repeat or cut them."""
+"""Complete HTTP/1.1 messages as bytes, which the proxy can delay, repeat or truncate."""
 
 import asyncio
 from dataclasses import dataclass
@@ -8,12 +8,12 @@ BODY_LIMIT_BYTES = 64 << 20
 
 
 class Broken(Exception):
-    """The other side went away, or what it sent is no HTTP."""
+    """The peer closed the connection early, or sent bytes that are not HTTP."""
 
 
 @dataclass(frozen=True)
 class Message:
-    """A request or an answer: its first line, headers by lower-case name, and the whole body."""
+    """A request or response: start line, headers by lower-case name, complete body."""
 
     start: str
     headers: dict[str, str]
@@ -21,7 +21,7 @@ class Message:
 
     @property
     def status(self) -> int:
-        """Of an answer."""
+        """Status code of a response."""
         return int(self.start.split()[1])
 
     @property
@@ -33,7 +33,7 @@ class Message:
         return self.start.split()[1]
 
     def encoded(self, **changes: str) -> bytes:
-        """The bytes on the wire, headers replaced by ``changes`` (``_`` for ``-``)."""
+        """The bytes of the message, with headers replaced by ``changes`` (``_`` for ``-``)."""
         headers = {k: v for k, v in self.headers.items() if k != "transfer-encoding"}
         headers |= {name.replace("_", "-"): value for name, value in changes.items()}
         if self.body or "content-length" in headers:
@@ -43,13 +43,13 @@ class Message:
 
 
 async def read_message(reader: asyncio.StreamReader) -> Message | None:
-    """The next message; None at a clean end. Raises Broken."""
+    """The next message; None when the connection was closed between messages. Raises Broken."""
     try:
         head = await reader.readuntil(b"\r\n\r\n")
     except asyncio.IncompleteReadError as error:
         if not error.partial:
             return None
-        raise Broken("the head breaks off") from error
+        raise Broken("the head is incomplete") from error
     except (OSError, asyncio.LimitOverrunError) as error:
         raise Broken(str(error)) from error
     start, *lines = head.decode("latin-1").split("\r\n")[:-2]
@@ -66,10 +66,10 @@ async def _body(reader: asyncio.StreamReader, start: str, headers: dict[str, str
             return await _chunks(reader)
         if "content-length" in headers:
             return await reader.readexactly(min(int(headers["content-length"]), BODY_LIMIT_BYTES))
-        without = start.startswith("HTTP/1.1 204") or not start.startswith("HTTP/")
-        return b"" if without else await reader.read(-1)
+        no_body = start.startswith("HTTP/1.1 204") or not start.startswith("HTTP/")
+        return b"" if no_body else await reader.read(-1)
     except (OSError, ValueError, asyncio.IncompleteReadError) as error:
-        raise Broken("the body breaks off") from error
+        raise Broken("the body is incomplete") from error
 
 
 async def _chunks(reader: asyncio.StreamReader) -> bytes:

@@ -1,4 +1,4 @@
-"""What is built and measured: files for the agents' fake runtime, equal for equal requests."""
+"""Model files of the agents' fake runtime; equal job payloads give equal files."""
 
 import base64
 import hashlib
@@ -43,12 +43,12 @@ def built(kind: str, payload: Mapping[str, Any]) -> tuple[bytes, dict[str, Any]]
 
 
 def evaluation(accuracy: float, seed: int) -> dict[str, Any]:
-    """As a builder reports it: ``accuracy`` of ``SAMPLES``, which ones were right drawn anew."""
-    right = random.Random(seed).sample(range(SAMPLES), round(accuracy * SAMPLES))
+    """Evaluation as a builder reports it; ``seed`` selects which of ``SAMPLES`` are correct."""
+    correct = random.Random(seed).sample(range(SAMPLES), round(accuracy * SAMPLES))
     bits = bytearray((SAMPLES + 7) // 8)
-    for index in right:
+    for index in correct:
         bits[index // 8] |= 128 >> index % 8
-    return {"metric": "accuracy", "value": len(right) / SAMPLES, "n": SAMPLES,
+    return {"metric": "accuracy", "value": len(correct) / SAMPLES, "n": SAMPLES,
             "correct": base64.b64encode(bytes(bits)).decode()}
 
 

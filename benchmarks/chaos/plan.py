@@ -1,4 +1,4 @@
-"""Which faults, how many of each, in which order: a function of their number and a seed."""
+"""Kinds, counts and order of the faults, as a function of their number and a seed."""
 
 import random
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ SHARES = {
     "SIGSTOP builder": 0.01, "SIGSTOP agent": 0.015, "SIGSTOP search": 0.005, JUMP: 0.03,
     "disk full": 0.015, "ledger read-only": 0.015,
 }
-"""What does not happen on the wire; the rest is shared evenly by the faults of the wire."""
+"""Fraction of each fault outside the wire; faults of the wire share the rest equally."""
 
 
 def counts(faults: int) -> dict[str, int]:
-    """How many of each kind: at least one, as long as there are enough."""
+    """Number of faults of each kind, summing to ``faults``; at least one each if possible."""
     share = (1 - sum(SHARES.values())) / len(WIRE)
     shares = {**SHARES, **dict.fromkeys(WIRE, share)}
     least = 1 if faults >= len(shares) else 0
     found = {kind: max(round(faults * part), least) for kind, part in shares.items()}
     while (over := sum(found.values()) - faults) != 0:
-        # The wire gives and takes: process faults keep their number.
+        # Rounding is corrected in the faults of the wire; process faults keep their number.
         kind = max(WIRE, key=lambda k: found[k]) if over > 0 else min(WIRE, key=lambda k: found[k])
         if found[kind] <= least and over > 0:
             kind = max(found, key=lambda k: found[k])

@@ -1,10 +1,9 @@
-"""The wire between the coordinator and everyone else: it injects faults and keeps the journal.
+"""HTTP proxy between the coordinator and all its clients: injects faults and writes the journal.
 
     client ──request──> [drop | cut | hold | repeat] ──> coordinator
     client <──answer─── [drop | cut] <── journal <────── coordinator
 
-An acknowledgement is written down when it has come from the coordinator, whether or not the
-client gets to see it.
+The journal records a response when the coordinator has sent it, even if the client never gets it.
 """
 
 import asyncio
@@ -24,20 +23,20 @@ FAULTS = ("request dropped", "request cut", "request delayed", "request duplicat
           "requests reordered", "answer dropped", "answer cut")
 KINDS = {"/v1/lease": "lease", "/v1/heartbeat": "heartbeat", "/v1/results/": "result"}
 AIMS = {"lease": 3, "heartbeat": 2, "result": 3, "other": 3}
-"""What faults are aimed at, by weight: the interesting requests are rare among the many."""
+"""Weight of each kind of request as the target of a fault: the critical kinds are rare."""
 AIMED_FOR_S = 1.5
-"""After so long without a request of the kind aimed at, the fault takes any."""
+"""After this time without a request of the target kind, the fault applies to any request."""
 DELAY_S, LONG_DELAY_S, LONG_SHARE = (0.05, 1.0), (3.5, 4.5), 0.08
 OVERTAKEN_WITHIN_S = 2.0
 COPY_LATE_S = 1.5
 SHOWN = ("job", "key", "kind", "attempt", "fence", "state", "id", "recipe", "created", "verdict",
          "accepted", "error", "jobs", "result", "campaign", "name")
-"""What the journal keeps of an answer."""
+"""Fields of a response that the journal keeps."""
 
 
 @dataclass(frozen=True)
 class Upstream:
-    """Where a coordinator listens, and the operator's token that holds there now."""
+    """Port of a running coordinator and its current operator token."""
 
     port: int
     token: str
@@ -51,8 +50,8 @@ class _Armed:
 
 
 class Proxy:
-    """``upstream()`` is the coordinator that serves right now, or None. Callers with one of
-    ``operators`` as their secret are the operator, whatever token the coordinator has now."""
+    """``upstream()`` is the running coordinator, or None. ``operators`` maps placeholder secrets to
+    names: the proxy replaces a placeholder by the coordinator's current operator token."""
 
     def __init__(self, upstream: Callable[[], Upstream | None], journal: Journal,
                  draw: random.Random, operators: Mapping[str, str]) -> None:
@@ -66,7 +65,7 @@ class Proxy:
         self._server: asyncio.Server | None = None
 
     async def start(self) -> int:
-        """The port it listens on (loopback)."""
+        """Starts to listen on loopback and returns the port."""
         self._server = await asyncio.start_server(
             self._serve, "127.0.0.1", 0, limit=HEAD_LIMIT_BYTES)
         return int(self._server.sockets[0].getsockname()[1])
@@ -79,13 +78,13 @@ class Proxy:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def arm(self, fault: str, aim: str | None = None) -> None:
-        """The next request of the kind ``aim`` (None: one drawn at random) meets ``fault``."""
+        """Applies ``fault`` to the next request of the kind ``aim`` (None: a random kind)."""
         aim = aim or self._draw.choices(list(AIMS), list(AIMS.values()))[0]
         self._armed.append(_Armed(fault, aim, time.monotonic()))
 
     @property
     def waiting(self) -> int:
-        """Faults that have not met a request yet."""
+        """Number of armed faults that were not yet applied."""
         return len(self._armed)
 
     def disarm(self) -> None:
@@ -121,7 +120,7 @@ class Proxy:
 
     async def _exchange(self, request: Message, reader: asyncio.StreamReader,
                         writer: asyncio.StreamWriter) -> bool:
-        """Whether the client's connection lives on."""
+        """Whether the client's connection stays open."""
         fault = self._fault_for(request)
         if fault == "request dropped":
             return False
@@ -149,7 +148,7 @@ class Proxy:
 
     async def _while_connected(self, forwarding: Any, reader: asyncio.StreamReader
                                ) -> Message | None:
-        """The answer; a client that leaves takes its request along."""
+        """The response; the request is cancelled when the client disconnects."""
         forward = asyncio.create_task(forwarding)
         gone = asyncio.create_task(reader.read(1))
         await asyncio.wait({forward, gone}, return_when=asyncio.FIRST_COMPLETED)
@@ -166,12 +165,12 @@ class Proxy:
     async def _copy(self, request: Message) -> None:
         await asyncio.sleep(self._draw.choice((0.0, self._draw.uniform(0, COPY_LATE_S))))
         with contextlib.suppress(TimeoutError):
-            # Nobody waits for what a copy brings: a long poll of it must not stay for ever.
+            # The response to a copy is discarded: a copied long poll must not stay open.
             await asyncio.wait_for(self._forward(request, "copy", False), 5.0)
 
     async def _forward(self, request: Message, fault: str | None, passed: bool
                        ) -> Message | None:
-        """The coordinator's answer, written into the journal; None when none came."""
+        """The coordinator's response, also written to the journal; None without one."""
         self._number += 1
         seen = self._described(request, fault)
         answer = None
@@ -208,7 +207,7 @@ class Proxy:
             writer.close()
 
     def _addressed(self, request: Message) -> tuple[int, bytes] | None:
-        """Port and bytes; an operator's stand-in secret becomes the token that holds now."""
+        """Port and bytes; a placeholder secret is replaced by the current operator token."""
         upstream = self._upstream()
         if upstream is None:
             return None
@@ -236,8 +235,8 @@ def _secret(request: Message) -> str:
 def _with_answer(seen: Exchange, answer: Message | None, passed: bool) -> Exchange:
     if answer is None:
         return seen
-    said = document(answer.body) if not seen.path.startswith("/v1/artifacts/") else None
-    if isinstance(said, dict):
-        said = {name: said[name] for name in SHOWN if name in said}
+    content = document(answer.body) if not seen.path.startswith("/v1/artifacts/") else None
+    if isinstance(content, dict):
+        content = {name: content[name] for name in SHOWN if name in content}
     return replace(seen, received_s=time.monotonic(), status=answer.status, passed=passed,
-                   answer=said)
+                   answer=content)

@@ -1,11 +1,11 @@
-"""The same requests and results once more, to a coordinator that nobody disturbs.
+"""Replays the journaled requests and results to a coordinator without faults, and compares fronts.
 
     submit job > lease > put the same result      in the order in which results were accepted
-    create trial > tell it                        as they were told last
+    create trial > update it                      with its last update
     save the state of each search                 the last one
 
-Its numbers of jobs, trials and measurements are its own; what the search told of measurements is
-translated by what the disturbed coordinator had said about them on the wire.
+The second coordinator numbers jobs, trials and measurements itself. Measurement ids in trial
+updates are translated with the responses of the first coordinator.
 """
 
 import json
@@ -23,9 +23,9 @@ from agents.coordinator.http import HttpClient
 from agents.coordinator.spool import send_result
 from agents.protocol import Lease, LeaseRequest, decode, encode
 from benchmarks.chaos.audit import Finding
-from benchmarks.chaos.house import REPOSITORY, enrol
 from benchmarks.chaos.journal import Exchange, measurement_ids
-from benchmarks.chaos.keeper import Keeper
+from benchmarks.chaos.processes import REPOSITORY, enrol
+from benchmarks.chaos.quarantine import QuarantineRelease
 from searcher.client.http import CoordinatorClient
 from searcher.documents import parse
 from searcher.errors import FleetfrontError, UserError
@@ -40,13 +40,14 @@ from searcher.spec.recipe import Recipe
 START_S = 30.0
 
 
-class Differs(Exception):
-    """The undisturbed coordinator cannot be told the same, or does something else."""
+class ReplayMismatch(Exception):
+    """The coordinator without faults does not accept a journaled request, or answers differently.
+    """
 
 
 @dataclass(frozen=True)
 class Accepted:
-    """A result that counts in the disturbed ledger; its content is that of the wire."""
+    """A result that the first ledger holds, with its content from the journal."""
 
     job: int
     key: str
@@ -56,21 +57,21 @@ class Accepted:
 
 def compare_fronts(exchanges: Sequence[Exchange], data: Path, body: Callable[[str], bytes | None],
                    folder: Path) -> Finding:
-    """The front of every campaign, disturbed and undisturbed."""
-    rule = "every front equals that of an undisturbed run"
+    """Compares the front of every campaign with and without faults."""
+    rule = "every front equals that of a run without faults"
     try:
-        with Undisturbed(folder, data / "artifacts") as other:
-            Replay(exchanges, data, body, other).tell_all()
+        with UndisturbedCoordinator(folder, data / "artifacts") as other:
+            Replay(exchanges, data, body, other).run()
         names = sorted(row.name for row in Reading(data).campaigns())
         violations = [f"{name}: {difference}" for name in names
                       if (difference := _difference(data, folder, name))]
-    except (Differs, FleetfrontError) as error:
+    except (ReplayMismatch, FleetfrontError) as error:
         return Finding(rule, 1, (str(error),))
     return Finding(rule, len(names), tuple(violations))
 
 
 def _difference(disturbed: Path, undisturbed: Path, name: str) -> str | None:
-    """None when both fronts are equal, but for where their files lie."""
+    """None when both fronts are equal, except for the paths of their files."""
     found = [_front(directory, name) for directory in (disturbed, undisturbed)]
     if found[0] == found[1]:
         return None
@@ -82,7 +83,7 @@ def _difference(disturbed: Path, undisturbed: Path, name: str) -> str | None:
 
 
 def _front(directory: Path, name: str) -> dict[str, Any] | str:
-    """The front, or in words why there is none (yet)."""
+    """The front, or the message that says why the campaign has none."""
     try:
         document: dict[str, Any] = Reading(directory).front(name).as_document()
     except UserError as error:
@@ -92,15 +93,15 @@ def _front(directory: Path, name: str) -> dict[str, Any] | str:
     return document
 
 
-class Undisturbed:
-    """A shipped coordinator in ``folder``, without builders, that has the same files."""
+class UndisturbedCoordinator:
+    """A shipped coordinator in ``folder``, without builders, with the same artifacts."""
 
     def __init__(self, folder: Path, artifacts: Path) -> None:
         shutil.copytree(artifacts, folder / "artifacts")
         self.folder = folder
         self._workers: dict[str, HttpClient] = {}
 
-    def __enter__(self) -> "Undisturbed":
+    def __enter__(self) -> "UndisturbedCoordinator":
         with (self.folder / "coordinator.log").open("wb") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "searcher.api.server", "--dir", str(self.folder),
@@ -109,7 +110,7 @@ class Undisturbed:
         ends_s = time.monotonic() + START_S
         while not (self.folder / "coordinator.json").exists():
             if self._process.poll() is not None or time.monotonic() > ends_s:
-                raise Differs(f"The undisturbed coordinator does not start: see {self.folder}.")
+                raise ReplayMismatch(f"The second coordinator does not start: see {self.folder}.")
             time.sleep(0.02)
         address = json.loads((self.folder / "coordinator.json").read_text())
         self.client = CoordinatorClient(address["url"], address["token"])
@@ -123,7 +124,7 @@ class Undisturbed:
         self._process.wait()
 
     def worker(self, pool: str) -> HttpClient:
-        """Whoever works for ``pool``."""
+        """Connection of an enrolled worker of ``pool``."""
         if pool not in self._workers:
             name = pool.removeprefix("device:")
             token = self.client.create_enrolment(
@@ -134,10 +135,10 @@ class Undisturbed:
 
 
 class Replay:
-    """Tells ``other`` what the journal says the disturbed coordinator was told."""
+    """Sends the journaled requests of the first coordinator to ``other``."""
 
     def __init__(self, exchanges: Sequence[Exchange], data: Path,
-                 body: Callable[[str], bytes | None], other: Undisturbed) -> None:
+                 body: Callable[[str], bytes | None], other: UndisturbedCoordinator) -> None:
         self._exchanges, self._data, self._body, self._other = exchanges, data, body, other
         self._results: dict[int, Mapping[str, Any]] = {}
         self._submitted: dict[str, Mapping[str, Any]] = {}
@@ -147,8 +148,8 @@ class Replay:
                 key = key_of(asked["kind"], asked["pool"], asked["payload"])
                 self._submitted.setdefault(key, asked)
 
-    def tell_all(self) -> None:
-        """Raises Differs."""
+    def run(self) -> None:
+        """Sends campaigns, results, trials and search states. Raises ReplayMismatch."""
         for spec in self._specs().values():
             self._other.client.create_campaign(spec)
         for accepted in self._accepted():
@@ -170,25 +171,25 @@ class Replay:
         for job, key, pool, sha256 in rows:
             content = self._body(sha256)
             if content is None:
-                raise Differs(f"job {job}: its result {sha256[:12]} never was on the wire")
+                raise ReplayMismatch(f"job {job}: its result {sha256[:12]} is not in the journal")
             if key not in self._submitted:
-                raise Differs(f"job {job}: nobody asked for it on the wire")
+                raise ReplayMismatch(f"job {job}: the journal has no request for it")
             found.append(Accepted(job, key, pool, content))
         return found
 
     def _done(self, accepted: Accepted) -> Mapping[str, Any]:
-        """Submit, lease and put; the result as the undisturbed coordinator describes it."""
+        """Submits, leases and puts; returns the result as the second coordinator describes it."""
         asked = self._submitted[accepted.key]
         client, worker = self._other.client, self._other.worker(accepted.pool)
         job = client.submit_job(asked["kind"], asked["pool"], asked["payload"],
                                 campaign=asked.get("campaign"))
-        # The same failures bring the same quarantine, which a keeper ends here, too.
+        # The same failures cause the same quarantine.
         if accepted.pool != BUILDER:
-            Keeper(client).release()
+            QuarantineRelease(client).release()
         answer = worker.request("POST", "/v1/lease", encode(LeaseRequest(1, 10.0)))
         lease = decode(Lease, answer.body) if answer.status == 200 else None
         if lease is None or lease.job != job.job:
-            raise Differs(f"job {accepted.job}: undisturbed, it cannot be leased")
+            raise ReplayMismatch(f"job {accepted.job}: without faults, it cannot be leased")
         send_result(worker, lease.job, lease.attempt, lease.fence, accepted.content)
         return client.wait_job(lease.job).result or {}
 
@@ -198,35 +199,37 @@ class Replay:
                 "SELECT id, campaign, recipe, state FROM trials ORDER BY id").fetchall()
         asked = {(e.part(2), e.request["recipe"]): e.request for e in self._exchanges
                  if e.is_about("POST", "v1", "campaigns", "*", "trials")}
-        told = self._tellings()
+        updates = self._trial_updates()
         measured = measurement_ids(self._exchanges)
         for trial, campaign, recipe, state in rows:
             if (campaign, recipe) not in asked:
-                raise Differs(f"trial {trial}: nobody asked for it on the wire")
+                raise ReplayMismatch(f"trial {trial}: the journal has no request for it")
             request = asked[campaign, recipe]
             new = self._other.client.create_trial(
                 campaign, request["device"], Recipe.from_list(request["steps"]),
                 parse(TrialParameters, request.get("parameters") or {})).id
             if state == "running":
                 continue
-            if trial not in told:
-                raise Differs(f"trial {trial}: nobody told that it is {state}")
-            changes = dict(told[trial])
+            if trial not in updates:
+                raise ReplayMismatch(f"trial {trial}: {state} without an update in the journal")
+            changes = dict(updates[trial])
             old = changes.get("measurement")
             if old is not None:
                 changes["measurement"] = self._translated(measured, old)
             self._other.client.tell_trial(new, changes.pop("state"), **changes)
 
     def _translated(self, measured: Mapping[int, tuple[int, str]], old: int) -> int:
-        """The undisturbed coordinator's number of a measurement."""
+        """The second coordinator's id of measurement ``old``."""
         job, sha256 = measured.get(old, (0, ""))
         for entry in self._results.get(job, {}).get("measurements", ()):
             if entry["sha256"] == sha256:
                 return int(entry["measurement"])
-        raise Differs(f"measurement {old} (job {job}, {sha256[:12]}) was told, and is not there")
+        raise ReplayMismatch(f"measurement {old} (job {job}, {sha256[:12]}) is in a trial update, "
+                             "but not in a result")
 
-    def _tellings(self) -> dict[int, Mapping[str, Any]]:
-        """The last that was acknowledged; where none was, the last that was sent."""
+    def _trial_updates(self) -> dict[int, Mapping[str, Any]]:
+        """Trial -> its last acknowledged update, or its last sent update if none was acknowledged.
+        """
         found: dict[int, Mapping[str, Any]] = {}
         for acknowledged in (False, True):
             for one in sorted(self._exchanges, key=lambda e: e.sent_s):
@@ -236,7 +239,7 @@ class Replay:
         return found
 
     def _search_states(self) -> dict[tuple[str, str], Any]:
-        """The last of each campaign and device."""
+        """(campaign, device) -> the last acknowledged search state."""
         return {(e.part(2), e.part(4)): e.request
                 for e in sorted(self._exchanges, key=lambda e: e.sent_s)
                 if e.acknowledged

@@ -1,4 +1,4 @@
-"""One run: everything is started, disturbed, left alone until the queue is empty, and stopped."""
+"""One run: start all processes, inject faults, wait until the queue is empty, stop."""
 
 import asyncio
 import contextlib
@@ -14,31 +14,31 @@ from typing import Any
 
 from benchmarks.chaos import plan
 from benchmarks.chaos.clock import Clock
-from benchmarks.chaos.customer import PLAN, Customer
 from benchmarks.chaos.disk import SmallDisk
-from benchmarks.chaos.house import LOCAL, House
-from benchmarks.chaos.injecting import Chaos
+from benchmarks.chaos.injector import FaultInjector
 from benchmarks.chaos.journal import Journal
-from benchmarks.chaos.keeper import Keeper
+from benchmarks.chaos.processes import LOCAL, ProcessGroup
 from benchmarks.chaos.proxy import FAULTS, Proxy
+from benchmarks.chaos.quarantine import QuarantineRelease
+from benchmarks.chaos.submitter import PLAN, JobSubmitter
 from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, LedgerError
 from searcher.ledger.read_only import open_ledger
 from searcher.spec.campaign import from_document
 
-CUSTOMER, SEARCH = "of-the-customer", "of-the-search"
-"""Secrets that the proxy exchanges for the operator's token."""
+CLIENT, SEARCH = "placeholder-client", "placeholder-search"
+"""Secrets that the proxy replaces by the operator's token."""
 PATIENCE_S = 600.0
-TEND_S, KEEPER_S = 0.05, 5.0
+RESTART_S, RELEASE_S = 0.05, 5.0
 READY_WITHIN_S = 120.0
 CANDIDATES = 24
 STRATEGIES = ["channel_pruning", "magnitude_pruning", "clustering", "svd", "int8"]
 
 
 @dataclass(frozen=True)
-class Story:
-    """What happened: faults by kind, seconds, and how the coordinator started; ``emptied`` says
-    whether the queue was empty and the search done at the end."""
+class RunRecord:
+    """Faults by kind, durations, and start times of the coordinator. ``emptied`` says whether the
+    queue was empty and the search done at the end."""
 
     injected: Counter[str]
     disturbed_s: float
@@ -59,8 +59,8 @@ class Story:
 
 @dataclass(frozen=True)
 class Settings:
-    """``seconds`` is how long faults may go on, ``patience_s`` how long the queue may then take to
-    empty; ``program`` is the coordinator's module."""
+    """``seconds`` limits the injection of faults, ``patience_s`` the time until the queue is empty;
+    ``program`` is the coordinator's module."""
 
     faults: int
     seconds: float
@@ -70,15 +70,15 @@ class Settings:
 
     @property
     def candidates(self) -> int:
-        """Of one campaign: a search that starts takes seconds to load, a short run has few."""
+        """Candidates per campaign. Short runs have few: a search takes seconds to start."""
         return min(max(self.faults // 10, 8), CANDIDATES)
 
 
 class Campaigns:
-    """One campaign after the other: as soon as one has ended, the next is searched."""
+    """Runs campaigns one after the other; a new one begins when the last has ended."""
 
-    def __init__(self, house: House, client: CoordinatorClient, candidates: int) -> None:
-        self._house, self.client, self._candidates = house, client, candidates
+    def __init__(self, processes: ProcessGroup, client: CoordinatorClient, candidates: int) -> None:
+        self._processes, self.client, self._candidates = processes, client, candidates
         self._number = -1
         self.more = True
         self.ended: Counter[str] = Counter()
@@ -88,14 +88,14 @@ class Campaigns:
         return f"chaos-{self._number}"
 
     def begin(self) -> None:
-        """Blocks until the campaign is submitted."""
+        """Submits the next campaign (blocking)."""
         self._number += 1
         self.client.create_campaign(spec(self.name, self._number, self._candidates))
-        self._house.seek(self.name, SEARCH)
+        self._processes.prepare_search(self.name, SEARCH)
 
     async def follow(self) -> None:
-        """Restart a search that died, and begin the next campaign when one has ended."""
-        search = self._house.search
+        """Restarts a search that died; begins the next campaign when one has ended."""
+        search = self._processes.search
         if search is None or search.alive or not search.wanted:
             return
         if search.process is not None:
@@ -106,15 +106,15 @@ class Campaigns:
                 if self.more:
                     await asyncio.to_thread(self.begin)
                 return
-        self._house.start(search)
+        self._processes.start(search)
 
     @property
     def done(self) -> bool:
-        return self._house.search is None or not self._house.search.wanted
+        return self._processes.search is None or not self._processes.search.wanted
 
 
 def spec(name: str, seed: int, candidates: int) -> dict[str, Any]:
-    """A small campaign on this machine's own device."""
+    """Spec of a small campaign on this machine."""
     return from_document({
         "name": name, "task": "lenet5-mnist", "seed": seed, "builders": 1,
         "budget": {"candidates": candidates, "wall_minutes": 60},
@@ -125,8 +125,8 @@ def spec(name: str, seed: int, candidates: int) -> dict[str, Any]:
     }).as_dict()
 
 
-async def run(folder: Path, settings: Settings) -> Story:
-    """The disk stays mounted: whoever audits closes it."""
+async def run(folder: Path, settings: Settings) -> RunRecord:
+    """Runs once. The disk stays mounted for the audit; the caller closes it."""
     disk = SmallDisk(folder / "disk")
     try:
         return await _run(folder, settings, disk)
@@ -135,103 +135,107 @@ async def run(folder: Path, settings: Settings) -> Story:
         raise
 
 
-async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> Story:
+async def _run(folder: Path, settings: Settings, disk: SmallDisk) -> RunRecord:
     draw, clock = random.Random(settings.seed), Clock(folder)
     data = disk.folder / "data"
     with Journal(folder / "journal") as journal:
-        async with _wired(folder, data, journal, draw, clock, settings) as (house, proxy):
-            client = CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S)
-            campaigns = Campaigns(house, client, settings.candidates)
-            customer = Customer(CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S),
-                                data / "artifacts")
-            keeper = Keeper(CoordinatorClient(house.via, CUSTOMER, retry_for_s=PATIENCE_S))
-            looking = asyncio.gather(
-                _again_and_again(house.tend), _again_and_again(campaigns.follow),
-                _again_and_again(lambda: asyncio.to_thread(keeper.release), KEEPER_S))
-            await _ready(house, campaigns)
-            customer.start()
-            chaos = Chaos(house, proxy, disk, clock, draw)
+        async with _wired(folder, data, journal, draw, clock, settings) as (processes, proxy):
+            client = CoordinatorClient(processes.via, CLIENT, retry_for_s=PATIENCE_S)
+            campaigns = Campaigns(processes, client, settings.candidates)
+            submitter = JobSubmitter(
+                CoordinatorClient(processes.via, CLIENT, retry_for_s=PATIENCE_S),
+                data / "artifacts")
+            quarantine = QuarantineRelease(
+                CoordinatorClient(processes.via, CLIENT, retry_for_s=PATIENCE_S))
+            supervision = asyncio.gather(
+                _repeat(processes.restart_dead), _repeat(campaigns.follow),
+                _repeat(lambda: asyncio.to_thread(quarantine.release), RELEASE_S))
+            await _ready(processes, campaigns)
+            submitter.start()
+            injector = FaultInjector(processes, proxy, disk, clock, draw)
             began_s = time.monotonic()
-            await _disturb(chaos, settings)
+            await _disturb(injector, settings)
             disturbed_s = time.monotonic() - began_s
             campaigns.more = False
-            await asyncio.to_thread(customer.stop)
-            emptied = await _empty(house, campaigns, data, settings.patience_s)
-            looking.cancel()
+            await asyncio.to_thread(submitter.stop)
+            emptied = await _empty(processes, campaigns, data, settings.patience_s)
+            supervision.cancel()
             with contextlib.suppress(asyncio.CancelledError):
-                await looking
-    return Story(
-        chaos.injected + proxy.injected, disturbed_s, time.monotonic() - began_s - disturbed_s,
-        emptied, Counter({post.name: post.starts for post in house.posts()}), chaos.started_s,
-        folder / "journal", data, disk, clock.works,
-        (f"jobs submitted by the customer: {customer.submitted}",
+                await supervision
+    return RunRecord(
+        injector.injected + proxy.injected, disturbed_s, time.monotonic() - began_s - disturbed_s,
+        emptied, Counter({service.name: service.starts for service in processes.services()}),
+        injector.started_s, folder / "journal", data, disk, clock.works,
+        (f"jobs submitted by the client: {submitter.submitted}",
          f"searches that ended: {dict(campaigns.ended)}",
-         f"devices released from quarantine: {dict(keeper.released) or 'none'}",
+         f"devices released from quarantine: {dict(quarantine.released) or 'none'}",
          f"requests forwarded: {journal.written}"))
 
 
 @asynccontextmanager
 async def _wired(folder: Path, data: Path, journal: Journal, draw: random.Random, clock: Clock,
-                 settings: Settings) -> AsyncIterator[tuple[House, Proxy]]:
-    holder: list[House] = []
+                 settings: Settings) -> AsyncIterator[tuple[ProcessGroup, Proxy]]:
+    holder: list[ProcessGroup] = []
     proxy = Proxy(lambda: holder[0].upstream() if holder else None, journal, draw,
-                  {CUSTOMER: "customer", SEARCH: "search"})
+                  {CLIENT: "client", SEARCH: "search"})
     via_port = await proxy.start()
     (data / "artifacts").mkdir(parents=True, exist_ok=True)
-    house = House(folder, data, _free_port(), via_port, settings.program, clock.environment)
-    holder.append(house)
+    processes = ProcessGroup(
+        folder, data, _free_port(), via_port, settings.program, clock.environment)
+    holder.append(processes)
     try:
-        yield house, proxy
+        yield processes, proxy
     finally:
-        await asyncio.to_thread(house.stop)
+        await asyncio.to_thread(processes.stop)
         await proxy.stop()
 
 
-async def _again_and_again(look: Callable[[], Awaitable[None] | None],
-                           every_s: float = TEND_S) -> None:
-    """What looks after something must not wait for what another one looks after."""
+async def _repeat(call: Callable[[], Awaitable[None] | None], every_s: float = RESTART_S) -> None:
+    """Calls ``call`` periodically. One task for each, so that a slow one delays no other."""
     while True:
         with contextlib.suppress(FleetfrontError):
-            done = look()
-            if done is not None:
-                await done
+            result = call()
+            if result is not None:
+                await result
         await asyncio.sleep(every_s)
 
 
-async def _ready(house: House, campaigns: Campaigns) -> None:
-    """Devices enrolled, the first campaign's baseline measured: from there all can be disturbed."""
+async def _ready(processes: ProcessGroup, campaigns: Campaigns) -> None:
+    """Enrols the devices and waits until the first campaign's baseline is measured."""
     client = campaigns.client
-    await asyncio.to_thread(house.add_local, client)
-    await asyncio.to_thread(house.add_boards, client)
-    await _until(house.enrolled, READY_WITHIN_S)
-    house.keep_secrets()
+    await asyncio.to_thread(processes.add_local, client)
+    await asyncio.to_thread(processes.add_boards, client)
+    await _until(processes.enrolled, READY_WITHIN_S)
+    processes.drop_enrolment_token()
     await asyncio.to_thread(campaigns.begin)
     ends_s = time.monotonic() + READY_WITHIN_S
     while not (await asyncio.to_thread(client.campaign, campaigns.name)).search_states:
         if time.monotonic() > ends_s:
-            raise SystemExit(f"No baseline within {READY_WITHIN_S:g} s: see {house.folder}/logs.")
+            raise SystemExit(f"The baseline was not measured within {READY_WITHIN_S:g} s: see "
+                             f"{processes.folder}/logs.")
         await asyncio.sleep(0.2)
 
 
-async def _disturb(chaos: Chaos, settings: Settings) -> None:
+async def _disturb(injector: FaultInjector, settings: Settings) -> None:
     until_s = time.monotonic() + settings.seconds
-    left_out = {plan.KILL} if chaos.clock.works else {plan.KILL, plan.JUMP}
+    left_out = {plan.KILL} if injector.clock.works else {plan.KILL, plan.JUMP}
     others = [kind for kind in plan.SHARES if kind not in left_out]
     await asyncio.gather(
-        chaos.on_coordinator(plan.counts(settings.faults)[plan.KILL], until_s),
-        chaos.on_processes(plan.order(settings.faults, settings.seed, others), until_s),
-        chaos.on_wire(plan.order(settings.faults, settings.seed, FAULTS), until_s))
-    await chaos.calm()
+        injector.on_coordinator(plan.counts(settings.faults)[plan.KILL], until_s),
+        injector.on_processes(plan.order(settings.faults, settings.seed, others), until_s),
+        injector.on_wire(plan.order(settings.faults, settings.seed, FAULTS), until_s))
+    await injector.stop()
 
 
-async def _empty(house: House, campaigns: Campaigns, data: Path, within_s: float) -> bool:
-    """Whether everything ended by itself once it was left alone."""
-    return await _until(lambda: campaigns.done and house.unsent() == 0 and unfinished(data) == 0,
-                        within_s)
+async def _empty(processes: ProcessGroup, campaigns: Campaigns, data: Path,
+                 within_s: float) -> bool:
+    """Whether all jobs and the search ended after the last fault."""
+    return await _until(lambda: (campaigns.done and processes.undelivered() == 0
+                                 and unfinished(data) == 0), within_s)
 
 
 def unfinished(data: Path) -> int:
-    """Jobs that are neither done nor given up; -1 while the ledger cannot be read."""
+    """Number of queued and leased jobs; -1 while the ledger cannot be read."""
     try:
         with open_ledger(data / "ledger.db") as db:
             return int(db.execute("SELECT count(*) FROM jobs WHERE state IN ('queued', 'leased')")

@@ -1,1 +1,1 @@
-"""How much one coordinator carries: ``python -m benchmarks.load``."""
+"""Load benchmark of the coordinator: ``python -m benchmarks.load``."""

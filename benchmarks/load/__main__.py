@@ -1,12 +1,12 @@
-"""What one coordinator carries, and what bounds it.
+"""Highest load of one coordinator, and what limits it.
 
     python -m benchmarks.load [--only a b c] [--dir DIR]
     python -m benchmarks.load --mechanisms [NAME ...] [--rounds N]
 
-(a) a hundred real agents for a minute; (b) a thousand keep-alive connections that replay golden
-messages, the generator on one core, a bare server and then ``fleetfront serve`` as shipped on the
-other; (c) ten thousand idle long polls. ``--mechanisms`` is another benchmark: what each mechanism
-for load buys (``benchmarks/load/mechanisms.py``). Exit code 1 when a check fails.
+(a) 100 agents for one minute; (b) 1,000 keep-alive connections that replay golden messages: the
+generator runs on one core, a bare server and then the shipped ``fleetfront serve`` on the other;
+(c) 10,000 idle long polls. ``--mechanisms`` runs a separate benchmark, which measures the effect of
+each optimisation for load (``benchmarks/load/mechanisms.py``). Exit code 1 when a check fails.
 """
 
 import argparse
@@ -39,15 +39,15 @@ from searcher.local.process_tree import build_agent
 from searcher.spec.recipe import Recipe, Step
 
 HALF_TIMES = 3
-"""Half the load lasts so many times as long: a thousand trials in a minute are far more than any
-campaign asks, and in a third of one the campaign would be the load."""
+"""Duration of the half load, in durations of the highest load. In a shorter time, the 1,000 trials
+would themselves be a large part of the load."""
 TRIALS = 1000
 
 
 def throughput(directory: Path, connections: int, seconds: float) -> list[Check]:
-    """The highest load, then half of it while a campaign asks; all of it is in the ledger.
+    """Measures the highest load, then half of it during a campaign; checks the ledger.
 
-        started | settled | highest, as fast as the answers come | settled | half, each at its time
+        start | settle | highest load (closed loop) | settle | half load (at a fixed rate)
     """
     jobs_each = max(int(2.5 * seconds * 1500 / connections), 10)
     print(f"preparing {connections} devices with {jobs_each} jobs each ...", flush=True)
@@ -66,49 +66,49 @@ def throughput(directory: Path, connections: int, seconds: float) -> list[Check]
         (name, f"{load.cycles_per_s:.0f}", f"{load.cpu_ms:.3f} ms",
          f"{load.tally.lease_ms(0.5):.1f} ms", f"{load.tally.lease_ms(0.99):.1f} ms")
         for name, load in (("a bare server, highest", alone), ("highest", most),
-                           ("half, a campaign asks", half))])
-    print("Bounded by: one core, which the coordinator's event loop (SQLite, HTTP) shares with "
-          "the campaign's search.")
+                           ("half, during a campaign", half))])
+    print("Limit: one core, which the coordinator's event loop (SQLite, HTTP) shares with the "
+          "campaign's search.")
     return [
         against(f"(b) CPU per cycle, {most.cpu_ms:.3f} ms, over {alone.cpu_ms:.3f} ms of a bare "
                 "server", most.cpu_ms / alone.cpu_ms, "<=", MOST_TIMES_BARE, "x", 2),
         against("(b) p99 of a lease answer at half load", half.tally.lease_ms(0.99), "<",
                 100, " ms", 1),
-        holds("(b) trials that asked meanwhile", half.asked >= TRIALS, str(half.asked),
+        holds("(b) trials created during the half load", half.trials >= TRIALS, str(half.trials),
               f">= {TRIALS}"),
         *_stored(directory, most.tally, half.tally)]
 
 
 @dataclass(frozen=True)
 class Load:
-    """What one load saw and cost; CPU is that of the server and of the processes it started, but
-    for searches. ``asked`` counts the trials that a campaign asked meanwhile."""
+    """Results of one load. CPU time includes the server and its child processes except searches.
+    ``trials`` counts the trials that a campaign created during the load."""
 
     tally: Tally
     cycles_per_s: float
     cpu_ms: float
-    asked: int
+    trials: int
 
 
 def _load(served: Serving, devices: list[Device], seconds: float,
           cycles_per_s: float | None) -> Load:
     place, tally = urlsplit(served.url), Tally()
-    asked: list[int] = []
-    asking = threading.Thread(target=_ask, args=(served, seconds, asked))
+    trials: list[int] = []
+    campaign = threading.Thread(target=_run_campaign, args=(served, seconds, trials))
     if cycles_per_s is not None:
-        asking.start()
+        campaign.start()
     before_s, began_s = served.cpu_s() + served.helpers_cpu_s(), time.monotonic()
     asyncio.run(replay(place.hostname or "", place.port or 0, devices, result(SAMPLES), seconds,
                        cycles_per_s, tally))
     took_s = time.monotonic() - began_s
     cpu_s = served.cpu_s() + served.helpers_cpu_s() - before_s
     if cycles_per_s is not None:
-        asking.join()
-    return Load(tally, tally.cycles / took_s, cpu_s / max(tally.cycles, 1) * 1e3, len(asked))
+        campaign.join()
+    return Load(tally, tally.cycles / took_s, cpu_s / max(tally.cycles, 1) * 1e3, len(trials))
 
 
-def _ask(served: Serving, seconds: float, asked: list[int]) -> None:
-    """A campaign of a thousand trials, spread over the time: created and told."""
+def _run_campaign(served: Serving, seconds: float, trials: list[int]) -> None:
+    """Creates and completes ``TRIALS`` trials, spread evenly over ``seconds``."""
     with CoordinatorClient(served.url, served.token) as client:
         began_s = time.monotonic()
         for number in range(TRIALS):
@@ -116,7 +116,7 @@ def _ask(served: Serving, seconds: float, asked: list[int]) -> None:
             recipe = Recipe((Step.of("svd", "model", {"rank": number + 1}),))
             trial = client.create_trial(CAMPAIGN, "device-00000", recipe)
             client.tell_trial(trial.id, "complete", values={"accuracy": 0.9})
-            asked.append(trial.id)
+            trials.append(trial.id)
 
 
 def _stored(directory: Path, *tallies: Tally) -> list[Check]:
@@ -137,16 +137,16 @@ def _stored(directory: Path, *tallies: Tally) -> list[Check]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", nargs="+", choices="abc", default=list("abc"))
-    parser.add_argument("--dir", type=Path, help="keep the ledgers here (default: nowhere)")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of each load of (b)")
-    parser.add_argument("--connections", type=int, default=1000, help="of (b)")
-    parser.add_argument("--polls", type=int, default=10_000, help="of (c)")
-    parser.add_argument("--agents", type=int, default=100, help="of (a)")
+    parser.add_argument("--dir", type=Path, help="keep the ledgers in this folder")
+    parser.add_argument("--seconds", type=float, default=20.0, help="duration of each load of (b)")
+    parser.add_argument("--connections", type=int, default=1000, help="connections of (b)")
+    parser.add_argument("--polls", type=int, default=10_000, help="long polls of (c)")
+    parser.add_argument("--agents", type=int, default=100, help="agents of (a)")
     parser.add_argument("--mechanisms", nargs="*", metavar="NAME",
-                        help="only this: what each mechanism for load buys (these, or all)")
-    parser.add_argument("--rounds", type=int, default=2, help="of --mechanisms")
+                        help="measure only the effect of these optimisations (without names: all)")
+    parser.add_argument("--rounds", type=int, default=2, help="rounds of --mechanisms")
     parser.add_argument("--each", type=float, default=8.0, metavar="SECONDS",
-                        help="of each load of --mechanisms")
+                        help="duration of each load of --mechanisms")
     arguments = parser.parse_args()
     allow_files(65_536)
     checks: list[Check] = []

@@ -1,9 +1,9 @@
-"""A server that answers lease, heartbeat and result with constants: what HTTP alone costs.
+"""A server that answers lease, heartbeat and result with constants; measures the cost of HTTP.
 
     python -m benchmarks.load.bare --dir DIR
 
-The same uvicorn, httptools and uvloop as the coordinator's, answers of the same sizes, no ledger.
-``DIR/coordinator.json`` says where it listens, as a coordinator's does.
+It uses the coordinator's uvicorn, httptools and uvloop, and responses of the same sizes, without a
+ledger. It writes its address to ``DIR/coordinator.json``, as a coordinator does.
 """
 
 import argparse
@@ -21,11 +21,11 @@ from benchmarks.load.prepared import payload
 from searcher.client.http import ADDRESS
 
 DIGEST = "c" * 64
-"""Of an agent, as it stands in the header of every answer to a lease request."""
+"""Digest of an agent, which is a header of every response to a lease request."""
 
 
 def answers() -> dict[str, bytes]:
-    """Body by the second part of the path."""
+    """Second segment of the path -> body."""
     leased = protocol.Lease(10_000, "measure", 1, 10_000, 30.0, 120.0, payload(0))
     return {
         "lease": protocol.encode(leased),
@@ -36,7 +36,7 @@ def answers() -> dict[str, bytes]:
 
 
 def bare_app() -> ASGIApp:
-    """Reads the whole body, then answers by path."""
+    """An app that reads the whole body, then answers by path."""
     bodies = answers()
     starts: dict[str, Message] = {}
     for part, body in bodies.items():

@@ -1,4 +1,4 @@
-"""A hundred real agents (``agent.pyz`` with its fake runtime) on one coordinator."""
+"""Many agents (``agent.pyz`` with the fake runtime) on one coordinator."""
 
 import hashlib
 import json
@@ -22,12 +22,12 @@ PLAN = PLANS["quick"]._replace(
     name="load", block_s=0.001, min_blocks=8, max_s=0.2, warmup_s=0.001, fresh_session_every_s=1.0)
 JOBS_EACH = 60
 STARTUP_S = 180.0
-"""For all of them to start: a hundred interpreters on two cores."""
+"""Time limit for all agents to start: 100 interpreters on two cores."""
 
 
 def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> list[Check]:
-    """Enrol and start ``agents``, give each more than it can do, stop after ``seconds``; then
-    every result that an agent reports as sent must be in the ledger once."""
+    """Enrols and starts ``agents``, queues more jobs than they can do, and stops after ``seconds``.
+    Every result that an agent reports as sent must be in the ledger once."""
     with CoordinatorClient(served.url, served.token) as client:
         files = [_model(directory, 1e-4), _model(directory, 5e-5)]
         names = [f"fleet-{number:03d}" for number in range(agents)]
@@ -36,15 +36,15 @@ def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> 
             for name in names:
                 client.submit_job("measure", f"device:{name}", _payload(files, attempt))
         began_s = time.monotonic()
-        while not all(_has_worked(directory, name) for name in names):
+        while not all(_has_finished_a_job(directory, name) for name in names):
             if time.monotonic() - began_s > STARTUP_S:
                 break
             time.sleep(1.0)
-        ready = sum(_has_worked(directory, name) for name in names)
-        print(f"{ready} of {len(names)} agents at work after {time.monotonic() - began_s:.0f} s",
-              flush=True)
-        for words, number in _last_words(directory, names).most_common():
-            print(f"  {number} said last: {words}", flush=True)
+        ready = sum(_has_finished_a_job(directory, name) for name in names)
+        print(f"{ready} of {len(names)} agents have finished a job after "
+              f"{time.monotonic() - began_s:.0f} s", flush=True)
+        for line, number in _last_log_lines(directory, names).most_common():
+            print(f"  {number} with last log line: {line}", flush=True)
         time.sleep(seconds)
         for process in processes:
             process.terminate()
@@ -53,14 +53,14 @@ def run_fleet(served: Serving, directory: Path, agents: int, seconds: float) -> 
     return _audit(directory, names)
 
 
-def _has_worked(directory: Path, name: str) -> bool:
+def _has_finished_a_job(directory: Path, name: str) -> bool:
     return ": done" in (directory / "agents" / name / "log").read_text()
 
 
-def _last_words(directory: Path, names: list[str]) -> Counter[str]:
-    """Of the agents that have not worked yet, numbers in them left out."""
+def _last_log_lines(directory: Path, names: list[str]) -> Counter[str]:
+    """Last log lines of the agents without a finished job, with digits replaced by N."""
     logs = [(directory / "agents" / name / "log").read_text().splitlines()
-            for name in names if not _has_worked(directory, name)]
+            for name in names if not _has_finished_a_job(directory, name)]
     return Counter(re.sub(r"[0-9]+", "N", log[-1]) if log else "nothing" for log in logs)
 
 
@@ -95,7 +95,7 @@ def _audit(directory: Path, names: list[str]) -> list[Check]:
     for name in names:
         for line in (directory / "agents" / name / "log").read_text().splitlines():
             words = line.split()
-            # "agent: job 17: done", written once the result is in the spool
+            # "agent: job 17: done" is logged when the result is in the spool
             if words[1:2] == ["job"] and words[-1] == "done":
                 sent[int(words[2].rstrip(":"))] += 1
     with open_ledger(directory / "ledger.db") as db:
@@ -108,15 +108,16 @@ def _audit(directory: Path, names: list[str]) -> list[Check]:
         failed = db.execute(
             """SELECT count(*) FROM jobs
                WHERE pool LIKE 'device:fleet-%' AND state = 'failed'""").fetchone()[0]
-    working = sum(_has_worked(directory, name) for name in names)
+    working = sum(_has_finished_a_job(directory, name) for name in names)
     print(f"{len(names)} agents: {len(digests)} jobs done, {failed} failed; protocol "
-          f"{protocol.PROTOCOL_VERSION}. Bounded by: the two cores that all agents and their "
+          f"{protocol.PROTOCOL_VERSION}. Limit: the two cores, which all agents and their "
           "children share.")
     once = all(count == 1 for count in stored.values())
     return [
-        holds("(a) agents that worked", working == len(names), str(working), str(len(names))),
+        holds("(a) agents with a finished job", working == len(names), str(working),
+              str(len(names))),
         holds("(a) results in the ledger exactly once", once and set(stored) == set(digests),
               f"{sum(stored.values())} of {len(digests)} done jobs", "each once"),
-        holds("(a) results sent are all there", set(sent) == set(digests),
+        holds("(a) sent results that are in the ledger", set(sent) == set(digests),
               f"{len(set(sent) & set(digests))} of {len(sent)}", "all"),
         holds("(a) failed jobs", failed == 0, str(failed), "0")]

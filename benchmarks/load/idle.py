@@ -1,4 +1,4 @@
-"""Ten thousand agents that wait for work: what each costs while nothing happens."""
+"""Memory and CPU time of the coordinator per idle long poll."""
 
 import asyncio
 import resource
@@ -15,20 +15,20 @@ AT_ONCE = 200
 
 
 def allow_files(count: int) -> None:
-    """Raise this process's limit of open files, for what it starts as well."""
+    """Raises the limit of open files of this process and its children."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def idle_polls(served: Serving, devices: Sequence[Device]) -> list[Check]:
-    """Open a long poll for each device, hold all, and look at the coordinator meanwhile."""
+    """Holds one long poll per device and measures the coordinator."""
     before = served.resident_bytes()
     open_polls, answered, after, cpu_s = asyncio.run(_hold(served, devices))
     each = (after - before) / max(open_polls, 1)
     print(f"{open_polls} idle long polls: {after / 1e6:.0f} MB resident ({before / 1e6:.0f} MB "
           f"before), {each / 1e3:.1f} KB each; {cpu_s / 10:.2%} of a core for ten idle seconds. "
-          "Bounded by: objects of uvicorn and asyncio per connection.")
+          "Limit: objects of uvicorn and asyncio per connection.")
     return [
         holds("(c) idle long polls held", open_polls == len(devices) and not answered,
               f"{open_polls} of {len(devices)}, {answered} answered early", "all, none"),
@@ -47,7 +47,7 @@ async def _hold(served: Serving, devices: Sequence[Device]) -> tuple[int, int, i
         request("POST", "/v1/lease", device.secret, body)))
         for connection, device in zip(connections, devices, strict=True)]
     cpu_s = -1.0
-    while cpu_s < 0 or served.cpu_s() - cpu_s > 0.2:  # until all have been taken in
+    while cpu_s < 0 or served.cpu_s() - cpu_s > 0.2:  # until all requests are received
         cpu_s = served.cpu_s()
         await asyncio.sleep(1.0)
     before_s = served.cpu_s()

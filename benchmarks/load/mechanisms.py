@@ -1,12 +1,12 @@
-"""What each mechanism that exists for load buys: a table of CPU per cycle with and without it.
+"""Effect of each optimisation for load: CPU time per cycle with and without it.
 
-    all | without one | all | without another | all | ... | bare      one round; there are several
+    all | without one | all | without another | all | ... | bare      one of several rounds
 
-Two loads on each server: ``AGENTS`` connections with a cycle each second, and ``CONNECTIONS`` as
-fast as the answers come. A cycle is lease, heartbeat and result. CPU is that of the coordinator
-and of the processes that it starts, and is compared with the runs of all mechanisms just before
-and after: other work on the machine changes it little. What buys less than a fifth of it in both
-loads is not worth its code.
+Each server gets two loads: ``AGENTS`` connections with one cycle per second, and ``CONNECTIONS`` in
+a closed loop. A cycle is lease, heartbeat and result. CPU time includes the coordinator and its
+child processes. It is compared with the runs with all optimisations immediately before and after,
+which reduces the influence of other work on the machine. An optimisation that saves less than 20 %
+in both loads does not justify its code.
 """
 
 import asyncio
@@ -31,14 +31,14 @@ AGENTS, AGENT_CYCLES_PER_S = 100, 100.0
 CONNECTIONS = 1000
 SAMPLES = 200
 MOST_TIMES_BARE = 4.0
-A_FIFTH = 0.2
+MIN_SAVING = 0.2
 GENERATOR_CORE, SERVER_CORE = 0, 1
 BARE, ALL = "bare server", "all"
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Of one load on one server: milliseconds of CPU per cycle, p99 of a lease answer in ms."""
+    """Results of one load on one server: CPU time per cycle and p99 of a lease answer, in ms."""
 
     cpu_ms: float
     helpers_ms: float
@@ -49,7 +49,7 @@ class Figures:
 
 @dataclass(frozen=True)
 class Run:
-    """Both loads on one server."""
+    """Results of both loads on one server."""
 
     name: str
     agents: Figures
@@ -71,7 +71,7 @@ def loaded(served: Serving, devices: Sequence[Device], seconds: float,
 
 
 def measured(name: str, template: Path, devices: Sequence[Device], seconds: float) -> Run:
-    """A server on a copy of the ledger, both loads one after the other."""
+    """Runs both loads, one after the other, against a server on a copy of the ledger."""
     with tempfile.TemporaryDirectory(dir=template.parent) as scratch:
         folder = Path(scratch) / "lab"
         if name == BARE:
@@ -94,7 +94,7 @@ def measured(name: str, template: Path, devices: Sequence[Device], seconds: floa
 
 
 def compare(root: Path, names: Sequence[str], rounds: int, seconds: float) -> list[Check]:
-    """The table for ``names`` (all without any); checks: the bound, and that nothing failed."""
+    """Prints the table for ``names`` (empty: all); checks the bound and that no request failed."""
     unknown = sorted(set(names) - set(SWITCHES))
     if unknown:
         raise SystemExit(f"Unknown mechanisms: {', '.join(unknown)}. Known: {', '.join(SWITCHES)}.")
@@ -125,27 +125,27 @@ def _print(runs: Sequence[Run]) -> None:
         few = _pair([run.agents for run in beside], [run.agents for run in without])
         many = _pair([run.connections for run in beside], [run.connections for run in without])
         verdict = "" if name == BARE else (
-            "a fifth" if max(few[2], many[2]) >= A_FIFTH else "less")
+            "a fifth" if max(few[2], many[2]) >= MIN_SAVING else "less")
         rows.append((name, *few[0], *many[0], *few[1], *many[1], verdict))
     print_table(
         f"CPU in ms per cycle and p99 of a lease answer in ms, {AGENTS} agents and {CONNECTIONS} "
-        "connections; with all mechanisms, without one, and what that costs more",
+        "connections; with all mechanisms, without one, and the difference",
         ("without", f"{AGENTS}: all", "without", "more", f"{CONNECTIONS}: all", "without", "more",
          f"{AGENTS}: p99", "without", f"{CONNECTIONS}: p99", "without", ""), rows)
 
 
 def _pair(beside: Sequence[Figures], without: Sequence[Figures]) -> tuple[
         tuple[str, str, str], tuple[str, str], float]:
-    """Columns of CPU, columns of p99, and the share by which CPU is higher without."""
-    has = statistics.mean(one.cpu_ms for one in beside)
-    lacks = statistics.mean(one.cpu_ms for one in without)
-    return ((f"{has:.3f}", f"{lacks:.3f}", f"{lacks / has - 1:+.0%}"),
+    """Columns of CPU time, columns of p99, and the relative increase of CPU time without."""
+    with_ms = statistics.mean(one.cpu_ms for one in beside)
+    without_ms = statistics.mean(one.cpu_ms for one in without)
+    return ((f"{with_ms:.3f}", f"{without_ms:.3f}", f"{without_ms / with_ms - 1:+.0%}"),
             (f"{statistics.median(one.p99_ms for one in beside):.1f}",
-             f"{statistics.median(one.p99_ms for one in without):.1f}"), lacks / has - 1)
+             f"{statistics.median(one.p99_ms for one in without):.1f}"), without_ms / with_ms - 1)
 
 
 def checks_of(runs: Sequence[Run]) -> list[Check]:
-    """The bound for each load, and that every request was served."""
+    """Checks the bound of each load, and that every request was served."""
     def mean_ms(name: str, load: str) -> float:
         return statistics.mean(
             (run.agents if load == "agents" else run.connections).cpu_ms

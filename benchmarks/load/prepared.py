@@ -1,5 +1,5 @@
-"""A ledger with many devices and jobs, as enrolment and a search would have left it, and servers
-on it: as shipped, with one mechanism switched off, or bare."""
+"""A ledger with enrolled devices and queued jobs, and server processes on it: the shipped one, one
+with an optimisation disabled, or a bare one."""
 
 import contextlib
 import json
@@ -38,7 +38,8 @@ class Device:
 
 
 def fill(directory: Path, devices: int, jobs_each: int) -> list[Device]:
-    """``devices`` elsewhere (they share no cores with the coordinator), each with its jobs."""
+    """Creates a ledger with ``devices`` on other hosts (they share no cores with the coordinator),
+    and ``jobs_each`` queued jobs per device."""
     directory.mkdir(parents=True)
     store, now_s = Store(directory / "ledger.db"), time.time()
     made = []
@@ -59,7 +60,7 @@ def fill(directory: Path, devices: int, jobs_each: int) -> list[Device]:
 
 
 def payload(attempt: int) -> dict[str, Any]:
-    """The golden request, for one candidate; ``attempt`` makes it another job."""
+    """The golden request with one candidate. Each ``attempt`` is a different job."""
     golden = json.loads((GOLDEN / "measure_payload.json").read_text())
     return {**golden, "reference": {"sha256": REFERENCE, "size_bytes": 1000},
             "candidates": [{"sha256": CANDIDATE, "size_bytes": 1000}],
@@ -84,24 +85,24 @@ def result(samples: int, per_block: int = 5) -> bytes:
 
 @dataclass
 class Serving:
-    """A coordinator process: where it listens, its operator's token, what it costs."""
+    """A server process with its URL and operator token; measures its CPU time and memory."""
 
     process: psutil.Process
     url: str
     token: str
 
     def cpu_s(self) -> float:
-        """User and system seconds so far, all threads."""
+        """User and system time so far, of all threads."""
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
     def helpers_cpu_s(self) -> float:
-        """The same of the processes that it has started beside it; searches are not in it."""
+        """The same for its child processes, without searches."""
         return sum(float(sum(child.cpu_times()[:2])) for child in self.process.children()
                    if "searcher.search.process" not in child.cmdline())
 
     def settle(self) -> None:
-        """Wait until the coordinator and its children have caught up with what they were sent."""
+        """Waits until the coordinator and its children are idle. Raises SystemExit."""
         used_s = self._tree_cpu_s()
         for _ in range(SETTLE_WITHIN_S):
             time.sleep(1.0)
@@ -120,7 +121,7 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(directory: Path, core: int | None, *options: str) -> Iterator[Serving]:
-    """``fleetfront serve`` on ``directory``, pinned to ``core``, without builders."""
+    """Runs ``fleetfront serve`` on ``directory``, pinned to ``core``, without builders."""
     command = [str(Path(sys.executable).with_name("fleetfront")), "serve", "--dir", str(directory),
                "--port", "0", "--builders", "0", *options]
     with started(directory, core, command) as served:
@@ -129,7 +130,7 @@ def serving(directory: Path, core: int | None, *options: str) -> Iterator[Servin
 
 @contextlib.contextmanager
 def bare(directory: Path, core: int | None) -> Iterator[Serving]:
-    """``benchmarks.load.bare``, which writes its address into ``directory``."""
+    """Runs ``benchmarks.load.bare``, which writes its address into ``directory``."""
     directory.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "benchmarks.load.bare", "--dir", str(directory)]
     with started(directory, core, command) as served:
@@ -141,7 +142,7 @@ def started(
     directory: Path, core: int | None, command: Sequence[str],
     environment: Mapping[str, str] | None = None,
 ) -> Iterator[Serving]:
-    """A server that writes ``coordinator.json``, pinned to ``core``, until the block ends."""
+    """Runs a server that writes ``coordinator.json``, pinned to ``core``. Raises SystemExit."""
     with (directory / "serve.log").open("wb") as log:
         child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                                  env={**os.environ, **(environment or {})})

@@ -1,7 +1,7 @@
-"""Keep-alive connections that replay golden messages: lease, heartbeat, result, over and over.
+"""Keep-alive connections that replay golden messages in cycles of lease, heartbeat and result.
 
     connection   |lease|heartbeat|result|lease|heartbeat|result| ...
-                 as fast as the answers come, or each cycle at its time (``cycles_per_s``)
+                 in a closed loop, or at a fixed rate (``cycles_per_s``)
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from benchmarks.load.prepared import Device
 
 @dataclass
 class Tally:
-    """What the connections saw; seconds from the last byte sent to the last one received."""
+    """Results of all connections; times from the last byte sent to the last byte received."""
 
     cycles: int = 0
     refused: list[str] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """One HTTP/1.1 connection, one request at a time; ``answered(status, body)`` after each."""
+    """One HTTP/1.1 connection with one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
@@ -85,7 +85,8 @@ async def connect(host: str, port: int) -> Connection:
 
 async def replay(host: str, port: int, devices: Sequence[Device], result: bytes, seconds: float,
                  cycles_per_s: float | None, tally: Tally) -> None:
-    """All ``devices`` for ``seconds``; ``cycles_per_s`` of all together, None for the most."""
+    """Runs all ``devices`` for ``seconds``. ``cycles_per_s`` is their total rate; None: no limit.
+    """
     stop_s = asyncio.get_running_loop().time() + seconds
     every_s = None if cycles_per_s is None else len(devices) / cycles_per_s
     await asyncio.gather(*(

@@ -1,10 +1,10 @@
-"""A coordinator with one of its mechanisms for load switched off.
+"""A coordinator with one of its optimisations for load disabled.
 
     FLEETFRONT_LOAD_WITHOUT=NAME python -m benchmarks.load.switched_off --dir DIR ...
 
-Arguments are those of ``searcher.api.server``. The product has no such switch: each entry of
-``SWITCHES`` replaces, in this process and before it serves, what the mechanism is made of by the
-plain way to do the same. Without the variable nothing is replaced.
+Options are those of ``searcher.api.server``. The product has no such switch: before this process
+serves, an entry of ``SWITCHES`` replaces the optimised code by a plain implementation. Without the
+variable nothing is replaced.
 """
 
 import os
@@ -27,7 +27,7 @@ WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
 
 
 def _plain_routes() -> None:
-    """The six routes as routes of FastAPI, behind its layers."""
+    """Serves the six plain routes as FastAPI routes, with its middleware."""
     routes = (*agent_routes.ROUTES, *trial_routes.ROUTES)
     router = APIRouter()
     for route in routes:
@@ -62,29 +62,29 @@ def _as_fastapi(route: PlainRoute) -> Callable[..., Any]:
 
 
 def _httptools() -> None:
-    """h11, which bounds a head by itself."""
+    """Uses h11, which limits the size of a head itself."""
     _replace(server, "http_protocol", lambda: "h11")
 
 
 def _grouped_commits() -> None:
-    """Every write is committed by itself before its request goes on."""
+    """Commits every write separately, before its request continues."""
     _replace(app, "commit_soon", lambda *given: None)
 
 
 def _page_cache() -> None:
-    """SQLite's default of 2 MB."""
+    """Uses SQLite's default page cache of 2 MB."""
     _replace(store, "CACHE_KB", 2000)
 
 
 def _ranks_remembered() -> None:
-    """Ranks of quantiles are computed for every measurement."""
+    """Computes the ranks of quantiles for every measurement, without a cache."""
     for name in ("median_rank", "_quantile_ranks"):
         cached = getattr(intervals, name)
         _everywhere(name, cached, cached.__wrapped__)
 
 
 def _everywhere(name: str, old: Any, new: Any) -> None:
-    """In every module that has imported it."""
+    """Replaces ``old`` in every module that has imported it."""
     for module in list(sys.modules.values()):
         if getattr(module, "__name__", "").startswith("searcher.") \
                 and getattr(module, name, None) is old:

@@ -1,1 +1,1 @@
-"""What the measurements of fleetfront are worth, each claim against something independent."""
+"""Validation of fleetfront's measurements against independent references."""

@@ -1,13 +1,13 @@
-"""Disturbances planted in measurements: how many are told, and how often one is told of that was
-not planted.
+"""Detection rate of injected disturbances, and rate of false alarms in undisturbed runs.
 
     real       a busy core | SIGSTOP | a CPU quota (cgroup)      onnxruntime, in child processes
-    synthetic  a step in the clock | a throttle flag | a drift   a made-up machine and its /sys
+    synthetic  a step in the clock | a throttle flag | a drift   a simulated machine and its /sys
 
-All go through ``agents.jobs.measure.run_measure``, as a lease does. Found is what has a reason
-or a warning of a kind that the disturbance may cause; a run without one is a false alarm when it
-has any but ``busy``: that is the gate's answer to a machine that was not quiet, counted beside.
-What else a real quiet run says may be true of the machine too, and is printed.
+All runs use ``agents.jobs.measure.run_measure``, as a lease does. A disturbance counts as detected
+if the measurement has a reason or warning of a kind that it may cause. An undisturbed run is a
+false alarm if it has any reason or warning except ``busy``: that is the gate's result on a machine
+that was not quiet, and is counted separately. Other warnings of real undisturbed runs may be
+correct; they are printed.
 """
 
 import argparse
@@ -53,27 +53,30 @@ def run(arguments: argparse.Namespace) -> bool:
     drawn = random.Random(arguments.seed)
     names = [*REAL, *SYNTHETIC]
     if not Quota.possible():
-        print("CPU quota: no cgroup can be made here, so none is planted.")
+        print("CPU quota: not tested, because no cgroup can be created here.")
         names.remove("CPU quota")
-    planted = [names[n % len(names)] for n in range(arguments.trials)]
+    disturbed = [names[n % len(names)] for n in range(arguments.trials)]
     quiet = ["quiet, real", "quiet, synthetic"] * (arguments.trials // 2)
-    order = [*planted, *quiet]
+    order = [*disturbed, *quiet]
     drawn.shuffle(order)
-    said: dict[str, list[list[str]]] = {name: [] for name in order}
+    reported: dict[str, list[list[str]]] = {name: [] for name in order}
     with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:
         bench = Bench(Path(scratch))
         for name in order:
-            said[name].append(bench.trial(name, drawn))
-    return _report(said)
+            reported[name].append(bench.trial(name, drawn))
+    return _report(reported)
 
 
 def kinds(document: Mapping[str, Any]) -> list[str]:
+    """Kinds of all reasons and warnings of the single measurement, except ``unpinned``."""
     (one,) = document["measurements"]
     found = {text.partition(":")[0] for text in (*one["reasons"], *one["warnings"])}
     return sorted(found - {"unpinned"})
 
 
 class Bench:
+    """Measures one model beside itself, with and without disturbances."""
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         content = chain(folder / "model.onnx", 80).read_bytes()
@@ -86,10 +89,11 @@ class Bench:
             "plan": {**plan_of("quick")._asdict(), **PLAN}, "quiet_level_s": None, "attempt": 1}
 
     def trial(self, name: str, drawn: random.Random) -> list[str]:
+        """Kinds of reasons and warnings of one measurement under the disturbance ``name``."""
         if name in SYNTHETIC or name == "quiet, synthetic":
             board = Board(self._folder / "root", drawn.randrange(2**31))
             if name in SYNTHETIC:
-                SYNTHETIC[name](drawn).plant(board)
+                SYNTHETIC[name](drawn).apply(board)
             return kinds(run_measure(self._request(), JobContext(
                 self._paths, lambda runtime, request: SyntheticChild(board, request),
                 SystemTree(str(board.root)), clock=board.clock, wait=board.wait)))
@@ -115,29 +119,29 @@ class Bench:
 
 
 def _disturb(disturbance: Any, child: ProcessChild) -> None:
-    """Begins when the child times its blocks."""
+    """Begins the disturbance when the child times its first block."""
     while child.progress().opening and child.ended() is None:
         time.sleep(0.005)
     disturbance.begin(child._process.pid)
 
 
-def _report(said: Mapping[str, list[list[str]]]) -> bool:
-    rows, found, planted, alarms, quiet, busy = [], 0, 0, 0, 0, 0
-    for name in sorted(said):
-        trials = said[name]
-        heard = Counter(kind for one in trials for kind in one)
+def _report(reported: Mapping[str, list[list[str]]]) -> bool:
+    rows, found, disturbed, alarms, quiet, busy = [], 0, 0, 0, 0, 0
+    for name in sorted(reported):
+        trials = reported[name]
+        counts = Counter(kind for one in trials for kind in one)
         expected = set(KINDS.get(name, ()))
         hits = sum(bool(expected & set(one)) for one in trials) if expected else sum(
             bool(set(one) - {"busy"}) for one in trials)
         if expected:
-            found, planted = found + hits, planted + len(trials)
+            found, disturbed = found + hits, disturbed + len(trials)
         else:
             alarms, quiet = alarms + hits, quiet + len(trials)
             busy += sum(one == ["busy"] for one in trials)
         rows.append((name, f"{hits} of {len(trials)}",
-                     ", ".join(f"{kind} {count}" for kind, count in heard.most_common())))
-    print_table("disturbances: planted and found; quiet runs: false alarms",
-                ("planted", "told", "what was said, in how many runs"), rows)
-    print(f"found {found} of {planted}; false alarms {alarms} of {quiet}, and {busy} of these were "
-          "sent back as busy")
-    return found >= 0.99 * planted and alarms < 0.05 * quiet
+                     ", ".join(f"{kind} {count}" for kind, count in counts.most_common())))
+    print_table("disturbed runs: detected; quiet runs: false alarms",
+                ("disturbance", "reported", "kinds reported, with the number of runs"), rows)
+    print(f"detected {found} of {disturbed}; false alarms {alarms} of {quiet}, and {busy} of the "
+          "quiet runs were busy")
+    return found >= 0.99 * disturbed and alarms < 0.05 * quiet

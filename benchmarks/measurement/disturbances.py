@@ -1,4 +1,4 @@
-"""Real disturbances of a measuring process on Linux: ``begin(pid)`` and ``end()``."""
+"""Disturbances of a measuring process on Linux, each with ``begin(pid)`` and ``end()``."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ PERIOD_US = 50_000
 
 
 class BusyCore:
-    """Another process computes for the whole window, wherever the scheduler puts it."""
+    """Another process computes during the whole window, on a core that the scheduler chooses."""
 
     def __init__(self, drawn: random.Random) -> None:
         self._other: subprocess.Popen[bytes] | None = None
@@ -31,7 +31,7 @@ class BusyCore:
 
 
 class Stop:
-    """The measuring process stands still for a while in the middle of its window."""
+    """The measuring process is stopped for some time within its window."""
 
     def __init__(self, drawn: random.Random) -> None:
         self._after_s, self._for_s = drawn.uniform(0.1, 0.9), drawn.uniform(0.08, 0.4)
@@ -44,11 +44,11 @@ class Stop:
             os.kill(pid, signal.SIGCONT)
 
     def end(self) -> None:
-        """Nothing is left of it."""
+        """No process to stop: ``begin`` has sent SIGCONT."""
 
 
 class Quota:
-    """The measuring process gets a share of one core, by a cgroup of its own."""
+    """A separate cgroup limits the measuring process to a fraction of one core."""
 
     def __init__(self, drawn: random.Random) -> None:
         self._share = drawn.uniform(0.35, 0.85)

@@ -1,10 +1,10 @@
-"""InferenceEnergy from synthetic rails whose integrals are known: within 1 %, or refused.
+"""InferenceEnergy of synthetic rails with known integrals: within 1 %, or refused.
 
-A load of known power over a known idle level is seen by a meter at 10 Hz: instantaneous power that
-moves slowly, power averaged by the meter over its own period while the load jumps, or a counter
-that wraps. It is polled at jittered moments, in whole units, some polls fail and some are late.
-Every kind is tried on sound traces, of which most must give a figure, and on broken ones (a gap, a
-short window, a meter that stands still, a counter that starts anew), all of which must be refused.
+A meter with 10 Hz reads a load of known power above a known idle level: as instantaneous power that
+changes slowly, as power averaged over the meter's period while the load jumps, or as a counter that
+wraps. Polls are jittered and return whole units; some fail and some are late. Each kind is tested
+with valid traces, most of which must give a result, and with faulty traces (a gap, a short window,
+a constant reading, a counter reset), which must be refused or give a result within 1 %.
 """
 
 import argparse
@@ -30,15 +30,15 @@ CALLS = 4000
 WITHIN = 0.01
 GIVEN = 0.95
 WRAPS_UJ = 1.0e9
-"""Kilojoules, so that it wraps every 3 s to 5 min: far more often than real ones."""
-WANDER, WANDER_S = 0.02, 1.7
-"""An idle machine is never quite still."""
+"""1 kJ: the counter wraps every 3 s to 5 min, far more often than real ones."""
+IDLE_SWING, IDLE_PERIOD_S = 0.02, 1.7
+"""Relative amplitude and period of the idle power."""
 
 
 @dataclass(frozen=True)
 class World:
-    """True power: ``idle_w``, which wanders a little, and during the load ``load_w`` more, which
-    swings by ``swing`` every ``period_s``, as a sine or in jumps."""
+    """True power: ``idle_w`` with a small oscillation; during the load also ``load_w``, which
+    oscillates by ``swing`` with ``period_s``, as a sine or in steps (``jumps``)."""
 
     idle_w: float
     load_w: float
@@ -47,19 +47,20 @@ class World:
     jumps: bool
 
     def idle_until(self, moment: float) -> float:
-        phase = 2 * math.pi * moment / WANDER_S
-        return self.idle_w * (moment + WANDER * WANDER_S / (2 * math.pi) * (1 - math.cos(phase)))
+        phase = 2 * math.pi * moment / IDLE_PERIOD_S
+        return self.idle_w * (
+            moment + IDLE_SWING * IDLE_PERIOD_S / (2 * math.pi) * (1 - math.cos(phase)))
 
     def energy_until(self, moment: float) -> float:
-        """Joules since zero, in closed form."""
-        at_work = min(max(moment - LOAD[0] + 1.5, 0.0), LOAD[1] - LOAD[0] + 1.5)
-        turns = at_work / self.period_s
+        """Joules since 0 s, in closed form."""
+        loaded_s = min(max(moment - LOAD[0] + 1.5, 0.0), LOAD[1] - LOAD[0] + 1.5)
+        turns = loaded_s / self.period_s
         if self.jumps:
             part = turns - math.floor(turns)
             moved = self.swing * self.period_s * (part if part < 0.5 else 1 - part)
         else:
             moved = self.swing * self.period_s / (2 * math.pi) * (1 - math.cos(2 * math.pi * turns))
-        return self.idle_until(moment) + self.load_w * (at_work + moved)
+        return self.idle_until(moment) + self.load_w * (loaded_s + moved)
 
     def power(self, moment: float) -> float:
         step = 1e-6
@@ -73,7 +74,7 @@ def drawn(source: random.Random, jumps: bool) -> World:
 
 
 def averaged(world: World, moment: float) -> float:
-    """Watts, the mean over the meter's last period."""
+    """Mean power over the meter's last period, in watts."""
     return (world.energy_until(moment) - world.energy_until(moment - UPDATE_S)) / UPDATE_S
 
 
@@ -91,7 +92,7 @@ KINDS: dict[str, tuple[Rail, bool, Callable[[World, float], float]]] = {
 
 
 def polled(world: World, kind: str, source: random.Random) -> PolledRail:
-    """20 to 50 polls a second; one in fifty fails, one in a hundred comes up to 0.15 s late."""
+    """The trace of 20 to 50 polls per second; 2 % of them fail, 1 % are up to 0.15 s late."""
     rail, _, figure = KINDS[kind]
     phase, period_s = source.random() * UPDATE_S, source.uniform(0.02, 0.05)
     times, values, now = [], [], 0.0
@@ -105,7 +106,9 @@ def polled(world: World, kind: str, source: random.Random) -> PolledRail:
     return PolledRail("synthetic", rail, times, values)
 
 
-def told(trace: PolledRail, load: tuple[float, float] = LOAD) -> InferenceEnergy | str:
+def energy_or_refusal(trace: PolledRail,
+                      load: tuple[float, float] = LOAD) -> InferenceEnergy | str:
+    """The energy per inference, or the reason why it is refused."""
     try:
         return energy_per_inference([trace], "cpu", load, CALLS, BEFORE, AFTER)
     except EnergyUnavailable as error:
@@ -113,8 +116,8 @@ def told(trace: PolledRail, load: tuple[float, float] = LOAD) -> InferenceEnergy
 
 
 def gap(trace: PolledRail, source: random.Random) -> PolledRail:
-    """Nothing is read for 0.15 to 2 s of the load. Power is unknown there; a counter goes on,
-    unless it may have wrapped in the meantime."""
+    """The trace without polls for 0.15 to 2 s of the load. The power is unknown there; a counter
+    remains usable unless it may have wrapped."""
     start = source.uniform(LOAD[0] + 1.0, LOAD[1] - 6.0)
     end = start + source.uniform(0.15, 2.0)
     kept = [place for place, moment in enumerate(trace.times_s) if not start < moment < end]
@@ -122,8 +125,8 @@ def gap(trace: PolledRail, source: random.Random) -> PolledRail:
                           values=[trace.values[place] for place in kept])
 
 
-def still(trace: PolledRail, source: random.Random) -> PolledRail:
-    """From some moment on the meter says the same for 2 to 5 s."""
+def constant(trace: PolledRail, source: random.Random) -> PolledRail:
+    """The trace with one constant reading for 2 to 5 s of the load."""
     start = source.uniform(LOAD[0] + 1.0, LOAD[1] - 6.0)
     end = start + source.uniform(2.0, 5.0)
     held = next(value for moment, value in zip(trace.times_s, trace.values, strict=True)
@@ -132,8 +135,8 @@ def still(trace: PolledRail, source: random.Random) -> PolledRail:
                                   zip(trace.times_s, trace.values, strict=True)])
 
 
-def anew(trace: PolledRail, source: random.Random) -> PolledRail:
-    """A counter that begins at zero in the middle of the load."""
+def reset(trace: PolledRail, source: random.Random) -> PolledRail:
+    """The trace of a counter that is reset to zero during the load."""
     moment = source.uniform(LOAD[0] + 2.0, LOAD[1] - 2.0)
     level = next(value for at, value in zip(trace.times_s, trace.values, strict=True)
                  if at >= moment and value == value)
@@ -142,16 +145,16 @@ def anew(trace: PolledRail, source: random.Random) -> PolledRail:
 
 
 BROKEN: dict[str, Callable[[PolledRail, random.Random], PolledRail]] = {"gap": gap,
-                                                                        "stands still": still}
+                                                                        "stands still": constant}
 
 
 def errors_of(kind: str, trials: int, seed: int) -> tuple[list[float], list[float], int]:
-    """Relative errors of gross and net energy of sound traces, and how many were refused."""
+    """Relative errors of gross and net energy of valid traces, and the number of refusals."""
     gross, net, refused = [], [], 0
     for trial in range(trials):
         source = random.Random(f"{kind} {seed} {trial}")
         world = drawn(source, KINDS[kind][1])
-        found = told(polled(world, kind, source))
+        found = energy_or_refusal(polled(world, kind, source))
         if isinstance(found, str) or found.net_j is None:
             refused += 1
             continue
@@ -163,22 +166,23 @@ def errors_of(kind: str, trials: int, seed: int) -> tuple[list[float], list[floa
 
 
 def broken_answers(kind: str, trials: int, seed: int) -> dict[str, tuple[int, int, float]]:
-    """For each fault: how many were refused, how many answered, and the worst error of those."""
-    faults = dict(BROKEN, **({"starts anew": anew} if kind == "counter" else {}))
+    """Fault -> (number of refusals, number of results, largest relative error of the results)."""
+    faults = dict(BROKEN, **({"reset": reset} if kind == "counter" else {}))
     found: dict[str, tuple[int, int, float]] = {}
     for fault, broken in faults.items():
         refused, worst, answered = 0, 0.0, 0
         for trial in range(trials):
             source = random.Random(f"{kind} {fault} {seed} {trial}")
             world = drawn(source, KINDS[kind][1])
-            answer = told(broken(polled(world, kind, source), source))
+            answer = energy_or_refusal(broken(polled(world, kind, source), source))
             if isinstance(answer, str):
                 refused += 1
                 continue
             true_j = (world.energy_until(LOAD[1]) - world.energy_until(LOAD[0])) / CALLS
             answered, worst = answered + 1, max(worst, abs(answer.gross_j / true_j - 1))
         found[fault] = (refused, answered, worst)
-    short = [told(polled(drawn(source, KINDS[kind][1]), kind, source), (LOAD[0], LOAD[0] + 8.0))
+    short = [energy_or_refusal(polled(drawn(source, KINDS[kind][1]), kind, source),
+                               (LOAD[0], LOAD[0] + 8.0))
              for source in (random.Random(f"{kind} short {seed} {t}") for t in range(trials))]
     found["8 s window"] = (sum(isinstance(one, str) for one in short),
                            sum(not isinstance(one, str) for one in short), math.nan)
@@ -186,29 +190,29 @@ def broken_answers(kind: str, trials: int, seed: int) -> dict[str, tuple[int, in
 
 
 def checks(trials: int, seed: int = 0) -> list[Check]:
-    """Prints what was found and says whether every figure is within 1 %, or refused."""
+    """Prints the results and checks that every figure is within 1 %, or refused."""
     made: list[Check] = []
-    sound: list[tuple[str, ...]] = []
+    valid: list[tuple[str, ...]] = []
     faulty: list[tuple[str, ...]] = []
     for kind in KINDS:
         gross, net, refused = errors_of(kind, trials, seed)
-        sound.append((kind, str(len(gross)), str(refused), _worst(gross), _worst(net)))
+        valid.append((kind, str(len(gross)), str(refused), _worst(gross), _worst(net)))
         made.append(holds(f"{kind}: every figure within 1 %",
                           bool(gross) and max(gross + net) <= WITHIN,
                           f"worst {_worst(gross)} gross, {_worst(net)} net", "<= 1 %"))
-        made.append(holds(f"{kind}: sound traces that give one", len(gross) >= GIVEN * trials,
+        made.append(holds(f"{kind}: valid traces with a figure", len(gross) >= GIVEN * trials,
                           f"{len(gross)} of {trials}", f">= {GIVEN:.0%}"))
         for fault, (refused, answered, worst) in broken_answers(kind, trials, seed).items():
             faulty.append((kind, fault, str(refused), str(answered),
                            _percent(worst) if answered else "-"))
-            right = answered == 0 or worst <= WITHIN
-            made.append(holds(f"{kind}, {fault}: refused or within 1 %", right,
-                              f"{refused} refused, {answered} answered",
-                              "no answer off by over 1 %"))
-    print_table(f"sound traces ({trials} of each)",
-                ("kind", "figures", "refused", "worst gross", "worst net / gross"), sound)
-    print_table(f"broken traces ({trials} of each)",
-                ("kind", "fault", "refused", "answered", "worst gross"), faulty)
+            correct = answered == 0 or worst <= WITHIN
+            made.append(holds(f"{kind}, {fault}: refused or within 1 %", correct,
+                              f"{refused} refused, {answered} figures",
+                              "no error over 1 %"))
+    print_table(f"valid traces ({trials} of each)",
+                ("kind", "figures", "refused", "worst gross", "worst net / gross"), valid)
+    print_table(f"faulty traces ({trials} of each)",
+                ("kind", "fault", "refused", "figures", "worst gross"), faulty)
     return made
 
 

@@ -1,15 +1,16 @@
-"""Which blocks should count? One recording of five models beside two references and two probes,
-judged by every gate that was thought of.
+"""Comparison of gates, which select the blocks of a measurement that count.
+
+One recording of five models beside two references and two probes is evaluated with every gate.
 
     window  R S p m c1 R S p m c2 ... R S p m c5 R S p m | backwards | ...      WINDOW_S
-            R, S   two references: fp32 LeNet-5 (what is shipped), and the thin one
+            R, S   two references: fp32 LeNet-5 (used by fleetfront), and the thin one
             p, m   a hash of 64 KB (the core alone), a copy of 8 MB (the memory)
             /proc/stat's stolen ticks are read between blocks
 
-A gate turns a window into one ratio per model, or into none when too few blocks count. Three ways
-judge no block, or do more with those that count. A good way gives the same ratio in every window
-(spread), in most windows (answered), and the same one as long recordings do (off: its median over
-windows against that of blocks that all of the references and probes let pass).
+An estimator computes one ratio per model from a window, or none if too few blocks count. Most use a
+gate; three use no gate, or fit a model to the blocks that count. A good estimator gives the same
+ratio in every window (spread), in most windows (accepted), and the ratio of long recordings (bias:
+its median over windows, relative to the ratio of the blocks that pass all gates).
 """
 
 import argparse
@@ -38,17 +39,17 @@ BESIDE = ("fp32", "thin", "hash", "copy")
 
 @dataclass(frozen=True)
 class Window:
-    """``blocks[model]``: one row per block: its own median, then what was beside it before and
-    after (``BESIDE`` twice), then the ticks stolen meanwhile. Seconds but for the last."""
+    """``blocks[model]``: one row per block: its median, the medians of ``BESIDE`` before it and
+    after it, in seconds, and the ticks stolen meanwhile."""
 
     blocks: Mapping[str, np.ndarray]
 
 
 Levels = Mapping[str, float]
 Gate = Callable[[np.ndarray, Levels], np.ndarray]
-"""Rows of a window and the quiet level of each thing beside -> which rows count."""
-Way = Callable[[np.ndarray, Levels], float | None]
-"""The same -> the ratio of the model to the reference."""
+"""(rows of a window, quiet level of each of BESIDE) -> mask of the rows that count."""
+Estimator = Callable[[np.ndarray, Levels], float | None]
+"""The same -> ratio of the model to the reference; None if too few rows count."""
 
 
 def run(arguments: argparse.Namespace) -> bool:
@@ -64,7 +65,7 @@ def run(arguments: argparse.Namespace) -> bool:
 
 
 def _window(files: Mapping[str, Path]) -> Window:
-    """Fresh sessions, then blocks in turn, forwards and backwards."""
+    """Opens new sessions, then times blocks of all models in alternating order."""
     calls = {name: opened(path) for name, path in files.items()}
     beside = {"fp32": opened(files["fp32"]), "thin": opened(files["thin"]),
               "hash": _hash(), "copy": _copy()}
@@ -121,25 +122,26 @@ def _level(seconds: np.ndarray) -> float:
 def beside(rows: np.ndarray, name: str) -> np.ndarray:
     """The slower of the two blocks of ``name`` around each row."""
     place = 1 + BESIDE.index(name)
-    worse: np.ndarray = np.maximum(rows[:, place], rows[:, place + len(BESIDE)])
-    return worse
+    slower: np.ndarray = np.maximum(rows[:, place], rows[:, place + len(BESIDE)])
+    return slower
 
 
 def by(*names: str, gate: float = GATE) -> Gate:
-    """All of ``names`` within ``gate`` of their quiet levels: with ``fp32``, what is shipped."""
+    """Gate: all of ``names`` are within ``gate`` of their quiet levels. fleetfront uses ``fp32``.
+    """
     return lambda rows, levels: np.logical_and.reduce(
         [beside(rows, name) <= levels[name] * (1 + gate) for name in names])
 
 
 def nothing_stolen(rows: np.ndarray, levels: Levels) -> np.ndarray:
-    """No tick was stolen from any core between the blocks around."""
+    """Gate: no tick was stolen from any core between the adjacent blocks."""
     return np.asarray(rows[:, -1] == 0)
 
 
 def mixture(rows: np.ndarray, levels: Levels) -> np.ndarray:
-    """Rows that belong to the faster of two Gaussians of the logarithm of the reference's time,
-    with a probability of over .9. Fitted by expectation and maximisation (Dempster 1977) to the
-    window alone: it needs no level that was learnt before."""
+    """Gate: the row belongs to the faster of two Gaussians of the logarithm of the reference's
+    time with a probability of over 0.9. The mixture is fitted by expectation maximisation
+    (Dempster 1977) to the window alone, without a known level."""
     seconds = np.log(beside(rows, "fp32"))
     means = np.quantile(seconds, [0.1, 0.9])
     widths, shares = np.full(2, max(float(seconds.std()), 1e-3)), np.full(2, 0.5)
@@ -168,7 +170,10 @@ GATES: dict[str, Gate] = {
         by("fp32")(rows, levels) & nothing_stolen(rows, levels)),
     "mixture of two states": mixture,
 }
+
+
 def ratio(rows: np.ndarray, counted: np.ndarray) -> float | None:
+    """Median ratio of a block to its adjacent reference blocks, over the counted rows."""
     if counted.sum() < LEAST_BLOCKS:
         return None
     own, before, after = rows[counted, 0], rows[counted, 1], rows[counted, 1 + len(BESIDE)]
@@ -176,15 +181,14 @@ def ratio(rows: np.ndarray, counted: np.ndarray) -> float | None:
 
 
 def low_quantiles(rows: np.ndarray, levels: Levels) -> float | None:
-    """The quotient of both 10 % quantiles: no block is judged, the fast ones of each are compared.
-    """
+    """Ratio of the 10 % quantiles of model and reference, over all blocks."""
     return float(np.quantile(rows[:, 0], 0.1) / np.quantile(rows[:, 1], 0.1))
 
 
-def drawn(*names: str) -> Way:
-    """What the model would take were ``names`` at their quiet levels: its logarithm by least
-    squares on theirs, over the blocks that count today. A ratio takes for granted that the model
-    slows as the reference does; here the slope is what it is."""
+def extrapolated(*names: str) -> Estimator:
+    """Estimates the model's time with ``names`` at their quiet levels, by least squares of its
+    logarithm on theirs over the blocks that pass the gate. A plain ratio assumes that model and
+    reference slow down by the same factor; here the slope is fitted."""
     def found(rows: np.ndarray, levels: Levels) -> float | None:
         rows = rows[by("fp32")(rows, levels)]
         if len(rows) < LEAST_BLOCKS:
@@ -198,15 +202,15 @@ def drawn(*names: str) -> Way:
     return found
 
 
-def _gated(gate: Gate) -> Way:
+def _gated(gate: Gate) -> Estimator:
     return lambda rows, levels: ratio(rows, gate(rows, levels))
 
 
-WAYS: dict[str, Way] = {
+ESTIMATORS: dict[str, Estimator] = {
     **{title: _gated(gate) for title, gate in GATES.items()},
     "low quantiles, no gate": low_quantiles,
-    "drawn to the reference's level": drawn("fp32"),
-    "drawn to the levels of both references": drawn("fp32", "thin"),
+    "extrapolated to the reference's level": extrapolated("fp32"),
+    "extrapolated to the levels of both references": extrapolated("fp32", "thin"),
 }
 
 
@@ -214,16 +218,17 @@ def _report(windows: Sequence[Window], levels: Levels) -> None:
     strictest, table = by(*BESIDE), []
     long = {name: _gated(strictest)(np.concatenate(_of(windows, name)), levels)
             for name in RECIPES}
-    for title, way in WAYS.items():
-        ratios = {name: [way(rows, levels) for rows in _of(windows, name)] for name in RECIPES}
-        answered = sum(value is not None for value in ratios["fp32"])
+    for title, estimate in ESTIMATORS.items():
+        ratios = {name: [estimate(rows, levels) for rows in _of(windows, name)]
+                  for name in RECIPES}
+        accepted = sum(value is not None for value in ratios["fp32"])
         gate = GATES.get(title)
         share = "" if gate is None else format(np.mean(np.concatenate(
             [gate(rows, levels) for rows in _of(windows, "fp32")])), ".0%")
-        table.append((title, f"{answered} of {len(windows)}", share,
+        table.append((title, f"{accepted} of {len(windows)}", share,
                       *(_cell(ratios[name], long[name]) for name in RECIPES)))
-    print_table(f"spread of the ratio over windows of {WINDOW_S:g} s; off from the long recording",
-                ("way", "answered", "counted", *(
+    print_table(f"spread of the ratio over windows of {WINDOW_S:g} s; bias against the long "
+                "recording", ("estimator", "accepted", "counted", *(
                     "a copy" if name == "fp32" else name for name in RECIPES)), table)
     print("quiet levels: " + ", ".join(
         f"{name} {seconds * 1e6:.1f} us" for name, seconds in levels.items()))

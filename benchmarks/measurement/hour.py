@@ -1,8 +1,8 @@
-"""Five models of different kind, each measured ten times over an hour, where plain loops drift.
+"""Repeatability over an hour: five models, each measured ten times, and timed by plain loops.
 
     every minutes / rounds:  plain loop of each, LOOP_S | one job: all five against the reference
 
-Spread is the standard deviation over the mean, with the range beside it.
+The spread is the standard deviation divided by the mean; the range is printed beside it.
 """
 
 import argparse
@@ -40,7 +40,7 @@ RECIPES: dict[str, list[dict[str, Any]]] = {
 }
 LOOP_S = 2.0
 ATTEMPTS = 5
-"""A round whose job was busy is measured again so often, as a search does."""
+"""Most attempts of a round whose measurements are busy; a search repeats them likewise."""
 LATENCY_BOUND, RATIO_BOUND = 0.02, 0.01
 
 Figures = dict[str, list[float]]
@@ -69,14 +69,14 @@ def run(arguments: argparse.Namespace) -> bool:
 
 
 def built(name: str, steps: Sequence[dict[str, Any]], folder: Path) -> Path:
-    """The untrained file of a recipe."""
+    """Builds the untrained file of a recipe."""
     output = folder / "built" / name.replace(" ", "_")
     commands.build(steps, TASK, folder / "builds", output, "untrained")
     return output / "model.onnx"
 
 
 class Bench:
-    """``device_s`` is what all jobs took, ``busy`` how many results were sent back."""
+    """``device_s`` is the device time of all jobs, ``busy`` the number of busy results."""
 
     def __init__(self, files: Mapping[str, Path], folder: Path, run_job: RunJob) -> None:
         self._files = {}
@@ -89,7 +89,7 @@ class Bench:
         self.device_s, self.busy = 0.0, 0
 
     def round(self) -> dict[str, Summary]:
-        """The valid measurements by model, with the level known by then."""
+        """Measures all models once, with the known quiet level; model -> valid measurement."""
         found: dict[str, Summary] = {}
         plan = PLANS["standard"]._replace(memory=False)
         for _ in range(ATTEMPTS):
@@ -117,18 +117,17 @@ def _report(plain: Figures, latencies: Figures, ratios: Figures, bench: Bench,
             rounds: int) -> bool:
     rows, met = [], True
     for name in plain:
-        wide, narrow = _spread(latencies[name]), _spread(ratios[name])
+        latency, ratio = _spread(latencies[name]), _spread(ratios[name])
         met = met and len(ratios[name]) == rounds and (
-            wide is not None and wide < LATENCY_BOUND) and (
-            narrow is not None and narrow < RATIO_BOUND)
+            latency is not None and latency < LATENCY_BOUND) and (
+            ratio is not None and ratio < RATIO_BOUND)
         rows.append((name, *(_text(values) for values in
                              (plain[name], latencies[name], ratios[name])),
                      f"{len(ratios[name])} of {rounds}"))
     print_table("spread (standard deviation, range) of the measurements",
                 ("model", "plain loops' p50", "latency_s", "ratio to the reference", "measured"),
                 rows)
-    print(f"{bench.device_s:.0f} s on the device, {bench.busy} results sent back and measured "
-          "again")
+    print(f"{bench.device_s:.0f} s on the device, {bench.busy} busy results measured again")
     return met
 
 

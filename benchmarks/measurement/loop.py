@@ -1,6 +1,4 @@
-"""The agent's own timing against a bare loop that alternates with it in one process: the same
-session, the same clock, a block of one and a block of the other.
-"""
+"""The agent's timing compared with a plain loop, block by block in one process and session."""
 
 import argparse
 import tempfile
@@ -37,14 +35,14 @@ def run(arguments: argparse.Namespace) -> bool:
 
 
 def _trial(path: Path) -> tuple[float, float]:
-    """Median ratio of a block of the agent's to the loop's beside it, in turn the one and the other
-    first; and the loop's p50 in seconds."""
+    """(median ratio of the agent's block to the adjacent block of the loop, p50 of the loop in
+    seconds). The order of the two alternates."""
     runtime = OnnxRuntime()
     run_once = runtime.open(str(path), {"threads": 1, "graph_level": "all", "batch": 1}, 0).run
     first = median(time_block(run_once, int(0.05e9), runtime.clock_ns))
     repeats = repeats_per_sample(first, tick_ns(runtime.clock_ns))
 
-    def own() -> float:
+    def agent_block() -> float:
         return median(time_block(run_once, int(BLOCK_S * 1e9), runtime.clock_ns, repeats)) * 1e-9
 
     ratios: list[float] = []
@@ -52,10 +50,10 @@ def _trial(path: Path) -> tuple[float, float]:
     end = time.perf_counter() + TRIAL_S
     while time.perf_counter() < end:
         if len(ratios) % 2:
-            ours, bare = own(), _bare(run_once)
+            agent, bare = agent_block(), _bare(run_once)
         else:
-            bare, ours = _bare(run_once), own()
-        ratios.append(ours / bare)
+            bare, agent = _bare(run_once), agent_block()
+        ratios.append(agent / bare)
         plain.append(bare)
     return median(ratios), median(plain)
 

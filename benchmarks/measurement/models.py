@@ -1,4 +1,4 @@
-"""Small real ONNX files of a wanted latency, and the plain loops that they are compared with."""
+"""Small ONNX files of adjustable latency, and the plain loops that time them."""
 
 import time
 from pathlib import Path
@@ -14,7 +14,8 @@ SHAPE = (1, CHANNELS, SIDE, SIDE)
 
 
 def chain(path: Path, layers: int, seed: int = 0) -> Path:
-    """So many convolutions in a row, some microseconds each; the values stay of order one."""
+    """Writes a chain of ``layers`` convolutions, a few microseconds each, with values of order 1.
+    """
     rng = np.random.default_rng(seed)
     scale = (2 / (CHANNELS * 9)) ** 0.5
     weights = (scale * rng.standard_normal((CHANNELS, CHANNELS, 3, 3))).astype(np.float32)
@@ -33,7 +34,7 @@ def chain(path: Path, layers: int, seed: int = 0) -> Path:
 
 
 def opened(path: Path) -> Any:
-    """One call of the file on one thread, as a function without arguments."""
+    """Opens the file on one thread; returns a function that runs one inference."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
@@ -45,7 +46,7 @@ def opened(path: Path) -> Any:
 
 
 def timed(call: Any, seconds: float) -> list[float]:
-    """Seconds of each call of a plain loop."""
+    """Seconds of each call in a plain loop."""
     found = []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:

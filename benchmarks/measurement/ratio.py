@@ -1,7 +1,9 @@
-"""Whether ``measure --against`` tells two files apart that differ by three percent, and finds no
-difference between a file and its copy; its intervals against a long interleaved reference.
+"""Error rates of ``measure --against`` and coverage of its intervals.
 
-    trial, piece, trial, piece ... in random order of the pairs: a trial is one --against, a piece
+It must distinguish two files that differ by 3 %, and find no difference between a file and its
+copy. Its intervals are compared with a long interleaved reference.
+
+    trial, piece, trial, piece ... in random order of the pairs: a trial is one --against; a piece
     of the reference of the same pair follows it (benchmarks/measurement/reference.py)
 """
 
@@ -25,7 +27,8 @@ from searcher.spec.runtime_options import LOCAL_DEVICE
 LAYERS, WANTED_S = 120, 1e-3
 RATIO, NEAR = 1.03, 0.002
 FIRST_EXTRA = 0.035
-"""Of the layers: a call has costs that no layer has."""
+"""First guess of the additional layers, as a fraction: above 3 %, because a call has fixed costs.
+"""
 PROBES, CHOICES = 24, 5
 FEWEST_PIECES = 4
 BUDGET_S = 10.0
@@ -33,7 +36,7 @@ BUDGET_S = 10.0
 
 @dataclass(frozen=True)
 class Pair:
-    """``found`` are the comparisons of the trials, ``pieces`` the ratios of the reference."""
+    """Two files, the ``right`` verdicts, ``found`` comparisons and ``pieces`` of the reference."""
 
     name: str
     first: Path
@@ -74,7 +77,7 @@ def _pairs(folder: Path, probes: int) -> list[Pair]:
         print(f"{layers} layers, and {extra} more: {_text(probed)}", flush=True)
         if abs(probed.ratio - RATIO) <= NEAR:
             break
-        # As many layers more are a smaller part of more layers.
+        # The number of additional layers is fixed: more layers make it a smaller fraction.
         layers = round(layers * min(max((probed.ratio - 1) / (RATIO - 1), 0.8), 1.25))
     copy = folder / "copy.onnx"
     copy.write_bytes(base.read_bytes() + _unread_field())
@@ -87,7 +90,7 @@ def _text(found: Reference) -> str:
 
 
 def _unread_field() -> bytes:
-    """``producer_version`` of a ModelProto: another file, but the same graph."""
+    """``producer_version`` of a ModelProto, which changes the file but not the graph."""
     return bytes([3 << 3 | 2, 4]) + b"copy"
 
 
@@ -105,17 +108,17 @@ def _report(pairs: Sequence[Pair]) -> bool:
                    and one.interval[0] <= long.ratio <= one.interval[1]
                    for one in pair.found)
         used = sorted(one.device_s for one in pair.found)
-        said = {word: sum(one.verdict == word for one in pair.found)
-                for word in ("slower", "faster", "equal", "undecided")}
+        verdicts = {word: sum(one.verdict == word for one in pair.found)
+                    for word in ("slower", "faster", "equal", "undecided")}
         least = 0.99 if pair.right == ("slower",) else 0.97
         met = met and right >= least * n and held >= 0.93 * n and used[-1] <= BUDGET_S
         ratios = sorted(one.ratio for one in pair.found if one.ratio)
         rows.append((pair.name, _text(long), f"{right} of {n}", f"{held} of {n}",
                      f"{ratios[0]:.4f}..{ratios[-1]:.4f}" if ratios else "none",
                      f"{used[n // 2]:.1f} ({used[-1]:.1f})",
-                     ", ".join(f"{count} {word}" for word, count in said.items() if count)))
+                     ", ".join(f"{count} {word}" for word, count in verdicts.items() if count)))
     print_table(
         f"measure --against, at most {BUDGET_S:g} s, a piece of the reference after each",
-        ("pair", "reference", "right", "interval holds it", "ratios", "device s, median (most)",
-         "said"), rows)
+        ("pair", "reference", "correct", "interval contains it", "ratios",
+         "device s, median (most)", "verdicts"), rows)
     return met

@@ -1,13 +1,13 @@
-"""The long interleaved ratio of two files, in pieces that lie over the whole time that it is the
-reference of. Nothing of the product is in it.
+"""Long interleaved ratio of two files, as a reference; computed without code of fleetfront.
 
     piece 0: a process | open A, B | A B B A A B ... | open B, A | A B B A ... | ratio A / B
     piece 1: another   | open B, A | B A A B B A ... | open A, B | B A A B ... | ratio A / B
 
-A process has a bias of its own, from where its memory lies, which no length of the loop takes away,
-and a part of it goes with which file is opened first: so each piece is a process, the files change
-their roles from one to the next, and the error of the mean is that between pairs of pieces. A
-minute is a state of the machine: so the pieces lie between what they are compared with.
+A process has a bias due to its memory layout, which a longer loop does not reduce, and which partly
+depends on the file that is opened first. Each piece is therefore a separate process, the files swap
+roles from piece to piece, and the error of the mean is computed from pairs of pieces. The state of
+the machine changes within minutes. The pieces are therefore interleaved with the measurements that
+they are compared with.
 
     python -m benchmarks.measurement.reference A.onnx B.onnx      one piece: prints the ratio
 """
@@ -29,7 +29,7 @@ SESSION_S, WARM_S = 0.5, 0.02
 
 @dataclass(frozen=True)
 class Reference:
-    """Geometric mean of the ratios of ``n`` pieces; ``error`` is its standard error, relative."""
+    """Geometric mean of the ratios of ``n`` pieces; ``error`` is its relative standard error."""
 
     ratio: float
     error: float
@@ -37,15 +37,14 @@ class Reference:
 
 
 def reference(pieces: Sequence[float]) -> Reference:
-    """From at least four pieces, in the order of their numbers; a last one without its pair is left
-    out."""
+    """Combines at least four pieces in the order of their numbers; ignores an unpaired last one."""
     pairs = zip(pieces[::2], pieces[1::2], strict=False)
     logs = [math.log(one * other) / 2 for one, other in pairs]
     return Reference(math.exp(mean(logs)), stdev(logs) / math.sqrt(len(logs)), 2 * len(logs))
 
 
 def piece(first: Path, second: Path, number: int) -> float:
-    """First over second, in a process that ends with it."""
+    """Ratio of the times first / second, measured in a new process."""
     if number % 2:
         return 1 / piece(second, first, 0)
     done = subprocess.run(
@@ -55,8 +54,8 @@ def piece(first: Path, second: Path, number: int) -> float:
 
 
 def in_turn(first: Path, second: Path, session_s: float = SESSION_S) -> float:
-    """Single calls, in turn the one and the other first; what is opened first may be slower, so it
-    is the geometric mean of sessions of both orders."""
+    """Ratio of the times first / second from alternating single calls. The file opened first may be
+    slower; the result is the geometric mean over both orders of opening."""
     ratios = []
     for other_first in (False, True):
         calls: dict[Path, Any] = {}

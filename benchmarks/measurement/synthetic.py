@@ -1,4 +1,4 @@
-"""A made-up machine: its calls take made-up time, its /sys is a folder that follows that time."""
+"""A simulated machine with a simulated clock, and a folder as its /sys that follows this clock."""
 
 import random
 from collections.abc import Callable
@@ -18,8 +18,9 @@ WINDOW_S = 1.5
 
 
 class Board:
-    """``speed(now_s)`` is the share of its full clock, ``slow(now_s)`` what else stretches calls,
-    ``throttled_s`` when a throttle counter rises; the window begins at 0."""
+    """``speed(now_s)`` is the fraction of the full CPU clock, ``slow(now_s)`` another factor on the
+    time of a call, ``throttled_s`` the time at which a throttle counter rises. The window begins
+    at 0 s."""
 
     def __init__(self, root: Path, seed: int) -> None:
         self.root = root
@@ -39,7 +40,7 @@ class Board:
         self._show()
 
     def call_ns(self, at_s: float) -> int:
-        """Noise as real loops have it: a little always, and now and then an interrupt."""
+        """Duration of a call, with noise as in real loops and occasional interrupts."""
         spike = self.noise.uniform(1.1, 2.0) if self.noise.random() < 0.01 else 1.0
         stretch = self.slow(at_s) / self.speed(at_s)
         return int(CALL_S * stretch * spike * (1 + self.spread * self.noise.random()) * 1e9)
@@ -59,8 +60,8 @@ class Board:
 
 
 class SyntheticChild(Child):
-    """Times its rounds at once, on the board's made-up clock, and tells when as much of the
-    parent's time has passed."""
+    """Times all rounds at once on the simulated clock, and reports them when the parent's clock has
+    reached that time."""
 
     def __init__(self, board: Board, request: ChildRequest) -> None:
         self._board, self._now_ns = board, 0
@@ -92,7 +93,7 @@ class SyntheticChild(Child):
         return self._events.pop(0)
 
     def progress(self) -> ChildProgress:
-        # Always somewhere else: it does not hang.
+        # The progress changes constantly, so that the child does not count as hanging.
         return ChildProgress(NO_SESSION, True, int(self._board.now_s * 1e3))
 
     def ended(self) -> str | None:
@@ -102,37 +103,37 @@ class SyntheticChild(Child):
         return ""
 
     def close(self) -> None:
-        """There is no process."""
+        """Does nothing: the child has no process."""
 
 
 @dataclass(frozen=True)
-class Planted:
-    plant: Callable[[Board], None]
+class Disturbance:
+    apply: Callable[[Board], None]
 
 
-def clock_step(drawn: random.Random) -> Planted:
-    """Down to a share of the clock, at some moment of the window, to its end."""
+def clock_step(drawn: random.Random) -> Disturbance:
+    """The CPU clock drops to a fraction at some time of the window, until its end."""
     at_s, share = drawn.uniform(0.2, 0.75) * WINDOW_S, drawn.uniform(0.55, 0.88)
 
-    def plant(board: Board) -> None:
+    def apply(board: Board) -> None:
         board.speed = lambda now_s: share if now_s >= at_s else 1.0
-    return Planted(plant)
+    return Disturbance(apply)
 
 
-def throttle(drawn: random.Random) -> Planted:
-    """A counter rises; the clock is lower for a moment only."""
+def throttle(drawn: random.Random) -> Disturbance:
+    """A throttle counter rises; calls are slower for at most 50 ms."""
     at_s, for_s = drawn.uniform(0.1, 0.8) * WINDOW_S, drawn.uniform(0.005, 0.05)
 
-    def plant(board: Board) -> None:
+    def apply(board: Board) -> None:
         board.throttled_s = at_s
         board.slow = lambda now_s: 1.3 if at_s <= now_s < at_s + for_s else 1.0
-    return Planted(plant)
+    return Disturbance(apply)
 
 
-def drift(drawn: random.Random) -> Planted:
-    """All calls take longer and longer, by some percent from the beginning to the end."""
+def drift(drawn: random.Random) -> Disturbance:
+    """The time of a call increases linearly over the window, by 4.5 to 35 %."""
     change = drawn.uniform(0.045, 0.35)
 
-    def plant(board: Board) -> None:
+    def apply(board: Board) -> None:
         board.slow = lambda now_s: 1.0 + change * min(now_s / WINDOW_S, 1.0)
-    return Planted(plant)
+    return Disturbance(apply)

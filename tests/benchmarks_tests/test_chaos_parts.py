@@ -1,4 +1,4 @@
-"""The plan, the clock, the disk, the planted bug: the parts that a chaos run relies upon."""
+"""Parts of the chaos benchmark: plan, clock, disk, late commits, quarantine."""
 
 import os
 import signal
@@ -15,16 +15,16 @@ import pytest
 from benchmarks.chaos import plan
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.disk import SmallDisk
-from benchmarks.chaos.keeper import Keeper
 from benchmarks.chaos.models import built, evaluation
 from benchmarks.chaos.proxy import FAULTS
+from benchmarks.chaos.quarantine import QuarantineRelease
 from searcher.client.records import Device
 
 REPOSITORY = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize("faults", [20, 80, 333, 2000])
-def test_the_plan_has_as_many_faults_as_asked_for(faults: int) -> None:
+def test_the_plan_has_the_requested_number_of_faults(faults: int) -> None:
     found = plan.counts(faults)
     assert sum(found.values()) == faults
     assert min(found.values()) >= 1
@@ -34,14 +34,14 @@ def test_two_thousand_faults_kill_the_coordinator_three_hundred_times() -> None:
     assert plan.counts(2000)[plan.KILL] >= 300
 
 
-def test_the_order_is_the_seeds() -> None:
+def test_the_order_depends_on_the_seed_only() -> None:
     first = plan.order(200, 1, plan.SHARES)
     assert first == plan.order(200, 1, plan.SHARES) != plan.order(200, 2, plan.SHARES)
     both = Counter(first) + Counter(plan.order(200, 2, FAULTS))
     assert both == Counter(plan.counts(200))
 
 
-def test_only_the_process_under_the_clock_sees_it_jump(tmp_path: Path) -> None:
+def test_only_the_process_with_the_clock_sees_it_jump(tmp_path: Path) -> None:
     clock = Clock(tmp_path)
     if not clock.works:
         pytest.skip("no C compiler here")
@@ -54,10 +54,10 @@ def test_only_the_process_under_the_clock_sees_it_jump(tmp_path: Path) -> None:
         assert child.stdout is not None
         first = [float(word) for word in child.stdout.readline().split()]
         clock.jump_to(-7200.0)
-        said, _ = child.communicate("go\n")
-    wall_s, monotonic_s = (float(word) for word in said.split())
+        output, _ = child.communicate("go\n")
+    wall_s, monotonic_s = (float(word) for word in output.split())
     after_s = time.time()
-    assert all(before_s <= told_s <= after_s for told_s in first)
+    assert all(before_s <= time_s <= after_s for time_s in first)
     assert before_s - 7200 <= wall_s <= after_s - 7200
     assert steady_s <= monotonic_s <= time.monotonic()
 
@@ -82,7 +82,7 @@ def test_a_small_disk_fills_and_is_made_read_only(tmp_path: Path) -> None:
         disk.close()
 
 
-def test_what_is_built_depends_on_the_request_only() -> None:
+def test_the_built_file_depends_on_the_payload_only() -> None:
     payload = {"task": "t", "recipe": [{"strategy": "svd", "layers": "fc"}], "seed": 0}
     assert built("compress", payload) == built("compress", dict(payload))
     short, full = (built("train", {**payload, "fidelity": f}) for f in ("short", "full"))
@@ -94,9 +94,9 @@ def test_what_is_built_depends_on_the_request_only() -> None:
 LATE = """
 import asyncio, os, signal, sys
 from pathlib import Path
-from benchmarks.chaos.planted import LATE_S, plant
-if sys.argv[2] == "planted":
-    plant()
+from benchmarks.chaos.late_commit import LATE_S, delay_commits
+if sys.argv[2] == "defective":
+    delay_commits()
 from searcher.client.records import Device
 from searcher.ledger.store import Store
 
@@ -116,8 +116,8 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(("program", "kept"), [
-    ("shipped", {"early", "late", "later"}), ("planted", {"early"})])
-def test_the_planted_bug_loses_what_was_just_acknowledged(
+    ("shipped", {"early", "late", "later"}), ("defective", {"early"})])
+def test_late_commits_lose_acknowledged_writes(
         tmp_path: Path, program: str, kept: set[str]) -> None:
     ledger = tmp_path / "ledger.db"
     done = subprocess.run([sys.executable, "-c", LATE, str(ledger), program], cwd=REPOSITORY,
@@ -129,7 +129,7 @@ def test_the_planted_bug_loses_what_was_just_acknowledged(
     assert found & {"early", "late", "later"} == kept
 
 
-def test_a_keeper_releases_what_is_in_quarantine_and_nothing_else() -> None:
+def test_only_quarantined_devices_are_released() -> None:
     states = {"board-1": "quarantined", "board-2": "active", "board-3": "drained"}
 
     class Lab:
@@ -141,8 +141,8 @@ def test_a_keeper_releases_what_is_in_quarantine_and_nothing_else() -> None:
             states[name] = state
 
     lab: Any = Lab()
-    keeper = Keeper(lab)
-    keeper.release()
-    keeper.release()
+    quarantine = QuarantineRelease(lab)
+    quarantine.release()
+    quarantine.release()
     assert states == {"board-1": "active", "board-2": "active", "board-3": "drained"}
-    assert keeper.released == {"board-1": 1}
+    assert quarantine.released == {"board-1": 1}

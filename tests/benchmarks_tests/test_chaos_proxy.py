@@ -1,4 +1,4 @@
-"""Each fault of the wire does what its name says, over real sockets; the journal is true."""
+"""Faults of the proxy over real sockets, and the journal's entries for them."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ ANSWER = b'{"job": 7, "payload": "left out"}'
 
 
 class Coordinator:
-    """Answers every request it gets whole, and remembers it."""
+    """Answers and records every complete request."""
 
     def __init__(self) -> None:
         self.got: list[Message] = []
@@ -52,7 +52,7 @@ async def wired(folder: Path) -> AsyncIterator[tuple[Coordinator, Proxy, int]]:
     port = server.sockets[0].getsockname()[1]
     with Journal(folder) as journal:
         proxy = Proxy(lambda: Upstream(port, "true"), journal, random.Random(0),
-                      {"stand-in": "customer"})
+                      {"placeholder": "client"})
         try:
             yield coordinator, proxy, await proxy.start()
         finally:
@@ -62,7 +62,7 @@ async def wired(folder: Path) -> AsyncIterator[tuple[Coordinator, Proxy, int]]:
 
 async def ask(port: int, path: str = "/v1/jobs", body: bytes = b'{"n": 1}',
               secret: str = "mine") -> bytes:
-    """All that comes back on a connection of its own."""
+    """Sends one request on a new connection and returns the whole response."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     writer.write(b"POST %s HTTP/1.1\r\nauthorization: Bearer %s\r\nconnection: close\r\n"
                  b"content-length: %d\r\n\r\n" % (path.encode(), secret.encode(), len(body)) + body)
@@ -81,8 +81,8 @@ async def _answer(reader: asyncio.StreamReader) -> bytes:
         return b"broken"
 
 
-def story(folder: Path, play: Callable[[Coordinator, Proxy, int], Awaitable[None]]
-          ) -> list[Exchange]:
+def played(folder: Path, play: Callable[[Coordinator, Proxy, int], Awaitable[None]]
+           ) -> list[Exchange]:
     async def run() -> None:
         async with wired(folder) as (coordinator, proxy, port):
             await play(coordinator, proxy, port)
@@ -91,26 +91,26 @@ def story(folder: Path, play: Callable[[Coordinator, Proxy, int], Awaitable[None
     return read_journal(folder)
 
 
-def test_what_passes_undisturbed(tmp_path: Path) -> None:
+def test_a_request_without_fault(tmp_path: Path) -> None:
     async def play(coordinator: Coordinator, proxy: Proxy, port: int) -> None:
         assert (await ask(port, "/v1/jobs?wait_s=2")).endswith(ANSWER)
 
-    [one] = story(tmp_path, play)
+    [one] = played(tmp_path, play)
     assert (one.method, one.path, one.query) == ("POST", "/v1/jobs", {"wait_s": "2"})
     assert (one.status, one.passed, one.fault) == (200, True, None)
     assert one.request == {"n": 1} and one.answer == {"job": 7}
     assert one.received_s is not None and one.received_s >= one.sent_s
 
 
-def test_an_operators_stand_in_becomes_the_true_token(tmp_path: Path) -> None:
+def test_a_placeholder_secret_is_replaced_by_the_operators_token(tmp_path: Path) -> None:
     async def play(coordinator: Coordinator, proxy: Proxy, port: int) -> None:
-        await ask(port, secret="stand-in")
+        await ask(port, secret="placeholder")
         await ask(port)
         assert [m.headers["authorization"] for m in coordinator.got] == [
             "Bearer true", "Bearer mine"]
 
-    who = [one.who for one in story(tmp_path, play)]
-    assert who[0] == "customer" and who[1] != "mine"
+    who = [one.who for one in played(tmp_path, play)]
+    assert who[0] == "client" and who[1] != "mine"
 
 
 @pytest.mark.parametrize(("fault", "requests", "broken", "answered", "acknowledged"), [
@@ -134,9 +134,9 @@ def test_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str, re
         assert proxy.injected == {fault: 1} and proxy.waiting == 0
         assert (await ask(port)).endswith(ANSWER)
 
-    told = story(tmp_path, play)
-    assert [(one.passed, one.fault) for one in told[:-1]] == acknowledged
-    assert all(one.acknowledged for one in told)
+    exchanges = played(tmp_path, play)
+    assert [(one.passed, one.fault) for one in exchanges[:-1]] == acknowledged
+    assert all(one.acknowledged for one in exchanges)
 
 
 def test_a_duplicate_arrives_twice_and_is_answered_once(tmp_path: Path) -> None:
@@ -146,8 +146,8 @@ def test_a_duplicate_arrives_twice_and_is_answered_once(tmp_path: Path) -> None:
         await coordinator.until(lambda: len(coordinator.got) == 2)
         assert coordinator.got[0].body == coordinator.got[1].body
 
-    told = story(tmp_path, play)
-    assert {(one.passed, one.fault) for one in told} >= {(True, "request duplicated")}
+    exchanges = played(tmp_path, play)
+    assert {(one.passed, one.fault) for one in exchanges} >= {(True, "request duplicated")}
 
 
 def test_a_reordered_request_is_overtaken(tmp_path: Path) -> None:
@@ -159,23 +159,23 @@ def test_a_reordered_request_is_overtaken(tmp_path: Path) -> None:
         await ask(port, "/v1/heartbeat")
         await held
 
-    assert [one.path for one in story(tmp_path, play)] == ["/v1/heartbeat", "/v1/lease"]
+    assert [one.path for one in played(tmp_path, play)] == ["/v1/heartbeat", "/v1/lease"]
 
 
-def test_an_answer_that_never_comes_is_no_acknowledgement(tmp_path: Path) -> None:
+def test_a_missing_response_is_no_acknowledgement(tmp_path: Path) -> None:
     async def play(coordinator: Coordinator, proxy: Proxy, port: int) -> None:
         coordinator.answers = False
         assert await ask(port) == b""
 
-    [one] = story(tmp_path, play)
+    [one] = played(tmp_path, play)
     assert one.status is None and not one.acknowledged
 
 
-def test_a_results_body_is_kept_by_its_digest(tmp_path: Path) -> None:
+def test_a_results_body_is_stored_under_its_digest(tmp_path: Path) -> None:
     async def play(coordinator: Coordinator, proxy: Proxy, port: int) -> None:
         await ask(port, "/v1/results/3/1?fence=9", b'{"state":"done"}')
 
-    [one] = story(tmp_path, play)
+    [one] = played(tmp_path, play)
     assert one.sha256 is not None and body_of(tmp_path, one.sha256) == b'{"state":"done"}'
     assert one.is_about("POST", "v1", "results", "*", "*") and one.part(2) == "3"
     assert not one.is_about("POST", "v1", "results", "*")

@@ -1,4 +1,4 @@
-"""What a bare server answers, and that a switch finds what it switches off."""
+"""The bare server, the switches, and the bound of the load benchmark."""
 
 import asyncio
 import subprocess
@@ -16,7 +16,7 @@ from benchmarks.load.switched_off import SWITCHES
 @pytest.mark.parametrize(("method", "path", "message"), [
     ("POST", "/v1/lease", protocol.Lease), ("POST", "/v1/heartbeat", protocol.HeartbeatAnswer),
     ("PUT", "/v1/results/7/1?fence=3", protocol.ResultAnswer)])
-def test_a_bare_server_answers_in_the_words_of_a_coordinator(
+def test_a_bare_server_answers_with_the_coordinators_messages(
         method: str, path: str, message: type) -> None:
     async def ask() -> httpx.Response:
         transport = httpx.ASGITransport(bare_app())
@@ -29,7 +29,7 @@ def test_a_bare_server_answers_in_the_words_of_a_coordinator(
 
 
 @pytest.mark.parametrize("name", SWITCHES)
-def test_a_switch_finds_what_it_switches_off(name: str) -> None:
+def test_a_switch_finds_the_code_that_it_replaces(name: str) -> None:
     program = f"from benchmarks.load.switched_off import SWITCHES; SWITCHES[{name!r}]()"
     subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 

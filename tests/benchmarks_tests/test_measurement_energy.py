@@ -1,3 +1,5 @@
+"""The benchmark of energy passes with few trials, and detects a wrong integral."""
+
 from benchmarks.measurement.energy import KINDS, checks, errors_of
 
 
@@ -7,7 +9,7 @@ def test_a_few_trials_pass_every_check(capsys):
     assert "counter that wraps" in capsys.readouterr().out
 
 
-def test_the_benchmark_sees_a_wrong_integral(monkeypatch):
+def test_the_benchmark_detects_a_wrong_integral(monkeypatch):
     from benchmarks.measurement import energy
 
     monkeypatch.setattr(energy, "CALLS", 4100)

@@ -1,4 +1,4 @@
-"""The long reference of two files, on two small real ones."""
+"""The long reference of two files: its mean, its error, and its sign on two small files."""
 
 import math
 from pathlib import Path
@@ -9,7 +9,7 @@ from benchmarks.measurement.models import chain
 from benchmarks.measurement.reference import in_turn, piece, reference
 
 
-def test_what_the_role_does_is_gone_from_the_mean_and_from_its_error() -> None:
+def test_the_effect_of_the_role_cancels_in_mean_and_error() -> None:
     found = reference([1.03 * 0.99, 1.03 / 0.99, 1.03 * 0.98, 1.03 / 0.98, 7.0])
     assert (found.ratio, found.error, found.n) == (pytest.approx(1.03), pytest.approx(0), 4)
 

@@ -59,7 +59,7 @@ def test_clocks_are_in_khz(name: str) -> None:
             assert khz is None or 300_000 <= khz <= 6_000_000
 
 
-def test_the_devices_that_there_must_be() -> None:
+def test_the_required_devices() -> None:
     boards = ("tk1", "tx1", "tx2", "nano", "xavier_nx", "agx_xavier", "orin_nano", "orin_nx",
               "agx_orin", "thor")
     assert {*(f"jetson_{board}" for board in boards), "raspberry_pi_4", "raspberry_pi_5",

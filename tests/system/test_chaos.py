@@ -20,7 +20,7 @@ RULES = 12
 
 @pytest.fixture(scope="module")
 def story(tmp_path_factory):
-    """The folder of a small run, and what was printed."""
+    """The folder of a run with one fault of every kind."""
     folder = tmp_path_factory.mktemp("chaos") / "run"
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.chaos", "--faults", str(len(SHARES) + len(FAULTS)),

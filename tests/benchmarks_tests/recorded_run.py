@@ -1,4 +1,4 @@
-"""A small true story in a ledger, and the journal that fits it; tests then falsify one of them."""
+"""A small ledger and the journal of the same requests. Tests then change one of the two."""
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,8 +12,8 @@ from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope, measu
 
 
 @dataclass
-class Story:
-    """Everything told to ``lab`` is written into ``exchanges`` as the proxy would."""
+class RecordedRun:
+    """Sends requests to ``lab`` and records them in ``exchanges`` as the proxy would."""
 
     lab: Laboratory
     exchanges: list[Exchange] = field(default_factory=list)
@@ -68,22 +68,22 @@ class Story:
         return {finding.rule: finding for finding in found}
 
     def broken(self) -> set[str]:
-        """The first words of every rule that does not hold."""
+        """Names of the rules that have violations."""
         return {rule for rule, finding in self.findings().items() if finding.violations}
 
 
-def story_in(folder: Path) -> tuple[Story, AgentRow, JobRow, Exchange]:
-    """A lease that expired, the next one with its result, and one failure; the agent, the job
-    and the exchange of its result."""
-    story = Story(Laboratory.open(folder))
-    agent = story.lab.device("board", hostname="elsewhere")
-    story.submit()
-    story.lease(agent)
-    story.expire()
-    job = story.lease(agent)
-    accepted = story.put(agent, job)
-    story.submit(attempt=2)
-    failed = story.lease(agent)
-    story.put(agent, failed, envelope({"reason": "io", "message": "broken"}, "failed"))
-    story.lab.coordinator.store.commit()
-    return story, agent, job, accepted
+def record_run(folder: Path) -> tuple[RecordedRun, AgentRow, JobRow, Exchange]:
+    """Records an expired lease, a second lease with its result, and a failed job. Returns the run,
+    the agent, the job and the exchange of its result."""
+    run = RecordedRun(Laboratory.open(folder))
+    agent = run.lab.device("board", hostname="elsewhere")
+    run.submit()
+    run.lease(agent)
+    run.expire()
+    job = run.lease(agent)
+    accepted = run.put(agent, job)
+    run.submit(attempt=2)
+    failed = run.lease(agent)
+    run.put(agent, failed, envelope({"reason": "io", "message": "broken"}, "failed"))
+    run.lab.coordinator.store.commit()
+    return run, agent, job, accepted

@@ -1,4 +1,4 @@
-"""Someone who always wants something: jobs for the boards and the builders, few open at a time."""
+"""A client that keeps ``OPEN`` unfinished jobs per board and for the builders."""
 
 import hashlib
 import logging
@@ -6,14 +6,14 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from benchmarks.chaos.house import BOARDS
 from benchmarks.chaos.models import fake_model
+from benchmarks.chaos.processes import BOARDS
 from searcher.artifacts.store import place_artifact
 from searcher.client.http import CoordinatorClient
 from searcher.errors import FleetfrontError, UserError
 
 OPEN = 2
-LOOK_EVERY_S = 0.25
+POLL_EVERY_S = 0.25
 PLAN = {"name": "chaos", "block_s": 0.0005, "min_blocks": 6, "min_s": 0.0, "max_s": 1.0,
         "gate": 9.0, "fresh_session_every_s": 1.0, "warmup_s": 0.001}
 TARGET = {"opset": 13, "ir_version": 7, "number_formats": ["float32"],
@@ -23,11 +23,12 @@ FILES = 12
 log = logging.getLogger(__name__)
 
 
-class Customer(threading.Thread):
-    """``client`` is its own, by the proxy; ``submitted`` counts what was acknowledged."""
+class JobSubmitter(threading.Thread):
+    """``client`` sends through the proxy and is used by this thread only; ``submitted`` counts the
+    acknowledged jobs."""
 
     def __init__(self, client: CoordinatorClient, artifacts: Path) -> None:
-        super().__init__(name="customer", daemon=True)
+        super().__init__(name="submitter", daemon=True)
         self._client = client
         self._files = [_placed(artifacts, seed) for seed in range(FILES)]
         self._open: dict[str, list[int]] = {name: [] for name in (*BOARDS, "builder")}
@@ -36,7 +37,7 @@ class Customer(threading.Thread):
 
     def run(self) -> None:
         number = 0
-        while not self._end.wait(LOOK_EVERY_S):
+        while not self._end.wait(POLL_EVERY_S):
             try:
                 for pool, waiting in self._open.items():
                     waiting[:] = [job for job in waiting if not self._ended(job)]
@@ -44,22 +45,22 @@ class Customer(threading.Thread):
                         number += 1
                         waiting.append(self._submit(pool, number))
             except FleetfrontError as error:
-                log.info("customer: %s", error)
+                log.info("job submitter: %s", error)
 
     def _ended(self, job: int) -> bool:
         try:
             return self._client.wait_job(job).has_ended
-        except UserError as error:  # forgotten, which the audit will find
-            log.info("customer: %s", error)
+        except UserError as error:  # the job was lost, which the audit will find
+            log.info("job submitter: %s", error)
             return True
 
     def _submit(self, pool: str, number: int) -> int:
-        kind, where, payload = self.wish(pool, number)
+        kind, where, payload = self.job_request(pool, number)
         job = self._client.submit_job(kind, where, payload)
         self.submitted += 1
         return job.job
 
-    def wish(self, pool: str, number: int) -> tuple[str, str, dict[str, Any]]:
+    def job_request(self, pool: str, number: int) -> tuple[str, str, dict[str, Any]]:
         """Kind, pool and payload of the ``number``-th job."""
         if pool == "builder":
             step = {"strategy": "svd", "layers": "fc", "rank": number}

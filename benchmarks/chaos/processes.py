@@ -1,4 +1,4 @@
-"""The real processes of one run: coordinator with its builders, agents, search; kept alive."""
+"""The processes of one run: coordinator with its builders, agents, search. They are restarted."""
 
 import contextlib
 import json
@@ -25,7 +25,7 @@ BOARDS = ("board-1", "board-2", "board-3")
 BUILDERS = 2
 DEVICE_TTL_S, BUILDER_TTL_S = 3.0, 2.0
 STOP_S = 10.0
-SHIPPED, PLANTED = "searcher.api.server", "benchmarks.chaos.planted"
+SHIPPED, DEFECTIVE = "searcher.api.server", "benchmarks.chaos.late_commit"
 
 FAKE_PYTHON = """#!/bin/sh
 # An interpreter whose ONNX Runtime is the agents' fake runtime.
@@ -39,8 +39,8 @@ exec {python} "$@"
 
 
 @dataclass
-class Post:
-    """A process that is started again whenever it has ended."""
+class Service:
+    """A process that is restarted whenever it has ended, while ``wanted``."""
 
     name: str
     command: list[str]
@@ -58,10 +58,10 @@ class Post:
             self.process.send_signal(number)
 
 
-class House:
-    """``folder`` holds spools, logs and what the benchmark needs; ``data`` is the coordinator's.
+class ProcessGroup:
+    """``folder`` holds spools and logs; ``data`` is the coordinator's directory.
 
-    Start processes from the main thread only: they end with it.
+    Start processes from the main thread only: they die with the thread that started them.
     """
 
     def __init__(self, folder: Path, data: Path, port: int, via_port: int, program: str,
@@ -72,36 +72,36 @@ class House:
         self._archive = folder / "agent.pyz"
         build_agent(self._archive)
         builder = [sys.executable, "-m", "benchmarks.chaos.builder", "--via", self.via]
-        self.coordinator = Post("coordinator", [
+        self.coordinator = Service("coordinator", [
             sys.executable, "-m", program, "--dir", str(data), "--port", str(port),
             "--builders", str(BUILDERS), "--parent-pid", str(os.getpid()),
             "--device-ttl-s", str(DEVICE_TTL_S), "--builder-ttl-s", str(BUILDER_TTL_S),
             *(f"--builder-command={word}" for word in builder)], clock)
-        self.search: Post | None = None
-        self.agents: dict[str, Post] = {}
+        self.search: Service | None = None
+        self.agents: dict[str, Service] = {}
         self._addressed: tuple[int, Upstream] | None = None
         self._address: dict[str, Any] = {}
 
-    def posts(self) -> list[Post]:
+    def services(self) -> list[Service]:
         return [self.coordinator, *self.agents.values(), *([self.search] if self.search else [])]
 
-    def tend(self) -> None:
-        """Start coordinator and agents wherever they do not run."""
-        for post in (self.coordinator, *self.agents.values()):
-            if post.wanted and not post.alive:
-                self.start(post)
+    def restart_dead(self) -> None:
+        """Starts the coordinator and the agents that do not run."""
+        for service in (self.coordinator, *self.agents.values()):
+            if service.wanted and not service.alive:
+                self.start(service)
 
-    def start(self, post: Post) -> None:
+    def start(self, service: Service) -> None:
         environment = {**os.environ, "PYTHONPATH": str(REPOSITORY), "OMP_NUM_THREADS": "1",
-                       **post.environment}
-        with (self.folder / "logs" / f"{post.name}.log").open("ab") as log:
-            post.process = subprocess.Popen(
-                post.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
+                       **service.environment}
+        with (self.folder / "logs" / f"{service.name}.log").open("ab") as log:
+            service.process = subprocess.Popen(
+                service.command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment,
                 start_new_session=True, cwd=REPOSITORY)
-        post.starts += 1
+        service.starts += 1
 
     def upstream(self) -> Upstream | None:
-        """Where the coordinator that lives now serves; None until it has said so."""
+        """Address of the running coordinator; None until it has written it."""
         process = self.coordinator.process
         if process is None or process.poll() is not None:
             return None
@@ -118,7 +118,7 @@ class House:
         return self._addressed[1]
 
     def add_boards(self, client: CoordinatorClient) -> None:
-        """Devices that share no cores with the builders, as their fingerprint says."""
+        """Adds devices whose fingerprint says that they share no cores with the builders."""
         for name in BOARDS:
             token = client.create_enrolment(name).token
             enrolled = enrol(self.via, token, name)
@@ -127,7 +127,8 @@ class House:
             self._add_agent(name, "fake", sys.executable)
 
     def add_local(self, client: CoordinatorClient) -> None:
-        """This machine as a device: it measures in quiet windows, and enrols itself."""
+        """Adds this machine as a device. It enrols itself, and measures while builders are stopped.
+        """
         python = self.folder / "python"
         python.write_text(FAKE_PYTHON.format(python=sys.executable))
         python.chmod(0o755)
@@ -135,11 +136,11 @@ class House:
                         "--token", client.create_enrolment(LOCAL, "agent", LOCAL).token)
 
     def enrolled(self) -> bool:
-        """Whether this machine's agent has its secret."""
+        """Whether this machine's agent has received its secret."""
         return read_secret(str(self._spool(LOCAL))) is not None
 
-    def keep_secrets(self) -> None:
-        """Agents start without their one-time tokens from now on."""
+    def drop_enrolment_token(self) -> None:
+        """Removes the one-time token from the local agent's command, for later restarts."""
         command = self.agents[LOCAL].command
         del command[command.index("--token"):]
 
@@ -149,53 +150,53 @@ class House:
         return spool
 
     def _add_agent(self, name: str, runtime: str, python: str, *more: str) -> None:
-        self.agents[name] = Post(f"agent-{name}", [
+        self.agents[name] = Service(f"agent-{name}", [
             sys.executable, str(self._archive), "--coordinator", self.via, "--name", name,
             "--spool", str(self._spool(name)), "--runtime", runtime, "--runtime-python", python,
             "--parent-pid", str(os.getpid()), *more])
 
-    def unsent(self) -> int:
-        """Results that agents keep until the coordinator has them."""
+    def undelivered(self) -> int:
+        """Number of results in the agents' spools, not yet accepted by the coordinator."""
         return sum(1 for _ in (self.folder / "agents").glob("*/results/*/*.json"))
 
-    def seek(self, campaign: str, token: str) -> Post:
-        """A search for ``campaign``, to be started; it finds the proxy where others find the
-        coordinator."""
+    def prepare_search(self, campaign: str, token: str) -> Service:
+        """A search process for ``campaign``, not yet started; its coordinator.json has the proxy's
+        address."""
         via = self.folder / "by-proxy"
         via.mkdir(exist_ok=True)
         (via / "coordinator.json").write_text(json.dumps(
             {**self._address, "url": self.via, "token": token}))
-        self.search = Post("search", [
+        self.search = Service("search", [
             sys.executable, "-m", "searcher.search.process", "--dir", str(via), "--campaign",
             campaign, "--parent-pid", str(os.getpid())])
         return self.search
 
-    def children(self, post: Post) -> list[psutil.Process]:
-        """Builders of the coordinator, measuring children of an agent."""
-        if post.process is None:
+    def children(self, service: Service) -> list[psutil.Process]:
+        """Child processes: builders of the coordinator, measurement processes of an agent."""
+        if service.process is None:
             return []
         try:
-            return list(psutil.Process(post.process.pid).children())
+            return list(psutil.Process(service.process.pid).children())
         except psutil.NoSuchProcess:
             return []
 
     def stop(self) -> None:
-        """Gracefully where that works, in any case within ``STOP_S``."""
-        for post in reversed(self.posts()):
-            post.wanted = False
-            post.signal(signal.SIGCONT)
-            post.signal(signal.SIGTERM)
-        for post in self.posts():
-            if post.process is None:
+        """Sends SIGTERM, and SIGKILL to each process that still runs after ``STOP_S``."""
+        for service in reversed(self.services()):
+            service.wanted = False
+            service.signal(signal.SIGCONT)
+            service.signal(signal.SIGTERM)
+        for service in self.services():
+            if service.process is None:
                 continue
             with contextlib.suppress(subprocess.TimeoutExpired):
-                post.process.wait(STOP_S)
-            post.signal(signal.SIGKILL)
-            post.process.wait()
+                service.process.wait(STOP_S)
+            service.signal(signal.SIGKILL)
+            service.process.wait()
 
 
 def enrol(url: str, token: str, name: str) -> protocol.Enrolled:
-    """Join as a device that stands elsewhere."""
+    """Enrols a device on another host."""
     from agents.coordinator.http import HttpClient
 
     message = protocol.Enrol(

@@ -1,4 +1,4 @@
-"""The faults themselves: signals, clock, disk; those of the wire are handed to the proxy."""
+"""Injects faults: signals, clock, disk. The proxy injects the faults of the wire."""
 
 import asyncio
 import contextlib
@@ -12,39 +12,39 @@ import psutil
 
 from benchmarks.chaos.clock import Clock
 from benchmarks.chaos.disk import SmallDisk, forbid_growth
-from benchmarks.chaos.house import BUILDER_TTL_S, DEVICE_TTL_S, House, Post
 from benchmarks.chaos.plan import JUMP, KILL
+from benchmarks.chaos.processes import BUILDER_TTL_S, DEVICE_TTL_S, ProcessGroup, Service
 from benchmarks.chaos.proxy import Proxy
 
-LOOK_S = 0.02
+POLL_S = 0.02
 SERVES_WITHIN_S = 20.0
 FOUND_WITHIN_S = 4.0
-FROZEN_S = (1.1 * max(DEVICE_TTL_S, BUILDER_TTL_S), 1.5 * max(DEVICE_TTL_S, BUILDER_TTL_S))
+STOPPED_S = (1.1 * max(DEVICE_TTL_S, BUILDER_TTL_S), 1.5 * max(DEVICE_TTL_S, BUILDER_TTL_S))
 FULL_S, READ_ONLY_S = (0.2, 1.2), (0.2, 1.5)
 JUMP_S = 3 * 3600.0
 DURING_START = 0.1
-"""Share of the coordinator's kills that do not wait until it serves."""
-SHORTEST_LIFE_S, LONGEST_LIFE_S = 0.1, 1.5
+"""Fraction of the coordinator's SIGKILLs that may hit it before it serves."""
+SHORTEST_UPTIME_S, LONGEST_UPTIME_S = 0.1, 1.5
 WIRE_AHEAD = 6
 PACE, LONGEST_PAUSE_S = 0.4, 0.5
 PROGRAMS = {"builder": "benchmarks.chaos.builder"}
-"""Children of the coordinator, by their module."""
+"""Module of each kind of child process of the coordinator."""
 
 
-class Chaos:
-    """Injects what it is told, one at a time, and counts what has really happened."""
+class FaultInjector:
+    """Injects planned faults and counts those that took effect, by kind, in ``injected``."""
 
-    def __init__(self, house: House, proxy: Proxy, disk: SmallDisk, clock: Clock,
+    def __init__(self, processes: ProcessGroup, proxy: Proxy, disk: SmallDisk, clock: Clock,
                  draw: random.Random) -> None:
-        self.house, self.proxy, self.disk, self.clock = house, proxy, disk, clock
+        self.processes, self.proxy, self.disk, self.clock = processes, proxy, disk, clock
         self._draw = draw
         self.injected: Counter[str] = Counter()
         self.started_s: list[float] = []
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def on_processes(self, faults: Sequence[str], until_s: float) -> None:
-        """All of ``faults``, spread over the time until ``until_s`` (monotonic). One that does not
-        succeed (there was nothing to hit) is tried again later."""
+        """Injects ``faults``, spread over the time until ``until_s`` (monotonic). A fault without a
+        target process is tried again later."""
         left = deque(faults)
         while left and (now_s := time.monotonic()) < until_s:
             await asyncio.sleep(self._pause_s((until_s - now_s) / len(left)))
@@ -55,33 +55,33 @@ class Chaos:
                 left.append(fault)
 
     async def on_coordinator(self, kills: int, until_s: float) -> None:
-        """SIGKILL, again and again: the time that is left is shared by the lives that are left."""
+        """Kills the coordinator ``kills`` times, spread over the time until ``until_s``."""
         while kills and (now_s := time.monotonic()) < until_s:
             share_s = (until_s - now_s) / kills
             if self._draw.random() > DURING_START and await self.serving():
-                lives_s = min(share_s - (time.monotonic() - now_s), LONGEST_LIFE_S)
-                await asyncio.sleep(max(lives_s, SHORTEST_LIFE_S)
+                uptime_s = min(share_s - (time.monotonic() - now_s), LONGEST_UPTIME_S)
+                await asyncio.sleep(max(uptime_s, SHORTEST_UPTIME_S)
                                     * min(self._draw.expovariate(1.0), 2.0))
             if await self._kill_coordinator():
                 self.injected[KILL] += 1
                 kills -= 1
             else:
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_S)
 
     async def on_wire(self, faults: Sequence[str], until_s: float) -> None:
-        """The same for faults that the next requests meet."""
+        """Arms the proxy with ``faults``, which apply to the next matching requests."""
         left = deque(faults)
         while left and (now_s := time.monotonic()) < until_s:
             if self.proxy.waiting >= WIRE_AHEAD:
-                await asyncio.sleep(LOOK_S)
+                await asyncio.sleep(POLL_S)
                 continue
             self.proxy.arm(left.popleft())
             await asyncio.sleep(self._pause_s((until_s - now_s) / (1 + len(left))))
         while self.proxy.waiting and time.monotonic() < until_s:
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
     def _pause_s(self, share_s: float) -> float:
-        """Before the next fault; faults take time themselves, so only part of their share."""
+        """Random pause before the next fault; below ``share_s``, because faults take time too."""
         return self._draw.expovariate(1.0) * min(share_s * PACE, LONGEST_PAUSE_S)
 
     async def _inject(self, fault: str) -> bool:
@@ -98,27 +98,27 @@ class Chaos:
         return await self._read_only()
 
     async def serving(self) -> bool:
-        """Wait until the coordinator serves."""
+        """Waits until the coordinator serves; False after ``SERVES_WITHIN_S``."""
         ends_s = time.monotonic() + SERVES_WITHIN_S
-        while self.house.upstream() is None:
+        while self.processes.upstream() is None:
             if time.monotonic() > ends_s:
                 return False
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         return True
 
     async def _kill_coordinator(self) -> bool:
-        post = self.house.coordinator
-        if not post.alive or post.process is None:
+        service = self.processes.coordinator
+        if not service.alive or service.process is None:
             return False
-        post.signal(signal.SIGKILL)
-        killed = post.process.wait() == -signal.SIGKILL
-        self.house.tend()
-        self._until_done(self._clocked(time.monotonic()))
+        service.signal(signal.SIGKILL)
+        killed = service.process.wait() == -signal.SIGKILL
+        self.processes.restart_dead()
+        self._until_done(self._time_start(time.monotonic()))
         return killed
 
-    async def _clocked(self, began_s: float) -> None:
-        process = self.house.coordinator.process
-        if await self.serving() and self.house.coordinator.process is process:
+    async def _time_start(self, began_s: float) -> None:
+        process = self.processes.coordinator.process
+        if await self.serving() and self.processes.coordinator.process is process:
             self.started_s.append(time.monotonic() - began_s)
 
     def _until_done(self, work: Coroutine[None, None, None]) -> None:
@@ -127,35 +127,35 @@ class Chaos:
         task.add_done_callback(self._tasks.discard)
 
     async def _hit(self, who: str, number: signal.Signals) -> bool:
-        """One process of the kind, as soon as there is one; a frozen one thaws by itself."""
+        """Signals one process of the kind, waiting for one to exist; SIGCONT follows a SIGSTOP."""
         ends_s = time.monotonic() + FOUND_WITHIN_S
         while not (found := self._of_kind(who)):
             if time.monotonic() > ends_s:
                 return False
-            await asyncio.sleep(LOOK_S)
-        victim = self._draw.choice(found)
+            await asyncio.sleep(POLL_S)
+        target = self._draw.choice(found)
         try:
-            victim.send_signal(number)
+            target.send_signal(number)
         except psutil.NoSuchProcess:
             return False
         if number == signal.SIGSTOP:
-            self._until_done(_thaw(victim, self._draw.uniform(*FROZEN_S)))
+            self._until_done(_continue_after(target, self._draw.uniform(*STOPPED_S)))
         return True
 
     def _of_kind(self, who: str) -> list[psutil.Process]:
-        house = self.house
+        processes = self.processes
         if who in PROGRAMS:
-            return [child for child in house.children(house.coordinator)
+            return [child for child in processes.children(processes.coordinator)
                     if _runs(child, PROGRAMS[who])]
         if who == "child":
-            return [c for agent in house.agents.values() for c in house.children(agent)]
+            return [c for agent in processes.agents.values() for c in processes.children(agent)]
         if who == "agent":
-            return [p for agent in house.agents.values() if (p := _process(agent))]
-        post = house.search if who == "search" else house.coordinator
-        return [p for p in [_process(post)] if p] if post else []
+            return [p for agent in processes.agents.values() if (p := _process(agent))]
+        service = processes.search if who == "search" else processes.coordinator
+        return [p for p in [_process(service)] if p] if service else []
 
     async def _fill_disk(self) -> bool:
-        """While it is full nothing more can be stored; what was acknowledged stays."""
+        """Fills the disk for a random time. Writes fail meanwhile; acknowledged ones must stay."""
         if not self.disk.mounted:
             return await self._writes_fail(self._draw.uniform(*FULL_S))
         self.disk.fill()
@@ -164,52 +164,52 @@ class Chaos:
         return True
 
     async def _read_only(self) -> bool:
-        """Every other time under a coordinator that runs; else it finds its folder read-only when
-        it starts, and cannot serve."""
+        """Alternates two cases: writes of the running coordinator fail, or the coordinator starts
+        on a read-only folder and cannot serve."""
         if not self.disk.mounted or self.injected["ledger read-only"] % 2 == 0:
             return await self._writes_fail(self._draw.uniform(*READ_ONLY_S))
-        post = self.house.coordinator
-        post.wanted = False
-        post.signal(signal.SIGKILL)
-        if post.process is not None:
-            post.process.wait()
+        service = self.processes.coordinator
+        service.wanted = False
+        service.signal(signal.SIGKILL)
+        if service.process is not None:
+            service.process.wait()
         took = self.disk.read_only(True)
-        post.wanted = True
+        service.wanted = True
         await asyncio.sleep(self._draw.uniform(*READ_ONLY_S))
         while took and not self.disk.read_only(False):
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
         return took
 
     async def _writes_fail(self, seconds: float) -> bool:
         if not await self.serving():
             return False
-        post = self.house.coordinator
-        process = _process(post)
+        service = self.processes.coordinator
+        process = _process(service)
         if process is None:
             return False
         forbid_growth([process], True)
         await asyncio.sleep(seconds)
-        forbid_growth([process, *self.house.children(post)], False)
+        forbid_growth([process, *self.processes.children(service)], False)
         return True
 
-    async def calm(self) -> None:
-        """End all that still disturbs."""
+    async def stop(self) -> None:
+        """Removes all remaining faults."""
         self.proxy.disarm()
         await asyncio.gather(*self._tasks)
         self.disk.free()
 
 
-async def _thaw(victim: psutil.Process, seconds: float) -> None:
+async def _continue_after(target: psutil.Process, seconds: float) -> None:
     await asyncio.sleep(seconds)
     with contextlib.suppress(psutil.NoSuchProcess):
-        victim.send_signal(signal.SIGCONT)
+        target.send_signal(signal.SIGCONT)
 
 
-def _process(post: Post) -> psutil.Process | None:
-    if not post.alive or post.process is None:
+def _process(service: Service) -> psutil.Process | None:
+    if not service.alive or service.process is None:
         return None
     try:
-        return psutil.Process(post.process.pid)
+        return psutil.Process(service.process.pid)
     except psutil.NoSuchProcess:
         return None
 
