@@ -256,13 +256,16 @@ class Coordinator:
         return self.campaign(name)
 
     def save_search_state(self, name: str, device: str, state: SearchState) -> None:
-        """Raises ProtocolError (404; 409 unless the campaign is running)."""
+        """A queued campaign becomes running: its search outlived a coordinator. Raises
+        ProtocolError (404; 409 unless the campaign is queued or running)."""
         present = self.campaign(name).state
-        if present != "running":
+        if present not in campaigns.LIVE:
             raise ProtocolError(f"Campaign {name} is {present}, not running: the state of its "
                                 "search was not saved.", 409)
         with self.store.atomic() as db:
             search_state.put(db, name, device, state, self.clock())
+        if present == "queued":
+            self.set_campaign_state(name, "running")
 
     def campaign(self, name: str) -> CampaignRow:
         """Raises ProtocolError (404)."""

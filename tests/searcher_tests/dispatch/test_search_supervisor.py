@@ -79,6 +79,14 @@ def test_the_last_word_of_a_search_does_not_undo_a_rest(lab: Laboratory, rest: s
     assert search_state.of_campaign(lab.store.db, "old") == {}
 
 
+def test_a_search_that_outlived_a_coordinator_runs_its_campaign(lab: Laboratory) -> None:
+    """A coordinator that starts queues the campaigns whose searches it did not start."""
+    assert state(lab, "old") == "queued"
+    lab.coordinator.save_search_state("old", "tx2", STATE)
+    assert state(lab, "old") == "running"
+    assert search_state.of_campaign(lab.store.db, "old") == {"tx2": STATE}
+
+
 def test_what_is_done_stays_done(lab: Laboratory) -> None:
     lab.coordinator.set_campaign_state("old", "done")
     for other in ("queued", "paused", "failed", "cancelled"):
