@@ -96,7 +96,7 @@ class Laboratory:
     workers: FakeWorkers
     store: Store
     coordinator: Coordinator
-    rings: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
     asleep: set[str] = field(default_factory=set)
 
     @classmethod
@@ -108,12 +108,12 @@ class Laboratory:
         (folder / "artifacts").mkdir(exist_ok=True)
         coordinator = Coordinator(store, folder, clock, host=HOST, rules=rules)
         lab = cls(folder, clock, workers, store, coordinator)
-        coordinator.ring = lab.ring
+        coordinator.publish = lab.publish
         coordinator.start(workers)
         return lab
 
-    def ring(self, topic: str) -> bool:
-        self.rings.append(topic)
+    def publish(self, topic: str) -> bool:
+        self.published.append(topic)
         return topic not in self.asleep
 
     def reopened(self) -> "Laboratory":

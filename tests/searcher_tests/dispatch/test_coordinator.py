@@ -66,7 +66,7 @@ def test_nothing_built_means_a_window_at_once(lab: Laboratory) -> None:
     assert lab.workers.paused
     lab.done(agent, job)
     assert not lab.workers.paused
-    assert "builder" in lab.rings
+    assert "builder" in lab.published
 
 
 def test_a_window_waits_for_enough_building(lab: Laboratory) -> None:
@@ -213,7 +213,7 @@ def test_only_one_measurement_at_a_time_on_a_host(lab: Laboratory) -> None:
     job = lab.leased(first)
     assert lab.coordinator.lease(second) is None
     lab.done(first, job)
-    assert "device:second" in lab.rings
+    assert "device:second" in lab.published
     assert lab.coordinator.lease(second) is not None
 
 
@@ -229,7 +229,7 @@ def test_a_lost_lease_comes_back_and_a_deadly_job_is_given_up(lab: Laboratory) -
     after = job_of(lab.coordinator, job)
     assert (after.state, after.reason, after.attempt) == ("failed", "quarantined", 3)
     assert fences == sorted(set(fences))
-    assert "campaign:digits" in lab.rings
+    assert "campaign:digits" in lab.published
 
 
 def test_a_dead_builders_job_is_queued_at_once(lab: Laboratory) -> None:
@@ -274,7 +274,7 @@ def test_a_result_counts_once_and_only_under_its_fence(lab: Laboratory) -> None:
         lab.coordinator.heartbeat(builder, stale.id, stale.fence or 0, None)
     lab.done(other, current)
     lab.done(other, current)
-    with pytest.raises(ProtocolError, match="accepted already"):
+    with pytest.raises(ProtocolError, match="already accepted"):
         lab.put(other, current, envelope({"reason": "late", "message": "another"}, "failed"))
 
 

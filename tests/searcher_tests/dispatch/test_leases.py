@@ -45,9 +45,9 @@ def test_devices_of_one_host_take_turns_within_a_window(lab: Laboratory) -> None
         job = lab.leased(agent)
         turns.append(agent.name)
         lab.clock.advance(1.0)
-        lab.rings.clear()
+        lab.published.clear()
         lab.done(agent, job)
-        pool = next((one for one in lab.rings if one in {a.pool for a in agents.values()}), "")
+        pool = next((one for one in lab.published if one in {a.pool for a in agents.values()}), "")
     assert turns == ["a", "b", "c", "a", "b", "c"]
 
 
@@ -61,6 +61,7 @@ def test_only_the_next_device_of_a_host_is_rung_within_a_window(lab: Laboratory)
     lab.coordinator.submit("measure", "device:a", lab.measure(2).payload)
     lab.asleep.add("device:away")
     first = lab.leased(agents["a"])
-    lab.rings.clear()
+    lab.published.clear()
     lab.done(agents["a"], first)
-    assert [ring for ring in lab.rings if ring.startswith("device:")] == ["device:away", "device:b"]
+    devices = [topic for topic in lab.published if topic.startswith("device:")]
+    assert devices == ["device:away", "device:b"]

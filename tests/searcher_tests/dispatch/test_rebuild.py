@@ -176,7 +176,7 @@ def test_files_without_a_recipe(scene: Scene) -> None:
     with scene.lab.store.atomic() as db:
         builds.put_artifact(db, "9" * 64, 4, 1.0)
         artifacts.drop(db, ["9" * 64], 2.0)
-    with pytest.raises(ProtocolError, match="original file once more") as refused:
+    with pytest.raises(ProtocolError, match="original file again") as refused:
         scene.client.rebuild("9" * 64)
     assert refused.value.status == 409
     with pytest.raises(UserError, match="no artifact"):
@@ -245,7 +245,7 @@ def test_a_search_is_told_when_the_file_is_lost(scene: Scene) -> None:
     flow.submit(kind.parse({**evaluate(scene), "sha256": "9" * 64}), 10, ended.append)
     flow.listen(0.0)
     assert [(job.state, job.reason) for job in ended] == [("failed", "not_rebuilt")] * 2
-    assert "came out as" in ended[0].message and "original file" in ended[1].message
+    assert "became" in ended[0].message and "original file" in ended[1].message
 
 
 class Building(CoordinatorClient):
