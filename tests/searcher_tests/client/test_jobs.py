@@ -148,7 +148,7 @@ def test_a_dropped_file_is_built_again_before_the_job_that_needs_it() -> None:
 
 @pytest.mark.parametrize(("rebuilt", "why"), [
     (Job(9, "failed", reason="build", message="no such task"), "no such task"),
-    (Job(9, "cancelled"), "the rebuild was withdrawn"),
+    (Job(9, "cancelled"), "the rebuild was cancelled"),
     (Job(9, "done", result={"sha256": "e" * 64}, reason="different_bytes"), "different_bytes"),
     (ProtocolError("no recipe is known", 409), "no recipe is known")])
 def test_a_dropped_file_that_cannot_be_built_again_fails_the_job(

@@ -123,11 +123,11 @@ def test_another_sender_of_the_same_file_is_waited_for(sender: Sender) -> None:
 def test_patience_with_another_sender_ends(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploading, "PATIENCE_S", 3.0)
+    monkeypatch.setattr(uploading, "LONGEST_WAIT_S", 3.0)
     sender.road.trouble = [None, *([conflict(), httpx.Response(404)] * 9)]
     with pytest.raises(ProtocolError, match="Another request"):
         sender.send()
-    assert sum(sender.slept) == uploading.PATIENCE_S
+    assert sum(sender.slept) == uploading.LONGEST_WAIT_S
 
 
 def test_a_piece_is_no_whole_file_in_memory() -> None:

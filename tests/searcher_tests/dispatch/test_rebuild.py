@@ -265,7 +265,7 @@ def test_having_files_built(scene: Scene) -> None:
     said: list[str] = []
     have_built(client, {"digits/0": scene.sha256}, said.append)
     assert scene.path.read_bytes() == scene.content
-    assert said == [f"digits/0: its file {scene.sha256} is not there; it is built again"]
+    assert said == [f"digits/0: building the dropped file {scene.sha256} again"]
     scene.drop()
     client.gives = b"another"
     with pytest.raises(UserError, match="digits/7.*no artifact.*digits/0: Built again"):
