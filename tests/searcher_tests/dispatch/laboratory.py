@@ -1,4 +1,4 @@
-"""A coordinator without processes: its clock, host and workers are in the test's hand."""
+"""A coordinator without processes: the test controls its clock, host and workers."""
 
 import base64
 import hashlib
@@ -43,7 +43,7 @@ RAILS = [{
 
 
 class FakeClock:
-    """Time passes when the test says so, and a microsecond at every look."""
+    """The test advances the time; each call adds a microsecond."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self.now_s = now_s
@@ -57,7 +57,7 @@ class FakeClock:
 
 
 class FakeWorkers:
-    """A crew that remembers what it was told; ``obeys`` False plays a long training step."""
+    """A worker pool that records its calls; ``obeys`` False simulates builders that stop late."""
 
     def __init__(self, count: int = 1) -> None:
         self.broken: str | None = None
@@ -89,7 +89,7 @@ class FakeWorkers:
 
 @dataclass
 class Laboratory:
-    """Everything a test of the coordinator touches."""
+    """A coordinator with everything that a test of it needs."""
 
     folder: Path
     clock: FakeClock
@@ -117,7 +117,7 @@ class Laboratory:
         return topic not in self.asleep
 
     def reopened(self) -> "Laboratory":
-        """After a kill -9: what was in memory is gone."""
+        """A new coordinator on the same ledger, as after a kill -9."""
         self.store.close()
         return Laboratory.open(self.folder, self.clock)
 
