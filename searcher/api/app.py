@@ -52,7 +52,7 @@ def create_app(
     ``state.advertised`` the URL that they use; both are None until the server sets them.
     """
     notifications = Notifications()
-    coordinator.ring = notifications.publish
+    coordinator.publish = notifications.publish
     requests, ended = metrics.RequestCounts(), EndedJobs(coordinator.store.db)
 
     @asynccontextmanager
@@ -63,13 +63,13 @@ def create_app(
         if started is not None:
             await started()
         ticking = asyncio.create_task(_tick(coordinator, notifications, ended))
-        keeping = asyncio.create_task(bound_disk(coordinator.keeping, notifications))
+        bounding = asyncio.create_task(bound_disk(coordinator.eviction_policy, notifications))
         try:
             yield
         finally:
             notifications.close()
             ticking.cancel()
-            keeping.cancel()
+            bounding.cancel()
             coordinator.stop()
             coordinator.store.opened = None
             coordinator.store.commit()

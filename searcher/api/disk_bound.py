@@ -16,11 +16,11 @@ PAUSE_S = 0.002
 AFTER_ERROR_S = 30.0
 
 
-async def bound_disk(keeping: EvictionPolicy, notifications: Notifications) -> None:
+async def bound_disk(policy: EvictionPolicy, notifications: Notifications) -> None:
     """Runs until cancelled or the server stops; a notification on ``TOPIC`` starts a pass."""
-    if keeping.bound_bytes is None:
+    if policy.bound_bytes is None:
         return
-    steps = keeping.begin()
+    steps = policy.begin()
     while not notifications.closing:
         try:
             for slow in steps:
@@ -30,6 +30,6 @@ async def bound_disk(keeping: EvictionPolicy, notifications: Notifications) -> N
         except (LedgerError, sqlite3.Error, OSError) as error:
             log.error("the disk is not kept within --keep: %s", error)
             await notifications.wait(TOPIC, AFTER_ERROR_S)
-        while not notifications.closing and not keeping.due:
+        while not notifications.closing and not policy.due:
             await notifications.wait(TOPIC, YOUNG_S)
-        steps = keeping.steps()
+        steps = policy.steps()

@@ -148,7 +148,7 @@ class _Service:
             store, settings.directory, steady_clock(), host=Host.here(),
             rules=Rules(LeaseRules(settings.builder_ttl_s, settings.device_ttl_s)),
             admission=Admission(allowed, enrolled_only=allowed is not None))
-        self._coordinator.keeping.bound_bytes = settings.keep_bytes
+        self._coordinator.eviction_policy.bound_bytes = settings.keep_bytes
         self._supervision = Supervision(self._coordinator)
         self._settings, self._listener, self._certificate = settings, listener, certificate
         self._address = _address(settings, listener.getsockname()[1], certificate)

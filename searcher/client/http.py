@@ -1,4 +1,4 @@
-"""The coordinator's HTTP API as functions, for the search, the builders and the command line."""
+"""HTTP client of the coordinator, for searches, builders and commands."""
 
 import json
 import ssl
@@ -35,8 +35,8 @@ from searcher.ledger.tables.search_state import SearchState
 from searcher.spec.recipe import Recipe
 
 ADDRESS = "coordinator.json"
-"""Where a coordinator tells its own host how to reach it: url, token, pid, fingerprint (of its
-certificate), advertised (its address for devices), daemon (whether campaigns may be submitted)."""
+"""The file in a coordinator's folder that says how to reach it; its fields are those of
+``Address``."""
 
 DeviceState = Literal["active", "draining", "quarantined", "removed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
@@ -46,17 +46,17 @@ _WITHOUT_TEXT = {
     403: "The role of this token may not do this. Ask the operator of the coordinator.",
 }
 TRIALS_AT_ONCE = 200
-"""Few enough that the coordinator answers others in between."""
+"""Trials per page. Small pages let the coordinator answer other requests between them."""
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 2.0
 
 
 class Unreachable(FleetfrontError):
-    """No coordinator answered within the time for retries."""
+    """No coordinator answered within ``retry_for_s``."""
 
 
 def address_of(directory: Path) -> Address:
-    """What the coordinator that owns ``directory`` wrote down. Raises UserError."""
+    """The address of the coordinator that owns ``directory``. Raises UserError."""
     path = directory / ADDRESS
     try:
         return parse(Address, json.loads(path.read_text()))
@@ -68,23 +68,26 @@ def address_of(directory: Path) -> Address:
 
 
 def connect(directory: Path) -> "CoordinatorClient":
-    """The operator's client of the coordinator that owns ``directory``. Raises UserError."""
+    """A client, with the operator's token, of the coordinator that owns ``directory``. Raises
+    UserError."""
     address = address_of(directory)
     return CoordinatorClient(address.url, address.token, fingerprint=address.fingerprint)
 
 
 class CoordinatorClient:
-    """Speaks to one coordinator under one secret; use from one thread at a time.
+    """Client of one coordinator with one token or secret. Use it from one thread at a time.
 
-    Answers are the records of ``searcher.client.records``. Jobs have the states queued, leased,
-    done, failed and cancelled.
+    Methods return the records of ``searcher.client.records``. The states of a job are queued,
+    leased, done, failed and cancelled.
 
-    Requests that get no answer, or 503 and 507 (a ledger that cannot be written), are sent again
-    with growing pauses for ``retry_for_s``: all of them may arrive twice without harm. Raises
-    Unreachable after that, UserError for what the caller got wrong (400, 401, 403, 404),
-    ProtocolError for conflicts (409, 413, 426), DroppedError for files that were dropped (410),
-    LedgerError for 503 and 507. With ``fingerprint`` the certificate must be that one; without it,
-    one that the system's authorities signed.
+    A request without an answer, or with the status 503 or 507 (the ledger cannot be written), is
+    repeated with increasing pauses for ``retry_for_s``; all requests are idempotent. Methods raise
+    Unreachable if there is still no answer, UserError for 400, 401, 403 and 404, DroppedError for
+    a dropped file (410), LedgerError for 503 and 507, and ProtocolError for other failures (409,
+    413, 426).
+
+    With ``fingerprint``, the coordinator must have the certificate with this fingerprint; without
+    it, a certificate signed by an authority that the system trusts.
     """
 
     def __init__(
@@ -96,7 +99,7 @@ class CoordinatorClient:
         self.url = url
         self._retry_for_s, self._sleep, self._clock = retry_for_s, sleep, clock
         self._timeout_s = timeout_s
-        # The coordinator is addressed directly: a proxy of the environment must not see secrets.
+        # Without proxies of the environment, which must not see secrets.
         self._http = httpx.Client(
             base_url=url, headers={"Authorization": f"Bearer {token}"}, transport=transport,
             trust_env=False,
@@ -116,7 +119,7 @@ class CoordinatorClient:
         self.close()
 
     def healthy(self) -> bool:
-        """Whether a coordinator answers right now."""
+        """Whether a coordinator answers now. Does not retry."""
         try:
             return self._http.get("/healthz", timeout=5.0).status_code == 200
         except httpx.TransportError:
@@ -135,14 +138,15 @@ class CoordinatorClient:
     def set_device_state(
         self, name: str, state: DeviceState, reason: str | None = None
     ) -> Device:
-        """``active`` releases. ProtocolError (409) for a state that cannot follow."""
+        """Change the state of a device; ``active`` releases it. Raises ProtocolError (409) for a
+        state that cannot follow the present one."""
         return parse(Device, self._json(
             "PUT", f"/v1/devices/{name}/state", {"state": state, "reason": reason}))
 
     def create_token(
         self, name: str, role: Literal["operator", "viewer"], ttl_s: float | None = None
     ) -> Token:
-        """With the secret itself, this once."""
+        """Create a token. Only this record contains the secret itself."""
         return parse(Token, self._json(
             "POST", "/v1/tokens", {"name": name, "role": role, "ttl_s": ttl_s}))
 
@@ -153,7 +157,8 @@ class CoordinatorClient:
         return parse(Token, self._json("DELETE", f"/v1/tokens/{token_id}"))
 
     def lease(self, wait_s: float = 20.0) -> protocol.Lease | None:
-        """The next job for the holder of this secret (builders and agents)."""
+        """Lease the next job, for builders and agents. Returns None when there is none within
+        ``wait_s``."""
         message = protocol.LeaseRequest(protocol.PROTOCOL_VERSION, wait_s)
         answer = self._send("POST", "/v1/lease", protocol.encode(message), wait_s=wait_s)
         return None if answer.status_code == 204 else protocol.decode(
@@ -162,18 +167,18 @@ class CoordinatorClient:
     def heartbeat(
         self, lease: protocol.Lease, progress: float = 0.0
     ) -> Literal["continue", "cancel"]:
-        """Raises ProtocolError (status 409) when the lease is not in force any more."""
+        """Extend a lease. Raises ProtocolError (409) when it is not in force."""
         message = protocol.Heartbeat(lease.job, lease.fence, progress)
         answer = self._send("POST", "/v1/heartbeat", protocol.encode(message))
         verdict = protocol.decode(protocol.HeartbeatAnswer, answer.content).verdict
         return "cancel" if verdict == "cancel" else "continue"
 
     def put_done(self, lease: protocol.Lease, result: Mapping[str, object]) -> None:
-        """Raises ProtocolError: 409 when the lease is not in force, 400 for NaN in ``result``."""
+        """Send a result. Raises ProtocolError: 409 when the lease is not in force, 400 for NaN."""
         self._put_result(lease, protocol.ResultEnvelope("done", dict(result)))
 
     def put_failed(self, lease: protocol.Lease, reason: str, message: str) -> None:
-        """``reason`` is one short stable word. Raises ProtocolError (409)."""
+        """Report a failure; ``reason`` is a short stable word. Raises ProtocolError (409)."""
         failure = protocol.Failure(reason, message)._asdict()
         self._put_result(lease, protocol.ResultEnvelope("failed", failure))
 
@@ -191,13 +196,14 @@ class CoordinatorClient:
     def create_campaign(
         self, spec: Mapping[str, object], priority: int | None = None
     ) -> CampaignRecord:
-        """The campaign, new or known; ``priority`` None leaves the one it has (a new one: 0).
-        ProtocolError (409) if the name means another one."""
+        """Create a campaign, or return the one with an equal specification. ``priority`` None keeps
+        the priority of an existing campaign, and is 0 for a new one. Raises ProtocolError (409) if
+        the name belongs to another specification."""
         query = {} if priority is None else {"priority": priority}
         return parse(CampaignRecord, self._json("POST", "/v1/campaigns", spec, query=query))
 
     def set_priority(self, name: str, priority: int) -> CampaignRecord:
-        """Campaigns of a higher priority go first."""
+        """Change the priority of a campaign; higher priorities run first."""
         return parse(CampaignRecord, self._json(
             "PUT", f"/v1/campaigns/{name}/priority", {"priority": priority}))
 
@@ -208,46 +214,48 @@ class CoordinatorClient:
         return [parse(CampaignRecord, row) for row in self._json("GET", "/v1/campaigns")]
 
     def set_state(self, name: str, state: str, reason: str | None = None) -> CampaignRecord:
-        """``state``: queued (also: go on), running, paused, done, failed or cancelled.
-        ProtocolError (409) for a state that does not follow the present one."""
+        """Change the state of a campaign to queued (also to resume it), running, paused, done,
+        failed or cancelled. Raises ProtocolError (409) for a state that cannot follow the present
+        one."""
         return parse(CampaignRecord, self._json("PUT", f"/v1/campaigns/{name}/state", {
             "state": state, "reason": reason}))
 
     def save_search_state(self, name: str, device: str, state: SearchState) -> None:
-        """Replaces the state of this campaign's search on ``device``. ProtocolError (409) unless
-        the campaign is running."""
+        """Replace the state of this campaign's search on ``device``. Raises ProtocolError (409)
+        unless the campaign is running."""
         self._json("PUT", f"/v1/campaigns/{name}/search-states/{device}", plain(state))
 
     def submit_job(
         self, kind: str, pool: str, payload: Mapping[str, object], *, campaign: str | None = None,
         priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> Job:
-        """The job for this request, new or known; ``retry`` tries a failed one again. It fails
-        (``queue_timeout``) when nobody takes it within ``queue_s``."""
+        """Submit a request. Returns its job, new or existing; ``retry`` restarts a failed one. The
+        job fails (``queue_timeout``) unless it is leased within ``queue_s``."""
         return parse(Job, self._json("POST", "/v1/jobs", {
             "kind": kind, "pool": pool, "payload": payload, "campaign": campaign,
             "priority": priority, "retry": retry, "queue_s": queue_s}))
 
     def rebuild(self, sha256: str, campaign: str | None = None) -> Job:
-        """The job that builds a dropped file again; done with ``result["difference"]`` None, or
-        with reason ``different_bytes``. ProtocolError (409) when there is no recipe for it."""
+        """Submit the job that builds a dropped file again. It ends with ``result["difference"]``
+        None for equal bytes, else with the reason ``different_bytes``. Raises ProtocolError (409)
+        for a file without a recipe."""
         query = {} if campaign is None else {"campaign": campaign}
         return parse(Job, self._json("POST", f"/v1/artifacts/{sha256}/rebuild", query=query))
 
     def wait_job(self, job: int, wait_s: float = 0.0) -> Job:
-        """The job once it has ended, or as it is after ``wait_s``."""
+        """Wait until the job has ended, at most ``wait_s``. Returns its present state."""
         return parse(Job, self._json(
             "GET", f"/v1/jobs/{job}", query={"wait_s": wait_s}, wait_s=wait_s))
 
     def cancel_queued(self, campaign: str, kinds: Sequence[str] = ()) -> int:
-        """Withdraw jobs of these kinds (none: of all) that have not begun; how many."""
+        """Cancel the campaign's queued jobs of ``kinds`` (empty: all). Returns their number."""
         answer = self._json(
             "POST", f"/v1/campaigns/{campaign}/cancellations", {"kinds": list(kinds)})
         return int(answer["cancelled"])
 
     def finished(self, campaign: str, after: int = 0, wait_s: float = 20.0) -> FinishedJobs:
-        """Jobs of ``campaign`` that ended after number ``after``; none when none ended within
-        ``wait_s``."""
+        """Jobs of ``campaign`` that ended after number ``after``. Waits at most ``wait_s`` for
+        one."""
         return parse(FinishedJobs, self._json(
             "GET", f"/v1/campaigns/{campaign}/finished", query={"after": after, "wait_s": wait_s},
             wait_s=wait_s,
@@ -257,14 +265,14 @@ class CoordinatorClient:
         self, campaign: str, device: str, recipe: Recipe,
         parameters: TrialParameters | None = None,
     ) -> Trial:
-        """The trial of this recipe on this device: new (``created``) or known."""
+        """The trial of this recipe on this device: new (``created``) or existing."""
         return parse(Trial, self._json("POST", f"/v1/campaigns/{campaign}/trials", {
             "device": device, "recipe": recipe.hash, "steps": recipe.as_list(), "options": {},
             "parameters": plain(parameters or TrialParameters())}))
 
     def tell_trial(self, trial: int, state: TrialState, **changes: object) -> Trial:
-        """``changes``: values, intervals, constraints, reason, message, sha256, evaluations,
-        measurement; what is left out stays as it is."""
+        """Update a trial. ``changes`` may have values, intervals, constraints, reason, message,
+        sha256, evaluations and measurement; other fields keep their values."""
         return parse(Trial, self._json("PUT", f"/v1/trials/{trial}", {"state": state, **changes}))
 
     def trials(
@@ -284,7 +292,7 @@ class CoordinatorClient:
     def quiet_levels(
         self, device: str | None = None, reference: str | None = None
     ) -> list[QuietLevelRow]:
-        """What the reference takes on each device while it is quiet, newest first."""
+        """Latency of the reference on each device while the device is quiet, newest first."""
         chosen = {"device": device, "reference": reference}
         return [parse(QuietLevelRow, row) for row in self._json("GET", "/v1/quiet-levels", query={
             k: v for k, v in chosen.items() if v is not None})]
@@ -293,16 +301,16 @@ class CoordinatorClient:
         return self._send("GET", f"/v1/artifacts/{sha256}").content
 
     def upload_offset(self, sha256: str) -> tuple[int, bool]:
-        """How many bytes of an uploaded file have arrived, and whether it is complete."""
+        """Number of bytes of an uploaded file that have arrived, and whether it is complete."""
         return _progress(self._send("HEAD", f"/v1/artifacts/{sha256}", also=(404,)))
 
     def put_piece(
         self, sha256: str, start: int, piece: bytes, size_bytes: int
     ) -> tuple[int, bool]:
-        """Send ``piece``, not empty, of a file; the offset reached, and whether it is complete.
+        """Send a non-empty piece. Returns the new offset, and whether the file is complete.
 
         Raises ProtocolError (409) when bytes before ``start`` are missing or another request
-        sends the same file, UserError when the whole has another digest.
+        sends the same file, UserError when the complete file has another digest.
         """
         where = f"bytes {start}-{start + len(piece) - 1}/{size_bytes}"
         answer = self._send(
@@ -325,8 +333,8 @@ class CoordinatorClient:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0, also: Container[int] = (),
     ) -> httpx.Response:
-        """The answer, 2xx or one of ``also``; retried as the class says."""
-        give_up_s = self._clock() + self._retry_for_s
+        """Send a request, with retries. Returns an answer with status 2xx or one of ``also``."""
+        retry_until_s = self._clock() + self._retry_for_s
         pause_s = _FIRST_PAUSE_S
         kind = {"Content-Type": "application/json"} if content is not None else {}
         while True:
@@ -337,7 +345,7 @@ class CoordinatorClient:
                 )
             except httpx.TransportError as error:
                 _refuse_certificate(self.url, error)
-                if self._clock() + pause_s > give_up_s:
+                if self._clock() + pause_s > retry_until_s:
                     raise Unreachable(
                         f"The coordinator at {self.url} does not answer "
                         f"({type(error).__name__}: {error}). Is it running?"
@@ -345,7 +353,8 @@ class CoordinatorClient:
             else:
                 if answer.status_code in also:
                     return answer
-                if answer.status_code not in (503, 507) or self._clock() + pause_s > give_up_s:
+                if (answer.status_code not in (503, 507)
+                        or self._clock() + pause_s > retry_until_s):
                     return _checked(answer)
             self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
@@ -356,14 +365,14 @@ def _progress(answer: httpx.Response) -> tuple[int, bool]:
 
 
 def _refuse_certificate(url: str, error: BaseException) -> None:
-    """Raises UserError when TLS is why there is no answer: no retry would change that."""
+    """Raises UserError if the certificate is the cause of ``error``, which no retry can change."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             raise UserError(
-                f"{url} is not trusted: {cause.verify_message if cause.errno else cause}. Set "
-                "FLEETFRONT_FINGERPRINT to the fingerprint that its `fleetfront serve` prints, if "
-                "you know that it is yours."
+                f"{url} is not trusted: {cause.verify_message if cause.errno else cause}. If "
+                "this is your coordinator, set FLEETFRONT_FINGERPRINT to the fingerprint that its "
+                "`fleetfront serve` prints."
             ) from error
         cause = cause.__cause__ or cause.__context__
 
@@ -383,7 +392,7 @@ def _checked(answer: httpx.Response) -> httpx.Response:
         refusal = answer.json()
         message, dropped = str(refusal["error"]), refusal.get("sha256")
     except (ValueError, KeyError, TypeError):
-        # The answer to a HEAD has no text.
+        # The answer to a HEAD request has no body.
         message = _WITHOUT_TEXT.get(
             answer.status_code, f"The coordinator answered {answer.status_code} without a reason.")
     if answer.status_code in (503, 507):

@@ -1,4 +1,4 @@
-"""Jobs of one campaign from the search's side: submit, and be called when they end."""
+"""Submits the jobs of one campaign and calls back when they end."""
 
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ Read = TypeVar("Read", covariant=True)
 
 
 class Request(Protocol[Read]):
-    """What a job asks for; ``searcher.jobs`` has one class per kind."""
+    """The request for a job; ``searcher.jobs`` has one class per kind."""
 
     @property
     def kind(self) -> str: ...
@@ -27,14 +27,17 @@ class Request(Protocol[Read]):
     def payload(self) -> dict[str, object]: ...
 
     def result(self, document: Mapping[str, object]) -> Read:
-        """What a job that is done gave. Raises ValueError for what is none."""
+        """Parse the result of a job that is done. Raises ValueError for an invalid document."""
         ...
 
 
 @dataclass(frozen=True)
 class EndedJob(Generic[Result]):
-    """``result`` is there when it is done, else ``why`` not; ``job`` is None of a job that was
-    never submitted."""
+    """A job that ended.
+
+    ``result`` is set if the job is done; otherwise ``why`` is the cause. ``job`` is None for a job
+    that was never submitted.
+    """
 
     state: str
     result: Result | None
@@ -52,25 +55,25 @@ _Ended = Callable[[Job], None]
 
 
 def reference_problem(job: EndedJob[Result]) -> str | None:
-    """Why the reference failed (as agents say it), without its role: users know its file; None
-    when something else did."""
+    """Why the reference failed, in the words of the agent without its prefix "The reference
+    failed". None if something else failed."""
     if job.reason != "reference":
         return None
     return job.message.removeprefix("The reference failed: ").rstrip(".") or "it failed"
 
 
 def ended(job: Job, request: Request[Result]) -> EndedJob[Result]:
-    """A job that has ended, with its result as ``request`` reads it."""
+    """``job``, which has ended, with its result parsed by ``request``."""
     result = request.result(job.result) if job.state == "done" and job.result else None
     return EndedJob(job.state, result, job.reason or "", job.message or "",
                     job.job or None)
 
 
 class JobFlow:
-    """Submits jobs and hands each to its callback when it ends; single-threaded.
+    """Submits jobs, and calls the callback of each job after its end. Use it from one thread.
 
-    Files that were dropped to bound the disk are built again before the job that needs them, and
-    prepared on the device where their runtime needs that.
+    Dropped files are built again before the job that needs them. Files are prepared on the device
+    if their runtime requires it.
     """
 
     def __init__(self, client: CoordinatorClient, campaign: str, device: str) -> None:
@@ -82,11 +85,11 @@ class JobFlow:
 
     @property
     def has_news(self) -> bool:
-        """Whether a job has ended whose callback has not run yet."""
+        """Whether the callback of an ended job has not run yet."""
         return bool(self._ended)
 
     def submit(self, request: Request[Result], priority: int, then: Then[Result]) -> None:
-        """The same request again is the same job, done or not; ``then`` runs in ``listen``."""
+        """Submit a request; equal requests have one job. ``then`` runs in ``listen``."""
         def has_ended(job: Job) -> None:
             then(ended(job, request))
 
@@ -112,22 +115,22 @@ class JobFlow:
             self._await(job, then)
 
     def _is_new(self, kind: str, payload: Mapping[str, object]) -> bool:
-        """Whether it is a preparation that this process has not asked for: what failed before the
-        device was mended is tried again, once."""
+        """Whether this is the first request of this process for this preparation. It is then
+        retried once, because the cause of an earlier failure may have been corrected."""
         key = content_sha256(canonical_json(dict(payload)))
         if kind != "prepare" or key in self._prepared:
             return False
         self._prepared.add(key)
         return True
 
-    def _rebuild(self, sha256: str, then: _Ended, go_on: Callable[[], None]) -> None:
-        """``go_on`` once the file is there again; ``then`` gets a failed job if it cannot be
-        built again."""
+    def _rebuild(self, sha256: str, then: _Ended, submit_again: Callable[[], None]) -> None:
+        """Build a file again, then call ``submit_again``. If that fails, ``then`` gets a failed
+        job."""
         def rebuilt(job: Job) -> None:
             if job.state == "done" and (job.result or {}).get("sha256") == sha256:
-                go_on()
+                submit_again()
             else:
-                why = job.message or job.reason or "the rebuild was withdrawn"
+                why = job.message or job.reason or "the rebuild was cancelled"
                 self._ended.append((then, _not_rebuilt(sha256, why)))
 
         try:
@@ -142,7 +145,7 @@ class JobFlow:
             self._waiting.setdefault(job.job, []).append(then)
 
     def listen(self, wait_s: float) -> None:
-        """Hand every job that ended to its callbacks; waits at most ``wait_s`` for one."""
+        """Call the callbacks of all ended jobs. Waits at most ``wait_s`` for a job to end."""
         answer = self._client.finished(self._campaign, self._sequence,
                                        0.0 if self._ended else wait_s)
         self._sequence = answer.seq
@@ -154,7 +157,7 @@ class JobFlow:
             then(job)
 
     def wait_for(self, request: Request[Result], priority: int) -> EndedJob[Result]:
-        """Submit and wait: for the few jobs beside which nothing can go on."""
+        """Submit a request and wait for its end, for jobs on which all others depend."""
         found: list[EndedJob[Result]] = []
         self.submit(request, priority, found.append)
         while not found:

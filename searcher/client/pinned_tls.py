@@ -1,4 +1,4 @@
-"""Trust in one certificate, known by its fingerprint, whoever signed it."""
+"""TLS that trusts one certificate, identified by its fingerprint, without authorities."""
 
 import hashlib
 import re
@@ -11,17 +11,17 @@ _FINGERPRINT = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class WrongCertificate(ssl.SSLCertVerificationError):
-    """The other side has another certificate than the pinned one."""
+    """The server has another certificate than the pinned one."""
 
 
 def fingerprint_of(der: bytes) -> str:
-    """``sha256:`` and the digest of a certificate in DER."""
+    """``sha256:`` and the hexadecimal digest of a certificate in DER."""
     return f"sha256:{hashlib.sha256(der).hexdigest()}"
 
 
 def checked_fingerprint(text: str) -> str:
-    """In the written form of ``fingerprint_of``; colons between bytes and capitals are let pass.
-    Raises UserError."""
+    """``text`` in the form of ``fingerprint_of``; it may have colons between bytes and capital
+    letters. Raises UserError."""
     digits = text.strip().lower().removeprefix("sha256:").replace(":", "")
     found = f"sha256:{digits}"
     if not _FINGERPRINT.fullmatch(found):
@@ -33,7 +33,7 @@ def checked_fingerprint(text: str) -> str:
 
 
 class _Pinned(ssl.SSLContext):
-    """A context whose handshake ends well with one certificate only."""
+    """A context whose handshake succeeds only with one certificate."""
 
     fingerprint: str
 
@@ -43,13 +43,13 @@ class _Pinned(ssl.SSLContext):
         if found != self.fingerprint:
             wrapped.close()
             raise WrongCertificate(
-                f"its certificate has the fingerprint {found}, and {self.fingerprint} is expected"
+                f"its certificate has the fingerprint {found}, expected {self.fingerprint}"
             )
         return wrapped
 
 
 def pinned_context(fingerprint: str) -> ssl.SSLContext:
-    """For blocking sockets: neither names nor authorities count, the fingerprint alone does."""
+    """A context for blocking sockets that checks the fingerprint instead of name and authority."""
     context = _Pinned(ssl.PROTOCOL_TLS_CLIENT)
     context.fingerprint = fingerprint
     context.check_hostname = False

@@ -1,10 +1,10 @@
-"""Files are prepared on the device before the job that runs them, where their runtime needs that.
+"""Prepares files on the device before the job that runs them, if their runtime requires it.
 
-    measure R c1 c2 --> prepare R, c1, c2 --> measure R c1 --> figures of c1, why c2 has none
-                        known: no new jobs    |
-                        c2 failed             not prepared: all of it once more, as new jobs
+    measure R c1 c2 --> prepare R, c1, c2 --> measure R c1 --> result of c1, failure of c2
+                        done before: no job   |
+                        c2 failed             not prepared: repeat everything once
 
-It works on the messages of the agents' protocol: what is prepared is what the device gets to run.
+It uses the messages of the agents' protocol, so that the device runs exactly the prepared files.
 """
 
 import functools
@@ -20,7 +20,7 @@ from searcher.documents import parse, plain
 from searcher.statistics.measured import FileMeasurement, MeasureResult
 
 Submit = Callable[[str, Mapping[str, object], Callable[[Job], None]], None]
-"""Kind, payload, and the callback for when the job has ended; it is never called at once."""
+"""Submits a job (kind, payload) and calls the callback after its end, never during the call."""
 _MESSAGES: Mapping[str, type[MeasurePayload] | type[InferPayload]] = {
     "measure": MeasurePayload, "infer": InferPayload}
 
@@ -30,22 +30,24 @@ def has_to_prepare(kind: str, payload: Mapping[str, object]) -> bool:
 
 
 def with_preparation(kind: str, payload: Mapping[str, object],
-                     ask: Callable[[str, Mapping[str, object]], Job]) -> Job:
-    """The job when it has ended, and before it what it needs; ``ask`` waits for each."""
+                     run: Callable[[str, Mapping[str, object]], Job]) -> Job:
+    """Run the necessary preparations, then the job. ``run`` submits a job and waits for its end."""
     if not has_to_prepare(kind, payload):
-        return ask(kind, payload)
-    asked: deque[tuple[str, Mapping[str, object], Callable[[Job], None]]] = deque()
+        return run(kind, payload)
+    submitted: deque[tuple[str, Mapping[str, object], Callable[[Job], None]]] = deque()
     ended: list[Job] = []
-    Preparation(lambda *request: asked.append(request), kind, payload, ended.append).begin()
-    while asked:
-        next_kind, request, then = asked.popleft()
-        then(ask(next_kind, request))
+    Preparation(lambda *request: submitted.append(request), kind, payload, ended.append).begin()
+    while submitted:
+        next_kind, request, then = submitted.popleft()
+        then(run(next_kind, request))
     return ended[0]
 
 
 class Preparation:
-    """One job of kind ``measure`` or ``infer`` with what has to go before it. ``then`` is called
-    once, with a job in which a file that could not be prepared failed; call ``begin`` once."""
+    """A job of kind ``measure`` or ``infer`` with its preparations. Call ``begin`` once.
+
+    ``then`` is called once, with the job; a file that could not be prepared has failed in it.
+    """
 
     def __init__(self, submit: Submit, kind: str, payload: Mapping[str, object],
                  then: Callable[[Job], None]) -> None:
@@ -68,7 +70,7 @@ class Preparation:
                          functools.partial(self._prepared, sha256))
 
     def _files(self) -> Sequence[ArtifactRef]:
-        """The file without which the job is nothing, then the others."""
+        """The files to prepare; the first one is required, the others are candidates."""
         message = self._message
         return ([message.model] if isinstance(message, InferPayload)
                 else [message.reference, *message.candidates])
@@ -78,24 +80,24 @@ class Preparation:
             self._failed[sha256] = f"{NOT_PREPARED}: {job.why}"
         self._left -= 1
         if self._left == 0:
-            self._go_on()
+            self._submit_job()
 
-    def _go_on(self) -> None:
+    def _submit_job(self) -> None:
         first, *others = self._files()
         if first.sha256 in self._failed:
             self._then(Job(0, "failed", message=self._failed[first.sha256],
                            reason="reference" if others else NOT_PREPARED))
             return
-        able = [file for file in others if file.sha256 not in self._failed]
-        if others and not able:
+        prepared = [file for file in others if file.sha256 not in self._failed]
+        if others and not prepared:
             self._then(Job(0, "done", result=plain(MeasureResult(tuple(self._entries())))))
             return
-        candidates = {"candidates": protocol.as_json(able)} if others else {}
+        candidates = {"candidates": protocol.as_json(prepared)} if others else {}
         self._submit(self._kind, {**self._payload, **candidates}, self._ran)
 
     def _ran(self, job: Job) -> None:
         if not self._repeated and any(NOT_PREPARED in text for text in _reasons(job)):
-            # The device keeps a bounded number, and another version needs its own.
+            # The device may have dropped a preparation, or updated its runtime since then.
             self._repeated, attempt = True, secrets.randbelow(2**31)
             self._payload["attempt"] = attempt
             self._message = self._message._replace(attempt=attempt)
@@ -112,7 +114,7 @@ class Preparation:
 
 
 def _reasons(job: Job) -> list[str]:
-    """Of the job and of its files."""
+    """Reasons of the job and of its files."""
     found = [job.reason or "", job.message or ""]
     if job.kind == "measure" and job.result is not None:
         found += [reason for entry in parse(MeasureResult, job.result).measurements

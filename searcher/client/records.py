@@ -1,4 +1,4 @@
-"""What the coordinator's API answers, as dataclasses; parsed in ``searcher.client.http``."""
+"""Answers of the coordinator's API as dataclasses, which ``searcher.client.http`` parses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +11,11 @@ from searcher.spec.recipe import Recipe, Value
 
 @dataclass(frozen=True)
 class Job:
-    """``result`` is there when done, ``reason`` and ``message`` when not; ``seq`` numbers the jobs
-    that ended."""
+    """A job.
+
+    ``result`` is set if it is done, ``reason`` and ``message`` if it failed or was cancelled.
+    ``seq`` numbers ended jobs in the order of their ends.
+    """
 
     job: int
     state: str
@@ -32,13 +35,13 @@ class Job:
 
     @property
     def why(self) -> str:
-        """Why it is not done, as fully as it is known."""
+        """Why the job is not done: its message, else its reason, else its state."""
         return self.message or self.reason or self.state
 
 
 @dataclass(frozen=True)
 class FinishedJobs:
-    """Jobs that ended, and the number to ask with next."""
+    """Jobs that ended. ``seq`` is the value of ``after`` for the next request."""
 
     jobs: tuple[Job, ...]
     seq: int
@@ -46,8 +49,11 @@ class FinishedJobs:
 
 @dataclass(frozen=True)
 class CampaignRecord(CampaignRow):
-    """``trials`` and ``jobs`` count them by state, ``failures`` the failed trials by reason;
-    ``search_states`` by device."""
+    """A campaign.
+
+    ``trials`` and ``jobs`` are numbers by state, ``failures`` numbers of failed trials by reason.
+    ``search_states`` are by device.
+    """
 
     trials: Mapping[str, int] = field(default_factory=dict)
     jobs: Mapping[str, int] = field(default_factory=dict)
@@ -58,7 +64,7 @@ class CampaignRecord(CampaignRow):
 
 @dataclass(frozen=True)
 class Device(DeviceRow):
-    """``job`` is what the device works on; a ``state`` of ``drained`` is draining without one."""
+    """A device. ``job`` is its present job. The ``state`` ``drained`` is draining without a job."""
 
     job: int | None = None
     contradictions: tuple[str, ...] = ()
@@ -66,7 +72,7 @@ class Device(DeviceRow):
 
 @dataclass(frozen=True)
 class Token(TokenRow):
-    """``token`` is the secret itself, shown once; ``state`` is active, expired or revoked."""
+    """A token. ``token`` is the secret, returned once. ``state`` is active, expired or revoked."""
 
     state: str = "active"
     token: str | None = None
@@ -74,8 +80,11 @@ class Token(TokenRow):
 
 @dataclass(frozen=True)
 class Enrolment:
-    """A one-time token with which ``name`` enrols, and what a device needs: the digest of
-    /agent.pyz, what to pin of the certificate, the URL under which it finds the coordinator."""
+    """A one-time token with which ``name`` enrols.
+
+    ``agent_sha256`` is the digest of /agent.pyz, ``fingerprint`` that of the certificate to pin,
+    ``advertised`` the URL of the coordinator for devices.
+    """
 
     name: str
     role: str
@@ -88,7 +97,8 @@ class Enrolment:
 
 @dataclass(frozen=True)
 class Trial(TrialRow):
-    """``steps`` of the recipe; ``measured``: whether the measurement is of the trial's own file."""
+    """A trial. ``steps`` are those of its recipe. ``measured``: whether the measurement is of the
+    trial's own file."""
 
     steps: tuple[Mapping[str, Value], ...] = ()
     measured: bool = False
@@ -96,14 +106,16 @@ class Trial(TrialRow):
 
     @property
     def built_from(self) -> Recipe:
-        """The recipe itself; ``recipe`` is its hash."""
+        """The recipe. The field ``recipe`` is its hash."""
         return Recipe.from_list(self.steps)
 
 
 @dataclass(frozen=True)
 class Address:
-    """What a coordinator writes into its folder: how to reach it, and whether it is a daemon, to
-    which campaigns may be submitted."""
+    """The address that a coordinator writes into its folder.
+
+    ``advertised`` is its URL for devices. ``daemon``: whether campaigns may be submitted.
+    """
 
     url: str
     token: str

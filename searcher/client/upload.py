@@ -1,4 +1,4 @@
-"""A file from here to a coordinator: in pieces, taken up again wherever it broke off."""
+"""Uploads a file to a coordinator in pieces, and resumes an interrupted upload."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from searcher.errors import ProtocolError, UserError
 
 PIECE_BYTES = 8 * 2**20
 MOST_RESTARTS = 2
-PATIENCE_S = 120.0
+LONGEST_WAIT_S = 120.0
 
 Progress = Callable[[int, int], None]
 
@@ -19,11 +19,11 @@ def upload(
     client: CoordinatorClient, file: Path, progress: Progress = lambda sent, of: None,
     sleep: Callable[[float], None] = time.sleep,
 ) -> str:
-    """The sha256 of ``file``, which the coordinator has afterwards; nothing is sent if it had it.
+    """Upload ``file`` and return its sha256. A file that the coordinator already has is not sent.
 
-    ``progress(bytes sent, bytes in all)`` is called after each piece. Raises UserError when there
-    is no such file or it changes while it is sent, ProtocolError when another sender of the same
-    file does not come on within ``PATIENCE_S``.
+    ``progress(sent_bytes, size_bytes)`` is called after each piece. Raises UserError if the file
+    does not exist or changes during the upload, ProtocolError if another sender of the same file
+    makes no progress within ``LONGEST_WAIT_S``.
     """
     size_bytes = checked_size(file)
     sha256 = sha256_of_file(file)
@@ -35,13 +35,13 @@ def upload(
             offset, complete = client.put_piece(sha256, start, _piece(file, start), size_bytes)
             waited_s = 0.0
         except ProtocolError as error:
-            if error.status != 409 or waited_s >= PATIENCE_S:
+            if error.status != 409 or waited_s >= LONGEST_WAIT_S:
                 raise
             sleep(1.0)
             waited_s += 1.0
             offset, complete = client.upload_offset(sha256)
         except UserError:
-            # What lay there already was not the beginning of this file.
+            # The earlier pieces on the coordinator were not the beginning of this file.
             restarts += 1
             offset, complete = client.upload_offset(sha256)
             if restarts > MOST_RESTARTS or offset or complete:
@@ -51,7 +51,7 @@ def upload(
 
 
 def checked_size(file: Path) -> int:
-    """Bytes of a file that can be sent. Raises UserError."""
+    """Size of a file in bytes. Raises UserError if there is no file or it is empty."""
     if not file.is_file():
         raise UserError(f"There is no file {file}.")
     size_bytes = file.stat().st_size
@@ -65,5 +65,5 @@ def _piece(file: Path, start: int) -> bytes:
         stream.seek(start)
         piece = stream.read(PIECE_BYTES)
     if not piece:
-        raise UserError(f"The file {file} became shorter while it was sent.")
+        raise UserError(f"The file {file} became shorter during the upload.")
     return piece

@@ -1,4 +1,4 @@
-"""What a coordinator lets in: a submitted campaign is data, and names only what is there."""
+"""Checks of a submitted campaign before the coordinator accepts it: task, devices, meters."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,25 +13,24 @@ from searcher.spec.runtime_options import check_offered
 from searcher.tasks.builtin import TASKS
 
 if TYPE_CHECKING:
-    # numpy comes with it: the coordinator loads that at the first submission.
-    from searcher.ledger.rows import DeviceRow
-    from searcher.spec.campaign import Campaign
-
-if TYPE_CHECKING:
-    # numpy comes with it: the coordinator loads that at the first submission.
+    # It imports numpy, which the coordinator loads only at the first submission.
     from searcher.spec.campaign import Campaign
 
 
 @dataclass(frozen=True)
 class Admission:
-    """``tasks``: Python tasks that may be imported beside the built-in ones, None for any;
-    ``enrolled_only``: campaigns must name devices that are enrolled already."""
+    """Rules for the acceptance of campaigns.
+
+    ``tasks``: Python tasks that may be imported in addition to the built-in ones, None for any.
+    ``enrolled_only``: whether campaigns must name devices that are already enrolled.
+    """
 
     tasks: frozenset[str] | None = None
     enrolled_only: bool = False
 
     def check_task(self, name: str) -> None:
-        """Raises UserError: a task is a program, and the daemon's owner says which ones run."""
+        """Raises UserError for a task that is not allowed. A task is a program, therefore the
+        owner of the daemon decides which tasks run."""
         if self.tasks is None or name in TASKS or name in self.tasks:
             return
         allowed = ", ".join([*sorted(TASKS), *sorted(self.tasks)])
@@ -42,13 +41,13 @@ class Admission:
         )
 
     def check_campaign(self, campaign: "Campaign", devices: Sequence[DeviceRow]) -> None:
-        """Raises UserError for what can be known before anything runs."""
+        """Raises UserError for every problem that can be found before anything runs."""
         self.check_task(campaign.task)
         if len(campaign.devices) > 1:
             raise UserError(
                 f"Campaign {campaign.name!r} names {len(campaign.devices)} devices "
-                f"({', '.join(campaign.devices)}); this version searches on one. Submit a campaign "
-                "for each, under names of their own: builds that are equal are made once."
+                f"({', '.join(campaign.devices)}); this version searches on one. Submit one "
+                "campaign per device, each with its own name; equal builds run only once."
             )
         name = campaign.devices[0]
         if name not in campaign.named and name not in schema.names():
@@ -80,20 +79,21 @@ def _check_enrolled(campaign: "Campaign", name: str, devices: Sequence[DeviceRow
 
 
 def check_meters(campaign: "Campaign", device: "DeviceRow") -> None:
-    """Raises UserError with the meters' own reasons where a device cannot tell what is asked: of
-    candidates that run on its CPU, a meter of its GPU alone tells nothing."""
+    """Raises UserError when the device has no meter for the energy objectives of the campaign, with
+    the reason that the agent reported. The meter must cover the processor that runs candidates:
+    a meter of the GPU does not measure candidates on the CPU."""
     wanted = sorted(ENERGY_OBJECTIVES & {objective.name for objective in campaign.objectives})
-    told = device.capabilities.get("energy")
+    reported = device.capabilities.get("energy")
     execution = campaign.executions[0]
     if wanted and not execution.traits.in_process:
         raise UserError(f"Objective {', '.join(wanted)} cannot be measured with the runtime "
                         f"{execution.runtime!r}: it computes in another process than the agent's.")
     part = draws_of(execution.provider)
-    if not wanted or (isinstance(told, Mapping) and told.get(part) == "ok"):
+    if not wanted or (isinstance(reported, Mapping) and reported.get(part) == "ok"):
         return
-    why = ("its agent is of a version that tells nothing of meters: start it anew"
-           if not isinstance(told, Mapping) else str(told.get(part, "it has none")))
+    why = ("its agent is of an old version that does not report meters: restart it"
+           if not isinstance(reported, Mapping) else str(reported.get(part, "it has none")))
     raise UserError(
-        f"Objective {', '.join(wanted)} needs a meter, and device {device.name!r} has none that "
-        f"can be used (nothing is estimated in its place): {why}"
+        f"Objective {', '.join(wanted)} needs a meter, and device {device.name!r} has no usable "
+        f"one (energy is never estimated): {why}"
     )

@@ -1,14 +1,14 @@
-"""What runs next, and where: builds on workers, measurements on devices, quiet windows.
+"""The coordinator: decides which job runs next on which builder or device.
 
-A device on this host shares its cores with the builders. It is given a measurement only while
-they are stopped::
+A device on this host shares its cores with the builders. It gets a measurement only in a quiet
+window, while the builders are stopped::
 
     builder   ====build====|                    |====build===
                            stop ...... continue
     device                   |measure| |measure|
     spans     [   build   ]  [measure] [measure] [  build   ...
 
-Every change is one transaction of the ledger; memory holds what a restart may forget.
+Every change is one transaction of the ledger. Memory holds only what may be lost at a restart.
 """
 
 import logging
@@ -26,7 +26,7 @@ from searcher.devices.health import DeviceRules
 from searcher.devices.roster import Roster
 from searcher.dispatch import queue, rebuild
 from searcher.dispatch.admission import Admission
-from searcher.dispatch.leases import Leases, about
+from searcher.dispatch.leases import Leases, log_fields
 from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
@@ -47,7 +47,7 @@ TICK_AT_MOST_S = 1.0
 
 @dataclass(frozen=True)
 class Rules:
-    """All that may be tuned."""
+    """All tunable rules of the coordinator."""
 
     lease: LeaseRules = field(default_factory=LeaseRules)
     window: WindowRules = field(default_factory=WindowRules)
@@ -55,40 +55,40 @@ class Rules:
 
 
 class Coordinator:
-    """Owns the ledger, the queue and the workers; use from one thread.
+    """Owns the ledger, the queue and the workers. Use it from one thread.
 
-    ``ring(topic)`` is called after every change that someone may wait for: topics are pools
-    (``builder``, ``device:<name>``), ``campaign:<name>``, ``job:<id>`` and ``disk``. It says
-    whether someone waited. ``leases`` has what agents do with jobs; here is what campaigns and
-    operators ask for.
+    This class has the operations of campaigns and operators; ``leases`` has those of agents.
+    ``publish(topic)`` is called after every change that a request may wait for, and returns
+    whether a request was waiting. Topics are pools (``builder``, ``device:<name>``),
+    ``campaign:<name>``, ``job:<id>`` and ``disk``.
     """
 
     def __init__(
         self, store: Store, folder: Path, clock: Clock, *, host: Host,
-        rules: Rules | None = None, ring: Callable[[str], bool] = lambda topic: False,
+        rules: Rules | None = None, publish: Callable[[str], bool] = lambda topic: False,
         admission: Admission | None = None,
     ) -> None:
         self.store, self.folder, self.clock = store, folder, clock
         self.roster = Roster(store, clock, host)
         self.rules = rules or Rules()
-        self.ring = ring
+        self.publish = publish
         self.admission = admission or Admission()
         self.campaigns_changed: Callable[[], None] = lambda: None
         self.artifacts = folder / "artifacts"
-        self.keeping = EvictionPolicy(store, folder, clock)
+        self.eviction_policy = EvictionPolicy(store, folder, clock)
         self.workers: WorkerPool = NoWorkers()
         self.window = Window(store, self.rules.window, clock)
         self._started_s = clock()
         self.leases = Leases(
             store, clock, self.rules.lease, self.rules.device, self.roster, self.window,
-            self.keeping, self.artifacts, lambda topic: self.ring(topic))
+            self.eviction_policy, self.artifacts, lambda topic: self.publish(topic))
 
     def start(self, workers: WorkerPool) -> None:
-        """Take up what a predecessor left and let ``workers`` begin.
+        """Recover the jobs of the previous coordinator process and start ``workers``.
 
-        Builders died with it, so their jobs are queued again. Agents may have lived on: their
-        leases stay, for one lease time from now; while one of them measures on this host, the
-        builders wait.
+        Its builders ended with it, so their jobs are queued again. Agents may still run, so their
+        leases stay in force for one lease time from now. While an agent on this host measures,
+        the builders do not start.
         """
         self.workers = self.window.workers = workers
         now_s = self.clock()
@@ -108,7 +108,7 @@ class Coordinator:
                 if ran.state != "leased":
                     spans.end_of_job(db, ran.id, ran.heartbeat_s or span.start_s)
         if self.window.measuring():
-            self.window.found_open(now_s)
+            self.window.restore_open(now_s)
         else:
             workers.start()
 
@@ -116,16 +116,16 @@ class Coordinator:
         self.workers.stop()
 
     def tick(self) -> float:
-        """Whatever has come due; seconds until to call again."""
+        """Do everything that is due. Returns the seconds until the next call."""
         now_s = self.clock()
         try:
             for job in queue.expired(self.store.db, now_s, self.window.is_open):
-                log.warning("job %d: no sign of life, its lease ends", job.id, extra=about(job))
-                self.leases.lose(job, True, "no sign of life within the lease")
-            self._end_waiting(now_s)
-            self._look_at_builders()
+                log.warning("job %d: no heartbeat, its lease ends", job.id, extra=log_fields(job))
+                self.leases.lose(job, True, "no heartbeat within the lease")
+            self._fail_late_jobs(now_s)
+            self._fail_builds_of_broken_pool()
             if self.window.tick():
-                self.leases.builders_may_lease()
+                self.leases.wake_all_polls()
             self.campaigns_changed()
         except (LedgerError, sqlite3.Error) as error:
             log.error("%s", error)
@@ -134,41 +134,42 @@ class Coordinator:
                     self.window.due_at_s() or math.inf)
         return min(max(due_s - now_s, 0.01), TICK_AT_MOST_S)
 
-    def _end_waiting(self, now_s: float) -> None:
+    def _fail_late_jobs(self, now_s: float) -> None:
         late = jobs.waited_too_long(self.store.db, now_s)
         if late:
             with self.store.atomic() as db:
                 queue.time_out(db, late, now_s)
         for job in late:
-            self.leases.finished(job)
+            self.leases.publish_end(job)
 
     def enrol(
         self, token: str, name: str, fingerprint: Mapping[str, object],
         capabilities: Mapping[str, object],
     ) -> tuple[AgentRow, str]:
-        """A new agent and its secret; whatever its predecessor on the device held is queued."""
+        """Enrol an agent and return it with its secret. Jobs of the agents that it replaces are
+        queued again."""
         enrolled = self.roster.enrol(token, name, fingerprint, capabilities)
         for gone in enrolled.replaced:
             for job in jobs.held_by(self.store.db, gone.pool, gone.id):
                 strike = (job.leased_s or 0.0) >= self._started_s
-                self.leases.lose(job, strike, "a new agent took the place of the one that held it")
+                self.leases.lose(job, strike, "a new agent replaced the one that held the lease")
         return enrolled.agent, enrolled.secret
 
     def builder_ended(self, agent_id: str, why: str) -> bool:
-        """A builder process is gone. True if it had ever worked."""
+        """Handle the end of a builder process. Returns whether it ever had a lease."""
         self.roster.revoke(agent_id)
         for job in jobs.held_by(self.store.db, BUILDER, agent_id):
-            log.warning("job %d: its builder ended (%s)", job.id, why, extra=about(job))
+            log.warning("job %d: its builder ended (%s)", job.id, why, extra=log_fields(job))
             self.leases.lose(job, True, f"its builder ended ({why})")
-        return self.leases.dismiss(agent_id)
+        return self.leases.forget_builder(agent_id)
 
     def submit(
         self, kind: str, pool: str, payload: Mapping[str, object], campaign: str | None = None,
         priority: int = 0, retry: bool = False, queue_s: float | None = None,
     ) -> JobRow:
-        """The job for a request, new or known; it fails unless it is leased within ``queue_s``.
-        Raises ProtocolError (400, 404, 409, or 410 for a file that was dropped, see ``rebuild``).
-        """
+        """Submit a request. Returns its job, new or existing; the job fails unless it is leased
+        within ``queue_s``. Raises ProtocolError (400, 404, 409), and DroppedError (410) for a
+        dropped file, see ``rebuild``."""
         request = kind_of(kind, pool).parse(payload)
         health.check_kind(self.store.db, kind, pool)
         task = request.named_task()
@@ -176,7 +177,7 @@ class Coordinator:
             self.admission.check_task(task)
         if not queue.is_done(self.store.db, kind, pool, payload):
             for sha256 in request.files():
-                self.keeping.touch(self.artifact_path(sha256))
+                self.eviction_policy.touch(self.artifact_path(sha256))
             for sha256 in request.models():
                 inspect.check(self.store.db, sha256)
         with self.store.atomic() as db:
@@ -186,7 +187,7 @@ class Coordinator:
         return self._queued(job)
 
     def rebuild(self, sha256: str, campaign: str | None = None) -> JobRow:
-        """The job that builds a dropped file again. Raises ProtocolError (400, 404, 409)."""
+        """Submit the job that builds a dropped file again. Raises ProtocolError (400, 404, 409)."""
         path = self.artifacts / fields.sha256_of(sha256, "sha256")
         with self.store.atomic() as db:
             job = rebuild.submit(db, sha256, path.is_file(), campaign, self.clock())
@@ -194,30 +195,31 @@ class Coordinator:
 
     def _queued(self, job: JobRow) -> JobRow:
         if job.state == "queued":
-            self._look_at_builders()
-            self.ring(job.pool)
+            self._fail_builds_of_broken_pool()
+            self.publish(job.pool)
         return queue.job_of(self.store.db, job.id)
 
     def set_device_state(
         self, name: str, state: health.State, reason: str | None = None
     ) -> DeviceRow:
-        """What an operator decided. Raises ProtocolError (404, 409)."""
+        """Change the state of a device for an operator. Raises ProtocolError (404, 409)."""
         pool, now_s = f"device:{name}", self.clock()
         with self.store.atomic() as db:
             device = health.change(db, name, state, reason, now_s)
-            given_up = []
+            failed = []
             if state == "removed":
-                given_up = queue.abandon(db, pool, f"Device {name!r} was removed.", now_s)
+                failed = queue.fail_pool(db, pool, f"Device {name!r} was removed.", now_s)
                 spans.end_of_pool(db, pool, now_s)
-        for job in given_up:
+        for job in failed:
             if job.state == "leased":
-                self.leases.over(job)
-            self.leases.finished(job)
-        self.ring(pool)
+                self.leases.after_lease(job)
+            self.leases.publish_end(job)
+        self.publish(pool)
         return device
 
     def artifact_path(self, sha256: str) -> Path:
-        """Where the file lies. Raises ProtocolError (400, 404; 410 when it is known but gone)."""
+        """The path of a stored file. Raises ProtocolError (400, 404), and DroppedError (410) for a
+        file that is known but no longer stored."""
         path = self.artifacts / fields.sha256_of(sha256, "sha256")
         if not path.is_file():
             if artifacts.is_known(self.store.db, sha256):
@@ -228,7 +230,10 @@ class Coordinator:
     def set_campaign_state(
         self, name: str, state: str, reason: str | None = None,
     ) -> CampaignRow:
-        """Raises ProtocolError (404, 409). An ended campaign's remaining jobs are cancelled."""
+        """Change the state of a campaign; the end of a campaign cancels its remaining jobs.
+
+        Raises ProtocolError (404, 409).
+        """
         now_s = self.clock()
         with self.store.atomic() as db:
             present = self.campaign(name).state
@@ -241,23 +246,24 @@ class Coordinator:
                 fair_share.enter(db, name)
             campaigns.set_state(db, name, state, reason, now_s)
             cancelled = queue.cancel_unwanted(db, name, now_s) if state in campaigns.ENDED else []
-        if self.window.settle():
-            self.leases.builders_may_lease()
+        if self.window.close_if_idle():
+            self.leases.wake_all_polls()
         elif cancelled:
-            self.leases.measurers_may_lease()
-        self.ring(f"campaign:{name}")
+            self.leases.wake_device_polls()
+        self.publish(f"campaign:{name}")
         for job in cancelled:
-            self.leases.finished(job)
+            self.leases.publish_end(job)
         if state != present:
             self.campaigns_changed()
         if state in campaigns.LIVE:
             for pool in {BUILDER, *self.window.shared_pools()}:
-                self.ring(pool)
+                self.publish(pool)
         return self.campaign(name)
 
     def save_search_state(self, name: str, device: str, state: SearchState) -> None:
-        """A queued campaign becomes running: its search outlived a coordinator. Raises
-        ProtocolError (404; 409 unless the campaign is queued or running)."""
+        """Replace the search state of a campaign on a device. A queued campaign becomes running:
+        its search outlived a coordinator. Raises ProtocolError (404; 409 unless the campaign is
+        queued or running)."""
         present = self.campaign(name).state
         if present not in campaigns.LIVE:
             raise ProtocolError(f"Campaign {name} is {present}, not running: the state of its "
@@ -275,16 +281,17 @@ class Coordinator:
         return row
 
     def cancel_queued(self, campaign: str, kinds: Sequence[str]) -> int:
-        """Withdraw jobs that have not begun; how many. Raises ProtocolError (404)."""
+        """Cancel the campaign's jobs without a lease. Returns their number. Raises ProtocolError
+        (404)."""
         self.campaign(campaign)
         with self.store.atomic() as db:
             cancelled = queue.cancel_queued(db, campaign, kinds, self.clock())
-        if self.window.settle():
-            self.leases.builders_may_lease()
+        if self.window.close_if_idle():
+            self.leases.wake_all_polls()
         elif cancelled:
-            self.leases.measurers_may_lease()
+            self.leases.wake_device_polls()
         for job in cancelled:
-            self.leases.finished(job)
+            self.leases.publish_end(job)
         return len(cancelled)
 
     def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
@@ -307,8 +314,8 @@ class Coordinator:
         """See ``Leases.put_result``."""
         self.leases.put_result(agent, job_id, attempt, fence, sha256, content)
 
-    def _look_at_builders(self) -> None:
-        """When no builder will ever run again, its queue would wait for ever."""
+    def _fail_builds_of_broken_pool(self) -> None:
+        """Fail all queued builds when the pool is broken: no builder would ever lease them."""
         why = self.workers.broken
         if why is None:
             return
@@ -317,4 +324,4 @@ class Coordinator:
                 jobs.finish(
                     db, job.id, "failed", self.clock(), reason="no_builder", message=why
                 )
-            self.leases.finished(job)
+            self.leases.publish_end(job)

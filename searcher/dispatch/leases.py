@@ -1,6 +1,7 @@
-"""Leases: granted, kept alive, ended by a result or lost.
+"""Leases of jobs: granted, extended by heartbeats, ended by a result or lost.
 
-Whoever ends a lease tells those who may lease next, and whoever waits for the job.
+The end of a lease wakes the lease requests that may succeed next, and the requests that wait for
+the job.
 """
 
 import logging
@@ -29,29 +30,29 @@ log = logging.getLogger(__name__)
 
 
 class Leases:
-    """Who holds what. ``lost`` counts, by kind of job, leases that ended without a result.
+    """Grants and ends the leases of agents and builders.
 
-    ``ring`` as in ``Coordinator``; files of results lie in ``artifacts``.
+    ``lost`` counts the leases that ended without a result, by kind of job. ``publish`` is that of
+    ``Coordinator``; ``artifacts`` is the folder with the files of results.
     """
 
     def __init__(
         self, store: Store, clock: Clock, rules: LeaseRules, device_rules: DeviceRules,
-        roster: Roster, window: Window, keeping: EvictionPolicy, artifacts: Path,
-        ring: Callable[[str], bool],
+        roster: Roster, window: Window, eviction_policy: EvictionPolicy, artifacts: Path,
+        publish: Callable[[str], bool],
     ) -> None:
-        self._store, self._clock, self._ring = store, clock, ring
+        self._store, self._clock, self._publish = store, clock, publish
         self._rules, self._device_rules = rules, device_rules
         self._roster, self._window = roster, window
-        self._keeping, self._artifacts = keeping, artifacts
-        self._employed: set[str] = set()
+        self._eviction_policy, self._artifacts = eviction_policy, artifacts
+        self._builders_with_leases: set[str] = set()
         self.lost: Counter[str] = Counter()
 
     def lease(self, agent: AgentRow, kinds: Sequence[str] = ()) -> JobRow | None:
-        """The agent's next job, leased; None when there is nothing for it now. ``kinds`` are the
-        jobs that it says it can do: an agent that has updated itself can do more than it told when
-        it enrolled.
+        """Lease the next job to ``agent``. Returns None when no job is available for it now.
 
-        Whatever it held before is lost: it would not ask if it still worked on it.
+        ``kinds`` are the kinds of jobs that the agent can do, which grow when it updates itself.
+        A lease that it still holds is lost: an agent asks only when it does not work on a job.
         """
         if self._roster.is_revoked(agent):
             return None
@@ -62,7 +63,7 @@ class Leases:
                 self.lose(held, True, "its holder asked for other work")
         now_s = self._clock()
         if agent.device is not None:
-            if device is not None and device.holds_lease:  # losing a lease may have changed it
+            if device is not None and device.holds_lease:  # A lost lease may change the state.
                 device = devices.poll_state(self._store.db, agent.device, agent.id)
             if device is None:
                 return None
@@ -73,25 +74,25 @@ class Leases:
             if device.state != "active":
                 return None
             if device.shares_host:
-                return self._lease_quietly(agent)
+                return self._lease_in_window(agent)
         elif self._window.holds_builders:
             return None
         job = jobs.next_queued(self._store.db, agent.pool)
         return None if job is None else self._grant(job, agent)
 
     def retry_s(self, agent: AgentRow) -> float | None:
-        """Seconds after which ``lease`` may answer differently although nothing rings."""
+        """Seconds after which ``lease`` may succeed without a published topic; None for never."""
         if agent.device is None:
             return None
         if devices.device_state(self._store.db, agent.device) != "active":
             return None
         return self._window.opens_in_s(agent.pool)
 
-    def _lease_quietly(self, agent: AgentRow) -> JobRow | None:
+    def _lease_in_window(self, agent: AgentRow) -> JobRow | None:
         job = jobs.next_queued(self._store.db, agent.pool)
         if job is None or not self._window.admits(agent.pool):
-            if self._window.settle():
-                self.builders_may_lease()
+            if self._window.close_if_idle():
+                self.wake_all_polls()
             return None
         stopped_s = self._window.try_open(agent.pool)
         if stopped_s is None:
@@ -99,11 +100,11 @@ class Leases:
         try:
             return self._grant(job, agent, stopped_s)
         except BaseException:
-            self._window.give_up()
+            self._window.cancel_opening()
             raise
 
     def _grant(self, job: JobRow, agent: AgentRow, stopped_s: float | None = None) -> JobRow:
-        # What changes who may run on this host is on the disk before memory follows.
+        # A change of the quiet window is durable before the state in memory changes.
         with self._store.grouped() if stopped_s is None else self._store.atomic() as db:
             if stopped_s is not None:
                 self._window.close_builder_spans(db, stopped_s)
@@ -111,7 +112,7 @@ class Leases:
             leased = queue.grant(db, job, agent, self._rules, now_s)
             spans.start(db, job.campaign, registry.named(job.kind).span, job.pool, job.id, now_s)
         if agent.device is None:
-            self._employed.add(agent.id)
+            self._builders_with_leases.add(agent.id)
             self._window.build_began()
         elif stopped_s is not None:
             self._window.lease_began(agent.pool, stopped_s)
@@ -120,7 +121,7 @@ class Leases:
     def heartbeat(
         self, agent: AgentRow, job_id: int, fence: int, progress: float | None
     ) -> Literal["continue", "cancel"]:
-        """Raises ProtocolError (404, 409)."""
+        """Extend a lease, see ``queue.heartbeat``. Raises ProtocolError (404, 409)."""
         with self._store.grouped() as db:
             return queue.heartbeat(
                 db, job_id, fence, agent, progress, self._rules, self._clock())
@@ -128,8 +129,8 @@ class Leases:
     def put_result(
         self, agent: AgentRow, job_id: int, attempt: int, fence: int, sha256: str, content: bytes
     ) -> None:
-        """Accept a result once. Raises ProtocolError (404, 409), or LedgerError with nothing
-        stored, after which the same result may come again."""
+        """Accept a result once. Raises ProtocolError (404, 409), and LedgerError when nothing was
+        stored; then the same result may be sent again."""
         shared = agent.pool == self._window.measuring_pool
         with self._store.atomic() if shared else self._store.grouped() as db:
             job = queue.job_of(db, job_id)
@@ -150,11 +151,11 @@ class Leases:
                               self._device_rules)
         if outcome.reason is not None:
             log.warning("job %d (%s): %s: %s", job.id, job.kind, outcome.reason, outcome.message,
-                        extra=about(job))
-        if job.kind != "measure" and self._keeping.grew(*rebuild.added(outcome)):
-            self._ring("disk")
-        self.over(job)
-        self.finished(job)
+                        extra=log_fields(job))
+        if job.kind != "measure" and self._eviction_policy.grew(*rebuild.added(outcome)):
+            self._publish("disk")
+        self.after_lease(job)
+        self.publish_end(job)
 
     def _account(self, db: Database, job: JobRow, ended_s: float) -> None:
         spans.end_of_job(db, job.id, ended_s)
@@ -162,7 +163,7 @@ class Leases:
             fair_share.charge(db, job.campaign, job.pool, ended_s - job.leased_s)
 
     def lose(self, job: JobRow, strike: bool, why: str) -> None:
-        """The lease ends without a result; the job is queued again, or has failed too often."""
+        """End a lease without a result. The job is queued again, or fails (too many strikes)."""
         now_s = self._clock()
         with self._store.atomic() as db:
             state = queue.lose(db, job, strike, why, self._rules, now_s)
@@ -170,52 +171,52 @@ class Leases:
             if strike:
                 health.struck(db, job, f"job {job.id} was lost: {why}", self._device_rules)
         self.lost[job.kind] += 1
-        self.over(job)
+        self.after_lease(job)
         if state == "queued":
-            self._ring(job.pool)
+            self._publish(job.pool)
         else:
-            self.finished(job)
+            self.publish_end(job)
 
-    def over(self, job: JobRow) -> None:
-        """The job runs no more; the quiet window moves on."""
+    def after_lease(self, job: JobRow) -> None:
+        """After the end of a lease: update the quiet window and wake requests that may succeed."""
         if job.pool == BUILDER:
             self._window.build_ended()
-            self.measurers_may_lease()
+            self.wake_device_polls()
         elif job.pool == self._window.measuring_pool:
             if self._window.lease_ended(job.pool):
-                self.builders_may_lease()
+                self.wake_all_polls()
             else:
-                self.next_may_lease()
+                self.wake_next_device_poll()
 
-    def finished(self, job: JobRow) -> None:
-        """The job has ended; those who wait for it are told."""
+    def publish_end(self, job: JobRow) -> None:
+        """Wake the requests that wait for the end of the job."""
         for campaign in jobs.campaigns_of(self._store.db, job.id):
-            self._ring(f"campaign:{campaign}")
-        self._ring(f"job:{job.id}")
+            self._publish(f"campaign:{campaign}")
+        self._publish(f"job:{job.id}")
 
-    def measurers_may_lease(self) -> None:
+    def wake_device_polls(self) -> None:
         for pool in self._window.shared_pools():
-            self._ring(pool)
+            self._publish(pool)
 
-    def next_may_lease(self) -> None:
-        """While a window stays open its devices take turns: all of them at once would ask for the
-        one lease, and whoever was first in the window would have all of it."""
+    def wake_next_device_poll(self) -> None:
+        """Wake one device while the window stays open. If all devices were woken, they would
+        compete for one lease, and one device could get every measurement of the window."""
         for pool in self._window.next_pools():
-            if self._ring(pool):
+            if self._publish(pool):
                 return
 
-    def builders_may_lease(self) -> None:
-        self._ring(BUILDER)
-        self.measurers_may_lease()
+    def wake_all_polls(self) -> None:
+        self._publish(BUILDER)
+        self.wake_device_polls()
 
-    def dismiss(self, agent_id: str) -> bool:
-        """A builder is gone for good. True if it had ever been given a job."""
-        employed = agent_id in self._employed
-        self._employed.discard(agent_id)
-        return employed
+    def forget_builder(self, agent_id: str) -> bool:
+        """Forget a builder that ended. Returns whether it ever had a lease."""
+        had_lease = agent_id in self._builders_with_leases
+        self._builders_with_leases.discard(agent_id)
+        return had_lease
 
 
-def about(job: JobRow) -> dict[str, object]:
-    """What a line of the log is about."""
+def log_fields(job: JobRow) -> dict[str, object]:
+    """The fields of a log record that name the job, its campaign and its device."""
     device = job.pool.partition(":")[2] or None
     return {"job": job.id, "campaign": job.campaign, "device": device}

@@ -1,4 +1,4 @@
-"""The quiet window: builders on this host are stopped while a device on it measures."""
+"""Quiet windows: the builders on this host are stopped while a device on this host measures."""
 
 import logging
 from collections.abc import Callable
@@ -20,12 +20,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class WindowRules:
-    """When a device that shares the builders' host gets a quiet window.
+    """When a quiet window opens for a device on the builders' host, and when it closes.
 
-    At once while nothing is built; otherwise after ``window_every_s`` of building since the last
-    window, when ``most_waiting`` candidates wait, or when one waits for ``longest_wait_s``.
-    An open window stays for ``grace_s`` while its device fetches the next job, and takes no
-    further job after ``longest_s``.
+    It opens immediately while no builder works. Otherwise it opens after ``window_every_s`` of
+    building since the last window, when ``most_waiting`` candidates are queued, or when one has
+    been queued for ``longest_wait_s``. It stays open for ``grace_s`` after a measurement, so that
+    a device can lease the next job, and no job starts in it after ``longest_s``. A device repeats
+    its request after ``retry_s`` while the builders stop.
     """
 
     window_every_s: float = 2.0
@@ -41,7 +42,7 @@ class WindowRules:
 
 
 class BuildMeter:
-    """Seconds in which something was built since the last window."""
+    """Time in which at least one build ran since the last window."""
 
     def __init__(self) -> None:
         self._before_s = 0.0
@@ -63,9 +64,9 @@ class BuildMeter:
 
 
 class Window:
-    """Opens (builders stop), holds one measurement after another, closes (builders continue).
+    """The quiet window of this host: builders stop, devices measure in turn, builders continue.
 
-    ``is_open`` is true from the moment builders are known to have stopped until they continue.
+    ``is_open`` is true from the confirmed stop of all builders until they continue.
     """
 
     def __init__(self, store: Store, rules: WindowRules, clock: Callable[[], float]) -> None:
@@ -78,7 +79,7 @@ class Window:
         self._fetch_until_s: float | None = None
         self._stopping_until_s: float | None = None
         self._start_on_close = False
-        self._owed: tuple[float, float] | None = None
+        self._unrecorded: tuple[float, float] | None = None
 
     @property
     def is_open(self) -> bool:
@@ -86,40 +87,40 @@ class Window:
 
     @property
     def measuring_pool(self) -> str | None:
-        """The device on this host that measures now."""
+        """The pool of the device on this host that measures now."""
         return self._measuring_pool
 
     @property
     def holds_builders(self) -> bool:
-        """Whether builders are stopped, or asked to: none of them gets a job."""
+        """Whether builders are stopped or stopping. Then no builder gets a job."""
         return self.is_open or self._stopping_until_s is not None
 
     def shared_pools(self) -> list[str]:
-        """Pools of the devices on this host, the one first that has not measured for longest."""
+        """Pools of the devices on this host; the least recently used is first."""
         pools = [f"device:{name}" for name in devices.names_on_this_host(self._store.db)]
         return sorted(pools, key=lambda pool: self._began_s.get(pool, 0.0))
 
     def next_pools(self) -> list[str]:
-        """Those of ``shared_pools`` whose device may lease something."""
+        """The ``shared_pools`` with a job that their device may lease."""
         queued = jobs.queued_on_this_host(self._store.db)
         return [pool for pool in self.shared_pools() if pool in queued]
 
     def measuring(self) -> list[JobRow]:
-        """Leased jobs of devices on this host; never more than one at a time."""
+        """Leased jobs of devices on this host, at most one."""
         return jobs.leased_on_this_host(self._store.db)
 
     def _waiting(self) -> bool:
         return bool(jobs.queued_on_this_host(self._store.db))
 
     def _building(self) -> bool:
-        """Whether a builder works, or is about to fetch work that is queued."""
+        """Whether a builder has a lease, or can lease a queued job."""
         if jobs.leased(self._store.db, BUILDER, limit=1):
             return True
         return (self.workers.alive_count() > 0
                 and jobs.next_queued(self._store.db, BUILDER) is not None)
 
     def admits(self, pool: str) -> bool:
-        """Whether a device may measure now, as far as the rules go."""
+        """Whether the rules let this device measure now."""
         if self.measuring():
             return False
         now_s = self._clock()
@@ -138,8 +139,8 @@ class Window:
         )
 
     def opens_in_s(self, pool: str) -> float | None:
-        """Seconds after which time alone may have opened the window; None when only an event
-        can help."""
+        """Seconds after which the window may open for this device without another event; None if
+        only an event can open it."""
         if self._stopping_until_s is not None:
             return self._rules.retry_s
         job = jobs.next_queued(self._store.db, pool)
@@ -151,7 +152,7 @@ class Window:
         return max(left_s, self._rules.retry_s)
 
     def try_open(self, pool: str) -> float | None:
-        """Stop the builders; when they stopped, or None if they have yet to."""
+        """Stop the builders. Returns the time at which they stopped, None while they still run."""
         if self._opened_s is not None:
             return self._opened_s
         if not self.workers.pause():
@@ -171,27 +172,29 @@ class Window:
         self._measuring_pool, self._fetch_until_s = pool, None
         self._began_s[pool] = self._clock()
 
-    def found_open(self, now_s: float) -> None:
-        """At start: an agent on this host still measures, so the builders do not start yet."""
+    def restore_open(self, now_s: float) -> None:
+        """After a restart: open the window for an agent that still measures on this host. The
+        builders start when it closes."""
         self._opened_s, self._start_on_close = now_s, True
         self._measuring_pool = self.measuring()[0].pool
 
-    def give_up(self) -> None:
-        """The lease for which builders were stopped could not be stored."""
+    def cancel_opening(self) -> None:
+        """Resume the builders, because the lease for which they stopped could not be stored."""
         if self._opened_s is None:
             self.workers.resume()
 
     def lease_ended(self, pool: str) -> bool:
-        """A device's lease is over; True if the builders continue now."""
+        """Handle the end of a device's lease. Returns whether the builders continue now."""
         if pool != self._measuring_pool:
             return False
         self._measuring_pool = None
         if self._waiting():
             self._fetch_until_s = self._clock() + self._rules.grace_s
-        return self.settle()
+        return self.close_if_idle()
 
-    def settle(self) -> bool:
-        """Close if nothing is left to measure; True if the builders continue now."""
+    def close_if_idle(self) -> bool:
+        """Close the window if no measurement runs or follows. Returns whether the builders continue
+        now."""
         if self._stopping_until_s is not None and not self._waiting():
             self._stopping_until_s = None
             self.workers.resume()
@@ -217,19 +220,20 @@ class Window:
             self._start_on_close = False
             self.workers.start()
         self.workers.resume()
-        self._owed = (opened_s, now_s)
-        self._pay()
+        self._unrecorded = (opened_s, now_s)
+        self._record_resume()
         if jobs.leased(self._store.db, BUILDER, limit=1):
             self._meter.begin(now_s)
 
-    def _pay(self) -> None:
-        """Account for the builders that continued; kept for later if the ledger refuses."""
-        if self._owed is None:
+    def _record_resume(self) -> None:
+        """Extend the leases of the builders that continued, and begin their spans. If the ledger
+        cannot be written, ``tick`` tries again."""
+        if self._unrecorded is None:
             return
-        opened_s, resumed_s = self._owed
+        opened_s, resumed_s = self._unrecorded
         try:
             with self._store.atomic() as db:
-                jobs.extend(db, BUILDER, resumed_s - opened_s)
+                jobs.extend_pool(db, BUILDER, resumed_s - opened_s)
                 running = {span.job for span in spans.still_open(db)}
                 for job in jobs.leased(db, BUILDER):
                     if job.id not in running:
@@ -238,7 +242,7 @@ class Window:
         except LedgerError as error:
             log.error("%s", error)
             return
-        self._owed = None
+        self._unrecorded = None
 
     def build_began(self) -> None:
         self._meter.begin(self._clock())
@@ -248,15 +252,15 @@ class Window:
             self._meter.end(self._clock())
 
     def tick(self) -> bool:
-        """Whatever has come due; True if the builders continue now."""
-        self._pay()
+        """Do everything that is due. Returns whether the builders continue now."""
+        self._record_resume()
         if self._stopping_until_s is not None and self._clock() >= self._stopping_until_s:
             self._stopping_until_s = None
             self.workers.resume()
             return True
-        return self.settle()
+        return self.close_if_idle()
 
     def due_at_s(self) -> float | None:
-        """When ``tick`` has something to do unless something comes in."""
+        """The next time at which ``tick`` has work, None if only an event brings any."""
         times = [t for t in (self._stopping_until_s, self._fetch_until_s) if t is not None]
         return min(times) if times else None

@@ -1,6 +1,6 @@
-"""A dropped file is built again from its recipe; the same bytes, or the difference is told.
+"""Rebuilds: build a dropped file again from its recipe, and report any difference in its bytes.
 
-The job is one of its own, so that the result which others rely on stays what it was.
+A rebuild is a separate job, because other rows refer to the result of the first build.
 """
 
 from collections.abc import Mapping
@@ -20,13 +20,13 @@ from searcher.spec.recipe import Recipe
 
 PRIORITY = 45
 DIFFERS = "different_bytes"
-"""Reason of a rebuild that is done, and gave another file."""
+"""Reason of a rebuild that is done but gave a file with another sha256."""
 
 
 def request(db: Database, sha256: str) -> BuildRequest:
-    """The job that builds the file again.
+    """The request that builds the file again.
 
-    Raises ProtocolError: 404 for an unknown file, 409 for one that was not built here.
+    Raises ProtocolError: 404 for an unknown file, 409 for a file without a recipe.
     """
     artifact = builds.artifact(db, sha256)
     if artifact is None:
@@ -35,8 +35,8 @@ def request(db: Database, sha256: str) -> BuildRequest:
         builds.get(db, artifact.build_key) if artifact.build_key else None)
     if build is None:
         raise ProtocolError(
-            f"The file {sha256} was not built from a recipe and cannot be built again. Hand in "
-            "the original file once more.", 409)
+            f"The file {sha256} was not built from a recipe and cannot be built again. Upload "
+            "the original file again.", 409)
     return _rebuild(db, artifact, build)
 
 
@@ -51,7 +51,8 @@ def _rebuild(db: Database, artifact: ArtifactRow, build: BuildRow) -> BuildReque
 def submit(
     db: Database, sha256: str, present: bool, campaign: str | None, now_s: float
 ) -> JobRow:
-    """The job that builds the file again; while it is ``present``, the job that built it.
+    """Submit the job that builds the file again. If the file is ``present``, return the job that
+    built it.
 
     Raises ProtocolError (404, 409).
     """
@@ -68,7 +69,7 @@ def submit(
 
 
 def compared(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
-    """The outcome of a rebuild with what differs from the file that it was to give."""
+    """The outcome of a job; that of a rebuild has the difference to the dropped file."""
     result = outcome.result
     asked = request_of(job) if job.pool == BUILDER else None
     before = asked.rebuild_of if isinstance(asked, BuildRequest) else None
@@ -79,14 +80,14 @@ def compared(db: Database, job: JobRow, outcome: Outcome) -> Outcome:
     difference = _difference(db, before, result)
     return replace(
         outcome, result={**result, "difference": difference}, reason=DIFFERS,
-        message=f"Built again, {before} ({difference['file_bytes_before']} bytes) came out as "
+        message=f"Built again, {before} ({difference['file_bytes_before']} bytes) became "
                 f"{result['sha256']} ({result['file_bytes']} bytes); outputs on the probe input "
                 f"differ by at most {difference['max_abs_difference']}. Its figures were measured "
-                "on the file that is gone: packages, processor or data have changed since.")
+                "on the dropped file. Packages, processor or data have changed since then.")
 
 
 def added(outcome: Outcome) -> tuple[int, int]:
-    """Bytes that a result put into artifacts, at most, and into the builders' folder."""
+    """Upper bound of the bytes that a result added to ``artifacts`` and to the builders' cache."""
     result = outcome.result or {}
     return _bytes(result.get("file_bytes")), _bytes(result.get("cached_bytes"))
 
@@ -107,7 +108,7 @@ def _difference(db: Database, before: str, result: Mapping[str, object]) -> dict
 
 
 def _largest(first: list[float] | None, second: list[float] | None) -> float | None:
-    """None when it cannot be told: outputs unknown, or of another shape."""
+    """Largest absolute difference; None if outputs are unknown or differ in number."""
     if first is None or second is None or len(first) != len(second):
         return None
     return max((abs(a - b) for a, b in zip(first, second, strict=True)), default=0.0)

@@ -1,4 +1,4 @@
-"""Every live campaign is driven by a search, as far as there may be searches."""
+"""Starts one search process per live campaign, up to the configured limit."""
 
 import logging
 from collections.abc import Callable
@@ -12,33 +12,36 @@ log = logging.getLogger(__name__)
 
 
 class Supervision:
-    """Between the coordinator's ledger and the search processes; use from its thread."""
+    """Keeps the search processes and the campaigns of the ledger consistent.
+
+    Use it from the coordinator's thread.
+    """
 
     def __init__(self, coordinator: Coordinator) -> None:
         self.searches: Searches = NoSearches()
         self._coordinator = coordinator
 
     def start(self, searches: Searches) -> None:
-        """Campaigns whose search ended with a former coordinator are taken up again."""
+        """Start the searches, also for campaigns that ran in the previous coordinator process."""
         self.searches = searches
         with self._coordinator.store.atomic() as db:
             campaigns.without_search(db)
-        self._coordinator.campaigns_changed = self.look
-        self.look()
+        self._coordinator.campaigns_changed = self.update_searches
+        self.update_searches()
 
-    def look(self) -> None:
+    def update_searches(self) -> None:
         self.searches.drive(campaigns.live(self._coordinator.store.db))
 
     def progress_of(self, name: str) -> int:
         return campaigns.progress(self._coordinator.store.db, name)
 
     def search_ended(self, name: str) -> None:
-        self._record(lambda: self._waits(name))
+        self._record(lambda: self._queue_again(name))
 
-    def _waits(self, name: str) -> None:
+    def _queue_again(self, name: str) -> None:
         with self._coordinator.store.atomic() as db:
             campaigns.without_search(db, name)
-        self.look()
+        self.update_searches()
 
     def search_failed(self, name: str, reason: str) -> None:
         log.error("campaign %s failed: %s", name, reason, extra={"campaign": name})
@@ -46,12 +49,12 @@ class Supervision:
 
     def _fail(self, name: str, reason: str) -> None:
         row = self._coordinator.campaign(name)
-        # The search may have said better itself why it gave up.
+        # The search may have recorded a more precise reason itself.
         if row.state in campaigns.LIVE:
             self._coordinator.set_campaign_state(name, "failed", reason)
 
     def _record(self, write: Callable[[], None]) -> None:
-        """What cannot be written now is seen again: the search is restarted and ends again."""
+        """Write to the ledger. A failure is only logged: the search restarts and ends again."""
         try:
             write()
         except FleetfrontError as error:

@@ -1,8 +1,8 @@
-"""What a kind of job is: its request, its result, and what the ledger keeps of it.
+"""Base classes of job kinds: a request, its result, and the storage of the result.
 
-A kind is one file of this package and one line of ``searcher.jobs.registry``. The request class
-serves both sides: a search makes one and reads its result, the coordinator checks one and stores
-the result of whoever did the job.
+A kind is one file of this package and one line of ``searcher.jobs.registry``. Both sides use the
+request class: a search creates a request and reads its result; the coordinator checks a request
+and stores the result.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from searcher.ledger.rows import JobRow
 Result = TypeVar("Result", covariant=True)
 PoolKind = Literal["builder", "device"]
 BUILDER = "builder"
-"""The pool of all builders; that of a device is ``device:<name>``."""
+"""The pool of all builders. The pool of a device is ``device:<name>``."""
 BUILD_DEADLINE_S = 86_400.0
 
 
 def device_of(pool: str) -> str:
-    """The name of a pool's device."""
+    """The name of the device of ``pool``."""
     return pool.removeprefix("device:")
 
 
@@ -32,12 +32,15 @@ def pool_of(device: str) -> str:
 
 
 class JobRequest(ABC, Generic[Result]):
-    """One job's request; a subclass is a frozen dataclass. Equal requests have equal payloads."""
+    """The request for a job. Subclasses are frozen dataclasses.
+
+    Equal requests have equal payloads.
+    """
 
     @property
     @abstractmethod
     def kind(self) -> str:
-        """The name of its kind."""
+        """The name of the job kind."""
 
     @property
     def runs_on(self) -> PoolKind:
@@ -45,36 +48,36 @@ class JobRequest(ABC, Generic[Result]):
 
     @abstractmethod
     def payload(self) -> dict[str, object]:
-        """Plain JSON; the kind's ``parse`` reads it back."""
+        """The request as plain JSON, which ``JobKind.parse`` reads."""
 
     @abstractmethod
     def result(self, document: Mapping[str, object]) -> Result:
-        """What the ledger keeps of a job that is done, as the search reads it."""
+        """Parse the stored result of a job that is done."""
 
     def files(self) -> Sequence[str]:
-        """The sha256 of every file that the job reads; models first."""
+        """The sha256 of every file that the job reads, models first."""
         return ()
 
     def models(self) -> Sequence[str]:
-        """Those of ``files`` that are run: uploaded ones have to be inspected first."""
+        """The ``files`` that the job runs. Uploaded ones must be inspected first."""
         return ()
 
     def named_task(self) -> str | None:
-        """The task that a builder loads for it: a daemon runs the allowed ones only."""
+        """The task that a builder loads for the job. A daemon runs only allowed tasks."""
         return None
 
     def deadline_s(self) -> float:
-        """Longest lease, with heartbeats or without."""
+        """Longest duration of a lease, even with heartbeats."""
         return BUILD_DEADLINE_S
 
     def weight(self) -> int:
-        """How many candidates wait with this job for a quiet window."""
+        """Number of candidates that wait with this job for a quiet window."""
         return 0
 
 
 @dataclass(frozen=True)
 class Ledger:
-    """Where a result is stored: the ledger within a transaction, and the folder of artifacts."""
+    """Where a result is stored: the ledger, in a transaction, and the folder of artifacts."""
 
     db: Database
     artifacts: Path
@@ -82,8 +85,11 @@ class Ledger:
 
 
 class JobKind(ABC):
-    """``span`` is what its time counts as in the ledger's spans; ``execution`` names the function
-    that does a builder's job, as ``package.module:function`` of (workshop, request) -> document."""
+    """A kind of jobs.
+
+    ``span`` is the kind of its spans in the ledger. ``execution`` names the function that runs a
+    builder's job, as ``package.module:function``: (workshop, request) -> document.
+    """
 
     name: ClassVar[str]
     runs_on: ClassVar[PoolKind] = "builder"
@@ -92,10 +98,10 @@ class JobKind(ABC):
 
     @abstractmethod
     def parse(self, payload: Mapping[str, object]) -> JobRequest[object]:
-        """The request in ``payload``. Raises ProtocolError (400), which names the field."""
+        """Parse and check a request. Raises ProtocolError (400), which names the field."""
 
     @abstractmethod
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:
-        """Store what a builder or device sent, and return what the search reads. Raises
-        ProtocolError when the result is malformed."""
+        """Store the result that a builder or device sent, and return the part that the search
+        reads. Raises ProtocolError for a malformed result."""

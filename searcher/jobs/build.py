@@ -1,4 +1,4 @@
-"""``compress`` and ``train``: a recipe built to a file, untrained or to a fidelity."""
+"""Job kinds ``compress`` and ``train``: build a recipe without training, or to a fidelity."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -24,7 +24,7 @@ UNTRAINED = "untrained"
 
 @dataclass(frozen=True)
 class GraphCosts:
-    """What the file costs, counted on its graph."""
+    """Costs of a file, counted on its graph."""
 
     macs: int
     parameters: int = 0
@@ -33,8 +33,11 @@ class GraphCosts:
 
 @dataclass(frozen=True)
 class BuildResult:
-    """``built_steps`` were done now, ``reused_steps`` came from the builders' cache. Of a rebuild,
-    ``difference`` is None when the bytes are the same."""
+    """The file of a build.
+
+    ``built_steps`` is the number of steps that ran, ``reused_steps`` the number from the builders'
+    cache. For a rebuild, ``difference`` is None if the bytes are equal.
+    """
 
     sha256: str
     file_bytes: int
@@ -50,8 +53,11 @@ class BuildResult:
 
 @dataclass(frozen=True)
 class BuildRequest(JobRequest[BuildResult]):
-    """``threads`` is for training alone: the order of floating-point sums, and with it the bytes,
-    depends on it. ``rebuild_of`` is the sha256 of a dropped file that is built again."""
+    """A recipe to build for a task and a target.
+
+    ``threads`` is set only for training: it determines the order of floating-point sums, and
+    therefore the bytes. ``rebuild_of`` is the sha256 of a dropped file that is built again.
+    """
 
     task: str
     recipe: Recipe
@@ -80,7 +86,7 @@ class BuildRequest(JobRequest[BuildResult]):
 
 
 def target_of(document: object) -> Target:
-    """Raises ProtocolError (400)."""
+    """Parse a target. Raises ProtocolError (400)."""
     table = fields.table_of(document, "target")
     unknown = sorted(set(table) - set(Target.__dataclass_fields__))
     if unknown:
@@ -114,11 +120,11 @@ class _BuildKind(JobKind):
 
     @abstractmethod
     def parse(self, payload: Mapping[str, object]) -> BuildRequest:
-        """See ``JobKind``."""
+        """See ``JobKind.parse``."""
 
 
 class Compress(_BuildKind):
-    """The recipe without its training steps, from the trained baseline."""
+    """Applies a recipe, without its training steps, to the trained baseline."""
 
     name: ClassVar[str] = "compress"
     execution: ClassVar[str] = "searcher.builders.work:compress"
@@ -128,7 +134,7 @@ class Compress(_BuildKind):
 
 
 class Train(_BuildKind):
-    """The recipe trained to a fidelity, and evaluated on the validation split."""
+    """Builds a recipe with training to a fidelity, and evaluates it on the validation split."""
 
     name: ClassVar[str] = "train"
     execution: ClassVar[str] = "searcher.builders.work:train"

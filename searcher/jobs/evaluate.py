@@ -1,4 +1,7 @@
-"""``evaluate``: the metric of a file on a split, run by a builder, or by outputs of a device."""
+"""Job kind ``evaluate``: compute the metric of a file on a split.
+
+The builder runs the file, or uses outputs that a device computed (job kind ``infer``).
+"""
 
 import base64
 import binascii
@@ -18,8 +21,11 @@ from searcher.ledger.tables import builds
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """``correct`` packs one bit per sample (``numpy.packbits``) as base64; ``place`` is where the
-    outputs were computed."""
+    """Metric of a file on a split.
+
+    ``correct`` is one bit per sample (``numpy.packbits``) in base64. ``place`` is where the outputs
+    were computed.
+    """
 
     metric: str
     value: float
@@ -37,7 +43,7 @@ class EvaluationResult:
 
 @dataclass(frozen=True)
 class DeviceOutputs:
-    """What the ``infer`` job ``job`` gave: a file of outputs."""
+    """The file of outputs that the ``infer`` job ``job`` produced."""
 
     job: int
     sha256: str
@@ -45,7 +51,7 @@ class DeviceOutputs:
 
 @dataclass(frozen=True)
 class EvaluateRequest(JobRequest[EvaluationResult]):
-    """Without ``outputs`` the host runs the file."""
+    """A file to evaluate. The builder runs it, unless ``outputs`` are given."""
 
     task: str
     sha256: str
@@ -106,7 +112,7 @@ class Evaluate(JobKind):
             try:
                 file_bytes = (ledger.artifacts / request.sha256).stat().st_size
             except OSError as error:
-                raise ProtocolError(f"The artifact {request.sha256} is gone.") from error
+                raise ProtocolError(f"There is no artifact {request.sha256}.") from error
             builds.put_artifact(ledger.db, request.sha256, file_bytes, ledger.now_s)
         evaluation = fields.table_of(result.get("evaluation"), "evaluation")
         return {"evaluation": store_evaluation(
@@ -117,7 +123,8 @@ def store_evaluation(
     ledger: Ledger, job: JobRow, result: Mapping[str, object], sha256: str, split: str | None,
     place: str,
 ) -> dict[str, object]:
-    """The evaluation that counts: an earlier one of the same artifact, split and place stays."""
+    """Store an evaluation and return it. If the ledger has one for this artifact, split and place,
+    return that one unchanged. Raises ProtocolError."""
     split = split or fields.text_of(result.get("split", "validation"), "split", 20)
     metric = fields.text_of(result.get("metric"), "metric", 40)
     value = fields.number_of(result.get("value"), "value")
@@ -125,7 +132,7 @@ def store_evaluation(
     try:
         correct = base64.b64decode(str(result.get("correct") or ""), validate=True)
     except (binascii.Error, ValueError) as error:
-        raise ProtocolError(f"correct is no base64: {error}.") from error
+        raise ProtocolError(f"correct is not base64: {error}.") from error
     if len(correct) != math.ceil(n / 8):
         raise ProtocolError(f"correct has {len(correct)} bytes for n = {n} samples.")
     evaluation_id = builds.put_evaluation(

@@ -1,4 +1,4 @@
-"""Single fields of a JSON document, checked; what is wrong is named with its field."""
+"""Checks of single JSON fields. Errors are ProtocolError (400) and name the field ``where``."""
 
 import math
 import re
@@ -35,7 +35,7 @@ def number_of(value: object, where: str, low: float = -math.inf) -> float:
 
 def text_of(value: object, where: str, most: int = 4000) -> str:
     if not isinstance(value, str) or not value or len(value) > most:
-        raise ProtocolError(f"{where} = {str(value)[:80]!r} must be a text of 1 to {most} letters.")
+        raise ProtocolError(f"{where} = {str(value)[:80]!r} must have 1 to {most} characters.")
     return value.encode("utf-8", "replace").decode()
 
 
@@ -52,7 +52,7 @@ def list_of(value: object, where: str, most: int) -> list[object]:
 
 
 def message_of(kind: type[Message], payload: Mapping[str, object]) -> Message:
-    """``payload`` as a message of the agents' protocol. Raises ProtocolError (400)."""
+    """Decode ``payload`` as a message of the agents' protocol. Raises ProtocolError (400)."""
     try:
         message: Message = protocol.decode(kind, dict(payload))
     except protocol.ProtocolError as error:
@@ -61,7 +61,7 @@ def message_of(kind: type[Message], payload: Mapping[str, object]) -> Message:
 
 
 def check_run(runtime: str, attempt: int, *files: protocol.ArtifactRef) -> None:
-    """What every job for a device has."""
+    """Check the fields that all jobs of devices have."""
     for file in files:
         sha256_of(file.sha256, "sha256")
         whole_of(file.size_bytes, "size_bytes", 1)
@@ -70,5 +70,5 @@ def check_run(runtime: str, attempt: int, *files: protocol.ArtifactRef) -> None:
 
 
 def format_of(payload: Mapping[str, object]) -> str:
-    """The file format that a request names; without one, the default."""
+    """The file format of a request, or the default."""
     return text_of(payload.get("format", formats.DEFAULT), "format", 40)

@@ -1,6 +1,6 @@
-"""``infer``: the outputs of a model for a data set, computed by a device.
+"""Job kind ``infer``: a device computes the outputs of a model for a data set.
 
-They become a file by digest, from which a builder, which has the targets, computes the metric.
+The outputs are stored as a .npy file. A builder, which has the targets, computes the metric.
 """
 
 import io
@@ -27,7 +27,7 @@ MOST_DIMENSIONS = 8
 
 @dataclass(frozen=True)
 class InferResult:
-    """``outputs`` is the .npy file, ``place`` where it was computed."""
+    """``outputs`` is the .npy file, ``place`` the device and runtime that computed it."""
 
     outputs: FileRef
     place: str
@@ -35,7 +35,7 @@ class InferResult:
 
 @dataclass(frozen=True)
 class InferRequest(JobRequest[InferResult]):
-    """``options`` as ``spec.runtime_options`` makes them."""
+    """A model and its inputs. The message has the ``options`` of ``spec.runtime_options``."""
 
     message: protocol.InferPayload
 
@@ -77,7 +77,7 @@ class Infer(JobKind):
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:
-        """The outputs become a .npy file."""
+        """Store the outputs as a .npy file."""
         found = protocol.decode(protocol.InferResult, dict(result))
         provider = fields.text_of(found.provider, "provider", 200)
         content = _npy(found)
@@ -91,8 +91,8 @@ class Infer(JobKind):
 
 
 def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
-    """Where the outputs were computed. Raises ProtocolError unless that job gave them for this
-    file: an accuracy is never entered for what did not run."""
+    """The place where job ``job_id`` computed ``outputs``. Raises ProtocolError unless that job
+    computed them with the file ``sha256``, so that no file gets the accuracy of another."""
     job = jobs.get(db, job_id)
     if job is not None and job.kind == Infer.name and job.result is not None:
         request = Infer().parse(job.payload)
@@ -103,7 +103,7 @@ def place_of(db: Database, sha256: str, job_id: int, outputs: str) -> str:
 
 
 def _place(request: InferRequest, pool: str, provider: str) -> str:
-    """What decides the numerics; reports show it."""
+    """The name of everything that determines numerics. Reports show it."""
     options = request.message.options
     parts = [device_of(pool), request.message.runtime, provider]
     if options.get("precision") is not None:

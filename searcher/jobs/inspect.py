@@ -1,4 +1,4 @@
-"""``inspect``: what an uploaded model holds, which decides whether it may be run."""
+"""Job kind ``inspect``: read an uploaded model and decide whether it may run."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,15 +16,15 @@ from searcher.ledger.tables import builds
 
 DEADLINE_S = 600.0
 MOST_VALUES = 256
-"""Inputs, or outputs, of one model."""
+"""Limit for the inputs, and for the outputs, of a model."""
 
 MOST_DOMAINS = 64
 MOST_DIMENSIONS = 32
 
 
 def check(db: Database, sha256: str) -> None:
-    """Raises ProtocolError unless the file may be run: 409 for an upload that no builder has
-    inspected, 400 for one that was refused. Files that builders made need no inspection."""
+    """Raises ProtocolError unless the file may run: 409 for an upload without an inspection, 400
+    for a refused upload. Files of builders need no inspection."""
     row = builds.artifact(db, sha256)
     if row is None or row.origin != "upload":
         return
@@ -32,7 +32,7 @@ def check(db: Database, sha256: str) -> None:
         raise ProtocolError(
             f"The uploaded file {sha256} has not been inspected. Submit a job of kind \"inspect\" "
             f"to the pool \"builder\" with the payload {{\"sha256\": \"{sha256}\"}}, wait for it, "
-            "then send this again; `fleetfront measure` does so.", 409)
+            "then repeat this request; `fleetfront measure` does so.", 409)
     if not row.inspection["accepted"]:
         raise ProtocolError(
             f"The uploaded file {sha256} was refused ({row.inspection['reason']}): "
@@ -41,8 +41,10 @@ def check(db: Database, sha256: str) -> None:
 
 @dataclass(frozen=True)
 class Inspection:
-    """What a builder found in an uploaded model; ``reason`` and ``message`` of one that was
-    refused. ``report`` is the whole document."""
+    """The inspection of an uploaded model.
+
+    ``reason`` and ``message`` are set for a refused model. ``report`` is the whole document.
+    """
 
     accepted: bool
     reason: str = ""
@@ -52,7 +54,7 @@ class Inspection:
 
 @dataclass(frozen=True)
 class InspectRequest(JobRequest[Inspection]):
-    """An uploaded file, by ``sha256``."""
+    """An uploaded file to inspect."""
 
     sha256: str
     file_format: str = formats.DEFAULT
@@ -77,7 +79,7 @@ class InspectRequest(JobRequest[Inspection]):
 
 
 class Inspect(JobKind):
-    """A model of unknown origin is read by a child of a builder, within bounds."""
+    """Reads a model of unknown origin in a child process of a builder, with bounded resources."""
 
     name: ClassVar[str] = "inspect"
     span: ClassVar[str] = "inspect"

@@ -1,4 +1,7 @@
-"""The result of a ``measure`` job -> measurements, samples and the device's quiet level."""
+"""Job kind ``measure``: measure files on a device.
+
+A result becomes measurements, samples and the quiet level of the device.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -31,7 +34,7 @@ _VOLATILE = ("before", "after", "steal_share", "throttled")
 
 @dataclass(frozen=True)
 class MeasureRequest(JobRequest[MeasureResult]):
-    """Candidates are timed between blocks of the reference."""
+    """Files to measure. Blocks of a candidate alternate with blocks of the reference."""
 
     message: protocol.MeasurePayload
 
@@ -59,8 +62,8 @@ class MeasureRequest(JobRequest[MeasureResult]):
         return self.files()
 
     def deadline_s(self) -> float:
-        """The plan's longest, the wait for a cool device, and a wide margin for downloads, loading
-        and children that crash and are started again."""
+        """The longest duration of the plan and of the cool-down, with a wide margin for downloads,
+        loading, and restarts of child processes."""
         plan = self.message.plan
         longest_s = (plan.max_s + plan.processes * plan.warmup_max_s + plan.energy_s
                      + 2 * plan.idle_s)
@@ -71,7 +74,7 @@ class MeasureRequest(JobRequest[MeasureResult]):
 
 
 class MeasuredJob(Protocol):
-    """An ended job of this kind, as a search has it."""
+    """An ended job of this kind in a search."""
 
     @property
     def result(self) -> MeasureResult | None: ...
@@ -84,7 +87,7 @@ class MeasuredJob(Protocol):
 
 
 def file_of(job: MeasuredJob, sha256: str) -> FileMeasurement:
-    """What the job says of one file; a failed job fails each of its files."""
+    """The measurement of one file. A failed job gives a failed measurement for each file."""
     for entry in () if job.result is None else job.result.measurements:
         if entry.sha256 == sha256:
             return entry
@@ -116,17 +119,17 @@ class Measure(JobKind):
 
 def store(db: Database, job: JobRow, document: Mapping[str, object],
           now_s: float) -> dict[str, object]:
-    """Store all candidates of one job, and return what the search reads.
+    """Store the measurements of all candidates of a job, and return the part that the search reads.
 
-    Raises ProtocolError when the result is malformed; a candidate whose figures cannot be used
-    is a measurement with the verdict ``invalid`` or ``failed`` and its reasons.
+    A candidate without usable figures gets a measurement with the verdict ``invalid`` or ``failed``
+    and reasons. Raises ProtocolError for a malformed result.
     """
     request = Measure().parse(job.payload).message
     result = protocol.decode(protocol.MeasureResult, dict(document))
     wanted = [file.sha256 for file in request.candidates]
     if sorted(m.sha256 for m in result.measurements) != sorted(wanted):
         raise ProtocolError(
-            f"The result is about {[m.sha256[:12] for m in result.measurements]}, the job about "
+            f"The result has the files {[m.sha256[:12] for m in result.measurements]}, the job has "
             f"{[sha256[:12] for sha256 in wanted]}."
         )
     if result.quiet_level_s is not None and result.quiet_level_s <= 0:
@@ -136,7 +139,7 @@ def store(db: Database, job: JobRow, document: Mapping[str, object],
     key = _environment(db, result.environment)
     valid = any(m.verdict == "valid" for m in result.measurements)
     level_s = _level(db, job, request, key, result.quiet_level_s, valid, now_s)
-    reference_nodes = node_times.kept(result.reference_nodes, "the reference")
+    reference_nodes = node_times.checked(result.reference_nodes, "the reference")
     conditions = {k: v for k, v in result.environment.items() if k in _VOLATILE}
     common = MeasurementRow(
         0, "", request.reference.sha256, device_of(job.pool), request.runtime, request.options,
@@ -155,7 +158,7 @@ def store(db: Database, job: JobRow, document: Mapping[str, object],
 
 
 def _environment(db: Database, environment: Mapping[str, object]) -> str:
-    """The environment's key, stored if it is new; what changes from job to job is no part of it."""
+    """The key of the environment, which is stored if new. Volatile fields are not part of it."""
     key = environment.get("key")
     named = isinstance(key, str) and fields.SHA256.fullmatch(key) is not None
     if named and measurements.has_environment(db, str(key)):
@@ -171,8 +174,7 @@ def _level(
     db: Database, job: JobRow, request: protocol.MeasurePayload, environment: str,
     found_s: float | None, valid: bool, now_s: float,
 ) -> float | None:
-    """The quiet level by which the device is known after this job, stored if it says anything new;
-    None while it has none."""
+    """The quiet level of the device after this job, stored if it changed. None if unknown."""
     device, reference = device_of(job.pool), request.reference.sha256
     known = measurements.quiet_level(
         db, device, request.runtime, environment, reference, request.options
@@ -180,16 +182,16 @@ def _level(
     if found_s is None:
         return None if known is None else known.level_s
     if known is not None:
-        learnt = quiet_level.learn(known, found_s, valid, now_s)
-        if replace(learnt, updated_s=known.updated_s) == known:
+        updated = quiet_level.learn(known, found_s, valid, now_s)
+        if replace(updated, updated_s=known.updated_s) == known:
             return known.level_s
     elif valid:
-        learnt = QuietLevelRow(device, request.runtime, environment, reference, request.options,
-                               found_s, 0, None, now_s)
+        updated = QuietLevelRow(device, request.runtime, environment, reference,
+                                request.options, found_s, 0, None, now_s)
     else:
         return None
-    measurements.put_quiet_level(db, learnt)
-    return learnt.level_s
+    measurements.put_quiet_level(db, updated)
+    return updated.level_s
 
 
 def _stored(
@@ -197,7 +199,7 @@ def _stored(
     gate_level_s: float | None, level_s: float | None, gate: float,
     reference_nodes: protocol.NodesMeasured | None,
 ) -> dict[str, object]:
-    """Store one candidate's row, samples and rails, and return what the search reads."""
+    """Store the row, samples and rails of one candidate. Returns the part that the search reads."""
     samples = samples_of(measured)
     verdict, reasons = measured.verdict, _texts(measured.reasons)
     warnings = _texts(measured.warnings)
@@ -206,13 +208,13 @@ def _stored(
         verdict, reasons, summary = _summarised(
             db, measured, samples, gate_level_s, level_s, gate, reasons, warnings)
     energy = without_rails(measured.energy)
-    own_nodes = node_times.kept(measured.nodes, measured.sha256)
+    own_nodes = node_times.checked(measured.nodes, measured.sha256)
     if summary is not None and own_nodes is not None:
         summary = node_times.add_node_times(
             db, summary, measured.sha256, common.reference_sha256, own_nodes, reference_nodes,
             common.options)
     if summary is None:
-        # Only a summary keeps warnings, and what is not valid has none.
+        # Warnings are part of the summary, which only a valid measurement has.
         reasons += [warning for warning in warnings if warning not in reasons]
     elif energy is not None:
         summary = replace(summary, energy=measured.energy)
@@ -237,11 +239,11 @@ def _stored(
 _SHOWN = ("sha256", "verdict", "reasons", "load_s", "first_s", "memory_bytes", "provider",
           "summary", "ratio", "ratio_low", "ratio_high", "quiet_level_s", "latency_s",
           "latency_low_s", "latency_high_s", "n", "quiet_share", "p90_s", "p99_s")
-"""Columns of a measurement that a search reads."""
+"""Columns of a measurement that the search reads."""
 
 
 def _with_figures(row: MeasurementRow, summary: Summary) -> MeasurementRow:
-    """The columns that a front is read from."""
+    """The row with the columns that fronts use."""
     return replace(
         row, ratio=summary.ratio, ratio_low=summary.ratio_low, ratio_high=summary.ratio_high,
         quiet_level_s=summary.quiet_level_s, latency_s=summary.latency_s,
@@ -264,12 +266,15 @@ def _summarised(
     db: Database, measured: protocol.Measured, samples: RawSamples, gate_level_s: float | None,
     level_s: float | None, gate: float, reasons: list[str], warnings: list[str],
 ) -> tuple[str, list[str], Summary | None]:
-    """Verdict, reasons and summary of what its agent calls valid: parity and quiet blocks."""
+    """Verdict, reasons and summary of a measurement that its agent calls valid.
+
+    Checks the parity of the outputs and the number of quiet blocks.
+    """
     from searcher.statistics.latency import summarise  # numpy and scipy: half a second
     from searcher.statistics.parity import parity
 
     if gate_level_s is None or not samples.candidate_s:
-        raise ProtocolError(f"{measured.sha256} is called valid but has no blocks or no level.")
+        raise ProtocolError(f"{measured.sha256} has the verdict valid, but no blocks or no level.")
     expected, number_format = builds.expectation(db, measured.sha256)
     if expected is not None:
         # Agents send the first OUTPUT_LIMIT values only.
@@ -289,13 +294,13 @@ def _summarised(
 
 
 def _rails(measured: protocol.Measured) -> bytes | None:
-    """Raw rails as they are stored; None without any. Raises ProtocolError when they are too
-    large to be kept."""
+    """The raw rails in their stored form, None without rails. Raises ProtocolError if they are
+    larger than ``MOST_RAIL_BYTES``."""
     if measured.energy is None or not measured.energy.rails:
         return None
     packed = sum(len(rail.times) + len(rail.values) for rail in measured.energy.rails)
     if packed > MOST_RAIL_BYTES:
-        raise ProtocolError(f"The rails of {measured.sha256} have {packed} bytes, over "
+        raise ProtocolError(f"The rails of {measured.sha256} have {packed} bytes, more than "
                             f"{MOST_RAIL_BYTES}.")
     return measurements.compressed_rails(protocol.as_json(measured.energy.rails))
 

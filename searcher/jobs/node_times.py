@@ -1,4 +1,4 @@
-"""Single nodes of a measurement as an agent tells them -> what is kept, and what they say of it."""
+"""Validates per-node timings from agents and adds them to the measurement summary."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -16,8 +16,8 @@ MOST_NODES = 1000
 MOST_LETTERS = 200
 
 
-def kept(nodes: NodesMeasured | None, where: str) -> NodesMeasured | None:
-    """With names of bounded length. Raises ProtocolError for counts or times that are none."""
+def checked(nodes: NodesMeasured | None, where: str) -> NodesMeasured | None:
+    """The timings, with shortened names. Raises ProtocolError for invalid counts or times."""
     if nodes is None:
         return None
     fields.whole_of(len(nodes.nodes), f"nodes of {where}", 0, MOST_NODES)
@@ -38,23 +38,23 @@ def kept(nodes: NodesMeasured | None, where: str) -> NodesMeasured | None:
 def add_node_times(db: Database, summary: Summary, sha256: str, reference_sha256: str,
                    nodes: NodesMeasured, reference: NodesMeasured | None,
                    options: Mapping[str, object]) -> Summary:
-    """The summary of a valid measurement with its nodes, and with a warning where the file is
+    """The summary of a valid measurement with its node timings, and with a warning if the file is
     compressed but not faster than the reference."""
     found = None if reference is None else not_faster(
         _side(db, sha256, nodes), _side(db, reference_sha256, reference),
-        Ratio(summary.ratio, summary.ratio_low, summary.ratio_high), asked(options))
+        Ratio(summary.ratio, summary.ratio_low, summary.ratio_high), requested_provider(options))
     warnings = summary.warnings if found is None else (*summary.warnings, found)
     return replace(summary, nodes=nodes, warnings=warnings)
 
 
 def _side(db: Database, sha256: str, nodes: NodesMeasured) -> ProfiledFile:
-    """The nodes that ran show the number format: of an upload nothing else is known."""
+    """The costs and nodes of a file. Its nodes show the number format, also for uploads."""
     integers = integer_format(one.op for one in nodes.nodes)
     return ProfiledFile(Costs(builds.macs(db, sha256), integers), nodes)
 
 
-def asked(options: Mapping[str, object]) -> str | None:
-    """The provider that was asked for first."""
+def requested_provider(options: Mapping[str, object]) -> str | None:
+    """The first execution provider in ``options``, None without any."""
     providers = options.get("providers")
     first = providers[0] if isinstance(providers, Sequence) and providers else None
     if isinstance(first, Sequence) and not isinstance(first, str):

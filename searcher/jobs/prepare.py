@@ -1,4 +1,4 @@
-"""``prepare``: what a runtime needs of a model before it can run it, made and kept by a device."""
+"""Job kind ``prepare``: a device builds and stores what its runtime needs to run a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ DEADLINE_S = 7200.0
 
 @dataclass(frozen=True)
 class PrepareResult:
-    """``reused``: it was there already."""
+    """Duration and size of a preparation. ``reused``: the device already had it."""
 
     prepare_s: float
     reused: bool
@@ -24,7 +24,7 @@ class PrepareResult:
 
 @dataclass(frozen=True)
 class PrepareRequest(JobRequest[PrepareResult]):
-    """Made by ``searcher.client.preparation`` before the job that runs the model."""
+    """A model to prepare. ``client.preparation`` submits it before the jobs that run the model."""
 
     message: protocol.PreparePayload
 
@@ -66,7 +66,7 @@ class Prepare(JobKind):
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:
-        """What was made stays on the device."""
+        """Store nothing: the prepared model stays on the device."""
         found = protocol.decode(protocol.PrepareResult, dict(result))
         return {"prepare_s": fields.number_of(found.prepare_s, "prepare_s", 0.0),
                 "reused": found.reused,

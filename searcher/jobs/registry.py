@@ -1,4 +1,4 @@
-"""The kinds of jobs: one line each, and the entry points ``fleetfront.job_kinds``."""
+"""The job kinds: one line each, and the entry points ``fleetfront.job_kinds``."""
 
 import hashlib
 import re
@@ -20,18 +20,18 @@ KINDS: Registry[JobKind] = Registry(
         "infer": "searcher.jobs.infer:Infer",
         "prepare": "searcher.jobs.prepare:Prepare",
     })
-"""{name: place}."""
+"""{name: ``module:class``}."""
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
 
 
 @cache
 def named(name: str) -> JobKind:
-    """The kind ``name``. Raises UserError."""
+    """The kind ``name``. Raises UserError for an unknown name."""
     return KINDS.get(name)()
 
 
 def kind_of(name: str, pool: str) -> JobKind:
-    """The kind that runs in ``pool``. Raises ProtocolError (400)."""
+    """The kind ``name``, which must run in ``pool``. Raises ProtocolError (400)."""
     if not POOL.fullmatch(pool):
         raise ProtocolError(f"pool = {pool[:120]!r} must be \"builder\" or \"device:<name>\".")
     runs_on = "builder" if pool == BUILDER else "device"
@@ -47,14 +47,14 @@ def kind_of(name: str, pool: str) -> JobKind:
 
 
 def request_of(job: JobRow) -> JobRequest[object]:
-    """What a stored job asks for."""
+    """The request of a stored job."""
     return named(job.kind).parse(job.payload)
 
 
 def key_of(kind: str, pool: str, payload: Mapping[str, object]) -> str:
-    """The identity of a job: equal requests have equal keys. Raises ProtocolError for NaN."""
+    """The key of a job, equal for equal requests. Raises ProtocolError for NaN."""
     try:
         document = text([kind, pool, payload])
     except ValueError as error:
-        raise ProtocolError(f"The payload is no plain JSON: {error}.") from error
+        raise ProtocolError(f"The payload is not plain JSON: {error}.") from error
     return hashlib.sha256(document.encode()).hexdigest()

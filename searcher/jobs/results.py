@@ -1,7 +1,7 @@
-"""Loose result JSON from the wire -> strict rows of the ledger.
+"""Checks results of builders and devices, and stores them as rows of the ledger.
 
-Whatever a builder or device sends is checked here before anything is stored; what cannot be
-accepted raises ProtocolError, and its job fails with the reason ``malformed_result``.
+A result that cannot be accepted is not stored, and its job fails with the reason
+``malformed_result``.
 """
 
 import sqlite3
@@ -23,7 +23,7 @@ from searcher.ledger.store import savepoint
 
 @dataclass(frozen=True)
 class Outcome:
-    """What becomes of a job: its state, and its result or why there is none."""
+    """The end of a job: its state, and its result or the reason for its failure."""
 
     state: str
     result: Mapping[str, object] | None = None
@@ -34,14 +34,15 @@ class Outcome:
 def outcome_of(
     db: Database, job: JobRow, content: bytes, artifacts: Path, now_s: float
 ) -> Outcome:
-    """Store what ``content`` reports about ``job``; nothing of it is stored if it is malformed."""
+    """Store the result ``content`` of ``job``. Nothing of a malformed result is stored."""
     try:
         with savepoint(db, "outcome"):
             return _stored(db, job, content, artifacts, now_s)
     except (ProtocolError, protocol.ProtocolError, OverflowError, UnicodeEncodeError) as error:
         return Outcome("failed", None, "malformed_result", clipped(str(error)))
     except sqlite3.IntegrityError as error:
-        return Outcome("failed", None, "malformed_result", f"It contradicts the ledger: {error}.")
+        message = f"The result contradicts the ledger: {error}."
+        return Outcome("failed", None, "malformed_result", message)
 
 
 def _stored(
@@ -58,19 +59,19 @@ def _stored(
 
 
 def clipped(message: str, most: int = 4000) -> str:
-    """At most ``most`` letters that SQLite can store."""
+    """At most ``most`` characters of the message, all of which SQLite can store."""
     return message.encode("utf-8", "replace").decode()[:most]
 
 
 def content_of(body: bytes, encoding: str, most_bytes: int) -> bytes:
-    """The JSON text in a request body, unpacked to at most ``most_bytes``.
+    """Decompress a request body to at most ``most_bytes``.
 
     Raises ProtocolError (400, 413, 415).
     """
     if encoding in ("", "identity"):
         return body
     if encoding != "gzip":
-        raise ProtocolError(f"Content-Encoding {encoding[:40]!r} is not understood: use gzip.", 415)
+        raise ProtocolError(f"Content-Encoding {encoding[:40]!r} is not supported. Use gzip.", 415)
     unpacker = zlib.decompressobj(wbits=31)
     try:
         content = unpacker.decompress(body, most_bytes)
@@ -85,7 +86,7 @@ def content_of(body: bytes, encoding: str, most_bytes: int) -> bytes:
 
 
 def document_of(content: bytes) -> Any:
-    """Strict JSON (no NaN). Raises ProtocolError (400)."""
+    """Parse strict JSON (no NaN). Raises ProtocolError (400)."""
     try:
         return protocol.parse_json(content)
     except protocol.ProtocolError as error:

@@ -1,6 +1,6 @@
-"""Where builds run: a pool of builders that can be stopped for a quiet window.
+"""Worker pools: builders that can be stopped for a quiet window.
 
-A pool is one file in this folder and one line of the registry, or an entry point
+A pool is one file of this package and one line of ``searcher.workers.registry``, or an entry point
 ``fleetfront.worker_pools``.
 """
 
@@ -16,13 +16,14 @@ from searcher.workers.gate import PauseGate
 
 @dataclass(frozen=True)
 class Builders:
-    """What a pool starts, and whom it reports to.
+    """The builders of a pool, and the callbacks that a pool calls.
 
     A builder is a program, ``command``, which reads its secret from the first line of standard
     input, or ``loop(gate, secret)``, which does the same work in a thread of this process and
-    lets ``Stopped`` pass. ``admit(name)`` gives identity and secret of a new builder;
-    ``ended(identity, why)`` is called for every one that ended by itself and answers whether it
-    had ever worked. ``post`` runs a function in the owner's thread, soon, from any thread.
+    lets ``Stopped`` pass. ``admit(name)`` returns identity and secret of a new builder.
+    ``ended(identity, why)`` must be called for every builder that ended by itself; it returns
+    whether the builder ever had a lease. ``post``, from any thread, runs a function soon in the
+    owner's thread.
     """
 
     count: int
@@ -35,24 +36,27 @@ class Builders:
 
 
 class WorkerPool(ABC):
-    """Called from the coordinator's one thread only; that thread lives as long as the process."""
+    """Starts, pauses and ends builders.
+
+    All methods are called from the coordinator's thread, which lives as long as the process.
+    """
 
     name: ClassVar[str]
     broken: str | None = None
-    """Why no builder will ever run again (with what to do), None while there is hope."""
+    """Why no builder can run again, with what to do; None while builders can run."""
 
     @abstractmethod
     def __init__(self, builders: Builders) -> None:
-        """Nothing runs before ``start``."""
+        """No builder runs before ``start``."""
 
     @abstractmethod
     def start(self) -> None:
-        """Begin to work; builders lease their jobs from the coordinator."""
+        """Start the builders, which lease their jobs from the coordinator."""
 
     @abstractmethod
     def pause(self) -> bool:
-        """Stop all builders. True once every one has verifiably stopped computing; False means
-        that they will, and that the caller should ask again. Idempotent."""
+        """Stop all builders. Returns True when all have verifiably stopped computing. After
+        False they are still stopping, and the caller must call again. Idempotent."""
 
     @abstractmethod
     def resume(self) -> None:
@@ -60,15 +64,15 @@ class WorkerPool(ABC):
 
     @abstractmethod
     def stop(self) -> None:
-        """End all builders, paused or not; returns when none is left."""
+        """End all builders, also paused ones. Returns when none is left."""
 
     @abstractmethod
     def alive_count(self) -> int:
-        """Builders that exist, paused ones included."""
+        """Number of builders that exist, including paused ones."""
 
 
 class NoWorkers(WorkerPool):
-    """The pool of a coordinator that builds nothing itself."""
+    """The pool of a coordinator without builders of its own."""
 
     name = "none"
 

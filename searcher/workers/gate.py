@@ -1,4 +1,4 @@
-"""Where builders that run as threads may be held, or ended, between two steps."""
+"""Pausing and ending of builders that run as threads, between two steps of their loop."""
 
 import threading
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from contextlib import contextmanager
 
 
 class Stopped(Exception):
-    """Raised at a checkpoint when the pool ends."""
+    """Raised at a checkpoint after the end of the pool."""
 
 
 class PauseGate:
-    """What a builder's loop must respect: it may be held between two steps, or ended."""
+    """Checkpoints of a builder's loop, at which the pool can pause or end it."""
 
     def __init__(self) -> None:
         self._condition = threading.Condition()
@@ -19,13 +19,13 @@ class PauseGate:
         self._present = 0
 
     def checkpoint(self) -> None:
-        """Between two steps: blocks while paused. Raises Stopped when the pool ends."""
+        """Call between two steps. Blocks while paused. Raises Stopped when the pool ends."""
         with self.idle():
             pass
 
     @contextmanager
     def idle(self) -> Iterator[None]:
-        """Around waiting that computes nothing (a long poll): counts as stopped meanwhile."""
+        """Context of a wait without computation (a long poll): the builder counts as paused."""
         with self._condition:
             if self._ending:
                 raise Stopped
@@ -42,29 +42,29 @@ class PauseGate:
                 raise Stopped
 
     def enter(self) -> None:
-        """A builder is there."""
+        """Register a builder."""
         with self._condition:
             self._present += 1
 
     def leave(self) -> None:
-        """It has ended."""
+        """Remove a builder that ended."""
         with self._condition:
             self._present -= 1
 
     def close(self) -> bool:
-        """Hold every builder at its next checkpoint; True once all are held or idle."""
+        """Pause every builder at its next checkpoint. Returns whether all are paused or idle."""
         with self._condition:
             self._closed = True
             return self._still >= self._present
 
     def open(self) -> None:
-        """Let all continue."""
+        """Let all builders continue."""
         with self._condition:
             self._closed = False
             self._condition.notify_all()
 
     def end(self) -> None:
-        """End all at their next checkpoint."""
+        """End all builders at their next checkpoint."""
         with self._condition:
             self._ending = True
             self._condition.notify_all()

@@ -1,7 +1,7 @@
-"""Builders as threads of the coordinator's process: for debugging and for small campaigns.
+"""Builders as threads of the coordinator's process, for debugging and small campaigns.
 
-A pause takes effect when the running builds end. A builder that crashes the interpreter takes the
-coordinator with it; the process pool has neither limit.
+A pause takes effect only when the running builds end, and a builder that crashes the interpreter
+ends the coordinator. The process pool has neither limit.
 """
 
 import threading
@@ -15,11 +15,11 @@ _END_WITHIN_S = 3.0
 
 class InProcess(WorkerPool):
     """``builders.count`` threads that each run ``builders.loop``; a pause takes effect between two
-    steps. A thread that ends by another exception than ``Stopped`` is not replaced; the pool is
-    ``broken`` when none is left.
+    steps. A thread that ends with another exception than ``Stopped`` is not replaced; the pool
+    is ``broken`` when none is left.
 
-    A thread cannot be killed: ``stop`` waits at most 3 s for one that is in the middle of a build,
-    which then ends with the process.
+    A thread cannot be killed. Therefore ``stop`` waits at most 3 s for a running build, which then
+    ends with the process.
     """
 
     name = "in_process"
@@ -46,7 +46,7 @@ class InProcess(WorkerPool):
         except Exception as error:  # noqa: BLE001  the boundary of a builder's thread
             why = f"{type(error).__name__}: {error}"
             if self.alive_count() <= 1:
-                self.broken = (f"The last builder ended by {why}. Mend the cause and start "
+                self.broken = (f"The last builder ended with {why}. Correct the cause and start "
                                "again.")
             self._builders.post(lambda: self._report(identity, why))
         finally:

@@ -1,4 +1,4 @@
-"""Children end with their parent, however it dies."""
+"""Child processes that end when their parent ends, also after SIGKILL."""
 
 import ctypes
 import os
@@ -12,11 +12,11 @@ _POLL_S = 1.0
 
 
 def die_with_parent(parent_pid: int) -> None:
-    """From now on this process is killed when ``parent_pid``, its parent, ends.
+    """Kill this process when its parent ``parent_pid`` ends.
 
-    Call early, from the main thread. On Linux the kernel does it (at the end of the parent's
-    *thread* that started us, so start children from a thread that lives as long as the process);
-    elsewhere a thread watches.
+    Call it early, from the main thread. On Linux the kernel sends the signal when the *thread*
+    that started this process ends; therefore a parent must start children from a thread that
+    lives as long as its process. On other systems a thread polls the parent.
     """
     if sys.platform.startswith("linux"):
         libc = ctypes.CDLL(None, use_errno=True)
@@ -24,7 +24,7 @@ def die_with_parent(parent_pid: int) -> None:
             raise OSError(ctypes.get_errno(), "prctl(PR_SET_PDEATHSIG) failed")
     else:
         threading.Thread(target=_watch, args=(parent_pid,), daemon=True).start()
-    # The parent may have ended before the request took effect.
+    # The parent may have ended before prctl took effect.
     if os.getppid() != parent_pid:
         os.kill(os.getpid(), signal.SIGKILL)
 

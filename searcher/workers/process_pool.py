@@ -1,4 +1,4 @@
-"""Builders as child processes, stopped by SIGSTOP and replaced when they die."""
+"""Builders as child processes, paused with SIGSTOP and replaced when they end."""
 
 import logging
 import os
@@ -16,8 +16,8 @@ from searcher.workers.base import Builders, WorkerPool
 
 log = logging.getLogger(__name__)
 
-MOST_FRUITLESS = 3
-"""Builders that may end in a row without ever having worked, before the pool gives up."""
+MOST_EARLY_EXITS = 3
+"""Consecutive builders that end without ever having a lease, after which the pool is broken."""
 
 _STOP_WITHIN_S = 2.0
 _END_WITHIN_S = 3.0
@@ -25,10 +25,11 @@ _NOT_RUNNING = (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 _TAIL_BYTES = 2000
 
 SHORT_SPINS = {"GOMP_SPINCOUNT": "10000"}
-"""OpenMP's threads wait for each other by spinning. By default that takes the core which the other
-thread needs as soon as anything else runs: training on two threads of a machine with one busy core
-took 9.5 s instead of 2.5, beside another such training 80 s. On a quiet machine it makes no
-difference."""
+"""Environment that limits the spinning of OpenMP threads.
+
+OpenMP threads wait for each other by spinning. With the default count, a spinning thread occupies
+the core that another thread needs: training on two threads with one busy core took 9.5 s instead
+of 2.5 s, and 80 s beside another such training. On a quiet machine there is no difference."""
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,9 @@ class _Child:
 class ProcessPool(WorkerPool):
     """``builders.count`` processes of ``builders.command``, each the leader of its own group.
 
-    What a child writes goes to ``logs/<name>.log``. One that ends is replaced, with a new secret.
-    The pool is ``broken`` when ``MOST_FRUITLESS`` in a row ended without ever having worked.
+    The output of a child goes to ``logs/<name>.log``. A child that ends is replaced by one with a
+    new secret. The pool is ``broken`` after ``MOST_EARLY_EXITS`` consecutive children that never
+    had a lease.
     """
 
     name = "process_pool"
@@ -52,7 +54,7 @@ class ProcessPool(WorkerPool):
         self._children: dict[str, _Child] = {}
         self._watchers: list[threading.Thread] = []
         self._paused = self._stopping = False
-        self._fruitless = 0
+        self._early_exits = 0
 
     def start(self) -> None:
         self._builders.logs.mkdir(parents=True, exist_ok=True)
@@ -63,8 +65,8 @@ class ProcessPool(WorkerPool):
         agent, secret = self._builders.admit(name)
         with open(self._builders.logs / f"{name}.log", "ab") as sink:
             try:
-                # A group in our session: Linux ends a stopped one with us even when it was stopped
-                # before it could ask for that itself.
+                # A process group in this session: when this process ends, Linux also ends a
+                # stopped child that has not yet called die_with_parent.
                 process = subprocess.Popen(
                     self._builders.command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
                     process_group=0, env=SHORT_SPINS | os.environ,
@@ -99,10 +101,10 @@ class ProcessPool(WorkerPool):
             return
         why = _cause(child.process.returncode)
         log.warning("%s ended: %s", child.name, why)
-        self._fruitless = 0 if self._builders.ended(child.agent, why) else self._fruitless + 1
-        if self._fruitless >= MOST_FRUITLESS:
+        self._early_exits = 0 if self._builders.ended(child.agent, why) else self._early_exits + 1
+        if self._early_exits >= MOST_EARLY_EXITS:
             self.broken = (
-                f"{self._fruitless} builders in a row ended before they could work, the last by "
+                f"{self._early_exits} consecutive builders ended before a job, the last with "
                 f"{why}. Its log {self._log_of(child)} ends with: {self._tail(child)}"
             )
             log.error("%s", self.broken)
@@ -131,7 +133,7 @@ class ProcessPool(WorkerPool):
         while not all(_stopped(child.process.pid) for child in self._children.values()):
             if time.monotonic() > deadline_s:
                 return False
-            # A signal cannot be waited for; it takes effect within microseconds to milliseconds.
+            # There is no event for SIGSTOP. It takes effect within microseconds to milliseconds.
             time.sleep(0.0005)
         return True
 
@@ -170,7 +172,7 @@ def _cause(code: int) -> str:
 
 
 def _stopped(pid: int) -> bool:
-    """Whether the process and all it started have stopped computing, thread by thread."""
+    """Whether all threads of the process and of its descendants are stopped or ended."""
     try:
         process = psutil.Process(pid)
         family = [process, *process.children(recursive=True)]
@@ -182,7 +184,7 @@ def _stopped(pid: int) -> bool:
 
 
 def _threads_stopped(pid: int) -> bool:
-    """psutil knows the state of the first thread only; Linux shows all."""
+    """Reads all threads from /proc; psutil reports only the state of the first."""
     tasks = Path(f"/proc/{pid}/task")
     for task in tasks.glob("*/stat"):
         try:

@@ -1,4 +1,4 @@
-"""The worker pools there are: one line each, and the entry points ``fleetfront.worker_pools``."""
+"""The worker pools: one line each, and the entry points ``fleetfront.worker_pools``."""
 
 from searcher.entry_points import Registry
 from searcher.workers.base import WorkerPool
@@ -10,4 +10,4 @@ POOLS: Registry[WorkerPool] = Registry(
         "process_pool": "searcher.workers.process_pool:ProcessPool",
         "in_process": "searcher.workers.in_process:InProcess",
     })
-"""{name: place}."""
+"""{name: ``module:class``}."""

@@ -1,10 +1,10 @@
 """Search processes, one per running campaign: started, restarted and ended by the coordinator.
 
     wanted ──> search ──exit 0──────────> the campaign has ended
-      ^          ├─────exit 1──────────> failed: the user can mend it, by the search's message
+      ^          ├─────exit 1──────────> failed, with the search's message: the user must act
       └──pause───┴─────anything else     failed after MOST_CRASHES without progress between them
 
-A search keeps no state of its own: everything is in the ledger, so it may be ended at any moment.
+All state of a search is in the ledger, so that its process can be ended at any time.
 """
 
 import logging
@@ -24,8 +24,8 @@ log = logging.getLogger(__name__)
 MOST_CRASHES = 3
 FIRST_PAUSE_S = 1.0
 PAUSE_GROWS = 4.0
-USERS_FAULT = 1
-"""Exit code of a search whose campaign cannot continue before the user mends something."""
+USER_ERROR = 1
+"""Exit code of a search whose campaign cannot continue until the user corrects an error."""
 
 _END_WITHIN_S = 3.0
 _TAIL_BYTES = 4000
@@ -33,39 +33,39 @@ _TAIL_LINES = 12
 
 
 class Campaigns(Protocol):
-    """The coordinator's part towards searches; called in its thread."""
+    """What search processes need of the coordinator. All methods are called in its thread."""
 
     def progress_of(self, name: str) -> int:
-        """A number that grows whenever the campaign advances."""
+        """A number that increases with every step of the campaign."""
         ...
 
     def search_ended(self, name: str) -> None:
-        """No search drives the campaign now, whether it has ended or not."""
+        """Called when the search process of a campaign ended, for any reason."""
         ...
 
     def search_failed(self, name: str, reason: str) -> None:
-        """The campaign cannot continue."""
+        """Called when the campaign cannot continue."""
         ...
 
 
 class Searches(Protocol):
-    """Drives campaigns. Called from the coordinator's one thread only."""
+    """Search processes of campaigns. Call it from the coordinator's thread."""
 
     def drive(self, wanted: Sequence[str]) -> None:
-        """Runs one search for each of the first ``wanted``, up to the limit, and ends all
-        others. Call it again when ``wanted`` changes, and regularly."""
+        """Run one search for each of the first ``wanted``, up to the limit, and end all others.
+        Call it regularly, and when ``wanted`` changes."""
         ...
 
     def ask_to_stop(self) -> None:
-        """All searches end soon and no new one starts; safe in a signal handler."""
+        """Request the end of all searches and start no others. Safe in a signal handler."""
         ...
 
     def stop(self) -> None:
-        """Ends all searches; returns when none is left."""
+        """End all searches. Returns when none is left."""
         ...
 
     def running(self) -> list[str]:
-        """Campaigns that have a search process."""
+        """Names of the campaigns that have a search process."""
         ...
 
 
@@ -89,8 +89,8 @@ class NoSearches:
 class _Child:
     campaign: str
     process: subprocess.Popen[bytes]
-    told_s: float | None = None
-    """When it was asked to end."""
+    asked_to_end_s: float | None = None
+    """Time of the SIGTERM, None before it."""
 
 
 @dataclass(frozen=True)
@@ -101,9 +101,10 @@ class _Crashes:
 
 
 class SearchProcesses:
-    """At most ``most`` processes of ``command --campaign NAME``, each in a group of its own, which
-    write to ``logs/search-NAME.log``. ``post`` runs a function in the owner's thread, soon, from
-    any thread. Children are started from the owner's thread: it must live as long as the process.
+    """At most ``most`` processes ``command --campaign NAME``, each in its own process group.
+
+    Their output goes to ``logs/search-NAME.log``. ``post``, from any thread, runs a function soon
+    in the owner's thread. That thread starts the children, so it must live as long as the process.
     """
 
     def __init__(
@@ -157,11 +158,11 @@ class SearchProcesses:
         self._post(lambda: self._gone(child))
 
     def _end(self, child: _Child) -> None:
-        """SIGTERM first, SIGKILL when it has not ended in time."""
-        if child.told_s is None:
-            child.told_s = self._now_s()
+        """Send SIGTERM first, and SIGKILL if the process has not ended within _END_WITHIN_S."""
+        if child.asked_to_end_s is None:
+            child.asked_to_end_s = self._now_s()
             _signal(child, signal.SIGTERM)
-        elif self._now_s() - child.told_s >= _END_WITHIN_S:
+        elif self._now_s() - child.asked_to_end_s >= _END_WITHIN_S:
             _signal(child, signal.SIGKILL)
 
     def _gone(self, child: _Child) -> None:
@@ -173,7 +174,7 @@ class SearchProcesses:
         _signal(child, signal.SIGKILL)
         if self._stopping:
             return
-        if child.told_s is None and code != 0:
+        if child.asked_to_end_s is None and code != 0:
             self._failed(name, code)
         self._campaigns.search_ended(name)
 
@@ -181,9 +182,9 @@ class SearchProcesses:
         known, progress = self._crashes.get(name), self._campaigns.progress_of(name)
         count = 1 if known is None or known.progress != progress else known.count + 1
         pause_s = FIRST_PAUSE_S * PAUSE_GROWS ** (min(count, MOST_CRASHES) - 1)
-        # Also for a campaign that fails: a full disk may prevent recording that.
+        # Kept also for a campaign that fails: a full disk may prevent the record of the failure.
         self._crashes[name] = _Crashes(count, progress, self._now_s() + pause_s)
-        if code == USERS_FAULT:
+        if code == USER_ERROR:
             self._campaigns.search_failed(name, self._tail(name))
         elif count >= MOST_CRASHES:
             self._campaigns.search_failed(

@@ -12,7 +12,7 @@ from fleetfront_testing.worker_pools import COUNTING, PATIENCE_S, Crew, WorkerPo
 from searcher.workers.base import NoWorkers
 from searcher.workers.gate import PauseGate
 from searcher.workers.in_process import InProcess
-from searcher.workers.process_pool import MOST_FRUITLESS, SHORT_SPINS, ProcessPool
+from searcher.workers.process_pool import MOST_EARLY_EXITS, SHORT_SPINS, ProcessPool
 from searcher.workers.registry import POOLS
 
 
@@ -65,7 +65,7 @@ def test_builders_that_cannot_work_are_given_up_with_their_last_words(tmp_path: 
     crew.pool.start()
     while crew.pool.broken is None:
         crew.run_posted()
-    assert len(crew.ended) == MOST_FRUITLESS
+    assert len(crew.ended) == MOST_EARLY_EXITS
     assert "exit code 1" in crew.pool.broken and "no torch here" in crew.pool.broken
     crew.close()
 

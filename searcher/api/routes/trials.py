@@ -79,7 +79,7 @@ async def tell_trial(call: Call) -> PlainResponse:
             raise ProtocolError(f"There is no measurement {body.measurement}.", 409)
         trials.tell(db, trial, body.state, changes, coordinator.clock())
         row = trials.get(db, trial)
-    coordinator.ring(f"trials:{known.campaign}")
+    coordinator.publish(f"trials:{known.campaign}")
     return _answer(plain(row or known))
 
 

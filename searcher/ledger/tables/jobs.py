@@ -196,7 +196,7 @@ def grant(
     )
 
 
-def prolong(
+def extend(
     db: Database, job_id: int, seen_s: float, expires_s: float, progress: float | None
 ) -> None:
     """Extend a lease after a heartbeat. ``progress`` None keeps the last one."""
@@ -206,7 +206,7 @@ def prolong(
         [seen_s, expires_s, progress, job_id])
 
 
-def extend(db: Database, pool: str, by_s: float) -> None:
+def extend_pool(db: Database, pool: str, by_s: float) -> None:
     """Extend the leases of ``pool`` by ``by_s``, the time for which their holders were stopped."""
     db.execute(
         """UPDATE jobs SET lease_expires_s = lease_expires_s + ?,

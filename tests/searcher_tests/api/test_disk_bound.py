@@ -46,14 +46,14 @@ def test_results_that_exceed_the_bound_start_a_pass(tmp_path: Path) -> None:
         lab.done(builder, lab.leased(builder))
     aged(lab)
     size = on_disk(lab)
-    lab.coordinator.keeping.bound_bytes = size + 10
+    lab.coordinator.eviction_policy.bound_bytes = size + 10
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
-        server.run(until(lambda: lab.coordinator.keeping.artifact_bytes == size))
+        server.run(until(lambda: lab.coordinator.eviction_policy.artifact_bytes == size))
         assert lab.store.db.execute(
             "SELECT count(*) FROM artifacts WHERE dropped_s IS NOT NULL").fetchone()[0] == 0
         lab.compress(8)
         lab.done(builder, lab.leased(builder))
-        assert lab.coordinator.keeping.due
+        assert lab.coordinator.eviction_policy.due
         server.run(until(lambda: on_disk(lab) <= size + 10))
         first = next(lab.store.db.query("SELECT sha256 FROM artifacts ORDER BY rowid"))["sha256"]
         assert is_dropped(lab.store.db, first)
@@ -64,6 +64,7 @@ def test_results_that_exceed_the_bound_start_a_pass(tmp_path: Path) -> None:
 def test_without_a_bound_there_is_nothing_to_do(tmp_path: Path) -> None:
     lab = Laboratory.open(tmp_path)
     (tmp_path / "artifacts" / f".dropped-{'a' * 64}").write_bytes(b"x")
-    asyncio.run(asyncio.wait_for(bound_disk(lab.coordinator.keeping, Notifications()), PATIENCE_S))
+    policy = lab.coordinator.eviction_policy
+    asyncio.run(asyncio.wait_for(bound_disk(policy, Notifications()), PATIENCE_S))
     assert len(list((tmp_path / "artifacts").iterdir())) == 1
     lab.store.close()

@@ -145,7 +145,7 @@ def test_a_device_that_does_not_begin_in_time(bench: Bench) -> None:
         bench.lab.clock.advance(6.0)
         bench.lab.coordinator.tick()
 
-    with pytest.raises(UserError, match="Nobody took the job .* 'tx2' was last seen"):
+    with pytest.raises(UserError, match="The job was not leased .* 'tx2' was last seen"):
         measure_on(bench.client, bench.model, None, PLAN, later, queue_s=5.0)
 
 

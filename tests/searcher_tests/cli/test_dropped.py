@@ -82,7 +82,7 @@ def test_save_requests_builds_from_a_coordinator(
     directory, sha256 = dropped
     monkeypatch.setattr("searcher.client.http.connect", Serving)
     answer = run("front", "--dir", directory, "--save", tmp_path / "files", "--format", "json")
-    assert answer.code == 0 and f"digits/1: its file {sha256} is not there" in answer.err
+    assert answer.code == 0 and f"digits/1: building the dropped file {sha256}" in answer.err
     assert json.loads(answer.out)["points"]
     saved = {p.name: p.read_bytes() for p in (tmp_path / "files").iterdir()}
     assert saved["digits-1.onnx"] == b"digits 1" and len(saved) == 3

@@ -1,4 +1,4 @@
-"""The client against the app, through the same JSON."""
+"""The client against the app, over the real JSON."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -33,7 +33,7 @@ STATE = SearchState(BaselineState("b", 10, 1e-3, {"accuracy": 0.99}, {"accuracy"
 
 
 class OtherHash(Recipe):
-    """Its hash is not that of its steps."""
+    """A recipe whose hash does not match its steps."""
 
     hash = "0" * 32
 
@@ -46,7 +46,7 @@ def lab(tmp_path: Path) -> Iterator[Laboratory]:
 
 
 class Clients:
-    """Clients of every role over one app."""
+    """Clients of every role on one app."""
 
     def __init__(self, lab: Laboratory, server: LocalServer) -> None:
         self.lab, self._server = lab, server
@@ -70,7 +70,7 @@ def clients(lab: Laboratory) -> Iterator[Clients]:
         yield Clients(lab, server)
 
 
-def test_the_life_of_a_candidate(clients: Clients) -> None:
+def test_a_candidate_from_build_to_measurement(clients: Clients) -> None:
     operator, builder, agent = clients.operator, clients.builder(), clients.agent()
     campaign = operator.create_campaign(SPEC)
     assert campaign.state == "queued" and campaign.search_states == {}
@@ -119,11 +119,11 @@ def test_the_life_of_a_candidate(clients: Clients) -> None:
     assert [c.name for c in operator.campaigns()] == ["digits"]
 
 
-def test_refusals_keep_their_kind(clients: Clients) -> None:
+def test_refusals_raise_the_documented_errors(clients: Clients) -> None:
     operator, builder = clients.operator, clients.builder()
     operator.create_campaign(SPEC)
     assert operator.create_campaign(SPEC).name == "digits"
-    # A version that knows more settings sends more, with the meaning that their absence had.
+    # A newer version sends more settings; their values are the defaults of the older one.
     assert operator.create_campaign(from_document(SPEC).as_dict()).name == "digits"
     with pytest.raises(ProtocolError, match="differs in seed") as conflict:
         operator.create_campaign({**SPEC, "seed": 1})
@@ -154,7 +154,7 @@ def test_refusals_keep_their_kind(clients: Clients) -> None:
         operator.save_search_state("digits", "d", replace(STATE, searched_s=float("inf")))
 
 
-def test_what_cannot_be_told_says_where(clients: Clients) -> None:
+def test_an_invalid_trial_update_names_the_field(clients: Clients) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
     trial = operator.create_trial("digits", "d", recipe())
@@ -164,7 +164,7 @@ def test_what_cannot_be_told_says_where(clients: Clients) -> None:
         operator.tell_trial(trial.id, "complete", colour="red")
 
 
-def test_a_told_trial_never_runs_again(clients: Clients) -> None:
+def test_an_ended_trial_does_not_run_again(clients: Clients) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
     trial = operator.create_trial("digits", "d", recipe())
@@ -179,7 +179,7 @@ def test_a_told_trial_never_runs_again(clients: Clients) -> None:
     assert (row.reason, row.measured) == ("nan_loss", False)
 
 
-def test_a_failed_job_is_tried_again_only_on_request(clients: Clients) -> None:
+def test_a_failed_job_is_retried_only_on_request(clients: Clients) -> None:
     operator, builder = clients.operator, clients.builder()
     job = operator.submit_job("compress", "builder", build_payload())
     lease = builder.lease(0.0)
@@ -207,7 +207,7 @@ def test_pools_and_kinds_are_checked_at_submission(clients: Clients) -> None:
 
 
 class Flaky:
-    """A transport that fails as told, then answers."""
+    """A transport with a list of failures, after which it answers."""
 
     def __init__(self, failures: list[Exception | int]) -> None:
         self.failures = failures
@@ -235,14 +235,14 @@ def client_of(flaky: Flaky, slept: list[float]) -> CoordinatorClient:
         clock=lambda: now_s[0], retry_for_s=5.0)
 
 
-def test_lost_connections_are_tried_again_with_growing_pauses() -> None:
+def test_lost_connections_are_retried_with_increasing_pauses() -> None:
     slept: list[float] = []
     flaky = Flaky([httpx.ConnectError("refused"), httpx.ReadError("reset"), 503, 507])
     assert client_of(flaky, slept).campaigns() == []
     assert flaky.requests == 5 and slept == [0.05, 0.1, 0.2, 0.4]
 
 
-def test_patience_ends() -> None:
+def test_retries_end_after_retry_for_s() -> None:
     slept: list[float] = []
     with pytest.raises(Unreachable, match="does not answer.*Is it running"):
         client_of(Flaky([httpx.ConnectError("refused")] * 99), slept).campaigns()
@@ -268,7 +268,7 @@ def test_a_campaign_and_its_priority(clients: Clients) -> None:
         clients.builder().set_priority("digits", 1)
 
 
-def test_a_state_that_does_not_follow_is_a_conflict(clients: Clients) -> None:
+def test_a_state_that_cannot_follow_is_a_conflict(clients: Clients) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
     operator.set_state("digits", "paused")
@@ -282,7 +282,7 @@ def test_a_state_that_does_not_follow_is_a_conflict(clients: Clients) -> None:
     assert operator.set_state("digits", "queued").state == "queued"
 
 
-def test_trials_come_page_by_page(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trials_are_read_in_pages(clients: Clients, monkeypatch: pytest.MonkeyPatch) -> None:
     operator = clients.operator
     operator.create_campaign(SPEC)
     made = [operator.create_trial("digits", "local_cpu", recipe(n)).id for n in range(5)]

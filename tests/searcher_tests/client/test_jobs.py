@@ -1,4 +1,4 @@
-"""Jobs that end in every way, and what the search reads of them."""
+"""Submission of jobs, their callbacks, and results for every end of a job."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,7 +21,7 @@ DROPPED = "d" * 64
 
 
 class Coordinator:
-    """Takes every job; what is submitted ends as the test says."""
+    """Accepts every job; the test decides how it ends."""
 
     def __init__(self) -> None:
         self.submitted: list[tuple[str, str, Mapping[str, object], bool]] = []
@@ -57,7 +57,7 @@ def done(job: int = 1) -> Job:
                        "result": {"evaluation": evaluation(0.9)}})
 
 
-def test_what_a_job_gave_is_read_by_its_request() -> None:
+def test_the_request_parses_the_result() -> None:
     found = ended(done(), REQUEST)
     assert found.result is not None and (found.result.value, found.job) == (0.9, 1)
     with pytest.raises(ValueError, match="value"):
@@ -68,12 +68,12 @@ def test_what_a_job_gave_is_read_by_its_request() -> None:
 @pytest.mark.parametrize(("job", "why"), [
     (Job(1, "failed", reason="crashed", message="signal 9"), "signal 9"),
     (Job(1, "failed", reason="crashed"), "crashed"), (Job(1, "cancelled"), "cancelled")])
-def test_a_job_that_is_not_done_says_why(job: Job, why: str) -> None:
+def test_a_failed_job_has_a_cause(job: Job, why: str) -> None:
     found = ended(job, REQUEST)
     assert found.result is None and found.why == job.why == why
 
 
-def test_a_job_that_was_never_submitted_has_no_number() -> None:
+def test_a_job_that_was_never_submitted_has_no_id() -> None:
     assert ended(Job(0, "failed", reason="not_rebuilt"), REQUEST).job is None
 
 
@@ -89,7 +89,7 @@ def test_a_job_that_failed_fails_each_of_its_files(job: EndedJob[MeasureResult],
     assert (found.sha256, found.verdict, found.reasons) == ("a" * 64, "failed", (reason,))
 
 
-def test_of_a_job_the_entry_of_a_file_is_found() -> None:
+def test_file_of_finds_the_entry_of_a_file() -> None:
     result = parse(MeasureResult, {"measurements": [
         valid(sha256, ratio, ratio, ratio, row)
         for row, (sha256, ratio) in enumerate([("a", 0.5), ("b", 0.7)])]})
@@ -100,13 +100,13 @@ def test_of_a_job_the_entry_of_a_file_is_found() -> None:
 @pytest.mark.parametrize(("reason", "message", "problem"), [
     ("reference", "The reference failed: crashed: signal 9.", "crashed: signal 9"),
     ("reference", "", "it failed"), ("crashed", "signal 9", None)])
-def test_a_reference_that_failed_is_told_from_other_failures(
+def test_a_failed_reference_differs_from_other_failures(
     reason: str, message: str, problem: str | None
 ) -> None:
     assert reference_problem(EndedJob[object]("failed", None, reason, message)) == problem
 
 
-def test_a_callback_gets_its_own_job_and_runs_once() -> None:
+def test_each_callback_runs_once_with_its_job() -> None:
     coordinator = Coordinator()
     flow, found = flow_of(coordinator), dict[str, list[EndedJob[Any]]](validation=[], test=[])
     for split, jobs in found.items():
@@ -123,7 +123,7 @@ def infer(options: Mapping[str, Any]) -> InferRequest:
         ArtifactRef("a" * 64, 5), ArtifactRef("1" * 64, 9), "trtexec", dict(options), 1))
 
 
-def test_a_preparation_is_tried_again_once_by_a_process_however_it_is_written() -> None:
+def test_a_process_retries_a_preparation_once_for_all_equal_payloads() -> None:
     coordinator = Coordinator()
     flow = flow_of(coordinator)
     for options in ({"batch": 1, "precision": "fp16"}, {"precision": "fp16", "batch": 1}):
@@ -132,7 +132,7 @@ def test_a_preparation_is_tried_again_once_by_a_process_however_it_is_written() 
         ("prepare", "device:tx2", True), ("prepare", "device:tx2", False)]
 
 
-def test_a_dropped_file_is_built_again_before_the_job_that_needs_it() -> None:
+def test_a_dropped_file_is_built_again_before_its_job() -> None:
     coordinator = Coordinator()
     coordinator.dropped = 1
     flow, found = flow_of(coordinator), list[EndedJob[Any]]()
@@ -148,7 +148,7 @@ def test_a_dropped_file_is_built_again_before_the_job_that_needs_it() -> None:
 
 @pytest.mark.parametrize(("rebuilt", "why"), [
     (Job(9, "failed", reason="build", message="no such task"), "no such task"),
-    (Job(9, "cancelled"), "the rebuild was withdrawn"),
+    (Job(9, "cancelled"), "the rebuild was cancelled"),
     (Job(9, "done", result={"sha256": "e" * 64}, reason="different_bytes"), "different_bytes"),
     (ProtocolError("no recipe is known", 409), "no recipe is known")])
 def test_a_dropped_file_that_cannot_be_built_again_fails_the_job(

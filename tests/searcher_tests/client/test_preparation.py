@@ -34,7 +34,7 @@ def searched(client: FakeCoordinator, *names: str) -> dict[str, dict[str, Any]]:
 
 
 def kinds_of(client: FakeCoordinator, sha256: str) -> list[tuple[str, int]]:
-    """Kind and batch of the jobs on the device that a file is the point of, in order of request."""
+    """Kind and batch of the device's jobs for a file, in order of submission."""
     found = []
     for job in client.jobs:
         asked = job["payload"]
@@ -44,7 +44,7 @@ def kinds_of(client: FakeCoordinator, sha256: str) -> list[tuple[str, int]]:
     return found
 
 
-def test_every_file_is_prepared_before_it_is_measured_and_before_it_answers() -> None:
+def test_every_file_is_prepared_before_measurement_and_inference() -> None:
     client = coordinator()
     rows = searched(client, "a")
     assert rows["a"]["state"] == "complete" and client.state == "done"
@@ -59,7 +59,7 @@ def test_every_file_is_prepared_before_it_is_measured_and_before_it_answers() ->
     assert asked["runtime"] == "trtexec" and asked["model"]["size_bytes"] == 1000
 
 
-def test_what_cannot_be_prepared_fails_with_its_reason_and_the_others_go_on() -> None:
+def test_a_failed_preparation_fails_only_its_candidate() -> None:
     client = coordinator(bad=Fate(unprepared="no such layer"))
     rows = searched(client, "bad", "a")
     assert (rows["bad"]["state"], rows["bad"]["reason"]) == (
@@ -70,7 +70,7 @@ def test_what_cannot_be_prepared_fails_with_its_reason_and_the_others_go_on() ->
     assert all(client.files[sha256][0] != "bad" for sha256 in measured)
 
 
-def test_without_a_prepared_baseline_there_is_no_campaign_and_the_next_run_tries_again() -> None:
+def test_a_failed_preparation_of_the_baseline_fails_the_run_and_the_next_run_retries() -> None:
     client = coordinator(baseline=Fate(1.0, 1000, 0.99, unprepared="no room"))
     with pytest.raises(BuildError, match="not_prepared: no room"):
         searched(client, "a")
@@ -79,7 +79,7 @@ def test_without_a_prepared_baseline_there_is_no_campaign_and_the_next_run_tries
     assert searched(client, "a")["a"]["state"] == "complete"
 
 
-def test_what_the_device_has_dropped_is_prepared_anew() -> None:
+def test_a_dropped_preparation_is_repeated() -> None:
     client = coordinator()
     searched(client, "a")
     kept = [job for job in client.jobs if job["kind"] in ("prepare", "train")]
@@ -93,7 +93,7 @@ def test_what_the_device_has_dropped_is_prepared_anew() -> None:
     assert kinds[:4] == ["prepare", "measure", "prepare", "measure"]
 
 
-def test_what_stays_unprepared_is_told_after_one_more_try() -> None:
+def test_a_second_dropped_preparation_fails_the_candidate() -> None:
     class Forgetful(FakeCoordinator):
         def _prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
             found = super()._prepare(payload)
@@ -110,7 +110,7 @@ def test_what_stays_unprepared_is_told_after_one_more_try() -> None:
     assert len(client.of_kind("prepare")) == len(client.of_kind("infer")) == 2
 
 
-def test_other_runtimes_have_nothing_prepared() -> None:
+def test_other_runtimes_need_no_preparation() -> None:
     spec = campaign(devices=[{"profile": "fake", "threads": 2}],
                     budget={"candidates": 1, "wall_minutes": 60})
     client = FakeCoordinator(spec.as_dict())

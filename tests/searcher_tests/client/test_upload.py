@@ -1,4 +1,4 @@
-"""The sender's side of an upload: pieces, and every way to be interrupted."""
+"""Uploads by the client: pieces, and all kinds of interruptions."""
 
 import hashlib
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 class Road(httpx.BaseTransport):
-    """The way to a coordinator, on which ``trouble`` may befall each request."""
+    """A transport to a coordinator; ``trouble`` can make each request fail."""
 
     def __init__(self, server: LocalServer) -> None:
         self.server = server
@@ -33,7 +33,7 @@ class Road(httpx.BaseTransport):
         self.requests.append(request)
         trouble = self.trouble.pop(0) if self.trouble else None
         if trouble == "lost":
-            raise httpx.ConnectError("lost on the way")
+            raise httpx.ConnectError("connection lost")
         answer = self.server.handle_request(request)
         if trouble == "unanswered":
             raise httpx.ReadError("the answer was lost")
@@ -70,7 +70,7 @@ def sender(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sender]:
     lab.store.close()
 
 
-def test_in_pieces(sender: Sender) -> None:
+def test_a_file_is_sent_in_pieces(sender: Sender) -> None:
     assert sender.send() == SHA256 and sender.stored() == CONTENT
     assert sender.road.pieces() == [
         "bytes 0-9999/25600", "bytes 10000-19999/25600", "bytes 20000-25599/25600"]
@@ -79,28 +79,28 @@ def test_in_pieces(sender: Sender) -> None:
     assert len(sender.road.pieces()) == 3, "what is there is not sent again"
 
 
-def test_whatever_is_lost_is_sent_again(sender: Sender) -> None:
+def test_lost_pieces_are_sent_again(sender: Sender) -> None:
     sender.road.trouble = ["lost", None, "unanswered", "lost", "unanswered"]
     assert sender.send() == SHA256 and sender.stored() == CONTENT
 
 
-def test_an_earlier_attempt_is_taken_up(sender: Sender) -> None:
+def test_an_earlier_attempt_is_resumed(sender: Sender) -> None:
     (sender.lab.folder / "artifacts" / f".{SHA256}.upload").write_bytes(CONTENT[:12_345])
     sender.send()
     assert sender.road.pieces()[0] == "bytes 12345-22344/25600" and sender.stored() == CONTENT
 
 
-def test_an_earlier_attempt_that_only_lacks_its_name(sender: Sender) -> None:
+def test_an_earlier_attempt_with_all_bytes_is_completed(sender: Sender) -> None:
     (sender.lab.folder / "artifacts" / f".{SHA256}.upload").write_bytes(CONTENT)
     assert sender.send() == SHA256 and sender.stored() == CONTENT
 
 
-def test_rubbish_of_an_earlier_attempt(sender: Sender) -> None:
+def test_wrong_bytes_of_an_earlier_attempt_are_replaced(sender: Sender) -> None:
     (sender.lab.folder / "artifacts" / f".{SHA256}.upload").write_bytes(bytes(15_000))
     assert sender.send() == SHA256 and sender.stored() == CONTENT
 
 
-def test_a_file_that_changes_while_it_is_sent(sender: Sender) -> None:
+def test_a_file_that_changes_during_the_upload_is_an_error(sender: Sender) -> None:
     original = uploading.sha256_of_file
     uploading.sha256_of_file = lambda path: SHA256[::-1]  # type: ignore[assignment]
     try:
@@ -115,26 +115,26 @@ def conflict() -> httpx.Response:
     return httpx.Response(409, json={"error": "Another request is sending this file."})
 
 
-def test_another_sender_of_the_same_file_is_waited_for(sender: Sender) -> None:
+def test_the_upload_waits_for_another_sender_of_the_same_file(sender: Sender) -> None:
     sender.road.trouble = [None, conflict(), None, conflict()]
     assert sender.send() == SHA256 and sender.slept == [1.0, 1.0]
 
 
-def test_patience_with_another_sender_ends(
+def test_the_wait_for_another_sender_is_bounded(
     sender: Sender, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(uploading, "PATIENCE_S", 3.0)
+    monkeypatch.setattr(uploading, "LONGEST_WAIT_S", 3.0)
     sender.road.trouble = [None, *([conflict(), httpx.Response(404)] * 9)]
     with pytest.raises(ProtocolError, match="Another request"):
         sender.send()
-    assert sum(sender.slept) == uploading.PATIENCE_S
+    assert sum(sender.slept) == uploading.LONGEST_WAIT_S
 
 
-def test_a_piece_is_no_whole_file_in_memory() -> None:
+def test_pieces_are_small() -> None:
     assert PIECE_BYTES <= 16 * 2**20
 
 
-def test_nothing_to_send(sender: Sender, tmp_path: Path) -> None:
+def test_missing_and_empty_files_are_errors(sender: Sender, tmp_path: Path) -> None:
     sender.file = tmp_path / "absent"
     with pytest.raises(UserError, match="no file"):
         sender.send()

@@ -68,9 +68,9 @@ def test_a_draining_device_ends_its_job_and_gets_no_other(
     assert state_of(lab, first) == ("done", None)
     assert lab.coordinator.lease(agent) is None
     assert described(device(lab), None)["state"] == "drained"
-    lab.rings.clear()
+    lab.published.clear()
     lab.coordinator.set_device_state("local_cpu", "active")
-    assert "device:local_cpu" in lab.rings
+    assert "device:local_cpu" in lab.published
     assert lab.leased(agent).id == second.id
 
 
@@ -128,7 +128,7 @@ def test_a_removed_device_loses_its_secret_and_its_jobs(lab: Laboratory) -> None
     assert state_of(lab, held) == state_of(lab, queued) == ("failed", "device_removed")
     assert state_of(lab, build) == ("queued", None)
     assert spans.still_open(lab.store.db) == []
-    assert {f"job:{held.id}", f"job:{queued.id}"} <= set(lab.rings)
+    assert {f"job:{held.id}", f"job:{queued.id}"} <= set(lab.published)
     with pytest.raises(ProtocolError, match="not in force"):
         lab.done(agent, running)
     with pytest.raises(ProtocolError, match="was removed. Enrol it again"):
@@ -163,7 +163,7 @@ def test_lost_leases_of_different_jobs_quarantine_the_device(
     lose(lab, agent)
     quarantined = device(lab)
     assert (quarantined.state, quarantined.strikes) == ("quarantined", 4)
-    assert f"job {second.id} was lost: no sign of life" in (quarantined.reason or "")
+    assert f"job {second.id} was lost: no heartbeat" in (quarantined.reason or "")
     assert state_of(lab, second) == ("queued", None)
     assert lab.coordinator.lease(agent) is None
 
@@ -276,7 +276,7 @@ def test_a_job_waits_as_long_as_it_may(lab: Laboratory, agent: AgentRow) -> None
     found = jobs.get(lab.store.db, job.id)
     assert found is not None and "device 'local_cpu' was last seen 61 s ago" in (
         found.message or "")
-    assert f"job:{job.id}" in lab.rings
+    assert f"job:{job.id}" in lab.published
     assert lab.measure(0).state == "queued"
 
 

@@ -1,4 +1,4 @@
-"""A coordinator without processes: its clock, host and workers are in the test's hand."""
+"""A coordinator without processes: the test controls its clock, host and workers."""
 
 import base64
 import hashlib
@@ -43,7 +43,7 @@ RAILS = [{
 
 
 class FakeClock:
-    """Time passes when the test says so, and a microsecond at every look."""
+    """The test advances the time; each call adds a microsecond."""
 
     def __init__(self, now_s: float = 1_700_000_000.0) -> None:
         self.now_s = now_s
@@ -57,7 +57,7 @@ class FakeClock:
 
 
 class FakeWorkers:
-    """A crew that remembers what it was told; ``obeys`` False plays a long training step."""
+    """A worker pool that records its calls; ``obeys`` False simulates builders that stop late."""
 
     def __init__(self, count: int = 1) -> None:
         self.broken: str | None = None
@@ -89,14 +89,14 @@ class FakeWorkers:
 
 @dataclass
 class Laboratory:
-    """Everything a test of the coordinator touches."""
+    """A coordinator with everything that a test of it needs."""
 
     folder: Path
     clock: FakeClock
     workers: FakeWorkers
     store: Store
     coordinator: Coordinator
-    rings: list[str] = field(default_factory=list)
+    published: list[str] = field(default_factory=list)
     asleep: set[str] = field(default_factory=set)
 
     @classmethod
@@ -108,16 +108,16 @@ class Laboratory:
         (folder / "artifacts").mkdir(exist_ok=True)
         coordinator = Coordinator(store, folder, clock, host=HOST, rules=rules)
         lab = cls(folder, clock, workers, store, coordinator)
-        coordinator.ring = lab.ring
+        coordinator.publish = lab.publish
         coordinator.start(workers)
         return lab
 
-    def ring(self, topic: str) -> bool:
-        self.rings.append(topic)
+    def publish(self, topic: str) -> bool:
+        self.published.append(topic)
         return topic not in self.asleep
 
     def reopened(self) -> "Laboratory":
-        """After a kill -9: what was in memory is gone."""
+        """A new coordinator on the same ledger, as after a kill -9."""
         self.store.close()
         return Laboratory.open(self.folder, self.clock)
 

@@ -1,4 +1,4 @@
-"""A lab at work, for hypothesis: whatever happens in whatever order, the rules of leases hold."""
+"""State machine for hypothesis: the rules of leases hold for every order of events."""
 
 import copy
 import shutil
@@ -26,8 +26,8 @@ ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass
-class Told:
-    """What was answered, and so must stay true."""
+class Answered:
+    """Facts that the coordinator has acknowledged and that must stay true."""
 
     fence: int = 0
     jobs: set[int] = field(default_factory=set)
@@ -36,13 +36,13 @@ class Told:
 
 
 class LeaseMachine(RuleBasedStateMachine):
-    """Every call is one that a route makes; every answer is durable when it is given."""
+    """Makes the calls of the routes. Every answer is durable when it is returned."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp())
         self.lab = Laboratory.open(self.folder)
-        self.told = Told()
+        self.answered = Answered()
         self.agents: dict[str, AgentRow] = {}
         self.everyone: dict[str, AgentRow] = {}
 
@@ -54,16 +54,16 @@ class LeaseMachine(RuleBasedStateMachine):
         for name in DEVICES:
             self._enrol(name)
         for name in ("builder-0", "builder-1"):
-            self._employ(name)
+            self._add_builder(name)
 
     def teardown(self) -> None:
         try:
-            self._work_off()
+            self._finish_all_jobs()
         finally:
             self.lab.store.close()
             shutil.rmtree(self.folder)
 
-    # what happens
+    # events
 
     @rule(kind=st.sampled_from(["compress", *DEVICES]), number=NUMBERS, retry=st.booleans(),
           campaign=st.sampled_from([None, *CAMPAIGNS]), queue_s=st.sampled_from([None, 50.0]))
@@ -79,9 +79,9 @@ class LeaseMachine(RuleBasedStateMachine):
                     "measure", f"device:{kind}", measure_payload(file, file), **more)
         except (ProtocolError, LedgerError):
             return
-        self.told.jobs.add(job.id)
+        self.answered.jobs.add(job.id)
         if job.state == "queued":
-            self.told.accepted.pop(job.id, None)
+            self.answered.accepted.pop(job.id, None)
 
     @rule(who=st.sampled_from([*DEVICES, "builder-0", "builder-1"]))
     def lease(self, who: str) -> None:
@@ -92,18 +92,18 @@ class LeaseMachine(RuleBasedStateMachine):
             return
         if job is None:
             return
-        assert job.fence is not None and job.fence > self.told.fence
+        assert job.fence is not None and job.fence > self.answered.fence
         assert job.pool == agent.pool and self._row(job.id).holder == agent.id
-        self.told.fence = job.fence
-        self.told.leases.append(job)
+        self.answered.fence = job.fence
+        self.answered.leases.append(job)
 
     @rule(number=NUMBERS, who=st.sampled_from([*DEVICES, "builder-0", "builder-1"]))
     def work(self, number: int, who: str) -> None:
-        """So that most of the time there is a lease to speak of."""
+        """Submit and lease, so that most states have a lease."""
         self.submit(who if who in DEVICES else "compress", number, True, None, None)
         self.lease(who)
 
-    @precondition(lambda self: self.told.leases)
+    @precondition(lambda self: self.answered.leases)
     @rule(data=st.data(), progress=st.none() | st.floats(0, 1))
     def heartbeat(self, data: st.DataObject, progress: float | None) -> None:
         job, agent = self._some_lease(data)
@@ -117,18 +117,18 @@ class LeaseMachine(RuleBasedStateMachine):
         else:
             assert in_force
 
-    @precondition(lambda self: self.told.leases)
-    @rule(data=st.data(), way=st.sampled_from(
+    @precondition(lambda self: self.answered.leases)
+    @rule(data=st.data(), variant=st.sampled_from(
         ["right", "right", "failed", "blames the device", "malformed", "no json", "odd attempt",
          "odd fence"]))
-    def result(self, data: st.DataObject, way: str) -> None:
+    def result(self, data: st.DataObject, variant: str) -> None:
         job, agent = self._some_lease(data)
         content = {
             "failed": envelope({"reason": "crashed", "message": "signal 11"}, "failed"),
             "blames the device": envelope({"reason": "disk", "message": "full"}, "failed"),
-            "malformed": envelope({"sha256": "../etc"}), "no json": b"{"}.get(way)
-        attempt = job.attempt + (way == "odd attempt")
-        fence = (job.fence or 0) - (way == "odd fence")
+            "malformed": envelope({"sha256": "../etc"}), "no json": b"{"}.get(variant)
+        attempt = job.attempt + (variant == "odd attempt")
+        fence = (job.fence or 0) - (variant == "odd fence")
         self._put(agent, job, attempt, fence, content or self.lab.result(job))
 
     @rule(by_s=st.sampled_from([0.5, 3.0, 20.0, 40.0, 500.0]))
@@ -157,7 +157,7 @@ class LeaseMachine(RuleBasedStateMachine):
     @rule(name=st.sampled_from(["builder-0", "builder-1"]))
     def builder_dies(self, name: str) -> None:
         if self._tried(self.lab.coordinator.builder_ended, self.agents[name].id, "signal 9"):
-            self._tried(self._employ, name)
+            self._tried(self._add_builder, name)
 
     @rule(obeys=st.booleans())
     def builders_obey(self, obeys: bool) -> None:
@@ -167,14 +167,14 @@ class LeaseMachine(RuleBasedStateMachine):
     def coordinator_is_killed(self) -> None:
         self._kill()
         for name in ("builder-0", "builder-1"):
-            self._employ(name)
+            self._add_builder(name)
 
-    # what must hold
+    # invariants
 
     @invariant()
     def every_job_has_its_place(self) -> None:
         db = self.lab.store.db
-        rows = [jobs.get(db, job) for job in self.told.jobs]
+        rows = [jobs.get(db, job) for job in self.answered.jobs]
         assert all(row is not None and row.state in STATES for row in rows)
         leased = jobs.leased(db)
         assert len({job.holder for job in leased}) == len(leased)
@@ -186,20 +186,20 @@ class LeaseMachine(RuleBasedStateMachine):
     @invariant()
     def strikes_are_bounded(self) -> None:
         rules, db = self.lab.coordinator.rules, self.lab.store.db
-        for job in self.told.jobs:
+        for job in self.answered.jobs:
             assert self._row(job).strikes < rules.lease.most_strikes
         for device in devices.devices(db):
             assert device.strikes <= 2 * rules.device.most_strikes
 
     @invariant()
     def accepted_results_stay(self) -> None:
-        for job, (sha256, state, result) in self.told.accepted.items():
+        for job, (sha256, state, result) in self.answered.accepted.items():
             row = self._row(job)
             assert (row.result_sha256, row.state, row.result) == (sha256, state, result)
 
     @invariant()
     def fences_only_grow(self) -> None:
-        assert jobs.last_fence(self.lab.store.db) >= self.told.fence
+        assert jobs.last_fence(self.lab.store.db) >= self.answered.fence
 
     @invariant()
     def nothing_is_built_while_it_measures(self) -> None:
@@ -212,7 +212,7 @@ class LeaseMachine(RuleBasedStateMachine):
         for start, end in measuring:
             assert not any(b < end and start < e for b, e in building), (start, end, building)
 
-    # parts
+    # helpers
 
     def _row(self, job: int) -> JobRow:
         row = jobs.get(self.lab.store.db, job)
@@ -222,7 +222,7 @@ class LeaseMachine(RuleBasedStateMachine):
     def _enrol(self, name: str) -> None:
         self._known(name, self.lab.device(name, DEVICES[name]))
 
-    def _employ(self, name: str) -> None:
+    def _add_builder(self, name: str) -> None:
         self._known(name, self.lab.builder(name))
 
     def _known(self, name: str, agent: AgentRow) -> None:
@@ -236,8 +236,8 @@ class LeaseMachine(RuleBasedStateMachine):
         return True
 
     def _some_lease(self, data: st.DataObject) -> tuple[JobRow, AgentRow]:
-        """A lease, mostly a late one, and who speaks of it: mostly its holder."""
-        leases, held = self.told.leases, {job.fence for job in jobs.leased(self.lab.store.db)}
+        """A lease, mostly a recent one, with an agent, mostly its holder."""
+        leases, held = self.answered.leases, {job.fence for job in jobs.leased(self.lab.store.db)}
         in_force = [job for job in leases if job.fence in held]
         if in_force and data.draw(st.integers(0, 3)):
             job = data.draw(st.sampled_from(in_force))
@@ -266,13 +266,13 @@ class LeaseMachine(RuleBasedStateMachine):
             assert again or same and before.state == "leased"
             after = self._row(job.id)
             assert after.result_sha256 == sha256 and (after == before) is again
-            self.told.accepted[job.id] = (sha256, after.state, after.result)
+            self.answered.accepted[job.id] = (sha256, after.state, after.result)
 
     def _kill(self) -> None:
         self.lab = self.lab.reopened()
 
-    def _work_off(self) -> None:
-        """New agents, given time, leave no job behind that anybody waits for."""
+    def _finish_all_jobs(self) -> None:
+        """New agents finish all wanted jobs within bounded time."""
         if not self.agents:
             return
         self.lab.workers.obeys = True
@@ -281,7 +281,7 @@ class LeaseMachine(RuleBasedStateMachine):
             self.lab.coordinator.set_device_state(name, "active")
         for name in ("builder-0", "builder-1"):
             self.lab.coordinator.builder_ended(self.agents[name].id, "signal 9")
-            self._employ(name)
+            self._add_builder(name)
         for _ in range(60):
             self.lab.clock.advance(5.0)
             self.lab.coordinator.tick()
@@ -296,8 +296,8 @@ class LeaseMachine(RuleBasedStateMachine):
 
 
 class GroupedMachine(LeaseMachine):
-    """The same over group commit: an answer counts when its batch has ended well. Commits fail,
-    the disk fills up, and a kill takes what was not committed."""
+    """The same with group commit: an answer counts after the commit of its batch. Commits fail,
+    the disk fills up, and a kill loses what was not committed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -310,7 +310,7 @@ class GroupedMachine(LeaseMachine):
     @precondition(lambda self: self.lab.store.batch is not None)
     @rule()
     def commit_fails(self) -> None:
-        """A row that contradicts the ledger, which SQLite finds only at the COMMIT."""
+        """A row that violates a constraint, which SQLite detects only at the COMMIT."""
         db = self.lab.store.db
         db.execute("PRAGMA defer_foreign_keys = ON")
         db.execute("INSERT INTO job_requests VALUES ('nobody', 999999)")
@@ -318,10 +318,10 @@ class GroupedMachine(LeaseMachine):
 
     @rule(number=NUMBERS, who=st.sampled_from([*DEVICES, "builder-0"]), data=st.data())
     def disk_is_full(self, number: int, who: str, data: st.DataObject) -> None:
-        """For a while SQLite takes no page more than there are."""
+        """SQLite cannot add a page to the database during these calls."""
         self._pages(1)
         self.work(number, who)
-        if self.told.leases:
+        if self.answered.leases:
             self.result(data, "right")
         self._pages(2**30)
 
@@ -332,18 +332,18 @@ class GroupedMachine(LeaseMachine):
         self.lab.store.opened = self._opened
 
     def _opened(self, batch: Any) -> None:
-        before = copy.deepcopy(self.told)
+        before = copy.deepcopy(self.answered)
 
         def ended() -> None:
             if batch.error is not None:
-                self.told = before
+                self.answered = before
 
         batch.when_ended(ended)
         self._before = before
 
     def _kill(self) -> None:
         if self.lab.store.batch is not None:
-            self.told = self._before
+            self.answered = self._before
         self.lab.store.db.close()
         self.lab = Laboratory.open(self.folder, self.lab.clock)
         self._group()

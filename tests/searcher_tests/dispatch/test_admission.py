@@ -1,4 +1,4 @@
-"""What a daemon lets in, and what it says to the rest."""
+"""Campaigns that a daemon accepts, and the errors of the others."""
 
 from typing import Any
 
@@ -29,12 +29,12 @@ def refusal(**changes: Any) -> str:
 
 @pytest.mark.parametrize("task", ["lenet5-mnist", "lab.tasks:stripes"])
 @pytest.mark.parametrize("devices", [[{"profile": "local_cpu"}], [{"name": "tx2-1"}]])
-def test_what_is_known_is_let_in(task: str, devices: list[dict[str, str]]) -> None:
+def test_allowed_tasks_and_devices_are_accepted(task: str, devices: list[dict[str, str]]) -> None:
     DAEMON.check_campaign(from_document({**SPEC, "task": task, "devices": devices}), ENROLLED)
 
 
 @pytest.mark.parametrize("task", ["os:abort", "lab.tasks:other", "lenet5", "lab.tasks"])
-def test_other_tasks_are_refused_with_those_that_are_allowed(task: str) -> None:
+def test_other_tasks_are_refused_with_a_list_of_the_allowed(task: str) -> None:
     said = refusal(task=task)
     assert repr(task) in said and "lab.tasks:stripes" in said and "lenet5-mnist" in said
     assert "fleetfront serve --tasks" in said

@@ -1,4 +1,4 @@
-"""What runs next, where: leases, quiet windows, spans, restarts."""
+"""The coordinator: leases, quiet windows, spans, restarts."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,7 +43,7 @@ def campaign(lab: Laboratory, name: str = "digits") -> str:
 
 
 def overlaps(found: list[SpanRow]) -> list[tuple[SpanRow, SpanRow]]:
-    """Pairs of a measure span and any other that share more than an instant."""
+    """Pairs of a measure span and another span that overlap for more than an instant."""
     return [
         (m, b) for m in found if m.kind == "measure" for b in found if b.kind != "measure"
         and m.start_s < (b.end_s or float("inf")) and b.start_s < (m.end_s or float("inf"))
@@ -59,14 +59,14 @@ def test_a_device_elsewhere_measures_while_builders_build(lab: Laboratory) -> No
     assert "pause" not in lab.workers.calls
 
 
-def test_nothing_built_means_a_window_at_once(lab: Laboratory) -> None:
+def test_a_window_opens_at_once_while_nothing_is_built(lab: Laboratory) -> None:
     agent = lab.device()
     lab.measure()
     job = lab.leased(agent)
     assert lab.workers.paused
     lab.done(agent, job)
     assert not lab.workers.paused
-    assert "builder" in lab.rings
+    assert "builder" in lab.published
 
 
 def test_a_window_waits_for_enough_building(lab: Laboratory) -> None:
@@ -95,7 +95,7 @@ def test_many_waiting_candidates_open_a_window(lab: Laboratory) -> None:
     assert lab.coordinator.lease(agent) is not None
 
 
-def test_work_about_to_be_fetched_counts_as_building(lab: Laboratory) -> None:
+def test_queued_builds_count_as_building(lab: Laboratory) -> None:
     agent = lab.device()
     lab.compress()
     lab.measure()
@@ -127,7 +127,7 @@ def test_spans_cover_building_and_never_overlap(lab: Laboratory) -> None:
     assert lab.workers.calls.count("pause") == 1, "both measurements share one window"
 
 
-def test_a_stopped_builders_lease_does_not_age(lab: Laboratory) -> None:
+def test_leases_of_stopped_builders_do_not_expire(lab: Laboratory) -> None:
     agent, builder = lab.device(), lab.builder()
     lab.compress()
     build = lab.leased(builder)
@@ -146,7 +146,7 @@ def test_a_stopped_builders_lease_does_not_age(lab: Laboratory) -> None:
     lab.done(builder, build)
 
 
-def test_a_window_does_not_wait_for_a_device_that_went_away(lab: Laboratory) -> None:
+def test_a_window_closes_when_its_device_does_not_return(lab: Laboratory) -> None:
     agent, builder = lab.device(), lab.builder()
     lab.compress()
     lab.leased(builder)
@@ -176,7 +176,7 @@ def test_a_long_window_lets_builders_work_in_between(tmp_path: Path) -> None:
     lab.store.close()
 
 
-def test_builders_that_have_yet_to_stop_are_asked_again(lab: Laboratory) -> None:
+def test_the_stop_of_running_builders_is_repeated(lab: Laboratory) -> None:
     agent, builder = lab.device(), lab.builder()
     lab.workers.obeys = False
     lab.compress()
@@ -193,7 +193,7 @@ def test_builders_that_have_yet_to_stop_are_asked_again(lab: Laboratory) -> None
     assert not lab.workers.paused
 
 
-def test_builders_resume_when_the_measurement_is_withdrawn_while_they_stop(
+def test_builders_resume_when_the_measurement_is_cancelled_while_they_stop(
         lab: Laboratory) -> None:
     agent = lab.device()
     name = campaign(lab)
@@ -213,11 +213,11 @@ def test_only_one_measurement_at_a_time_on_a_host(lab: Laboratory) -> None:
     job = lab.leased(first)
     assert lab.coordinator.lease(second) is None
     lab.done(first, job)
-    assert "device:second" in lab.rings
+    assert "device:second" in lab.published
     assert lab.coordinator.lease(second) is not None
 
 
-def test_a_lost_lease_comes_back_and_a_deadly_job_is_given_up(lab: Laboratory) -> None:
+def test_a_lost_job_is_queued_again_and_fails_after_three_strikes(lab: Laboratory) -> None:
     builder = lab.builder()
     job = lab.compress(campaign=campaign(lab))
     fences = []
@@ -229,10 +229,10 @@ def test_a_lost_lease_comes_back_and_a_deadly_job_is_given_up(lab: Laboratory) -
     after = job_of(lab.coordinator, job)
     assert (after.state, after.reason, after.attempt) == ("failed", "quarantined", 3)
     assert fences == sorted(set(fences))
-    assert "campaign:digits" in lab.rings
+    assert "campaign:digits" in lab.published
 
 
-def test_a_dead_builders_job_is_queued_at_once(lab: Laboratory) -> None:
+def test_the_job_of_an_ended_builder_is_queued_at_once(lab: Laboratory) -> None:
     builder = lab.builder()
     job = lab.compress()
     lab.leased(builder)
@@ -241,7 +241,7 @@ def test_a_dead_builders_job_is_queued_at_once(lab: Laboratory) -> None:
     assert not lab.coordinator.builder_ended(lab.builder("idle").id, "exit code 1")
 
 
-def test_a_broken_crew_fails_its_queue_and_mending_it_starts_over(lab: Laboratory) -> None:
+def test_a_broken_pool_fails_its_queue_and_a_new_request_restarts_the_job(lab: Laboratory) -> None:
     name = campaign(lab)
     lab.workers.broken = "the builder cannot import torch"
     job = lab.compress(campaign=name)
@@ -274,7 +274,7 @@ def test_a_result_counts_once_and_only_under_its_fence(lab: Laboratory) -> None:
         lab.coordinator.heartbeat(builder, stale.id, stale.fence or 0, None)
     lab.done(other, current)
     lab.done(other, current)
-    with pytest.raises(ProtocolError, match="accepted already"):
+    with pytest.raises(ProtocolError, match="already accepted"):
         lab.put(other, current, envelope({"reason": "late", "message": "another"}, "failed"))
 
 
@@ -301,7 +301,7 @@ def test_a_full_disk_refuses_the_result_and_keeps_the_lease(lab: Laboratory) -> 
     assert overlaps(spans.history(lab.store.db)) == []
 
 
-def test_a_window_that_cannot_be_recorded_lets_builders_go_on(
+def test_builders_continue_when_the_lease_of_a_window_cannot_be_stored(
         lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     agent = lab.device()
     lab.measure()
@@ -369,7 +369,7 @@ def test_after_a_crash_a_clock_that_was_set_back_keeps_no_lease_for_hours(
     again.store.close()
 
 
-def test_a_new_agent_frees_what_the_old_one_held(lab: Laboratory) -> None:
+def test_jobs_of_a_replaced_agent_are_queued_again(lab: Laboratory) -> None:
     old = lab.device()
     lab.measure()
     lab.leased(old)
@@ -381,7 +381,7 @@ def test_a_new_agent_frees_what_the_old_one_held(lab: Laboratory) -> None:
     again.store.close()
 
 
-def test_ending_a_campaign_cancels_what_only_it_wants(lab: Laboratory) -> None:
+def test_the_end_of_a_campaign_cancels_jobs_that_only_it_wants(lab: Laboratory) -> None:
     builder = lab.builder()
     one, two = campaign(lab, "one"), campaign(lab, "two")
     running = lab.compress(0, campaign=one)
@@ -408,7 +408,7 @@ def test_a_paused_campaign_keeps_its_jobs_waiting(lab: Laboratory) -> None:
     assert lab.coordinator.lease(builder) is not None
 
 
-def test_withdrawing_spares_other_kinds_and_other_campaigns(lab: Laboratory) -> None:
+def test_cancellation_keeps_other_kinds_and_other_campaigns(lab: Laboratory) -> None:
     one, two = campaign(lab, "one"), campaign(lab, "two")
     alone, shared = lab.compress(0, campaign=one), lab.compress(1, campaign=one)
     lab.compress(1, campaign=two)
@@ -433,7 +433,7 @@ def test_priority_then_age(lab: Laboratory) -> None:
     assert order == [third.id, second.id]
 
 
-def test_a_job_that_heartbeats_for_ever_is_stuck(lab: Laboratory) -> None:
+def test_heartbeats_do_not_extend_a_lease_past_its_deadline(lab: Laboratory) -> None:
     agent = lab.device("remote", hostname="elsewhere")
     payload = {**lab.measure().payload, "candidates": [lab.artifact(b"x")]}
     lab.coordinator.submit("measure", "device:remote", payload)

@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order: leases, results and fences of a lab, as a state machine."""
+"""Leases, results and fences for random orders of events, as a state machine."""
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -12,5 +12,5 @@ MANY_STEPS = settings(
 
 
 @pytest.mark.parametrize("machine", [LeaseMachine, GroupedMachine])
-def test_the_rules_hold(machine: type[LeaseMachine]) -> None:
+def test_the_lease_rules_hold(machine: type[LeaseMachine]) -> None:
     run_state_machine_as_test(machine, settings=MANY_STEPS)

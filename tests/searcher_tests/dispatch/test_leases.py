@@ -1,4 +1,4 @@
-"""Signs of life, and who leases next on a host."""
+"""Heartbeats, and the order of leases on one host."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +16,7 @@ def lab(tmp_path: Path) -> Iterator[Laboratory]:
     laboratory.store.close()
 
 
-def test_a_heartbeat_prolongs_a_lease_that_is_in_force(lab: Laboratory) -> None:
+def test_a_heartbeat_extends_a_lease_in_force(lab: Laboratory) -> None:
     agent = lab.device("tx2", hostname="elsewhere")
     payload = {**lab.measure().payload, "candidates": [lab.artifact(b"x")]}
     lab.coordinator.submit("measure", agent.pool, payload)
@@ -33,7 +33,7 @@ def test_a_heartbeat_prolongs_a_lease_that_is_in_force(lab: Laboratory) -> None:
 
 
 def test_devices_of_one_host_take_turns_within_a_window(lab: Laboratory) -> None:
-    """Whoever polls first when it is rung for measures; the others may not sleep through it."""
+    """The first device that polls measures next; the others still get their turn."""
     agents = {name: lab.device(name) for name in ("a", "b", "c")}
     for agent in agents.values():
         for number in range(2):
@@ -45,14 +45,14 @@ def test_devices_of_one_host_take_turns_within_a_window(lab: Laboratory) -> None
         job = lab.leased(agent)
         turns.append(agent.name)
         lab.clock.advance(1.0)
-        lab.rings.clear()
+        lab.published.clear()
         lab.done(agent, job)
-        pool = next((one for one in lab.rings if one in {a.pool for a in agents.values()}), "")
+        pool = next((one for one in lab.published if one in {a.pool for a in agents.values()}), "")
     assert turns == ["a", "b", "c", "a", "b", "c"]
 
 
-def test_only_the_next_device_of_a_host_is_rung_within_a_window(lab: Laboratory) -> None:
-    """With a hundred of them each end of a job would have all of them look at the queue."""
+def test_only_the_next_device_is_woken_within_a_window(lab: Laboratory) -> None:
+    """If all devices were woken, the end of each job would cause one query per device."""
     agents = {name: lab.device(name) for name in ("a", "away", "b", "c", "drained", "idle")}
     for name, agent in agents.items():
         if name != "idle":
@@ -61,6 +61,7 @@ def test_only_the_next_device_of_a_host_is_rung_within_a_window(lab: Laboratory)
     lab.coordinator.submit("measure", "device:a", lab.measure(2).payload)
     lab.asleep.add("device:away")
     first = lab.leased(agents["a"])
-    lab.rings.clear()
+    lab.published.clear()
     lab.done(agents["a"], first)
-    assert [ring for ring in lab.rings if ring.startswith("device:")] == ["device:away", "device:b"]
+    devices = [topic for topic in lab.published if topic.startswith("device:")]
+    assert devices == ["device:away", "device:b"]

@@ -1,4 +1,4 @@
-"""Dropped files over the wire: 410, the rebuild's job, and a search that goes on by itself."""
+"""Dropped files over HTTP: status 410, rebuild jobs, and searches that continue after them."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -51,7 +51,7 @@ class Scene:
         return self.lab.folder / "artifacts" / self.sha256
 
     def built(self, content: bytes | None = None, **changes: Any) -> dict[str, Any]:
-        """The builder does its next job; what it gives is ``content``."""
+        """Run the builder's next job, which gives ``content``. Returns its stored result."""
         job = self.lab.leased(self.builder)
         if content is None:
             self.lab.done(self.builder, job)
@@ -89,7 +89,7 @@ def scene(tmp_path: Path) -> Iterator[Scene]:
     made.close()
 
 
-def test_a_dropped_file_is_gone_not_unknown(scene: Scene) -> None:
+def test_a_dropped_file_gives_410_and_an_unknown_one_404(scene: Scene) -> None:
     http = httpx.Client(base_url="http://test", transport=scene.server, headers={
         "Authorization": "Bearer operator"})
     answer = http.get(f"/v1/artifacts/{scene.sha256}")
@@ -101,7 +101,7 @@ def test_a_dropped_file_is_gone_not_unknown(scene: Scene) -> None:
     assert gone.value.sha256 == scene.sha256
 
 
-def test_a_file_that_someone_deleted_comes_back_as_well(scene: Scene) -> None:
+def test_a_deleted_file_is_built_again_too(scene: Scene) -> None:
     with scene.lab.store.atomic() as db:
         artifacts.found_again(db, [scene.sha256])
     with pytest.raises(DroppedError, match="or lost"):
@@ -111,7 +111,7 @@ def test_a_file_that_someone_deleted_comes_back_as_well(scene: Scene) -> None:
     assert scene.client.artifact(scene.sha256) == scene.content
 
 
-def test_it_is_built_again_to_the_same_bytes(scene: Scene) -> None:
+def test_a_rebuild_gives_the_same_bytes(scene: Scene) -> None:
     job = scene.client.rebuild(scene.sha256)
     assert (job.kind, job.state) == ("compress", "queued") and job.job != scene.first.id
     assert scene.client.rebuild(scene.sha256) == job, "asked twice, built once"
@@ -127,13 +127,13 @@ def test_it_is_built_again_to_the_same_bytes(scene: Scene) -> None:
     assert (again.job, again.state) == (job.job, "done"), "it is there: nothing to do"
 
 
-def test_the_request_is_that_of_its_build(scene: Scene) -> None:
+def test_a_rebuild_repeats_the_request_of_the_build(scene: Scene) -> None:
     scene.client.rebuild(scene.sha256)
     lease = scene.lab.leased(scene.builder)
     assert lease.payload == {**scene.first.payload, "rebuild_of": scene.sha256}
 
 
-def test_training_and_threads_are_those_of_the_first_time(scene: Scene) -> None:
+def test_a_rebuild_has_the_fidelity_and_threads_of_the_build(scene: Scene) -> None:
     scene.client.submit_job("train", "builder", {
         **scene.first.payload, "fidelity": "full", "threads": 2})
     scene.sha256 = scene.built()["sha256"]
@@ -143,7 +143,7 @@ def test_training_and_threads_are_those_of_the_first_time(scene: Scene) -> None:
     assert (payload["fidelity"], payload["threads"]) == ("full", 2)
 
 
-def test_it_can_be_dropped_and_built_again_and_again(scene: Scene) -> None:
+def test_a_file_can_be_dropped_and_built_again_repeatedly(scene: Scene) -> None:
     for _ in range(3):
         job = scene.client.rebuild(scene.sha256)
         scene.same()
@@ -151,7 +151,7 @@ def test_it_can_be_dropped_and_built_again_and_again(scene: Scene) -> None:
         scene.drop()
 
 
-def test_other_bytes_are_told(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+def test_different_bytes_are_reported(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
     job = scene.client.rebuild(scene.sha256, "digits")
     other = scene.built(b"another file", build_key=scene.key, probe_outputs=[0.25, 0.5])["sha256"]
     ended = scene.client.wait_job(job.job)
@@ -172,11 +172,11 @@ def test_outputs_that_cannot_be_compared(scene: Scene) -> None:
     assert result["difference"]["max_abs_difference"] is None
 
 
-def test_files_without_a_recipe(scene: Scene) -> None:
+def test_files_without_a_recipe_cannot_be_built_again(scene: Scene) -> None:
     with scene.lab.store.atomic() as db:
         builds.put_artifact(db, "9" * 64, 4, 1.0)
         artifacts.drop(db, ["9" * 64], 2.0)
-    with pytest.raises(ProtocolError, match="original file once more") as refused:
+    with pytest.raises(ProtocolError, match="original file again") as refused:
         scene.client.rebuild("9" * 64)
     assert refused.value.status == 409
     with pytest.raises(UserError, match="no artifact"):
@@ -202,7 +202,7 @@ def test_submit_refuses_a_job_whose_file_was_dropped(scene: Scene) -> None:
         assert gone.value.sha256 == scene.sha256
 
 
-def test_a_job_that_is_done_needs_no_file(scene: Scene) -> None:
+def test_a_done_job_needs_no_file(scene: Scene) -> None:
     scene.client.rebuild(scene.sha256)
     scene.same()
     scene.client.submit_job("evaluate", "builder", evaluate(scene))
@@ -212,7 +212,7 @@ def test_a_job_that_is_done_needs_no_file(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("kind", ["evaluate", "measure"])
-def test_a_search_has_the_file_built_and_goes_on(scene: Scene, kind: Any) -> None:
+def test_a_search_rebuilds_the_file_and_continues(scene: Scene, kind: Any) -> None:
     flow = JobFlow(scene.client, "digits", "tx2")
     agent = scene.lab.device("tx2", hostname="elsewhere")
     ended: list[EndedJob[Any]] = []
@@ -232,7 +232,7 @@ def test_a_search_has_the_file_built_and_goes_on(scene: Scene, kind: Any) -> Non
     assert not flow.has_news
 
 
-def test_a_search_is_told_when_the_file_is_lost(scene: Scene) -> None:
+def test_a_search_gets_a_failed_job_for_a_file_that_cannot_be_rebuilt(scene: Scene) -> None:
     flow = JobFlow(scene.client, "digits", "tx2")
     ended: list[EndedJob[Any]] = []
     kind = registry.named("evaluate")
@@ -245,11 +245,11 @@ def test_a_search_is_told_when_the_file_is_lost(scene: Scene) -> None:
     flow.submit(kind.parse({**evaluate(scene), "sha256": "9" * 64}), 10, ended.append)
     flow.listen(0.0)
     assert [(job.state, job.reason) for job in ended] == [("failed", "not_rebuilt")] * 2
-    assert "came out as" in ended[0].message and "original file" in ended[1].message
+    assert "became" in ended[0].message and "original file" in ended[1].message
 
 
 class Building(CoordinatorClient):
-    """Whoever waits for a job lets the builder work."""
+    """A client whose wait for a job runs the builder."""
 
     scene: Scene
     gives: bytes | None = None
@@ -259,13 +259,13 @@ class Building(CoordinatorClient):
         return super().wait_job(job, 0.0)
 
 
-def test_having_files_built(scene: Scene) -> None:
+def test_have_built(scene: Scene) -> None:
     client = Building("http://test", "operator", transport=scene.server, retry_for_s=0.0)
     client.scene = scene
     said: list[str] = []
     have_built(client, {"digits/0": scene.sha256}, said.append)
     assert scene.path.read_bytes() == scene.content
-    assert said == [f"digits/0: its file {scene.sha256} is not there; it is built again"]
+    assert said == [f"digits/0: building the dropped file {scene.sha256} again"]
     scene.drop()
     client.gives = b"another"
     with pytest.raises(UserError, match="digits/7.*no artifact.*digits/0: Built again"):

@@ -1,4 +1,4 @@
-"""Between the ledger and the searches: who is wanted, and what becomes of a campaign."""
+"""Supervision of searches: which campaigns run, and their states after a search ended."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.storage.make_v4 import STATE
 
 
 class Remembering(NoSearches):
-    """Searches that only note what is wanted of them."""
+    """Searches that only record the wanted campaigns."""
 
     def __init__(self) -> None:
         self.wanted: list[str] = []
@@ -47,7 +47,7 @@ def state(lab: Laboratory, name: str) -> str:
     return lab.coordinator.campaign(name).state
 
 
-def test_by_priority_then_age(supervised: Supervised) -> None:
+def test_searches_start_by_priority_then_age(supervised: Supervised) -> None:
     assert supervised[1].wanted == ["urgent", "old", "young"]
 
 
@@ -61,14 +61,14 @@ def test_pause_resume_and_cancel(lab: Laboratory, supervised: Supervised) -> Non
     assert supervised[1].wanted == ["old", "young"]
 
 
-def test_a_tick_looks_after_pauses_that_are_over(lab: Laboratory, supervised: Supervised) -> None:
+def test_a_tick_updates_the_searches(lab: Laboratory, supervised: Supervised) -> None:
     supervised[1].wanted = []
     lab.coordinator.tick()
     assert supervised[1].wanted == ["urgent", "old", "young"]
 
 
 @pytest.mark.parametrize("rest", ["paused", "cancelled", "done", "failed"])
-def test_the_last_word_of_a_search_does_not_undo_a_rest(lab: Laboratory, rest: str) -> None:
+def test_a_late_request_of_a_search_does_not_change_the_state(lab: Laboratory, rest: str) -> None:
     lab.coordinator.set_campaign_state("old", rest)
     with pytest.raises(ProtocolError, match=f"is {rest}; it cannot become running") as refused:
         lab.coordinator.set_campaign_state("old", "running")
@@ -87,14 +87,14 @@ def test_a_search_that_outlived_a_coordinator_runs_its_campaign(lab: Laboratory)
     assert search_state.of_campaign(lab.store.db, "old") == {"tx2": STATE}
 
 
-def test_what_is_done_stays_done(lab: Laboratory) -> None:
+def test_done_is_final(lab: Laboratory) -> None:
     lab.coordinator.set_campaign_state("old", "done")
     for other in ("queued", "paused", "failed", "cancelled"):
         with pytest.raises(ProtocolError, match="another name"):
             lab.coordinator.set_campaign_state("old", other)
 
 
-def test_a_campaign_without_its_search_waits_for_another(
+def test_a_campaign_is_queued_again_after_its_search_ended(
     lab: Laboratory, supervised: Supervised
 ) -> None:
     lab.coordinator.set_campaign_state("old", "running")
@@ -105,7 +105,7 @@ def test_a_campaign_without_its_search_waits_for_another(
     assert state(lab, "young") == "done"
 
 
-def test_a_failure_is_recorded_unless_the_search_did_it_itself(
+def test_a_failure_is_recorded_unless_the_search_recorded_one(
     lab: Laboratory, supervised: Supervised
 ) -> None:
     supervised[0].search_failed("old", "crashed thrice")
@@ -117,7 +117,7 @@ def test_a_failure_is_recorded_unless_the_search_did_it_itself(
     assert supervised[1].wanted == ["urgent"]
 
 
-def test_a_new_coordinator_takes_up_what_ran(lab: Laboratory) -> None:
+def test_a_new_coordinator_restarts_running_campaigns(lab: Laboratory) -> None:
     lab.coordinator.set_campaign_state("old", "running")
     lab.coordinator.set_campaign_state("young", "paused")
     again = lab.reopened()

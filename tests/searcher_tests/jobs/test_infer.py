@@ -1,4 +1,4 @@
-"""Outputs of a device: a file by digest, and an accuracy that says where it comes from."""
+"""Job kind ``infer``: stored outputs, and accuracies with the place that computed them."""
 
 import base64
 import io
@@ -77,7 +77,7 @@ def inferred(lab: Laboratory, agent: AgentRow) -> JobRow:
     return ended(lab, job)
 
 
-def test_outputs_become_a_file_by_digest(lab: Laboratory) -> None:
+def test_outputs_are_stored_as_a_file(lab: Laboratory) -> None:
     job = inferred(lab, device(lab))
     assert job.state == "done" and job.result is not None
     assert job.result["shape"] == [4, 2] and job.result["place"] == PLACE
@@ -87,8 +87,8 @@ def test_outputs_become_a_file_by_digest(lab: Laboratory) -> None:
     assert builds.is_seen(lab.store.db, job.result["outputs"]["sha256"])
 
 
-def test_what_decides_the_numerics_is_in_the_place(lab: Laboratory) -> None:
-    """An accuracy of other options must not be taken for this one's."""
+def test_the_place_names_everything_that_determines_numerics(lab: Laboratory) -> None:
+    """Accuracies of different options must not be confused."""
     agent, places = device(lab), []
     for options in ({}, {"graph_level": "all", "threads": 2}, {"graph_level": "basic"},
                     {"precision": "float16", "batch": 100}):
@@ -106,7 +106,7 @@ def test_what_decides_the_numerics_is_in_the_place(lab: Laboratory) -> None:
     {"outputs": base64.b64encode(zlib.compress(bytes(17 << 20))).decode()},
     {"outputs": base64.b64encode(zlib.compress(struct.pack("<8f", *[float("nan")] * 8))).decode()},
 ])
-def test_what_are_no_outputs_fail_the_job_and_leave_nothing(
+def test_invalid_outputs_fail_the_job_and_store_nothing(
         lab: Laboratory, changes: dict[str, Any]) -> None:
     agent = device(lab)
     job = submitted(lab, agent)
@@ -122,7 +122,7 @@ def evaluate(lab: Laboratory, job: JobRow, **changes: Any) -> dict[str, Any]:
             "split": "validation", "outputs": outputs, **changes}
 
 
-def test_the_accuracy_is_kept_with_its_place_beside_the_hosts(lab: Laboratory) -> None:
+def test_accuracies_of_device_and_host_are_stored_separately(lab: Laboratory) -> None:
     job, builder = inferred(lab, device(lab)), lab.builder()
     request = evaluate(lab, job)
     for asked, value in ((request, 0.75), ({k: v for k, v in request.items() if k != "outputs"},
@@ -137,7 +137,7 @@ def test_the_accuracy_is_kept_with_its_place_beside_the_hosts(lab: Laboratory) -
 
 
 @pytest.mark.parametrize("lie", ["another file", "another job", "other outputs"])
-def test_an_accuracy_is_not_entered_for_what_did_not_run(lab: Laboratory, lie: str) -> None:
+def test_outputs_of_another_file_or_job_give_no_accuracy(lab: Laboratory, lie: str) -> None:
     job, builder = inferred(lab, device(lab)), lab.builder()
     request = evaluate(lab, job)
     if lie == "another file":
@@ -162,13 +162,13 @@ def test_an_accuracy_is_not_entered_for_what_did_not_run(lab: Laboratory, lie: s
     {"inputs": {"sha256": "a" * 64, "size_bytes": 0}},
     {"inputs": None}, {"runtime": ""}, {"attempt": -1}, {"options": []},
 ])
-def test_what_nobody_can_run_is_refused(lab: Laboratory, change: dict[str, Any]) -> None:
+def test_invalid_requests_are_refused(lab: Laboratory, change: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError) as caught:
         lab.coordinator.submit("infer", "device:tx2", {**payload(lab), **change})
     assert caught.value.status == 400
 
 
-def test_both_files_must_be_there(lab: Laboratory) -> None:
+def test_both_files_must_be_stored(lab: Laboratory) -> None:
     asked = payload(lab)
     asked["inputs"] = {"sha256": "d" * 64, "size_bytes": 5}
     with pytest.raises(ProtocolError) as caught:
@@ -176,7 +176,7 @@ def test_both_files_must_be_there(lab: Laboratory) -> None:
     assert caught.value.status == 404
 
 
-def test_an_uploaded_model_is_inspected_before_and_data_need_not_be(lab: Laboratory) -> None:
+def test_an_uploaded_model_must_be_inspected_but_data_need_not(lab: Laboratory) -> None:
     asked = payload(lab)
     with lab.store.atomic() as db:
         builds.put_upload(db, asked["inputs"]["sha256"], 6, 0.0)
@@ -188,7 +188,7 @@ def test_an_uploaded_model_is_inspected_before_and_data_need_not_be(lab: Laborat
     assert caught.value.status == 409
 
 
-def test_an_agent_that_does_not_know_the_kind_is_not_asked(lab: Laboratory) -> None:
+def test_an_agent_without_the_kind_is_refused(lab: Laboratory) -> None:
     agent = lab.device("tx2", hostname="elsewhere")
     with pytest.raises(ProtocolError, match=r"agent of device 'tx2' cannot.*'infer'.*agent\.pyz"
                        ) as caught:
@@ -196,7 +196,7 @@ def test_an_agent_that_does_not_know_the_kind_is_not_asked(lab: Laboratory) -> N
     assert caught.value.status == 409
 
 
-def test_an_agent_that_has_updated_itself_says_so_with_its_next_request(lab: Laboratory) -> None:
+def test_the_next_request_of_an_updated_agent_reports_its_kinds(lab: Laboratory) -> None:
     agent = lab.device("tx2", hostname="elsewhere")
     lab.coordinator.lease(agent)
     lab.coordinator.lease(agent, ["measure", "infer", "of a newer program"])
@@ -208,7 +208,7 @@ def test_an_agent_that_has_updated_itself_says_so_with_its_next_request(lab: Lab
         lab.coordinator.submit("infer", agent.pool, payload(lab, b"another"))
 
 
-def test_its_deadline_is_its_own() -> None:
+def test_deadline() -> None:
     file = protocol.ArtifactRef("0" * 64, 1)
     asked = InferRequest(protocol.InferPayload(file, file, "onnxruntime", {}))
     assert asked.deadline_s() == DEADLINE_S == 3600.0

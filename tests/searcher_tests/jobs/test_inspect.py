@@ -1,4 +1,4 @@
-"""An upload runs on a device only after a builder has inspected it."""
+"""Job kind ``inspect``: an upload runs only after a builder has inspected it."""
 
 import hashlib
 import json
@@ -67,14 +67,14 @@ def test_an_upload_must_be_inspected_first(lab: Laboratory) -> None:
     assert measure(lab, file).state == "queued"
 
 
-def test_an_evaluation_runs_the_file_too(lab: Laboratory) -> None:
+def test_an_evaluation_needs_an_inspection(lab: Laboratory) -> None:
     file = uploaded(lab)
     with pytest.raises(ProtocolError, match="has not been inspected"):
         lab.coordinator.submit("evaluate", "builder", {
             "task": "t", "sha256": file["sha256"], "split": "test"})
 
 
-def test_a_refused_upload_is_refused_with_its_reason(lab: Laboratory) -> None:
+def test_a_refused_upload_does_not_run_and_the_error_has_the_reason(lab: Laboratory) -> None:
     file = uploaded(lab)
     assert inspected(lab, file, {**REFUSED, "more": 1}).result == {"inspection": REFUSED}
     with pytest.raises(ProtocolError, match="external_data.*another file") as caught:
@@ -94,19 +94,19 @@ def test_files_of_builders_need_no_inspection(lab: Laboratory) -> None:
     assert measure(lab, file).state == "queued"
 
 
-def test_what_is_not_there_cannot_be_inspected(lab: Laboratory) -> None:
+def test_a_missing_file_cannot_be_inspected(lab: Laboratory) -> None:
     with pytest.raises(ProtocolError, match="no artifact") as caught:
         lab.coordinator.submit("inspect", "builder", {"sha256": "0" * 64})
     assert caught.value.status == 404
 
 
 @pytest.mark.parametrize("payload", [{}, {"sha256": "../x"}, {"sha256": 7}, {"sha256": None}])
-def test_odd_requests(lab: Laboratory, payload: dict[str, Any]) -> None:
+def test_invalid_requests(lab: Laboratory, payload: dict[str, Any]) -> None:
     with pytest.raises(ProtocolError, match="hexadecimal"):
         lab.coordinator.submit("inspect", "builder", payload)
 
 
-def test_inspections_are_for_builders(lab: Laboratory) -> None:
+def test_inspections_run_only_on_builders(lab: Laboratory) -> None:
     with pytest.raises(ProtocolError, match="does not run in pool"):
         lab.coordinator.submit("inspect", "device:local_cpu", {
             "sha256": hashlib.sha256(b"").hexdigest()})
@@ -122,7 +122,7 @@ def test_inspections_are_for_builders(lab: Laboratory) -> None:
         {"domains": []}, {"domains": {"x": "y"}}, {"domains": {str(n): 1 for n in range(65)}},
         {"notes": "text"}, {"custom_domains": [1]}, {"number_formats": [""]})),
 ])
-def test_malformed_results_are_no_inspection(lab: Laboratory, found: Any) -> None:
+def test_malformed_results_do_not_count_as_an_inspection(lab: Laboratory, found: Any) -> None:
     file = uploaded(lab)
     job = inspected(lab, file, found)
     assert (job.state, job.reason) == ("failed", "malformed_result")

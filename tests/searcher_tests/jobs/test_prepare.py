@@ -1,4 +1,4 @@
-"""Jobs of the kind ``prepare``: what the ledger keeps of them, and who may be asked."""
+"""Job kind ``prepare``: stored results, and agents that support it."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -29,7 +29,7 @@ def payload(lab: Laboratory, **changes: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(("changes", "state"), [
     ({}, "done"), ({"prepare_s": -1.0}, "failed"), ({"kept_bytes": -1}, "failed"),
     ({"reused": "yes"}, "failed")])
-def test_what_it_took_is_kept(lab: Laboratory, changes: dict[str, Any], state: str) -> None:
+def test_the_duration_is_stored(lab: Laboratory, changes: dict[str, Any], state: str) -> None:
     agent = lab.device("tx2", hostname="elsewhere")
     lab.coordinator.lease(agent, KINDS)
     lab.coordinator.submit("prepare", agent.pool, payload(lab))
@@ -46,7 +46,7 @@ def test_what_it_took_is_kept(lab: Laboratory, changes: dict[str, Any], state: s
             "environment": {"key": "e" * 64, "runtime": {"trtexec": "8201"}}}
 
 
-def test_who_cannot_is_not_asked_and_nonsense_is_refused(lab: Laboratory) -> None:
+def test_agents_without_the_kind_and_invalid_requests_are_refused(lab: Laboratory) -> None:
     agent = lab.device("tx2", hostname="elsewhere")
     with pytest.raises(ProtocolError, match="cannot do jobs of kind 'prepare'") as caught:
         lab.coordinator.submit("prepare", agent.pool, payload(lab))

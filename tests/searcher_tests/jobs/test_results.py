@@ -1,4 +1,4 @@
-"""Loose result JSON becomes strict rows, or the job fails with the reason."""
+"""A result becomes rows of the ledger, or its job fails with a reason."""
 
 import gzip
 import json
@@ -53,7 +53,7 @@ def measuring(lab: Laboratory, candidates: int = 1, attempt: int = 1,
     return agent, lab.leased(agent)
 
 
-def test_a_build_is_stored_whole(lab: Laboratory) -> None:
+def test_a_build_is_stored(lab: Laboratory) -> None:
     builder = lab.builder()
     lab.compress()
     job = lab.leased(builder)
@@ -74,7 +74,7 @@ def test_a_build_is_stored_whole(lab: Laboratory) -> None:
     assert "probe_outputs" not in result
 
 
-def test_an_evaluation_counts_once(lab: Laboratory) -> None:
+def test_the_first_evaluation_counts(lab: Laboratory) -> None:
     builder = lab.builder()
     file = lab.artifact(b"model")
     payload = {"task": "lenet5-mnist", "sha256": file["sha256"], "split": "test"}
@@ -108,7 +108,7 @@ def test_a_measurement_is_stored_with_its_samples(lab: Laboratory) -> None:
     assert [level.level_s for level in levels] == [1e-4]
 
 
-def test_raw_rails_are_kept_beside_the_figures(lab: Laboratory) -> None:
+def test_raw_rails_are_stored_with_the_summary(lab: Laboratory) -> None:
     agent, job = measuring(lab, candidates=2)
     result = measure_result(job.payload)
     result["measurements"][0]["energy"] = {"problem": "", "gross_j": 0.5, "rails": RAILS}
@@ -124,7 +124,7 @@ def test_raw_rails_are_kept_beside_the_figures(lab: Laboratory) -> None:
         first.id]
 
 
-def test_rails_beyond_all_measure_are_refused(lab: Laboratory) -> None:
+def test_rails_over_the_size_limit_are_refused(lab: Laboratory) -> None:
     agent, job = measuring(lab)
     result = measure_result(job.payload)
     rail = {**RAILS[0], "values": "A" * (MOST_RAIL_BYTES + 1)}
@@ -145,7 +145,7 @@ def test_latency_is_the_ratio_times_the_lowest_level_known(lab: Laboratory) -> N
     assert shown["latency_s"] == pytest.approx(shown["ratio"] * 1e-4)
 
 
-def test_levels_of_other_options_are_others(lab: Laboratory) -> None:
+def test_quiet_levels_depend_on_the_options(lab: Laboratory) -> None:
     for options, level_s in (({}, 1e-4), ({"threads": 2}, 5e-5), ({}, 1.1e-4)):
         agent, job = measuring(lab, attempt=round(level_s * 1e6), **options)
         lab.put(agent, job, envelope(measure_result(job.payload, level_s=level_s)))
@@ -182,7 +182,7 @@ def test_wrong_outputs_are_invalid(
         assert shown["summary"] is None and shown["ratio"] is None
 
 
-def test_no_quiet_block_is_busy(lab: Laboratory) -> None:
+def test_a_measurement_without_quiet_blocks_is_busy(lab: Laboratory) -> None:
     agent, job = measuring(lab)
     result = measure_result(job.payload)
     result["measurements"][0]["blocks"]["before_s"] = [2e-4] * 12
@@ -231,7 +231,7 @@ def test_compressed_but_not_faster_is_a_warning_with_its_reason(lab: Laboratory)
     assert row is not None and warning in row.warnings()
 
 
-def test_nodes_of_a_faster_one_are_kept_without_a_word(lab: Laboratory) -> None:
+def test_nodes_of_a_faster_file_are_stored_without_a_warning(lab: Laboratory) -> None:
     agent, job = measuring(lab)
     result = measure_result(job.payload)
     result["measurements"][0]["nodes"] = timed("Conv", 1e-3)
@@ -241,7 +241,7 @@ def test_nodes_of_a_faster_one_are_kept_without_a_word(lab: Laboratory) -> None:
     assert not any("compressed" in one for one in summary["warnings"])
 
 
-def test_a_failed_job_says_why(lab: Laboratory) -> None:
+def test_a_failed_job_has_reason_and_message(lab: Laboratory) -> None:
     builder = lab.builder()
     lab.compress()
     job = lab.leased(builder)
@@ -326,7 +326,7 @@ json_values = st.recursive(
 
 @settings(max_examples=60)
 @given(st.sampled_from(sorted(build_result({"sha256": "0" * 64, "size_bytes": 1}))), json_values)
-def test_whatever_a_builder_sends_ends_its_job(
+def test_every_result_of_a_builder_ends_its_job(
         tmp_path_factory: pytest.TempPathFactory, key: str, value: Any) -> None:
     lab = Laboratory.open(tmp_path_factory.mktemp("lab"))
     builder = lab.builder()
@@ -337,7 +337,7 @@ def test_whatever_a_builder_sends_ends_its_job(
     lab.store.close()
 
 
-def test_gzip_is_unpacked_within_bounds() -> None:
+def test_gzip_is_decompressed_up_to_a_limit() -> None:
     packed = gzip.compress(b"x" * 1000)
     assert content_of(packed, "gzip", 1000) == b"x" * 1000
     with pytest.raises(ProtocolError) as refused:
@@ -352,6 +352,6 @@ def test_gzip_is_unpacked_within_bounds() -> None:
 
 
 @given(st.lists(st.integers(1, 2**32 - 1), max_size=50), st.booleans())
-def test_samples_unpack_as_agents_pack_them(calls: list[int], slow: bool) -> None:
+def test_unpacking_inverts_the_packing_of_agents(calls: list[int], slow: bool) -> None:
     calls = [*calls, 2**33] if slow else calls
     assert list(unpacked(protocol.pack_samples(calls))) == calls

@@ -182,7 +182,7 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
         campaigns.progress(db, "digits")
         spans.end_of_job(db, job, 1.0)
         spans.end_of_pool(db, "builder", 1.0)
-        jobs.extend(db, "builder", 1.0)
+        jobs.extend_pool(db, "builder", 1.0)
         jobs.leased(db)
         campaigns.history(db)
         spans.history(db, "digits")

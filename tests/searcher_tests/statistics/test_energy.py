@@ -55,7 +55,7 @@ def test_a_reader_is_told_of_what_the_energy_is() -> None:
 @pytest.mark.parametrize(("capabilities", "words"), [
     ({"energy": {"cpu": "no meter: rapl: root only", "gpu": "no meter: none"}}, "rapl: root only"),
     ({"energy": {"cpu": "no meter: only gpu", "gpu": "ok"}}, "only gpu"),
-    ({}, "tells nothing of meters"),
+    ({}, "does not report meters"),
 ])
 def test_energy_of_a_device_without_a_meter_is_refused_at_submission(
     capabilities: dict[str, Any], words: str

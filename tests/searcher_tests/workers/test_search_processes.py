@@ -1,7 +1,7 @@
-"""Search processes of a coordinator: who runs, what a crash costs, what ends a campaign.
+"""Search processes of a coordinator: start, restart after a crash, end.
 
-The searches here say that they began by opening a named pipe, and do as the first word of their
-campaign's name says: no test sleeps or looks at the clock.
+The searches of these tests report their start through a named pipe, and the first word of the
+campaign's name selects what they do. No test sleeps or reads the clock.
 """
 
 import os
@@ -37,7 +37,7 @@ if not name.startswith("done"):
 
 
 class Bench:
-    """Searches, and what the coordinator would hear of them."""
+    """Search processes, with a record of their calls to the coordinator."""
 
     def __init__(self, folder: Path, most: int = 2) -> None:
         self.pipe = folder / "began"
@@ -64,7 +64,7 @@ class Bench:
         self.failures[name] = reason
 
     def began(self, count: int = 1) -> set[str]:
-        """The next ``count`` searches that have begun."""
+        """Wait for the next ``count`` searches to begin, and return their campaigns."""
         while self._said.count(b"\n") < count:
             ready, _, _ = select.select([self._reading], [], [], PATIENCE_S)
             assert ready, f"only {self._said!r} began"
@@ -89,7 +89,7 @@ def bench(tmp_path: Path) -> Iterator[Bench]:
     made.close()
 
 
-def test_the_first_so_many_are_searched_and_the_next_follows(bench: Bench) -> None:
+def test_at_most_the_limit_of_searches_runs_and_the_next_follows(bench: Bench) -> None:
     bench.searches.drive(["a", "done", "c"])
     assert bench.began(2) == {"a", "done"}
     bench.hear()
@@ -98,7 +98,7 @@ def test_the_first_so_many_are_searched_and_the_next_follows(bench: Bench) -> No
     assert bench.began() == {"c"} and bench.searches.running() == ["a", "c"]
 
 
-def test_who_is_not_wanted_any_more_is_ended(bench: Bench) -> None:
+def test_unwanted_searches_are_ended(bench: Bench) -> None:
     bench.searches.drive(["a", "b"])
     bench.began(2)
     bench.searches.drive(["b"])
@@ -106,7 +106,7 @@ def test_who_is_not_wanted_any_more_is_ended(bench: Bench) -> None:
     assert bench.ended == ["a"] and bench.failures == {} and bench.searches.running() == ["b"]
 
 
-def test_a_more_urgent_campaign_takes_the_place_of_another(bench: Bench) -> None:
+def test_a_campaign_of_higher_priority_replaces_another(bench: Bench) -> None:
     bench.searches.drive(["a", "b"])
     bench.began(2)
     bench.searches.drive(["urgent", "a", "b"])
@@ -116,7 +116,7 @@ def test_a_more_urgent_campaign_takes_the_place_of_another(bench: Bench) -> None
     assert bench.began() == {"urgent"} and bench.searches.running() == ["a", "urgent"]
 
 
-def test_a_search_that_does_not_listen_is_killed_in_time(bench: Bench) -> None:
+def test_a_search_that_ignores_sigterm_is_killed(bench: Bench) -> None:
     bench.searches.drive(["deaf"])
     bench.began()
     bench.searches.drive([])
@@ -127,7 +127,7 @@ def test_a_search_that_does_not_listen_is_killed_in_time(bench: Bench) -> None:
     assert bench.searches.running() == []
 
 
-def test_a_crash_is_tried_again_after_pauses_that_grow(bench: Bench) -> None:
+def test_crashes_are_retried_with_increasing_pauses(bench: Bench) -> None:
     for pause_s in (1.0, 4.0):
         bench.searches.drive(["crash"])
         assert bench.began() == {"crash"}
@@ -144,7 +144,7 @@ def test_a_crash_is_tried_again_after_pauses_that_grow(bench: Bench) -> None:
     assert bench.ended == ["crash"] * MOST_CRASHES
 
 
-def test_progress_between_crashes_forgives_them(bench: Bench) -> None:
+def test_progress_resets_the_number_of_crashes(bench: Bench) -> None:
     for _ in range(2 * MOST_CRASHES):
         bench.searches.drive(["crash"])
         bench.hear()
@@ -153,7 +153,7 @@ def test_progress_between_crashes_forgives_them(bench: Bench) -> None:
     assert bench.failures == {}
 
 
-def test_another_campaign_does_not_wait_for_one_that_crashes(bench: Bench) -> None:
+def test_a_crashing_search_does_not_delay_others(bench: Bench) -> None:
     bench.searches.drive(["crash", "a", "b"])
     bench.began(2)
     bench.hear()
@@ -161,13 +161,13 @@ def test_another_campaign_does_not_wait_for_one_that_crashes(bench: Bench) -> No
     assert bench.began() == {"b"} and bench.searches.running() == ["a", "b"]
 
 
-def test_the_users_fault_fails_at_once_with_what_was_said(bench: Bench) -> None:
+def test_a_user_error_fails_at_once_with_its_message(bench: Bench) -> None:
     bench.searches.drive(["user"])
     bench.hear()
     assert bench.failures == {"user": "task 'x' is unknown"}
 
 
-def test_a_defect_is_no_users_fault(bench: Bench) -> None:
+def test_a_defect_is_not_a_user_error(bench: Bench) -> None:
     for _ in range(MOST_CRASHES):
         bench.searches.drive(["defect"])
         bench.hear()
@@ -175,13 +175,13 @@ def test_a_defect_is_no_users_fault(bench: Bench) -> None:
     assert "exit code 2" in bench.failures["defect"] and "Traceback: oh" in bench.failures["defect"]
 
 
-def test_a_command_that_does_not_exist(tmp_path: Path, bench: Bench) -> None:
+def test_a_missing_command_fails_the_campaign(tmp_path: Path, bench: Bench) -> None:
     bench.searches._command = (str(tmp_path / "missing"),)
     bench.searches.drive(["a"])
     assert "missing" in bench.failures["a"] and bench.searches.running() == []
 
 
-def test_stop_leaves_nobody_and_starts_nobody(bench: Bench) -> None:
+def test_stop_ends_all_searches_and_starts_none(bench: Bench) -> None:
     bench.searches.drive(["a", "deaf"])
     bench.began(2)
     pids = [child.process.pid for child in bench.searches._children.values()]

@@ -86,7 +86,7 @@ def test_a_job_from_lease_to_result(wire: Wire) -> None:
         accepted = wire.put(wire.builder, answer.json(), content)
         assert (accepted.status_code, accepted.json()) == (200, {"accepted": True})
     other = wire.put(wire.builder, answer.json(), envelope({"reason": "x", "message": "y"}))
-    assert other.status_code == 409 and "accepted already" in other.json()["error"]
+    assert other.status_code == 409 and "already accepted" in other.json()["error"]
 
 
 def test_results_may_be_gzip(wire: Wire) -> None:
