@@ -1,9 +1,9 @@
-"""What an agent costs its device: size, start, memory, and whether a day of jobs leaves a trace.
+"""Resource usage of the agent: size, start time, memory, and growth over a simulated day of jobs.
 
     python -m benchmarks.agent
 
-Every figure is taken with this Python and with a real 3.6 where there is one, each in an empty
-virtual environment, since what is in a user's site-packages is not the agent's.
+All figures are measured with this Python and, if installed, with Python 3.6, each in an empty
+virtual environment, because packages of the user are not part of the agent.
 """
 
 import argparse
@@ -31,7 +31,7 @@ START_S = 0.3
 RESIDENT_MB = 25.0
 ARCHIVE_KB = 200.0
 GROWTH_KB = 256.0
-"""CPython's cache of attribute names may hold this much that no job has left behind."""
+"""Allowance for CPython's cache of attribute names, which grows independently of jobs."""
 RESIDENT_GROWTH_MB = 1.0
 STARTS = 9
 REAL_JOBS = 40
@@ -50,7 +50,7 @@ def digest(content: bytes) -> str:
 
 @dataclass
 class Wire:
-    """The coordinator's side: hands out ``jobs`` leases and writes down what arrives."""
+    """Coordinator side of the test: grants ``jobs`` leases and counts requests and results."""
 
     jobs: int = 0
     first_lease_at_s: float | None = None
@@ -64,10 +64,10 @@ class Wire:
                 lambda: self.first_lease_at_s is not None if what == "a lease request"
                 else self.results >= self.jobs, WAIT_S)
         if not met:
-            raise SystemExit(f"The agent did not bring {what} within {WAIT_S:g} s.")
+            raise SystemExit(f"The agent did not send {what} within {WAIT_S:g} s.")
 
     def lease(self) -> dict[str, Any] | None:
-        """The next lease, held back for ever when there is none (a long poll)."""
+        """The next lease; None when there is none within 20 s (a long poll)."""
         with self.changed:
             if self.first_lease_at_s is None:
                 self.first_lease_at_s = time.monotonic()
@@ -128,7 +128,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def coordinator(wire: Wire) -> Iterator[str]:
-    """A coordinator on loopback; its URL."""
+    """Runs a coordinator on loopback and yields its URL."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Bound", (Handler,), {"wire": wire}))
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign] # agents are killed here
@@ -142,7 +142,7 @@ def coordinator(wire: Wire) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class Held:
-    """What a process holds, seen from outside."""
+    """Memory, file descriptors and CPU time of a process, read from /proc."""
 
     resident_mb: float
     descriptors: int
@@ -170,8 +170,8 @@ def agent(python: Path, archive: Path, url: str, spool: Path) -> Iterator[subpro
 
 
 def starts(python: Path, archive: Path, folder: Path) -> tuple[list[float], Held]:
-    """Seconds from exec to the first lease request, the first of them with enrolment and one
-    start of the runtime; and what the last one holds while it waits for work."""
+    """(seconds from exec to the first lease request of each start, resources of the last process
+    while it waits for work). The first start includes enrolment and one start of the runtime."""
     wire, seconds = Wire(), []
     with coordinator(wire) as url:
         for _ in range(STARTS + 1):
@@ -185,7 +185,8 @@ def starts(python: Path, archive: Path, folder: Path) -> tuple[list[float], Held
 
 
 def real_jobs(python: Path, archive: Path, folder: Path) -> tuple[Held, Held]:
-    """What the parent holds after a few real jobs and after many, each with a child process."""
+    """Resources of the parent after ``EARLY_JOBS`` and after ``REAL_JOBS`` jobs in child processes.
+    """
     wire = Wire()
     with coordinator(wire) as url, agent(python, archive, url, folder / "worked") as process:
         wire.offer(EARLY_JOBS)
@@ -240,7 +241,7 @@ def checks_of(python: Path, archive: Path, jobs: int, folder: Path) -> list[Chec
 
 
 def old_python() -> Path | None:
-    """A real Python 3.6: ``$PYTHON36``, pyenv's, or that of the PATH."""
+    """Path of a Python 3.6 from ``$PYTHON36``, pyenv or the PATH; None without one."""
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     found = [os.environ.get("PYTHON36"), *sorted(pyenv.glob("versions/3.6*/bin/python3.6")),
              shutil.which("python3.6")]
@@ -249,7 +250,7 @@ def old_python() -> Path | None:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--jobs", type=int, default=2880, help="in the simulated day")
+    parser.add_argument("--jobs", type=int, default=2880, help="jobs of the simulated day")
     parser.add_argument("--python", type=Path, action="append",
                         help="interpreter to measure with (default: this one and a 3.6)")
     options = parser.parse_args()
@@ -264,8 +265,8 @@ def main() -> int:
             subprocess.run([python, "-m", "venv", "--without-pip", folder / "python"], check=True)
             checks += checks_of(folder / "python" / "bin" / "python", archive, options.jobs, folder)
     if old is None and not options.python:
-        print("No Python 3.6 here: set PYTHON36 to one to measure with it too.")
-    return conclude(checks, "what an agent costs")
+        print("Python 3.6 was not found. Set PYTHON36 to its path to measure with it too.")
+    return conclude(checks, "resource usage of the agent")
 
 
 if __name__ == "__main__":

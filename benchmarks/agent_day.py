@@ -1,10 +1,10 @@
-"""A day in the life of one agent, in seconds: the real agent loop, a coordinator in the same
-process and a clock that runs ahead. Prints one JSON object: how memory, file handles and threads
-grew from the sixtieth job to the last.
+"""Simulates a day of one agent in seconds, with the real agent loop, a coordinator in the same
+process and a simulated clock. Prints one JSON object: memory, file descriptors and threads after
+job 60 and after the last job.
 
     python -m benchmarks.agent_day --jobs 2880 --hours 24
 
-Standard library and the syntax of Python 3.6, for it runs where agents run.
+It uses only the standard library and Python 3.6, as the agent does.
 """
 
 import argparse
@@ -40,14 +40,14 @@ CAPABILITIES: Dict[str, object] = {
 POLL_S = 25.0
 SAMPLES = 200
 EARLY = 60
-"""By this job every sort of trouble has happened once, and with it whatever is loaded then."""
+"""By this job every kind of failure has happened once, so that its modules are imported."""
 MODELS = 12
 PLAN = {"name": "day", "block_s": 0.004, "min_blocks": 8, "min_s": 0.0, "max_s": 1.0, "gate": 0.06,
         "fresh_session_every_s": 1.0, "warmup_s": 0.0}
 
 
 class Clock:
-    """Seconds that pass as soon as somebody waits for them."""
+    """A simulated clock, which advances by each wait."""
 
     def __init__(self) -> None:
         self.now_s = 0.0
@@ -60,7 +60,7 @@ class Clock:
 
 
 class Lab:
-    """The coordinator and what happens to it: one job after another, each with its own fate."""
+    """A simulated coordinator, which grants jobs one after another and injects failures."""
 
     def __init__(self, clock: Clock, jobs: int, period_s: float) -> None:
         self.clock = clock
@@ -91,7 +91,7 @@ class Lab:
         self.leased += 1
         job = self.leased
         self.on_lease(job)
-        # Every sort of trouble comes around again and again, in its own rhythm.
+        # Each kind of failure is repeated with its own period.
         self.away = 3 if job % 37 == 0 else 0
         payload: Dict[str, Any] = {
             "reference": self.refs[0], "candidates": [self.refs[1 + job % (MODELS - 1)]],
@@ -129,7 +129,7 @@ class LabLink(HttpClient):
         if self.lab.away:
             self.lab.away -= 1
             self.lab.reconnected += 1
-            raise CoordinatorUnavailable("the coordinator is started anew")
+            raise CoordinatorUnavailable("the coordinator is restarting")
         if path == "/v1/lease":
             lease = self.lab.lease()
             return HttpResponse(204, b"") if lease is None else _json(lease)
@@ -145,7 +145,7 @@ class LabLink(HttpClient):
 
 
 class LabChild(Child):
-    """A measuring child that says what a real one says, without a process."""
+    """Sends the events of a measuring child, without a process."""
 
     def __init__(self, lab: Lab, request: ChildRequest) -> None:
         self._lab = lab
@@ -193,7 +193,7 @@ class LabChild(Child):
 
 
 class Size(NamedTuple):
-    """What an agent holds at one moment; None where the system does not tell."""
+    """Resources of the agent's process; None where the system does not report them."""
 
     traced_bytes: int
     resident_bytes: Optional[int]
@@ -211,8 +211,8 @@ def size() -> Size:
 
 
 def live(spool: str, jobs: int, hours: float = 24.0) -> Dict[str, Any]:
-    """Runs ``jobs`` jobs spread over ``hours`` and says what was held early and at the
-    end, and what happened on the way."""
+    """Runs ``jobs`` jobs spread over ``hours``; returns resources after job ``EARLY`` and at the
+    end, and counts of results and connections."""
     clock = Clock()
     lab = Lab(clock, jobs, hours * 3600.0 / jobs)
     sizes: List[Size] = []
@@ -223,11 +223,11 @@ def live(spool: str, jobs: int, hours: float = 24.0) -> Dict[str, Any]:
         clock.wait, Backoff(draw=lambda: 0.5),
         connect=lambda url, secret, trust: LabLink(lab, url, secret, trust))
 
-    def look(job: int) -> None:
+    def record_size(job: int) -> None:
         if job == EARLY:
             sizes.append(size())
 
-    lab.on_lease = look
+    lab.on_lease = record_size
     lab.finish = agent.finish.set
     tracemalloc.start()
     try:
@@ -249,7 +249,7 @@ def _json(content: Dict[str, Any]) -> HttpResponse:
 def _pieces(content: bytes, broken: bool) -> Generator[bytes, None, None]:
     yield content
     if broken:
-        raise CoordinatorUnavailable("the connection broke off")
+        raise CoordinatorUnavailable("the connection was closed")
 
 
 def main() -> None:

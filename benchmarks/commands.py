@@ -1,4 +1,4 @@
-"""Running fleetfront as its users do, and the campaign files for it."""
+"""Runs fleetfront's commands as a user does, and reads and writes campaign files."""
 
 import json
 import re
@@ -16,7 +16,7 @@ FLEETFRONT = Path(sys.executable).with_name("fleetfront")
 
 
 def fleetfront(*arguments: object, quiet: bool = False) -> float:
-    """Run one command to its end; its wall seconds. Raises SystemExit when it fails."""
+    """Runs one command and returns its wall time in seconds. Raises SystemExit when it fails."""
     command = [str(FLEETFRONT), *map(str, arguments)]
     if not quiet:
         print(f"$ {' '.join(command)}", flush=True)
@@ -29,7 +29,7 @@ def fleetfront(*arguments: object, quiet: bool = False) -> float:
 
 
 def help_s(processes: int = 5) -> float:
-    """Median wall seconds of ``fleetfront --help`` in fresh processes."""
+    """Median wall time of ``fleetfront --help``, in seconds."""
     return statistics.median(fleetfront("--help", quiet=True) for _ in range(processes))
 
 
@@ -53,10 +53,10 @@ def with_seed(text: str, seed: int) -> str:
 
 def run_timed(file: Path, directory: Path, seed: int | None, reuse: bool,
               fresh: bool = True) -> float:
-    """Run a campaign file (with ``seed`` in place of its own) in ``directory``; wall seconds.
+    """Runs a campaign file, with ``seed`` instead of its own, in ``directory``; wall time in s.
 
-    The seconds are kept in ``directory/benchmark.json``; with ``reuse`` a folder that holds them
-    is not run again. ``fresh`` says that the folder must hold no builds either.
+    The time is stored in ``directory/benchmark.json``. With ``reuse`` a folder with a stored time
+    is not run again. With ``fresh`` the folder must not contain builds.
     """
     kept = directory / "benchmark.json"
     if reuse and kept.exists():
@@ -76,7 +76,7 @@ def run_timed(file: Path, directory: Path, seed: int | None, reuse: bool,
 
 def build(recipe: Sequence[dict[str, Any]], task: str, directory: Path, output: Path,
           fidelity: str = "full", seed: int = 0) -> dict[str, Any]:
-    """``fleetfront build`` of a recipe given as steps; the content of its figures.json."""
+    """Runs ``fleetfront build`` for a list of steps; returns the content of its figures.json."""
     from searcher.spec.recipe import Recipe
 
     output.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def build(recipe: Sequence[dict[str, Any]], task: str, directory: Path, output: 
 
 
 def accuracies(task: str, files: Sequence[Path]) -> dict[Path, float]:
-    """Test accuracy of each file by the independent script, in a process of its own."""
+    """Test accuracy of each file, by the independent script in a separate process."""
     command = [sys.executable, "-m", "benchmarks.recompute_accuracy", task, "--json",
                *map(str, files)]
     done = subprocess.run(command, capture_output=True, text=True, check=False,

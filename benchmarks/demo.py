@@ -1,7 +1,7 @@
-"""The demo campaign for several seeds, and everything that it must reach.
+"""Runs the demo campaign for several seeds and checks its results.
 
     python -m benchmarks.demo --seeds 0 1 2 [--dir ROOT] [--reuse]
-    python -m benchmarks.demo --order ROOT/seed-0        # an hour later: is the order the same?
+    python -m benchmarks.demo --order ROOT/seed-0        # measures the order of the front again
 
 Each seed runs ``fleetfront run`` in ROOT/seed-N; ``--reuse`` checks folders that are finished
 without running them again. Exit code 1 when a check fails.
@@ -45,7 +45,7 @@ def figures_of(front: Front) -> tuple[Figures, list[Figures]]:
 
 
 def one_seed(file: Path, root: Path, seed: int, reuse: bool) -> list[Check]:
-    """Run (or reuse) one seed and check all of it."""
+    """Runs (or reuses) one seed and checks its results."""
     directory, label = root / f"seed-{seed}", f"seed {seed}"
     wall_s = commands.run_timed(file, directory, seed, reuse)
     name, task = commands.campaign_name(file), commands.campaign_task(file)
@@ -104,7 +104,7 @@ def check_time(directory: Path, name: str, label: str) -> list[Check]:
 
 def check_honesty(directory: Path, output: Path, task: str, seed: int,
                   front: Front, label: str) -> list[Check]:
-    """As many further epochs as a candidate gets, the longest too, must not raise the baseline."""
+    """The baseline must not gain from the largest number of further epochs of a candidate."""
     further_training = [FURTHER_TRAINING, FURTHER_TRAINING]
     figures = commands.build(further_training, task, directory, output, seed=seed)
     further, baseline = output / "model.onnx", front.baseline.artifact
@@ -116,7 +116,7 @@ def check_honesty(directory: Path, output: Path, task: str, seed: int,
 
 
 def check_accuracy(front: Front, task: str, label: str) -> list[Check]:
-    """Reported against recomputed accuracy on test, exactly."""
+    """The reported test accuracy must equal the recomputed one exactly."""
     points = front.files
     tested = commands.accuracies(task, [p.artifact for p in points])
     wrong = [p for p in points if p.values.get("accuracy_test") != tested[p.artifact]]
@@ -128,7 +128,7 @@ def check_accuracy(front: Front, task: str, label: str) -> list[Check]:
 
 
 def check_order(directory: Path, plan: str) -> list[Check]:
-    """The front's latencies against a second measurement of all its files together."""
+    """Compares the front's latencies with a second joint measurement of its files."""
     reading = Reading(directory)
     rows = reading.campaigns()
     if len(rows) != 1:
@@ -145,13 +145,13 @@ def check_order(directory: Path, plan: str) -> list[Check]:
         (name, f"{first[name]:.4f}", f"{second[name]:.4f}",
          f"{second[name] / first[name] - 1:+.1%}", f"{1 / second[name]:.2f}")
         for name in sorted(second, key=first.__getitem__)])
-    clear, turned = reversed_pairs(first, second)
-    for a, b in turned:
+    distinct, reversed_ = reversed_pairs(first, second)
+    for a, b in reversed_:
         print(f"reversed: {a} and {b}")
     return [holds("all files measured again", len(second) == len(first),
                   f"{len(second)} of {len(first)}", "all"),
-            holds(f"pairs over {DIFFERENT:.0%} apart that are reversed", not turned,
-                  f"{len(turned)} of {clear}", "0")]
+            holds(f"pairs over {DIFFERENT:.0%} apart that are reversed", not reversed_,
+                  f"{len(reversed_)} of {distinct}", "0")]
 
 
 def main() -> int:
@@ -161,7 +161,7 @@ def main() -> int:
     parser.add_argument("--campaign", type=Path, default=Path("examples/lenet5_mnist.toml"))
     parser.add_argument("--reuse", action="store_true", help="check finished folders again")
     parser.add_argument("--order", type=Path, help="measure this folder's front again")
-    parser.add_argument("--plan", default="standard", help="of --order")
+    parser.add_argument("--plan", default="standard", help="measurement plan of --order")
     arguments = parser.parse_args()
     if arguments.order is not None:
         return conclude(check_order(arguments.order, arguments.plan))

@@ -1,4 +1,4 @@
-"""Whether the teacher's logits reach the loss of a distilling recipe."""
+"""Checks that the teacher's logits affect the loss and the weights of a distilled student."""
 
 import copy
 from collections.abc import Callable, Iterator
@@ -33,9 +33,8 @@ class OneBatch:
 
 
 def teacher_reaches_loss(name: str, recipe: Recipe, task_name: str, builds: Path) -> list[Check]:
-    """Of the recipe's distillation, on the first training batch of the untrained student: the loss
-    with the baseline's logits, with a blank teacher's and without; and whether one training step
-    with the one or the other teacher leaves different weights."""
+    """Compares the recipe's distillation with the baseline and with a teacher of zero logits: the
+    loss on the first training batch of the untrained student, and the weights after one step."""
     distill = next(s for s in map(pipeline.instantiate, recipe.as_list())
                    if isinstance(s, KnowledgeDistillation))
     task = task_of(task_name)
@@ -44,8 +43,8 @@ def teacher_reaches_loss(name: str, recipe: Recipe, task_name: str, builds: Path
     teacher = CachedTeacher(builder.model(Recipe(), "full"))
     batch = next(iter(TrainingSplit(task, 0).batches(0)))
 
-    def blank(asked: Batch) -> Tensor:
-        return torch.zeros_like(teacher(asked))
+    def blank(requested: Batch) -> Tensor:
+        return torch.zeros_like(teacher(requested))
 
     with torch.no_grad():
         outputs = student(batch.inputs)
@@ -53,13 +52,13 @@ def teacher_reaches_loss(name: str, recipe: Recipe, task_name: str, builds: Path
         taught, untaught = (float(distill.loss(outputs, t(batch), alone)) for t in (teacher, blank))
 
     def step(chosen: Teacher) -> Tensor:
-        pupil, _ = distill.train(copy.deepcopy(student), chosen, OneBatch(batch, task.loss),
+        trained, _ = distill.train(copy.deepcopy(student), chosen, OneBatch(batch, task.loss),
                                  Fidelity("short", 1), None)
-        return torch.cat([p.detach().flatten() for p in pupil.parameters()])
+        return torch.cat([p.detach().flatten() for p in trained.parameters()])
 
     apart = float((step(teacher) - step(blank)).abs().max())
     return [holds(f"{name}: loss on one batch", abs(taught - untaught) > 1e-3,
-                  f"{taught:.4f} with the teacher, {untaught:.4f} with a blank one, "
+                  f"{taught:.4f} with the teacher, {untaught:.4f} with zero logits, "
                   f"{float(alone):.4f} without", "differ"),
             holds(f"{name}: weights after one step", apart > 0,
                   f"{apart:.1e} apart between the two teachers", "differ")]

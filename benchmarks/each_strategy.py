@@ -1,4 +1,4 @@
-"""Each strategy alone does what it is for, and four of them in one recipe.
+"""Effect of each strategy alone, and of four strategies in one recipe.
 
     python -m benchmarks.each_strategy [--dir DIR] [--only svd tucker] [--fidelity full]
 
@@ -98,8 +98,8 @@ def int8(name: str, built: Built) -> list[Check]:
 
 
 def low_rank(shapes: list[tuple[int, ...]], macs: float) -> Callable[[str, Built], list[Check]]:
-    """``shapes`` are the factors' weights (a matrix may be stored transposed), ``macs`` the share
-    of the baseline's that may stay."""
+    """``shapes`` are those of the factors (a matrix may be stored transposed), ``macs`` the largest
+    fraction of the baseline's multiply-accumulates."""
     def judge(name: str, built: Built) -> list[Check]:
         there = built.initializer_shapes()
         found = [s for s in shapes if there[s] or (len(s) == 2 and there[s[::-1]])]
@@ -152,11 +152,11 @@ def main() -> int:
     parser.add_argument("--dir", type=Path, default=Path(".cache/benchmarks/each_strategy"))
     parser.add_argument("--only", nargs="+", help="names of rows")
     parser.add_argument("--fidelity", default="full", help="short or full")
-    parser.add_argument("--plan", default="standard", help="of the latencies")
+    parser.add_argument("--plan", default="standard", help="measurement plan of the latencies")
     arguments = parser.parse_args()
     rows = [r for r in ROWS if arguments.only is None or r.name in arguments.only]
     if not rows:
-        parser.error(f"no such row; there are: {', '.join(r.name for r in ROWS)}")
+        parser.error(f"unknown row; known: {', '.join(r.name for r in ROWS)}")
     baseline, before = build_row(Row("baseline", [], channels), arguments.dir, arguments.fidelity)
     files = {row.name: build_row(row, arguments.dir, arguments.fidelity) for row in rows}
     tested = commands.accuracies(TASK, [baseline, *(file for file, _ in files.values())])

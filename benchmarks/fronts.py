@@ -1,4 +1,4 @@
-"""What a front is worth: its smallest and fastest point, pairs in order, hypervolume."""
+"""Quality of a front: smallest and fastest point, order of pairs, hypervolume."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,21 +31,21 @@ def best(points: Sequence[Figures], baseline_accuracy: float,
 
 def reversed_pairs(first: Mapping[str, float], second: Mapping[str, float],
                    different: float = DIFFERENT) -> tuple[int, list[tuple[str, str]]]:
-    """(pairs whose latencies differ by more than ``different`` in ``first``, those among them
-    that stand the other way round in ``second``)."""
-    clear, turned = 0, []
+    """(number of pairs whose latencies differ by more than ``different`` in ``first``, those of
+    them whose order is reversed in ``second``)."""
+    distinct, reversed_ = 0, []
     for a, b in combinations(sorted(first.keys() & second.keys(), key=first.__getitem__), 2):
         if first[b] / first[a] - 1 > different:
-            clear += 1
+            distinct += 1
             if second[b] < second[a]:
-                turned.append((a, b))
-    return clear, turned
+                reversed_.append((a, b))
+    return distinct, reversed_
 
 
 def volume_of(points: Sequence[Figures], baseline: Figures) -> tuple[float, float]:
-    """(hypervolume of accuracy on test, latency ratio and bytes against the baseline's costs and
-    ``REFERENCE_DROP`` below its accuracy, its share of what a free and tiny model as accurate as
-    the baseline would have)."""
+    """(hypervolume, fraction of the ideal). Objectives are test accuracy, latency ratio and bytes;
+    the reference point has the baseline's costs and ``REFERENCE_DROP`` less accuracy. The ideal is
+    a model with the baseline's accuracy and no cost."""
     reference = (REFERENCE_DROP - baseline.accuracy_test, baseline.ratio,
                  float(baseline.file_bytes))
     ideal = hypervolume([(-baseline.accuracy_test, 0.0, 0.0)], reference)

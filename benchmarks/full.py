@@ -1,11 +1,11 @@
-"""Ten minutes on full MNIST: our campaign beside the plain Optuna script, measured together.
+"""Ten minutes on full MNIST: a campaign of fleetfront and a plain Optuna script in comparison.
 
     python -m benchmarks.full [--dir DIR] [--reuse] [--skip-ours] [--skip-plain]
 
-The baseline is trained first. Then each search runs alone; then all points of both validation
-fronts and the baseline are measured in one interleaved pass, and judged on the 10,000 test digits.
-``--reuse`` keeps searches that are finished; ``--skip-...`` leaves one out. Exit code 1 when a
-check fails.
+The baseline is trained first, then each search runs alone. Finally all points of both validation
+fronts and the baseline are measured in one interleaved pass, and evaluated on the 10,000 test
+digits. ``--reuse`` keeps finished searches; ``--skip-...`` omits one. Exit code 1 when a check
+fails.
 """
 
 import argparse
@@ -27,14 +27,14 @@ from searcher.results.view import Reading
 DROP = 0.01
 OURS, PLAIN = "fleetfront", "plain optuna"
 YARDSTICK = "4-8-32, untrained"
-"""4 and 8 channels, 32 hidden units: 6.7x faster where the targets were set. What it is here says
-how much of a call is left to be saved on this machine."""
+"""4 and 8 channels, 32 hidden units: 6.7x faster on the machine where the targets were set. Its
+speedup on this machine shows how much of a call can be saved here."""
 THIN = [{"strategy": "channel_pruning", "layers": group, "keep_ratio": ratio, "round_to": 4}
         for group, ratio in (("convolutions", 0.16), ("fully_connected", 0.064))]
 
 
 def train_baseline(task: str, directory: Path, seed: int) -> Path:
-    """``fleetfront build`` of the empty recipe; both searches start from what it leaves."""
+    """Builds the empty recipe; both searches start from its weights."""
     output = directory / "baseline"
     if not (output / "figures.json").exists():
         commands.build([], task, directory / "campaign", output, seed=seed)
@@ -42,7 +42,7 @@ def train_baseline(task: str, directory: Path, seed: int) -> Path:
 
 
 def thin_network(task: str, directory: Path, seed: int) -> Path:
-    """The yardstick's file."""
+    """File of the small network (``YARDSTICK``)."""
     output = directory / "yardstick"
     if not (output / "figures.json").exists():
         commands.build(THIN, task, directory / "campaign", output, fidelity="untrained", seed=seed)
@@ -50,7 +50,7 @@ def thin_network(task: str, directory: Path, seed: int) -> Path:
 
 
 def our_points(file: Path, directory: Path, reuse: bool) -> dict[str, Path]:
-    """The campaign's front: chosen on validation, within its constraint."""
+    """Points of the campaign's front, chosen on validation within its constraint."""
     kept = directory / "campaign"
     wall_s = commands.run_timed(file, kept, None, reuse, fresh=False)
     front = Reading(kept).front(commands.campaign_name(file))
@@ -61,7 +61,7 @@ def our_points(file: Path, directory: Path, reuse: bool) -> dict[str, Path]:
 
 def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed: int,
                  baseline_seed: int, reuse: bool) -> dict[str, Path]:
-    """The plain script's front by its own figures, within the same constraint on validation."""
+    """Front of the plain script by its own figures, within the same constraint on validation."""
     out = directory / f"plain-{sampler}"
     if not (reuse and (out / "done.json").exists()):
         command = [sys.executable, "-m", "benchmarks.plain_optuna", "--minutes", str(minutes),
@@ -88,7 +88,7 @@ def plain_points(task: str, directory: Path, minutes: float, sampler: str, seed:
 
 def judged(files: dict[str, Path], baseline: Path, thin: Path, task: str, folder: Path, plan: str
            ) -> tuple[Figures, list[Figures], list[Check]]:
-    """Test accuracy and interleaved latency of everything; the baseline's ratio is 1."""
+    """Measures test accuracy and interleaved latency of all files; the baseline's ratio is 1."""
     tested = commands.accuracies(task, [baseline, *files.values()])
     others = {"baseline": baseline, YARDSTICK: thin}
     ratios = measure_together({**files, **others}, baseline, folder, plan)
@@ -114,9 +114,9 @@ def show(origin: str, points: list[Figures], baseline: Figures) -> None:
 
 
 def compare(ours: list[Figures], plain: list[Figures], baseline: Figures) -> list[Check]:
-    """The figures of both and what they must reach. Empty lists were left out."""
+    """Prints the figures of both and checks their targets. An empty list is skipped."""
     checks, volumes, rows = [], {}, []
-    # The plain script "must reach about 55x and 5x", or it is no fair opponent.
+    # The plain script must reach about 55x and 5x for a fair comparison.
     for origin, points, smaller, faster in ((OURS, ours, 150, 6), (PLAIN, plain, 50, 4.5)):
         if not points:
             continue
@@ -146,10 +146,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--dir", type=Path, default=Path(".cache/benchmarks/full"))
     parser.add_argument("--campaign", type=Path, default=Path("examples/lenet5_mnist_full.toml"))
-    parser.add_argument("--minutes", type=float, default=10.0, help="of the plain script")
+    parser.add_argument("--minutes", type=float, default=10.0, help="time of the plain script")
     parser.add_argument("--sampler", default="tpe", choices=("tpe", "nsga2", "random"))
-    parser.add_argument("--seed", type=int, default=0, help="of the plain script's sampler")
-    parser.add_argument("--plan", default="standard", help="of the interleaved pass")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the plain script's sampler")
+    parser.add_argument("--plan", default="standard", help="plan of the interleaved pass")
     parser.add_argument("--reuse", action="store_true")
     parser.add_argument("--skip-ours", action="store_true")
     parser.add_argument("--skip-plain", action="store_true")

@@ -1,4 +1,4 @@
-"""Every route of the coordinator under schemathesis, for every role and for strangers.
+"""Fuzzes every route of the coordinator with schemathesis, for every role and unauthenticated.
 
     python -m benchmarks.fuzz [--examples 100]
 """
@@ -13,8 +13,8 @@ from tests.searcher_tests.api.every_route import CALLERS, Tried, survey
 
 
 def main(examples: int = 100) -> None:
-    """``examples`` right requests and as many wrong ones to every route, by every caller; exit 1
-    if an answer was not what the OpenAPI document declares or the roles allow."""
+    """Sends ``examples`` valid and as many invalid requests to every route, as every caller. Exit
+    code 1 if a response violates the OpenAPI document or the roles."""
     with tempfile.TemporaryDirectory() as folder:
         found = survey(Path(folder), examples)
     print(table(found))

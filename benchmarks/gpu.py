@@ -4,11 +4,12 @@
     python -m benchmarks.gpu --batches 1 4 16 64 --out gpu.json
     python -m benchmarks.gpu --model resnet18.onnx
 
-Runs the CUDA provider of ONNX Runtime where it and a --model are there, else torch on CUDA, and
-says which. Needs numpy and one of the two, nothing else of fleetfront's dependencies. Each batch
-size has a process of its own, which rests, works and rests (``agents/timing/energy_phases.py``)
-while this one polls. The counter of energy and the integral of instant power tell the same thing
-twice and are compared. The file holds every poll.
+Runs the CUDA provider of ONNX Runtime if it is installed and a --model is given, otherwise torch on
+CUDA, and prints which. Requires numpy and one of the two, no other dependency of fleetfront. Each
+batch size runs in a separate process, with idle, load and idle phases
+(``agents/timing/energy_phases.py``), while this process polls the meter. Two figures of the same
+energy are compared: the energy counter and the integral of instant power. The file contains every
+poll.
 """
 
 import argparse
@@ -56,7 +57,7 @@ class Row:
 
 def loading(connection: Connection, backend: str, model: str, batch: int, index: int,
             window_s: float, idle_s: float) -> None:
-    """The child: one model at one batch size through its phases."""
+    """Child process: runs one model at one batch size through its phases."""
     run = backend_named(backend)(model, batch, index)
     for _ in range(10):
         run()
@@ -73,7 +74,7 @@ def loading(connection: Connection, backend: str, model: str, batch: int, index:
 
 
 def measure(meter: NvmlMeter, backend: Backend, batch: int, options: argparse.Namespace) -> Row:
-    """Starts the child and polls until it has told its windows. Raises SystemExit when it dies."""
+    """Starts the child and polls until it sends its windows. Raises SystemExit when it dies."""
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     child = context.Process(target=loading, daemon=True, args=(
@@ -96,8 +97,8 @@ def measure(meter: NvmlMeter, backend: Backend, batch: int, options: argparse.Na
         phases, times = ours.recv()
     except EOFError:
         child.join()
-        raise SystemExit(f"The child ended with exit code {child.exitcode} at batch {batch}; what "
-                         "it said is above.") from None
+        raise SystemExit(f"The child ended with exit code {child.exitcode} at batch {batch}; its "
+                         "output is above.") from None
     return row_of(batch, phases, times, recorder.traces(), states, f"gpu{options.index}_")
 
 
@@ -109,12 +110,11 @@ def row_of(batch: int, phases: Phases, times: list[float], traces: list[PolledRa
         chosen = [trace._replace(rail=trace.rail._replace(role="addend")) for trace in traces
                   if trace.rail.name == prefix + name]
         try:
-            told = energy_per_inference(chosen, "gpu", phases.load, phases.calls,
-                                        phases.idle_before,
-                          phases.idle_after)
-            found[name] = told
-            if told.idle_problem:
-                problems.append(told.idle_problem)
+            energy = energy_per_inference(chosen, "gpu", phases.load, phases.calls,
+                                          phases.idle_before, phases.idle_after)
+            found[name] = energy
+            if energy.idle_problem:
+                problems.append(energy.idle_problem)
         except EnergyUnavailable as error:
             found[name] = None
             problems.append(f"{name}: {error}")
@@ -137,28 +137,28 @@ def show(rows: list[Row]) -> None:
           f"{'gross J/call':>13} {'net J/call':>11} {'error':>6} {'net J/image':>12} "
           f"{'instant/counter':>15}")
     for row in rows:
-        told = row.counter or row.instant
+        energy = row.counter or row.instant
         cells = f"{row.batch:>5} {row.calls:>7} {row.p50_s * 1e3:>9.3f} {row.p99_s * 1e3:>9.3f} "
-        if told is None:
+        if energy is None:
             print(cells + row.problem)
             continue
         idle = net = error = image = ratio = "-"
-        if told.net_j is not None and told.net_error_j is not None:
-            idle = f"{told.idle_before_w:.1f} / {told.idle_after_w:.1f}"
-            net, image = f"{told.net_j:.5f}", f"{told.net_j / row.batch:.6f}"
-            error = f"{told.net_error_j / told.net_j:.1%}"
+        if energy.net_j is not None and energy.net_error_j is not None:
+            idle = f"{energy.idle_before_w:.1f} / {energy.idle_after_w:.1f}"
+            net, image = f"{energy.net_j:.5f}", f"{energy.net_j / row.batch:.6f}"
+            error = f"{energy.net_error_j / energy.net_j:.1%}"
         if row.counter and row.instant:
             ratio = f"{row.instant.gross_j / row.counter.gross_j:.4f}"
-        print(cells + f"{told.power_w:>8.1f} {idle:>14} {told.gross_j:>13.5f} {net:>11} "
+        print(cells + f"{energy.power_w:>8.1f} {idle:>14} {energy.gross_j:>13.5f} {net:>11} "
               f"{error:>6} {image:>12} {ratio:>15}")
-        print(f"      {told.updates} updates, one each {told.update_s * 1e3:.0f} ms; "
+        print(f"      {energy.updates} updates, one each {energy.update_s * 1e3:.0f} ms; "
               f"{row.temperature_c[0]:.0f} to {row.temperature_c[1]:.0f} C, "
               f"{row.clock_mhz[0]:.0f} to {row.clock_mhz[1]:.0f} MHz; slowed by: "
               f"{', '.join(row.reasons) or 'nothing'}{'; ' + row.problem if row.problem else ''}")
 
 
-def look_at_the_meter(meter: NvmlMeter, seconds: float) -> int:
-    """What the doctor says, every reading, and the period that each rail really has."""
+def show_meter(meter: NvmlMeter, seconds: float) -> int:
+    """Prints the doctor's findings, every reading, and the measured period of each rail."""
     for finding in meter_findings([meter]):
         print(f"{finding.name:<14} {finding.state:<8} {finding.text}")
         if finding.remedy:
@@ -202,8 +202,8 @@ def sweep(meter: NvmlMeter, options: argparse.Namespace) -> int:
         document: dict[str, Any] = {
             "gpu": meter.gpu_name(), "runs": backend.describe, "window_s": options.window_s,
             "idle_s": options.idle_s, "rows": [asdict(row) | {
-                name: told._asdict() if told else None
-                for name, told in (("counter", row.counter), ("instant", row.instant))}
+                name: energy._asdict() if energy else None
+                for name, energy in (("counter", row.counter), ("instant", row.instant))}
                 for row in rows]}
         Path(options.out).write_text(json.dumps(document, indent=1) + "\n")
     return 0 if all(row.counter or row.instant for row in rows) else 1
@@ -216,14 +216,14 @@ def main(arguments: list[str] | None = None, meter: NvmlMeter | None = None) -> 
     parser.add_argument("--model", default="", help="an ONNX file, for ONNX Runtime with CUDA")
     parser.add_argument("--window-s", type=float, default=12.0)
     parser.add_argument("--idle-s", type=float, default=5.0, help="before and after; 0: none")
-    parser.add_argument("--index", type=int, default=0, help="which GPU, counted as NVML does")
+    parser.add_argument("--index", type=int, default=0, help="index of the GPU in NVML")
     parser.add_argument("--look-s", type=float, default=5.0, help="with --meter-only")
     parser.add_argument("--out", default="", help="a JSON file")
     options = parser.parse_args(arguments)
-    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # counted as NVML does
+    os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # NVML's order
     meter = meter or NvmlMeter(index=options.index)
     if options.meter_only:
-        return look_at_the_meter(meter, options.look_s)
+        return show_meter(meter, options.look_s)
     problem = meter.problem()
     if problem is not None:
         print(problem, file=sys.stderr)

@@ -1,4 +1,4 @@
-"""What ``benchmarks.gpu`` runs: an ONNX file on ONNX Runtime's CUDA provider, or a torch model."""
+"""Load of ``benchmarks.gpu``: an ONNX file on ONNX Runtime's CUDA provider, or a torch model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,14 +10,14 @@ IMAGE = (3, 224, 224)
 
 @dataclass(frozen=True)
 class Backend:
-    """``describe`` says what runs and why this one."""
+    """``describe`` says which backend runs, and why."""
 
     name: str
     describe: str
 
 
 def choose_backend(model: str) -> Backend:
-    """ONNX Runtime where it has CUDA and there is a file for it. Raises SystemExit for neither."""
+    """ONNX Runtime if it has CUDA and a file is given, otherwise torch. Raises SystemExit."""
     lacking = "no --model was given"
     if model:
         try:
@@ -27,11 +27,11 @@ def choose_backend(model: str) -> Backend:
                                               f"provider, {model}")
             lacking = f"ONNX Runtime {onnxruntime.__version__} has no CUDA provider"
         except ImportError:
-            lacking = "there is no ONNX Runtime"
+            lacking = "ONNX Runtime is not installed"
     try:
         import torch
     except ImportError:
-        raise SystemExit(f"Nothing to run: {lacking}, and there is no torch.") from None
+        raise SystemExit(f"Nothing to run: {lacking}, and torch is not installed.") from None
     if not torch.cuda.is_available():
         raise SystemExit(f"Nothing to run: {lacking}, and torch {torch.__version__} finds no CUDA.")
     return Backend("torch", f"torch {torch.__version__} on CUDA, ResNet-18 with random weights, "
@@ -58,7 +58,7 @@ def _onnxruntime(model: str, batch: int, index: int) -> Run:
 
 
 def _torch(model: str, batch: int, index: int) -> Run:
-    """The input stays on the GPU; a call is over when the GPU is done."""
+    """The input stays on the GPU; a call ends when the GPU has finished."""
     import torch
 
     torch.manual_seed(0)

@@ -1,10 +1,10 @@
-"""Many ONNX files timed in one interleaved pass against one reference, through the real agent.
+"""Times many ONNX files in one interleaved pass against one reference, with the real agent.
 
     python -m benchmarks.interleaved REFERENCE.onnx CANDIDATE.onnx ... [--plan standard]
 
-A coordinator and an agent are started (``searcher.local.process_tree.tree``); the files go to the
-agent in measure jobs of a few files, each of which alternates them with the same reference in one
-child process, block by block. What comes back as ``busy`` is measured again."""
+Starts a coordinator and an agent (``searcher.local.process_tree.tree``). Each measure job has a few
+files and alternates them with the same reference, block by block in one child process. ``busy``
+results are measured again."""
 
 import argparse
 import random
@@ -39,10 +39,10 @@ class Ratio:
 
 def measure_together(files: Mapping[str, Path], reference: Path, folder: Path,
                      plan: str = "standard", set_size: int = SET) -> dict[str, Ratio]:
-    """The ratio of each of ``files`` (by name) to ``reference``; what stays busy is left out.
+    """Name -> ratio of each of ``files`` to ``reference``, without those that stay busy.
 
-    Sets are drawn at random, so that files of one origin do not share all their sets. ``folder``
-    gets a ledger of its own that holds the raw samples.
+    Sets are drawn at random, so that files of one origin do not share all their sets. The ledger
+    in ``folder`` holds the raw samples.
     """
     asked = {name: _file(folder, path) for name, path in files.items()}
     known = _file(folder, reference)

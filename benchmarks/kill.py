@@ -1,8 +1,8 @@
-"""kill -9 of the whole process tree when ten trials are finished, then the same command again.
+"""Recovery after SIGKILL of the whole process tree: kill after ten trials, then run again.
 
     python -m benchmarks.kill [--dir DIR] [--campaign FILE.toml] [--trials 10]
 
-What was finished keeps ids, hashes and figures, no job is done twice, the campaign ends.
+Finished trials must keep ids, hashes and figures, no job may be done twice, the campaign must end.
 """
 
 import argparse
@@ -30,7 +30,7 @@ POLL_S = 0.2
 
 @dataclass(frozen=True)
 class Snapshot:
-    """What a ledger says at rest: finished trials by id, ended jobs by id, done keys."""
+    """Content of a ledger: finished trials by id, ended jobs by id, builds by key."""
 
     trials: dict[int, dict[str, Any]]
     jobs: dict[int, tuple[Any, ...]]
@@ -52,34 +52,34 @@ def snapshot(directory: Path, campaign: str) -> Snapshot:
 
 
 def begun_after(directory: Path, jobs: set[int], now_s: float) -> list[int]:
-    """Of ``jobs``, those that ran again after ``now_s``."""
+    """Those of ``jobs`` that ran again after ``now_s``."""
     with Reading(directory).ledger() as db:
         return sorted({r[0] for r in db.execute(
             "SELECT job FROM spans WHERE start_s > ?", [now_s])} & jobs)
 
 
 def run_until(command: list[str], directory: Path, campaign: str, wanted: int) -> int:
-    """Start the command, wait for ``wanted`` finished trials, kill -9 its whole tree; how many
-    processes were killed."""
+    """Starts the command and kills its process tree after ``wanted`` finished trials; returns the
+    number of killed processes."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     while process.poll() is None:
         with contextlib.suppress(FleetfrontError):
             if len(snapshot(directory, campaign).trials) >= wanted:
                 return kill_tree(process)
         time.sleep(POLL_S)
-    _, said = process.communicate()
-    raise SystemExit(f"The campaign ended before {wanted} trials were finished:\n{said.decode()}")
+    _, errors = process.communicate()
+    raise SystemExit(f"The campaign ended before {wanted} trials were finished:\n{errors.decode()}")
 
 
 def kill_tree(process: subprocess.Popen[bytes]) -> int:
     root = psutil.Process(process.pid)
-    victims = [root, *root.children(recursive=True)]
-    for victim in victims:
+    processes = [root, *root.children(recursive=True)]
+    for one in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
-            victim.kill()
+            one.kill()
     process.communicate()
-    psutil.wait_procs(victims, timeout=30)
-    return len(victims)
+    psutil.wait_procs(processes, timeout=30)
+    return len(processes)
 
 
 def check(before: Snapshot, after: Snapshot, again: list[int], directory: Path,
@@ -95,17 +95,18 @@ def check(before: Snapshot, after: Snapshot, again: list[int], directory: Path,
     return [
         holds("finished trials keep ids, hashes and figures", kept == len(before.trials),
               f"{kept} of {len(before.trials)}", "all"),
-        holds("their files are whole", whole == len(files), f"{whole} of {len(files)}", "all"),
+        holds("their files have their digests", whole == len(files),
+              f"{whole} of {len(files)}", "all"),
         holds("ended jobs keep their results", same_jobs == len(before.jobs),
               f"{same_jobs} of {len(before.jobs)}", "all"),
-        holds("builds stay as they were", same_builds == len(before.builds),
+        holds("builds are unchanged", same_builds == len(before.builds),
               f"{same_builds} of {len(before.builds)}", "all"),
         holds("ended jobs that ran again", not again, str(len(again)), "0"),
         holds("job keys done twice", len(keys) == len(set(keys)),
               str(len(keys) - len(set(keys))), "0"),
         holds("the campaign ended", after.state == "done" and front.exists(), after.state,
               "done, with front.json"),
-        holds("it went on after the kill", len(after.trials) > len(before.trials),
+        holds("the campaign continued after the kill", len(after.trials) > len(before.trials),
               f"{len(after.trials)} finished trials", f"more than {len(before.trials)}"),
     ]
 

@@ -1,4 +1,4 @@
-"""Whether files load in ONNX Runtime, now and in 1.11, and give the same outputs."""
+"""Checks that files load in the installed ONNX Runtime and in 1.11, with the same outputs."""
 
 import importlib
 from collections.abc import Sequence
@@ -34,8 +34,8 @@ def outputs_now(files: Sequence[Path], inputs: np.ndarray) -> list[np.ndarray]:
 
 
 def check_files(files: Sequence[Path], inputs: np.ndarray, label: str) -> list[Check]:
-    """Checks that every file loads and that 1.11 computes the same; 1.11 is skipped aloud when
-    ``benchmarks/ort111.py`` is not there."""
+    """Checks that every file loads, and that 1.11 computes the same outputs. The second check fails
+    with a message when ``benchmarks/ort111.py`` is missing."""
     now = outputs_now(files, inputs)
     finite = sum(bool(np.isfinite(o).all()) for o in now)
     checks = [holds(f"{label}: files load in ONNX Runtime {onnxruntime.__version__}",
@@ -64,13 +64,13 @@ def check_files(files: Sequence[Path], inputs: np.ndarray, label: str) -> list[C
 
 
 def difference(new: np.ndarray, old: Any) -> str | None:
-    """None when the outputs agree to float32's tolerance and give the same answers."""
+    """Difference of the outputs; None when they agree within tolerance with equal classes."""
     other = np.asarray(old, np.float32)
     if other.size != new.size:
         return f"{other.size} values where {new.size} are expected"
     other = other.reshape(new.shape)
     if not np.array_equal(new.argmax(1), other.argmax(1)):
         return f"{int((new.argmax(1) != other.argmax(1)).sum())} answers differ"
-    # int8 kernels of 1.11 may round a value the other way; the answers are the same all the same.
+    # int8 kernels of 1.11 may round a value differently; the classes are equal.
     return parity(new.ravel().tolist(), other.ravel().tolist(), tolerance("int8"))
 

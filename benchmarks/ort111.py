@@ -1,4 +1,4 @@
-"""The real ONNX Runtime 1.11, from its npm package, for files that must load in it.
+"""Runs files in ONNX Runtime 1.11, from its npm package.
 
 Its Python wheels ended with Python 3.10; the npm package holds the same native library. Nothing is
 installed: two tarballs, pinned by sha256, are unpacked in the user's data folder. Needs ``node``
@@ -50,7 +50,7 @@ TARBALLS = {
 
 
 class Ort111Error(Exception):
-    """ONNX Runtime 1.11 refused a file; the message names the file and says what it said."""
+    """ONNX Runtime 1.11 refused a file; the message has the file's name and the runtime's error."""
 
 
 def why_not() -> str | None:
@@ -67,7 +67,7 @@ def why_not() -> str | None:
 
 
 def package() -> Path:
-    """The unpacked ``onnxruntime-node`` 1.11.0. Raises UserError when it cannot be had."""
+    """Folder of ``onnxruntime-node`` 1.11.0. Raises UserError when it cannot be obtained."""
     folder = cache_folder() / "onnxruntime-1.11.0"
     if not folder.is_dir():
         with tempfile.TemporaryDirectory(dir=_made(folder.parent)) as scratch:
@@ -76,7 +76,7 @@ def package() -> Path:
             try:
                 (Path(scratch) / "node_modules").rename(folder)
             except OSError:
-                # Another process was faster; what it unpacked is the same.
+                # Another process has unpacked the same files meanwhile.
                 if not folder.is_dir():
                     raise
     # Node looks for onnxruntime-common in a folder of this name only.
@@ -92,7 +92,7 @@ def _made(folder: Path) -> Path:
 
 
 def _unpack(tarball: Path, folder: Path) -> None:
-    """The JavaScript and this machine's native part, without the leading ``package/``."""
+    """Unpacks the JavaScript and this machine's native library, without the prefix ``package/``."""
     native = f"bin/napi-v3/linux/{'x64' if platform.machine() == 'x86_64' else 'arm64'}/"
     with tarfile.open(tarball) as archive:
         for member in archive.getmembers():
@@ -104,7 +104,7 @@ def _unpack(tarball: Path, folder: Path) -> None:
 def outputs_of_ort111(files: Sequence[Path], inputs: np.ndarray) -> list[np.ndarray]:
     """First output of each file for ``inputs`` (n, *shape) float32, in the order of ``files``.
 
-    Raises UserError when ONNX Runtime 1.11 cannot be had, Ort111Error when it refuses a file.
+    Raises UserError when ONNX Runtime 1.11 cannot be obtained, Ort111Error when it refuses a file.
     """
     where = package()
     with tempfile.TemporaryDirectory(prefix="fleetfront-") as scratch:

@@ -1,4 +1,4 @@
-"""What an engineer writes in an afternoon without fleetfront: LeNet-5 compressed by plain Optuna.
+"""A comparison script without fleetfront: LeNet-5 compressed with plain Optuna.
 
     python -m benchmarks.plain_optuna --minutes 10 --out DIR --builds DIR/builds
 
@@ -30,7 +30,7 @@ Point = dict[str, Any]
 
 
 def pruned(net: Any, c1: int, c2: int, hidden: int) -> Any:
-    """The channels and units of largest weight norm stay."""
+    """Keeps the channels and units of largest weight norm."""
     def strongest(weight: Any, count: int) -> Any:
         return weight.flatten(1).norm(dim=1).topk(count).indices.sort().values
 
@@ -154,7 +154,7 @@ def search(net: Any, splits: Any, out: Path, minutes: float, sampler: str,
 
 
 def main() -> None:
-    # Of fleetfront only what makes the comparison fair: the same weights and the same splits.
+    # fleetfront provides only the weights and the splits, so that both searches start equally.
     from searcher.builders.builder import Builder
     from searcher.spec.recipe import Recipe
     from searcher.tasks.catalog import task

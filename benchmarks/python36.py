@@ -1,11 +1,10 @@
-"""The agent under a real Python 3.6 with the newest ONNX Runtime that has a wheel for it, from
-enrolment to measurements.
+"""Runs the agent with Python 3.6 and the newest ONNX Runtime for it, from enrolment to measurement.
 
     python -m benchmarks.python36
 
-An environment of its own is made in the user's cache folder the first time, with pip. The device
-enrols as a Jetson TX2; what it reports (another processor, ONNX Runtime 1.10) decides what is
-exported for it. Needs a Python 3.6: ``$PYTHON36``, pyenv's, or ``python3.6`` on the ``PATH``.
+The first run creates an environment in the user's cache folder with pip. The device enrols as a
+Jetson TX2; its reported facts (another processor, ONNX Runtime 1.10) determine the exported files.
+Requires Python 3.6: ``$PYTHON36``, pyenv's, or ``python3.6`` on the ``PATH``.
 """
 
 import argparse
@@ -41,7 +40,7 @@ PACKAGES = ("onnxruntime==1.10.0", "numpy==1.19.5")
 NAME = "python36"
 ENROL_S = 120.0
 ATTEMPTS = 8
-"""A busy machine is measured again so often."""
+"""Number of attempts on a busy machine."""
 
 OUTPUTS = """
 import sys, numpy, onnxruntime
@@ -71,7 +70,7 @@ def environment() -> Path:
 
 
 def enrolled(grown: Tree, python: Path) -> Device:
-    """Start the agent under ``python``; its device as the coordinator shows it."""
+    """Starts the agent with ``python``; returns its device as the coordinator shows it."""
     archive = grown.directory / "agent.pyz"
     build_agent(archive)
     token = grown.client.create_enrolment(NAME, "agent", TX2).token
@@ -92,7 +91,7 @@ def enrolled(grown: Tree, python: Path) -> Device:
 
 
 def measured(client: CoordinatorClient, folder: Path, file: Path) -> FileBenchmark:
-    """As ``fleetfront measure`` does; again while the machine is busy."""
+    """Measures as ``fleetfront measure`` does, up to ``ATTEMPTS`` times on a busy machine."""
     content = file.read_bytes()
     sha256 = place_artifact(folder / "artifacts", content).name
     run_job = job_runner(client, NAME)
@@ -105,7 +104,7 @@ def measured(client: CoordinatorClient, folder: Path, file: Path) -> FileBenchma
 
 
 def alike(python: Path, made: list[Path], folder: Path) -> list[str]:
-    """Of each file, how the outputs of the old runtime differ from today's; empty is good."""
+    """Differences between the outputs of the old and the installed runtime, one per file."""
     inputs = pictures(4).numpy()
     np.save(folder / "inputs.npy", inputs)
     subprocess.run([str(python), "-c", OUTPUTS, str(folder / "inputs.npy"), *map(str, made)],

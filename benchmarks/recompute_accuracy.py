@@ -1,4 +1,4 @@
-"""Test accuracy of ONNX files, computed without a line of fleetfront.
+"""Test accuracy of ONNX files, computed without code of fleetfront.
 
     python -m benchmarks.recompute_accuracy lenet5-mnist FILE.onnx ... [--cache FOLDER] [--json]
 
@@ -71,7 +71,7 @@ def split_of_test(task: str, cache: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def right_answers(file: Path, inputs: np.ndarray, labels: np.ndarray) -> int:
-    """How many of ``labels`` the file gives, in ONNX Runtime on the CPU."""
+    """Number of correct predictions of the file, in ONNX Runtime on the CPU."""
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     right = 0

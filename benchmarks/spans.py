@@ -1,4 +1,4 @@
-"""Wall time from the spans of a ledger: what was busy, what overlapped."""
+"""Wall time from the spans of a ledger: busy time and overlaps."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,7 @@ def union_s(intervals: Sequence[Interval], begin_s: float, end_s: float) -> floa
 
 
 def overlaps(first: Sequence[Interval], second: Sequence[Interval]) -> int:
-    """How many of ``first`` share time with any of ``second``; touching ends do not count."""
+    """Number of intervals of ``first`` that overlap one of ``second``; touching ends do not."""
     return sum(any(a < d and c < b for c, d in second) for a, b in first)
 
 

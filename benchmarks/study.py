@@ -1,9 +1,9 @@
-"""How long a search takes to know again what ten thousand trials taught it.
+"""Time that a search needs to restore a study of ten thousand trials.
 
     python -m benchmarks.study [--trials 10000] [--dir DIR]
 
-A ledger is filled with trials whose parameters a sampler really proposed, a coordinator serves it,
-and what a search process does at its start is timed: every trial over HTTP, then the study rebuilt.
+Fills a ledger with trials whose parameters a sampler proposed, serves it with a coordinator, and
+times the start of a search process: it reads every trial over HTTP, then rebuilds the study.
 Exit code 1 when that takes ``MOST_S`` or more.
 """
 
@@ -31,7 +31,7 @@ from strategies.layers import layers_of
 
 MOST_S = 5.0
 PROPOSALS = 400
-"""Different sets of parameters; trials repeat them under recipes of their own."""
+"""Number of distinct parameter sets; trials repeat them with different recipes."""
 SHARES = {"complete": 0.3, "pruned": 0.6, "failed": 0.1}
 
 
@@ -47,7 +47,7 @@ def space_of(campaign: Campaign) -> Space:
 
 
 def proposals(campaign: Campaign, space: Space) -> list[Proposal]:
-    """Told as they are asked, so that they look like those of a search."""
+    """Proposals of a sampler that gets a result for each, as in a search."""
     sampling, draw, found = Sampling(campaign, space), random.Random(0), []
     for _ in range(PROPOSALS):
         proposal = sampling.ask()
@@ -67,7 +67,7 @@ def outcome(draw: random.Random) -> tuple[str, dict[str, float] | None, dict[str
 
 
 def fill(directory: Path, campaign: Campaign, asked: Sequence[Proposal], count: int) -> None:
-    """A ledger of ``count`` ended trials."""
+    """Creates a ledger of ``count`` ended trials."""
     store, draw = Store(directory / "ledger.db"), random.Random(1)
     with store.atomic() as db:
         campaigns.create(db, campaign.name, campaign.as_dict(), 1.0)
@@ -87,7 +87,7 @@ def fill(directory: Path, campaign: Campaign, asked: Sequence[Proposal], count: 
 
 
 Times = tuple[float, float]
-"""Wall seconds, and processor seconds of search and coordinator together."""
+"""(wall time, CPU time of search and coordinator), in seconds."""
 
 
 def restored(directory: Path, campaign: Campaign, space: Space) -> dict[str, Times]:

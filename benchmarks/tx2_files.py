@@ -1,11 +1,11 @@
-"""Whether ONNX Runtime 1.11, the newest for a Jetson TX2, loads every file made for that device and
-computes what today's computes.
+"""Checks that ONNX Runtime 1.11, the newest for a Jetson TX2, loads every file exported for that
+device and computes the same outputs as the installed version.
 
     python -m benchmarks.tx2_files
 
 One file per strategy of the catalog that the profile ``jetson_tx2`` allows, alone and followed by
-pruning and clustering, of two networks with random weights. This proves loading and numerics on
-the x86-64 build of 1.11; no TX2 was at hand.
+pruning and clustering, of two networks with random weights. This tests loading and numerics on the
+x86-64 build of 1.11; it was not tested on a TX2.
 """
 
 import copy
@@ -43,7 +43,7 @@ TX2 = "jetson_tx2"
 
 
 class Residual(nn.Module):
-    """What LeNet-5 lacks: normalization, a sum, average pooling."""
+    """Layers that LeNet-5 does not have: normalization, a sum, average pooling."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ NETWORKS: dict[str, Callable[[], nn.Module]] = {"lenet5": lenet5, "residual": Re
 
 
 class _Middle:
-    """A suggester that answers with the middle of each range."""
+    """A suggester that returns the middle of each range."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
         return (low * high) ** 0.5 if log else (low + high) / 2
@@ -78,7 +78,8 @@ def pictures(n: int) -> Tensor:
 
 
 def recipes(target: Target) -> Iterator[tuple[str, list[Any]]]:
-    """What the target allows, by name; training changes weights only and is left out."""
+    """Name and steps of each recipe that the target allows. Training is omitted: it changes weights
+    only."""
     yield "baseline", []
     yield "pruned and clustered", [MagnitudePruning(0.1), Clustering(4)]
     for cls in all_strategies():
@@ -91,7 +92,7 @@ def recipes(target: Target) -> Iterator[tuple[str, list[Any]]]:
 
 
 def made_for(target: Target, steps: list[Any], network: str, scratch: Path) -> bytes:
-    """The file that a device loads."""
+    """The exported file for the device."""
     torch.manual_seed(0)
     model = NETWORKS[network]().eval()
     encodings = []
@@ -129,7 +130,7 @@ def format_of(file: Path) -> tuple[int, int]:
 
 
 def checks(folder: Path) -> list[Check]:
-    """Raises UserError when ONNX Runtime 1.11 cannot be had."""
+    """Raises UserError when ONNX Runtime 1.11 cannot be obtained."""
     target = target_of(profile(TX2))
     made = files(target, folder)
     formats = sorted({format_of(file) for file in made.values()})

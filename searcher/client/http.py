@@ -1,7 +1,6 @@
 """HTTP client of the coordinator, for searches, builders and commands."""
 
 import json
-import ssl
 import time
 from collections.abc import Callable, Container, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +10,11 @@ from typing import Any, Literal
 import httpx
 
 from agents import protocol
-from searcher.client.pinned_tls import checked_fingerprint, pinned_context
+from searcher.client.pinned_tls import (
+    checked_fingerprint,
+    pinned_context,
+    refuse_certificate,
+)
 from searcher.client.records import (
     Address,
     CampaignRecord,
@@ -222,7 +225,7 @@ class CoordinatorClient:
 
     def save_search_state(self, name: str, device: str, state: SearchState) -> None:
         """Replace the state of this campaign's search on ``device``. Raises ProtocolError (409)
-        unless the campaign is running."""
+        unless the campaign is queued or running."""
         self._json("PUT", f"/v1/campaigns/{name}/search-states/{device}", plain(state))
 
     def submit_job(
@@ -344,7 +347,7 @@ class CoordinatorClient:
                     headers={**kind, **(headers or {})}, timeout=self._timeout_s + wait_s,
                 )
             except httpx.TransportError as error:
-                _refuse_certificate(self.url, error)
+                refuse_certificate(self.url, error)
                 if self._clock() + pause_s > retry_until_s:
                     raise Unreachable(
                         f"The coordinator at {self.url} does not answer "
@@ -362,19 +365,6 @@ class CoordinatorClient:
 
 def _progress(answer: httpx.Response) -> tuple[int, bool]:
     return int(answer.headers.get("Upload-Offset", 0)), answer.status_code == 200
-
-
-def _refuse_certificate(url: str, error: BaseException) -> None:
-    """Raises UserError if the certificate is the cause of ``error``, which no retry can change."""
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            raise UserError(
-                f"{url} is not trusted: {cause.verify_message if cause.errno else cause}. If "
-                "this is your coordinator, set FLEETFRONT_FINGERPRINT to the fingerprint that its "
-                "`fleetfront serve` prints."
-            ) from error
-        cause = cause.__cause__ or cause.__context__
 
 
 def _encoded(body: Mapping[str, object]) -> bytes:

@@ -55,3 +55,16 @@ def pinned_context(fingerprint: str) -> ssl.SSLContext:
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context
+
+
+def refuse_certificate(url: str, error: BaseException) -> None:
+    """Raises UserError if the certificate is the cause of ``error``, which no retry can change."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            raise UserError(
+                f"{url} is not trusted: {cause.verify_message if cause.errno else cause}. If "
+                "this is your coordinator, set FLEETFRONT_FINGERPRINT to the fingerprint that its "
+                "`fleetfront serve` prints."
+            ) from error
+        cause = cause.__cause__ or cause.__context__

@@ -22,7 +22,7 @@ FACTS = {field.name for field in dataclasses.fields(DeviceProfile)} - {
 
 
 @pytest.mark.parametrize("name", names())
-def test_every_fact_says_where_it_comes_from(name: str) -> None:
+def test_every_fact_has_a_source(name: str) -> None:
     found = profile(name)
     assert found.name == name and found.description
     known = {fact for fact in FACTS if getattr(found, fact) not in (None, ())}
@@ -82,7 +82,7 @@ def test_the_tx2() -> None:
                                       "cpu_khz": {"cortex_a57": 1200000}, "gpu_khz": 850000}
 
 
-def test_what_nobody_confirmed_is_told() -> None:
+def test_unconfirmed_facts_are_listed() -> None:
     assert "rails" in profile("jetson_agx_orin").unverified
     assert "rails" not in profile("jetson_tx2").unverified
 
@@ -112,7 +112,7 @@ def wrong(name: str, /, **change: Any) -> str:
     ({"rails": {"total": ["A"]}}, r"covers"),
     ({"power_modes": [{"name": "A", "volts": 3}]}, r"volts"),
 ])
-def test_a_wrong_profile_says_what_is_wrong(change: dict[str, Any], said: str) -> None:
+def test_an_invalid_profile_is_refused_with_the_reason(change: dict[str, Any], said: str) -> None:
     assert said in wrong("jetson_tx2", **change)
 
 

@@ -40,7 +40,7 @@ COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5, "infe
 
 
 class Killed(Exception):
-    """The search process dies here."""
+    """Simulates the death of the search process."""
 
 
 @dataclass
@@ -90,14 +90,14 @@ class FakeCoordinator:
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     saved: list[float] = field(default_factory=list)
     engines: set[str] = field(default_factory=set)
-    """What is prepared on the device."""
+    """Files that are prepared on the device."""
 
     def __post_init__(self) -> None:
         self.script.setdefault("baseline", Fate(1.0, 1000, 0.99))
 
     @property
     def search_state(self) -> SearchState:
-        """What the search saved last."""
+        """The last saved state of the search."""
         return parse(SearchState, self.states[DEVICE])
 
     # -- campaigns and trials ----------------------------------------------------------------
@@ -137,7 +137,7 @@ class FakeCoordinator:
         row = self.rows[trial - 1]
         assert row["state"] == "running", f"trial {trial} has ended already"
         row.update(json.loads(json.dumps({"state": state, **changes}, allow_nan=False)))
-        # As the ledger has them.
+        # In the form of the ledger.
         row["values"] = {name: float(value) for name, value in (row["values"] or {}).items()}
         self.ended_trials.append((trial, state))
         return parse(Trial, row)
@@ -356,7 +356,7 @@ def requests_of(spec: Campaign) -> Requests:
 def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
               notes: Sequence[str] = (), on_device: OnDevice | None = None,
               extends: bool = False) -> SearchLoop:
-    """As ``searcher.search.process`` makes it."""
+    """Created as in ``searcher.search.process``."""
     client.set_state(spec.name, "running")
     of_device = DeviceSearch(requests_of(spec), DEVICE, sampling.space, on_device, notes)
     return SearchLoop(client, spec, of_device, sampling, threads, now_s=lambda: client.now_s,

@@ -1,4 +1,4 @@
-"""A folder as a finished campaign leaves it, without having searched: ledger and files."""
+"""The folder of a finished campaign, written without a search: ledger and files."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -41,7 +41,7 @@ def bits(share: float) -> np.ndarray:
 
 
 class Folder:
-    """Writes what a coordinator would; ``close`` before reading."""
+    """Writes the records that a coordinator would write; ``close`` it before reading."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -73,7 +73,7 @@ class Folder:
             campaigns.set_state(self.db, name, state, None, 200.0)
 
     def file(self, content: bytes, validation: float, test: float | None = None) -> str:
-        """An artifact with its evaluations; its sha256."""
+        """Stores an artifact with its evaluations; returns its sha256."""
         sha256 = place_artifact(self.directory / "artifacts", content).name
         builds.put_artifact(self.db, sha256, len(content), 1.0)
         for split, share in (("validation", validation), ("test", test)):
@@ -111,7 +111,7 @@ class Folder:
             "measurement": measurement}, 9.0)
 
     def together(self, ratios: dict[int, float], name: str = "digits") -> None:
-        """Trials by id were measured together at the campaign's end."""
+        """Stores a joint measurement of trials, by id, at the end of the campaign."""
         known = search_state.get(self.db, name, DEVICE)
         assert known is not None
         found = {}
@@ -128,7 +128,7 @@ class Folder:
 
     def on_device(self, place: str, baseline: float, accuracies: dict[int, float],
                   name: str = "digits") -> None:
-        """The device computed these validation accuracies, of trials by id."""
+        """Stores validation accuracies computed on the device, by trial id."""
         known = search_state.get(self.db, name, DEVICE)
         assert known is not None
         joint = {}
@@ -177,7 +177,7 @@ class Folder:
 
 
 def finished(directory: Path) -> Path:
-    """Six trials: 0 and 1 on the front, 2 beaten, 3 pruned, 4 failed, 5 over a constraint."""
+    """Six trials: 0 and 1 on the front, 2 dominated, 3 pruned, 4 failed, 5 over a constraint."""
     folder = Folder(directory)
     folder.campaign()
     folder.trial(0, test=0.98)

@@ -1,4 +1,4 @@
-"""hypothesis strategies for input of strangers: values, documents with one thing wrong, bodies."""
+"""hypothesis strategies for invalid input: values, documents with one error, bodies."""
 
 import copy
 import json
@@ -8,10 +8,10 @@ from hypothesis import settings
 from hypothesis import strategies as st
 
 BRIEF = settings(max_examples=150)
-"""Few enough for every run of the tests."""
+"""Number of examples in normal test runs."""
 
 FEW = settings(BRIEF, max_examples=40)
-"""Where every example is several requests."""
+"""Number of examples that consist of several requests."""
 
 ODD = [
     None, True, False, 0, -1, 2**31, 2**53 + 1, 2**63, 2**64, -(2**70), 10**400, 0.0, -0.0, 1e308,
@@ -25,7 +25,7 @@ VALUES = st.recursive(
 
 
 def places(document: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
-    """The way to every value in ``document``, the whole first."""
+    """Path of every value in ``document``, beginning with the whole."""
     found = [path]
     if isinstance(document, dict | list):
         pairs = document.items() if isinstance(document, dict) else enumerate(document)
@@ -64,13 +64,13 @@ def nested(depth: int, inner: str = "1") -> str:
 
 
 def as_body(document: Any) -> bytes:
-    """JSON as a careless sender writes it: NaN and lone surrogates included."""
+    """JSON that may contain NaN and lone surrogates."""
     return json.dumps(document).encode()
 
 
 @st.composite
 def damaged(draw: Any, content: bytes) -> bytes:
-    """``content`` cut, with bytes changed, or with bytes put in."""
+    """``content`` truncated, with changed bytes, or with inserted bytes."""
     start = draw(st.integers(0, len(content)))
     stop = draw(st.integers(start, min(len(content), start + 40)))
     return content[:start] + draw(st.binary(max_size=20)) + content[stop:]

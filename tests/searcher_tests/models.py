@@ -1,4 +1,4 @@
-"""Small ONNX models, good ones and hostile ones, as bytes."""
+"""Small valid and malicious ONNX models, as bytes."""
 
 from collections.abc import Callable, Sequence
 
@@ -32,7 +32,7 @@ def model_of(
     inputs: Sequence[ValueInfoProto] | None = None, domains: dict[str, int] | None = None,
     outputs: Sequence[ValueInfoProto] | None = None,
 ) -> ModelProto:
-    """One input ``x`` of (open, 4) and one output ``y`` of (open, 3) unless told otherwise."""
+    """By default one input ``x`` of (open, 4) and one output ``y`` of (open, 3)."""
     graph = helper.make_graph(
         nodes, "g", [value_of("x", ["n", 4])] if inputs is None else inputs,
         [value_of("y", ["n", 3])] if outputs is None else outputs, initializers)
@@ -118,7 +118,7 @@ def _in_training() -> ModelProto:
 
 
 def _in_memory_of_the_process() -> ModelProto:
-    """ONNX Runtime takes this location for an address in its own memory."""
+    """ONNX Runtime interprets this location as an address in its own memory."""
     made = model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], [external()])
     held = made.graph.initializer[0].external_data
     del held[:]
@@ -135,7 +135,7 @@ EXTERNAL: dict[str, Callable[[], ModelProto]] = {
 
 
 def declares(dims: Sequence[int], raw: bytes = b"\0" * 48, kind: int = FLOAT) -> ModelProto:
-    """A weight that says more, or less, than it holds."""
+    """A weight that declares more, or less, data than it contains."""
     tensor = TensorProto(name="w", data_type=kind, dims=dims, raw_data=raw)
     return model_of([helper.make_node("MatMul", ["x", "w"], ["y"])], [tensor])
 
@@ -151,7 +151,7 @@ def grows(elements: int) -> ModelProto:
 
 
 def loops() -> ModelProto:
-    """Runs practically for ever."""
+    """A model that does not end in practical time."""
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["still"]),
          helper.make_node("Identity", ["v"], ["next"])],
@@ -175,7 +175,7 @@ def _field(number: int, content: bytes) -> bytes:
 
 
 def parts(count: int) -> bytes:
-    """A file that is 40 times larger once it is parsed: empty nodes at four bytes each."""
+    """A file that takes 40 times its size when parsed: empty nodes of four bytes each."""
     return linear().SerializeToString() + _field(7, _field(1, _field(1, b"")) * count)
 
 

@@ -1,4 +1,4 @@
-"""schemathesis over the coordinator's own OpenAPI document: what each caller gets on each route."""
+"""schemathesis on the coordinator's OpenAPI document: responses per caller and route."""
 
 import re
 from collections import Counter
@@ -30,7 +30,7 @@ from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_p
 from tests.storage.make_v4 import STATE
 
 CALLERS = ("none", "wrong", "viewer", "agent", "builder", "operator")
-"""Who sends each request, one after another: those who may least come first."""
+"""Callers of each request, in the order of increasing permissions."""
 MODES = (schemathesis.GenerationMode.POSITIVE, schemathesis.GenerationMode.NEGATIVE)
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance,
           response_headers_conformance]
@@ -39,14 +39,14 @@ LONGEST_WAIT_S = 0.005
 
 @dataclass
 class Tried:
-    """What one caller got on one route; ``failures`` in words, each once."""
+    """Responses to one caller on one route; ``failures`` are distinct messages."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     failures: dict[str, None] = field(default_factory=dict)
 
 
 class Face:
-    """An app over a ledger with one of everything, and a secret of every role."""
+    """An app on a ledger with one record of each kind, and a secret per role."""
 
     def __init__(self, lab: Laboratory, server: LocalServer) -> None:
         self._server, roster = server, lab.coordinator.roster
@@ -66,7 +66,7 @@ class Face:
             for operation in (found.ok() for found in self.schema.get_all_operations())}
 
     def _filled(self, lab: Laboratory) -> dict[tuple[str, str], list[Any]]:
-        """Names that mean something, by route and parameter."""
+        """Values of existing records, by route and parameter."""
         lab.device()
         self._http = httpx.Client(base_url="http://test", transport=self._server)
         as_operator = {"Authorization": f"Bearer {self._secrets['operator']}"}
@@ -113,7 +113,7 @@ class Face:
         if who in self._secrets:
             headers["Authorization"] = f"Bearer {self._secrets[who]}"
         answer = self._http.request(method, path, headers=headers, **parts)
-        answer.elapsed = timedelta(0)  # no network, no time; schemathesis wants one
+        answer.elapsed = timedelta(0)  # schemathesis requires a value
         return answer
 
     def roles(self, route: str) -> list[str]:
@@ -123,7 +123,7 @@ class Face:
         return {"none": "stranger", "wrong": "stranger"}.get(who, who) in self.roles(route)
 
     def trial(self, route: str, examples: int) -> dict[str, Tried]:
-        """``examples`` requests that fit the document and as many that do not, each by all."""
+        """Sends ``examples`` valid and as many invalid requests, each as every caller."""
         tried = {who: Tried() for who in CALLERS}
         operation = self.operations[route]
         if not (operation.body or any(operation.iter_parameters())):
@@ -143,11 +143,11 @@ class Face:
             try:
                 one()
             except Unsatisfiable:
-                continue  # there is no wrong request to a route without parameters
+                continue  # a route without parameters has no invalid request
         return tried
 
     def _aim(self, case: schemathesis.Case, data: st.DataObject) -> None:
-        """Mostly at what exists, often with a part of a right body; never a long wait."""
+        """Changes a request: mostly existing records, often a partly valid body, no long wait."""
         for name in case.path_parameters or {}:
             known = self._known[case.path.split("/")[2], name]
             if data.draw(st.integers(0, 3)):
@@ -188,7 +188,7 @@ def _is_long(value: Any) -> bool:
 def failures_of(
     case: schemathesis.Case, answer: httpx.Response, allowed: bool, who: str
 ) -> Iterator[str]:
-    """What is wrong with this answer to who may use the route, or may not."""
+    """Violations of this response, given the permissions of the caller."""
     status = answer.status_code
     if status >= 400 and answer.request.method != "HEAD" and not _is_refusal(answer):
         yield f"{status} without an error in words: {answer.text[:300]!r}"
@@ -224,7 +224,7 @@ def face(folder: Path) -> Iterator[Face]:
 
 
 def survey(folder: Path, examples: int) -> dict[tuple[str, str], Tried]:
-    """By route and caller: what they got for ``examples`` right and as many wrong requests."""
+    """(route, caller) -> responses to ``examples`` valid and as many invalid requests."""
     with face(folder) as coordinator:
         return {(route, who): tried for route in coordinator.operations
                 for who, tried in coordinator.trial(route, examples).items()}

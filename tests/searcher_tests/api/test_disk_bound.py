@@ -1,4 +1,4 @@
-"""The bound on the disk in a coordinator that serves."""
+"""The disk limit in a running coordinator."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ def aged(lab: Laboratory) -> None:
 
 
 def on_disk(lab: Laboratory) -> int:
-    """A dropped file may go while this looks."""
+    """Ignores files that are deleted meanwhile."""
     found = 0
     for path in (lab.folder / "artifacts").iterdir():
         with suppress(FileNotFoundError):

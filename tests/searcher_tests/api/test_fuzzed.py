@@ -54,7 +54,7 @@ class Target:
         return {"Authorization": f"Bearer {self.secrets[kind]}"}
 
     def lease(self, kind: str) -> dict[str, Any]:
-        """A new job of ``kind``, leased by whoever does such."""
+        """A new job of ``kind``, leased by a worker of its pool."""
         self.number += 1
         payload = {
             "measure": {**measure_payload(self.file, self.file), "attempt": self.number},
@@ -71,7 +71,7 @@ class Target:
         return dict(answer.json())
 
     def right(self, kind: str) -> dict[str, Any]:
-        """What a well-behaved worker would send."""
+        """A valid request of a worker."""
         return {"state": "done", "result": {
             "measure": measure_result(measure_payload(self.file, self.file)),
             "compress": {
@@ -96,10 +96,10 @@ class Target:
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    # A device that sends nothing but nonsense would soon be out of service.
+    # A device that sends only invalid results would soon be quarantined.
     patient = Rules(device=DeviceRules(most_strikes=10**9))
     lab = Laboratory.open(tmp_path_factory.mktemp("lab"), rules=patient)
-    lab.store.db.execute("PRAGMA synchronous = OFF").fetchall()  # thousands of jobs, none to keep
+    lab.store.db.execute("PRAGMA synchronous = OFF").fetchall()  # faster for thousands of jobs
     with LocalServer(create_app(lab.coordinator, "operator")) as server:
         yield Target(lab, server)
         assert httpx.Client(base_url="http://test", transport=server).get(
@@ -108,7 +108,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
 
 
 def judged(answer: httpx.Response) -> int:
-    """The status, none of ours to be ashamed of; a refusal says why."""
+    """The status, which must not be 5xx; a refusal must have a reason."""
     assert answer.status_code < 500, answer.text[:500]
     if answer.status_code >= 400:
         assert answer.json()["error"], answer.text[:500]
@@ -169,7 +169,7 @@ def test_values_that_break_parsers(target: Target, kind: str, inner: str) -> Non
 
 
 def bomb(size: int) -> bytes:
-    """``size`` spaces as gzip, a thousandth of it long."""
+    """``size`` spaces compressed by gzip, about a thousandth of the size."""
     packer = zlib.compressobj(9, wbits=31)
     piece = b" " * 2**20
     return b"".join(packer.compress(piece) for _ in range(size >> 20)) + packer.flush()

@@ -1,4 +1,4 @@
-"""Who may do what, over every route that the app has."""
+"""Permissions of every role on every route of the app."""
 
 import asyncio
 import re
@@ -19,7 +19,7 @@ from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import Laboratory
 
 SECRETS = ("no secret", "wrong", "agent", "builder", "operator", "viewer", "start")
-"""Who calls; ``start`` shows the token of coordinator.json."""
+"""Callers; ``start`` has the token of coordinator.json."""
 
 
 class Callers:
@@ -61,7 +61,7 @@ def test_every_route_has_roles_and_every_role_a_route(callers: Callers) -> None:
     assert routes_of(callers.app) == set(ROUTES)
 
 
-def test_a_route_that_the_table_does_not_know_is_answered_by_nobody(callers: Callers) -> None:
+def test_a_route_without_permissions_is_refused(callers: Callers) -> None:
     callers.app.get("/v1/forgotten")(lambda: {"reached": True})
     assert routes_of(callers.app) != set(ROUTES)
     assert {callers.status("GET", "/v1/forgotten", who) for who in SECRETS} == {401, 404}
@@ -80,7 +80,7 @@ def test_exactly_the_declared_roles_pass(callers: Callers, method: str, path: st
             assert status == (401 if role == STRANGER else 403), (who, status)
 
 
-def test_the_table_says_what_the_documentation_promises() -> None:
+def test_the_permissions_equal_the_documentation() -> None:
     assert {path for (_, path), roles in ROUTES.items() if STRANGER in roles} == {
         "/healthz", "/agent.pyz", "/v1/agents"}
     for (method, path), roles in ROUTES.items():
@@ -93,7 +93,7 @@ def test_the_table_says_what_the_documentation_promises() -> None:
 
 
 def test_no_path_fits_two_templates() -> None:
-    """Otherwise the gate could judge by one route and the app answer with another."""
+    """Otherwise the permission check could use another route than the app."""
     for _, path in ROUTES:
         sample = re.sub(r"\{\w+\}", "0", path)
         fitting = {other for _, other in ROUTES if compile_path(other)[0].match(sample)}
@@ -176,7 +176,7 @@ def test_the_document_names_the_roles(callers: Callers) -> None:
 
 
 def test_a_ledger_that_cannot_be_written_is_not_the_callers_fault(callers: Callers) -> None:
-    """The first request of an agent is noted; where that fails, it is asked to come again."""
+    """The first request of an agent is recorded; if that fails, the agent must repeat it."""
     callers.lab.store.db.execute("PRAGMA query_only = ON").fetchall()
     assert callers.status("POST", "/v1/lease", "agent") == 503
     callers.lab.store.db.execute("PRAGMA query_only = OFF").fetchall()

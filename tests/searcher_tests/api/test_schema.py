@@ -1,4 +1,4 @@
-"""The OpenAPI document is true, for every caller and on every route."""
+"""The OpenAPI document matches the responses to every caller on every route."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -11,7 +11,7 @@ from searcher.api.roles import ROUTES
 from tests.searcher_tests.api.every_route import CALLERS, Face, face, failures_of, survey
 
 EXAMPLES = 4
-"""Per route, and as many that do not fit; ``python -m benchmarks.fuzz`` takes many more."""
+"""Valid requests per route, and as many invalid ones; ``python -m benchmarks.fuzz`` sends more."""
 
 
 def test_every_answer_is_one_that_the_document_declares(tmp_path: Path) -> None:
@@ -32,7 +32,7 @@ def coordinator(tmp_path: Path) -> Iterator[Face]:
 
 
 def test_messages_of_the_wire_are_objects(coordinator: Face) -> None:
-    """As agents send them; a NamedTuple alone would be taken for an array."""
+    """Encodes messages as agents do; JSON would encode a NamedTuple as an array."""
     for route in ("POST /v1/agents", "POST /v1/lease", "POST /v1/heartbeat",
                   "PUT /v1/results/{job}/{attempt}"):
         content = coordinator.operations[route].definition.raw["requestBody"]["content"]

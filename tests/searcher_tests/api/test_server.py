@@ -355,7 +355,7 @@ def test_a_daemon_that_must_not_start(
 
 
 def test_a_second_signal_ends_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request whose body never comes would hold up a graceful end; systemd hears of both."""
+    """A request without its body delays a graceful stop; systemd gets both notifications."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
         systemd.bind(str(tmp_path / "notify"))
         systemd.settimeout(PATIENCE_S)

@@ -1,4 +1,4 @@
-"""How a daemon may serve, and what is refused before anything is opened."""
+"""Valid options of a daemon; invalid ones are refused before a file or port is opened."""
 
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def test_refusals_name_the_remedy(options: dict[str, Any], said: str) -> None:
     {"host": "0.0.0.0", "tls": True}, {"host": "0.0.0.0", "insecure_plain_http": True},
     {"host": "0.0.0.0", "certificate": HERE, "key": HERE}, {"tasks": ("lab.tasks:stripes",)},
 ])
-def test_what_may_be(options: dict[str, Any]) -> None:
+def test_valid_options(options: dict[str, Any]) -> None:
     ServerSettings(HERE, **options)
 
 

@@ -1,4 +1,4 @@
-"""The bound on the disk: what goes, in which order, and what a kill in between leaves."""
+"""The disk limit: which files are evicted, in which order, and the state after a kill."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ KB = 1000
 
 
 class Disk:
-    """A folder whose files have the age that a test gives them, and its keeping."""
+    """A folder whose files have an age chosen by the test, and its eviction."""
 
     def __init__(self, folder: Path, bound_bytes: int | None) -> None:
         self.folder = folder
@@ -40,7 +40,7 @@ class Disk:
 
     def artifact(self, number: int, size: int = KB, age_s: float = 5000.0,
                  made: Recipe | None = None) -> str:
-        """A built file; ``number`` tells its recipe unless ``made`` does."""
+        """A built file; ``number`` selects its recipe unless ``made`` is given."""
         path = place_artifact(self.folder / "artifacts", f"{number:04}".encode() * (size // 4))
         os.utime(path, (self.now_s - age_s,) * 2)
         made = made or recipe(number)
@@ -63,7 +63,7 @@ class Disk:
         return found
 
     def run(self, steps: Iterator[Slow | None] | None = None) -> int:
-        """A whole pass; in how many steps."""
+        """Runs a whole pass; returns the number of steps."""
         count = 0
         for slow in self.keeping.steps() if steps is None else steps:
             count += 1
@@ -253,7 +253,7 @@ def test_killed_before_the_bytes_are_given_back(
 
 def test_a_file_touched_in_the_last_moment_stays(
         disk: Disk, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A builder gives the same file just when it is dropped."""
+    """A builder stores the same file while it is dropped."""
     names = [disk.artifact(number) for number in range(14)]
     drop = artifacts.drop
 

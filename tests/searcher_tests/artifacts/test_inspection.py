@@ -1,4 +1,4 @@
-"""The child that reads uploads: bounded, and alone with its crash."""
+"""The child process that reads uploads: resource limits and crashes."""
 
 import dataclasses
 import json
@@ -54,7 +54,7 @@ def test_a_graph_that_never_ends(tmp_path: Path) -> None:
 
 @pytest.fixture
 def child(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """``child(code)``: the module that reads the file is this instead."""
+    """``child(code)`` replaces the module that reads the file."""
     def replace(code: str) -> None:
         (tmp_path / "interpreter").write_text(f"#!{sys.executable}\n{code}\n")
         (tmp_path / "interpreter").chmod(0o700)

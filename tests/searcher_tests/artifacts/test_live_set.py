@@ -1,4 +1,4 @@
-"""Which files must stay, by rule."""
+"""Rules that select the files to keep."""
 
 from collections.abc import Generator
 from pathlib import Path
@@ -19,7 +19,7 @@ OBJECTIVES = (Objective.of("accuracy", "maximize"), Objective.of("latency_s", "m
 
 
 def ended(steps: Generator[None, None, Any]) -> Any:
-    """What a generator returns at its end."""
+    """The return value of a generator."""
     while True:
         try:
             next(steps)

@@ -1,4 +1,4 @@
-"""Prefix by prefix, from the cache where it is known, the same bytes each time."""
+"""Builds by recipe prefix, with cached prefixes, reproducible byte by byte."""
 
 import dataclasses
 import errno
@@ -276,7 +276,7 @@ def test_a_graph_that_cannot_be_exported(tiny: Task, tmp_path: Path) -> None:
 
 
 class Sliced(nn.Module):
-    """Channels are cut in two with a fixed number: pruning cannot follow."""
+    """Channels are split with a fixed number, which pruning does not support."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -342,7 +342,7 @@ def test_what_is_used_again_is_young_again(builder: Builder, builds: Path) -> No
 def test_the_cache_may_go_while_a_builder_builds(
         tiny: Task, builds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
         gone: str) -> None:
-    """Just after a file was written or found, its folder is deleted."""
+    """The folder of a file is deleted just after the file was written or found."""
     steps = recipe(PRUNE, TUNE)
     whole = Builder(tiny, 0, tmp_path / "apart").train(steps, "full", TARGET)
     builder = Builder(tiny, 0, builds)

@@ -1,4 +1,4 @@
-"""Jobs in, results out: whatever a candidate does, its builder lives on."""
+"""The builder process: a failing candidate gives a result and does not end the builder."""
 
 import base64
 import errno
@@ -30,7 +30,7 @@ COMPRESS = {"task": TINY, "recipe": STEPS, "seed": 0, "target": TARGET}
 
 
 class Client:
-    """Keeps what is put."""
+    """Records the results that are put."""
 
     def __init__(self) -> None:
         self.done: list[Any] = []
@@ -187,11 +187,11 @@ def test_a_result_that_is_refused_is_not_put_again(workshop: Workshop) -> None:
 
 
 class Ended(BaseException):
-    """Takes the place of the end of the process."""
+    """Raised instead of ending the process."""
 
 
 class Pulse:
-    """A clock and a coordinator that answers each heartbeat by the next of ``answers``."""
+    """A clock, and a coordinator that answers each heartbeat with the next of ``answers``."""
 
     def __init__(self, *answers: Exception | None) -> None:
         self.answers, self.sent, self.waited = list(answers), 0, list[float]()

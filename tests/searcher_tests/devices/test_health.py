@@ -1,4 +1,4 @@
-"""Devices in and out of service: drain, quarantine by strikes, release, removal, patience."""
+"""States of devices: drain, quarantine by failures, release, removal, waiting."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -84,7 +84,7 @@ def test_a_device_that_is_out_of_service_is_seen_all_the_same(
 
 
 def test_a_device_that_is_out_of_service_does_not_wait_for_a_window(lab: Laboratory) -> None:
-    """Its long poll would look again and again for a window that it may not have."""
+    """Otherwise its long poll would repeatedly look for a window that is not allowed."""
     agent = lab.device()
     lab.compress()
     lab.leased(lab.builder())

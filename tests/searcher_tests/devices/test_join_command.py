@@ -1,4 +1,4 @@
-"""The line that a device pastes; ``cli/test_lab_commands.py`` really runs one."""
+"""The command that enrols a device; ``cli/test_lab_commands.py`` runs one."""
 
 import hashlib
 import subprocess
@@ -14,7 +14,7 @@ SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 
 def run(line: str, folder: Path, tools: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """The line in a shell that has these tools, as scripts, and nothing of the network."""
+    """Runs the command in a shell with these tools as scripts, without network."""
     binaries = folder / "bin"
     binaries.mkdir()
     (folder / "content").write_bytes(CONTENT)

@@ -1,4 +1,4 @@
-"""The device is believed, and every contradiction of its profile is told."""
+"""Reported facts override the profile; every contradiction is reported."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What an agent is told of its device's profile, and that it agrees with the boards' trees."""
+"""Facts of the profile that an agent receives, compared with the recorded trees of the boards."""
 
 import json
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def lab(tmp_path: Path) -> Iterator[Laboratory]:
 
 
 def leased(lab: Laboratory, profile_name: str | None) -> dict[str, Any]:
-    """What the agent of a device with this profile gets."""
+    """Facts for the agent of a device with this profile."""
     token, _ = lab.coordinator.roster.invite("local_cpu", "agent", profile_name, 60.0)
     _, secret = lab.coordinator.enrol(token, "local_cpu", {"hostname": "elsewhere"}, {})
     agent = lab.coordinator.roster.recognised(secret)

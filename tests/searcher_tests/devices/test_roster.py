@@ -1,4 +1,4 @@
-"""Tokens of people and programs: stored hashed, shown once, expiring, revocable at once."""
+"""Tokens: stored as hashes, shown once, with expiry, revoked immediately."""
 
 from collections.abc import Iterator
 from pathlib import Path

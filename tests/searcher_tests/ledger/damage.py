@@ -1,4 +1,4 @@
-"""Ledgers that something other than fleetfront has written to."""
+"""Damages a ledger as a program other than fleetfront might."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ PAGE = 4096
 
 
 def overwrite_middle(path: Path) -> None:
-    """Zeroes over the middle third of the file, page for page; its head stays as it is."""
+    """Overwrites the pages of the middle third of the file with zeroes; its head is unchanged."""
     pages = path.stat().st_size // PAGE
     with path.open("r+b") as file:
         file.seek(pages // 3 * PAGE)

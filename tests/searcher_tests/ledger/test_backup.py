@@ -1,4 +1,4 @@
-"""Backups while someone writes, on full disks and over other files; vacuum."""
+"""Backups during writes, on full disks and over existing files; vacuum."""
 
 import os
 import resource
@@ -26,7 +26,7 @@ BALLAST = "x" * 2000
 
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
-    """Several steps' worth of pages."""
+    """A ledger with pages for several steps."""
     (tmp_path / "lab").mkdir()
     opened = Store(tmp_path / "lab" / "ledger.db")
     with opened.atomic() as db:
@@ -67,7 +67,7 @@ def test_it_is_one_instant_while_a_coordinator_writes(
     left: list[int] = []
 
     class Watched(sqlite3.Connection):
-        """A commit of the coordinator between any two steps."""
+        """Commits between two steps, as a coordinator does."""
 
         def backup(self, target, **more):  # type: ignore[no-untyped-def,override]
             super().backup(target, progress=self._between, **more)
@@ -80,7 +80,7 @@ def test_it_is_one_instant_while_a_coordinator_writes(
         tmp_path / "lab" / "ledger.db", factory=Watched, isolation_level=None)
     copies._copy(source, tmp_path / "copy.db")
     source.close()
-    assert len(left) > 5 and left == sorted(left, reverse=True), "it never starts anew"
+    assert len(left) > 5 and left == sorted(left, reverse=True), "the backup never restarts"
     assert count(tmp_path / "copy.db") == 300
     assert count(tmp_path / "lab" / "ledger.db") == 300 + len(left)
 
@@ -116,7 +116,7 @@ def test_a_damaged_ledger_is_not_passed_on(store: Store, tmp_path: Path) -> None
 
 
 def test_a_full_disk_leaves_nothing(store: Store, tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk, in a process of its own."""
+    """A limit on the file size simulates a full disk, in a separate process."""
     script = ("import resource, sys; from pathlib import Path\n"
               "resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))\n"
               "from searcher.cli.main import main\n"

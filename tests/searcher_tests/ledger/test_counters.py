@@ -1,4 +1,4 @@
-"""Counts of what happened: exact, undone with the transaction, nothing of them in the file."""
+"""Counters of events: exact, rolled back with the transaction, not stored in the file."""
 
 import sqlite3
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""Fair shares: priority first, then whoever has used least."""
+"""Fair shares: by priority, then by the least used time."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -29,7 +29,7 @@ def compress_many(lab: Laboratory, name: str, first: int, count: int) -> list[Jo
 
 
 def served(lab: Laboratory, count: int, seconds: dict[str, float]) -> list[str]:
-    """Whose jobs a builder gets, when those of ``name`` take ``seconds[name]``."""
+    """Campaigns of the leased jobs, when jobs of ``name`` take ``seconds[name]``."""
     builder, names = lab.builder(), []
     for _ in range(count):
         job = lab.leased(builder)

@@ -1,4 +1,4 @@
-"""What ``ledger check`` finds, and that it finds nothing in a whole ledger."""
+"""Damage that ``ledger check`` finds; it finds none in an intact ledger."""
 
 import shutil
 import sqlite3
@@ -37,7 +37,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def write(folder: Path, sql: str, *parameters: object) -> None:
-    """As another program would: no foreign keys, no checks."""
+    """Changes the ledger without foreign keys and checks, as another program might."""
     with sqlite3.connect(folder / "ledger.db") as connection:
         connection.execute(sql, parameters)
     connection.close()

@@ -1,4 +1,4 @@
-"""Queries by noun, and that none of them scans a table that grows."""
+"""Queries by table; none of them scans a table that grows."""
 
 import json
 from collections.abc import Iterator

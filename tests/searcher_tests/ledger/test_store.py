@@ -42,7 +42,7 @@ def test_all_or_nothing(tmp_path: Path) -> None:
 
 
 def fence(path: Path) -> int:
-    """As a reader sees it: what is committed."""
+    """The committed state, as a reader sees it."""
     with open_ledger(path) as db:
         return int(db.execute("SELECT value FROM counters WHERE name = 'fence'").fetchone()[0])
 

@@ -1,4 +1,4 @@
-"""Nothing on the way of a job looks at history: the thousandth job costs what the tenth does."""
+"""The requests of a job do not read the history: job 1,000 costs as much as job 10."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -74,7 +74,7 @@ def test_no_statement_scans_what_grows(tmp_path: Path) -> None:
 
 
 def steps(lab: Laboratory, work: Callable[[], None]) -> int:
-    """How many instructions SQLite executes."""
+    """Number of instructions that SQLite executes."""
     count = 0
 
     def one() -> int:

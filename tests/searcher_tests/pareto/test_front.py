@@ -9,7 +9,7 @@ from searcher.spec.objectives import UNITS, Objective
 
 
 def dominates(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
-    """What ``front_indices`` is held against: no worse on every axis and better on one."""
+    """Reference for ``front_indices``: not worse on every axis and better on one."""
     pairs = list(zip(first, second, strict=True))
     return all(a <= b for a, b in pairs) and any(a < b for a, b in pairs)
 

@@ -1,4 +1,4 @@
-"""The rules by which a front measured together replaces what single windows said."""
+"""Rules by which a joint measurement of the front replaces earlier measurements."""
 
 from dataclasses import replace
 

@@ -24,7 +24,7 @@ def page(reading: Reading) -> str:
 
 
 class Links(HTMLParser):
-    """What a page would load from elsewhere, and its table rows."""
+    """External resources of a page, and its table rows."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Campaigns of strangers: a campaign, or a message, and nothing else."""
+"""Fuzzed campaign documents give a campaign or a message, and no other exception."""
 
 import tempfile
 from pathlib import Path
@@ -19,7 +19,7 @@ TOML = tomli_w.dumps(FULL).encode()
 
 
 def accepted(document: Any) -> bool:
-    """Whether it is a campaign; if not, UserError has said why in a few words."""
+    """Whether the document is a campaign; otherwise UserError must have a short reason."""
     try:
         campaign = from_document(document)
     except UserError as error:

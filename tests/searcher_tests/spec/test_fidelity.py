@@ -1,4 +1,4 @@
-"""How far a recipe is trained: each fidelity goes on from the one before."""
+"""Fidelities of training: each continues from the previous one."""
 
 import dataclasses
 import shutil

@@ -9,7 +9,7 @@ from searcher.spec.measurement_plan import PLANS, plan_of
 
 
 def test_the_numbers_of_a_plan_stay_as_written_because_they_identify_jobs() -> None:
-    """Before and after a restart, and in every version, a job has one key."""
+    """A job has the same key before and after a restart, and in every version."""
     plan = plan_of({"max_s": 3, "min_blocks": 12})
     assert json.dumps(plan.max_s) == "3" and json.dumps(PLANS["quick"].max_s) == "1.5"
     file = ArtifactRef("a" * 64, 10)

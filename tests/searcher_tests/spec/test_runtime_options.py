@@ -1,4 +1,4 @@
-"""How files run on a campaign's device: what may be asked for, and what a device offers of it."""
+"""Runtime options of a campaign's device: valid options, and those that a device offers."""
 
 from dataclasses import replace
 from typing import Any

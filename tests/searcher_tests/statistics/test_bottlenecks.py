@@ -1,4 +1,4 @@
-"""Why a compressed file is not faster: the rule on made-up nodes, and on real ONNX Runtime."""
+"""Causes of compressed files that are not faster: synthetic nodes, and real ONNX Runtime."""
 
 from pathlib import Path
 from typing import Any
@@ -180,7 +180,7 @@ def _scaled(measured: NodesMeasured, factor: float) -> NodesMeasured:
 
 
 class TestRealNodes:
-    """What real ONNX Runtime tells of files that are made to be so."""
+    """Findings of ONNX Runtime for files that are constructed for each cause."""
 
     def nodes(self, folder: Path, model: Any) -> NodesMeasured:
         path = folder / "m.onnx"
@@ -211,7 +211,7 @@ class TestRealNodes:
 
 
 def layers(width: int, depth: int, int8: bool = False) -> Any:
-    """So many products with a square matrix in a row, by a Sin between which nothing can fuse."""
+    """A chain of products with a square matrix, with a Sin between them that prevents fusing."""
     drawn = np.random.default_rng(0).integers(-9, 9, (width, width))
     tensors, nodes, before = [], [], "x"
     if int8:

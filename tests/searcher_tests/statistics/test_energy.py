@@ -1,4 +1,4 @@
-"""Energy as values with intervals, and devices that cannot tell it."""
+"""Energy as values with intervals, and devices without energy."""
 
 from dataclasses import replace
 from typing import Any

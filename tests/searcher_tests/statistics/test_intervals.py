@@ -44,7 +44,7 @@ def test_quantile_interval_covers(share: float, n: int) -> None:
 
 
 def sessions(rng: np.random.Generator, count: int, between: float) -> tuple[np.ndarray, np.ndarray]:
-    """Twenty blocks a session around levels that differ by ``between``; the median is 1."""
+    """Twenty blocks per session, around session levels that differ by ``between``; median 1."""
     levels = 1 + between * rng.standard_normal(count)
     values = np.repeat(levels, 20) + 0.001 * rng.standard_normal(20 * count)
     return values, np.repeat(np.arange(count), 20)

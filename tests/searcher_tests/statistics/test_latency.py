@@ -105,7 +105,7 @@ def test_the_ratio_does_not_drift_with_the_machine() -> None:
 
 
 def test_what_differs_between_sessions_widens_the_interval() -> None:
-    """Each session has a level of its own: within it all blocks are alike."""
+    """Each session has its own level; all its blocks are equal."""
     levels = np.repeat([0.49, 0.51, 0.50, 0.495, 0.505, 0.50, 0.492, 0.508], 10)
     blocks = {"before_s": [1.0] * 80, "after_s": [1.0] * 80, "candidate_s": levels}
     calls = [500_000_000] * 80

@@ -1,4 +1,4 @@
-"""The nodes of a measurement in a line."""
+"""Summary of a measurement's nodes in one line."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""Where the host's accuracy is the device's, and where it is not."""
+"""Cases in which the host's accuracy is, or is not, valid for the device."""
 
 import dataclasses
 

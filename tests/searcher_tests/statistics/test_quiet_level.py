@@ -1,4 +1,4 @@
-"""When windows open, and how a quiet level is learnt."""
+"""When quiet windows open, and how the quiet level is determined."""
 
 import pytest
 

@@ -15,7 +15,7 @@ from tests.conftest import TINY
 
 @pytest.fixture(autouse=True)
 def _own_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules of a user in a folder of the test."""
+    """A temporary folder for modules of a user."""
     monkeypatch.syspath_prepend(tmp_path)
     for name, text in {"broken_syntax": "def", "breaks": "raise ValueError('my bug')",
                        "needs_more": "import not_installed_at_all",

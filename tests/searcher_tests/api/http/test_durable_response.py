@@ -1,4 +1,4 @@
-"""No answer before the commit, and many answers for one."""
+"""Responses are sent after the commit; one commit serves many responses."""
 
 import asyncio
 from pathlib import Path
@@ -14,7 +14,7 @@ SCOPE = {"type": "http", "method": "PUT", "path": "/", "headers": []}
 
 
 class Writer:
-    """An app that counts up in the ledger and answers with what a reader saw at that moment."""
+    """An app that increments a counter in the ledger and returns the value that a reader sees."""
 
     def __init__(self, store: Store, breaks: bool = False) -> None:
         self.store, self.breaks = store, breaks

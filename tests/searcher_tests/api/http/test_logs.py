@@ -1,4 +1,4 @@
-"""The daemon's log: one JSON object per line, about what is known, without secrets."""
+"""The daemon's log: one JSON object per line, without secrets."""
 
 import asyncio
 import io

@@ -1,4 +1,4 @@
-"""The service unit, and what systemd is told."""
+"""The service unit, and notifications to systemd."""
 
 import shlex
 import socket
@@ -24,7 +24,7 @@ def test_notify(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, abstract: bool)
         assert systemd.recv(100) == b"READY=1"
 
 
-def test_nobody_listens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_a_listener(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     notify("READY=1")
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "missing"))

@@ -1,4 +1,4 @@
-"""Certificates: made once, kept, pinned; broken ones are refused with the file's name."""
+"""Certificates: created once, stored, pinned; damaged ones are refused with the file's name."""
 
 import socket
 import ssl

@@ -15,7 +15,7 @@ from tests.searcher_tests.dispatch.laboratory import Laboratory, measure_payload
 
 
 class Lab:
-    """A lab behind its app; ``operator`` is a client of the token of the start."""
+    """A lab and its app; ``operator`` is a client with the token of coordinator.json."""
 
     def __init__(self, lab: Laboratory, server: LocalServer) -> None:
         self.lab, self.server = lab, server
@@ -42,13 +42,13 @@ def test_the_agents_file_and_its_digest(lab: Lab) -> None:
     assert lab.operator.create_enrolment("tx2").agent_sha256 == digest
 
 
-def test_who_speaks_another_version_is_told_which_agent_to_fetch(lab: Lab) -> None:
+def test_an_agent_of_another_version_gets_the_digest_to_download(lab: Lab) -> None:
     answer = lab.http.post("/v1/agents", json={"protocol": 99})
     assert answer.status_code == 426
     assert answer.headers["x-agent-sha256"] == lab.server.app.state.agent_sha256
 
 
-def test_an_invitation_tells_where_to_come_and_what_to_pin(lab: Lab) -> None:
+def test_an_enrolment_has_the_address_and_the_fingerprint(lab: Lab) -> None:
     made = lab.operator.create_enrolment("tx2")
     assert (made.fingerprint, made.advertised) == (None, None)
     state = lab.server.app.state
@@ -119,7 +119,7 @@ def test_tokens_from_creation_to_revocation(lab: Lab) -> None:
     assert lab.operator.tokens()[0].state == "revoked"
 
 
-def test_an_operators_token_does_what_the_start_does_until_it_expires(lab: Lab) -> None:
+def test_an_operators_token_has_all_permissions_until_it_expires(lab: Lab) -> None:
     made = lab.operator.create_token("anna", "operator", 60.0)
     anna = lab.client(made.token)
     assert anna.create_enrolment("tx2").name == "tx2"

@@ -1,4 +1,4 @@
-"""What a scrape says, and that it reads no history."""
+"""Content of a scrape; a scrape does not read the history."""
 
 import re
 from collections.abc import Iterator

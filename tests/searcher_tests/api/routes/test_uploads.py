@@ -1,4 +1,4 @@
-"""Uploads by sha256: in one go, in pieces, broken off, twice at once, wrong, too large."""
+"""Uploads by sha256: whole, in pieces, interrupted, concurrent, invalid, too large."""
 
 import asyncio
 import errno
@@ -118,7 +118,7 @@ def test_a_whole_file_replaces_pieces(depot: Depot) -> None:
 
 
 def test_an_upload_that_arrived_but_was_not_placed(depot: Depot) -> None:
-    """As after a crash between the last byte and the name."""
+    """The state after a crash between the last byte and the rename."""
     (depot.lab.folder / "artifacts" / f".{SHA256}.upload").write_bytes(CONTENT)
     assert depot.head() == (204, str(len(CONTENT)))
     assert depot.piece(len(CONTENT) - 1, len(CONTENT)).status_code == 200
@@ -126,7 +126,7 @@ def test_an_upload_that_arrived_but_was_not_placed(depot: Depot) -> None:
 
 
 class Held(httpx.AsyncByteStream):
-    """A body whose second half comes when told, or breaks off there."""
+    """A body whose second half is sent on request, or never."""
 
     def __init__(self, content: bytes, breaks: bool = False) -> None:
         self.content, self.breaks = content, breaks
@@ -340,7 +340,7 @@ def test_uploading_is_for_operators(depot: Depot) -> None:
     assert depot.files() == []
 
 
-def test_what_a_builder_made_stays_a_builders(depot: Depot) -> None:
+def test_a_file_of_a_builder_keeps_its_origin(depot: Depot) -> None:
     lab = depot.lab
     builder = lab.builder()
     lab.compress()

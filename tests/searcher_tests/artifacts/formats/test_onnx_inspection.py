@@ -1,4 +1,4 @@
-"""What a stranger's file says of itself, and every reason not to believe it."""
+"""Inspection of uploaded ONNX files: their description, and every reason to refuse one."""
 
 import dataclasses
 import json
@@ -69,7 +69,7 @@ def test_data_outside_of_the_file(place: str) -> None:
 @pytest.mark.parametrize("content", [
     b"", b"this is no model", b"\0" * 1000, b"PK\x03\x04" + b"x" * 100, b"\x08\x08",
     models.linear().SerializeToString()[:-7], b"\xff" * 64], ids=range(7))
-def test_what_is_no_onnx(content: bytes) -> None:
+def test_content_that_is_not_onnx(content: bytes) -> None:
     assert refused(content).reason == "not_onnx"
 
 
@@ -123,7 +123,7 @@ def test_inputs_that_are_no_tensors() -> None:
 @pytest.mark.parametrize("nodes", [
     [helper.make_node("MatMul", ["x"], ["y"])], [helper.make_node("NoSuchOp", ["x"], ["y"])],
     [helper.make_node("Relu", ["absent"], ["y"])]])
-def test_what_breaks_the_rules_of_onnx(nodes: Any) -> None:
+def test_an_invalid_onnx_graph(nodes: Any) -> None:
     assert refused(model_of(nodes).SerializeToString()).reason == "malformed"
 
 
@@ -155,7 +155,7 @@ def test_names_that_are_no_text(name: bytes) -> None:
     make() for make in models.EXTERNAL.values())]).flatmap(
         lambda model: damaged(model.SerializeToString())))
 def test_files_that_were_damaged(content: bytes) -> None:
-    """Read, not run: that is for a child, which may die of it."""
+    """The file is read but not run; running is left to a child process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(onnx_inspection, "_run_once", lambda content, model: "not run")
         try:

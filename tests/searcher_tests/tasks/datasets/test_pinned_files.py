@@ -1,4 +1,4 @@
-"""Sources without a network: local files, a fake, and packages that a fake tool drops."""
+"""Sources without a network: local files, a fake source, and packages of a fake tool."""
 
 import errno
 import hashlib
@@ -129,7 +129,7 @@ def test_the_cache_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
 
 
 def sent(folder: Path, content: bytes, sha256: str | None = None) -> str:
-    """As the coordinator keeps an upload."""
+    """Stores the file as the coordinator stores an upload."""
     folder.mkdir(exist_ok=True)
     name = sha256 or hashlib.sha256(content).hexdigest()
     (folder / name).write_bytes(content)
@@ -198,7 +198,7 @@ def wheel(member: str) -> bytes:
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """``tool(name, content)``: the command that should download drops this file instead."""
+    """``tool(name, content)`` replaces a download command by one that writes this file."""
     commands: list[list[str]] = []
 
     def prepare(name: str, content: bytes) -> list[list[str]]:
