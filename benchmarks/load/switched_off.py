@@ -20,7 +20,6 @@ import searcher.api.routes.campaigns as campaign_routes
 import searcher.api.routes.trials as trial_routes
 import searcher.api.server as server
 import searcher.ledger.store as store
-import searcher.statistics.intervals as intervals
 from searcher.api.http.plain_route import Call, PlainResponse, PlainRoute
 
 WITHOUT = "FLEETFRONT_LOAD_WITHOUT"
@@ -76,21 +75,6 @@ def _page_cache() -> None:
     _replace(store, "CACHE_KB", 2000)
 
 
-def _ranks_remembered() -> None:
-    """Computes the ranks of quantiles for every measurement, without a cache."""
-    for name in ("median_rank", "_quantile_ranks"):
-        cached = getattr(intervals, name)
-        _everywhere(name, cached, cached.__wrapped__)
-
-
-def _everywhere(name: str, old: Any, new: Any) -> None:
-    """Replaces ``old`` in every module that has imported it."""
-    for module in list(sys.modules.values()):
-        if getattr(module, "__name__", "").startswith("searcher.") \
-                and getattr(module, name, None) is old:
-            _replace(module, name, new)
-
-
 def _replace(owner: Any, name: str, value: Any) -> None:
     assert hasattr(owner, name), f"{owner} has no {name}"
     setattr(owner, name, value)
@@ -102,7 +86,6 @@ SWITCHES: dict[str, Callable[[], None]] = {
         _httptools,
         _grouped_commits,
         _page_cache,
-        _ranks_remembered,
     )}
 
 
