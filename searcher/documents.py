@@ -23,9 +23,21 @@ def parse(kind: type[Kind], document: object) -> Kind:
     try:
         return _adapter(kind).validate_python(document)
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or kind.__name__
-        raise ValueError(f"{where}: {first['msg']}") from error
+        raise _named(kind, error) from error
+
+
+def parse_text(kind: type[Kind], text: bytes) -> Kind:
+    """JSON text as ``kind``, for long texts: takes as long as the JSON alone. Raises ValueError."""
+    try:
+        return _adapter(kind).validate_json(text)
+    except ValidationError as error:
+        raise _named(kind, error) from error
+
+
+def _named(kind: type[Kind], error: ValidationError) -> ValueError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or kind.__name__
+    return ValueError(f"{where}: {first['msg']}")
 
 
 def plain(value: object) -> dict[str, object]:

@@ -24,8 +24,9 @@ from searcher.client.records import (
     Job,
     Token,
     Trial,
+    TrialPage,
 )
-from searcher.documents import parse, plain
+from searcher.documents import parse, parse_text, plain
 from searcher.errors import (
     DroppedError,
     FleetfrontError,
@@ -286,9 +287,10 @@ class CoordinatorClient:
         chosen = {k: v for k, v in {"device": device, "state": state}.items() if v is not None}
         while True:
             after = found[-1].id if found else 0
-            page = self._json("GET", f"/v1/campaigns/{campaign}/trials", query={
-                **chosen, "after": after, "limit": TRIALS_AT_ONCE})["trials"]
-            found += [parse(Trial, row) for row in page]
+            answer = self._send("GET", f"/v1/campaigns/{campaign}/trials", query={
+                **chosen, "after": after, "limit": TRIALS_AT_ONCE})
+            page = parse_text(TrialPage, answer.content).trials
+            found += page
             if len(page) < TRIALS_AT_ONCE:
                 return found
 

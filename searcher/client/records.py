@@ -111,6 +111,13 @@ class Trial(TrialRow):
 
 
 @dataclass(frozen=True)
+class TrialPage:
+    """A page of trials, oldest first."""
+
+    trials: tuple[Trial, ...]
+
+
+@dataclass(frozen=True)
 class Address:
     """The address that a coordinator writes into its folder.
 

@@ -5,8 +5,8 @@
     ledger      |BEGIN ................ commit_after_s ..COMMIT|
 
 Answers of reading requests wait too: otherwise they could show a write that is then rolled back.
-With one commit per write, the coordinator uses 20 % more CPU per cycle at 100 agents and twice as
-much at 1000 connections (``benchmarks.load --mechanisms grouped-commits``).
+With one commit per write, the coordinator uses up to 20 % more CPU per cycle at 100 agents and 60
+to 150 % more at 1000 connections (``benchmarks.load --mechanisms grouped-commits``).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """Routes as plain ASGI, for the hundreds of requests per second of agents and searches.
 
-With routes of FastAPI, the coordinator uses 30 % more CPU per cycle at 100 agents and 30 to 50 %
-more at 1000 connections (``benchmarks.load --mechanisms plain-routes``).
+With routes of FastAPI, the coordinator uses up to 30 % more CPU per cycle at 100 agents and 30 to
+60 % more at 1000 connections (``benchmarks.load --mechanisms plain-routes``).
 """
 
 import asyncio

@@ -1,8 +1,7 @@
 """The HTTP protocol of the server, with a limit on size and time of a request's head.
 
-h11 has such a limit, httptools has none. With h11, the coordinator uses 10 to 18 % more CPU per
-cycle at 100 agents and 18 to 21 % more at 1000 connections
-(``benchmarks.load --mechanisms httptools``).
+h11 limits the size only, httptools neither. With h11, the coordinator uses 10 to 21 % more CPU per
+cycle (``benchmarks.load --mechanisms httptools``).
 """
 
 import asyncio
