@@ -1,9 +1,9 @@
 """Implementations that installed distributions offer by entry points, found lazily.
 
-A distribution names them in its metadata, one group a registry (``fleetfront.metrics``,
-``fleetfront.formats``, ``fleetfront.worker_pools``; ``strategies.catalog`` reads
-``fleetfront.strategies``). Nothing of theirs is imported before it is asked for by name. One that
-cannot be used is reported, never raised, unless it is the one that was asked for.
+A distribution names them in its metadata, one group per registry (``fleetfront.job_kinds``,
+``fleetfront.metrics``, ``fleetfront.formats``, ``fleetfront.worker_pools``). ``strategies.catalog``
+reads ``fleetfront.strategies``. An implementation is imported when it is requested by name. One
+that cannot be used is reported, and raises only when it is requested.
 """
 
 import importlib
@@ -81,11 +81,6 @@ class Registry(Generic[T]):
                 raise UserError(f"Unknown {self.what} {name!r}. {nearest(name, self.names())}")
             self._loaded[name] = self._load(place)
         return self._loaded[name]
-
-    def of_distribution(self, distribution: str) -> list[type[T]]:
-        """The classes that one installed distribution offers. Raises UserError."""
-        return [self.get(offer.name) for offer in self.places().values()
-                if offer.owner.split(" ")[0] == distribution]
 
     def problems(self) -> list[Problem]:
         """Every implementation that cannot be used; imports all of them."""

@@ -18,6 +18,7 @@ from searcher.client.preparation import with_preparation
 from searcher.client.records import Job
 from searcher.client.upload import checked_size, upload
 from searcher.errors import ProtocolError, UserError, nearest
+from searcher.jobs.base import pool_of
 from searcher.jobs.inspect import Inspection, InspectRequest
 from searcher.jobs.measure import MeasureRequest
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE, Execution, check_offered
@@ -98,7 +99,7 @@ def job_runner(client: CoordinatorClient, device: str, queue_s: float | None = N
     """A function that runs one measure job on a device, and before it the preparation that it
     needs."""
     def ask(kind: str, payload: Mapping[str, object]) -> Job:
-        job = client.submit_job(kind, f"device:{device}", payload, queue_s=queue_s)
+        job = client.submit_job(kind, pool_of(device), payload, queue_s=queue_s)
         doing = "preparing" if kind == "prepare" else "measuring"
         return _ended(client, job, f"{doing} on {device}", say)
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from sqlite_utils import Database
 
 from searcher.errors import ProtocolError
+from searcher.jobs.base import BUILDER, pool_of
 from searcher.ledger.rows import AgentRow
 from searcher.ledger.tables import credentials, devices
 
@@ -147,7 +148,7 @@ def admit(db: Database, name: str, role: str, now_s: float) -> tuple[AgentRow, s
     """A new agent and its secret. Role ``agent`` needs the device ``name`` in the ledger."""
     secret = fresh_secret()
     device = name if role == "agent" else None
-    pool = f"device:{name}" if role == "agent" else "builder"
+    pool = pool_of(name) if role == "agent" else BUILDER
     agent_id = secrets.token_hex(8)
     credentials.create_agent(db, agent_id, name, role, pool, device, hashed(secret), now_s)
     return AgentRow(agent_id, name, role, pool, device, now_s, None, None), secret

@@ -31,7 +31,7 @@ from searcher.dispatch.queue import LeaseRules
 from searcher.dispatch.quiet_window import Window, WindowRules
 from searcher.errors import DroppedError, LedgerError, ProtocolError
 from searcher.jobs import fields, inspect
-from searcher.jobs.base import BUILDER
+from searcher.jobs.base import BUILDER, pool_of
 from searcher.jobs.registry import kind_of, request_of
 from searcher.ledger.clock import Clock
 from searcher.ledger.rows import AgentRow, CampaignRow, DeviceRow, JobRow
@@ -203,7 +203,7 @@ class Coordinator:
         self, name: str, state: health.State, reason: str | None = None
     ) -> DeviceRow:
         """Change the state of a device for an operator. Raises ProtocolError (404, 409)."""
-        pool, now_s = f"device:{name}", self.clock()
+        pool, now_s = pool_of(name), self.clock()
         with self.store.atomic() as db:
             device = health.change(db, name, state, reason, now_s)
             failed = []

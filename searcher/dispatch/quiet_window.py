@@ -8,7 +8,7 @@ from sqlite_utils import Database
 
 from searcher.errors import LedgerError
 from searcher.jobs import registry
-from searcher.jobs.base import BUILDER
+from searcher.jobs.base import BUILDER, pool_of
 from searcher.jobs.registry import request_of
 from searcher.ledger.rows import JobRow
 from searcher.ledger.store import Store
@@ -97,7 +97,7 @@ class Window:
 
     def shared_pools(self) -> list[str]:
         """Pools of the devices on this host; the least recently used is first."""
-        pools = [f"device:{name}" for name in devices.names_on_this_host(self._store.db)]
+        pools = [pool_of(name) for name in devices.names_on_this_host(self._store.db)]
         return sorted(pools, key=lambda pool: self._began_s.get(pool, 0.0))
 
     def next_pools(self) -> list[str]:

@@ -9,7 +9,7 @@ from searcher.api.access import TheCoordinator
 from searcher.api.openapi import refusals
 from searcher.api.schemas import DeviceState, EnrolmentRequest, Name, TokenRequest
 from searcher.devices import health
-from searcher.jobs.base import device_of
+from searcher.jobs.base import device_of, pool_of
 from searcher.ledger.tables import devices as device_table
 from searcher.ledger.tables import jobs
 
@@ -42,7 +42,7 @@ async def set_device_state(
     The agent of a removed device is revoked and its jobs fail; a new enrolment adds it again.
     """
     device = coordinator.set_device_state(name, body.state, body.reason)
-    working = jobs.leased(coordinator.store.db, f"device:{name}", limit=1)
+    working = jobs.leased(coordinator.store.db, pool_of(name), limit=1)
     return health.described(device, working[0] if working else None)
 
 

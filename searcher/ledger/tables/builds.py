@@ -103,12 +103,6 @@ def artifact(db: Database, sha256: str) -> ArtifactRow | None:
     return first(db, ArtifactRow, "artifacts", "WHERE sha256 = ?", [sha256])
 
 
-def is_seen(db: Database, sha256: str) -> bool:
-    """Whether the ledger has a row for this file."""
-    return db.execute(
-        "SELECT 1 FROM artifacts WHERE sha256 = ?", [sha256]).fetchone() is not None
-
-
 def see_artifact(db: Database, sha256: str, file_bytes: int, now_s: float) -> None:
     """Insert a file of which only the size is known; a known file is unchanged."""
     db.execute(

@@ -84,7 +84,7 @@ def test_outputs_are_stored_as_a_file(lab: Laboratory) -> None:
     content = (lab.folder / "artifacts" / job.result["outputs"]["sha256"]).read_bytes()
     assert len(content) == job.result["outputs"]["size_bytes"]
     assert np.array_equal(np.load(io.BytesIO(content)), np.array(ROWS, np.float32))
-    assert builds.is_seen(lab.store.db, job.result["outputs"]["sha256"])
+    assert builds.artifact(lab.store.db, job.result["outputs"]["sha256"]) is not None
 
 
 def test_the_place_names_everything_that_determines_numerics(lab: Laboratory) -> None:
