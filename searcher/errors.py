@@ -2,6 +2,7 @@
 
     FleetfrontError
     ├── UserError          wrong input that the user can correct: exit code 1
+    │   └── TaskError      the user's model, data, loss or metric raised, or does not fit
     ├── BuildError         a candidate cannot be built; the campaign continues without it
     ├── DeviceError        a device or its agent failed
     ├── ProtocolError      a message on the wire is malformed, stale or of another version
@@ -21,6 +22,11 @@ class FleetfrontError(Exception):
 
 class UserError(FleetfrontError):
     """The input is wrong; the user can correct it."""
+
+
+class TaskError(UserError):
+    """The user's task is wrong. The message names the split with the sample or the field of the
+    task, what was found, what is expected, and what to do."""
 
 
 class BuildError(FleetfrontError):

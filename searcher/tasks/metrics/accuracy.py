@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from searcher.tasks.metrics.base import Metric
+from searcher.tasks.metrics.base import Z_95, Metric
 
 if TYPE_CHECKING:
     from searcher.tasks.metrics.base import Array
@@ -23,14 +23,15 @@ class Accuracy(Metric):
         right: Array = outputs.argmax(axis=1) == targets
         return right
 
-    def interval(self, scores: "Array") -> tuple[float, float]:
+    def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
         """Wilson's interval of a proportion (Wilson 1927)."""
         from searcher.statistics.intervals import wilson
 
-        return wilson(int(scores.sum()), len(scores))
+        return wilson(int(scores.sum()), len(scores), z)
 
-    def difference(self, reference: "Array", scores: "Array") -> tuple[float, float, float]:
+    def difference(self, reference: "Array", scores: "Array",
+                   z: float = Z_95) -> tuple[float, float, float]:
         """The interval of Agresti and Min (2005) for paired proportions."""
         from searcher.statistics.intervals import paired_difference
 
-        return paired_difference(reference, scores)
+        return paired_difference(reference, scores, z)

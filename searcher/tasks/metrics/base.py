@@ -1,4 +1,4 @@
-"""What a task is judged by: one score per sample, and what follows from the scores.
+"""What a task is judged by: one row of scores per sample, and what follows from the rows.
 
 A metric is one file in this folder and one line of its registry, or an entry point
 ``fleetfront.metrics``. It describes and counts results that exist; it needs no torch, and numpy
@@ -6,6 +6,7 @@ only when it is called.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
@@ -15,41 +16,71 @@ if TYPE_CHECKING:
 
 Z_95 = 1.959964
 
+Direction = Literal["maximize", "minimize"]
+Answer = Literal["classes", "logit", "values"]
+"""What a model's output holds, for losses against another model's outputs: ``classes`` are logits
+with the classes on axis 1, ``logit`` one logit for two classes, ``values`` are numbers."""
+
 
 class Metric(ABC):
-    """One number for a model on a split, from one score per sample. Stateless."""
+    """One number for a model on a split, from one row of scores per sample. Stateless.
+
+    A row is one number whose mean is the metric's value, or, for a metric that does not average,
+    a state of fixed width from which the value of any selection of samples follows.
+    """
 
     name: ClassVar[str]
     unit: ClassVar[str]
     """``share`` for numbers from 0 to 1."""
-    direction: ClassVar[Literal["maximize", "minimize"]]
+    direction: ClassVar[Direction]
+    scale: ClassVar[float | None] = 1.0
+    """A difference that counts as large, in ``unit``: 1 for shares. None: the magnitude of the
+    baseline's value."""
+    answer: ClassVar[Answer] = "classes"
+    against: ClassVar[Literal["targets", "reference"]] = "targets"
+    """What outputs are compared with: the data's targets, or the outputs of the uncompressed
+    model."""
+
+    @property
+    def text(self) -> str:
+        """The metric with its parameters, as ``registry.named`` reads it."""
+        return self.name
 
     @abstractmethod
     def scores(self, outputs: "Array", targets: "Array") -> "Array":
-        """One value per sample, (n,), from model outputs (n, ...) and targets (n, ...). Raises
-        ValueError when the shapes do not fit."""
+        """One row per sample, (n,) or (n, width), from model outputs (n, ...) and, by
+        ``against``, targets or outputs of the reference (n, ...). Computed batch by batch. Raises
+        ValueError that says what was found and what is expected when the shapes or types do not
+        fit."""
 
     def value(self, scores: "Array") -> float:
         """The number of a whole split: the mean score."""
         return float(scores.mean())
 
-    def interval(self, scores: "Array") -> tuple[float, float]:
-        """The 95 % interval of ``value``: the normal approximation of the mean."""
-        value, half = self.value(scores), _half_width(scores)
+    def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
+        """The interval of ``value`` at ``z`` standard deviations, 95 % by default: the normal
+        approximation of the mean."""
+        value, half = self.value(scores), _half_width(scores, z)
         return value - half, value + half
 
-    def difference(self, reference: "Array", scores: "Array") -> tuple[float, float, float]:
-        """``value(reference) - value(scores)`` over the same samples, and its 95 % interval.
-        Raises ValueError when the samples differ in number."""
+    def difference(self, reference: "Array", scores: "Array",
+                   z: float = Z_95) -> tuple[float, float, float]:
+        """``value(reference) - value(scores)`` over the same samples, and its interval. Raises
+        ValueError when the samples differ in number."""
         if reference.shape != scores.shape:
             raise ValueError(
                 f"paired samples differ in number: {reference.shape} and {scores.shape}")
         lost = reference.astype(float) - scores.astype(float)
-        half = _half_width(lost)
+        half = _half_width(lost, z)
         return float(lost.mean()), float(lost.mean()) - half, float(lost.mean()) + half
 
+    def parts(self, scores: "Array") -> Mapping[str, "Array"]:
+        """Scores of parts that every sample contributes to, such as the classes of a picture's
+        pixels, by name. Empty where a sample belongs to one class."""
+        return {}
 
-def _half_width(values: "Array") -> float:
+
+def _half_width(values: "Array", z: float) -> float:
     if len(values) < 2:
         return float("inf")
-    return float(Z_95 * values.astype(float).std(ddof=1) / len(values) ** 0.5)
+    return float(z * values.astype(float).std(ddof=1) / len(values) ** 0.5)
