@@ -99,7 +99,7 @@ def test_a_failed_baseline_inference_keeps_the_hosts_accuracies() -> None:
     client, rows = ran({"baseline": Fate(1.0, 1000, 0.99, infer_fails=9), "a": Fate(0.5, 500)})
     found = saved(client)
     assert found.baseline.on_device is None
-    assert found.notes[0].startswith("accuracies are the host's, although " + WHY)
+    assert found.notes[0].startswith("figures of accuracy are the host's, although " + WHY)
     assert all("outputs" not in payload for payload in client.of_kind("evaluate")
                if payload["split"] == "test")
 

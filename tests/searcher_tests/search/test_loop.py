@@ -5,15 +5,12 @@ from typing import Any
 
 import pytest
 
-from searcher.documents import parse
 from searcher.errors import BuildError
-from searcher.jobs.evaluate import EvaluationResult
 from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
 from searcher.search.measurement_batches import ATTEMPTS, MOST_MEASUREMENTS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
-from searcher.statistics.intervals import unpack_bits
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     COST_S,
@@ -23,7 +20,6 @@ from tests.searcher_tests.fake_coordinator import (
     Killed,
     Scripted,
     campaign,
-    evaluation,
     search_of,
 )
 from tests.tasks_for_tests import network
@@ -392,8 +388,3 @@ def test_a_resumed_optuna_study_continues() -> None:
     assert all(row["state"] != "running" for row in client.rows)
     assert not sampling._asked, "every asked trial has a tell"
     assert {t.state.name for t in sampling._study.trials} <= {"COMPLETE", "PRUNED", "FAIL"}
-
-
-def test_bits_round_trip() -> None:
-    found = parse(EvaluationResult, evaluation(0.123))
-    assert unpack_bits(found.bits, found.n).sum() == 123
