@@ -66,12 +66,12 @@ def suggested(cls: type[Strategy], share: float = 0.4,
 def exercised(strategy: Strategy, model: nn.Module, folder: Path) -> Result:
     """What the verb of the strategy's stage makes of ``model``, on every group it is for."""
     if isinstance(strategy, StructureStrategy):
-        return strategy.apply(model, chosen(strategy, model), EXAMPLE[:1])
+        return strategy.apply(model, chosen(strategy, model), (EXAMPLE[:1],))
     if isinstance(strategy, WeightsStrategy):
         strategy.attach(model, chosen(strategy, model), FLOAT32)
         return model
     if isinstance(strategy, TrainingStrategy):
-        return strategy.train(model, lambda batch: batch.inputs.flatten(1)[:, :10], Noise(3),
+        return strategy.train(model, lambda batch: batch.inputs[0].flatten(1)[:, :10], Noise(3),
                               Fidelity("short", 1), None)[0]
     assert isinstance(strategy, EncodingStrategy)
     graph = export_onnx(model, EXAMPLE[:1], Target())

@@ -10,6 +10,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
+from strategies.tensor_trees import leaves
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class ChannelPruning(StructureStrategy):
         wanted = round(channels * self.keep_ratio / grain) * grain
         return min(max(wanted, grain), channels)
 
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
         modules = dict(model.named_modules())
         weighted = [m for m in modules.values() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -59,16 +61,16 @@ class ChannelPruning(StructureStrategy):
             raise self._nothing(layers)
         model.eval()
         try:
-            before = model(example_input).shape
-            pruned = self._prune(model, weighted[-1], wanted, example_input)
-            after = model(example_input).shape
+            before = _shapes(model, example_inputs)
+            pruned = self._prune(model, weighted[-1], wanted, example_inputs)
+            after = _shapes(model, example_inputs)
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
                 AssertionError, TypeError) as error:
             raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
                                 f"{type(error).__name__}: {error}", "unsupported_graph") from error
         if after != before:
-            raise StrategyError(f"channel_pruning changed the output from {tuple(before)} to "
-                                f"{tuple(after)}.", "unsupported_graph")
+            raise StrategyError(f"channel_pruning changed the output from {_text(before)} to "
+                                f"{_text(after)}.", "unsupported_graph")
         if not pruned:
             raise self._nothing(layers)
         return model
@@ -78,9 +80,9 @@ class ChannelPruning(StructureStrategy):
                              f"channel of {', '.join(layers)}.", "nothing_to_do")
 
     def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
-               example_input: Tensor) -> int:
+               example_inputs: tuple[Tensor, ...]) -> int:
         """Number of groups that lost channels."""
-        graph = torch_pruning.DependencyGraph().build_dependency(model, example_input)
+        graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs)
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruned = 0
         for module, keep in wanted.items():
@@ -102,7 +104,7 @@ class ChannelPruning(StructureStrategy):
             reference = _silenced(model, final)
             final.prune()
             pruned += 1
-            if not _agree(model, reference, example_input):
+            if not _agree(model, reference, example_inputs):
                 raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
                                  "that removing some would feed others to the wrong weights")
         return pruned
@@ -141,15 +143,29 @@ def _silenced(model: nn.Module, group: Any) -> nn.Module:
     return silenced
 
 
-def _agree(model: nn.Module, reference: nn.Module, example_input: Tensor) -> bool:
+def _shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
+    """Of all tensors of the model's answer."""
+    return [tuple(output.shape) for output in leaves(model(*inputs))]
+
+
+def _text(shapes: Sequence[tuple[int, ...]]) -> str:
+    return ", ".join(map(str, shapes))
+
+
+def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...]) -> bool:
     """Whether both compute the same; not asked where a norm spans channels, for its statistics
     change with the number of channels."""
     if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
         return True
-    noise = torch.rand(example_input.shape, generator=torch.Generator().manual_seed(0),
-                       dtype=torch.float64)
+    source = torch.Generator().manual_seed(0)
+    noise = [torch.rand(example.shape, generator=source, dtype=torch.float64)
+             if example.is_floating_point() else example for example in example_inputs]
     with torch.no_grad():
-        wanted = reference(noise)
-        found = copy.deepcopy(model).double()(noise)
-    close = 1e-9 * max(float(wanted.abs().max()), 1e-30)
-    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= close
+        wanted = list(leaves(reference(*noise)))
+        found = list(leaves(copy.deepcopy(model).double()(*noise)))
+    return len(found) == len(wanted) and all(map(_close, found, wanted))
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    largest = 1e-9 * max(float(wanted.abs().max()), 1e-30)
+    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= largest
