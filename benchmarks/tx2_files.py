@@ -105,9 +105,9 @@ def made_for(target: Target, steps: list[Any], network: str, scratch: Path) -> b
             step.attach(model, names, number_format="float32")
         else:
             encodings.append(step)
-    graph = export_onnx(model, pictures(1), target)
+    graph = export_onnx(model, (pictures(1),), target)
     for step in encodings:
-        graph = step.encode(graph, pictures(64), target, scratch)
+        graph = step.encode(graph, (pictures(64),), target, scratch)
     return finish(graph, target).content
 
 

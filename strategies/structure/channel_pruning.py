@@ -10,7 +10,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
-from strategies.tensor_trees import leaves
+from strategies.signature import named_outputs
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,16 @@ class ChannelPruning(StructureStrategy):
             raise self._nothing(layers)
         model.eval()
         try:
-            before = _shapes(model, example_inputs)
+            before = _shapes(model(*example_inputs))
             pruned = self._prune(model, weighted[-1], wanted, example_inputs)
-            after = _shapes(model, example_inputs)
+            after = _shapes(model(*example_inputs))
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
                 AssertionError, TypeError) as error:
             raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
                                 f"{type(error).__name__}: {error}", "unsupported_graph") from error
         if after != before:
-            raise StrategyError(f"channel_pruning changed the output from {_text(before)} to "
-                                f"{_text(after)}.", "unsupported_graph")
+            raise StrategyError(f"channel_pruning changed the shapes of the outputs from {before} "
+                                f"to {after}.", "unsupported_graph")
         if not pruned:
             raise self._nothing(layers)
         return model
@@ -110,6 +110,10 @@ class ChannelPruning(StructureStrategy):
         return pruned
 
 
+def _shapes(returned: object) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(output.shape) for name, output in named_outputs(returned).items()}
+
+
 def _outputs(module: nn.Module) -> int:
     if isinstance(module, nn.Conv2d):
         return module.out_channels
@@ -143,29 +147,22 @@ def _silenced(model: nn.Module, group: Any) -> nn.Module:
     return silenced
 
 
-def _shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[tuple[int, ...]]:
-    """Of all tensors of the model's answer."""
-    return [tuple(output.shape) for output in leaves(model(*inputs))]
-
-
-def _text(shapes: Sequence[tuple[int, ...]]) -> str:
-    return ", ".join(map(str, shapes))
-
-
 def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...]) -> bool:
     """Whether both compute the same; not asked where a norm spans channels, for its statistics
     change with the number of channels."""
     if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
         return True
     source = torch.Generator().manual_seed(0)
-    noise = [torch.rand(example.shape, generator=source, dtype=torch.float64)
-             if example.is_floating_point() else example for example in example_inputs]
+    noise = [torch.rand(tensor.shape, generator=source, dtype=torch.float64)
+             if tensor.is_floating_point() else tensor for tensor in example_inputs]
     with torch.no_grad():
-        wanted = list(leaves(reference(*noise)))
-        found = list(leaves(copy.deepcopy(model).double()(*noise)))
-    return len(found) == len(wanted) and all(map(_close, found, wanted))
+        wanted = named_outputs(reference(*noise))
+        found = named_outputs(copy.deepcopy(model).double()(*noise))
+    return all(_close(found[name], output) for name, output in wanted.items())
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
-    largest = 1e-9 * max(float(wanted.abs().max()), 1e-30)
-    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= largest
+    if found.shape != wanted.shape or not wanted.is_floating_point():
+        return torch.equal(found, wanted)
+    limit = 1e-9 * max(float(wanted.abs().max()), 1e-30)
+    return float((found - wanted).abs().max()) <= limit
