@@ -148,5 +148,5 @@ class Task:
     @functools.cached_property
     def _samples(self) -> Mapping[str, Samples]:
         precision: torch.dtype = precision_of(self._prototype)
-        return {split: Samples(source, self._layout, precision)
+        return {split: Samples(source, self._layout, precision, self.workers)
                 for split, source in self._sources.of.items()}
