@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from scipy.special import ndtri  # importing scipy.stats takes a second longer
 
+from searcher.errors import TaskError
 from searcher.statistics.sample_labels import SampleLabels
 from searcher.tasks.metrics.base import Metric
 from searcher.tasks.scored_split import ScoredSplit, drop_of
@@ -21,8 +22,9 @@ class ClassLoss:
     """The class, group or part (``kind``) ``name`` of ``n`` samples that lost most of ``compared``
     ones on ``split``.
 
-    ``lost`` is positive where the second file is worse. ``interval`` contains the losses of all
-    ``compared`` ones at once with a probability of 95 %: it is widened by Bonferroni's correction.
+    ``lost`` is positive where the second file is worse. The ``interval``s of all ``compared`` ones
+    hold together with a probability of 95 %: each is widened by Bonferroni's correction. It is
+    None for a class of too few samples.
     """
 
     split: str
@@ -33,7 +35,7 @@ class ClassLoss:
     first: float
     second: float
     lost: float
-    interval: tuple[float, float]
+    interval: tuple[float, float] | None
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,7 @@ def _worst(metric: Metric, split: str, kind: str, pairs: Sequence[_Pair]) -> Cla
         try:
             lost, interval = drop_of(metric, pair.first, pair.second, z)
             ends = metric.value(pair.first), metric.value(pair.second)
-        except ValueError:
+        except (TaskError, ValueError):
             continue  # a metric may have no value for the samples of one class
         if np.isfinite([lost, *ends]).all():
             losses.append(ClassLoss(split, kind, pair.name, pair.n, len(pairs), *ends, lost,

@@ -218,7 +218,8 @@ def _method(front: Front, everyone: Sequence[StoredCandidate]) -> str:
         f"batch 1. {html.escape(front.quality.name)} ({direction_text(front.quality)}): of the "
         f"exported file, computed on {html.escape(front.quality_place)}; validation chose the "
         "points, the test split was not seen by the search. Intervals: order statistics for "
-        "ratios, those of the metric for its values, paired differences over the same samples for losses. "
+        "ratios, those of the metric for its values, paired differences over the same samples for "
+        "losses. "
         "Size: bytes of the one .onnx file.</p><div class='scroll'><table><tr><th>candidate</th>"
         "<th>ratio to the baseline</th><th>quiet blocks</th><th>quiet share</th><th>plan</th>"
         "<th>provider</th><th>verdict</th></tr>" + "".join(rows) + "</table></div>")

@@ -1,8 +1,11 @@
 """The metric of one file on one split, and what another file loses against it."""
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
+from searcher.errors import TaskError
 from searcher.spec.objectives import Quality
 from searcher.statistics.score_codec import unpack
 from searcher.tasks.metrics import registry as metrics
@@ -12,6 +15,7 @@ if TYPE_CHECKING:
     from searcher.tasks.metrics.base import Array
 
 Interval = tuple[float, float]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -31,7 +35,8 @@ class ScoredSplit:
         """From packed scores. Older versions stored scores without an interval."""
         scores = None if content is None or encoding is None else unpack(content, encoding, n)
         if interval is None and scores is not None:
-            interval = metrics.named(metric).interval(scores)
+            found = metrics.named(metric)
+            interval = _finite(*_asked(found, lambda: found.interval(scores)))
         return cls(metric, value, n, scores, interval)
 
     def drop(self, candidate: "ScoredSplit", z: float = Z_95) -> tuple[float, Interval | None]:
@@ -39,7 +44,7 @@ class ScoredSplit:
         worse, and its interval at ``z`` standard deviations.
 
         Where scores are missing, it is the difference of the values, without an interval. Raises
-        UserError when the metric cannot be loaded.
+        UserError when the metric cannot be loaded, or raises itself.
         """
         metric = metrics.named(self.metric)
         if (self.scores is None or candidate.scores is None
@@ -62,15 +67,29 @@ def quality_of_metric(text: str, baseline: float | None = None) -> Quality:
 
 
 def drop_of(metric: Metric, reference: "Array", scores: "Array",
-            z: float = Z_95) -> tuple[float, Interval]:
+            z: float = Z_95) -> tuple[float, Interval | None]:
     """What ``scores`` lose against ``reference`` over the same samples, positive where they are
-    worse, and its interval at ``z`` standard deviations."""
-    difference, low, high = metric.difference(reference, scores, z)
+    worse, and its interval at ``z`` standard deviations, None where it is unbounded. Raises
+    TaskError when the metric raises."""
+    difference, low, high = _asked(metric, lambda: metric.difference(reference, scores, z))
     if metric.direction == "maximize":
-        return difference, (low, high)
-    return signed("minimize", difference), (-high, -low)
+        return float(difference), _finite(low, high)
+    return signed("minimize", float(difference)), _finite(-high, -low)
 
 
 def signed(direction: Direction, difference: float) -> float:
     """A difference, reference minus candidate, with the sign that makes a loss positive."""
     return difference if direction == "maximize" else 0.0 - difference
+
+
+def _finite(low: float, high: float) -> Interval | None:
+    return (float(low), float(high)) if math.isfinite(low) and math.isfinite(high) else None
+
+
+def _asked(metric: Metric, call: Callable[[], T]) -> T:
+    """What ``call`` of ``metric``, which may be the user's, returns. Raises TaskError."""
+    try:
+        return call()
+    except Exception as error:
+        raise TaskError(f"The metric {metric.text or metric.name} raised {type(error).__name__} "
+                        f"for scores of two files: {error}. Correct the metric.") from error
