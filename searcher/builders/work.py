@@ -16,8 +16,11 @@ from searcher.artifacts import inspection
 from searcher.artifacts.store import place_artifact
 from searcher.builders.builder import Build, Builder
 from searcher.builders.evaluation import Evaluation
+from searcher.builders.checks.check import check
+from searcher.documents import plain
 from searcher.errors import BuildError
 from searcher.jobs.build import BuildRequest
+from searcher.jobs.check_task import CheckTaskRequest
 from searcher.jobs.evaluate import EvaluateRequest
 from searcher.jobs.inspect import InspectRequest
 from searcher.tasks.catalog import task as task_of
@@ -62,6 +65,12 @@ def evaluate(workshop: Workshop, request: EvaluateRequest) -> dict[str, object]:
         found = builder.evaluate(
             workshop.artifacts / request.sha256, request.split, request.file_format)
     return {"evaluation": _evaluation(found)}
+
+
+def check_task(workshop: Workshop, request: CheckTaskRequest) -> dict[str, object]:
+    """Of the task that builds of this process use, so that its data are read once."""
+    torch.set_num_threads(1)
+    return plain(check(request.task, request.seed, request.target))
 
 
 def inspect(workshop: Workshop, request: InspectRequest) -> dict[str, object]:

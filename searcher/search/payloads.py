@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan
 from searcher.jobs.build import UNTRAINED, BuildRequest
+from searcher.jobs.check_task import CheckTaskRequest
 from searcher.jobs.evaluate import DeviceOutputs, EvaluateRequest
 from searcher.jobs.infer import InferRequest
 from searcher.jobs.measure import MeasureRequest
@@ -32,6 +33,9 @@ class Requests:
     campaign: Campaign
     target: Target
     execution: Execution
+
+    def check_task(self, attempt: int) -> CheckTaskRequest:
+        return CheckTaskRequest(self.campaign.task, self.campaign.seed, self.target, attempt)
 
     def compress(self, recipe: Recipe) -> BuildRequest:
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED)
