@@ -15,8 +15,8 @@ import torch
 from searcher.artifacts import inspection
 from searcher.artifacts.store import place_artifact
 from searcher.builders.builder import Build, Builder
-from searcher.builders.evaluation import Evaluation
 from searcher.builders.checks.check import check
+from searcher.builders.evaluation import Evaluation
 from searcher.documents import plain
 from searcher.errors import BuildError
 from searcher.jobs.build import BuildRequest

@@ -1,5 +1,7 @@
 """``fleetfront tasks``: list the built-in tasks, and check a task."""
 
+import contextlib
+import sys
 from dataclasses import asdict
 from typing import Annotated
 
@@ -43,7 +45,9 @@ def check(
         target = target_of(schema.profile(profile))
     except schema.ProfileError as error:
         raise UserError(str(error)) from error
-    found = checked(task, seed, target, seconds)
+    # What the user's code prints must not end up in the document.
+    with contextlib.redirect_stdout(sys.stderr):
+        found = checked(task, seed, target, seconds)
     rows = [asdict(row) for row in found.rows]
     emit(plain(found), rows, format, lambda: print_table(
         f"task {task}", ("field", "found", "verdict", "what to do"),

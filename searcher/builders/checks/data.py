@@ -1,21 +1,12 @@
 """Rows about the data: inputs, values that are no numbers, overlap of splits, reading."""
 
-import time
 from collections.abc import Mapping
 
 import torch
 
-from searcher.builders.checks.look import (
-    InputLook,
-    Look,
-    TargetLook,
-    digests,
-    spread,
-    tensors_of,
-    type_text,
-)
+from searcher.builders.checks.look import InputLook, Look, read
 from searcher.builders.checks.rows import Table
-from searcher.tasks.data.samples import Samples
+from searcher.tasks.base import SampleBatch, Samples
 
 OVERLAP_SHARE = 0.01
 """Share of a split that may occur in another split; more is an error."""
@@ -25,37 +16,6 @@ SHIFT = 1.0
 """Difference of the means of two splits, in standard deviations, that no random split has."""
 LARGE = 20.0
 """Whole numbers up to more than this are raw pixels or codes, not scaled values."""
-
-
-def look(samples: Samples, split: str, seconds: float) -> Look:
-    """Look at all samples of a split, or, when that takes longer than ``seconds``, at an evenly
-    spread part. Raises TaskError for what the user's dataset raises."""
-    found = Look(split, len(samples))
-    began_s = time.perf_counter()
-    for numbers in spread(len(samples)):
-        _add(found, samples, numbers)
-        found.seconds = time.perf_counter() - began_s
-        if found.seconds > seconds:
-            break
-    return found
-
-
-def _add(found: Look, samples: Samples, numbers: list[int]) -> None:
-    batch = samples.at(numbers)
-    for name, values in zip(samples.input_names, batch.inputs, strict=True):
-        if name not in found.inputs:
-            found.inputs[name] = InputLook(name, type_text(values), tuple(values.shape[1:]))
-        found.inputs[name].add(values, numbers)
-    for key, values in tensors_of(batch.targets).items():
-        if key not in found.targets:
-            found.targets[key] = TargetLook(type_text(values), tuple(values.shape[1:]))
-        found.targets[key].add(values, numbers)
-    for number, digest in zip(numbers, digests(batch.inputs), strict=True):
-        if digest in found.samples:
-            found.repeated.append(number)
-        else:
-            found.samples[digest] = number
-    found.seen += len(numbers)
 
 
 def check_inputs(table: Table, looks: Mapping[str, Look]) -> None:
@@ -141,20 +101,30 @@ def _overlap(table: Table, first: Look, second: Look) -> bool:
 
 def check_repeatable(table: Table, looks: Mapping[str, Look], samples: Mapping[str, Samples]
                      ) -> None:
-    """A row where a sample of the splits that are judged differs when it is read again."""
-    for split in ("validation", "test"):
-        if split not in looks or not len(samples[split]):
-            continue
-        number = next(iter(looks[split].samples.values()))
-        twice = [samples[split].at([number]) for _ in range(2)]
-        if any(not torch.equal(a, b) for a, b in zip(twice[0].inputs, twice[1].inputs, strict=True)):
-            table.warn(f"{split} samples", f"Sample {number} differs each time it is read.",
-                       f"Give the {split} split a dataset without random augmentation.")
+    """Rows where a sample is another one when it is read again: augmented, or not repeatable."""
+    for split in looks:
+        first, again, other = (read(samples[split], [0], number) for number in (0, 0, 1))
+        if _differ(first.inputs, again.inputs):
+            table.warn(f"{split} samples", "Sample 0 differs each time it is read, also under the "
+                       "same random numbers of torch, numpy and random.",
+                       "Draw random numbers from these, or seed your own generator by the sample's "
+                       "number: builds can be repeated then.")
+        elif _differ(first.inputs, other.inputs):
+            if split == "training":
+                table.note("training samples", "augmented by the dataset: its overlap with other "
+                           "splits cannot be seen")
+            else:
+                table.warn(f"{split} samples", "They are augmented at random.",
+                           f"Give the {split} split a dataset without augmentation: quality is "
+                           "judged on it.")
 
 
-def check_speed(table: Table, looks: Mapping[str, Look], workers: int) -> None:
-    """A row of how fast samples are read by one process."""
-    rates = {split: look.seen / max(look.seconds, 1e-9) for split, look in looks.items()}
-    said = ", ".join(f"{split} {rate:,.0f} per second" for split, rate in rates.items())
-    table.ok("reading", f"{said}, in one process" + (
-        f"; training reads with {workers} more" if workers else ""))
+def _differ(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> bool:
+    return any(not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
+               if a.is_floating_point() else not torch.equal(a, b)
+               for a, b in zip(first, second, strict=True))
+
+
+def first(batch: SampleBatch, count: int) -> SampleBatch:
+    """The first ``count`` samples of a batch, without targets."""
+    return SampleBatch(tuple(values[:count] for values in batch.inputs), (), batch.start)

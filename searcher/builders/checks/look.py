@@ -11,6 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from searcher.tasks.data.samples import Samples
+from searcher.tasks.data.splits import SampleBatch
+
 AT_ONCE = 64
 MOST_VALUES = 10_000
 """Distinct target values that are counted."""
@@ -114,6 +117,7 @@ class Look:
     targets: dict[str, TargetLook] = field(default_factory=dict)
     samples: dict[bytes, int] = field(default_factory=dict)
     repeated: list[int] = field(default_factory=list)
+    sample_bytes: int = 0
 
     @property
     def coverage(self) -> str:
@@ -121,6 +125,45 @@ class Look:
         if self.seen == self.total:
             return f"all {self.total:,}"
         return f"{self.seen:,} of {self.total:,} (evenly spread)"
+
+
+def look(samples: Samples, split: str, names: Sequence[str], seconds: float) -> Look:
+    """Look at all samples of a split, or, when that takes longer than ``seconds``, at an evenly
+    spread part. ``names`` are those of the inputs. Raises TaskError for what the user's dataset
+    raises."""
+    found = Look(split, len(samples))
+    began_s = time.perf_counter()
+    for numbers in spread(len(samples)):
+        _add(found, read(samples, numbers), names, numbers)
+        found.seconds = time.perf_counter() - began_s
+        if found.seconds > seconds:
+            break
+    return found
+
+
+def read(samples: Samples, numbers: Sequence[int], number: int = 0) -> SampleBatch:
+    """The samples ``numbers``. A dataset that augments them draws others for another ``number``."""
+    inputs, targets = next(iter(samples.stream([numbers], number=number)))
+    return SampleBatch(inputs, targets, numbers[0])
+
+
+def _add(found: Look, batch: SampleBatch, names: Sequence[str], numbers: Sequence[int]) -> None:
+    for name, values in zip(names, batch.inputs, strict=True):
+        if name not in found.inputs:
+            found.inputs[name] = InputLook(name, type_text(values), tuple(values.shape[1:]))
+        found.inputs[name].add(values, numbers)
+    for key, values in tensors_of(batch.targets).items():
+        if key not in found.targets:
+            found.targets[key] = TargetLook(type_text(values), tuple(values.shape[1:]))
+        found.targets[key].add(values, numbers)
+    for number, digest in zip(numbers, digests(batch.inputs), strict=True):
+        if digest in found.samples:
+            found.repeated.append(number)
+        else:
+            found.samples[digest] = number
+    found.seen += len(numbers)
+    tensors = (*batch.inputs, *tensors_of(batch.targets).values())
+    found.sample_bytes = sum(values.nbytes for values in tensors) // len(numbers)
 
 
 def spread(total: int, at_once: int = AT_ONCE) -> Iterator[list[int]]:
@@ -161,7 +204,3 @@ def tensors_of(targets: Any, key: str = "") -> dict[str, Tensor]:
 
 def type_text(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def seconds_since(began_s: float) -> float:
-    return time.perf_counter() - began_s

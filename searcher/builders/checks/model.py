@@ -1,9 +1,8 @@
 """Rows about the model: parameters, outputs, one training step, export and parity of the file."""
 
 import copy
-import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from searcher.artifacts.formats import registry as formats
+from searcher.artifacts.formats.onnx import session
 from searcher.builders.checks.look import tensors_of, type_text
 from searcher.builders.checks.rows import Table
-from searcher.errors import TaskError
-from searcher.tasks.base import Task
-from searcher.tasks.data.splits import SampleBatch
+from searcher.tasks.base import SampleBatch, Task
 from searcher.tasks.user_code import described, raised
 from strategies.base import StrategyError
 from strategies.encoding.export import Names, export_onnx
@@ -26,6 +24,8 @@ from strategies.target import Target
 PARITY = 1e-3
 """Largest difference between file and module, relative to the largest output."""
 TIMED_STEPS = 3
+BATCH_ADVICE = ("Let forward depend on its inputs only: not on random numbers, and not on the size "
+                "of the batch or on values as Python numbers, which the export freezes.")
 
 _WRAPPERS = (nn.DataParallel, nn.parallel.DistributedDataParallel)
 
@@ -135,10 +135,42 @@ def _why_not_run(model: nn.Module, batch: SampleBatch, message: str) -> str:
     return "Correct the shapes and types of the samples, or the model's forward."
 
 
+def check_device(table: Table, task: Task) -> None:
+    """A row where builders of this machine cannot train on the task's device."""
+    if task.device == "cuda" and not torch.cuda.is_available():
+        table.fail("device", "Task.device is 'cuda', and PyTorch finds no such device here.",
+                   'Give device="auto", or install a PyTorch for this machine\'s GPU.')
+
+
+def check_augmentation(table: Table, task: Task, batch: SampleBatch) -> SampleBatch | None:
+    """The batch after ``Task.augment``; None, with a row, where it cannot be used."""
+    if task.augment is None:
+        return batch
+    given = batch.inputs[0] if len(batch.inputs) == 1 else batch.inputs
+    try:
+        changed = task.augment(given, 0)
+        again = task.augment(given, 0)
+    except Exception as error:  # noqa: BLE001  the user's code may raise anything
+        table.fail("augment", f"It raised {raised(error)} Given: {described(given)} and a seed.",
+                   "Take the inputs of many samples and a whole number as seed.")
+        return None
+    inputs = changed if isinstance(changed, tuple) else (changed,)
+    if [getattr(i, "shape", None) for i in inputs] != [i.shape for i in batch.inputs] or [
+            i.dtype for i in inputs] != [i.dtype for i in batch.inputs]:
+        table.fail("augment", f"It gives {described(changed)} for {described(given)}.",
+                   "Give inputs of the same shape and type.")
+        return None
+    repeated = again if isinstance(again, tuple) else (again,)
+    if not all(torch.equal(a, b) for a, b in zip(inputs, repeated, strict=True)):
+        table.fail("augment", "It gives other inputs when it is called again with one seed.",
+                   "Draw random numbers from torch.Generator().manual_seed(seed) only.")
+        return None
+    return SampleBatch(inputs, batch.targets, batch.start)
+
+
 def check_step(table: Table, task: Task, model: nn.Module, batch: SampleBatch) -> float | None:
     """A row of one training step on a copy; its seconds, None where it fails."""
     copied = copy.deepcopy(model).train()
-    began_s = time.perf_counter()
     times = []
     for _ in range(TIMED_STEPS):
         began_s = time.perf_counter()
@@ -175,7 +207,7 @@ def _loss_row(table: Table, task: Task, model: nn.Module, outputs: object,
                    "Return a scalar tensor, such as loss.mean().")
         return False
     if not bool(torch.isfinite(loss)):
-        table.fail("loss", f"It is {float(loss)} in the first step. Given: {where()}.",
+        table.fail("loss", f"It is {float(loss.detach())} in the first step. Given: {where()}.",
                    "Look for log or division of 0 in the loss, and for the scale of the inputs.")
         return False
     if not loss.requires_grad:
@@ -216,32 +248,47 @@ def _why_no_loss(task: Task, outputs: object, batch: SampleBatch) -> str:
 
 
 def check_export(table: Table, task: Task, model: nn.Module, target: Target, batch: SampleBatch,
-                 expected: Mapping[str, Tensor]) -> int | None:
+                 outputs: Mapping[str, Tensor]) -> int | None:
     """Rows of the exported file and of its outputs against the module's; its bytes, None where it
     cannot be exported."""
     try:
         graph = export_onnx(model, batch.inputs, target,
                             names=Names(task.input_names, task.outputs))
-        content = formats.named(target.format).from_onnx(finish(graph, target).content)
+        content = finish(graph, target).content
     except StrategyError as error:
         table.fail("export", f"{error}", "Use operators that ONNX has at this opset, and no "
                    "Python control flow that depends on values.")
         return None
     table.ok("export", f"ONNX opset {target.opset}, {len(content):,} bytes")
-    loaded = formats.named(target.format).load(content)
+    _parity(table, content, task, batch, outputs)
+    return len(formats.named(target.format).from_onnx(content))
+
+
+def _parity(table: Table, content: bytes, task: Task, batch: SampleBatch,
+            outputs: Mapping[str, Tensor]) -> None:
     feeds = {name: value.detach().cpu().numpy()
              for name, value in zip(task.input_names, batch.inputs, strict=True)}
-    found = loaded.run(feeds)
+    try:
+        loaded = session(content)
+        names = [value.name for value in loaded.get_outputs()]
+        found = dict(zip(names, loaded.run(names, feeds), strict=True))
+    except Exception as error:  # noqa: BLE001  the runtime raises several kinds
+        table.fail("parity", f"The exported file does not run on {len(batch)} samples: "
+                   f"{raised(error)}", BATCH_ADVICE)
+        return
     worst, largest = 0.0, 0.0
-    for name, value in expected.items():
-        difference = np.abs(found[name].astype(np.float64) - value.numpy().astype(np.float64))
+    for name, value in outputs.items():
+        wanted = value[:len(batch)].detach().cpu().double().numpy()
+        if found[name].shape != wanted.shape:
+            table.fail("parity", f"The file gives {name} of shape {found[name].shape}, the module "
+                       f"{wanted.shape}.", BATCH_ADVICE)
+            return
+        difference = np.abs(found[name].astype(np.float64) - wanted)
         worst = max(worst, float(difference.max(initial=0.0)))
-        largest = max(largest, float(value.abs().max()))
+        largest = max(largest, float(np.abs(wanted).max(initial=0.0)))
     said = (f"the file's outputs differ from the module's by at most {worst:.2g} (largest output "
             f"{largest:.3g}, {len(batch)} samples)")
-    if worst > PARITY * max(largest, 1.0) or math.isnan(worst):
-        table.fail("parity", said, "Does forward depend on the batch size, on random numbers or on "
-                   "Python numbers that the export freezes?")
+    if not worst <= PARITY * max(largest, 1.0):
+        table.fail("parity", said, BATCH_ADVICE)
     else:
         table.ok("parity", said)
-    return len(content)

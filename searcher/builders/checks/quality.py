@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from searcher.builders.checks.look import TargetLook, spread
+from searcher.builders.checks.look import TargetLook, read, spread
 from searcher.builders.checks.rows import Table
 from searcher.errors import UserError
 from searcher.tasks.base import Task
@@ -138,12 +138,18 @@ def _scored(task: Task, metric: Metric, model: nn.Module, samples: Samples,
 
 def _judged(task: Task, model: nn.Module, samples: Samples,
             part: Sequence[int]) -> tuple[np.ndarray, Any]:
-    batch = samples.at(part)
+    batch = read(samples, part)
     with torch.no_grad():
         named_ = named_outputs(model(*batch.inputs), task.outputs)
     judged = named_[task.output or next(iter(named_))]
-    return judged.float().numpy() if judged.dtype == torch.bfloat16 else judged.numpy(), (
-        arrays_of(batch.targets))
+    return array_of(judged), arrays_of(batch.targets)
+
+
+def array_of(value: torch.Tensor) -> np.ndarray:
+    """numpy has no bfloat16."""
+    value = value.detach().cpu()
+    found: np.ndarray = (value.float() if value.dtype == torch.bfloat16 else value).numpy()
+    return found
 
 
 def _constant(metric: Metric, outputs: np.ndarray, training: TargetLook | None
@@ -168,7 +174,7 @@ def _constant(metric: Metric, outputs: np.ndarray, training: TargetLook | None
 def arrays_of(targets: Any) -> Any:
     """The structure of targets with arrays for its tensors."""
     if isinstance(targets, torch.Tensor):
-        return targets.detach().cpu().numpy()
+        return array_of(targets)
     if isinstance(targets, Mapping):
         return {key: arrays_of(part) for key, part in targets.items()}
     return tuple(arrays_of(part) for part in targets)

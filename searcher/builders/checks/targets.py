@@ -63,8 +63,8 @@ def _no_class_numbers(table: Table, found: Targets, metric: Metric) -> bool:
     """Whether the targets are no class numbers, with a row."""
     first = next(iter(found.values()))
     if metric.answer == "classes" and all(t.one_hot for t in found.values()):
-        table.fail("targets", f"They are one-hot: {first.type} {first.shape} per sample. The metric "
-                   f"{metric.text!r} expects class numbers (one whole number per sample).",
+        table.fail("targets", f"They are one-hot: {first.type} {first.shape} per sample. The "
+                   f"metric {metric.text!r} expects class numbers (one whole number per sample).",
                    "Give targets.argmax(1).")
     elif metric.answer == "classes" and first.shape == (1,):
         table.fail("targets", "They have the shape (n, 1). Class numbers of shape (n,) are "
