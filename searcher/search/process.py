@@ -64,7 +64,7 @@ def search(directory: Path, name: str) -> None:
                       for name, lacking in unsupported_strategies(campaign, formats).items()]
             for note in notes:
                 log.warning("%s", note)
-            space = Space.of(campaign, layers_of(task.model()), formats)
+            space = Space.of(campaign, layers_of(task.module()), formats)
             finished = sum(known.trials.values())
             of_device = DeviceSearch(
                 requests, campaign.devices[0], space,
