@@ -69,7 +69,6 @@ def evaluate(workshop: Workshop, request: EvaluateRequest) -> dict[str, object]:
 
 def check_task(workshop: Workshop, request: CheckTaskRequest) -> dict[str, object]:
     """Of the task that builds of this process use, so that its data are read once."""
-    torch.set_num_threads(1)
     return plain(check(request.task, request.seed, request.target))
 
 

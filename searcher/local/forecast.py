@@ -9,6 +9,7 @@ from searcher.search.promotion import TURNOVER
 from searcher.spec.campaign import Campaign
 from searcher.spec.measurement_plan import screening_plan
 
+SPLITS = ("training", "validation", "test")
 FILES_PER_TRAINING = 3
 """The untrained file, the file after short training and that after full training."""
 STATES_PER_TRAINING = 2
@@ -55,8 +56,9 @@ def statements(campaign: Campaign, check: TaskCheck, builders: int,
     if facts is None:
         return lines
     expected = forecast(campaign, facts, builders)
-    samples = ", ".join(f"{count:,} {split}" for split, count in facts.samples.items())
-    lines += [f"task: {campaign.task}, {samples} samples, metric {facts.metric}",
+    samples = " / ".join(f"{facts.samples[split]:,}" for split in SPLITS)
+    lines += [f"task: {campaign.task}, {samples} samples ({' / '.join(SPLITS)}), metric "
+              f"{facts.metric}",
               _baseline(facts, expected),
               _search(campaign, facts, expected, builders),
               f"disk: about {bytes_text(expected.disk_bytes)} at most, if no file is smaller than "

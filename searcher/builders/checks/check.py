@@ -3,10 +3,12 @@
     task -> model -> splits -> samples -> outputs -> targets -> metric -> baseline -> step -> file
 """
 
+import functools
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
 from torch import nn
 
 from searcher.builders.checks import data, model, quality, reading
@@ -27,8 +29,10 @@ EXPORTED_SAMPLES = 8
 
 def check(name: str, seed: int, target: Target, look_s: float = LOOK_S) -> TaskCheck:
     """The table of the task ``name`` with the model of ``seed``, whose file is for ``target``. Each
-    split is looked at for at most ``look_s``. What the user's code raises is a row."""
+    split is looked at for at most ``look_s``. What the user's code raises is a row. torch computes
+    with one thread from now on, as builders do while they train candidates."""
     table = Table()
+    torch.set_num_threads(1)
     began_s = time.perf_counter()
     task = table.attempt("task", lambda: task_of(name))
     if task is None:
@@ -112,9 +116,9 @@ def _looks(table: Table, task: Task, samples: Mapping[str, Samples],
            look_s: float) -> dict[str, Look]:
     """A look at each split that can be read."""
     found = {}
-    for split, of_split in samples.items():
-        seen = table.attempt(f"{split} samples", lambda split=split, of_split=of_split: look(
-            of_split, split, task.input_names, look_s))
+    for split in samples:
+        looks = functools.partial(look, samples[split], split, task.input_names, look_s)
+        seen = table.attempt(f"{split} samples", looks)
         if seen is not None:
             found[split] = seen
     return found
@@ -126,8 +130,9 @@ def _sound_batch(task: Task, samples: Mapping[str, Samples],
     wrong; None where there is none."""
     if "training" not in looks:
         return None
-    bad = {number for values in (*looks["training"].inputs.values(),
-                                 *looks["training"].targets.values()) for number in values.bad}
+    inputs, targets = looks["training"].inputs.values(), looks["training"].targets.values()
+    bad = {number for bad in (*(values.bad for values in inputs),
+                              *(values.bad for values in targets)) for number in bad}
     numbers = [n for n in range(len(samples["training"])) if n not in bad][:task.batch_size]
     return read(samples["training"], numbers) if numbers else None
 

@@ -54,10 +54,10 @@ def _input(table: Table, name: str, by_split: Mapping[str, InputLook]) -> None:
     if low == high:
         table.fail(f"input {name}", f"Every value is {low:g}.",
                    "The samples do not differ. Correct how they are read.")
-    training = by_split.get("training")
-    for split, values in by_split.items() if training is not None else ():
-        spread_s = max(training.deviation, values.deviation)
-        if abs(values.mean - training.mean) > SHIFT * spread_s > 0:
+    training = by_split.get("training", first)
+    for split, values in by_split.items():
+        spread = max(training.deviation, values.deviation)
+        if abs(values.mean - training.mean) > SHIFT * spread > 0:
             table.warn(f"{split} input {name}", f"Its mean is {values.mean:.4g} with deviation "
                        f"{values.deviation:.4g}; in training they are {training.mean:.4g} and "
                        f"{training.deviation:.4g}.",

@@ -215,7 +215,7 @@ def _loss_row(table: Table, task: Task, model: nn.Module, outputs: object,
                    "Do not call detach(), item() or torch.no_grad() in model or loss.")
         return False
     try:
-        loss.backward()
+        torch.autograd.backward(loss)
     except Exception as error:  # noqa: BLE001  the user's own autograd functions
         table.fail("loss", f"Its gradient cannot be computed: {raised(error)}",
                    "Do not change tensors in place in model and loss.")

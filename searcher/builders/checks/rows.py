@@ -8,7 +8,6 @@ from searcher.jobs.check_task import CheckRow
 from searcher.tasks.user_code import raised
 
 Value = TypeVar("Value")
-NOT_CHECKED = "not checked"
 
 
 class Table:
@@ -31,7 +30,7 @@ class Table:
 
     def skip(self, fields: tuple[str, ...], why: str) -> None:
         """Rows for what could not be checked."""
-        self.rows += [CheckRow(field, why, NOT_CHECKED) for field in fields]
+        self.rows += [CheckRow(field, why, "not checked") for field in fields]
 
     @property
     def failed(self) -> bool:

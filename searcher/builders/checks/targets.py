@@ -38,7 +38,7 @@ def check_targets(table: Table, looks: Mapping[str, Look], key: str, metric: Met
 
 
 def _types(table: Table, looks: Mapping[str, Look], found: Targets) -> None:
-    kinds = {}
+    kinds: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for split, look in looks.items():
         for key, target in look.targets.items():
             name = f"targets {key}".strip()
