@@ -14,6 +14,8 @@ FEW_SAMPLES = 100
 """A split of fewer samples cannot tell small losses of quality from chance."""
 SHIFT = 1.0
 """Difference of the means of two splits, in standard deviations, that no random split has."""
+STRETCH = 2.0
+"""Ratio of the deviations of two splits that no random split has."""
 LARGE = 20.0
 """Whole numbers up to more than this are raw pixels or codes, not scaled values."""
 
@@ -56,8 +58,8 @@ def _input(table: Table, name: str, by_split: Mapping[str, InputLook]) -> None:
                    "The samples do not differ. Correct how they are read.")
     training = by_split.get("training", first)
     for split, values in by_split.items():
-        spread = max(training.deviation, values.deviation)
-        if abs(values.mean - training.mean) > SHIFT * spread > 0:
+        least, most = sorted((training.deviation, values.deviation))
+        if abs(values.mean - training.mean) > SHIFT * most or most > STRETCH * least:
             table.warn(f"{split} input {name}", f"Its mean is {values.mean:.4g} with deviation "
                        f"{values.deviation:.4g}; in training they are {training.mean:.4g} and "
                        f"{training.deviation:.4g}.",
