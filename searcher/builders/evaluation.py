@@ -10,6 +10,7 @@ import numpy as np
 from searcher.artifacts.formats import registry as formats
 from searcher.artifacts.formats.base import Array
 from searcher.errors import BuildError
+from searcher.statistics.sample_labels import SampleLabels
 from searcher.tasks.metrics import registry as metrics
 
 BATCH = 100
@@ -17,10 +18,12 @@ BATCH = 100
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``scores`` holds the metric's score of each sample of the split, in order, (n,)."""
+    """``scores`` holds the metric's row of each sample of the split, in order, (n,) or (n, width).
+    ``labels`` are the classes or groups of the samples, None where they are not known."""
 
     metric: str
     scores: Array
+    labels: tuple[SampleLabels, ...] | None = None
 
     @property
     def n(self) -> int:

@@ -18,11 +18,11 @@ from searcher.builders.builder import Build, Builder
 from searcher.builders.checks.check import check
 from searcher.builders.evaluation import Evaluation
 from searcher.documents import plain
-from searcher.errors import BuildError
 from searcher.jobs.build import BuildRequest
 from searcher.jobs.check_task import CheckTaskRequest
 from searcher.jobs.evaluate import EvaluateRequest
 from searcher.jobs.inspect import InspectRequest
+from searcher.statistics import score_codec
 from searcher.tasks.catalog import task as task_of
 
 BUILDERS_KEPT = 2
@@ -91,10 +91,20 @@ def _placed(workshop: Workshop, build: Build) -> dict[str, object]:
 
 
 def _evaluation(evaluation: Evaluation) -> dict[str, object]:
-    """The ledger keeps one bit per sample."""
-    right = evaluation.scores.astype(bool)
-    if not np.array_equal(right, evaluation.scores):
-        raise BuildError(f"The scores of the metric {evaluation.metric!r} are not all 0 or 1; the "
-                         "ledger cannot keep others yet.", "metric")
-    return {"metric": evaluation.metric, "value": evaluation.value, "n": evaluation.n,
-            "correct": base64.b64encode(np.packbits(right).tobytes()).decode()}
+    """Without the scores where they are too large to be stored."""
+    low, high = evaluation.interval or (None, None)
+    scores = evaluation.scores
+    found: dict[str, object] = {"metric": evaluation.metric, "value": evaluation.value,
+                                "n": evaluation.n, "low": low, "high": high}
+    if scores is not None and score_codec.fits(scores):
+        found |= _packed("scores", scores)
+    if evaluation.labels:
+        found["labels"] = [{"kind": labels.kind, "names": list(labels.names),
+                            **_packed("codes", labels.codes)}
+                           for labels in evaluation.labels if score_codec.fits(labels.codes)]
+    return found
+
+
+def _packed(name: str, rows: np.ndarray) -> dict[str, object]:
+    content, encoding = score_codec.pack(rows)
+    return {name: base64.b64encode(content).decode(), "encoding": encoding}

@@ -38,7 +38,7 @@ from searcher.errors import FleetfrontError
 app = typer.Typer(
     name="fleetfront", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     help="Search for compressed versions of a vision model. Every candidate is measured on the "
-         "real device; the result is a Pareto front of accuracy, latency, energy and file size.",
+         "real device; the result is a Pareto front of quality, latency, energy and file size.",
 )
 for module in (
     run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, compare,

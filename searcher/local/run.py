@@ -18,7 +18,7 @@ from searcher.local.process_tree import Tree, await_agent, check_disk, log_tail,
 from searcher.results.front import Front
 from searcher.results.status import CampaignStatus
 from searcher.results.view import Reading
-from searcher.spec.campaign import Campaign, from_document, load
+from searcher.spec.campaign import Campaign, from_document, load, same_request
 from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE
 from searcher.workers.base import cores
@@ -101,7 +101,7 @@ def has_ended(reading: Reading, campaign: Campaign) -> bool:
     for row in reading.campaigns():
         if row.name == campaign.name:
             # Older versions stored fewer settings; missing ones have their defaults.
-            if from_document(row.spec) != campaign:
+            if not same_request(from_document(row.spec), campaign):
                 raise UserError(
                     f"{reading.directory} holds a campaign {campaign.name!r} with other settings. "
                     "Give this one another name, or name another --dir.")

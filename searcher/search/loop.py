@@ -233,13 +233,13 @@ class SearchLoop:
         if build.evaluation is None:
             # The builder has another version. Without an end the loop would wait for the candidate.
             self._tell(candidate, "failed", "not evaluated",
-                       "The training returned no accuracy. Are all builders of one version?")
+                       "The training returned no evaluation. Are all builders of one version?")
             return
         self._device.add_evaluation(candidate, build.evaluation)
         if candidate.stage == "short":
             self._after_short(candidate)
             return
-        if self._device.keeps_accuracy(candidate):
+        if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         if self._device.is_worth_measuring(candidate):
             self._batches.add(candidate, "measuring again")
@@ -252,7 +252,7 @@ class SearchLoop:
         if refused is not None:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
             return
-        if self._device.keeps_accuracy(candidate):
+        if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         self._train(candidate, "full")
 

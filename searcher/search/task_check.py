@@ -6,20 +6,21 @@ from collections.abc import Callable, Mapping
 from searcher.client.http import CoordinatorClient
 from searcher.client.jobs import run_job
 from searcher.errors import BuildError, UserError
-from searcher.jobs.check_task import TaskCheck
+from searcher.jobs.check_task import CheckTaskRequest, TaskCheck
 from searcher.ledger.tables.search_state import TaskFacts
-from searcher.search.payloads import BASELINE, Requests
+from searcher.search.payloads import BASELINE
+from searcher.spec.campaign import Campaign
+from strategies.target import Target
 
 
-def checked(client: CoordinatorClient, requests: Requests) -> TaskCheck:
+def checked(client: CoordinatorClient, campaign: Campaign, target: Target) -> TaskCheck:
     """Let a builder check the task now: its data may have changed since an earlier check.
 
     Raises UserError with every row that is an error, and when the task has changed since the
     campaign began; BuildError when the check itself did not end.
     """
-    campaign = requests.campaign
     known = client.campaign(campaign.name).search_states.get(campaign.devices[0])
-    request = requests.check_task(secrets.randbelow(2**31))
+    request = CheckTaskRequest(campaign.task, campaign.seed, target, secrets.randbelow(2**31))
     job = run_job(client, request, campaign=campaign.name, priority=BASELINE)
     found = job.result
     if found is None:

@@ -8,6 +8,7 @@ from sqlite_utils import Database
 
 from searcher.documents import parse, plain
 from searcher.ledger.rows import text
+from searcher.spec.objectives import Quality
 
 Values = Mapping[str, int | float]
 """By the names of figures; ``int`` is named, so that bytes stay whole numbers when parsed."""
@@ -23,10 +24,10 @@ class FileRef:
 
 
 @dataclass(frozen=True)
-class DeviceAccuracy:
-    """Accuracies of the baseline as computed by the device.
+class DeviceQuality:
+    """The metric of the baseline as computed by the device.
 
-    ``place`` is device, runtime and provider. ``why`` says why the accuracies of the host do not
+    ``place`` is device, runtime and provider. ``why`` says why the figures of the host do not
     apply. ``inputs`` are the files of the splits.
     """
 
@@ -39,7 +40,7 @@ class DeviceAccuracy:
 
 @dataclass(frozen=True)
 class BaselineState:
-    """The measured baseline. ``on_device`` is None where the host's accuracy also applies."""
+    """The measured baseline. ``on_device`` is None where the host's metric also applies."""
 
     sha256: str
     file_bytes: int
@@ -47,7 +48,7 @@ class BaselineState:
     values: Values
     intervals: Intervals
     measurement: int | None = None
-    on_device: DeviceAccuracy | None = None
+    on_device: DeviceQuality | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class JointEntry:
     measurement: int | None = None
     reason: str | None = None
 
+
+BEFORE_METRICS = Quality("accuracy", "accuracy", "share", "maximize", 1.0)
+"""The quality of a search whose state names none: an older version stored it."""
 
 JointMeasurement = Mapping[int, JointEntry]
 """Joint entries by trial id."""
@@ -108,6 +112,7 @@ class SearchState:
 
     ``baseline_s`` and ``searched_s`` are the seconds spent so far. ``extended`` are the trials
     whose extended training has begun; ``trained`` are trained but unfinished candidates by trial.
+    ``quality`` is the metric by which candidates are judged.
     ``task`` is None in states of versions that did not check tasks.
     """
 
@@ -118,6 +123,7 @@ class SearchState:
     notes: tuple[str, ...] = ()
     extended: tuple[int, ...] = ()
     trained: Mapping[int, TrainedState] = field(default_factory=dict)
+    quality: Quality = BEFORE_METRICS
     task: TaskFacts | None = None
 
 

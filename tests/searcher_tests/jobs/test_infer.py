@@ -17,7 +17,7 @@ from searcher.jobs.base import BUILD_DEADLINE_S
 from searcher.jobs.evaluate import EvaluateRequest
 from searcher.jobs.infer import DEADLINE_S, InferRequest
 from searcher.ledger.rows import AgentRow, JobRow
-from searcher.ledger.tables import builds, devices, jobs
+from searcher.ledger.tables import builds, devices, evaluations, jobs
 from tests.searcher_tests.dispatch.laboratory import (
     ENVIRONMENT,
     Laboratory,
@@ -130,10 +130,8 @@ def test_accuracies_of_device_and_host_are_stored_separately(lab: Laboratory) ->
         lab.coordinator.submit("evaluate", "builder", asked)
         leased = lab.leased(builder)
         lab.put(builder, leased, envelope({"evaluation": evaluation(value)}))
-    there = builds.evaluation(lab.store.db, request["sha256"], "validation", PLACE)
-    here = builds.evaluation(lab.store.db, request["sha256"], "validation")
-    assert there is not None and there.value == 0.75 and there.place == PLACE
-    assert here is not None and here.value == 0.5 and here.place == builds.HOST
+    found = {row.place: row.value for row in evaluations.of_file(lab.store.db, request["sha256"])}
+    assert found == {PLACE: 0.75, evaluations.HOST: 0.5}
 
 
 @pytest.mark.parametrize("lie", ["another file", "another job", "other outputs"])
@@ -150,7 +148,7 @@ def test_outputs_of_another_file_or_job_give_no_accuracy(lab: Laboratory, lie: s
     leased = lab.leased(builder)
     lab.put(builder, leased, envelope({"evaluation": evaluation(1.0)}))
     assert ended(lab, leased).reason == "malformed_result"
-    assert builds.evaluations(lab.store.db, request["sha256"]) == []
+    assert evaluations.of_file(lab.store.db, request["sha256"]) == []
 
 
 # -- admission ------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from searcher.jobs.measure import MOST_RAIL_BYTES
 from searcher.jobs.results import content_of
 from searcher.jobs.samples import unpacked
 from searcher.ledger.rows import AgentRow, JobRow
-from searcher.ledger.tables import builds, jobs, measurements
+from searcher.ledger.tables import builds, evaluations, jobs, measurements
 from tests.searcher_tests.dispatch.laboratory import (
     RAILS,
     Laboratory,
@@ -67,10 +67,11 @@ def test_a_build_is_stored(lab: Laboratory) -> None:
     assert artifact.target == job.payload["target"]
     assert builds.expectation(lab.store.db, result["sha256"])[0] == [0.25, 0.75]
     assert builds.recipe(lab.store.db, build.recipe) == job.payload["recipe"]
-    row = builds.evaluation(lab.store.db, result["sha256"], "validation")
-    assert row is not None and (row.value, row.n, row.correct) == (0.75, 8, b"\xfc")
+    [row] = evaluations.of_file(lab.store.db, result["sha256"])
+    assert (row.value, row.n, row.scores, row.encoding) == (0.75, 8, b"\xfc", "bits")
+    assert (row.split, row.place, row.metric) == ("validation", "host", "accuracy")
     assert result["evaluation"]["id"] == row.id
-    assert result["evaluation"]["correct"] == evaluation()["correct"]
+    assert result["evaluation"]["scores"] == evaluation()["scores"]
     assert "probe_outputs" not in result
 
 

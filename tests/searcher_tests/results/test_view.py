@@ -18,9 +18,9 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 def test_the_front_document(reading: Reading) -> None:
     front = reading.front("digits").as_document()
     assert list(front) == ["campaign", "device", "objectives", "baseline", "points",
-                           "hypervolume", "reference_point", "accuracy_place",
+                           "hypervolume", "reference_point", "quality_place",
                            "measured_with", "failures"]
-    assert front["accuracy_place"] == "host"
+    assert front["quality_place"] == "host"
     assert (front["campaign"], front["device"]) == ("digits", "local_cpu")
     assert {"name": "latency_s", "direction": "minimize", "unit": "s"} in front["objectives"]
     assert [p["candidate"] for p in front["points"]] == ["digits/1", "digits/0"]
@@ -49,8 +49,8 @@ def test_test_accuracy_comes_with_its_interval_and_the_paired_difference(reading
     assert point.values["accuracy_test"] == 0.98
     assert point.intervals["accuracy_test"] == pytest.approx(wilson(196, N))
     drop, low, high = paired_difference(bits(0.985), bits(0.98))
-    assert point.values["accuracy_test_drop"] == drop
-    assert point.intervals["accuracy_test_drop"] == pytest.approx([low, high])
+    assert point.values["quality_test_drop"] == drop
+    assert point.intervals["quality_test_drop"] == pytest.approx([low, high])
     assert "accuracy_test" not in reading.candidate("digits/2").figures.values
 
 

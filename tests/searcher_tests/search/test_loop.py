@@ -56,12 +56,12 @@ def test_a_good_candidate_passes_every_stage() -> None:
     assert (row["state"], row["reason"]) == ("complete", None)
     assert row["values"] == pytest.approx({
         "file_bytes": 500, "macs": 1000, "latency_ratio": 0.5, "latency_s": 0.5 * LEVEL_S,
-        "accuracy": 0.98, "accuracy_drop": 0.01})
+        "accuracy": 0.98, "quality_drop": 0.01})
     assert row["intervals"]["latency_s"] == pytest.approx([0.495 * LEVEL_S, 0.505 * LEVEL_S])
-    low, high = row["intervals"]["accuracy_drop"]
+    low, high = row["intervals"]["quality_drop"]
     assert low < 0.01 < high
     assert client.files[row["sha256"]] == ("a", "full") and row["measurement"] == 7
-    assert row["constraints"] == {"accuracy_drop": pytest.approx(-0.01)}
+    assert row["constraints"] == {"quality_drop": pytest.approx(-0.01)}
     kinds = [(j["kind"], j["payload"].get("fidelity")) for j in client.jobs]
     assert kinds == [("train", "full"), ("measure", None), ("compress", None), ("measure", None),
                      ("train", "short"), ("train", "full"), ("measure", None),
@@ -229,7 +229,7 @@ def test_a_broken_constraint_after_training_is_complete_and_off_the_front() -> N
     client, sampling, rows = ran(("x", "a"), {"x": Fate(0.4, 400, 0.96, 0.98)})
     row = rows["x"]
     assert row["state"] == "complete" and "breaks a constraint" in row["reason"]
-    assert row["constraints"]["accuracy_drop"] == pytest.approx(0.01)
+    assert row["constraints"]["quality_drop"] == pytest.approx(0.01)
     measured = {f["sha256"] for p in client.of_kind("measure") for f in p["candidates"]}
     assert row["sha256"] not in measured, "candidates that cannot enter are not measured"
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
