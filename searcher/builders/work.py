@@ -16,9 +16,12 @@ import torch
 from searcher.artifacts import inspection
 from searcher.artifacts.store import place_artifact
 from searcher.builders.builder import Build, Builder
+from searcher.builders.checks.check import check
 from searcher.builders.evaluation import Evaluation
 from searcher.builders.split_labels import labels_of
+from searcher.documents import plain
 from searcher.jobs.build import BuildRequest
+from searcher.jobs.check_task import CheckTaskRequest
 from searcher.jobs.evaluate import EvaluateRequest
 from searcher.jobs.inspect import InspectRequest
 from searcher.statistics import score_codec
@@ -77,6 +80,11 @@ def evaluate(workshop: Workshop, request: EvaluateRequest) -> dict[str, object]:
         found = builder.evaluate(
             workshop.artifacts / request.sha256, request.split, request.file_format)
     return {"evaluation": _evaluation(found, workshop.labels(builder.task, request.split))}
+
+
+def check_task(workshop: Workshop, request: CheckTaskRequest) -> dict[str, object]:
+    """Of the task that builds of this process use, so that its data are read once."""
+    return plain(check(request.task, request.seed, request.target))
 
 
 def inspect(workshop: Workshop, request: InspectRequest) -> dict[str, object]:

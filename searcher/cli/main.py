@@ -29,6 +29,7 @@ from searcher.cli import (
     status,
     strategies,
     submit,
+    tasks,
     token,
     upload,
 )
@@ -47,7 +48,7 @@ for module in (
         name=module.__name__.rpartition(".")[2],
         context_settings=getattr(module, "SETTINGS", None),
     )(module.command)
-for group in (device, token, ledger):
+for group in (tasks, device, token, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 INTERRUPTED = 130

@@ -38,6 +38,13 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._console.is_terminal:
+            self._console.print(line, highlight=False, markup=False)
+        else:
+            typer.echo(line, err=True)
+
     def show(self, status: "CampaignStatus", front: "Front | None") -> None:
         """``front`` is None until the baseline is measured."""
         line = headline(status, front)

@@ -23,6 +23,7 @@ from searcher.devices.profile_check import of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.ledger.tables.search_state import FileRef
+from searcher.search import task_check
 from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
@@ -55,23 +56,27 @@ def search(directory: Path, name: str) -> None:
             client.set_state(name, "running")
             known = client.campaign(name)
             campaign = from_document(known.spec)
+            device, notes = profile_of(client, campaign)
+            target = target_of(device)
+            checked = task_check.checked(client, campaign, target)
             task = task_of(campaign.task)
             campaign = replace(campaign, objectives=resolved(
                 campaign.objectives, quality_of_metric(task.metric)))
-            device, notes = profile_of(client, campaign)
+            requests = Requests(campaign, target, campaign.executions[0])
+            notes += [f"task: {row}" for row in checked.of("warning")]
             formats = campaign.executions[0].formats(device.number_formats)
             notes += [f"{name} is left out: {_no_format(campaign, device, lacking)}"
                       for name, lacking in unsupported_strategies(campaign, formats).items()]
             for note in notes:
                 log.warning("%s", note)
-            target = target_of(device)
             space = Space.of(campaign, layers_of(task.module()), formats)
             finished = sum(known.trials.values())
             of_device = DeviceSearch(
-                Requests(campaign, target, campaign.executions[0]), campaign.devices[0], space,
+                requests, campaign.devices[0], space,
                 on_device_of(client, campaign, device, task), notes)
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
-                       campaign.builders or cores(), extends="extended" in task.epochs).run()
+                       campaign.builders or cores(), extends="extended" in task.epochs,
+                       task=checked.facts).run()
         except PERMANENT as error:
             # The coordinator refuses this when the campaign was paused or cancelled meanwhile.
             with suppress(ProtocolError):

@@ -9,6 +9,10 @@ HEADROOM = 0.01
 """Quality that full training may gain over short training, relative to the quality's scale. Of a
 thousand short trainings on digits, one in ten of those with a larger deficit became feasible."""
 
+TURNOVER = 3
+"""Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20
+of training. A later sample is based on more results, so sampling is tied to training."""
+
 
 def shortfall(values: Mapping[str, float], optimistic_quality: float,
               points: Iterable[Point], objectives: Sequence[Objective]) -> float:

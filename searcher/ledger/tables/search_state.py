@@ -82,12 +82,38 @@ class TrainedState:
 
 
 @dataclass(frozen=True)
+class TaskFacts:
+    """What the check of a task found.
+
+    ``parts`` are digests of what ``digest`` covers, by name (configuration, weights, and the data
+    of each split): they say what changed. ``metric`` is the metric with its parameters.
+    ``baseline_epochs`` is the least and the largest number of epochs of a baseline that is trained
+    by the recipe, None for a model that is the baseline as given. ``step_s`` and ``epoch_s`` are
+    the seconds of one training step and of one epoch on one thread. ``data_bytes`` is the memory
+    that the data of all splits take, or may take where they are read lazily.
+    """
+
+    digest: str
+    parts: Mapping[str, str]
+    metric: str
+    samples: Mapping[str, int]
+    epochs: Mapping[str, int]
+    baseline_epochs: tuple[int, int] | None
+    parameters: int
+    file_bytes: int
+    step_s: float
+    epoch_s: float
+    data_bytes: int
+
+
+@dataclass(frozen=True)
 class SearchState:
     """The checkpoint of a search.
 
     ``baseline_s`` and ``searched_s`` are the seconds spent so far. ``extended`` are the trials
     whose extended training has begun; ``trained`` are trained but unfinished candidates by trial.
     ``quality`` is the metric by which candidates are judged.
+    ``task`` is None in states of versions that did not check tasks.
     """
 
     baseline: BaselineState
@@ -98,6 +124,7 @@ class SearchState:
     extended: tuple[int, ...] = ()
     trained: Mapping[int, TrainedState] = field(default_factory=dict)
     quality: Quality = BEFORE_METRICS
+    task: TaskFacts | None = None
 
 
 def get(db: Database, campaign: str, device: str) -> SearchState | None:
