@@ -7,6 +7,7 @@ from there.
 
 import contextlib
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -15,20 +16,31 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from searcher.artifacts.complexity import Complexity
 from searcher.artifacts.formats import registry as formats
-from searcher.artifacts.formats.base import Array
 from searcher.builders import baseline, compute_device
-from searcher.builders.evaluation import Evaluation, evaluate, probe_outputs, score_outputs
+from searcher.builders.evaluation import (
+    Evaluation,
+    Face,
+    Wanted,
+    batch_of,
+    evaluate,
+    score_outputs,
+    targets_of,
+)
 from searcher.builders.prefix_cache import PrefixCache
+from searcher.builders.probe import probe_outputs
+from searcher.builders.reference import reference_outputs
 from searcher.errors import BuildError, FleetfrontError, TaskError
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
+from searcher.tasks.metrics import registry as metrics
+from searcher.tasks.outputs import judged_name
 from searcher.tasks.teacher import CachedTeacher
 from searcher.tasks.training_data import TrainingSplit
 from searcher.tasks.user_code import raised
@@ -43,11 +55,12 @@ from strategies.base import (
     TrainingStrategy,
     WeightsStrategy,
 )
-from strategies.encoding.export import export_onnx
+from strategies.encoding.export import Names, export_onnx
 from strategies.encoding.finish import finish
 from strategies.layers import layers_of, select
 from strategies.number_formats import FLOAT32, identity
 from strategies.target import Target
+from strategies.tensor_trees import size_bytes
 from strategies.weights.parametrizing import weight_scales
 
 FULL_SHARE = 0.25
@@ -120,17 +133,38 @@ class Builder:
     def evaluate(self, content: bytes | Path, split: str,
                  file_format: str = formats.DEFAULT) -> Evaluation:
         """The task's metric of a file on one of the task's splits, computed on this host."""
-        inputs, targets = self._arrays(split)
-        return evaluate(content, inputs, targets, self.task.metric, file_format)
+        return evaluate(content, self.task.samples(split), self.task.metric, self._face,
+                        file_format, self._wanted(split))
 
     def score_outputs(self, outputs: Path, split: str) -> Evaluation:
-        """The task's metric of outputs (.npy) that were computed elsewhere. Raises BuildError."""
-        return score_outputs(outputs, self._arrays(split)[1], self.task.metric)
+        """The task's metric of outputs (a file of arrays) that were computed elsewhere. Raises
+        BuildError."""
+        return score_outputs(outputs, self.task.samples(split), self.task.metric, self._face,
+                             self._wanted(split))
 
-    def _arrays(self, split: str) -> tuple[Array, Array]:
-        batches = list(self.task.samples(split).batches(500))
-        return (np.concatenate([batch.inputs[0].numpy() for batch in batches]),
-                np.concatenate([batch.targets.numpy() for batch in batches]))
+    @functools.cached_property
+    def _face(self) -> Face:
+        """The inputs and the judged output of the task's files."""
+        sample = self.split.calibration(1)
+        return Face(self.task.input_names, judged_name(self.task, sample),
+                    batch_of(size_bytes(sample)))
+
+    def _wanted(self, split: str) -> Wanted:
+        """What the metric compares outputs with. The reference is the baseline's file for any
+        device; it is exported when its outputs are first needed."""
+        if metrics.named(self.task.metric).against == "targets":
+            return targets_of
+        try:
+            return reference_outputs(
+                lambda: finish(self._exported(self._baseline(), Target()), Target()).content,
+                self.task.samples(split), split, self._face,
+                self.folder / self.build_key((), "full"))
+        except StrategyError as error:
+            raise BuildError(f"The uncompressed model: {error}", error.reason) from error
+
+    def _exported(self, model: nn.Module, target: Target) -> ModelProto:
+        return export_onnx(model, self.split.calibration(1), target, weight_scales(model),
+                           Names(self.task.input_names, self.task.outputs))
 
     def _guarded(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         self._built = self._reused = self._cache.written_bytes = 0
@@ -143,7 +177,7 @@ class Builder:
     def _build(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         model = self.model(recipe, fidelity)
         file_format = formats.named(target.format)
-        graph = export_onnx(model, self.split.calibration(1), target, weight_scales(model))
+        graph = self._exported(model, target)
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
         first = len(_torch_steps(recipe))
