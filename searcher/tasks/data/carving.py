@@ -26,7 +26,8 @@ class Sources:
 
 
 def sources_of(given: Mapping[str, object], target: str | None = None) -> Sources:
-    """``target`` is ``Task.target``. Raises TaskError for a split that is missing, empty or of an unknown name."""
+    """``target`` is ``Task.target``. Raises TaskError for a split that is missing, empty or of an
+    unknown name."""
     unknown = set(given) - set(SPLITS)
     if unknown:
         raise TaskError(f"load: gave the split {sorted(map(str, unknown))[0]!r}, expected "
