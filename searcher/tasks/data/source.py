@@ -64,7 +64,8 @@ class ArraySource:
 
         def rows(array: Any) -> Tensor:
             if isinstance(array, Tensor):
-                return array.detach()[torch.from_numpy(chosen)].cpu()
+                return array.detach().index_select(
+                    0, torch.from_numpy(chosen).to(array.device)).cpu()
             return _tensor(array[chosen])
 
         return tuple(single(_picked(rows, value), self.split, f"input {name!r}")
