@@ -12,7 +12,7 @@ from searcher.tasks.data.element_types import as_input, as_target
 from searcher.tasks.data.habits import Habits, habits_of
 from searcher.tasks.data.kept import SAMPLES_BYTES, KeptSamples
 from searcher.tasks.data.layout import Layout
-from searcher.tasks.data.reading import Reader, Request
+from searcher.tasks.data.reading import Reader, SampleRequest
 from searcher.tasks.data.source import ArraySource, Rows, Source
 from searcher.tasks.data.splits import SampleBatch
 from searcher.tasks.user_code import described, user_code
@@ -62,7 +62,7 @@ class Samples:
                ) -> Iterator[Rows]:
         """The samples at each of the positions of ``plan``. A dataset that draws random numbers
         draws the same for the same ``seed``, ``number`` and sample."""
-        requests = [Request(positions, seed, number) for positions in plan]
+        requests = [SampleRequest(positions, seed, number) for positions in plan]
         read = self._reader.stream(requests) if self._kept is None else self._through(
             self._kept, requests)
         for inputs, targets in read:
@@ -90,10 +90,10 @@ class Samples:
             return None
         return KeptSamples(len(self), SAMPLES_BYTES[self._source.split])
 
-    def _through(self, kept: KeptSamples, requests: Sequence[Request]) -> Iterator[Rows]:
+    def _through(self, kept: KeptSamples, requests: Sequence[SampleRequest]) -> Iterator[Rows]:
         missing = [kept.missing(request.positions) for request in requests]
         fresh = self._reader.stream([
-            Request(positions, request.seed, request.number)
+            SampleRequest(positions, request.seed, request.number)
             for request, positions in zip(requests, missing, strict=True) if positions])
         for request, positions in zip(requests, missing, strict=True):
             if not positions:
