@@ -358,5 +358,10 @@ def _torch_steps(recipe: Recipe) -> tuple[Step, ...]:
     return recipe.steps[: stages.index(encoding)] if encoding in stages else recipe.steps
 
 
+def left_out(recipe: Recipe) -> list[str]:
+    """The strategies of the steps that change the file only, not the torch module."""
+    return [step.strategy for step in recipe.steps[len(_torch_steps(recipe)):]]
+
+
 def _stages(steps: Sequence[Step]) -> set[str]:
     return {pipeline.instantiate(step.as_dict()).stage for step in steps}
