@@ -90,7 +90,8 @@ def _bake(module: nn.Module) -> None:
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
     for name, value in values.items():
-        if isinstance(constrained[name].original, nn.Parameter):
+        # A chain may hold several tensors, such as the two of weight normalization.
+        if list(constrained[name].parameters(recurse=False)):
             module.register_parameter(name, nn.Parameter(value, requires_grad=False))
         else:
             module.register_buffer(name, value)

@@ -195,11 +195,13 @@ def _silenced(model: nn.Module, group: Any, precision: torch.dtype) -> nn.Module
             twin: Any = silenced.get_submodule(names[module])
             reads = item.dep.handler in INPUT_HANDLERS
             if not reads or getattr(twin, "groups", 1) == 1:
-                axis = int(reads) ^ int(getattr(twin, "transposed", False))
+                # A table of embeddings has its channels on axis 1, as a transposed weight.
+                turned = isinstance(twin, nn.Embedding) or getattr(twin, "transposed", False)
+                axis = int(reads) ^ int(turned)
                 twin.weight.index_fill_(axis, torch.tensor(item.idxs), 0)
             if reads:
                 continue
-            if twin.bias is not None:
+            if getattr(twin, "bias", None) is not None:
                 twin.bias[item.idxs] = 0
     return silenced
 

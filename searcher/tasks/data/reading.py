@@ -60,8 +60,9 @@ class Reader:
                 return
             except RuntimeError as error:
                 raise TaskError(
-                    f"{split}: a process that reads samples ended: {raised(error)} Lack of memory "
-                    "is the usual reason. Use fewer workers, or workers=0.") from error
+                    f"{split}: a process that reads samples ended: {raised(error)} Lack of memory, "
+                    "also of /dev/shm, is the usual reason. Use fewer workers, or workers=0."
+                ) from error
             if isinstance(answer, _Failure):
                 raise TaskError(answer.message) from answer.cause
             yield answer

@@ -261,6 +261,11 @@ def test_calibration_is_spread_over_the_training_split(tiny: Task) -> None:
     assert np.array_equal(ends[0], inputs[0]) and np.array_equal(ends[1], inputs[-1])
 
 
+def test_calibration_has_a_bound(tiny: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("searcher.tasks.training_data.CALIBRATION_BYTES", 5 * 144 * 4 + 1)
+    assert len(TrainingSplit(tiny, 0).calibration()[0]) == 5
+
+
 class Constant(nn.Module):
     """Always answers class 2; counts its calls."""
 

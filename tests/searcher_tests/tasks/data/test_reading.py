@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from searcher.errors import TaskError
 from searcher.tasks.data.habits import Habits, habits_of
@@ -159,6 +160,19 @@ def test_evaluation_splits_stay_what_they_were(draw: Callable[[int], float]) -> 
     first = torch.cat([batch.inputs[0] for batch in found.batches(4)])
     again = torch.cat([batch.inputs[0] for batch in found.batches(3)])
     assert torch.equal(first, again)
+
+
+def stacked(items: list[Any]) -> Any:
+    return np.stack([x for x, _ in items]), np.array([y for _, y in items])
+
+
+def test_collated_evaluation_batches_are_read_once() -> None:
+    data = Counted(of_random)
+    found = samples(DataLoader(data, collate_fn=stacked), "validation")
+    first = [batch.inputs[0] for batch in found.batches(4)]
+    reads = data.reads
+    again = [batch.inputs[0] for batch in found.batches(4)]
+    assert data.reads == reads and all(map(torch.equal, first, again))
 
 
 def test_what_does_not_fit_is_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
