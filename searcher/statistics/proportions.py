@@ -30,7 +30,8 @@ def extreme_shares(
     keeps an interval.
     """
     others = np.zeros_like(shares) if shared is None else shared
-    estimated = float((weights * (weights * variances + others)).sum())
+    # Small strata seem to vary less than they do: a share of 0 or 1 not at all.
+    estimated = float((weights * (weights * variances + others)).sum()) if len(shares) > 1 else 0.0
     starts = weights / np.sqrt(sizes)
     starts = z * starts / math.sqrt(float((starts * starts).sum()))
     sides = [-starts, starts]
@@ -38,7 +39,6 @@ def extreme_shares(
         correlations, totals = zip(*(
             _correlations(_moved(shares, sizes, side), sizes, weights, others)
             for side in sides), strict=True)
-        # Small strata underestimate their variance: a share of 0 or 1 seems to have none.
         widened = z * math.sqrt(max(1.0, 2 * estimated / sum(totals)))
         moved = [-widened * correlations[0], widened * correlations[1]]
         settled = np.allclose(moved, sides, rtol=1e-6, atol=1e-9)
