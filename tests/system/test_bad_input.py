@@ -86,7 +86,7 @@ def recipe(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("task", "value", "remedy"), [
-    ("no_such_package.tasks:make", "no_such_package", "install its package"),
+    ("no_such_package.tasks:make", "no_such_package", "Install its package"),
     ("tests.system.tiny_task:unreachable", "https://127.0.0.1:9/stripes.npz",
      "Connect to one of these sources"),
     ("tests.system.tiny_task:no_graph", "bessel", "opset 13"),
