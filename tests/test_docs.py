@@ -15,6 +15,7 @@ from profiles.schema import DeviceProfile
 from searcher.cli.main import app
 from searcher.spec import campaign
 from searcher.spec.measurement_plan import PLANS
+from searcher.tasks.base import Task
 from searcher.tasks.catalog import TASKS
 from searcher.tasks.metrics.registry import METRICS
 from strategies.base import Limits
@@ -72,6 +73,11 @@ def test_every_objective_constraint_sampler_and_task_is_documented():
         assert f"| `{name}`" in section(text, "`[constraints]`")
     for name in (*campaign.SAMPLERS, *TASKS):
         assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Task)])
+def test_every_field_of_a_task_is_documented(field):
+    assert f"`{field}`" in section(page("tasks.md"), "The fields of a task")
 
 
 @pytest.mark.parametrize("key", [f.name for f in dataclasses.fields(DeviceProfile)])

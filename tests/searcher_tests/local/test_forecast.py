@@ -36,7 +36,7 @@ def test_the_budget_limits_the_number() -> None:
 
 def test_a_trained_baseline_takes_its_time_of_the_total() -> None:
     total = replace(CAMPAIGN, budget=replace(CAMPAIGN.budget, total_minutes=5.0))
-    assert forecast(total, FACTS, 2).search_s == 300.0 - 8 * 0.5 / 2
+    assert forecast(total, FACTS, 2).search_s == 300.0 - 4 * 0.5 / 2
     assert forecast(total, replace(FACTS, baseline_epochs=None), 2).search_s == 300.0
 
 
