@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agents.protocol import Lease
@@ -18,6 +17,7 @@ from searcher.builders.builder import Builder
 from searcher.builders.process import work
 from searcher.builders.work import BUILDERS_KEPT, Workshop
 from searcher.errors import BuildError, ProtocolError, UserError
+from searcher.statistics.score_codec import unpack
 from searcher.tasks.base import Task
 from tests.conftest import TINY
 from tests.searcher_tests import models
@@ -72,8 +72,9 @@ def test_compress_train_evaluate(workshop: Workshop) -> None:
     assert told == short["evaluation"] and not client.failed
     assert (labels["kind"], labels["names"]) == ("class", ["0", "1", "2", "3"])
     found = short["evaluation"]
-    correct = np.unpackbits(np.frombuffer(base64.b64decode(found["correct"]), np.uint8))
-    assert correct[: found["n"]].sum() == round(found["value"] * found["n"])
+    scores = unpack(base64.b64decode(found["scores"]), found["encoding"], found["n"])
+    assert scores.dtype == bool and scores.mean() == found["value"]
+    assert found["low"] < found["value"] <= found["high"]
 
 
 def test_inspect(workshop: Workshop) -> None:

@@ -248,7 +248,7 @@ Change = dict[str, Any]
     {"file_bytes": 2**70}, {"build_key": ""}, {"build_key": None}, {"report": []},
     {"probe_outputs": ["x"]}, {"graph_key": 5}, {"built_steps": 1.5},
     {"evaluation": {**evaluation(), "n": 0}}, {"evaluation": {**evaluation(), "n": 9}},
-    {"evaluation": {**evaluation(), "correct": "%"}}, {"evaluation": 5},
+    {"evaluation": {**evaluation(), "scores": "%"}}, {"evaluation": 5},
     {"evaluation": {**evaluation(), "value": "1"}},
 ])
 def test_malformed_builds_fail_their_job(lab: Laboratory, change: Change) -> None:
