@@ -73,7 +73,8 @@ def _baseline(facts: TaskFacts, expected: Forecast) -> str:
     if facts.baseline_epochs is None:
         return "baseline: the model as the task gives it; it is not trained"
     least, most = facts.baseline_epochs
-    return (f"baseline: trained for {least} to {most} epochs, at most about "
+    epochs = f"{least} to {most} epochs" if least < most else _times(most, "epoch")
+    return (f"baseline: trained for {epochs}, at most about "
             f"{_duration(expected.baseline_s)} on one core ({_duration(facts.epoch_s)} per epoch)")
 
 

@@ -14,7 +14,7 @@ from searcher.search.task_check import refusal
 from searcher.spec.campaign import Campaign
 from strategies.target import Target
 
-WAIT_FOR_BUILDER_S = 15.0
+WAIT_FOR_BUILDER_S = 10.0
 PRIORITY = 50
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
+from searcher.tasks.metrics.answers import check_finite
 from searcher.tasks.metrics.base import Metric, SampleError, Total
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Scoring:
         ``against`` the reference, the outputs of the uncompressed model (b, ...). Raises
         ValueError that names the sample or the samples, what was found and what is expected."""
         try:
+            check_finite(outputs, "output")
             rows = _asked(self._metric, lambda: self._metric.scores(outputs, wanted))
             _check_rows(self._metric, rows, len(outputs))
         except SampleError as error:

@@ -10,7 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from searcher.errors import nearest
-from searcher.tasks.metrics.answers import check_finite, numbers
+from searcher.tasks.metrics.answers import check_finite, numbers, whole_numbers
 from searcher.tasks.metrics.base import Z_95, Metric, Total, check_pairs
 from searcher.tasks.metrics.parameters import check_parameters
 
@@ -64,8 +64,8 @@ class TorchMetric(Metric):
         check_finite(wanted, "target")
         if found.size == wanted.size and found.ndim != wanted.ndim:
             found = found.reshape(wanted.shape)  # (n, 1) answers (n,)
-        if self._takes_classes and wanted.dtype.kind == "f" and (wanted == np.rint(wanted)).all():
-            wanted = wanted.astype(np.int64)
+        if self._takes_classes:
+            wanted = whole_numbers(wanted, self._place)
         sides = [_described(found), _described(wanted)]
         exact = all(np.array_equal(side, side.astype(np.float32)) for side in sides)
         return np.concatenate(sides, axis=1).astype(np.float32 if exact else np.float64)

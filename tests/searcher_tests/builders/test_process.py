@@ -16,7 +16,7 @@ from searcher.builders import process
 from searcher.builders.builder import Builder
 from searcher.builders.process import work
 from searcher.builders.work import BUILDERS_KEPT, Workshop
-from searcher.errors import BuildError, ProtocolError, UserError
+from searcher.errors import BuildError, ProtocolError, TaskError, UserError
 from searcher.statistics.score_codec import unpack
 from searcher.tasks.base import Task
 from tests.conftest import TINY
@@ -115,6 +115,7 @@ def test_a_bad_job_is_a_failed_job(workshop: Workshop, payload: dict[str, Any], 
     (OSError(errno.EIO, "bad sector"), "io", "bad sector"),
     (BuildError("the loss is nan", "nan_loss"), "nan_loss", "the loss is nan"),
     (UserError("no such data"), "user", "no such data"),
+    (TaskError("training[7]: KeyError"), "task", "training[7]: KeyError"),
     (RuntimeError("shapes"), "build", "RuntimeError: shapes"),
     (MemoryError("too large"), "build", "MemoryError"),
 ])
