@@ -1,5 +1,5 @@
 """Quality of ONNX files on the tasks of ``benchmarks.own_tasks``, computed without code of
-fleetfront: numpy, ONNX Runtime and scikit-learn.
+fleetfront: numpy, ONNX Runtime, scikit-learn and torchmetrics.
 
     python -m benchmarks.recompute_quality rare_class|one_logit|bar_pixels|angle FILE.onnx ...
 
@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+import torch
 from numpy.typing import NDArray
-from sklearn import metrics
+from sklearn import metrics  # type: ignore[import-untyped]
+from torchmetrics.functional import mean_absolute_error as torch_mean_absolute_error
 
 from benchmarks import synthetic_data
 
@@ -37,7 +39,8 @@ def mean_iou(outputs: Array, targets: Array) -> float:
 
 
 def mean_absolute_error(outputs: Array, targets: Array) -> float:
-    return float(metrics.mean_absolute_error(targets, outputs))
+    """In float32, as torchmetrics computes it."""
+    return float(torch_mean_absolute_error(torch.from_numpy(outputs), torch.from_numpy(targets)))
 
 
 TASKS: dict[str, tuple[Callable[[str], tuple[Array, Array]], Callable[[Array, Array], float]]] = {
