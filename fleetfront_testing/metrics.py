@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from searcher.tasks.metrics.base import LARGEST_SCORES_BYTES, Metric
+from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
+from searcher.tasks.metrics.base import Metric
 from searcher.tasks.metrics.scoring import Scoring, row_bytes
 
 Array = NDArray[Any]

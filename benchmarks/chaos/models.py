@@ -49,7 +49,7 @@ def evaluation(accuracy: float, seed: int) -> dict[str, Any]:
     for index in correct:
         bits[index // 8] |= 128 >> index % 8
     return {"metric": "accuracy", "value": len(correct) / SAMPLES, "n": SAMPLES,
-            "correct": base64.b64encode(bytes(bits)).decode()}
+            "encoding": "bits", "scores": base64.b64encode(bytes(bits)).decode()}
 
 
 def evaluated(payload: Mapping[str, Any]) -> dict[str, Any]:

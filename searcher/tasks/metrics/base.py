@@ -9,15 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
 Z_95 = 1.959964
-LARGEST_SCORES_BYTES = 8 * 2**20
-"""Rows of a split that take more are not kept: the value is computed batch by batch, and there is
-neither an interval nor a paired difference."""
 
 Direction = Literal["maximize", "minimize"]
 Answer = Literal["classes", "logit", "values"]

@@ -10,13 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
 from searcher.tasks.metrics.answers import check_finite
-from searcher.tasks.metrics.base import (
-    LARGEST_SCORES_BYTES,
-    Metric,
-    SampleError,
-    Total,
-)
+from searcher.tasks.metrics.base import Metric, SampleError, Total
 
 if TYPE_CHECKING:
     from searcher.tasks.metrics.base import Array
