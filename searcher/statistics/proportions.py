@@ -13,7 +13,7 @@ def wilson_limits(shares: np.ndarray, sizes: np.ndarray,
     zz = z * z / sizes
     middle = (shares + zz / 2) / (1 + zz)
     half = np.sqrt(np.maximum(shares * (1 - shares) * zz + zz * zz / 4, 0.0)) / (1 + zz)
-    return middle - half, middle + half
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def extreme_shares(
