@@ -61,6 +61,13 @@ def test_without_a_builder_the_campaign_is_submitted_unchecked() -> None:
                      "it when it begins."]
 
 
+def test_an_unknown_device_is_left_to_the_daemon_to_refuse() -> None:
+    daemon: Any = Daemon(Job(1, "done", result=plain(CHECK)))
+    unknown = from_document({"name": "digits", "task": "own:task", "devices": [{"name": "tx3"}]})
+    check_task(daemon, unknown, 2, pytest.fail)
+    assert daemon.payload is None
+
+
 def test_what_the_user_must_correct_first_is_an_error() -> None:
     with pytest.raises(UserError, match="no such file"):
         said(Job(1, "failed", reason="user", message="no such file"))
