@@ -16,7 +16,7 @@ import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from sklearn import metrics  # type: ignore[import-untyped]
+from sklearn import metrics
 from torchmetrics.functional import mean_absolute_error as torch_mean_absolute_error
 
 from benchmarks import synthetic_data
