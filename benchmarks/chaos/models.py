@@ -58,5 +58,15 @@ def evaluated(payload: Mapping[str, Any]) -> dict[str, Any]:
     return {"evaluation": evaluation(random.Random(seed).uniform(0.85, 0.95), seed)}
 
 
+def checked(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a ``check_task`` job: one row, and facts that are the same for each check."""
+    return {"rows": [{"field": "task", "found": str(payload["task"])}],
+            "facts": {
+                "digest": f"{_seed(payload['task']):x}", "parts": {}, "metric": "accuracy",
+                "samples": {"training": SAMPLES, "validation": SAMPLES, "test": SAMPLES},
+                "epochs": {"short": 1, "full": 2}, "baseline_epochs": None, "parameters": 1000,
+                "file_bytes": 4000, "step_s": 0.01, "epoch_s": 0.1, "data_bytes": 0}}
+
+
 def _seed(value: Any) -> int:
     return int.from_bytes(hashlib.sha256(canonical_json(value)).digest()[:6], "big")
