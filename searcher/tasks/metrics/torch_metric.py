@@ -4,6 +4,7 @@ A row holds one sample: its output and its target, each as a kind, a number of a
 the values. So the metric of torchmetrics itself computes the value of any selection of rows.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from functools import cache
@@ -78,9 +79,13 @@ class TorchMetric(Metric):
 
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
         """The standard deviation over resampled samples (Efron 1979), with a fixed seed, and
-        Student's quantile for their number."""
+        Student's quantile for their number; on the scale of log odds for a share between 0 and 1,
+        which varies less on the side of its bound."""
         value = self.value(scores)
         half = self._half_width(self._resampled(scores), value, len(scores), z)
+        if self.scale == 1.0 and 0 < value < 1:
+            odds, factor = value / (1 - value), math.exp(min(half / value / (1 - value), 100.0))
+            return odds / (odds + factor), odds * factor / (1 + odds * factor)
         low, high = value - half, value + half
         bottom, top = self._bounds
         if bottom is not None and bottom <= value:
