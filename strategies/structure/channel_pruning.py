@@ -1,7 +1,8 @@
 """Channel pruning: whole output channels go, with everything that depended on them."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -10,6 +11,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
+from strategies.signature import named_outputs
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ class ChannelPruning(StructureStrategy):
         wanted = round(channels * self.keep_ratio / grain) * grain
         return min(max(wanted, grain), channels)
 
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
         modules = dict(model.named_modules())
         weighted = [m for m in modules.values() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -59,16 +62,16 @@ class ChannelPruning(StructureStrategy):
             raise self._nothing(layers)
         model.eval()
         try:
-            before = model(example_input).shape
-            pruned = self._prune(model, weighted[-1], wanted, example_input)
-            after = model(example_input).shape
+            before = _all_shapes(model, example_inputs)
+            pruned = self._prune(model, weighted[-1], wanted, example_inputs)
+            after = _all_shapes(model, example_inputs)
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
                 AssertionError, TypeError) as error:
             raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
                                 f"{type(error).__name__}: {error}", "unsupported_graph") from error
         if after != before:
-            raise StrategyError(f"channel_pruning changed the output from {tuple(before)} to "
-                                f"{tuple(after)}.", "unsupported_graph")
+            raise StrategyError(f"channel_pruning changed the shapes of the outputs from {before} "
+                                f"to {after}.", "unsupported_graph")
         if not pruned:
             raise self._nothing(layers)
         return model
@@ -78,9 +81,12 @@ class ChannelPruning(StructureStrategy):
                              f"channel of {', '.join(layers)}.", "nothing_to_do")
 
     def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
-               example_input: Tensor) -> int:
+               example_inputs: tuple[Tensor, ...]) -> int:
         """Number of groups that lost channels."""
-        graph = torch_pruning.DependencyGraph().build_dependency(model, example_input)
+        graph = torch_pruning.DependencyGraph().build_dependency(
+            model, example_inputs,
+            forward_fn=_with_auxiliary if _auxiliary(model, example_inputs) else None)
+        precision = _precision(model, example_inputs)
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruned = 0
         for module, keep in wanted.items():
@@ -99,13 +105,54 @@ class ChannelPruning(StructureStrategy):
             final = graph.get_pruning_group(module, prune, sorted(fewest))
             if not graph.check_pruning_group(final):
                 raise ValueError(f"{surplus} channels of {module} cannot be removed")
-            reference = _silenced(model, final)
+            reference = _silenced(model, final, precision)
             final.prune()
             pruned += 1
-            if not _agree(model, reference, example_input):
+            if not _agree(model, reference, example_inputs, precision):
                 raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
                                  "that removing some would feed others to the wrong weights")
         return pruned
+
+
+def _all_shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of the outputs in evaluation and, where there are more of them, in training."""
+    auxiliary = _auxiliary(model, inputs)
+    return [_shapes(model(*inputs)), *([auxiliary] if auxiliary else [])]
+
+
+def _auxiliary(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the outputs in training where they are other outputs than in evaluation, for
+    example those of auxiliary classifiers: their layers read channels, too."""
+    try:
+        with torch.no_grad(), _training(model):
+            found = _shapes(model(*inputs))
+    except Exception:  # noqa: BLE001  a forward for training may need targets
+        return {}
+    return found if found.keys() != _shapes(model(*inputs)).keys() else {}
+
+
+def _with_auxiliary(model: nn.Module, inputs: tuple[Tensor, ...]) -> object:
+    with _training(model):
+        return model(*inputs)
+
+
+@contextlib.contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """Modules with children are in training mode inside; normalization and dropout, which have
+    none, stay as they are."""
+    composed = [module for module in model.modules() if any(module.children())]
+    with torch.random.fork_rng(devices=[]):
+        for module in composed:
+            module.training = True
+        try:
+            yield
+        finally:
+            for module in composed:
+                module.training = False
+
+
+def _shapes(returned: object) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(output.shape) for name, output in named_outputs(returned).items()}
 
 
 def _outputs(module: nn.Module) -> int:
@@ -119,11 +166,27 @@ INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_line
 ACROSS_CHANNELS = (nn.GroupNorm, nn.LayerNorm)
 
 
-def _silenced(model: nn.Module, group: Any) -> nn.Module:
-    """A copy of ``model`` in float64 whose channels of ``group`` (torch_pruning's) are zero and are
-    not read: removing them must give the same."""
+def _precision(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.dtype:
+    """float64, or the model's own type where its forward fixes that."""
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).double()(*_noise(example_inputs, torch.float64))
+    except RuntimeError:
+        return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return torch.float64
+
+
+def _noise(example_inputs: tuple[Tensor, ...], precision: torch.dtype) -> list[Tensor]:
+    source = torch.Generator().manual_seed(0)
+    return [torch.rand(tensor.shape, generator=source, dtype=precision)
+            if tensor.is_floating_point() else tensor for tensor in example_inputs]
+
+
+def _silenced(model: nn.Module, group: Any, precision: torch.dtype) -> nn.Module:
+    """A copy of ``model`` in ``precision`` whose channels of ``group`` (torch_pruning's) are zero
+    and are not read: removing them must give the same."""
     names = {module: name for name, module in model.named_modules()}
-    silenced = copy.deepcopy(model).double()
+    silenced = copy.deepcopy(model).to(precision)
     with torch.no_grad():
         for item in group:
             module = item.dep.target.module
@@ -132,24 +195,33 @@ def _silenced(model: nn.Module, group: Any) -> nn.Module:
             twin: Any = silenced.get_submodule(names[module])
             reads = item.dep.handler in INPUT_HANDLERS
             if not reads or getattr(twin, "groups", 1) == 1:
-                axis = int(reads) ^ int(getattr(twin, "transposed", False))
+                # A table of embeddings has its channels on axis 1, as a transposed weight.
+                turned = isinstance(twin, nn.Embedding) or getattr(twin, "transposed", False)
+                axis = int(reads) ^ int(turned)
                 twin.weight.index_fill_(axis, torch.tensor(item.idxs), 0)
             if reads:
                 continue
-            if twin.bias is not None:
+            if getattr(twin, "bias", None) is not None:
                 twin.bias[item.idxs] = 0
     return silenced
 
 
-def _agree(model: nn.Module, reference: nn.Module, example_input: Tensor) -> bool:
+def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...],
+           precision: torch.dtype) -> bool:
     """Whether both compute the same; not asked where a norm spans channels, for its statistics
     change with the number of channels."""
     if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
         return True
-    noise = torch.rand(example_input.shape, generator=torch.Generator().manual_seed(0),
-                       dtype=torch.float64)
+    noise = _noise(example_inputs, precision)
     with torch.no_grad():
-        wanted = reference(noise)
-        found = copy.deepcopy(model).double()(noise)
-    close = 1e-9 * max(float(wanted.abs().max()), 1e-30)
-    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= close
+        wanted = named_outputs(reference(*noise))
+        found = named_outputs(copy.deepcopy(model).to(precision)(*noise))
+    return all(_close(found[name], output) for name, output in wanted.items())
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    if found.shape != wanted.shape or not wanted.is_floating_point():
+        return torch.equal(found, wanted)
+    exact = 1e-9 if wanted.dtype == torch.float64 else 1e-4
+    limit = exact * max(float(wanted.abs().max()), 1e-30)
+    return float((found - wanted).abs().max()) <= limit

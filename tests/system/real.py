@@ -27,7 +27,7 @@ builders = 1
 candidates = {candidates}
 wall_minutes = 3
 [constraints]
-accuracy_drop = 0.9
+quality_drop = 0.9
 [measurement]
 plan = {{min_blocks = 6, max_s = 1.0, block_s = 0.0005, gate = 9.0, warmup_s = 0.01}}
 [search]
@@ -60,9 +60,9 @@ def fleetfront(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.Complet
 class Running:
     """A command as a process tree that is killed at the latest on exit."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, cwd: Path = REPOSITORY) -> None:
         self.process = subprocess.Popen(
-            [FLEETFRONT, *map(str, arguments)], cwd=REPOSITORY, env=environment(),
+            [FLEETFRONT, *map(str, arguments)], cwd=cwd, env=environment(),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def __enter__(self) -> "Running":

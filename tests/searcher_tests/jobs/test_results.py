@@ -16,7 +16,7 @@ from searcher.jobs.measure import MOST_RAIL_BYTES
 from searcher.jobs.results import content_of
 from searcher.jobs.samples import unpacked
 from searcher.ledger.rows import AgentRow, JobRow
-from searcher.ledger.tables import builds, jobs, measurements
+from searcher.ledger.tables import builds, evaluations, jobs, measurements
 from tests.searcher_tests.dispatch.laboratory import (
     RAILS,
     Laboratory,
@@ -67,24 +67,12 @@ def test_a_build_is_stored(lab: Laboratory) -> None:
     assert artifact.target == job.payload["target"]
     assert builds.expectation(lab.store.db, result["sha256"])[0] == [0.25, 0.75]
     assert builds.recipe(lab.store.db, build.recipe) == job.payload["recipe"]
-    row = builds.evaluation(lab.store.db, result["sha256"], "validation")
-    assert row is not None and (row.value, row.n, row.correct) == (0.75, 8, b"\xfc")
+    [row] = evaluations.of_file(lab.store.db, result["sha256"])
+    assert (row.value, row.n, row.scores, row.encoding) == (0.75, 8, b"\xfc", "bits")
+    assert (row.split, row.place, row.metric) == ("validation", "host", "accuracy")
     assert result["evaluation"]["id"] == row.id
-    assert result["evaluation"]["correct"] == evaluation()["correct"]
+    assert result["evaluation"]["scores"] == evaluation()["scores"]
     assert "probe_outputs" not in result
-
-
-def test_the_first_evaluation_counts(lab: Laboratory) -> None:
-    builder = lab.builder()
-    file = lab.artifact(b"model")
-    payload = {"task": "lenet5-mnist", "sha256": file["sha256"], "split": "test"}
-    for value in (0.75, 0.5):
-        lab.coordinator.submit("evaluate", "builder", payload)
-        job = lab.leased(builder)
-        lab.put(builder, job, envelope({"evaluation": evaluation(value)}))
-        result = ended(lab, job).result
-        assert result is not None and result["evaluation"]["value"] == 0.75
-        payload = {**payload, "task": "another name of it"}
 
 
 def test_a_measurement_is_stored_with_its_samples(lab: Laboratory) -> None:
@@ -260,7 +248,7 @@ Change = dict[str, Any]
     {"file_bytes": 2**70}, {"build_key": ""}, {"build_key": None}, {"report": []},
     {"probe_outputs": ["x"]}, {"graph_key": 5}, {"built_steps": 1.5},
     {"evaluation": {**evaluation(), "n": 0}}, {"evaluation": {**evaluation(), "n": 9}},
-    {"evaluation": {**evaluation(), "correct": "%"}}, {"evaluation": 5},
+    {"evaluation": {**evaluation(), "scores": "%"}}, {"evaluation": 5},
     {"evaluation": {**evaluation(), "value": "1"}},
 ])
 def test_malformed_builds_fail_their_job(lab: Laboratory, change: Change) -> None:
