@@ -121,7 +121,8 @@ def epoch_ratio(rounds: int = 3) -> float:
     ratios = []
     for number in range(rounds):
         plain = own_tasks.Photos(folder)
-        plain.files = plain.files[number * samples:][:samples]
+        start = number * samples % max(len(plain.files) - samples, 1)
+        plain.files = plain.files[start:start + samples]
         loader = DataLoader(plain, task.batch_size, shuffle=True, num_workers=task.workers)
         began = time.monotonic()
         read = sum(len(targets) for _, targets in loader)
