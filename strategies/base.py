@@ -147,9 +147,10 @@ class StructureStrategy(Strategy):
     stage: ClassVar[Stage] = "structure"
 
     @abstractmethod
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """A model with ``layers`` (module paths) replaced; ``model`` may be consumed.
-        ``example_input`` is (1, *input shape).
+        ``example_inputs`` has one tensor (1, *shape) for each input of ``model``.
 
         Raises StrategyError(``unsupported_graph`` | ``nothing_to_do``).
         """
@@ -194,10 +195,12 @@ class EncodingStrategy(Strategy):
 
     @abstractmethod
     def encode(
-        self, graph: onnx.ModelProto, calibration: Tensor, target: Target, folder: Path
+        self, graph: onnx.ModelProto, calibration: tuple[Tensor, ...], target: Target,
+        folder: Path
     ) -> onnx.ModelProto:
-        """The graph rewritten for ``target``; ``graph`` itself stays as it is. ``calibration`` is
-        (n, *input shape) of training inputs, ``folder`` a scratch folder.
+        """The graph rewritten for ``target``; ``graph`` itself stays as it is. ``calibration`` has
+        one tensor (n, *shape) of training inputs for each input of the graph, in order, ``folder``
+        is a scratch folder.
 
         Raises StrategyError(``unsupported_target`` | ``unsupported_graph``).
         """

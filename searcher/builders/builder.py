@@ -132,7 +132,7 @@ class Builder:
     def _build(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         model = self.model(recipe, fidelity)
         file_format = formats.named(target.format)
-        graph = export_onnx(model, self.split.calibration(1), target, weight_scales(model))
+        graph = export_onnx(model, (self.split.calibration(1),), target, weight_scales(model))
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
         first = len(_torch_steps(recipe))
@@ -140,7 +140,7 @@ class Builder:
             strategy = pipeline.instantiate(step.as_dict())
             assert isinstance(strategy, EncodingStrategy), "pipeline.check has seen the order"
             with _named_step(number, step):
-                graph = strategy.encode(graph, self.split.calibration(), target, scratch)
+                graph = strategy.encode(graph, (self.split.calibration(),), target, scratch)
             self._built += 1
         encoded = finish(graph, target)
         content = file_format.from_onnx(encoded.content)
@@ -186,7 +186,7 @@ class Builder:
             torch.manual_seed(int(key[:8], 16))
             with _named_step(len(steps), steps[-1]):
                 layers = select(layers_of(model), steps[-1].layers)
-                kept = strategy.apply(model, layers, self.split.calibration(1))
+                kept = strategy.apply(model, layers, (self.split.calibration(1),))
             self._built += 1
             self._cache.keep_module(key, kept)
         return copy.deepcopy(kept)
