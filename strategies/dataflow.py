@@ -7,6 +7,7 @@ calls and torch's own fused modules are followed alike.
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,11 +66,30 @@ class Use:
 
 @dataclass(frozen=True)
 class DataFlow:
-    """What ran, in order. ``outputs`` are the storages of the model's outputs."""
+    """What ran, in order. ``outputs`` are the storages of the model's outputs, ``sizes`` the bytes
+    of all storages."""
 
     operators: tuple[Operator, ...]
     calls: Mapping[str, tuple[Call, ...]]
     outputs: frozenset[int]
+    sizes: Mapping[int, int]
+
+    def alive(self) -> tuple[int, ...]:
+        """For each operator the bytes of all values that exist before it and that it or a later
+        one reads."""
+        made: dict[int, int] = {}
+        last: dict[int, int] = {}
+        for index, operator in enumerate(self.operators):
+            for storage in operator.writes:
+                made.setdefault(storage, index)
+            for storage in operator.reads:
+                last[storage] = index
+        changes = [0] * (len(self.operators) + 1)
+        for storage, end in last.items():
+            size = self.sizes.get(storage, 0)
+            changes[made[storage] + 1 if storage in made else 0] += size
+            changes[end + 1] -= size
+        return tuple(itertools.accumulate(changes))[:-1]
 
     def use_of(self, model: nn.Module, layer: str) -> Use | None:
         """None if the weight of ``layer`` (the path of a module) is applied to nothing."""
@@ -81,6 +101,16 @@ class DataFlow:
         foreign = [f"{operator.name} in {operator.module or type(model).__name__}"
                    for _, operator in found if layer not in operator.inside]
         return Use(found[0][0], len(self.calls.get(layer, ())), tuple(dict.fromkeys(foreign)))
+
+    def untouchable(self, model: nn.Module, layer: str) -> str | None:
+        """Why ``layer`` must stay as it is, if it must: nothing or more than itself uses its
+        weight."""
+        use = self.use_of(model, layer)
+        if use is None:
+            return "the model does not use it"
+        if use.foreign:
+            return f"its weight is read by {', '.join(use.foreign)}, not by its own call"
+        return None
 
     def producers(self, model: nn.Module, layers: Sequence[str]) -> frozenset[str]:
         """Those of ``layers`` that produce the model's outputs: whose result reaches an output
@@ -231,7 +261,8 @@ class _Recorder(TorchDispatchMode):
         """What was recorded while the model gave ``result``."""
         return DataFlow(tuple(self.operators),
                         {name: tuple(calls) for name, calls in self.calls.items()},
-                        frozenset(map(_storage, tensors_in(result))))
+                        frozenset(map(_storage, tensors_in(result))),
+                        {_storage(tensor): _bytes(tensor) for tensor in self._alive})
 
 
 def _storage(tensor: Tensor) -> int:
@@ -239,6 +270,13 @@ def _storage(tensor: Tensor) -> int:
         return int(tensor.untyped_storage()._cdata)
     except (NotImplementedError, RuntimeError):  # sparse and other tensors without one
         return id(tensor)
+
+
+def _bytes(tensor: Tensor) -> int:
+    try:
+        return tensor.untyped_storage().nbytes()
+    except (NotImplementedError, RuntimeError):
+        return 0
 
 
 def _mutated(func: Any, args: Sequence[object], kwargs: Mapping[str, object]) -> list[Tensor]:

@@ -24,7 +24,7 @@ REORDERING = {
     "pixel_unshuffle": "pixel_unshuffle", "as_strided": "as_strided", "unfold": "unfold",
     "channel_shuffle": "channel_shuffle", "native_channel_shuffle": "channel_shuffle",
     "_softmax": "softmax", "bmm": "matmul", "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm", "cumsum": "cumsum", "sort": "sort", "topk": "topk"}
+    "native_group_norm": "group_norm", "cat": "cat", "cumsum": "cumsum", "sort": "sort", "topk": "topk"}
 """Operators that may give channels another place or mix them, and their names in Python."""
 
 

@@ -76,8 +76,9 @@ class ChannelPruning(StructureStrategy):
         outputs = flow.producers(model, weighted(model))
         left = {name: "its channels are outputs of the model" for name in layers
                 if name in outputs}
-        left |= {name: "the model does not use it" for name in layers
-                 if flow.use_of(model, name) is None}
+        for name in layers:
+            reason = flow.untouchable(model, name)
+            left |= {name: reason} if reason else {}
         wanted = {name: self.kept(outputs_of(model.get_submodule(name)))
                   for name in layers if name not in left}
         if all(keep == outputs_of(model.get_submodule(name)) for name, keep in wanted.items()):

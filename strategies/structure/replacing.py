@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from torch import Tensor, nn
 
 from strategies.base import Restructured, StrategyError
-from strategies.dataflow import DataFlow, follow
+from strategies.dataflow import follow
 
 
 def replace_layers(
@@ -23,7 +23,7 @@ def replace_layers(
     left: dict[str, str] = {}
     for path in layers:
         layer = model.get_submodule(path)
-        reason = _untouchable(model, flow, path)
+        reason = flow.untouchable(model, path)
         made = substitute(layer) if reason is None else reason
         if isinstance(made, str):
             left[path] = made
@@ -35,15 +35,6 @@ def replace_layers(
             f"{name} would make none of {', '.join(layers)} smaller: "
             f"{'; '.join(f'{path}: {reason}' for path, reason in left.items())}.", "nothing_to_do")
     return Restructured(model, left=left)
-
-
-def _untouchable(model: nn.Module, flow: DataFlow, path: str) -> str | None:
-    use = flow.use_of(model, path)
-    if use is None:
-        return "the model does not use it"
-    if use.foreign:
-        return f"its weight is read by {', '.join(use.foreign)}, not by its own call"
-    return None
 
 
 def put_in_place(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
