@@ -22,8 +22,11 @@ SOLVABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 BATCH = 64
 MEMORY_BYTES = 1 << 30
 """What activations of the student and outputs of the teacher may take together, about."""
-ROWS_PER_COLUMN, FEWEST_ROWS = 24, 6144
+PER_COLUMN, FEWEST_PER_COLUMN, FEWEST = 24, 2, 6144
 """Positions of feature maps that are looked at, for each input of an output, and at least."""
+MOST_OPERATIONS = 10**11
+"""Of one layer: products of inputs that are summed."""
+RECTIFIED_STEPS = 4
 RIDGE = 3e-3
 """Pull towards the present weights, relative to the mean square of the inputs."""
 NO_ERROR = 1e-9
@@ -33,12 +36,14 @@ NO_ERROR = 1e-9
 @dataclass(frozen=True)
 class Target:
     """A layer of the student, the layer of the teacher whose outputs it is to give, which of them,
-    and how many batches take part."""
+    whether only ReLU reads them, how many batches take part and how many positions in all."""
 
     layer: str
     teacher: str
     outputs: tuple[int, ...]
+    rectified: bool
     batches: int
+    positions: int
 
 
 def repair_structure(student: nn.Module, teacher: nn.Module,
@@ -60,21 +65,27 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
     flow = follow(repaired, example)
     size, most = _in_memory(flow, len(calibration[0]), memory_bytes // 2)
     batches = list(zip(*(tensor.split(size) for tensor in calibration), strict=True))
-    targets = [Target(layer, source, outputs, max(1, min(most[layer] // size, len(batches))))
+    targets = [Target(layer, source, outputs, _rectified(flow, repaired, layer),
+                      max(1, min(most[layer] // size, len(batches))),
+                      _positions(repaired.get_submodule(layer)))
                for layer, source, outputs in _pairs(repaired, flow, teacher, example, kept)]
     with Lockstep(repaired, [target.layer for target in targets], batches) as runs:
-        for part in _segments(repaired, targets, memory_bytes // 2):
-            wanted = _outputs_of(teacher, repaired, part, batches)
+        for part in _segments(targets, memory_bytes // 4):
+            wanted = _outputs_of(teacher, part, batches)
             for target in part:
-                moments: _Moments | None = None
+                layer = repaired.get_submodule(target.layer)
+                columns, outputs = [], []
                 for index in range(target.batches):
                     inputs = runs.inputs_of(target.layer, index)
-                    given = wanted.pop((target.layer, index), None)
-                    if inputs is not None and given is not None:
-                        layer = repaired.get_submodule(target.layer)
-                        moments = _added(moments, _columns(layer, inputs, given[0]), given[1])
-                if moments is not None:
-                    _solve(cast(Any, repaired.get_submodule(target.layer)), moments)
+                    positions, given = wanted.pop((target.layer, index), (None, None))
+                    if inputs is None or positions is None or given is None:
+                        continue
+                    found = _columns(layer, inputs, positions)
+                    if found is not None:
+                        columns.append(found)
+                        outputs.append(given)
+                if columns:
+                    _solve(layer, torch.cat(columns, 1), torch.cat(outputs), target.rectified)
     return repaired
 
 
@@ -119,21 +130,38 @@ def _width(module: nn.Module) -> int:
                 else module.out_channels)
 
 
-def _inputs_of_one(module: Any) -> int:
-    return cast(int, module.weight[0].numel())
+def _positions(module: Any) -> int:
+    """How many positions determine the weights of ``module`` well, within ``MOST_OPERATIONS``."""
+    columns = cast(int, module.weight[0].numel())
+    affordable = max(MOST_OPERATIONS // columns**2, FEWEST_PER_COLUMN * columns)
+    return min(max(PER_COLUMN * columns, FEWEST), affordable)
 
 
-def _rows(module: nn.Module) -> int:
-    return max(ROWS_PER_COLUMN * _inputs_of_one(module), FEWEST_ROWS)
+def _rectified(flow: DataFlow, model: nn.Module, layer: str) -> bool:
+    """Whether nothing reads the outputs of ``layer`` but ReLU, which may write into them."""
+    (call,) = flow.calls[layer]
+    if call.output_storages & flow.outputs:
+        return False
+    found = False
+    for operator in flow.operators[call.end:]:
+        if not call.output_storages & (operator.reads | operator.writes):
+            continue
+        relu = operator.name in ("relu", "clamp_min") or isinstance(
+            model.get_submodule(operator.module), nn.ReLU6)
+        if not relu:
+            return False
+        found = True
+        if operator.writes & call.output_storages:
+            return True
+    return found
 
 
-def _segments(student: nn.Module, targets: Sequence[Target], limit: int
-              ) -> Iterator[list[Target]]:
+def _segments(targets: Sequence[Target], limit: int) -> Iterator[list[Target]]:
     """Targets whose outputs of the teacher fit into ``limit`` bytes, in order."""
     part: list[Target] = []
     used = 0
     for target in targets:
-        size = _rows(student.get_submodule(target.layer)) * (4 * len(target.outputs) + 8)
+        size = target.positions * (4 * len(target.outputs) + 8)
         if part and used + size > limit:
             yield part
             part, used = [], 0
@@ -143,14 +171,15 @@ def _segments(student: nn.Module, targets: Sequence[Target], limit: int
         yield part
 
 
-def _outputs_of(teacher: nn.Module, student: nn.Module, targets: Sequence[Target],
-                batches: Sequence[tuple[Tensor, ...]]) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
+def _outputs_of(teacher: nn.Module, targets: Sequence[Target],
+                batches: Sequence[tuple[Tensor, ...]]
+                ) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
     """(positions, outputs (positions, channels)) of each target and batch."""
     found: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
     current = 0
 
     def noting(place: int, target: Target) -> Any:
-        rows = -(-_rows(student.get_submodule(target.layer)) // target.batches)
+        rows = -(-target.positions // target.batches)
 
         def note(module: nn.Module, inputs: Any, outputs: Tensor) -> None:
             if current < target.batches:
@@ -207,56 +236,39 @@ def _columns(module: nn.Module, inputs: Tensor, positions: Tensor) -> Tensor | N
     return chosen.reshape(len(positions), convolution.groups, -1).transpose(0, 1)
 
 
-@dataclass(frozen=True)
-class _Moments:
-    """Sums over positions: their number, inputs x (groups, columns), outputs y (groups, filters),
-    x x^T, x y^T and y y (groups, filters)."""
+def _solve(layer: Any, inputs: Tensor, outputs: Tensor, rectified: bool) -> None:
+    """Put the solution of ``inputs`` (groups, positions, columns) to ``outputs`` (positions,
+    channels) into ``layer``: with a bias on centred ones, in float64.
 
-    count: int
-    x: Tensor
-    y: Tensor
-    xx: Tensor
-    xy: Tensor
-    yy: Tensor
-
-
-def _added(moments: _Moments | None, columns: Tensor | None, outputs: Tensor) -> _Moments | None:
-    if columns is None:
-        return moments
-    groups = len(columns)
+    Of rectified outputs the negative ones need not be met, only be negative, too: what the
+    solution gives there is taken for the wanted value and solved again, a few times (Zhang et al.
+    2015, Accelerating Very Deep Convolutional Networks, section 3.2, without its penalty).
+    """
+    weight, groups = cast(Tensor, layer.weight), len(inputs)
     wanted = outputs.reshape(len(outputs), groups, -1).transpose(0, 1)
-    turned = columns.transpose(1, 2)
-    new = _Moments(columns.shape[1], columns.sum(1).double(), wanted.sum(1).double(),
-                   (turned @ columns).double(), (turned @ wanted).double(),
-                   wanted.square().sum(1).double())
-    if moments is None:
-        return new
-    return _Moments(moments.count + new.count, moments.x + new.x, moments.y + new.y,
-                    moments.xx + new.xx, moments.xy + new.xy, moments.yy + new.yy)
-
-
-def _solve(layer: Any, moments: _Moments) -> None:
-    """Put the solution into ``layer``: with a bias on centred inputs and outputs, in float64."""
-    weight = cast(Tensor, layer.weight)
-    groups = len(moments.x)
-    present = weight.detach().double().reshape(groups, len(weight) // groups, -1).mT
-    x, y = moments.x / moments.count, moments.y / moments.count
-    xx, xy, yy = (m / moments.count for m in (moments.xx, moments.xy, moments.yy))
-    if layer.bias is not None:
-        xx, xy = xx - x[:, :, None] * x[:, None], xy - x[:, :, None] * y[:, None]
-        yy = yy - y.square()
-    missing = xy - xx @ present
-    error = yy.sum() - 2 * (present * xy).sum() + (present * (xx @ present)).sum()
-    offset = 0.0
-    if layer.bias is not None:
-        offset = float((y - (x[:, None] @ present)[:, 0]
-                        - layer.bias.double().view(groups, -1)).square().sum())
-    if float(error) + offset <= NO_ERROR * float(yy.sum()):
+    present = weight.detach().reshape(groups, len(weight) // groups, -1).mT
+    shift = (torch.zeros(groups, 1, wanted.shape[2]) if layer.bias is None
+             else layer.bias.detach().view(groups, 1, -1))
+    error = (inputs @ present + shift - wanted).square().sum()
+    if float(error) <= NO_ERROR * float((wanted - wanted.mean(1, keepdim=True)).square().sum()):
         return
+    centre = inputs.mean(1, keepdim=True)
+    centred = inputs if layer.bias is None else inputs - centre
+    xx = (centred.mT @ centred).double() / inputs.shape[1]
     diagonal = xx.diagonal(dim1=1, dim2=2)
-    pull = RIDGE * diagonal.mean(1, keepdim=True) + 1e-12 * diagonal.amax() + 1e-30
-    solved = present + torch.linalg.solve(xx + torch.diag_embed(pull.expand_as(diagonal)), missing)
+    pull = RIDGE * diagonal.mean(1, keepdim=True) + 1e-9 * diagonal.amax() + 1e-30
+    factor = torch.linalg.cholesky(xx + torch.diag_embed(pull.expand_as(diagonal)))
+    solved, aim = present, wanted
+    for step in range(RECTIFIED_STEPS if rectified else 1):
+        if step:
+            given = inputs @ solved + shift
+            aim = torch.where(wanted < 0, given.clamp(max=0), wanted)
+        xy = (centred.mT @ aim).double() / inputs.shape[1]
+        missing = xy - xx @ present.double()
+        solved = present + torch.cholesky_solve(missing, factor).to(present)
+        if layer.bias is not None:
+            shift = aim.mean(1, keepdim=True) - centre @ solved
     with torch.no_grad():
         weight.copy_(solved.mT.reshape_as(weight))
         if layer.bias is not None:
-            layer.bias.copy_((y - (x[:, None] @ solved)[:, 0]).flatten())
+            layer.bias.copy_(shift.flatten())
