@@ -71,7 +71,7 @@ def exercised(strategy: Strategy, model: nn.Module, folder: Path) -> Result:
         strategy.attach(model, chosen(strategy, model), FLOAT32)
         return model
     if isinstance(strategy, TrainingStrategy):
-        return strategy.train(model, lambda batch: batch.inputs.flatten(1)[:, :10], Noise(3),
+        return strategy.train(model, lambda batch: batch.inputs[0].flatten(1)[:, :10], Noise(3),
                               Fidelity("short", 1), None)[0]
     assert isinstance(strategy, EncodingStrategy)
     graph = export_onnx(model, (EXAMPLE[:1],), Target())

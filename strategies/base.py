@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
 
 import onnx
 from torch import Tensor, nn
@@ -67,12 +67,17 @@ class Limits:
 
 
 class Batch(NamedTuple):
-    """``key`` names the batch for caches: the same key always means the same tensors."""
+    """``key`` names the batch for caches: the same key always means the same tensors. ``inputs``
+    are the positional arguments of the model, (n, ...) each; ``targets`` is a tensor or a
+    structure of tensors, as the loss takes it."""
 
     key: tuple[int, int]
-    inputs: Tensor
-    targets: Tensor
+    inputs: tuple[Tensor, ...]
+    targets: Any
 
+
+Answer = Literal["classes", "logit", "values"]
+"""Outputs that are logits with the classes on axis 1, one logit for two classes, or numbers."""
 
 Teacher = Callable[[Batch], Tensor]
 
@@ -80,11 +85,20 @@ Teacher = Callable[[Batch], Tensor]
 class TrainingData(Protocol):
     """What a training loop sees: never the test split."""
 
-    loss: Callable[[Tensor, Tensor], Tensor]
     batches_per_epoch: int
+    answer: Answer
+    """What the main output holds."""
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The task's loss of what a model returns, and the targets of a batch."""
+        ...
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch; the order and augmentation depend on ``epoch`` only."""
+        ...
+
+    def main_output(self, outputs: Any) -> Tensor:
+        """The tensor that the metric judges, of what a model returns."""
         ...
 
     def validation_metric(self, model: nn.Module) -> float:

@@ -6,11 +6,10 @@ calls and torch's own fused modules are followed alike.
 """
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from torch.nn.utils import parametrize
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from strategies.base import StrategyError
+from strategies.tensor_trees import leaves
 
 CONTRACTIONS = frozenset({
     "convolution", "addmm", "mm", "bmm", "baddbmm", "addbmm", "addmv", "mv", "linear", "embedding",
@@ -136,12 +136,12 @@ class DataFlow:
 def weight_names(model: nn.Module, layer: str) -> frozenset[str]:
     """The parameters behind the weight of ``layer``, as ``DataFlow`` names them."""
     module = model.get_submodule(layer)
-    mine: list[Tensor] = []
+    own = module._parameters.get("weight")
     if parametrize.is_parametrized(module, "weight"):
-        mine = list(module.parametrizations["weight"].parameters(recurse=False))  # type: ignore
-    elif isinstance(module._parameters.get("weight"), Tensor):
-        mine = [module.weight]  # type: ignore[list-item]
-    known = {id(tensor) for tensor in mine}
+        chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
+        known = {id(tensor) for tensor in chain.parameters(recurse=False)}
+    else:
+        known = set() if own is None else {id(own)}
     return frozenset(name for name, tensor in model.named_parameters() if id(tensor) in known)
 
 
@@ -178,29 +178,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = training
 
 
-def tensors_in(value: object) -> Iterator[Tensor]:
-    """The tensors in nested tuples, lists, mappings and dataclasses, in order."""
-    if isinstance(value, Tensor):
-        yield value
-    elif isinstance(value, Mapping):
-        for part in value.values():
-            yield from tensors_in(part)
-    elif isinstance(value, list | tuple):
-        for part in value:
-            yield from tensors_in(part)
-    elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        for entry in dataclasses.fields(value):
-            yield from tensors_in(getattr(value, entry.name))
-
-
 @dataclass
-class _Recorder(TorchDispatchMode):
+class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
     model: nn.Module
     operators: list[Operator] = field(default_factory=list)
     calls: dict[str, list[Call]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._alive: list[Tensor] = []  # identities and storages must not be given out twice
         self._running: list[tuple[str, int]] = []
         self._constants: dict[int, frozenset[str]] = {}
@@ -210,9 +195,9 @@ class _Recorder(TorchDispatchMode):
                 self._constants[place] = self._constants.get(place, frozenset()) | {name}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        given = [*tensors_in(args), *tensors_in(kwargs or {})]
+        given = [*leaves(args), *leaves(kwargs or {})]
         result = func(*args, **(kwargs or {}))
-        made = list(tensors_in(result))
+        made = list(leaves(result))
         self._alive += [*given, *made]
         reads = frozenset(map(_storage, given))
         writes = frozenset(map(_storage, made)) - reads
@@ -250,7 +235,7 @@ class _Recorder(TorchDispatchMode):
     def _leaving(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
         def leave(module: nn.Module, inputs: Any, output: Any) -> None:
             _, first = self._running.pop()
-            got, gave = list(tensors_in(inputs)), list(tensors_in(output))
+            got, gave = list(leaves(inputs)), list(leaves(output))
             self._alive += [*got, *gave]
             self.calls.setdefault(name, []).append(Call(
                 name, tuple(map(id, got)), tuple(map(id, gave)), frozenset(map(_storage, gave)),
@@ -261,7 +246,7 @@ class _Recorder(TorchDispatchMode):
         """What was recorded while the model gave ``result``."""
         return DataFlow(tuple(self.operators),
                         {name: tuple(calls) for name, calls in self.calls.items()},
-                        frozenset(map(_storage, tensors_in(result))),
+                        frozenset(map(_storage, leaves(result))),
                         {_storage(tensor): _bytes(tensor) for tensor in self._alive})
 
 
@@ -286,5 +271,5 @@ def _mutated(func: Any, args: Sequence[object], kwargs: Mapping[str, object]) ->
         if argument.alias_info is None or not argument.alias_info.is_write:
             continue
         value = args[position] if position < len(args) else kwargs.get(argument.name)
-        found += tensors_in(value)
+        found += leaves(value)
     return found

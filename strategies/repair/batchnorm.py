@@ -1,4 +1,4 @@
-"""BatchNorm folded into the layer before it, so that weights are constrained as the file holds them.
+"""BatchNorm folded into the layer before it: weights are constrained as the file holds them.
 
 A BatchNorm in evaluation mode scales and shifts each channel: after a convolution or linear layer
 it is the same as other weights and another bias (Jacob et al. 2018, section 3.2).
@@ -14,7 +14,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils import parametrize
 
 from strategies.base import StrategyError
-from strategies.dataflow import DataFlow, evaluating, follow, tensors_in
+from strategies.dataflow import DataFlow, evaluating, follow
+from strategies.tensor_trees import leaves
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -158,9 +159,9 @@ def _scaled(layer: Any, factor: Tensor) -> Tensor:
     if not isinstance(layer, TRANSPOSED):
         return weight * factor.view(-1, *[1] * (weight.dim() - 1))
     # (inputs, outputs of a group, *kernel): the group of an input decides which outputs it has
-    grouped = weight.unflatten(0, (layer.groups, -1))
+    grouped = weight.reshape(layer.groups, -1, *weight.shape[1:])
     of_group = factor.view(layer.groups, 1, -1, *[1] * (weight.dim() - 2))
-    return (grouped * of_group).flatten(0, 1)
+    return (grouped * of_group).reshape(weight.shape)
 
 
 def _agree(model: nn.Module, folded: nn.Module, example_inputs: Sequence[Tensor]) -> bool:
@@ -168,11 +169,11 @@ def _agree(model: nn.Module, folded: nn.Module, example_inputs: Sequence[Tensor]
     for exact in (True, False):
         try:
             wanted = _outputs(model, example_inputs, exact)
-        except Exception:  # of the user's model, which may insist on its type
+        except Exception:  # noqa: BLE001  a user's model may insist on its type
             continue
         try:
             found = _outputs(folded, example_inputs, exact)
-        except Exception:  # it reads something of its BatchNorm
+        except Exception:  # noqa: BLE001  it may read something of its BatchNorm
             return False
         return len(wanted) == len(found) and all(map(_close, wanted, found))
     return False
@@ -183,7 +184,7 @@ def _outputs(model: nn.Module, inputs: Sequence[Tensor], exact: bool) -> list[Te
     given = [tensor.double() if exact and tensor.is_floating_point() else tensor
              for tensor in inputs]
     with evaluating(ready):
-        return list(tensors_in(ready(*given)))
+        return list(leaves(ready(*given)))
 
 
 def _close(wanted: Tensor, found: Tensor) -> bool:

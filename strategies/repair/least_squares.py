@@ -34,7 +34,7 @@ NO_ERROR = 1e-9
 
 
 @dataclass(frozen=True)
-class Target:
+class _Goal:
     """A layer of the student, the layer of the teacher whose outputs it is to give, which of them,
     whether only ReLU reads them, how many batches take part and how many positions in all."""
 
@@ -64,20 +64,20 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
     example = tuple(tensor[:1] for tensor in calibration)
     flow = follow(repaired, example)
     size, most = _in_memory(flow, len(calibration[0]), memory_bytes // 2)
-    batches = list(zip(*(tensor.split(size) for tensor in calibration), strict=True))
-    targets = [Target(layer, source, outputs, _rectified(flow, repaired, layer),
+    batches = list(zip(*(torch.split(tensor, size) for tensor in calibration), strict=True))
+    goals = [_Goal(layer, source, outputs, _rectified(flow, repaired, layer),
                       max(1, min(most[layer] // size, len(batches))),
                       _positions(repaired.get_submodule(layer)))
                for layer, source, outputs in _pairs(repaired, flow, teacher, example, kept)]
-    with Lockstep(repaired, [target.layer for target in targets], batches) as runs:
-        for part in _segments(targets, memory_bytes // 4):
+    with Lockstep(repaired, [goal.layer for goal in goals], batches) as runs:
+        for part in _segments(goals, memory_bytes // 4):
             wanted = _outputs_of(teacher, part, batches)
-            for target in part:
-                layer = repaired.get_submodule(target.layer)
+            for goal in part:
+                layer = repaired.get_submodule(goal.layer)
                 columns, outputs = [], []
-                for index in range(target.batches):
-                    inputs = runs.inputs_of(target.layer, index)
-                    positions, given = wanted.pop((target.layer, index), (None, None))
+                for index in range(goal.batches):
+                    inputs = runs.inputs_of(goal.layer, index)
+                    positions, given = wanted.pop((goal.layer, index), (None, None))
                     if inputs is None or positions is None or given is None:
                         continue
                     found = _columns(layer, inputs, positions)
@@ -85,7 +85,7 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
                         columns.append(found)
                         outputs.append(given)
                 if columns:
-                    _solve(layer, torch.cat(columns, 1), torch.cat(outputs), target.rectified)
+                    _solve(layer, torch.cat(columns, 1), torch.cat(outputs), goal.rectified)
     return repaired
 
 
@@ -156,45 +156,45 @@ def _rectified(flow: DataFlow, model: nn.Module, layer: str) -> bool:
     return found
 
 
-def _segments(targets: Sequence[Target], limit: int) -> Iterator[list[Target]]:
+def _segments(goals: Sequence[_Goal], limit: int) -> Iterator[list[_Goal]]:
     """Targets whose outputs of the teacher fit into ``limit`` bytes, in order."""
-    part: list[Target] = []
+    part: list[_Goal] = []
     used = 0
-    for target in targets:
-        size = target.positions * (4 * len(target.outputs) + 8)
+    for goal in goals:
+        size = goal.positions * (4 * len(goal.outputs) + 8)
         if part and used + size > limit:
             yield part
             part, used = [], 0
-        part.append(target)
+        part.append(goal)
         used += size
     if part:
         yield part
 
 
-def _outputs_of(teacher: nn.Module, targets: Sequence[Target],
+def _outputs_of(teacher: nn.Module, goals: Sequence[_Goal],
                 batches: Sequence[tuple[Tensor, ...]]
                 ) -> dict[tuple[str, int], tuple[Tensor, Tensor]]:
-    """(positions, outputs (positions, channels)) of each target and batch."""
+    """(positions, outputs (positions, channels)) of each goal and batch."""
     found: dict[tuple[str, int], tuple[Tensor, Tensor]] = {}
     current = 0
 
-    def noting(place: int, target: Target) -> Any:
-        rows = -(-target.positions // target.batches)
+    def noting(place: int, goal: _Goal) -> Any:
+        rows = -(-goal.positions // goal.batches)
 
         def note(module: nn.Module, inputs: Any, outputs: Tensor) -> None:
-            if current < target.batches:
+            if current < goal.batches:
                 flat = _channels_last(module, outputs)
                 seed = torch.Generator().manual_seed(100_003 * place + current)
                 some = torch.randperm(len(flat), generator=seed)[:rows].sort().values
-                chosen = flat[some][:, list(target.outputs)]
-                found[target.layer, current] = some, chosen
+                chosen = flat[some][:, list(goal.outputs)]
+                found[goal.layer, current] = some, chosen
         return note
 
-    hooks = [teacher.get_submodule(target.teacher).register_forward_hook(noting(place, target))
-             for place, target in enumerate(targets)]
+    hooks = [teacher.get_submodule(goal.teacher).register_forward_hook(noting(place, goal))
+             for place, goal in enumerate(goals)]
     try:
         with evaluating(teacher):
-            for current in range(max(target.batches for target in targets)):
+            for current in range(max(goal.batches for goal in goals)):
                 teacher(*batches[current])
     finally:
         for hook in hooks:

@@ -14,7 +14,8 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from strategies.dataflow import evaluating, tensors_in
+from strategies.dataflow import evaluating
+from strategies.tensor_trees import leaves
 
 
 class _Abandoned(BaseException):
@@ -88,7 +89,7 @@ class _Run(threading.Thread):
                 self._model(*self._inputs)
         except _Abandoned:
             pass
-        except BaseException as error:
+        except Exception as error:  # noqa: BLE001  raised where the run is waited for
             self._error = error
         finally:
             self._inputs, self._seen = (), None
@@ -99,7 +100,7 @@ class _Run(threading.Thread):
         """Called in this thread, before ``layer``."""
         if layer != self._wanted:
             return
-        self._seen = next(tensors_in(inputs), None)
+        self._seen = next(leaves(inputs), None)
         self._waits.release()
         self._may_run.acquire()
         if self._wanted is None:

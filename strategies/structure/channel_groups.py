@@ -11,8 +11,10 @@ import torch
 import torch_pruning
 from torch import Tensor, nn
 
-from strategies.dataflow import CONTRACTIONS, DataFlow, evaluating, tensors_in
+from strategies.dataflow import CONTRACTIONS, DataFlow, evaluating
 from strategies.layers import WEIGHTED
+from strategies.structure.auxiliary import Shapes, auxiliary_shapes, with_auxiliary
+from strategies.tensor_trees import leaves
 
 INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
 TOLERANCE = 1e-9
@@ -24,7 +26,8 @@ REORDERING = {
     "pixel_unshuffle": "pixel_unshuffle", "as_strided": "as_strided", "unfold": "unfold",
     "channel_shuffle": "channel_shuffle", "native_channel_shuffle": "channel_shuffle",
     "_softmax": "softmax", "bmm": "matmul", "native_layer_norm": "layer_norm",
-    "native_group_norm": "group_norm", "cat": "cat", "cumsum": "cumsum", "sort": "sort", "topk": "topk"}
+    "native_group_norm": "group_norm", "cat": "cat", "cumsum": "cumsum",
+    "sort": "sort", "topk": "topk"}
 """Operators that may give channels another place or mix them, and their names in Python."""
 
 
@@ -41,16 +44,19 @@ class ChannelGroups:
     example_inputs: tuple[Tensor, ...]
     graph: Any
     names: Mapping[nn.Module, str]
+    auxiliary: Shapes
 
     @classmethod
     def of(cls, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> "ChannelGroups":
         """Raises Unfollowable."""
         with _traced(model), _explained():
+            auxiliary = auxiliary_shapes(model, example_inputs)
             graph = torch_pruning.DependencyGraph().build_dependency(
-                model, example_inputs, verbose=False, forward_fn=lambda m, given: m(*given),
-                output_transform=lambda out: [x for x in tensors_in(out) if x.grad_fn is not None])
+                model, example_inputs, verbose=False,
+                forward_fn=with_auxiliary if auxiliary else lambda m, given: m(*given),
+                output_transform=lambda out: [x for x in leaves(out) if x.grad_fn is not None])
         return cls(model, example_inputs, graph,
-                   {module: name for name, module in model.named_modules()})
+                   {module: name for name, module in model.named_modules()}, auxiliary)
 
     def producing(self, layer: str) -> set[str]:
         """The layers whose output channels go with those of ``layer``, itself among them.
@@ -73,7 +79,8 @@ class ChannelGroups:
             cut = {name: set(channels) for name, channels in self._cut(group)}
             reference = self._silenced(group)
             group.prune()
-            agree = _agree(self.model, reference, self.example_inputs)
+            agree = _agree(self.model, reference, self.example_inputs) and (
+                auxiliary_shapes(self.model, self.example_inputs) == self.auxiliary)
         if not agree:
             raise Unfollowable("its channels are sliced, split or reordered on their way, so that "
                                "removing some would feed others to the wrong weights")
@@ -175,7 +182,7 @@ def _agree(model: nn.Module, reference: nn.Module, example_inputs: Sequence[Tens
              if tensor.is_floating_point() else tensor for tensor in example_inputs]
     exact = copy.deepcopy(model).double()
     with evaluating(reference), evaluating(exact):
-        wanted, found = list(tensors_in(reference(*noise))), list(tensors_in(exact(*noise)))
+        wanted, found = list(leaves(reference(*noise))), list(leaves(exact(*noise)))
     return len(found) == len(wanted) and all(map(_close, found, wanted))
 
 

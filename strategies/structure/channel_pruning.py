@@ -39,7 +39,7 @@ class ChannelPruning(StructureStrategy):
     paper: ClassVar[str] = (
         "Li et al. 2017, Pruning Filters for Efficient ConvNets; Fang et al. 2023, DepGraph")
     limits_text: ClassVar[str] = (
-        "never the outputs of the model; leaves layers whose channels are split, sliced or reordered")
+        "never the outputs of the model; leaves channels that are split, sliced or reordered")
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
 
@@ -74,10 +74,10 @@ class ChannelPruning(StructureStrategy):
         left as they are; only when that leaves nothing it is ``unsupported_graph``."""
         flow = follow(model, example_inputs)
         outputs = flow.producers(model, weighted(model))
-        left = {name: "its channels are outputs of the model" for name in layers
-                if name in outputs}
+        left: dict[str, str] = {}
         for name in layers:
-            reason = flow.untouchable(model, name)
+            reason = ("its channels are outputs of the model" if name in outputs
+                      else flow.untouchable(model, name))
             left |= {name: reason} if reason else {}
         wanted = {name: self.kept(outputs_of(model.get_submodule(name)))
                   for name in layers if name not in left}
@@ -90,10 +90,9 @@ class ChannelPruning(StructureStrategy):
             before = copy.deepcopy(model)
             try:
                 groups = groups or ChannelGroups.of(model, example_inputs)
-                tied = groups.producing(name) & outputs
+                tied = sorted(groups.producing(name) & outputs)
                 if tied:
-                    left[name] = f"its channels go with those of {', '.join(sorted(tied))}, which " \
-                                 "are outputs of the model"
+                    left[name] = f"its channels are those of {', '.join(tied)}, model outputs"
                 elif outputs_of(model.get_submodule(name)) > keep:
                     _note(kept, before, groups.remove(name, keep))
             except Unfollowable as error:
@@ -101,7 +100,7 @@ class ChannelPruning(StructureStrategy):
                 passed = reordering(flow, model, name)
                 unfollowed[name] = f"{error}" + (f" ({', '.join(passed)})" if passed else "")
         if not kept and unfollowed:
-            raise StrategyError("channel_pruning removes no channel: " + _listed(unfollowed),
+            raise StrategyError(f"channel_pruning removes no channel: {_listed(unfollowed)}",
                                 "unsupported_graph")
         if not kept:
             raise self._nothing(layers, left)
