@@ -153,7 +153,7 @@ def follow(model: nn.Module, example_inputs: Sequence[Tensor]) -> DataFlow:
     with evaluating(model), recorder.hooks():
         try:
             with recorder:
-                result = model(*example_inputs)
+                result = model(*(tensor.clone() for tensor in example_inputs))
         except Exception as error:
             raise StrategyError(
                 f"{type(model).__name__} cannot be run on an example of its inputs: "
@@ -220,7 +220,7 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for name, module in self.model.named_modules():
             if not isinstance(module, torch.jit.ScriptModule):
                 handles += [module.register_forward_pre_hook(self._entering(name)),
-                            module.register_forward_hook(self._leaving(name))]
+                            module.register_forward_hook(self._leaving(name), with_kwargs=True)]
         try:
             yield
         finally:
@@ -232,10 +232,10 @@ class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
             self._running.append((name, len(self.operators)))
         return enter
 
-    def _leaving(self, name: str) -> Callable[[nn.Module, Any, Any], None]:
-        def leave(module: nn.Module, inputs: Any, output: Any) -> None:
+    def _leaving(self, name: str) -> Callable[[nn.Module, Any, Any, Any], None]:
+        def leave(module: nn.Module, inputs: Any, named: Any, output: Any) -> None:
             _, first = self._running.pop()
-            got, gave = list(leaves(inputs)), list(leaves(output))
+            got, gave = list(leaves((inputs, named))), list(leaves(output))
             self._alive += [*got, *gave]
             self.calls.setdefault(name, []).append(Call(
                 name, tuple(map(id, got)), tuple(map(id, gave)), frozenset(map(_storage, gave)),

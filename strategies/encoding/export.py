@@ -7,7 +7,7 @@ import json
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ from strategies.base import StrategyError
 from strategies.encoding.graph import check_format, constants, replace, tidy, unsign_zeros
 from strategies.signature import input_names, named_outputs
 from strategies.target import Target
+from strategies.weights.parametrizing import bake
 
 ATTENTION = "aten::scaled_dot_product_attention"
 WEIGHT_SCALES = "fleetfront.weight_scales"
@@ -80,22 +81,8 @@ def baked(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model).eval()
     for module in list(plain.modules()):
         if parametrize.is_parametrized(module):
-            _bake(module)
+            bake(module)
     return plain
-
-
-def _bake(module: nn.Module) -> None:
-    """torch's ``remove_parametrizations`` would delete the property from the class, which a deep
-    copy shares with its original."""
-    constrained = cast(Any, module).parametrizations
-    values = {name: getattr(module, name).detach().clone() for name in constrained}
-    module.__class__ = type(module).__bases__[0]
-    del module._modules["parametrizations"]
-    for name, value in values.items():
-        if isinstance(constrained[name].original, nn.Parameter):
-            module.register_parameter(name, nn.Parameter(value, requires_grad=False))
-        else:
-            module.register_buffer(name, value)
 
 
 _FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError,

@@ -16,6 +16,7 @@ from torch.nn.utils import parametrize
 from strategies.base import StrategyError
 from strategies.dataflow import DataFlow, evaluating, follow
 from strategies.tensor_trees import leaves
+from strategies.weights.parametrizing import bake
 
 CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
@@ -57,7 +58,7 @@ def foldable(model: nn.Module, flow: DataFlow) -> list[tuple[str, str]]:
     for name, calls in flow.calls.items():
         norm = modules[name]
         if not (isinstance(norm, _BatchNorm) and type(norm).forward in _norm_forwards()
-                and len(calls) == 1 and norm.running_mean is not None):
+                and len(calls) == 1 and calls[0].inputs and norm.running_mean is not None):
             continue
         layer = made.get(calls[0].inputs[0])
         if (layer is not None and _is_alone(flow, layer, name)
@@ -133,7 +134,7 @@ def _free_of_parametrizations(module: nn.Module, layer: str, norm: str) -> None:
                 f"BatchNorm {norm} cannot be folded into {layer}: {foreign[0].__name__} already "
                 f"constrains its {name}. Fold before weights are constrained.",
                 "impossible_order")
-        parametrize.remove_parametrizations(module, name, leave_parametrized=True)
+    bake(module, trained=any(p.requires_grad for p in module.parameters()))
 
 
 def _fold(layer: Any, norm: _BatchNorm) -> None:
@@ -181,7 +182,7 @@ def _agree(model: nn.Module, folded: nn.Module, example_inputs: Sequence[Tensor]
 
 def _outputs(model: nn.Module, inputs: Sequence[Tensor], exact: bool) -> list[Tensor]:
     ready = copy.deepcopy(model).double() if exact else model
-    given = [tensor.double() if exact and tensor.is_floating_point() else tensor
+    given = [tensor.double() if exact and tensor.is_floating_point() else tensor.clone()
              for tensor in inputs]
     with evaluating(ready):
         return list(leaves(ready(*given)))

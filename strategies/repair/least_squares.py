@@ -195,7 +195,7 @@ def _outputs_of(teacher: nn.Module, goals: Sequence[_Goal],
     try:
         with evaluating(teacher):
             for current in range(max(goal.batches for goal in goals)):
-                teacher(*batches[current])
+                teacher(*(tensor.clone() for tensor in batches[current]))
     finally:
         for hook in hooks:
             hook.remove()

@@ -30,7 +30,8 @@ class Lockstep:
                  batches: Sequence[tuple[Tensor, ...]]) -> None:
         self._model, self._batches = model, batches
         self._runs: dict[int, _Run] = {}
-        self._hooks = [model.get_submodule(name).register_forward_pre_hook(_stopping(name))
+        self._hooks = [model.get_submodule(name).register_forward_pre_hook(
+            _stopping(name), with_kwargs=True)
                        for name in layers]
         self._evaluating = evaluating(model)
 
@@ -86,7 +87,7 @@ class _Run(threading.Thread):
     def run(self) -> None:
         try:
             with torch.no_grad():
-                self._model(*self._inputs)
+                self._model(*(tensor.clone() for tensor in self._inputs))
         except _Abandoned:
             pass
         except Exception as error:  # noqa: BLE001  raised where the run is waited for
@@ -108,8 +109,8 @@ class _Run(threading.Thread):
 
 
 def _stopping(layer: str) -> Any:
-    def stop(module: nn.Module, inputs: Any) -> None:
+    def stop(module: nn.Module, inputs: Any, named: Any) -> None:
         run = threading.current_thread()
         if isinstance(run, _Run):
-            run.stop(layer, inputs)
+            run.stop(layer, (inputs, named))
     return stop

@@ -29,6 +29,7 @@ REORDERING = {
     "native_group_norm": "group_norm", "cat": "cat", "cumsum": "cumsum",
     "sort": "sort", "topk": "topk"}
 """Operators that may give channels another place or mix them, and their names in Python."""
+MOST_NAMED = 4
 
 
 class Unfollowable(Exception):
@@ -220,7 +221,7 @@ def _explained() -> Iterator[None]:
 
 
 def reordering(flow: DataFlow, model: nn.Module, layer: str) -> tuple[str, ...]:
-    """Operators that may give the output channels of ``layer`` another place, in order, each with
+    """The first operators that may give the output channels of ``layer`` another place, each with
     the module that runs it: what stands between it and the next weights."""
     made = {place for call in flow.calls.get(layer, ()) for place in call.output_storages}
     begin = min((call.end for call in flow.calls.get(layer, ())), default=0)
@@ -233,4 +234,4 @@ def reordering(flow: DataFlow, model: nn.Module, layer: str) -> tuple[str, ...]:
                 f"{REORDERING[operator.name]} in {operator.module or type(model).__name__}")
         if not (operator.constants and operator.name in CONTRACTIONS):
             made |= operator.writes
-    return tuple(dict.fromkeys(found))
+    return tuple(dict.fromkeys(found))[:MOST_NAMED]
