@@ -40,3 +40,9 @@ def select(layers: Sequence[Layer], group: str) -> list[str]:
         hint = f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(known)}."
         raise StrategyError(f"No layer is in group {group!r}. {hint}", "unknown_layers")
     return chosen
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Each filter reads one channel of several."""
+    return (isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
+            and module.in_channels == module.groups > 1)
