@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from math import prod
+from math import gcd, prod
 from typing import Any, Self, cast
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor, nn
 CALIBRATION_BATCH = 64
 MOST_COLUMNS = 2048
 """Columns of one Hessian; a filter of more is cut into equal parts that do not know each other."""
-POSITIONS_PER_COLUMN = 16
 MOST_POSITIONS = 16384
 """Rows of the matrix of inputs at most: evenly spaced positions of feature maps say as much as all
 of them, for neighbours are alike."""
@@ -61,7 +60,7 @@ class Geometry:
         """(groups, n, columns) so that ``columns @ rows.mT`` are outputs; some evenly spaced n."""
         if not self.kernel:
             found = inputs.reshape(1, -1, inputs.shape[-1])
-            found = found[:, :: _every(found.shape[1], found.shape[2])]
+            found = found[:, :: _every(found.shape[1])]
         else:
             found = self._windows(inputs)
         parts = _parts(found.shape[2]) if self.groups == 1 else 1
@@ -89,8 +88,7 @@ class Geometry:
         places, window = range(3, 3 + count), range(3 + count, 3 + 2 * count)
         windows = windows.permute(1, 0, *places, 2, *window)
         sizes = windows.shape[1 : 2 + count]
-        every = _every(prod(sizes), prod(windows.shape[2 + count :]))
-        picked = torch.unravel_index(torch.arange(0, prod(sizes), every), sizes)
+        picked = torch.unravel_index(torch.arange(0, prod(sizes), _every(prod(sizes))), sizes)
         return windows[(slice(None), *picked)].flatten(2)
 
 
@@ -100,9 +98,13 @@ def _parts(columns: int) -> int:
     return next(parts for parts in range(least, columns + 1) if columns % parts == 0)
 
 
-def _every(count: int, columns: int) -> int:
-    wanted = min(MOST_POSITIONS, POSITIONS_PER_COLUMN * max(columns, 64))
-    return max(1, count // wanted)
+def _every(count: int) -> int:
+    """The distance of at most MOST_POSITIONS of ``count`` positions. It shares no divisor with
+    ``count``, so that it meets every place of a feature map."""
+    every = max(1, -(-count // MOST_POSITIONS))
+    while gcd(every, count) > 1:
+        every += 1
+    return every
 
 
 @dataclass(frozen=True)
