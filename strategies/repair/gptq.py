@@ -73,7 +73,8 @@ def _inverse_factor(hessian: Tensor) -> Tensor:
     # H = L L^T read from the last column to the first gives the factor without an inverse.
     lower = torch.linalg.cholesky(hessian.flip(-1, -2))
     eye = torch.eye(hessian.shape[-1], dtype=hessian.dtype).expand_as(hessian)
-    return torch.linalg.solve_triangular(lower, eye, upper=False).flip(-1, -2)
+    inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
+    return inverse.flip(-1, -2)
 
 
 def _order(hessian: Tensor) -> Tensor:
@@ -92,4 +93,5 @@ def toward(weight: Tensor, second: Tensor, cross: Tensor) -> Tensor:
     of ``x x^T`` of present inputs, ``cross`` that of ``wanted x^T``."""
     mean = second.diagonal(dim1=-2, dim2=-1).mean(-1)
     ridge = torch.where(mean > 0, RIDGE * mean, 1.0)[:, None, None] * torch.eye(second.shape[-1])
-    return torch.linalg.solve(second + ridge, (weight @ (cross + ridge)).mT).mT
+    solved: Tensor = torch.linalg.solve(second + ridge, (weight @ (cross + ridge)).mT)
+    return solved.mT

@@ -1,7 +1,6 @@
 """What a layer reads: its inputs as the columns of a matrix product, and their moments."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import gcd, prod
 from typing import Any, Self, cast
@@ -9,22 +8,28 @@ from typing import Any, Self, cast
 import torch
 from torch import Tensor, nn
 
-CALIBRATION_BATCH = 64
+from strategies.dataflow import evaluating
+from strategies.repair.lockstep import BATCH
+from strategies.tensor_trees import leaves
+
 MOST_COLUMNS = 2048
 """Columns of one Hessian; a filter of more is cut into equal parts that do not know each other."""
 MOST_POSITIONS = 16384
 """Rows of the matrix of inputs at most: evenly spaced positions of feature maps say as much as all
 of them, for neighbours are alike."""
 
-Convolution = nn.Conv1d | nn.Conv2d | nn.Conv3d
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """How a layer reads its inputs; ``kernel`` is empty for a fully connected layer. ``padding``
-    is that of ``torch.nn.functional.pad``."""
+    """How a layer reads its inputs. ``kernel`` is empty for a fully connected layer; a transposed
+    convolution reads one position at a time, each of its filters is one row for every place of
+    its kernel. ``padding`` is that of ``torch.nn.functional.pad``."""
 
     groups: int = 1
+    transposed: bool = False
     kernel: tuple[int, ...] = ()
     stride: tuple[int, ...] = ()
     dilation: tuple[int, ...] = ()
@@ -36,46 +41,51 @@ class Geometry:
         """Raises TypeError for what is neither a fully connected layer nor a convolution."""
         if isinstance(module, nn.Linear):
             return cls()
-        if not isinstance(module, Convolution):
+        if isinstance(module, TRANSPOSED):
+            ones = (1,) * len(module.kernel_size)
+            return cls(module.groups, True, ones, ones, ones)
+        if not isinstance(module, CONVOLUTIONS):
             raise TypeError(f"{type(module).__name__} is neither linear nor a convolution")
         mode = "constant" if module.padding_mode == "zeros" else module.padding_mode
         padding = cast(Any, module)._reversed_padding_repeated_twice
-        return cls(module.groups, tuple(module.kernel_size), tuple(module.stride),
+        return cls(module.groups, False, tuple(module.kernel_size), tuple(module.stride),
                    tuple(module.dilation), tuple(padding), mode)
 
     def rows(self, weight: Tensor) -> Tensor:
         """``weight`` as (groups, filters of a group, columns); groups count the parts of filters
         of more than MOST_COLUMNS."""
+        if self.transposed:
+            return weight.reshape(self.groups, weight.shape[0] // self.groups, -1).mT
         rows = weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
-        parts = _parts(rows.shape[2])
-        return rows if parts == 1 else rows.squeeze(0).unflatten(1, (parts, -1)).transpose(0, 1)
+        parts = _parts(rows.shape[2]) if self.groups == 1 else 1
+        return _cut(rows, parts)
 
     def weight(self, rows: Tensor, like: Tensor) -> Tensor:
         """The inverse of ``rows``: a weight of the shape of ``like``."""
-        if rows.shape[0] != self.groups:
+        if self.transposed:
+            rows = rows.mT
+        elif rows.shape[0] != self.groups:
             rows = rows.transpose(0, 1)
         return rows.reshape(like.shape)
 
-    def columns(self, inputs: Tensor) -> Tensor:
-        """(groups, n, columns) so that ``columns @ rows.mT`` are outputs; some evenly spaced n."""
+    def per_output(self, rows: Tensor) -> Tensor:
+        """(output channels,): the sum of ``rows`` (groups, filters of a group, columns) over what
+        one output reads. Not for transposed convolutions, of which outputs read several rows."""
+        sums = rows.sum(2)
+        return sums.flatten() if rows.shape[0] == self.groups else sums.sum(0)
+
+    def columns(self, inputs: Tensor, most: int = MOST_POSITIONS) -> Tensor:
+        """(groups, n, columns) so that ``columns @ rows.mT`` are outputs without bias: ``most``
+        evenly spaced ones at most."""
         if not self.kernel:
             found = inputs.reshape(1, -1, inputs.shape[-1])
-            found = found[:, :: _every(found.shape[1])]
+            found = found[:, :: _every(found.shape[1], most)]
         else:
-            found = self._windows(inputs)
+            found = self._windows(inputs, most)
         parts = _parts(found.shape[2]) if self.groups == 1 else 1
-        return found if parts == 1 else found.squeeze(0).unflatten(1, (parts, -1)).transpose(0, 1)
+        return _cut(found, parts)
 
-    def channel_mean(self, outputs: Tensor) -> Tensor:
-        """(output channels,): the mean over everything else."""
-        axis = outputs.dim() - 1 - len(self.kernel)
-        return outputs.transpose(0, axis).flatten(1).mean(1)
-
-    def per_channel(self, values: Tensor) -> Tensor:
-        """``values`` (output channels,) in the shape in which they are added to outputs."""
-        return values.view(-1, *[1] * len(self.kernel))
-
-    def _windows(self, inputs: Tensor) -> Tensor:
+    def _windows(self, inputs: Tensor, most: int) -> Tensor:
         count = len(self.kernel)
         windows = inputs if inputs.dim() == count + 2 else inputs.unsqueeze(0)
         if any(self.padding):
@@ -84,12 +94,19 @@ class Geometry:
             reach = (kernel - 1) * self.dilation[axis] + 1
             windows = windows.unfold(2 + axis, reach, self.stride[axis])
             windows = windows[..., :: self.dilation[axis]]
-        windows = windows.unflatten(1, (self.groups, -1))
+        windows = windows.reshape(len(windows), self.groups, -1, *windows.shape[2:])
         places, window = range(3, 3 + count), range(3 + count, 3 + 2 * count)
         windows = windows.permute(1, 0, *places, 2, *window)
         sizes = windows.shape[1 : 2 + count]
-        picked = torch.unravel_index(torch.arange(0, prod(sizes), _every(prod(sizes))), sizes)
-        return windows[(slice(None), *picked)].flatten(2)
+        every = _every(prod(sizes), most)
+        picked = torch.unravel_index(torch.arange(0, prod(sizes), every), sizes)
+        chosen: Tensor = windows[(slice(None), *picked)]
+        return chosen.flatten(2)
+
+
+def _cut(rows: Tensor, parts: int) -> Tensor:
+    """``rows`` (1, n, columns) as (parts, n, columns of a part)."""
+    return rows if parts == 1 else rows.reshape(rows.shape[1], parts, -1).transpose(0, 1)
 
 
 def _parts(columns: int) -> int:
@@ -98,10 +115,10 @@ def _parts(columns: int) -> int:
     return next(parts for parts in range(least, columns + 1) if columns % parts == 0)
 
 
-def _every(count: int) -> int:
-    """The distance of at most MOST_POSITIONS of ``count`` positions. It shares no divisor with
+def _every(count: int, most: int) -> int:
+    """The distance of at most ``most`` of ``count`` positions. It shares no divisor with
     ``count``, so that it meets every place of a feature map."""
-    every = max(1, -(-count // MOST_POSITIONS))
+    every = max(1, -(-count // most))
     while gcd(every, count) > 1:
         every += 1
     return every
@@ -125,50 +142,34 @@ def moments(columns: Tensor) -> Moments:
     return Moments(columns.mT @ columns / columns.shape[1], columns.mean(1))
 
 
-@contextmanager
-def hooked(model: nn.Module, layers: Sequence[str],
-           seen: Callable[[str, nn.Module, Tensor, Tensor], Tensor | None]) -> Iterator[None]:
-    """Within, ``seen(name, module, inputs, outputs)`` is called after every call of a layer; what
-    it returns, unless None, replaces the outputs. Attention runs layer by layer meanwhile."""
-    fast = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-
-    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor | None]:
-        return lambda module, inputs, outputs: seen(name, module, inputs[0], outputs)
-
-    handles = [model.get_submodule(name).register_forward_hook(hook(name)) for name in layers]
-    try:
-        yield
-    finally:
-        for handle in handles:
-            handle.remove()
-        torch.backends.mha.set_fastpath_enabled(fast)
-
-
-def batches_of(calibration: Sequence[Tensor], size: int = CALIBRATION_BATCH
-               ) -> Iterator[tuple[Tensor, ...]]:
-    """``calibration``, one tensor (n, ...) for each input of the model, in batches."""
-    for start in range(0, len(calibration[0]), size):
-        yield tuple(tensor[start : start + size] for tensor in calibration)
-
-
 @torch.no_grad()
 def moments_of(model: nn.Module, layers: Sequence[str], calibration: Sequence[Tensor]
                ) -> dict[str, Moments]:
-    """Moments of the inputs of each of ``layers`` of ``model`` (in evaluation mode), accumulated
-    batch by batch. A layer that the model does not call is left out."""
+    """Moments of the inputs of each of ``layers`` of ``model``, accumulated batch by batch over
+    ``calibration``, one tensor (n, ...) for each input of the model. A layer that the model does
+    not call is left out."""
     sums: dict[str, tuple[Tensor, Tensor, int]] = {}
 
-    def seen(name: str, module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
-        columns = Geometry.of(module).columns(inputs)
-        second, first, count = columns.mT @ columns, columns.sum(1), columns.shape[1]
-        if name in sums:
-            before = sums[name]
-            second, first, count = second + before[0], first + before[1], count + before[2]
-        sums[name] = second, first, count
+    def noting(name: str, geometry: Geometry) -> Any:
+        def note(module: nn.Module, inputs: Any, named: Any) -> None:
+            columns = geometry.columns(next(leaves((inputs, named))))
+            found = columns.mT @ columns, columns.sum(1), columns.shape[1]
+            before = sums.get(name)
+            sums[name] = found if before is None else (
+                before[0] + found[0], before[1] + found[1], before[2] + found[2])
+        return note
 
-    with hooked(model, layers, seen):
-        for batch in batches_of(calibration):
-            model(*batch)
+    hooks = []
+    for name in layers:
+        module = model.get_submodule(name)
+        hooks.append(module.register_forward_pre_hook(
+            noting(name, Geometry.of(module)), with_kwargs=True))
+    try:
+        with evaluating(model):
+            for batch in zip(*(torch.split(tensor, BATCH) for tensor in calibration), strict=True):
+                model(*(tensor.clone() for tensor in batch))
+    finally:
+        for hook in hooks:
+            hook.remove()
     return {name: Moments(second / count, first / count)
             for name, (second, first, count) in sums.items()}

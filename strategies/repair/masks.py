@@ -37,6 +37,7 @@ def compensated(weight: Tensor, hessian: Tensor, kept: Tensor) -> Tensor:
         residual = residual - step * pulled
         scaled = residual / diagonal
         steeper = (residual * scaled).sum(-1, keepdim=True)
-        direction = scaled + torch.where(slope > 0, steeper / slope.clamp_min(1e-30), 0.0) * direction
+        turn = torch.where(slope > 0, steeper / slope.clamp_min(1e-30), 0.0)
+        direction = scaled + turn * direction
         slope = steeper
     return found

@@ -1,13 +1,12 @@
 """Repair of constrained weights without training: codes by GPTQ, masks by least squares.
 
-One pass over calibration samples carries the dense and the constrained network side by side, as
-the two halves of every batch. Each layer in the order of execution is solved on the inputs that
-the constrained network gives it against the outputs of the dense one, then its bias takes up the
-difference of the means. So no layer's error is left to the layers behind it. The first half is
-GPTQ with asymmetric calibration (Frantar et al. 2023; Li et al. 2025, GPTAQ).
+The dense and the constrained network run side by side. Each layer in the order of execution is
+solved on the inputs that the constrained network gives it against the outputs of the dense one,
+then its bias makes up for the difference of the means; so a layer makes up for the errors of those
+before it. Frantar et al. 2023, GPTQ; Li et al. 2025, GPTAQ: Efficient Finetuning-Free Quantization
+for Asymmetric Calibration.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -17,19 +16,21 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from strategies.base import StrategyError
+from strategies.dataflow import follow
 from strategies.encoding.export import baked
+from strategies.layers import executed
 from strategies.repair.gptq import dampened, quantize, toward, weighted_error
-from strategies.repair.layer_inputs import Geometry, Moments, hooked, moments, moments_of
+from strategies.repair.layer_inputs import MOST_POSITIONS, Geometry
+from strategies.repair.lockstep import Lockstep, in_memory
 from strategies.repair.masks import compensated, most_salient
 from strategies.repair.tables import REFITS, fitted, nearest, refitted
 from strategies.weights.clustering import Codebook
 from strategies.weights.magnitude_pruning import MagnitudeMask
 
 SAMPLES = 512
-MEMORY_BYTES = 2 << 30
-LIVE_TENSORS = 4
-"""How many feature maps of the largest layer are alive at once, roughly."""
+MEMORY_BYTES = 1 << 30
 MOST_REFITTED = 16
+"""Values of the largest table that is fitted again: the cost grows with their square."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ def repair_weights(model: nn.Module, calibration: Sequence[Tensor],
                    layers: Sequence[str] | None = None, memory_bytes: int = MEMORY_BYTES) -> None:
     """In place: give every masked or coded layer of ``model`` (those of ``layers``, by default all)
     the weights, table, mask and bias that lose least on ``calibration``, one tensor (n, ...) for
-    each input of the model. Call it once for all constraints of a model, for it repairs against
-    the latent weights. The same arguments give the same bits. Training continues from there.
+    each input of the model. Call it once for all constraints of a model, for it starts from the
+    latent weights; training continues from its result. The same arguments give the same bits.
 
     Raises StrategyError(``no_calibration``) without samples.
     """
@@ -79,73 +80,57 @@ def repair_weights(model: nn.Module, calibration: Sequence[Tensor],
         raise StrategyError("Repair needs at least one calibration sample.", "no_calibration")
     todo = {name: part for name, part in constraints(model).items()
             if layers is None or name in layers}
-    if not todo:
-        return
-    twin = _dense(model, todo)
     samples = [tensor[:SAMPLES] for tensor in calibration]
-    fitting, doubled = _look(twin, list(todo), samples, memory_bytes)
-    plain = [name for name in todo if name not in doubled]
-    solver = _Solver(todo)
-    for name, seen in moments_of(twin, plain, samples).items():
-        solver.solve_alone(name, twin.get_submodule(name), seen)
-    with hooked(twin, list(doubled), solver.solve):
-        twin(*(torch.cat([tensor[:fitting]] * 2) for tensor in samples))
+    dense, student = _dense(model, todo), _dense(model, todo)
+    flow = follow(student, [tensor[:1] for tensor in samples])
+    called = [name for name in executed(student, flow, list(todo)) if flow.calls.get(name)]
+    size, most = in_memory(flow, len(samples[0]), memory_bytes // 3)
+    batches = list(zip(*(torch.split(tensor, size) for tensor in samples), strict=True))
+    with Lockstep(dense, called, batches) as before, Lockstep(student, called, batches) as now:
+        for name in called:
+            count = max(1, min(most[name] // size, len(batches)))
+            pairs = [_pair(name, student.get_submodule(name), before, now, index,
+                           MOST_POSITIONS // count) for index in range(count)]
+            wanted, columns = (torch.cat(part, 1) for part in zip(*pairs, strict=True))
+            solved = _solved_toward(student.get_submodule(name), todo[name], wanted, columns)
+            _settle(model.get_submodule(name), todo[name], solved, student.get_submodule(name))
     for name in todo:
-        if name not in solver.solved:
-            solver.solve_alone(name, twin.get_submodule(name), None)
-        _settle(model.get_submodule(name), todo[name], solver.solved[name],
-                twin.get_submodule(name))
+        if name not in called:
+            module = student.get_submodule(name)
+            rows = Geometry.of(module).rows(cast(Tensor, module.weight))
+            alike = torch.eye(rows.shape[2]).expand(rows.shape[0], -1, -1)
+            _settle(model.get_submodule(name), todo[name],
+                    solve(rows, alike, Geometry.of(module), todo[name],
+                          cast(Tensor, module.weight)), module)
 
 
-class _Solver:
-    """Constrains the layers of the dense twin one after the other while it runs."""
+def _pair(name: str, module: nn.Module, before: Lockstep, now: Lockstep, batch: int, most: int
+          ) -> tuple[Tensor, Tensor]:
+    """The columns that the layer reads in the dense and in the constrained network."""
+    geometry = Geometry.of(module)
+    inputs = before.inputs_of(name, batch), now.inputs_of(name, batch)
+    assert inputs[0] is not None and inputs[1] is not None, "the layer was seen to be called"
+    return geometry.columns(inputs[0], most), geometry.columns(inputs[1], most)
 
-    def __init__(self, todo: dict[str, Constraint]) -> None:
-        self.todo, self.solved = todo, dict[str, Solved]()
-        self._dense: dict[str, tuple[Tensor, Tensor | None]] = {}
 
-    def solve(self, name: str, module: nn.Module, inputs: Tensor, outputs: Tensor) -> Tensor:
-        """A forward hook of ``layer_inputs.hooked``; halves of a batch are dense, constrained."""
-        geometry, (dense_in, inputs_now) = Geometry.of(module), inputs.chunk(2)
-        if name in self.solved:  # called a second time: its own past is gone for both halves
-            return torch.cat([_with(module, *self._dense[name], dense_in), outputs.chunk(2)[1]])
-        weight, bias = cast(Tensor, module.weight), cast(Tensor | None, module.bias)
-        self._dense[name] = weight.clone(), None if bias is None else bias.clone()
-        wanted, columns = geometry.columns(dense_in), geometry.columns(inputs_now)
-        if bias is not None:  # the bias makes up for all means
-            wanted, columns = (part - part.mean(1, keepdim=True) for part in (wanted, columns))
-        second = columns.mT @ columns / columns.shape[1]
-        cross = wanted.mT @ columns / columns.shape[1]
-        target = toward(geometry.rows(weight), second, cross)
-        self._keep(name, module, target, second)
-        dense_out, now = outputs.chunk(2)[0], module.forward(inputs_now)
-        if bias is not None:
-            shift = geometry.channel_mean(dense_out) - geometry.channel_mean(now)
-            bias += shift
-            now = now + geometry.per_channel(shift)
-        return torch.cat([dense_out, now])
-
-    def solve_alone(self, name: str, module: nn.Module, seen: Moments | None) -> None:
-        """By the dense network's inputs, where the halves of a batch cannot be told apart, or by
-        none, where the layer is not called by itself."""
-        geometry, weight = Geometry.of(module), cast(Tensor, module.weight)
-        rows = geometry.rows(weight)
-        if seen is None:
-            eye = torch.eye(rows.shape[2]).expand(rows.shape[0], -1, -1)
-            self._keep(name, module, rows, eye)
-            return
-        bias = cast(Tensor | None, module.bias)
-        self._keep(name, module, rows, seen.second if bias is None else seen.covariance)
-        if bias is not None:
-            missing = rows - geometry.rows(cast(Tensor, module.weight))
-            shift = (missing * seen.mean.unsqueeze(1)).sum(2)
-            bias += shift.sum(0) if geometry.groups != len(rows) else shift.flatten()
-
-    def _keep(self, name: str, module: nn.Module, rows: Tensor, second: Tensor) -> None:
-        solved = solve(rows, second, Geometry.of(module), self.todo[name],
-                       cast(Tensor, module.weight))
-        self.solved[name] = solved
-        cast(nn.Parameter, module.weight).data = solved.weight
+def _solved_toward(module: nn.Module, constraint: Constraint, wanted: Tensor, columns: Tensor
+                   ) -> Solved:
+    """The weight of ``module`` under ``constraint``, put in its place together with the bias, so
+    that on ``columns`` it gives what the dense weight gives on ``wanted``."""
+    geometry, dense = Geometry.of(module), cast(Tensor, module.weight).clone()
+    bias = cast(Tensor | None, module.bias)
+    means = wanted.mean(1), columns.mean(1)
+    if bias is not None and not geometry.transposed:  # the bias makes up for the means
+        wanted, columns = wanted - means[0].unsqueeze(1), columns - means[1].unsqueeze(1)
+    second = columns.mT @ columns / columns.shape[1]
+    cross = wanted.mT @ columns / columns.shape[1]
+    target = toward(geometry.rows(dense), second, cross)
+    solved = solve(target, second, geometry, constraint, dense)
+    cast(nn.Parameter, module.weight).data = solved.weight.clone()
+    if bias is not None and not geometry.transposed:
+        bias += geometry.per_output(geometry.rows(dense) * means[0].unsqueeze(1)
+                                    - geometry.rows(solved.weight) * means[1].unsqueeze(1))
+    return solved
 
 
 def solve(rows: Tensor, second: Tensor, geometry: Geometry, constraint: Constraint,
@@ -213,34 +198,10 @@ def _dense(model: nn.Module, todo: dict[str, Constraint]) -> nn.Module:
     return twin
 
 
-def _look(twin: nn.Module, layers: Sequence[str], samples: Sequence[Tensor], memory_bytes: int
-          ) -> tuple[int, set[str]]:
-    """(samples that a doubled pass has memory for, layers whose inputs keep the halves apart)."""
-    two = [tensor[:2] for tensor in samples]
-    sizes, apart = [1], set()
-
-    def seen(name: str, module: nn.Module, inputs: Tensor, outputs: Tensor) -> None:
-        sizes.append((inputs.nbytes + outputs.nbytes) // (2 * len(two[0])))
-        if len(inputs) % 2 == 0 and torch.equal(*inputs.chunk(2)):
-            apart.add(name)
-
-    with hooked(twin, layers, seen):
-        twin(*(torch.cat([tensor, tensor]) for tensor in two))
-    fitting = memory_bytes // (2 * LIVE_TENSORS * max(sizes))
-    return max(1, min(len(samples[0]), fitting)), apart
-
-
-def _with(module: nn.Module, weight: Tensor, bias: Tensor | None, inputs: Tensor) -> Tensor:
-    """What ``module`` would give with ``weight`` and ``bias``."""
-    other = copy.copy(module)
-    other._parameters = {"weight": cast(nn.Parameter, weight), "bias": cast(nn.Parameter, bias)}
-    return cast(Tensor, other.forward(inputs))
-
-
-def _settle(module: nn.Module, constraint: Constraint, solved: Solved, twin: nn.Module) -> None:
+def _settle(module: nn.Module, constraint: Constraint, solved: Solved, student: nn.Module) -> None:
     _original(module).data = solved.weight.clone()
     if module.bias is not None:
-        cast(Tensor, module.bias).data = cast(Tensor, twin.bias).clone()
+        cast(Tensor, module.bias).data = cast(Tensor, student.bias).clone()
     if constraint.mask is not None and solved.kept is not None:
         constraint.mask.settle(solved.kept)
     if constraint.codebook is not None and solved.table is not None:

@@ -1,15 +1,29 @@
 """Channel pruning: whole output channels go, with everything that depended on them."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
-import torch
-import torch_pruning
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
+from strategies.base import (
+    Layer,
+    Limits,
+    Restructured,
+    StrategyError,
+    StructureStrategy,
+    Suggester,
+    within,
+)
+from strategies.dataflow import follow
+from strategies.layers import weighted
+from strategies.structure.channel_groups import (
+    ChannelGroups,
+    Unfollowable,
+    outputs_of,
+    reordering,
+)
 
 
 @dataclass(frozen=True)
@@ -25,7 +39,7 @@ class ChannelPruning(StructureStrategy):
     paper: ClassVar[str] = (
         "Li et al. 2017, Pruning Filters for Efficient ConvNets; Fang et al. 2023, DepGraph")
     limits_text: ClassVar[str] = (
-        "never the outputs of the last layer; refuses graphs that split, slice or reorder channels")
+        "never the outputs of the model; leaves channels that are split, sliced or reordered")
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
 
@@ -49,107 +63,62 @@ class ChannelPruning(StructureStrategy):
         wanted = round(channels * self.keep_ratio / grain) * grain
         return min(max(wanted, grain), channels)
 
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
-        modules = dict(model.named_modules())
-        weighted = [m for m in modules.values() if isinstance(m, nn.Conv2d | nn.Linear)]
-        chosen = [modules[name] for name in layers if modules[name] is not weighted[-1]]
-        wanted = {module: self.kept(_outputs(module)) for module in chosen}
-        if all(count == _outputs(module) for module, count in wanted.items()):
-            raise self._nothing(layers)
-        model.eval()
-        try:
-            before = model(example_input).shape
-            pruned = self._prune(model, weighted[-1], wanted, example_input)
-            after = model(example_input).shape
-        except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
-                AssertionError, TypeError) as error:
-            raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
-                                f"{type(error).__name__}: {error}", "unsupported_graph") from error
-        if after != before:
-            raise StrategyError(f"channel_pruning changed the output from {tuple(before)} to "
-                                f"{tuple(after)}.", "unsupported_graph")
-        if not pruned:
-            raise self._nothing(layers)
-        return model
+        return self.restructure(model, layers, example_inputs).model
 
-    def _nothing(self, layers: Sequence[str]) -> StrategyError:
+    def restructure(self, model: nn.Module, layers: Sequence[str],
+                    example_inputs: tuple[Tensor, ...]) -> Restructured:
+        """See ``strategies.base.StructureStrategy``. Layers whose channels cannot be followed are
+        left as they are; only when that leaves nothing it is ``unsupported_graph``."""
+        flow = follow(model, example_inputs)
+        outputs = flow.producers(model, weighted(model))
+        left: dict[str, str] = {}
+        for name in layers:
+            reason = ("its channels are outputs of the model" if name in outputs
+                      else flow.untouchable(model, name))
+            left |= {name: reason} if reason else {}
+        wanted = {name: self.kept(outputs_of(model.get_submodule(name)))
+                  for name in layers if name not in left}
+        if all(keep == outputs_of(model.get_submodule(name)) for name, keep in wanted.items()):
+            raise self._nothing(layers, left)
+        kept: dict[str, tuple[int, ...]] = {}
+        unfollowed: dict[str, str] = {}
+        groups: ChannelGroups | None = None
+        for name, keep in wanted.items():
+            before = copy.deepcopy(model)
+            try:
+                groups = groups or ChannelGroups.of(model, example_inputs)
+                tied = sorted(groups.producing(name) & outputs)
+                if tied:
+                    left[name] = f"its channels are those of {', '.join(tied)}, model outputs"
+                elif outputs_of(model.get_submodule(name)) > keep:
+                    _note(kept, before, groups.remove(name, keep))
+            except Unfollowable as error:
+                model, groups = before, None
+                passed = reordering(flow, model, name)
+                unfollowed[name] = f"{error}" + (f" ({', '.join(passed)})" if passed else "")
+        if not kept and unfollowed:
+            raise StrategyError(f"channel_pruning removes no channel: {_listed(unfollowed)}",
+                                "unsupported_graph")
+        if not kept:
+            raise self._nothing(layers, left)
+        return Restructured(model, kept, {**left, **unfollowed})
+
+    def _nothing(self, layers: Sequence[str], left: Mapping[str, str]) -> StrategyError:
+        why = f": {_listed(left)}" if left else "."
         return StrategyError(f"channel_pruning with keep_ratio {self.keep_ratio:g} removes no "
-                             f"channel of {', '.join(layers)}.", "nothing_to_do")
-
-    def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
-               example_input: Tensor) -> int:
-        """Number of groups that lost channels."""
-        graph = torch_pruning.DependencyGraph().build_dependency(model, example_input)
-        importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-        pruned = 0
-        for module, keep in wanted.items():
-            surplus = _outputs(module) - keep
-            if surplus <= 0:
-                continue
-            prune = (torch_pruning.prune_conv_out_channels if isinstance(module, nn.Conv2d)
-                     else torch_pruning.prune_linear_out_channels)
-            group = graph.get_pruning_group(module, prune, list(range(_outputs(module))))
-            if any(item.dep.target.module is last and item.dep.handler in (
-                    torch_pruning.prune_linear_out_channels,
-                    torch_pruning.prune_conv_out_channels) for item in group):
-                continue
-            scores = importance(group)
-            fewest = torch.argsort(scores, stable=True)[:surplus].tolist()
-            final = graph.get_pruning_group(module, prune, sorted(fewest))
-            if not graph.check_pruning_group(final):
-                raise ValueError(f"{surplus} channels of {module} cannot be removed")
-            reference = _silenced(model, final)
-            final.prune()
-            pruned += 1
-            if not _agree(model, reference, example_input):
-                raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
-                                 "that removing some would feed others to the wrong weights")
-        return pruned
+                             f"channel of {', '.join(layers)}{why}", "nothing_to_do")
 
 
-def _outputs(module: nn.Module) -> int:
-    if isinstance(module, nn.Conv2d):
-        return module.out_channels
-    assert isinstance(module, nn.Linear)
-    return module.out_features
+def _note(kept: dict[str, tuple[int, ...]], before: nn.Module,
+          cut: Mapping[str, set[int]]) -> None:
+    """Add to ``kept`` that ``cut`` of the channels that were there are gone."""
+    for name, gone in cut.items():
+        had = kept.get(name) or tuple(range(outputs_of(before.get_submodule(name))))
+        kept[name] = tuple(channel for place, channel in enumerate(had) if place not in gone)
 
 
-INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
-ACROSS_CHANNELS = (nn.GroupNorm, nn.LayerNorm)
-
-
-def _silenced(model: nn.Module, group: Any) -> nn.Module:
-    """A copy of ``model`` in float64 whose channels of ``group`` (torch_pruning's) are zero and are
-    not read: removing them must give the same."""
-    names = {module: name for name, module in model.named_modules()}
-    silenced = copy.deepcopy(model).double()
-    with torch.no_grad():
-        for item in group:
-            module = item.dep.target.module
-            if module not in names or not isinstance(getattr(module, "weight", None), Tensor):
-                continue
-            twin: Any = silenced.get_submodule(names[module])
-            reads = item.dep.handler in INPUT_HANDLERS
-            if not reads or getattr(twin, "groups", 1) == 1:
-                axis = int(reads) ^ int(getattr(twin, "transposed", False))
-                twin.weight.index_fill_(axis, torch.tensor(item.idxs), 0)
-            if reads:
-                continue
-            if twin.bias is not None:
-                twin.bias[item.idxs] = 0
-    return silenced
-
-
-def _agree(model: nn.Module, reference: nn.Module, example_input: Tensor) -> bool:
-    """Whether both compute the same; not asked where a norm spans channels, for its statistics
-    change with the number of channels."""
-    if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
-        return True
-    noise = torch.rand(example_input.shape, generator=torch.Generator().manual_seed(0),
-                       dtype=torch.float64)
-    with torch.no_grad():
-        wanted = reference(noise)
-        found = copy.deepcopy(model).double()(noise)
-    close = 1e-9 * max(float(wanted.abs().max()), 1e-30)
-    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= close
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) + "."

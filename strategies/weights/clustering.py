@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from strategies.base import Layer, Limits, Suggester, WeightsStrategy, within
-from strategies.layers import is_depthwise
+from strategies.layers import TRANSPOSED, is_depthwise
 from strategies.number_formats import INT8
 from strategies.weights.parametrizing import straight_through
 
@@ -184,6 +184,7 @@ class Clustering(WeightsStrategy):
         for module in modules:
             depthwise = is_depthwise(module)
             bits = DEPTHWISE_BITS if depthwise and mixed else self.bits
-            grid = depthwise or number_format == INT8
+            grid = depthwise or (
+                number_format == INT8 and not isinstance(module, TRANSPOSED))
             codebook = Codebook(2**bits, cast(Tensor, module.weight), grid)
             parametrize.register_parametrization(module, "weight", codebook)
