@@ -9,6 +9,7 @@ Each run is a thread. glibc gives threads heaps of their own, which keep what th
 ``MALLOC_ARENA_MAX=1`` in the environment all runs share one.
 """
 
+import itertools
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -17,8 +18,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from strategies.dataflow import evaluating
+from strategies.dataflow import DataFlow, evaluating
 from strategies.tensor_trees import leaves
+
+BATCH = 64
+
+
+def in_memory(flow: DataFlow, samples: int, limit: int) -> tuple[int, dict[str, int]]:
+    """The size of a batch, and how many samples may wait at each layer and all later ones."""
+    alive = flow.alive()
+    later = list(itertools.accumulate(reversed(alive), max))[::-1]
+    size = max(1, min(BATCH, samples, limit // max(4 * max(alive, default=1), 1)))
+    most = {name: limit // max(later[calls[0].first], 1) for name, calls in flow.calls.items()
+            if calls[0].first < len(later)}
+    return size, most
 
 
 class _Abandoned(BaseException):
