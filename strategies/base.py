@@ -44,12 +44,14 @@ class Suggester(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One weighted layer of the baseline; ``groups`` are the names a recipe may select it by."""
+    """One weighted layer of the baseline; ``groups`` are the names a recipe may select it by,
+    ``output`` says that the model's outputs are its channels."""
 
     name: str
     kind: Literal["convolution", "fully_connected"]
     weight_shape: tuple[int, ...]
     groups: frozenset[str]
+    output: bool = False
 
 
 @dataclass(frozen=True)
@@ -155,6 +157,17 @@ class Strategy(ABC):
 
 
 @dataclass(frozen=True)
+class Restructured:
+    """What a structure strategy made. ``kept`` holds, by path, the output channels that layers of
+    the model before still have, in order; a layer that is absent has all. ``left`` says of layers
+    that were left alone why, by path."""
+
+    model: nn.Module
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StructureStrategy(Strategy):
     """Replaces layers."""
 
@@ -168,6 +181,11 @@ class StructureStrategy(Strategy):
 
         Raises StrategyError(``unsupported_graph`` | ``nothing_to_do``).
         """
+
+    def restructure(self, model: nn.Module, layers: Sequence[str],
+                    example_inputs: tuple[Tensor, ...]) -> Restructured:
+        """As ``apply``, with what is known of the result."""
+        return Restructured(self.apply(model, layers, example_inputs))
 
 
 @dataclass(frozen=True)

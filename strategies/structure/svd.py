@@ -7,8 +7,8 @@ from typing import ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, StructureStrategy, Suggester, within
-from strategies.structure.replacing import replace_layers, weights_of
+from strategies.base import Layer, Limits, Restructured, StructureStrategy, Suggester, within
+from strategies.structure.replacing import replace_layers, smaller
 
 NARROW = 16
 
@@ -39,11 +39,18 @@ class Svd(StructureStrategy):
     def apply(self, model: nn.Module, layers: Sequence[str],
               example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
-        return replace_layers(model, layers, self._factor, self.name)
+        return self.restructure(model, layers, example_inputs).model
 
-    def _factor(self, layer: nn.Module) -> nn.Module | None:
-        if not isinstance(layer, nn.Linear) or min(layer.weight.shape) < NARROW:
-            return None
+    def restructure(self, model: nn.Module, layers: Sequence[str],
+                    example_inputs: tuple[Tensor, ...]) -> Restructured:
+        """See ``strategies.base.StructureStrategy``."""
+        return replace_layers(model, layers, self._factor, self.name, example_inputs)
+
+    def _factor(self, layer: nn.Module) -> nn.Module | str:
+        if not isinstance(layer, nn.Linear):
+            return f"it is a {type(layer).__name__}, no fully connected layer"
+        if min(layer.weight.shape) < NARROW:
+            return f"it is narrower than {NARROW}"
         rank = max(1, round(min(layer.in_features, layer.out_features) * self.rank_ratio))
         with torch.no_grad():
             u, s, v = torch.linalg.svd(layer.weight.double(), full_matrices=False)
@@ -54,5 +61,5 @@ class Svd(StructureStrategy):
             second.weight.copy_(u[:, :rank] * root)
             if layer.bias is not None:
                 second.bias.copy_(layer.bias)
-        pair = nn.Sequential(first, second)
-        return pair if weights_of(pair) < weights_of(layer) else None
+        pair = nn.Sequential(first, second).to(layer.weight.device, layer.weight.dtype)
+        return smaller(pair, layer)

@@ -52,3 +52,19 @@ def advance(model: nn.Module, progress: float) -> None:
         step = getattr(part, "advance", None)
         if callable(step):
             step(progress)
+
+
+def bake(module: nn.Module, trained: bool = False) -> None:
+    """Plain tensors in the place of what parametrizations of ``module`` compute. torch's
+    ``remove_parametrizations`` would delete the property from the class, which a deep copy shares
+    with its original."""
+    constrained = cast(Any, module).parametrizations
+    values = {name: getattr(module, name).detach().clone() for name in constrained}
+    module.__class__ = type(module).__bases__[0]
+    del module._modules["parametrizations"]
+    for name, value in values.items():
+        # A chain may hold several tensors, such as the two of weight normalization.
+        if list(constrained[name].parameters(recurse=False)):
+            module.register_parameter(name, nn.Parameter(value, requires_grad=trained))
+        else:
+            module.register_buffer(name, value)
