@@ -8,7 +8,7 @@ exported ONNX graph.
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
 
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from strategies.target import Target
 
 FidelityName = Literal["untrained", "short", "full", "extended"]
+Strength = float | Mapping[str, float]
+"""A number for all layers of a step, or one for each layer by its name."""
 Stage = Literal["structure", "weights", "training", "encoding"]
 
 
@@ -148,6 +150,28 @@ class Strategy(ABC):
     requires: ClassVar[frozenset[str]]
     groups: ClassVar[tuple[str, ...]]
     number_format: ClassVar[str | None] = None
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {}
+    """The parameters that may be a table with a number for each layer, and the type of it."""
+
+    def of_layer(self, layer: str) -> Self:
+        """This strategy with the numbers of ``layer`` in place of tables. Raises
+        StrategyError(``unknown_layers``) for a layer that a table lacks."""
+        own: dict[str, float] = {}
+        for name in self.by_layer:
+            table = getattr(self, name)
+            if isinstance(table, Mapping):
+                if layer not in table:
+                    raise StrategyError(f"{self.name}: {name} has no number for layer {layer!r}, "
+                                        f"only for {', '.join(table)}.", "unknown_layers")
+                own[name] = table[layer]
+        return replace(self, **own) if own else self
+
+    @property
+    def tabled_layers(self) -> frozenset[str] | None:
+        """The layers that every table has, None where there is no table."""
+        tables = [set(table) for table in (getattr(self, name) for name in self.by_layer)
+                  if isinstance(table, Mapping)]
+        return frozenset(set.intersection(*tables)) if tables else None
 
     @classmethod
     @abstractmethod
@@ -244,8 +268,12 @@ STAGES: dict[Stage, type[Strategy]] = {
 """The base class of each stage, in the order of a recipe."""
 
 
-def within(name: str, parameter: str, value: float, low: float, high: float) -> None:
-    """Raises StrategyError(``bad_parameters``) unless ``low <= value <= high``."""
-    if not low <= value <= high:
-        raise StrategyError(f"{name}: {parameter} = {value!r} must be from {low:g} to {high:g}.",
-                            "bad_parameters")
+def within(name: str, parameter: str, value: Strength, low: float, high: float) -> None:
+    """Raises StrategyError(``bad_parameters``) unless ``low <= value <= high``, for every layer of
+    a table."""
+    numbers = value if isinstance(value, Mapping) else {"": value}
+    for layer, number in numbers.items():
+        if not low <= number <= high:
+            of = f" of {layer!r}" if layer else ""
+            raise StrategyError(f"{name}: {parameter}{of} = {number!r} must be from {low:g} to "
+                                f"{high:g}.", "bad_parameters")
