@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from strategies.base import Layer, StrategyError
 from strategies.dataflow import DataFlow, follow
 
-CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d,
-                nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+TRANSPOSED = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, *TRANSPOSED)
 WEIGHTED = (*CONVOLUTIONS, nn.Linear)
 
 Kind = Literal["convolution", "fully_connected"]
@@ -62,7 +62,7 @@ def _layer(name: str, module: nn.Module, first: bool, last: bool, output: bool) 
 
 
 def _shape_groups(convolution: Any) -> set[str]:
-    if 1 < convolution.groups == convolution.in_channels:
+    if is_depthwise(convolution):
         return {"depthwise"}
     one = all(size == 1 for size in convolution.kernel_size)
     return {"pointwise"} if one and convolution.groups == 1 else set()
@@ -91,3 +91,8 @@ def assign(groups: Sequence[str], layers: Sequence[Layer]) -> list[list[str]]:
                 decides[name] = index
     return [[name for name in names if decides[name] == index]
             for index, names in enumerate(members)]
+
+
+def is_depthwise(module: nn.Module) -> bool:
+    """Each filter reads one channel of several."""
+    return isinstance(module, CONVOLUTIONS) and module.in_channels == module.groups > 1

@@ -6,7 +6,6 @@ for the channels that are kept, so that a layer makes up for the errors of those
 """
 
 import copy
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -16,10 +15,9 @@ from torch import Tensor, nn
 
 from strategies.dataflow import DataFlow, evaluating, follow
 from strategies.layers import executed, weighted
-from strategies.repair.lockstep import Lockstep
+from strategies.repair.lockstep import Lockstep, in_memory
 
 SOLVABLE = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
-BATCH = 64
 MEMORY_BYTES = 1 << 30
 """What activations of the student and outputs of the teacher may take together, about."""
 PER_COLUMN, FEWEST_PER_COLUMN, FEWEST = 24, 2, 6144
@@ -63,7 +61,7 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
     repaired = copy.deepcopy(student)
     example = tuple(tensor[:1] for tensor in calibration)
     flow = follow(repaired, example)
-    size, most = _in_memory(flow, len(calibration[0]), memory_bytes // 2)
+    size, most = in_memory(flow, len(calibration[0]), memory_bytes // 2)
     batches = list(zip(*(torch.split(tensor, size) for tensor in calibration), strict=True))
     goals = [_Goal(layer, source, outputs, _rectified(flow, repaired, layer),
                       max(1, min(most[layer] // size, len(batches))),
@@ -87,16 +85,6 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
                 if columns:
                     _solve(layer, torch.cat(columns, 1), torch.cat(outputs), goal.rectified)
     return repaired
-
-
-def _in_memory(flow: DataFlow, samples: int, limit: int) -> tuple[int, dict[str, int]]:
-    """The size of a batch, and how many samples may wait at each layer and all later ones."""
-    alive = flow.alive()
-    later = list(itertools.accumulate(reversed(alive), max))[::-1]
-    size = max(1, min(BATCH, samples, limit // max(4 * max(alive, default=1), 1)))
-    most = {name: limit // max(later[calls[0].first], 1) for name, calls in flow.calls.items()
-            if calls[0].first < len(later)}
-    return size, most
 
 
 def _pairs(student: nn.Module, flow: DataFlow, teacher: nn.Module, example: tuple[Tensor, ...],

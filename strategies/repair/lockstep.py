@@ -6,6 +6,7 @@ it and each goes on from there: a repair layer by layer costs one forward pass.
     batch 2                 | conv3 |          joins where less memory is needed
 """
 
+import itertools
 import threading
 from collections.abc import Sequence
 from types import TracebackType
@@ -14,8 +15,20 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
-from strategies.dataflow import evaluating
+from strategies.dataflow import DataFlow, evaluating
 from strategies.tensor_trees import leaves
+
+BATCH = 64
+
+
+def in_memory(flow: DataFlow, samples: int, limit: int) -> tuple[int, dict[str, int]]:
+    """The size of a batch, and how many samples may wait at each layer and all later ones."""
+    alive = flow.alive()
+    later = list(itertools.accumulate(reversed(alive), max))[::-1]
+    size = max(1, min(BATCH, samples, limit // max(4 * max(alive, default=1), 1)))
+    most = {name: limit // max(later[calls[0].first], 1) for name, calls in flow.calls.items()
+            if calls[0].first < len(later)}
+    return size, most
 
 
 class _Abandoned(BaseException):

@@ -57,16 +57,26 @@ class MagnitudeMask(nn.Module):
             self.wanted.fill_(HOLD)
         return weight * self.mask
 
-    @staticmethod
-    def _count(size: int, keep_ratio: float) -> int:
-        return max(1, int(size * keep_ratio))
+    def count(self, size: int) -> int:
+        """How many of ``size`` weights are kept in the end."""
+        return _count(size, self.keep_ratio)
+
+    def settle(self, mask: Tensor) -> None:
+        """Exactly the weights of ``mask`` are kept from now on, through any training."""
+        self.mask.copy_(mask)
+        self.wanted.fill_(HOLD)
+        self.settled.fill_(True)
 
     @classmethod
     def _largest(cls, weight: Tensor, keep_ratio: float) -> Tensor:
         flat = weight.detach().abs().flatten()
         mask = torch.zeros_like(flat, dtype=torch.bool)
-        mask[flat.topk(cls._count(flat.numel(), keep_ratio)).indices] = True
+        mask[flat.topk(_count(flat.numel(), keep_ratio)).indices] = True
         return mask.view_as(weight)
+
+
+def _count(size: int, keep_ratio: float) -> int:
+    return max(1, int(size * keep_ratio))
 
 
 @dataclass(frozen=True)
