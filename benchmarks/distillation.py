@@ -1,8 +1,9 @@
 """Checks that the teacher's logits affect the loss and the weights of a distilled student."""
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +23,16 @@ class OneBatch:
 
     batches_per_epoch = 1
 
-    def __init__(self, batch: Batch, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
-        self._batch, self.loss = batch, loss
+    answer: Literal["classes", "logit", "values"] = "classes"
+
+    def __init__(self, batch: Batch, split: TrainingSplit) -> None:
+        self._batch, self._split = batch, split
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        return self._split.loss(outputs, targets)
+
+    def main_output(self, outputs: Any) -> Tensor:
+        return self._split.main_output(outputs)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         yield self._batch
@@ -40,19 +49,19 @@ def teacher_reaches_loss(name: str, recipe: Recipe, task_name: str, builds: Path
     task = task_of(task_name)
     builder = Builder(task, 0, builds)
     student = builder.model(recipe, "untrained").eval()
-    teacher = CachedTeacher(builder.model(Recipe(), "full"))
-    batch = next(iter(TrainingSplit(task, 0).batches(0)))
+    teacher = CachedTeacher(builder.model(Recipe(), "full"), builder.split)
+    batch = next(iter(builder.split.batches(0)))
 
     def blank(requested: Batch) -> Tensor:
         return torch.zeros_like(teacher(requested))
 
     with torch.no_grad():
-        outputs = student(batch.inputs)
-        alone = task.loss(outputs, batch.targets)
+        outputs = student(*batch.inputs)
+        alone = builder.split.loss(outputs, batch.targets)
         taught, untaught = (float(distill.loss(outputs, t(batch), alone)) for t in (teacher, blank))
 
     def step(chosen: Teacher) -> Tensor:
-        trained, _ = distill.train(copy.deepcopy(student), chosen, OneBatch(batch, task.loss),
+        trained, _ = distill.train(copy.deepcopy(student), chosen, OneBatch(batch, builder.split),
                                  Fidelity("short", 1), None)
         return torch.cat([p.detach().flatten() for p in trained.parameters()])
 

@@ -176,7 +176,9 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     builder = Builder(task(arguments.task), arguments.baseline_seed, arguments.builds)
     net = builder.model(Recipe(), "full")
-    baseline, points = search(net, task(arguments.task).load(), arguments.out, arguments.minutes,
+    load = task(arguments.task).load
+    assert load is not None, "built-in tasks load their splits"
+    baseline, points = search(net, load(), arguments.out, arguments.minutes,
                               arguments.sampler, arguments.seed)
     good = [p for p in points if p["accuracy"] >= baseline["accuracy"] - 0.01]
     print(f"{len(points)} trials, {len(good)} within one point on validation")

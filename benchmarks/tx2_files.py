@@ -100,14 +100,14 @@ def made_for(target: Target, steps: list[Any], network: str, scratch: Path) -> b
         layers = layers_of(model)
         names = list(dict.fromkeys(n for group in step.groups for n in select(layers, group)))
         if step.stage == "structure":
-            model = step.apply(copy.deepcopy(model), names, pictures(1)).eval()
+            model = step.apply(copy.deepcopy(model), names, (pictures(1),)).eval()
         elif step.stage == "weights":
             step.attach(model, names, number_format="float32")
         else:
             encodings.append(step)
-    graph = export_onnx(model, pictures(1), target)
+    graph = export_onnx(model, (pictures(1),), target)
     for step in encodings:
-        graph = step.encode(graph, pictures(64), target, scratch)
+        graph = step.encode(graph, (pictures(64),), target, scratch)
     return finish(graph, target).content
 
 

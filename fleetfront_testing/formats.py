@@ -20,7 +20,7 @@ PARAMETERS = 160 + 3480 + 4656 + 490
 
 def onnx_file() -> bytes:
     """A finished ONNX file of ``networks.plain``."""
-    return finish(export_onnx(plain(), EXAMPLE[:1], Target()), Target()).content
+    return finish(export_onnx(plain(), (EXAMPLE[:1],), Target()), Target()).content
 
 
 class FormatContract:

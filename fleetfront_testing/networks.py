@@ -1,6 +1,7 @@
 """Small networks and a few batches of noise, for tests of strategies."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -51,18 +52,26 @@ class Residual(nn.Module):
 class Noise:
     """``strategies.base.TrainingData`` of random pictures and targets."""
 
+    answer: Literal["classes", "logit", "values"] = "classes"
+
     def __init__(self, batches: int = 6, metrics: tuple[float, ...] = ()) -> None:
         self.batches_per_epoch = batches
-        self.loss: Callable[[Tensor, Tensor], Tensor] = nn.functional.cross_entropy
         self.epochs: list[int] = []
         self.asked = 0
         self._metrics = metrics
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        return nn.functional.cross_entropy(outputs, targets)
+
+    def main_output(self, outputs: Any) -> Tensor:
+        first: Tensor = outputs
+        return first
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         self.epochs.append(epoch)
         for index in range(self.batches_per_epoch):
             source = torch.Generator().manual_seed(1000 * epoch + index)
-            yield Batch((epoch, index), torch.rand(16, 1, 12, 12, generator=source),
+            yield Batch((epoch, index), (torch.rand(16, 1, 12, 12, generator=source),),
                         torch.randint(0, 10, (16,), generator=source))
 
     def validation_metric(self, model: nn.Module) -> float:

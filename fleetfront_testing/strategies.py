@@ -66,18 +66,18 @@ def suggested(cls: type[Strategy], share: float = 0.4,
 def exercised(strategy: Strategy, model: nn.Module, folder: Path) -> Result:
     """What the verb of the strategy's stage makes of ``model``, on every group it is for."""
     if isinstance(strategy, StructureStrategy):
-        return strategy.apply(model, chosen(strategy, model), EXAMPLE[:1])
+        return strategy.apply(model, chosen(strategy, model), (EXAMPLE[:1],))
     if isinstance(strategy, WeightsStrategy):
         strategy.attach(model, chosen(strategy, model), FLOAT32)
         return model
     if isinstance(strategy, TrainingStrategy):
-        return strategy.train(model, lambda batch: batch.inputs.flatten(1)[:, :10], Noise(3),
+        return strategy.train(model, lambda batch: batch.inputs[0].flatten(1)[:, :10], Noise(3),
                               Fidelity("short", 1), None)[0]
     assert isinstance(strategy, EncodingStrategy)
-    graph = export_onnx(model, EXAMPLE[:1], Target())
+    graph = export_onnx(model, (EXAMPLE[:1],), Target())
     before = graph.SerializeToString()
-    coded = strategy.encode(graph, torch.rand(
-        32, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(5)), Target(), folder)
+    calibration = torch.rand(32, *EXAMPLE.shape[1:], generator=torch.Generator().manual_seed(5))
+    coded = strategy.encode(graph, (calibration,), Target(), folder)
     assert graph.SerializeToString() == before, "encode changed its input"
     return coded
 
@@ -93,13 +93,15 @@ def outputs(result: Result) -> Tensor:
         with torch.no_grad():
             found: Tensor = result.eval()(EXAMPLE)
         return found
-    (computed,) = load(result.SerializeToString()).run({"input": EXAMPLE.numpy()})
+    name = result.graph.input[0].name
+    (computed,) = load(result.SerializeToString()).run({name: EXAMPLE.numpy()})
     return torch.from_numpy(computed)
 
 
 def size(result: Result) -> int:
     """Parameters after a structure strategy; bytes of the finished file after the others."""
-    graph = export_onnx(result, EXAMPLE[:1], Target()) if isinstance(result, nn.Module) else result
+    graph = (export_onnx(result, (EXAMPLE[:1],), Target()) if isinstance(result, nn.Module)
+             else result)
     return len(finish(graph, Target()).content)
 
 
@@ -176,5 +178,5 @@ class StrategyContract:
                                         make: Callable[[], nn.Module], tmp_path: Path) -> None:
         result = exercised(suggested(implementation)[0], make(), tmp_path)
         if isinstance(result, nn.Module):
-            graph = export_onnx(result, EXAMPLE[:1], Target())
+            graph = export_onnx(result, (EXAMPLE[:1],), Target())
             torch.testing.assert_close(outputs(graph), outputs(result), rtol=1e-4, atol=1e-5)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
 
 import onnx
 from torch import Tensor, nn
@@ -65,11 +65,13 @@ class Limits:
 
 
 class Batch(NamedTuple):
-    """``key`` names the batch for caches: the same key always means the same tensors."""
+    """``key`` names the batch for caches: the same key always means the same tensors. ``inputs``
+    are the positional arguments of the model, (n, ...) each; ``targets`` is a tensor or a
+    structure of tensors, as the loss takes it."""
 
     key: tuple[int, int]
-    inputs: Tensor
-    targets: Tensor
+    inputs: tuple[Tensor, ...]
+    targets: Any
 
 
 Teacher = Callable[[Batch], Tensor]
@@ -78,11 +80,21 @@ Teacher = Callable[[Batch], Tensor]
 class TrainingData(Protocol):
     """What a training loop sees: never the test split."""
 
-    loss: Callable[[Tensor, Tensor], Tensor]
     batches_per_epoch: int
+    answer: Literal["classes", "logit", "values"]
+    """What the main output holds: logits with the classes on axis 1, one logit for two classes,
+    or numbers."""
+
+    def loss(self, outputs: Any, targets: Any) -> Tensor:
+        """The task's loss of what a model returns, and the targets of a batch."""
+        ...
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """The batches of one epoch; the order and augmentation depend on ``epoch`` only."""
+        ...
+
+    def main_output(self, outputs: Any) -> Tensor:
+        """The tensor that the metric judges, of what a model returns."""
         ...
 
     def validation_metric(self, model: nn.Module) -> float:
@@ -147,9 +159,10 @@ class StructureStrategy(Strategy):
     stage: ClassVar[Stage] = "structure"
 
     @abstractmethod
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """A model with ``layers`` (module paths) replaced; ``model`` may be consumed.
-        ``example_input`` is (1, *input shape).
+        ``example_inputs`` has one tensor (1, *shape) for each input of ``model``.
 
         Raises StrategyError(``unsupported_graph`` | ``nothing_to_do``).
         """
@@ -194,10 +207,12 @@ class EncodingStrategy(Strategy):
 
     @abstractmethod
     def encode(
-        self, graph: onnx.ModelProto, calibration: Tensor, target: Target, folder: Path
+        self, graph: onnx.ModelProto, calibration: tuple[Tensor, ...], target: Target,
+        folder: Path
     ) -> onnx.ModelProto:
-        """The graph rewritten for ``target``; ``graph`` itself stays as it is. ``calibration`` is
-        (n, *input shape) of training inputs, ``folder`` a scratch folder.
+        """The graph rewritten for ``target``; ``graph`` itself stays as it is. ``calibration`` has
+        one tensor (n, *shape) of training inputs for each input of the graph, in order, ``folder``
+        is a scratch folder.
 
         Raises StrategyError(``unsupported_target`` | ``unsupported_graph``).
         """

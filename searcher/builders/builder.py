@@ -15,11 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from searcher.artifacts.complexity import Complexity
 from searcher.artifacts.formats import registry as formats
+from searcher.artifacts.formats.base import Array
 from searcher.builders.evaluation import Evaluation, evaluate, probe_outputs, score_outputs
 from searcher.builders.prefix_cache import PrefixCache
 from searcher.errors import BuildError
@@ -114,12 +116,17 @@ class Builder:
     def evaluate(self, content: bytes | Path, split: str,
                  file_format: str = formats.DEFAULT) -> Evaluation:
         """The task's metric of a file on one of the task's splits, computed on this host."""
-        part = self.task.load()[split]
-        return evaluate(content, part.inputs, part.targets, self.task.metric, file_format)
+        inputs, targets = self._arrays(split)
+        return evaluate(content, inputs, targets, self.task.metric, file_format)
 
     def score_outputs(self, outputs: Path, split: str) -> Evaluation:
         """The task's metric of outputs (.npy) that were computed elsewhere. Raises BuildError."""
-        return score_outputs(outputs, self.task.load()[split].targets, self.task.metric)
+        return score_outputs(outputs, self._arrays(split)[1], self.task.metric)
+
+    def _arrays(self, split: str) -> tuple[Array, Array]:
+        batches = list(self.task.samples(split).batches(500))
+        return (np.concatenate([batch.inputs[0].numpy() for batch in batches]),
+                np.concatenate([batch.targets.numpy() for batch in batches]))
 
     def _guarded(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         self._built = self._reused = self._cache.written_bytes = 0
@@ -186,7 +193,7 @@ class Builder:
             torch.manual_seed(int(key[:8], 16))
             with _named_step(len(steps), steps[-1]):
                 layers = select(layers_of(model), steps[-1].layers)
-                kept = strategy.apply(model, layers, self.split.calibration(1))
+                kept = strategy.apply(model, layers, (self.split.calibration(1),))
             self._built += 1
             self._cache.keep_module(key, kept)
         return copy.deepcopy(kept)
@@ -240,7 +247,7 @@ class Builder:
                  if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
         model.eval()  # one sample must leave no trace in the statistics of a BatchNorm
         with torch.no_grad():
-            model(self.split.calibration(1))
+            model(*self.split.calibration(1))
         model.train(training)
         for hook in hooks:
             hook.remove()
@@ -248,16 +255,15 @@ class Builder:
 
     def _teach(self) -> CachedTeacher:
         if self._teacher is None:
-            self._teacher = CachedTeacher(self._baseline())
+            self._teacher = CachedTeacher(self._baseline(), self.split)
         return self._teacher
 
     def _baseline(self) -> nn.Module:
         key = self.build_key((), "full")
         if self._trained_baseline is None:
             torch.manual_seed(self.seed)
-            model = self.task.model()
-            if self._cache.restore(key, model) is None:
-                spec = self.task.baseline
+            model, spec = self.task.module(), self.task.baseline
+            if spec is not None and self._cache.restore(key, model) is None:
                 model, state = fit_until_plateau(
                     model, self.split, learning_rate=spec.learning_rate,
                     cycle_epochs=spec.cycle_epochs, max_epochs=spec.max_epochs,

@@ -60,7 +60,7 @@ def search(directory: Path, name: str) -> None:
             for note in notes:
                 log.warning("%s", note)
             target = target_of(device)
-            space = Space.of(campaign, layers_of(task.model()), formats)
+            space = Space.of(campaign, layers_of(task.module()), formats)
             finished = sum(known.trials.values())
             of_device = DeviceSearch(
                 Requests(campaign, target, campaign.executions[0]), campaign.devices[0], space,
@@ -112,7 +112,8 @@ def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> FileRef:
     """Upload the inputs of a split to the coordinator."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "inputs.npy"
-        np.save(file, np.ascontiguousarray(task.load()[split].inputs, "<f4"), allow_pickle=False)
+        inputs = [batch.inputs[0].numpy() for batch in task.samples(split).batches(500)]
+        np.save(file, np.concatenate(inputs).astype("<f4"), allow_pickle=False)
         return FileRef(upload(client, file), file.stat().st_size)
 
 

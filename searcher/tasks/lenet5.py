@@ -37,7 +37,8 @@ def _full(files: tuple[PinnedFile, ...]) -> Mapping[str, Split]:
 
 def affine(images: Tensor, seed: int, degrees: float = 15.0, shift: float = 0.1,
            scale: float = 0.15) -> Tensor:
-    """Each of ``images`` (n, c, h, w) rotated, shifted and scaled at random, from ``seed``."""
+    """Each of ``images`` (n, c, h, w) rotated, shifted and scaled at random, from ``seed``;
+    8-bit pictures again, in 0..1."""
     generator = torch.Generator().manual_seed(seed)
     draw = torch.rand(4, len(images), generator=generator) * 2 - 1
     angle, zoom = draw[0] * math.radians(degrees), 1 + draw[1] * scale
@@ -48,7 +49,8 @@ def affine(images: Tensor, seed: int, degrees: float = 15.0, shift: float = 0.1,
     y = ((2 * torch.arange(height) + 1) / height - 1).view(1, height, 1)
     cosine, sine, right, down = (v.view(n, 1, 1) for v in (cosine, sine, *(draw[2:] * 2 * shift)))
     grid = torch.stack([x * cosine - y * sine + right, x * sine + y * cosine + down], dim=-1)
-    return nn.functional.grid_sample(images, grid, align_corners=False)
+    pictures = nn.functional.grid_sample(images, grid, align_corners=False)
+    return pictures.mul_(255).round_().clamp_(0, 255).to(torch.uint8).float().div_(255)
 
 
 def _identity(files: tuple[PinnedFile, ...], augment: str) -> dict[str, object]:

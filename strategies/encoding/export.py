@@ -4,40 +4,57 @@ import copy
 import io
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import numpy as np
 import onnx
 import torch
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, ValueInfoProto
 from torch import Tensor, nn
 from torch.jit import TracerWarning  # type: ignore[attr-defined]
 from torch.nn.utils import parametrize
 
 from strategies.base import StrategyError
-from strategies.encoding.graph import check_format, constants, tidy, unsign_zeros
+from strategies.encoding.graph import check_format, constants, replace, tidy, unsign_zeros
+from strategies.signature import input_names, named_outputs
 from strategies.target import Target
 
 WEIGHT_SCALES = "fleetfront.weight_scales"
 """Key in the model's metadata: JSON ``{initializer: [scale per output channel]}``, for int8."""
 
 
+@dataclass(frozen=True)
+class Names:
+    """The names of inputs and outputs in the file. Empty: those of ``strategies.signature``."""
+
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+
+
 def export_onnx(
     model: nn.Module,
-    example_input: Tensor,
+    example_inputs: Sequence[Tensor],
     target: Target,
     weight_scales: Mapping[str, Tensor] | None = None,
+    names: Names = Names(),
 ) -> ModelProto:
-    """``model`` in evaluation mode as ONNX with input ``input``, output ``output`` and a free
-    batch axis; parametrizations are baked into the weights and ``model`` itself stays as it is.
+    """``model`` in evaluation mode as ONNX; parametrizations are baked into the weights and
+    ``model`` itself stays as it is.
 
-    ``weight_scales`` maps ``<module>.weight`` to the int8 scale of each output channel on whose
-    grid that weight already lies. Raises StrategyError(``unsupported_graph``) when the model
-    cannot be exported for ``target``.
+    Inputs and outputs are those of ``model``, in order, of the same element types and layout, with
+    a free batch axis; the other axes have the sizes of ``example_inputs``, one tensor (n, ...) per
+    input. An input that the graph does not read stays an input of the file. ``weight_scales`` maps
+    ``<module>.weight`` to the int8 scale of each output channel on whose grid that weight already
+    lies. Raises StrategyError(``unsupported_graph``) when the model cannot be exported for
+    ``target``.
     """
-    plain = baked(model)
-    graph = _legacy_export(plain, example_input, target.opset)
+    plain = baked(model).cpu()
+    examples = _one_sample(plain, example_inputs, names)
+    outputs = _output_names(plain, examples, names)
+    graph = _legacy_export(plain, examples, outputs, target.opset)
+    _keep_unread_inputs(graph.graph, examples, outputs)
     tidy(graph)
     unsign_zeros(graph.graph)
     graph.graph.name = "g"
@@ -79,27 +96,93 @@ def _bake(module: nn.Module) -> None:
             module.register_buffer(name, value)
 
 
-def _legacy_export(model: nn.Module, example_input: Tensor, opset: int) -> ModelProto:
+_FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError,
+             NotImplementedError, torch.onnx.OnnxExporterError)
+
+
+def _one_sample(model: nn.Module, example_inputs: Sequence[Tensor],
+                names: Names) -> dict[str, Tensor]:
+    """The first sample (1, ...) of each input, by its name in the file. Raises StrategyError."""
+    inputs = tuple(names.inputs) or input_names(model, len(example_inputs))
+    if len(inputs) != len(example_inputs):
+        raise StrategyError(f"A sample has {len(example_inputs)} inputs, {len(inputs)} names are "
+                            f"given ({', '.join(inputs)}).", "unsupported_graph")
+    examples = dict(zip(inputs, example_inputs, strict=True))
+    single = [name for name, tensor in examples.items() if tensor.ndim == 0]
+    if single:
+        raise StrategyError(f"The input {single[0]!r} is a single number; the first axis of every "
+                            "input must be the samples.", "unsupported_graph")
+    return {name: tensor[:1].cpu() for name, tensor in examples.items()}
+
+
+def _output_names(model: nn.Module, examples: Mapping[str, Tensor],
+                  names: Names) -> tuple[str, ...]:
+    """The names in the file, from one forward pass. Raises StrategyError."""
+    try:
+        with torch.no_grad():
+            returned = model(*examples.values())
+    except _FAILURES as error:
+        raise StrategyError(f"{type(model).__name__} does not run on one sample in evaluation "
+                            f"mode: {_first_line(error)}", "unsupported_graph") from error
+    outputs = tuple(named_outputs(returned, names.outputs))
+    twice = sorted({*examples} & {*outputs})
+    if twice:
+        raise StrategyError(f"An input and an output of the model are both named {twice[0]!r}; a "
+                            "file needs another name for one of them.", "unsupported_graph")
+    return outputs
+
+
+def _legacy_export(model: nn.Module, examples: Mapping[str, Tensor], outputs: Sequence[str],
+                   opset: int) -> ModelProto:
     """torch's TorchScript exporter: exact opsets and low IR versions, which the newer one lacks."""
     content = io.BytesIO()
-    free_batch = {"input": {0: "batch"}, "output": {0: "batch"}}
+
+    # A hook, not a module around the model: that would rename every weight.
+    def flat(module: nn.Module, inputs: object, returned: object) -> tuple[Tensor, ...]:
+        return tuple(named_outputs(returned).values())
+
+    hook = model.register_forward_hook(flat)
     try:
         with warnings.catch_warnings(), torch.no_grad():
             for category in (DeprecationWarning, UserWarning, TracerWarning):
                 warnings.simplefilter("ignore", category)
             torch.onnx.export(
-                model, (example_input[:1],), content,  # type: ignore[arg-type]
+                model, tuple(examples.values()), content,  # type: ignore[arg-type]
                 dynamo=False, opset_version=opset,
-                input_names=["input"], output_names=["output"], dynamic_axes=free_batch,
+                input_names=list(examples), output_names=list(outputs),
+                dynamic_axes={name: {0: "batch"} for name in (*examples, *outputs)},
             )
-    except (RuntimeError, ValueError, TypeError, AttributeError, IndexError,
-            NotImplementedError, torch.onnx.OnnxExporterError) as error:
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+    except _FAILURES as error:
         raise StrategyError(
-            f"{type(model).__name__} cannot be exported to ONNX opset {opset}: {first_line}",
-            "unsupported_graph",
-        ) from error
+            f"{type(model).__name__} cannot be exported to ONNX opset {opset}: "
+            f"{_first_line(error)}", "unsupported_graph") from error
+    finally:
+        hook.remove()
     return onnx.load_model_from_string(content.getvalue())
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
+
+
+def _keep_unread_inputs(graph: GraphProto, examples: Mapping[str, Tensor],
+                        outputs: Sequence[str]) -> None:
+    """In place: the exporter drops inputs that nothing reads, so that a program that feeds all
+    inputs of the model could not run the file."""
+    read = {value.name: value for value in graph.input}
+    odd = [name for name in read if name not in examples]
+    if odd or [value.name for value in graph.output] != list(outputs):
+        raise StrategyError(
+            f"The exported graph has the inputs {', '.join(read)} and the outputs "
+            f"{', '.join(value.name for value in graph.output)}, the model has "
+            f"{', '.join(examples)} and {', '.join(outputs)}.", "unsupported_graph")
+    replace(graph.input, [read.get(name) or _described(name, tensor)
+                          for name, tensor in examples.items()])
+
+
+def _described(name: str, tensor: Tensor) -> ValueInfoProto:
+    kind = onnx.helper.np_dtype_to_tensor_dtype(tensor.numpy().dtype)
+    return onnx.helper.make_tensor_value_info(name, kind, ["batch", *tensor.shape[1:]])
 
 
 def carry_weight_scales(

@@ -70,7 +70,14 @@ def prove(plain: bytes, coded: bytes) -> None:
             f"ONNX Runtime did not fold the coded weights: {', '.join(extra)} would run at every "
             "inference.", "gate_folded")
     feeds = gates.probe(onnx.load_model_from_string(plain).graph)
-    if not gates.same_bits(loaded["uncoded"].run(feeds), loaded["coded"].run(feeds)):
+    try:
+        answers = [loaded[name].run(feeds) for name in ("uncoded", "coded")]
+    except Exception as error:
+        raise StrategyError(
+            f"The exported file does not run on {gates.PROBES} samples, although its batch axis is "
+            f"free; does the model's forward fix the number of samples? ONNX Runtime: {error}",
+            "unsupported_graph") from error
+    if not gates.same_bits(*answers):
         raise StrategyError(
             "The coded file gives other outputs than the uncoded one on a random input; this is a "
             "defect of the weight codec.", "gate_parity")

@@ -21,6 +21,9 @@ from strategies.encoding.graph import input_shapes
 KEEPS_SCALE = ("MaxPool", "Reshape")
 """Operators over which ONNX Runtime carries a quantization by itself."""
 
+PROBES = 2
+"""Samples of the random feeds: a batch axis that is not free shows."""
+
 _ACTIVATIONS = ("Relu", "Clip")
 """Operators that runtimes fuse into the convolution before them."""
 
@@ -102,8 +105,9 @@ def left_unfolded(plain: Loaded, coded: Loaded) -> list[str]:
     return sorted((coded.operators - plain.operators).elements())
 
 
-def probe(graph: onnx.GraphProto, batch: int = 2) -> dict[str, NDArray[Any]]:
-    """Fixed random feeds in [-1, 1) for every float input of ``graph``, integers as zeros."""
+def probe(graph: onnx.GraphProto, batch: int = PROBES) -> dict[str, NDArray[Any]]:
+    """Fixed random feeds for every input of ``graph``: floats in [-1, 1), integers and booleans 0
+    or 1, which every vocabulary and mask has."""
     generator = np.random.default_rng(0)
     shapes = input_shapes(graph, batch)
     feeds: dict[str, NDArray[Any]] = {}
@@ -112,7 +116,8 @@ def probe(graph: onnx.GraphProto, batch: int = 2) -> dict[str, NDArray[Any]]:
             continue
         dtype = onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
         drawn = generator.random(shapes[value.name], dtype=np.float32) * 2 - 1
-        feeds[value.name] = drawn.astype(dtype)
+        floats = np.issubdtype(dtype, np.floating)
+        feeds[value.name] = (drawn if floats else drawn >= 0).astype(dtype)
     return feeds
 
 

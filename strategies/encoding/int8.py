@@ -1,6 +1,6 @@
 """Post-training int8 quantization by ONNX Runtime's quantizer, in QuantizeLinear pairs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Self
@@ -24,6 +24,7 @@ from strategies.encoding.graph import (
     Array,
     check_format,
     constants,
+    input_shapes,
     remove_dead,
     replace,
     tensor_proto,
@@ -38,10 +39,12 @@ _LARGEST = 127
 
 
 class _Batches(CalibrationDataReader):
-    def __init__(self, name: str, calibration: Array) -> None:
+    def __init__(self, calibration: Mapping[str, Array]) -> None:
+        samples = min(map(len, calibration.values()))
         self._feeds: Iterator[dict[str, Array]] = (
-            {name: calibration[start : start + _CALIBRATION_BATCH]}
-            for start in range(0, len(calibration), _CALIBRATION_BATCH)
+            {name: values[start : start + _CALIBRATION_BATCH]
+             for name, values in calibration.items()}
+            for start in range(0, samples, _CALIBRATION_BATCH)
         )
 
     def get_next(self) -> dict[str, Array] | None:
@@ -68,7 +71,7 @@ class Int8(EncodingStrategy):
         return cls()
 
     def encode(
-        self, graph: ModelProto, calibration: Tensor, target: Target, folder: Path
+        self, graph: ModelProto, calibration: tuple[Tensor, ...], target: Target, folder: Path
     ) -> ModelProto:
         """Raises StrategyError(``unsupported_target`` | ``unsupported_graph`` |
         ``gate_unquantized``)."""
@@ -79,9 +82,7 @@ class Int8(EncodingStrategy):
             raise StrategyError(
                 f"int8 with scales per channel needs opset {_LOWEST_OPSET}, the target has "
                 f"{target.opset}; leave int8 out for it.", "unsupported_target")
-        if len(calibration) == 0:
-            raise StrategyError("int8 needs at least one calibration sample.", "unsupported_graph")
-        quantized = _quantize(graph, calibration.detach().cpu().numpy(), target, folder)
+        quantized = _quantize(graph, _by_name(graph.graph, calibration), target, folder)
         tidy(quantized)
         quantized.ir_version = min(quantized.ir_version, target.ir_version)
         wrong = check_format(quantized, target.opset, target.ir_version)
@@ -91,8 +92,20 @@ class Int8(EncodingStrategy):
         return _checked(quantized, target)
 
 
+def _by_name(graph: GraphProto, calibration: tuple[Tensor, ...]) -> dict[str, Array]:
+    """The calibration samples by input. Raises StrategyError(``unsupported_graph``)."""
+    names = list(input_shapes(graph, 1))
+    if len(names) != len(calibration):
+        raise StrategyError(f"The graph has {len(names)} inputs ({', '.join(names)}), the "
+                            f"calibration samples have {len(calibration)}.", "unsupported_graph")
+    if min(map(len, calibration), default=0) == 0:
+        raise StrategyError("int8 needs at least one calibration sample.", "unsupported_graph")
+    return {name: tensor.detach().cpu().numpy()
+            for name, tensor in zip(names, calibration, strict=True)}
+
+
 def _quantize(
-    graph: ModelProto, calibration: Array, target: Target, folder: Path
+    graph: ModelProto, calibration: Mapping[str, Array], target: Target, folder: Path
 ) -> ModelProto:
     activations = (
         QuantType.QUInt8 if target.int8_activations == "uint8" else QuantType.QInt8)
@@ -106,7 +119,7 @@ def _quantize(
     path = folder / "int8.onnx"
     try:
         quantize_static(
-            prepared, path, _Batches(graph.graph.input[0].name, calibration),
+            prepared, path, _Batches(calibration),
             quant_format=QuantFormat.QDQ, calibrate_method=CalibrationMethod.MinMax,
             per_channel=True, activation_type=activations, weight_type=QuantType.QInt8,
             extra_options={

@@ -10,6 +10,7 @@ import torch_pruning
 from torch import Tensor, nn
 
 from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
+from strategies.signature import named_outputs
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,8 @@ class ChannelPruning(StructureStrategy):
         wanted = round(channels * self.keep_ratio / grain) * grain
         return min(max(wanted, grain), channels)
 
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
         modules = dict(model.named_modules())
         weighted = [m for m in modules.values() if isinstance(m, nn.Conv2d | nn.Linear)]
@@ -59,16 +61,16 @@ class ChannelPruning(StructureStrategy):
             raise self._nothing(layers)
         model.eval()
         try:
-            before = model(example_input).shape
-            pruned = self._prune(model, weighted[-1], wanted, example_input)
-            after = model(example_input).shape
+            before = _shapes(model(*example_inputs))
+            pruned = self._prune(model, weighted[-1], wanted, example_inputs)
+            after = _shapes(model(*example_inputs))
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
                 AssertionError, TypeError) as error:
             raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
                                 f"{type(error).__name__}: {error}", "unsupported_graph") from error
         if after != before:
-            raise StrategyError(f"channel_pruning changed the output from {tuple(before)} to "
-                                f"{tuple(after)}.", "unsupported_graph")
+            raise StrategyError(f"channel_pruning changed the shapes of the outputs from {before} "
+                                f"to {after}.", "unsupported_graph")
         if not pruned:
             raise self._nothing(layers)
         return model
@@ -78,9 +80,9 @@ class ChannelPruning(StructureStrategy):
                              f"channel of {', '.join(layers)}.", "nothing_to_do")
 
     def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
-               example_input: Tensor) -> int:
+               example_inputs: tuple[Tensor, ...]) -> int:
         """Number of groups that lost channels."""
-        graph = torch_pruning.DependencyGraph().build_dependency(model, example_input)
+        graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs)
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruned = 0
         for module, keep in wanted.items():
@@ -102,10 +104,14 @@ class ChannelPruning(StructureStrategy):
             reference = _silenced(model, final)
             final.prune()
             pruned += 1
-            if not _agree(model, reference, example_input):
+            if not _agree(model, reference, example_inputs):
                 raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
                                  "that removing some would feed others to the wrong weights")
         return pruned
+
+
+def _shapes(returned: object) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(output.shape) for name, output in named_outputs(returned).items()}
 
 
 def _outputs(module: nn.Module) -> int:
@@ -141,15 +147,22 @@ def _silenced(model: nn.Module, group: Any) -> nn.Module:
     return silenced
 
 
-def _agree(model: nn.Module, reference: nn.Module, example_input: Tensor) -> bool:
+def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...]) -> bool:
     """Whether both compute the same; not asked where a norm spans channels, for its statistics
     change with the number of channels."""
     if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
         return True
-    noise = torch.rand(example_input.shape, generator=torch.Generator().manual_seed(0),
-                       dtype=torch.float64)
+    source = torch.Generator().manual_seed(0)
+    noise = [torch.rand(tensor.shape, generator=source, dtype=torch.float64)
+             if tensor.is_floating_point() else tensor for tensor in example_inputs]
     with torch.no_grad():
-        wanted = reference(noise)
-        found = copy.deepcopy(model).double()(noise)
-    close = 1e-9 * max(float(wanted.abs().max()), 1e-30)
-    return found.shape == wanted.shape and float((found - wanted).abs().max()) <= close
+        wanted = named_outputs(reference(*noise))
+        found = named_outputs(copy.deepcopy(model).double()(*noise))
+    return all(_close(found[name], output) for name, output in wanted.items())
+
+
+def _close(found: Tensor, wanted: Tensor) -> bool:
+    if found.shape != wanted.shape or not wanted.is_floating_point():
+        return torch.equal(found, wanted)
+    limit = 1e-9 * max(float(wanted.abs().max()), 1e-30)
+    return float((found - wanted).abs().max()) <= limit

@@ -40,7 +40,8 @@ class Tucker(StructureStrategy):
         low, high = limits.range(f"{cls.name}.rank_ratio", 0.15, 0.6)
         return cls(suggester.suggest_float("rank_ratio", low, high, log=True))
 
-    def apply(self, model: nn.Module, layers: Sequence[str], example_input: Tensor) -> nn.Module:
+    def apply(self, model: nn.Module, layers: Sequence[str],
+              example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
         return replace_layers(model, layers, self._factor, self.name)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 from torch import Tensor, nn
 
@@ -68,7 +68,8 @@ class KnowledgeDistillation(TrainingStrategy):
             raise StrategyError("knowledge_distillation needs a teacher: the baseline's outputs.",
                                 "no_teacher")
 
-        def loss_of(batch: Batch, outputs: Tensor) -> Tensor:
-            return self.loss(outputs, teacher(batch), data.loss(outputs, batch.targets))
+        def loss_of(batch: Batch, outputs: Any) -> Tensor:
+            return self.loss(data.main_output(outputs), teacher(batch),
+                             data.loss(outputs, batch.targets))
 
         return train_to(model, data, fidelity, state, self.learning_rate, loss_of)

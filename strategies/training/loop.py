@@ -8,11 +8,12 @@
 import copy
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, update_bn
+from torch.optim.swa_utils import AveragedModel
 
 from strategies.base import Batch, Fidelity, StrategyError, TrainingData, TrainingState
 from strategies.weights.parametrizing import advance, parametrizations
@@ -22,7 +23,8 @@ WARM_UP = 0.25
 RESTART = 0.5
 """Peak of a warm restart relative to the first peak (Loshchilov and Hutter 2017)."""
 
-LossOf = Callable[[Batch, Tensor], Tensor]
+LossOf = Callable[[Batch, Any], Tensor]
+"""The loss of a batch from what the model returns for it."""
 
 
 def train_to(model: nn.Module, data: TrainingData, fidelity: Fidelity,
@@ -53,7 +55,7 @@ def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: fl
     """
     optimizer = _optimizer(model, learning_rate)
 
-    def loss_of(batch: Batch, outputs: Tensor) -> Tensor:
+    def loss_of(batch: Batch, outputs: Any) -> Tensor:
         return data.loss(outputs, batch.targets)
 
     average, best, kept, epoch = AveragedModel(model, use_buffers=True), -math.inf, model, 0
@@ -62,7 +64,7 @@ def fit_until_plateau(model: nn.Module, data: TrainingData, *, learning_rate: fl
         peak = learning_rate * (RESTART if epoch else 1.0)
         _cycle(model, data, range(epoch, end), optimizer, peak, loss_of, fresh=False)
         average.update_parameters(model)
-        update_bn((batch.inputs for batch in data.batches(epoch)), average.module)
+        measure_normalization(average.module, data.batches(epoch))
         epoch, metric = end, data.validation_metric(average.module)
         if metric >= best - tolerance:
             kept = copy.deepcopy(average.module)
@@ -112,7 +114,7 @@ def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: torch
             if constrained:
                 advance(model, step / steps if fresh else 1.0)
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(batch, model(_channels_last(batch.inputs)))
+            loss = loss_of(batch, model(*map(_channels_last, batch.inputs)))
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             total += loss.detach()
@@ -124,6 +126,27 @@ def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: torch
         advance(model, 1.0)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     model.eval()
+
+
+@torch.no_grad()
+def measure_normalization(model: nn.Module, batches: Iterable[Batch]) -> None:
+    """The statistics of every batch normalization, averaged over ``batches``: those of averaged
+    weights are not the average of statistics (Izmailov et al. 2018, section 3.2)."""
+    norms = [module for module in model.modules()
+             if isinstance(module, nn.modules.batchnorm._BatchNorm)]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    training = model.training
+    model.train()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None
+    for batch in batches:
+        model(*batch.inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    model.train(training)
 
 
 def _channels_last(inputs: Tensor) -> Tensor:

@@ -47,9 +47,9 @@ def files(tmp_path_factory):
         for strategy in weights:
             names = [layer.name for layer in layers_of(model)]
             strategy.attach(model, names, "int8" if int8 else "float32")
-        graph = export_onnx(model, calibration[:1], TARGET, weight_scales(model))
+        graph = export_onnx(model, (calibration[:1],), TARGET, weight_scales(model))
         if int8:
-            graph = Int8().encode(graph, calibration, TARGET, scratch)
+            graph = Int8().encode(graph, (calibration,), TARGET, scratch)
         made[name] = folder / f"{name}.onnx"
         made[name].write_bytes(finish(graph, TARGET).content)
     return made

@@ -15,11 +15,35 @@ if TYPE_CHECKING:
     Array = NDArray[Any]
 
 Z_95 = 1.959964
+LARGEST_SCORES_BYTES = 8 * 2**20
+"""Rows of a split that take more are not kept: the value is computed batch by batch, and there is
+neither an interval nor a paired difference."""
 
 Direction = Literal["maximize", "minimize"]
 Answer = Literal["classes", "logit", "values"]
 """What a model's output holds, for losses against another model's outputs: ``classes`` are logits
 with the classes on axis 1, ``logit`` one logit for two classes, ``values`` are numbers."""
+
+
+class SampleError(ValueError):
+    """One sample's output or target is wrong. ``sample`` counts from 0, within the batch until
+    ``scoring`` adds the batch's start; ``why`` says what was found and what is expected."""
+
+    def __init__(self, sample: int, why: str) -> None:
+        super().__init__(f"sample {sample}: {why}")
+        self.sample, self.why = sample, why
+
+
+class Total(ABC):
+    """The value of a split whose rows are too large to keep: it takes them batch by batch."""
+
+    @abstractmethod
+    def add(self, scores: "Array") -> None:
+        """The rows of one batch, as ``Metric.scores`` gives them."""
+
+    @abstractmethod
+    def value(self) -> float:
+        """``Metric.value`` of all rows that were added. Raises ValueError where they have none."""
 
 
 class Metric(ABC):
@@ -41,10 +65,8 @@ class Metric(ABC):
     """What outputs are compared with: the data's targets, or the outputs of the uncompressed
     model."""
 
-    @property
-    def text(self) -> str:
-        """The metric with its parameters, as ``registry.named`` reads it."""
-        return self.name
+    text: str = ""
+    """The metric with its parameters, as ``registry.named`` reads it, which sets it."""
 
     @abstractmethod
     def scores(self, outputs: "Array", targets: "Array") -> "Array":
@@ -56,6 +78,16 @@ class Metric(ABC):
     def value(self, scores: "Array") -> float:
         """The number of a whole split: the mean score."""
         return float(scores.mean())
+
+    def total(self) -> Total:
+        """Computes ``value`` batch by batch. A metric with a ``value`` of its own and rows of many
+        bytes overrides it. Raises ValueError where ``value`` cannot be computed so."""
+        if type(self).value is not Metric.value:
+            raise ValueError(
+                f"The rows of {self.name} for this split take more than "
+                f"{LARGEST_SCORES_BYTES / 2**20:g} MiB, and {type(self).__name__} has no total(). "
+                "Give it one, give it smaller rows, or make the split smaller.")
+        return _Mean()
 
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
         """The interval of ``value`` at ``z`` standard deviations, 95 % by default: the normal
@@ -78,6 +110,18 @@ class Metric(ABC):
         """Scores of parts that every sample contributes to, such as the classes of a picture's
         pixels, by name. Empty where a sample belongs to one class."""
         return {}
+
+
+class _Mean(Total):
+    def __init__(self) -> None:
+        self._sum, self._n = 0.0, 0
+
+    def add(self, scores: "Array") -> None:
+        self._sum += float(scores.sum(dtype=float))
+        self._n += scores.size
+
+    def value(self) -> float:
+        return self._sum / self._n
 
 
 def _half_width(values: "Array", z: float) -> float:

@@ -18,4 +18,6 @@ METRICS: "Registry[Metric]" = Registry(
 @cache
 def named(name: str) -> "Metric":
     """The metric ``name``. Raises UserError."""
-    return METRICS.get(name)()
+    made = METRICS.get(name)()
+    made.text = name
+    return made

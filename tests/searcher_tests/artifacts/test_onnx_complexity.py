@@ -30,7 +30,7 @@ def macs_of(model, inputs=INPUT):
 
 @pytest.fixture(scope="module")
 def graph():
-    return export_onnx(shared(thin_out(lenet5(), 0.1), 16), INPUT, Target())
+    return export_onnx(shared(thin_out(lenet5(), 0.1), 16), (INPUT,), Target())
 
 
 def test_lenet5(graph):
@@ -58,7 +58,7 @@ def test_coded_weights_are_seen(graph, tmp_path):
 
 
 def test_int8(graph, tmp_path):
-    quantized = Int8().encode(graph, INPUT, Target(), tmp_path)
+    quantized = Int8().encode(graph, (INPUT,), Target(), tmp_path)
     for model in (quantized, reloaded(quantized)):
         counted = complexity(model)
         assert (counted.macs, counted.parameters) == (2_293_000, 431_080)
@@ -75,7 +75,7 @@ def test_int8(graph, tmp_path):
 ], ids=["residual", "grouped_and_transposed", "matmul"])
 def test_it_agrees_with_torch(model):
     model.eval()
-    counted = complexity(export_onnx(model, INPUT, Target()))
+    counted = complexity(export_onnx(model, (INPUT,), Target()))
     assert counted.macs == macs_of(model)
 
 

@@ -14,18 +14,18 @@ def test_an_epoch_depends_on_task_seed_and_number_only(tiny: Task) -> None:
     first, again = TrainingSplit(tiny, 0), TrainingSplit(tiny, 0)
     list(again.batches(1))
     for one, other in zip(first.batches(0), again.batches(0), strict=True):
-        assert one.key == other.key and torch.equal(one.inputs, other.inputs)
+        assert one.key == other.key and torch.equal(one.inputs[0], other.inputs[0])
         assert torch.equal(one.targets, other.targets)
     other = next(TrainingSplit(tiny, 1).batches(0))
     same_key = {b.key: b for b in first.batches(0)}[other.key]
-    assert not torch.equal(other.inputs, same_key.inputs)
+    assert not torch.equal(other.inputs[0], same_key.inputs[0])
 
 
 def test_a_key_always_means_the_same_tensors(tiny: Task) -> None:
     split = TrainingSplit(tiny, 0)
     again = tiny.augmented_epochs
-    before = {b.key: b.inputs for b in split.batches(0)}
-    after = {b.key: b.inputs for b in split.batches(again)}
+    before = {b.key: b.inputs[0] for b in split.batches(0)}
+    after = {b.key: b.inputs[0] for b in split.batches(again)}
     assert before.keys() == after.keys()
     assert all(torch.equal(before[key], after[key]) for key in before)
     order = [[b.key for b in split.batches(epoch)] for epoch in (0, again)]
@@ -37,9 +37,9 @@ def test_an_epoch_covers_what_it_says(tiny: Task) -> None:
     batches = list(split.batches(0))
     assert len(batches) == split.batches_per_epoch == 9
     assert sum(len(b.targets) for b in batches) == 180
-    assert all(b.inputs.shape[1:] == (1, 12, 12) and b.inputs.dtype == torch.float32
+    assert all(b.inputs[0].shape[1:] == (1, 12, 12) and b.inputs[0].dtype == torch.float32
                for b in batches)
-    assert all(0 <= float(b.inputs.min()) and float(b.inputs.max()) <= 1 for b in batches)
+    assert all(0 <= float(b.inputs[0].min()) and float(b.inputs[0].max()) <= 1 for b in batches)
 
 
 def test_short_epochs_walk_through_the_split(tiny: Task) -> None:
@@ -52,7 +52,7 @@ def test_short_epochs_walk_through_the_split(tiny: Task) -> None:
     def samples(*epochs: int) -> list[int]:
         split = TrainingSplit(task, 0)
         return [round(float(v) * 255) for e in epochs for b in split.batches(e)
-                for v in b.inputs[:, 0, 0, 0]]
+                for v in b.inputs[0][:, 0, 0, 0]]
 
     assert sorted(samples(0, 1, 2)) == list(range(180)), "one pass sees each sample once"
     assert sorted(samples(3, 4, 5)) == list(range(180)) and samples(3) != samples(0)
@@ -62,14 +62,14 @@ def test_without_augmentation_pictures_come_unchanged(tiny: Task) -> None:
     split = TrainingSplit(dataclasses.replace(tiny, augment=None), 0)
     known = {t.tobytes() for t in tiny.load()["training"].inputs}
     batch = next(split.batches(0))
-    assert all(picture.numpy().tobytes() in known for picture in batch.inputs)
+    assert all(picture.numpy().tobytes() in known for picture in batch.inputs[0])
 
 
 def test_calibration_is_spread_over_the_training_split(tiny: Task) -> None:
     split = TrainingSplit(tiny, 0)
-    assert split.calibration(7).shape == (7, 1, 12, 12)
-    assert len(split.calibration()) == 180
-    ends = split.calibration(2).numpy()
+    assert split.calibration(7)[0].shape == (7, 1, 12, 12)
+    assert len(split.calibration()[0]) == 180
+    ends = split.calibration(2)[0].numpy()
     inputs = tiny.load()["training"].inputs
     assert np.array_equal(ends[0], inputs[0]) and np.array_equal(ends[1], inputs[-1])
 
@@ -92,7 +92,8 @@ def test_the_metric_is_of_the_validation_split(tiny: Task) -> None:
 
 def test_a_teacher_is_asked_once_per_batch(tiny: Task) -> None:
     Constant.calls = 0
-    teacher = CachedTeacher(Constant())
+    split = TrainingSplit(tiny, 0)
+    teacher = CachedTeacher(Constant(), split)
     batches = list(TrainingSplit(tiny, 0).batches(0))
     first = [teacher(batch) for batch in batches]
     assert all(a is b for a, b in zip(first, map(teacher, batches), strict=True))

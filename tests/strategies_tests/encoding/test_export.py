@@ -18,7 +18,7 @@ INPUT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
 def outputs(graph, inputs):
     session = onnxruntime.InferenceSession(
         graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["output"], {"input": inputs.numpy()})[0])
+    return torch.from_numpy(session.run(["output"], {graph.graph.input[0].name: inputs.numpy()})[0])
 
 
 @pytest.mark.parametrize("make", [lenet5, thin, Residual])
@@ -27,7 +27,7 @@ def outputs(graph, inputs):
     ids=["13", "11", "16"])
 def test_any_batch_gives_what_the_module_gives(make, target):
     model = make().eval()
-    graph = export_onnx(model, INPUT, target)
+    graph = export_onnx(model, (INPUT,), target)
     assert graph.opset_import[0].version == target.opset
     assert graph.ir_version <= target.ir_version
     for batch in (1, 3):
@@ -37,7 +37,7 @@ def test_any_batch_gives_what_the_module_gives(make, target):
 
 
 def test_nothing_of_the_exporter_is_left():
-    graph = export_onnx(thin(), INPUT, Target())
+    graph = export_onnx(thin(), (INPUT,), Target())
     assert not graph.producer_name
     assert not graph.metadata_props
     assert not graph.graph.value_info
@@ -55,7 +55,7 @@ def test_parametrizations_are_baked_in_and_the_model_keeps_them():
     model = thin()
     parametrize.register_parametrization(model[0], "weight", Halved())
     model.train()
-    graph = export_onnx(model, INPUT, Target())
+    graph = export_onnx(model, (INPUT,), Target())
     assert parametrize.is_parametrized(model[0])
     assert model.training
     weight = constants(graph.graph)["0.weight"]
@@ -65,7 +65,7 @@ def test_parametrizations_are_baked_in_and_the_model_keeps_them():
 def test_zeros_of_a_mask_lose_their_sign():
     model = thin()
     model[0].weight.data = -model[0].weight.data.abs() * 0.0
-    weight = constants(export_onnx(model, INPUT, Target()).graph)["0.weight"]
+    weight = constants(export_onnx(model, (INPUT,), Target()).graph)["0.weight"]
     assert weight.tobytes() == bytes(weight.nbytes)
 
 
@@ -76,19 +76,19 @@ class Unexportable(nn.Module):
 
 def test_what_cannot_be_exported_says_so():
     with pytest.raises(StrategyError, match="Unexportable cannot be exported") as caught:
-        export_onnx(Unexportable(), INPUT, Target())
+        export_onnx(Unexportable(), (INPUT,), Target())
     assert caught.value.reason == "unsupported_graph"
 
 
 def test_weight_scales_travel_with_the_graph():
     scales = {"0.weight": torch.arange(1, 5) / 64}
-    graph = export_onnx(thin(), INPUT, Target(), scales)
+    graph = export_onnx(thin(), (INPUT,), Target(), scales)
     assert read_weight_scales(graph) == {"0.weight": [1 / 64, 2 / 64, 3 / 64, 4 / 64]}
 
 
 def test_weight_scales_of_a_folded_weight_are_refused():
     with pytest.raises(StrategyError, match=r"second\.0\.weight"):
-        export_onnx(Residual(), INPUT, Target(), {"second.0.weight": torch.ones(8)})
+        export_onnx(Residual(), (INPUT,), Target(), {"second.0.weight": torch.ones(8)})
 
 
 def test_tidy_copies_identities_and_drops_what_nobody_reads():

@@ -2,6 +2,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from torch import nn
 
 from strategies.base import StrategyError
 from strategies.encoding import finish as finishing
@@ -28,12 +29,12 @@ PARAMETERS = 431_080
 
 def finished(model, target=None):
     target = target or Target()
-    return finish(export_onnx(model, INPUT, target), target)
+    return finish(export_onnx(model, (INPUT,), target), target)
 
 
 def finished_int8(model, folder, scales=None):
-    graph = export_onnx(model, INPUT, Target(), scales)
-    return finish(Int8().encode(graph, CALIBRATION, Target(), folder), Target())
+    graph = export_onnx(model, (INPUT,), Target(), scales)
+    return finish(Int8().encode(graph, (CALIBRATION,), Target(), folder), Target())
 
 
 def test_a_dense_file_is_its_weights_and_little_else():
@@ -70,8 +71,10 @@ def test_the_finished_file_is_a_valid_model_that_computes_the_same(make, target)
     onnx.checker.check_model(graph)
     assert encoded.fold_checked
     assert not any(node.name for node in graph.graph.node)
-    assert [v.name for v in (*graph.graph.input, *graph.graph.output)] == ["input", "output"]
-    (coded,) = gates.load(encoded.content).run({"input": CALIBRATION[:5].numpy()})
+    names = {"input", "output"} if isinstance(model, nn.Sequential) else {"x", "output"}
+    assert {v.name for v in (*graph.graph.input, *graph.graph.output)} == names
+    feeds = {graph.graph.input[0].name: CALIBRATION[:5].numpy()}
+    (coded,) = gates.load(encoded.content).run(feeds)
     with torch.no_grad():
         assert np.allclose(coded, model(CALIBRATION[:5]).numpy(), atol=1e-5)
 
@@ -90,14 +93,14 @@ def test_the_graph_key_is_blind_to_weights_only(tmp_path):
 
 
 def test_the_metadata_of_clustering_does_not_reach_the_file():
-    graph = export_onnx(thin(), INPUT, Target(), {"0.weight": torch.ones(4)})
+    graph = export_onnx(thin(), (INPUT,), Target(), {"0.weight": torch.ones(4)})
     encoded = finish(graph, Target())
     assert len(graph.metadata_props) == 1
     assert b"fleetfront" not in encoded.content
 
 
 def test_identities_and_stray_imports_do_not_reach_the_file():
-    clean = export_onnx(thin(), INPUT, Target())
+    clean = export_onnx(thin(), (INPUT,), Target())
     graph = onnx.load_model_from_string(finish(as_exporters_leave_it(clean), Target()).content)
     assert [entry.domain for entry in graph.opset_import] == [""]
     assert "Identity" not in {node.op_type for node in graph.graph.node}
@@ -130,14 +133,14 @@ def test_other_outputs_are_refused(monkeypatch):
 
 
 def test_a_graph_beyond_the_target_is_refused():
-    graph = export_onnx(thin(), INPUT, Target(opset=13))
+    graph = export_onnx(thin(), (INPUT,), Target(opset=13))
     with pytest.raises(StrategyError, match="needs opset 13") as caught:
         finish(graph, Target(opset=11, ir_version=6))
     assert caught.value.reason == "gate_format"
 
 
 def test_a_file_that_does_not_load_is_refused():
-    graph = export_onnx(thin(), INPUT, Target())
+    graph = export_onnx(thin(), (INPUT,), Target())
     graph.graph.node[0].op_type = "Convolve"
     with pytest.raises(StrategyError, match="cannot load the uncoded file") as caught:
         finish(graph, Target())

@@ -26,8 +26,8 @@ CALIBRATION = torch.rand(70, 1, 28, 28, generator=torch.Generator().manual_seed(
 
 def encode(model, tmp_path, target=None, scales=None):
     target = target or Target()
-    graph = export_onnx(model, INPUT, target, scales)
-    return Int8().encode(graph, CALIBRATION, target, tmp_path)
+    graph = export_onnx(model, (INPUT,), target, scales)
+    return Int8().encode(graph, (CALIBRATION,), target, tmp_path)
 
 
 def test_it_is_an_encoding_strategy():
@@ -45,23 +45,23 @@ def test_every_convolution_runs_in_int8(make, tmp_path, caplog):
     content = graph.SerializeToString()
     assert gates.unquantized_convolutions(content) == []
     inputs = CALIBRATION[:8]
-    (coded,) = gates.load(content).run({"input": inputs.numpy()})
+    (coded,) = gates.load(content).run({graph.graph.input[0].name: inputs.numpy()})
     with torch.no_grad():
         plain = model(inputs).numpy()
     assert np.abs(coded - plain).max() < 0.05 * np.abs(plain).max() + 0.02
 
 
 def test_identities_and_stray_imports_do_not_keep_it_in_float(tmp_path):
-    clean = export_onnx(lenet5(), INPUT, Target())
+    clean = export_onnx(lenet5(), (INPUT,), Target())
     raw = as_exporters_leave_it(clean)
-    made = [Int8().encode(graph, CALIBRATION, Target(), tmp_path).SerializeToString()
+    made = [Int8().encode(graph, (CALIBRATION,), Target(), tmp_path).SerializeToString()
             for graph in (raw, clean)]
     found = [gates.load(content).operators for content in made]
     assert found[0] == found[1] and found[0]["QLinearConv"] == 2
 
 
 def test_a_float_convolution_is_seen():
-    content = export_onnx(thin(), INPUT, Target()).SerializeToString()
+    content = export_onnx(thin(), (INPUT,), Target()).SerializeToString()
     assert len(gates.unquantized_convolutions(content)) == 2
 
 
@@ -126,12 +126,12 @@ def test_a_convolution_outside_pairs_is_seen(target, tmp_path):
         broken.CopyFrom(graph)
         next(n for n in broken.graph.node if n.op_type == "Conv").input[lost] = "input"
         assert gates.convolutions_without_pairs(broken.graph) == [first.name or first.output[0]]
-    plain = export_onnx(thin(), INPUT, Target())
+    plain = export_onnx(thin(), (INPUT,), Target())
     assert len(gates.convolutions_without_pairs(plain.graph)) == 2
 
 
 def test_a_signed_graph_that_no_runtime_can_fuse_is_refused(tmp_path, monkeypatch):
-    plain = export_onnx(thin(), INPUT, SIGNED)
+    plain = export_onnx(thin(), (INPUT,), SIGNED)
     monkeypatch.setattr(int8_module, "_quantize", lambda *arguments: plain)
     with pytest.raises(StrategyError, match="2 convolutions are not enclosed") as caught:
         encode(thin(), tmp_path, SIGNED)

@@ -16,14 +16,14 @@ def test_how_many_channels_stay(channels, keep_ratio, kept):
 
 
 def test_channels_go_with_all_that_read_them():
-    model = ChannelPruning(0.5).apply(plain(), ["0", "3", "7", "9"], EXAMPLE)
+    model = ChannelPruning(0.5).apply(plain(), ["0", "3", "7", "9"], (EXAMPLE,))
     assert [tuple(m.weight.shape) for m in model if isinstance(m, nn.Conv2d | nn.Linear)] == [
         (8, 1, 3, 3), (12, 8, 3, 3), (24, 48), (10, 24)]
     assert model(EXAMPLE).shape == (2, 10)
 
 
 def test_only_the_chosen_layers_lose_channels():
-    model = ChannelPruning(0.5).apply(plain(), ["3"], EXAMPLE)
+    model = ChannelPruning(0.5).apply(plain(), ["3"], (EXAMPLE,))
     assert (model[0].out_channels, model[3].out_channels, model[7].out_features) == (16, 12, 48)
 
 
@@ -33,13 +33,13 @@ def test_the_channels_of_least_norm_go_and_nothing_else_changes():
     with torch.no_grad():
         model[0].weight[silent], model[0].bias[silent], model[3].weight[:, silent] = 0, 0, 0
     before = model(EXAMPLE)
-    pruned = ChannelPruning(0.5).apply(model, ["0"], EXAMPLE)
+    pruned = ChannelPruning(0.5).apply(model, ["0"], (EXAMPLE,))
     assert pruned[0].out_channels == 8
     torch.testing.assert_close(pruned(EXAMPLE), before)
 
 
 def test_paths_that_are_added_lose_the_same_channels():
-    model = ChannelPruning(0.25).apply(Residual(), ["first.0", "second.0"], EXAMPLE)
+    model = ChannelPruning(0.25).apply(Residual(), ["first.0", "second.0"], (EXAMPLE,))
     assert model.first[0].out_channels == model.second[0].out_channels == 4
     assert model.first[1].num_features == model.second[1].num_features == 4
     assert model.hidden.in_features == 64
@@ -48,7 +48,7 @@ def test_paths_that_are_added_lose_the_same_channels():
 @pytest.mark.parametrize("layers, keep_ratio", [(["9"], 0.5), (["0"], 1.0)])
 def test_no_channel_to_remove_is_said(layers, keep_ratio):
     with pytest.raises(StrategyError, match="removes no channel") as caught:
-        ChannelPruning(keep_ratio).apply(plain(), layers, EXAMPLE)
+        ChannelPruning(keep_ratio).apply(plain(), layers, (EXAMPLE,))
     assert caught.value.reason == "nothing_to_do"
 
 
@@ -57,7 +57,7 @@ def test_no_channel_to_remove_is_said(layers, keep_ratio):
 ], ids=["chunk", "split", "index"])
 def test_a_graph_that_cuts_channels_is_unsupported(cut):
     with pytest.raises(StrategyError) as caught:
-        ChannelPruning(0.5).apply(Cut(cut, 8), ["before"], EXAMPLE)
+        ChannelPruning(0.5).apply(Cut(cut, 8), ["before"], (EXAMPLE,))
     assert caught.value.reason == "unsupported_graph"
 
 

@@ -20,7 +20,7 @@ def test_fitting_shapes_are_not_enough(cut, left):
         model.before.weight[8:] *= 1e-3
         model.before.bias[8:] *= 1e-3
     with pytest.raises(StrategyError, match="wrong weights") as caught:
-        ChannelPruning(0.5).apply(model, ["before"], EXAMPLE)
+        ChannelPruning(0.5).apply(model, ["before"], (EXAMPLE,))
     assert caught.value.reason == "unsupported_graph"
 
 
@@ -46,7 +46,7 @@ class Woven(nn.Module):
 
 
 def test_graphs_that_can_be_followed_are_not_refused():
-    model = ChannelPruning(0.5).apply(Woven(), ["a", "both", "squeeze", "excite"], EXAMPLE)
+    model = ChannelPruning(0.5).apply(Woven(), ["a", "both", "squeeze", "excite"], (EXAMPLE,))
     assert model.a.out_channels == model.depthwise.out_channels == 8
     assert (model.both.in_channels, model.both.out_channels) == (16, 8)
     assert (model.up.in_channels, model.up.out_channels) == (8, 4)
@@ -63,11 +63,11 @@ class TwoHeads(nn.Module):
 
 def test_outputs_tied_to_the_last_layer_stay():
     with pytest.raises(StrategyError) as caught:
-        ChannelPruning(0.5).apply(TwoHeads(), ["a"], EXAMPLE)
+        ChannelPruning(0.5).apply(TwoHeads(), ["a"], (EXAMPLE,))
     assert caught.value.reason == "nothing_to_do"
 
 
 def test_keeping_all_keeps_all():
     assert [ChannelPruning(1.0).kept(n) for n in (10, 50, 75)] == [10, 50, 75]
     with pytest.raises(StrategyError, match="removes no channel"):
-        ChannelPruning(1.0).apply(plain(), ["0", "3", "7"], EXAMPLE)
+        ChannelPruning(1.0).apply(plain(), ["0", "3", "7"], (EXAMPLE,))

@@ -34,6 +34,6 @@ def test_a_group_that_the_model_lacks_is_unknown():
 
 
 def test_replaced_and_parametrized_layers_are_still_layers():
-    model = Svd(0.25).apply(plain(), ["7"], EXAMPLE)
+    model = Svd(0.25).apply(plain(), ["7"], (EXAMPLE,))
     MagnitudePruning(0.5).attach(model, ["3", "7.0"], number_format="float32")
     assert [x.name for x in layers_of(model)] == ["0", "3", "7.0", "7.1", "9"]

@@ -73,11 +73,11 @@ def test_distillation_brings_the_student_nearer():
 
     def teach(batch):
         with torch.no_grad():
-            return teacher(batch.inputs)
+            return teacher(*batch.inputs)
 
     def distance(model):
         with torch.no_grad():
-            return float(sum(nn.functional.mse_loss(model(b.inputs), teacher(b.inputs))
+            return float(sum(nn.functional.mse_loss(model(*b.inputs), teacher(*b.inputs))
                              for b in Noise(6).batches(0)))
 
     strategy = KnowledgeDistillation(3e-3, teacher_weight=1.0)

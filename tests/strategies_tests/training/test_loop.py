@@ -53,7 +53,7 @@ def test_training_lowers_the_loss():
 
     def loss():
         with torch.no_grad():
-            return sum(float(data.loss(model(b.inputs), b.targets)) for b in data.batches(0))
+            return sum(float(data.loss(model(*b.inputs), b.targets)) for b in data.batches(0))
 
     before = loss()
     Finetune(3e-3).train(model, None, data, Fidelity("short", 1), None)
@@ -172,13 +172,19 @@ def test_an_average_that_fell_does_not_count():
     assert not equal_states(first, about_equal)
 
 
-def test_the_averages_batch_norm_knows_the_averages_activations(monkeypatch):
-    seen = []
-    monkeypatch.setattr(loop, "update_bn", lambda batches, model: seen.append(
-        (len(list(batches)), model)))
-    data, model, _ = plateau((0.5, 0.6, 0.605))
-    assert [count for count, _ in seen] == [data.batches_per_epoch] * 3
-    assert seen[0][1] is not model and not model.training
+def test_the_averages_batch_norm_knows_the_averages_activations():
+    norm = nn.BatchNorm2d(1, momentum=0.3)
+    model = nn.Sequential(norm, nn.Flatten(), nn.Linear(144, 10)).eval()
+    data = Noise(3)
+    loop.measure_normalization(model, data.batches(0))
+    means = [float(batch.inputs[0].mean()) for batch in data.batches(0)]
+    assert float(norm.running_mean) == pytest.approx(sum(means) / 3)
+    assert norm.momentum == 0.3 and not model.training
+
+
+def test_networks_without_normalization_need_no_further_epoch():
+    data, _, _ = plateau((0.5, 0.5), max_epochs=2)
+    assert data.epochs == [0, 1]
 
 
 def test_the_optimizer_goes_on_where_it_was():

@@ -1,0 +1,94 @@
+"""The three splits from what the user gives; a test split that is missing is carved out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from searcher.errors import TaskError
+from searcher.tasks.data.source import ArraySource, Source, part_of, source_of
+from searcher.tasks.data.splits import SPLITS
+from searcher.tasks.stratified_split import stratified
+
+MOST_READ = 2000
+"""Samples of a dataset that are read to learn their labels; larger splits are carved at random."""
+
+
+@dataclass(frozen=True)
+class Sources:
+    """The three splits by name. ``carved`` says where the test split comes from when the data
+    have none."""
+
+    of: Mapping[str, Source]
+    carved: str | None
+
+
+def sources_of(given: Mapping[str, object]) -> Sources:
+    """Raises TaskError for a split that is missing, empty or of an unknown name."""
+    unknown = set(given) - set(SPLITS)
+    if unknown:
+        raise TaskError(f"load: gave the split {sorted(map(str, unknown))[0]!r}, expected "
+                        f"{', '.join(SPLITS)}.")
+    found = {split: source_of(split, given[split]) for split in SPLITS
+             if given.get(split) is not None}
+    for split in ("training", "validation"):
+        if split not in found:
+            raise TaskError(f"{split}: no data are given. Give Task({split}=...), or have load "
+                            f"return the key {split!r}.")
+        if len(found[split]) == 0:
+            raise TaskError(f"{split}: it has 0 samples, expected at least 1.")
+    if len(found.get("test", ())):
+        return Sources(found, None)
+    return _carved(found)
+
+
+def _carved(found: Mapping[str, Source]) -> Sources:
+    whole = found["validation"]
+    if len(whole) < 2:
+        raise TaskError("test: no data are given, and the validation split is too small to carve "
+                        f"a test split out of it ({len(whole)} sample). Give Task(test=...).")
+    labels = _labels(whole)
+    half = len(whole) // 2
+    if labels is None:
+        order = np.random.default_rng(0).permutation(len(whole))
+        chosen = {"test": np.sort(order[:half]), "validation": np.sort(order[half:])}
+    else:
+        chosen = stratified(labels, {"validation": len(whole) - half, "test": half}, seed=0)
+    parts = {split: part_of(whole, rows, split) for split, rows in chosen.items()}
+    how = "at random" if labels is None else "with classes in equal shares"
+    return Sources(
+        {**found, **parts},
+        f"There is no test split: {half} of the {len(whole)} validation samples are it, chosen "
+        f"{how}; {len(whole) - half} remain for validation.")
+
+
+def _labels(source: Source) -> np.ndarray | None:
+    """One label per sample; None where targets are no labels, or to learn them takes too long."""
+    if isinstance(source, ArraySource):
+        labels = _numbers(source.targets)
+        return None if labels is None else _as_labels(labels[source.rows])
+    for name in ("targets", "labels"):
+        known = getattr(source.dataset, name, None)
+        if known is not None and hasattr(known, "__len__") and len(known) == len(source.dataset):
+            labels = _numbers(known)
+            return None if labels is None else _as_labels(labels[source.rows])
+    return None
+
+
+def _numbers(values: Any) -> np.ndarray | None:
+    if isinstance(values, torch.Tensor):
+        values = values.detach().cpu()
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError, RuntimeError):
+        return None
+
+
+def _as_labels(values: np.ndarray) -> np.ndarray | None:
+    if values.ndim == 2 and values.shape[1] == 1:
+        values = values[:, 0]
+    if values.ndim != 1 or values.dtype.kind not in "biu":
+        return None
+    return values if len(np.unique(values)) <= max(len(values) // 2, 1) else None

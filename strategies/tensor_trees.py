@@ -1,0 +1,33 @@
+"""Trees of tensors: a tensor, or mappings, tuples and lists of trees, as models and data give
+them."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+
+def leaves(tree: Any) -> Iterator[Tensor]:
+    """The tensors of a tree in a fixed order; what is neither tensor nor tree is left out."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for part in tree.values():
+            yield from leaves(part)
+    elif isinstance(tree, tuple | list):
+        for part in tree:
+            yield from leaves(part)
+
+
+def mapped(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+    """The tree with ``change`` of each tensor; lists and named tuples become tuples."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, Mapping):
+        return {key: mapped(change, part) for key, part in tree.items()}
+    return tuple(mapped(change, part) for part in tree)
+
+
+def size_bytes(tree: Any) -> int:
+    """The memory of all tensors of a tree."""
+    return sum(tensor.nbytes for tensor in leaves(tree))
