@@ -15,7 +15,7 @@ from searcher.spec.recipe import Recipe
 @dataclass(frozen=True)
 class Entry:
     """A finished candidate: ``losses`` of its objectives (smaller is better), None where it may not
-    stand on a front."""
+    stand on a front. ``finished_s`` counts from the start of the first candidate."""
 
     number: int
     recipe: str
@@ -51,9 +51,11 @@ def share_off_front(training_s: Mapping[str, float], on_front: Iterable[str]) ->
 def entries_of(directory: Path, campaign: str) -> list[Entry]:
     """Every finished candidate of a campaign on its first device."""
     reading = Reading(directory)
-    row, spec = reading.campaign(campaign)
+    _, spec = reading.campaign(campaign)
     with reading.ledger() as db:
-        rows = trials.history(db, campaign, limit=1_000_000)
+        rows = [trial for trial in trials.history(db, campaign, limit=1_000_000)
+                if trial.device == spec.devices[0] and trial.finished_s is not None]
+    began_s = min((trial.started_s for trial in rows), default=0.0)
 
     def entry(trial: TrialRow) -> Entry:
         values = trial.values or {}
@@ -61,10 +63,10 @@ def entries_of(directory: Path, campaign: str) -> list[Entry]:
                  and all(v <= 0 for v in (trial.constraints or {}).values())
                  and all(o.name in values for o in spec.objectives))
         return Entry(trial.number, trial.recipe, trial.sha256 or "",
-                     (trial.finished_s or 0.0) - row.created_s,
+                     (trial.finished_s or 0.0) - began_s,
                      losses(values, spec.objectives) if sound else None)
 
-    return [entry(trial) for trial in rows if trial.device == spec.devices[0]]
+    return [entry(trial) for trial in rows]
 
 
 def training_seconds(directory: Path, campaign: str) -> dict[str, float]:

@@ -34,10 +34,6 @@ class Network:
     round_to: int = 8
     """Widths after pruning are multiples of this; less where layers are narrow."""
 
-    @property
-    def metric(self) -> str:
-        return "accuracy" if self.labelled else "agreement"
-
 
 def _fashion(name: str) -> Network:
     return Network(name, functools.partial(pretrained, name), fashion.splits, (1, 28, 28))

@@ -32,10 +32,8 @@ def mobilenet_v2() -> Task:
     """MobileNetV2 with ImageNet weights on unlabelled photographs, judged by the agreement with
     the uncompressed network; the intervals are by photograph."""
     network, names = NETWORKS["mobilenet_v2"], photograph_names()
-    splits = network.splits()
-    return Task("mobilenet_v2", network.module(), splits["training"], splits["validation"],
-                splits["test"], loss=no_labels, metric="agreement",
-                groups=lambda number: names[int(number)])
+    return Task("mobilenet_v2", network.module(), load=network.splits, loss=no_labels,
+                metric="agreement", groups=lambda sample: names[sample[1]])
 
 
 def no_labels(outputs: Tensor, targets: Any) -> Tensor:
@@ -45,5 +43,4 @@ def no_labels(outputs: Tensor, targets: Any) -> Tensor:
 
 def _labelled(name: str) -> Task:
     network = NETWORKS[name]
-    splits = network.splits()
-    return Task(name, network.module(), splits["training"], splits["validation"], splits["test"])
+    return Task(name, network.module(), load=network.splits)
