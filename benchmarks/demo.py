@@ -23,7 +23,6 @@ from searcher.cli.options import print_table
 from searcher.documents import parse
 from searcher.jobs.build import GraphCosts
 from searcher.ledger.tables import builds
-from searcher.results.formatting import share_text
 from searcher.results.front import Front, FrontPoint
 from searcher.results.view import Reading
 
@@ -70,7 +69,7 @@ def check_baseline(directory: Path, front: Front, label: str) -> list[Check]:
     assert row is not None
     parameters = parse(GraphCosts, row.report).parameters
     beyond = baseline.values["file_bytes"] - 4 * parameters
-    print(f"{label}: baseline {share_text(accuracy)} on test, 95 % interval "
+    print(f"{label}: baseline {accuracy:.2%} on test, 95 % interval "
           f"{interval[0]:.2%}..{interval[1]:.2%}, {parameters:,} parameters, file "
           f"{baseline.values['file_bytes']:,} bytes")
     return [against(f"{label}: baseline on test", accuracy * 100, ">=", 98.5, " %", 2),
@@ -109,7 +108,7 @@ def check_honesty(directory: Path, output: Path, task: str, seed: int,
     figures = commands.build(further_training, task, directory, output, seed=seed)
     further, baseline = output / "model.onnx", front.baseline.artifact
     tested = commands.accuracies(task, [further, baseline])
-    gains = {"validation": figures["values"]["accuracy"] - figures["baseline"]["accuracy"],
+    gains = {"validation": figures["values"]["accuracy"] - figures["baseline"]["value"],
              "test": tested[further] - tested[baseline]}
     return [against(f"{label}: further epochs raise the baseline on {split}", gain * 100, "<",
                     0.3, " points", 2) for split, gain in gains.items()]

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +12,10 @@ from benchmarks.checks import Check, holds
 from searcher.builders.builder import Builder
 from searcher.spec.recipe import Recipe
 from searcher.tasks.catalog import task as task_of
-from searcher.tasks.training_data import CachedTeacher, TrainingSplit
+from searcher.tasks.teacher import CachedTeacher
+from searcher.tasks.training_data import TrainingSplit
 from strategies import pipeline
-from strategies.base import Batch, Fidelity, Teacher
+from strategies.base import Answer, Batch, Fidelity, Teacher
 from strategies.training.knowledge_distillation import KnowledgeDistillation
 
 
@@ -23,7 +24,7 @@ class OneBatch:
 
     batches_per_epoch = 1
 
-    answer: Literal["classes", "logit", "values"] = "classes"
+    answer: Answer = "classes"
 
     def __init__(self, batch: Batch, split: TrainingSplit) -> None:
         self._batch, self._split = batch, split

@@ -38,7 +38,7 @@ SHARES = {"complete": 0.3, "pruned": 0.6, "failed": 0.1}
 def campaign_of(trials_: int) -> Campaign:
     return from_document({"name": "long", "task": "lenet5-mnist",
                           "budget": {"candidates": trials_ + 100, "wall_minutes": 10_000},
-                          "constraints": {"accuracy_drop": 0.01}})
+                          "constraints": {"quality_drop": 0.01}})
 
 
 def space_of(campaign: Campaign) -> Space:
@@ -60,10 +60,10 @@ def proposals(campaign: Campaign, space: Space) -> list[Proposal]:
 def outcome(draw: random.Random) -> tuple[str, dict[str, float] | None, dict[str, float]]:
     state = draw.choices(list(SHARES), list(SHARES.values()))[0]
     drop = draw.uniform(-0.005, 0.03)
-    values = {"accuracy": 0.99 - drop, "accuracy_drop": drop, "macs": 2e5,
+    values = {"accuracy": 0.99 - drop, "quality_drop": drop, "macs": 2e5,
               "latency_s": draw.uniform(1e-5, 1e-4), "file_bytes": draw.uniform(5e3, 2e5),
               "latency_ratio": draw.uniform(0.1, 1.0)}
-    return state, values if state == "complete" else None, {"accuracy_drop": drop - 0.01}
+    return state, values if state == "complete" else None, {"quality_drop": drop - 0.01}
 
 
 def fill(directory: Path, campaign: Campaign, asked: Sequence[Proposal], count: int) -> None:

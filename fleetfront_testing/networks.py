@@ -1,12 +1,12 @@
 """Small networks and a few batches of noise, for tests of strategies."""
 
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from strategies.base import Batch
+from strategies.base import Answer, Batch
 
 EXAMPLE = torch.rand(2, 1, 12, 12, generator=torch.Generator().manual_seed(3))
 
@@ -52,7 +52,7 @@ class Residual(nn.Module):
 class Noise:
     """``strategies.base.TrainingData`` of random pictures and targets."""
 
-    answer: Literal["classes", "logit", "values"] = "classes"
+    answer: Answer = "classes"
 
     def __init__(self, batches: int = 6, metrics: tuple[float, ...] = ()) -> None:
         self.batches_per_epoch = batches

@@ -15,7 +15,6 @@ as an agent does.
 """
 
 import hashlib
-import io
 import json
 import math
 import time
@@ -44,6 +43,9 @@ from agents.runtimes.base import (
     Session,
     input_values,
 )
+from agents.timing.arrays import Values
+from agents.timing.dataset import ONLY
+from searcher.artifacts import arrays
 
 OPTIONS: Mapping[str, object] = {"threads": 1, "graph_level": "all", "batch": 1}
 PLAN = {"name": "contract", "block_s": 0.002, "min_blocks": 2, "min_s": 0.0, "max_s": 0.1,
@@ -86,15 +88,17 @@ class RuntimeBench:
             protocol.ArtifactRef(Path(path).name, len(model)), self.name, self.options)
         return prepare(payload, {Path(path).name: path}, self.start_child, time.monotonic)
 
-    def infer(self, model: bytes, inputs: np.ndarray) -> protocol.InferResult:
-        """A job of kind ``infer`` through a child. Raises JobFailed."""
-        file = io.BytesIO()
-        np.save(file, inputs)
+    def infer(self, model: bytes, inputs: np.ndarray | Mapping[str, np.ndarray],
+              outputs: Sequence[str] = ()) -> protocol.InferResult:
+        """A job of kind ``infer`` through a child, with a .npy file or, for arrays by input, a .npz
+        file. ``outputs`` are the ones to answer. Raises JobFailed."""
+        data = arrays.packed(inputs if isinstance(inputs, Mapping) else {arrays.ONLY: inputs})
         paths = {Path(path).name: path
-                 for path in (self.write(model), self.write(file.getvalue()))}
+                 for path in (self.write(model), self.write(data))}
         refs = [protocol.ArtifactRef(sha256, 1) for sha256 in paths]
         self._prepare_all([model])
-        payload = protocol.InferPayload(refs[0], refs[1], self.name, self.options)
+        payload = protocol.InferPayload(refs[0], refs[1], self.name, self.options,
+                                        outputs=list(outputs))
         return infer(payload, paths, self.start_child, time.monotonic)
 
     def measure(self, models: Sequence[bytes]) -> protocol.MeasureResult:
@@ -113,6 +117,16 @@ class RuntimeBench:
             for one in models:
                 if one:
                     self.prepare(one)
+
+
+def values_of(array: np.ndarray) -> Values:
+    """An array as a session takes it."""
+    return Values(array.dtype.str, list(array.shape), np.ascontiguousarray(array).tobytes())
+
+
+def array_of(values: Values) -> np.ndarray:
+    """An array that a session returned."""
+    return np.frombuffer(values.content, values.kind).reshape(values.shape)
 
 
 class RuntimeContract:
@@ -174,23 +188,22 @@ class RuntimeContract:
 
     def test_outputs_are_finite_repeatable_and_bounded(self, bench: RuntimeBench) -> None:
         runtime, path = bench.runtime(), bench.write(self.model(3000))
-        first = bench.open(runtime, path, input_seed=7).first_output()
+        first = bench.open(runtime, path, input_seed=7).bound_outputs()
         assert len(first) == protocol.OUTPUT_LIMIT
         assert all(isinstance(value, float) and math.isfinite(value) for value in first)
-        assert runtime.open(path, bench.options, 7).first_output() == first
+        assert runtime.open(path, bench.options, 7).bound_outputs() == first
 
     def test_outputs_of_given_inputs(self, bench: RuntimeBench) -> None:
         """Equal to those of a timed call for the bound input; one row per sample."""
         session = bench.open(bench.runtime(), bench.write(self.model(3)), input_seed=5)
-        bound = np.array(input_values(3, 5), "<f4")
-        content, shape = session.outputs(bound.tobytes(), [1, 3])
-        assert shape == [1, 3]
-        assert np.frombuffer(content, "<f4").tolist() == session.first_output()
+        bound = np.array(input_values(3, 5), "<f4").reshape(1, 3)
+        (found,) = session.outputs({ONLY: values_of(bound)}).values()
+        assert found.kind == "<f4" and found.shape == [1, 3]
+        assert array_of(found).ravel().tolist() == session.bound_outputs()
         count = session.batch or 4
-        content, shape = session.outputs(np.tile(bound, count).tobytes(), [count, 3])
-        assert shape == [count, 3]
-        rows = np.frombuffer(content, "<f4").reshape(shape)
-        assert np.array_equal(rows, np.tile(rows[:1], (count, 1)))
+        (found,) = session.outputs({ONLY: values_of(np.tile(bound, (count, 1)))}).values()
+        assert found.shape == [count, 3]
+        assert np.array_equal(array_of(found), np.tile(array_of(found)[:1], (count, 1)))
 
     def test_a_data_set_is_inferred_through_a_child(self, bench: RuntimeBench) -> None:
         inputs = np.random.default_rng(0).random((3, 3), dtype="<f4")
@@ -200,8 +213,10 @@ class RuntimeContract:
         session = bench.open(bench.runtime(), bench.write(self.model(3)))
         assert result.provider == session.provider
         size = session.batch or 3
-        assert content == b"".join(
-            session.outputs(inputs[i:i + size].tobytes(), [size, 3])[0] for i in range(0, 3, size))
+        rows = [session.outputs({ONLY: values_of(inputs[i:i + size])})
+                for i in range(0, 3, size)]
+        assert set(rows[0]) == {result.name} and not result.others
+        assert content == b"".join(one[result.name].content for one in rows)
 
     def test_a_file_that_is_no_model_fails_the_job_with_its_reason(
         self, bench: RuntimeBench
@@ -249,7 +264,7 @@ class RuntimeContract:
         except NotProfiled as error:
             assert len(str(error)) > 10
             return
-        assert session.first_output() == bench.open(runtime, path).first_output()
+        assert session.bound_outputs() == bench.open(runtime, path).bound_outputs()
         session.run()
         nodes = session.node_times()
         assert nodes and all(isinstance(one, protocol.NodeTime) for one in nodes)

@@ -74,6 +74,9 @@ class Batch(NamedTuple):
     targets: Any
 
 
+Answer = Literal["classes", "logit", "values"]
+"""Outputs that are logits with the classes on axis 1, one logit for two classes, or numbers."""
+
 Teacher = Callable[[Batch], Tensor]
 
 
@@ -81,9 +84,8 @@ class TrainingData(Protocol):
     """What a training loop sees: never the test split."""
 
     batches_per_epoch: int
-    answer: Literal["classes", "logit", "values"]
-    """What the main output holds: logits with the classes on axis 1, one logit for two classes,
-    or numbers."""
+    answer: Answer
+    """What the main output holds."""
 
     def loss(self, outputs: Any, targets: Any) -> Tensor:
         """The task's loss of what a model returns, and the targets of a batch."""

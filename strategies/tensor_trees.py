@@ -19,7 +19,7 @@ def leaves(tree: Any) -> Iterator[Tensor]:
             yield from leaves(part)
 
 
-def mapped(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
+def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:
     """The tree with ``change`` of each tensor; lists and named tuples become tuples."""
     if isinstance(tree, Tensor):
         return change(tree)
@@ -31,3 +31,14 @@ def mapped(change: Callable[[Tensor], Tensor], tree: Any) -> Any:
 def size_bytes(tree: Any) -> int:
     """The memory of all tensors of a tree."""
     return sum(tensor.nbytes for tensor in leaves(tree))
+
+
+def zipped(change: Callable[..., Tensor], *trees: Any) -> Any:
+    """The tree with ``change`` of the tensors that several trees of one structure have in the same
+    place."""
+    first = trees[0]
+    if isinstance(first, Tensor):
+        return change(*trees)
+    if isinstance(first, Mapping):
+        return {key: zipped(change, *(tree[key] for tree in trees)) for key in first}
+    return tuple(zipped(change, *parts) for parts in zip(*trees, strict=True))

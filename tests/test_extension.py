@@ -29,7 +29,7 @@ builders = 1
 candidates = {CANDIDATES}
 wall_minutes = 3
 [constraints]
-accuracy_drop = 0.9
+quality_drop = 0.9
 [measurement]
 plan = {{min_blocks = 6, max_s = 0.5, block_s = 0.0005, gate = 9.0, warmup_s = 0.01}}
 [[devices]]

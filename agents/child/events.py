@@ -11,7 +11,7 @@
     {"event": "nodes", "index": i, ...}                                            NodesMeasured
     {"event": "share", "done": 0 to 1}
     {"event": "prepared", "prepare_s", "reused", "kept_bytes"}
-    {"event": "inferred", "shape": [n, ...], "outputs": "..."}
+    {"event": "inferred", "outputs": [InferredOutput, ...]}
     {"event": "broken", "reason": "..."}                                           the child exits
     {"event": "end"}
 """
@@ -32,6 +32,7 @@ from typing import (
 
 from agents.platform.conditions import Conditions
 from agents.protocol import (
+    InferredOutput,
     JsonObject,
     NodesMeasured,
     ProtocolError,
@@ -114,10 +115,9 @@ class PreparedFile(NamedTuple):
 
 
 class Inferred(NamedTuple):
-    """The outputs for a data set, as in ``InferResult``."""
+    """The outputs for a data set, in the order of the file."""
 
-    shape: List[int]
-    outputs: str
+    outputs: List[InferredOutput]
 
 
 class Broken(NamedTuple):

@@ -187,12 +187,13 @@ class _RequestHandler:
             self._emit({"event": "share", "done": done / of})
 
         try:
-            found = infer_dataset(session, self._request.inputs, began)
+            found = infer_dataset(session, self._request.inputs, self._request.outputs, began)
         except ModelRefused as error:
             self._emit({"event": "refused", "index": index, "reason": "refused: {}".format(error)})
             return
-        self._emit({"event": "inferred", "index": index, "shape": found.shape,
-                    "outputs": pack_bytes(found.content)})
+        self._emit({"event": "inferred", "index": index, "outputs": [
+            {"name": name, "kind": one.kind, "shape": one.shape, "outputs": pack_bytes(one.content)}
+            for name, one in found.items()]})
 
     def _first_opening(self, place: int, index: int) -> Optional[Session]:
         """Opens a file, calls it once and reports both; None if the file was refused."""
@@ -204,7 +205,7 @@ class _RequestHandler:
             opened = clock_ns()
             session.run()
             ran = clock_ns()
-            outputs = session.first_output()
+            outputs = session.bound_outputs()
         except RuntimeUnavailable:
             raise
         except Exception as error:  # noqa: BLE001 - any exception refuses this file, not the others

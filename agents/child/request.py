@@ -12,7 +12,8 @@ class ChildRequest(NamedTuple):
 
     ``mode`` is pairs, memory, energy, nodes, infer, prepare, prove or versions. ``indexes`` are
     the parent's numbers of the files in ``paths``, the reference (0) first. ``inputs`` is a data
-    set, ``folder`` is where the runtime stores what it prepares, ``provider`` is to be proved.
+    set, ``outputs`` are the names of those to answer (empty: all). ``folder`` is where the runtime
+    stores what it prepares, ``provider`` is to be proved.
     ``position_descriptor`` is the inherited file of ``SharedProgress``; ``ProcessChild`` sets it.
     """
 
@@ -20,6 +21,7 @@ class ChildRequest(NamedTuple):
     indexes: List[int] = []
     paths: List[str] = []
     inputs: str = ""
+    outputs: List[str] = []
     folder: Optional[str] = None
     provider: str = ""
     options: JsonObject = {}

@@ -30,7 +30,8 @@ def infer(
     model, because it would compute other numbers.
     """
     request = ChildRequest("infer", [0], [paths[payload.model.sha256]],
-                           inputs=paths[payload.inputs.sha256], options=payload.options)
+                           inputs=paths[payload.inputs.sha256], outputs=payload.outputs,
+                           options=payload.options)
     events: List[Event] = []
 
     def on_event(event: Event) -> None:
@@ -47,8 +48,9 @@ def infer(
     fallback = verdict.provider_fallback(payload.options, opened.provider)
     if fallback is not None:
         raise JobFailed("provider_fallback", fallback)
-    return InferResult(inferred.shape, inferred.outputs, opened.provider,
-                       {"runtime": ready.versions}, clock() - began_s)
+    first, others = inferred.outputs[0], inferred.outputs[1:]
+    return InferResult(first.shape, first.outputs, opened.provider, {"runtime": ready.versions},
+                       clock() - began_s, first.name, first.kind, others)
 
 
 def run_infer(payload: InferPayload, job: JobContext) -> JsonObject:

@@ -332,7 +332,7 @@ class _Measurement:
         outputs = [] if opened is None else [one for one in opened.outputs if one is not None]
         if reason is None and opened is not None and len(outputs) < len(opened.outputs):
             place = opened.outputs.index(None)
-            reason = "not finite: the value {} of the first output".format(place)
+            reason = "not finite: the value {} of the outputs".format(place)
         if reason is not None or series is None or level is None:
             state, reasons = "failed", [reason or "not measured"]
             series, outputs = BlockSeries(), []

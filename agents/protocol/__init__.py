@@ -31,6 +31,7 @@ from agents.protocol.messages import (
     Heartbeat,
     HeartbeatAnswer,
     InferPayload,
+    InferredOutput,
     InferResult,
     Lease,
     LeaseRequest,
@@ -75,9 +76,9 @@ from agents.protocol.runtimes import (
 )
 
 __all__ = [
-    "ArtifactRef", "Blocks", "CHOICES", "Copy", "DEFAULT_RUNTIME", "DEVICE_KINDS",
-    "EnergyMeasured", "Enrol", "Enrolled", "ErrorAnswer", "Failure", "GRAPH_LEVELS", "Heartbeat",
-    "HeartbeatAnswer", "INFERRED_BYTES", "InferPayload", "InferResult", "JsonObject", "Lease",
+    "ArtifactRef", "Blocks", "CHOICES", "Copy", "DEFAULT_RUNTIME", "DEVICE_KINDS", "EnergyMeasured",
+    "Enrol", "Enrolled", "ErrorAnswer", "Failure", "GRAPH_LEVELS", "Heartbeat", "HeartbeatAnswer",
+    "INFERRED_BYTES", "InferPayload", "InferResult", "InferredOutput", "JsonObject", "Lease",
     "LeaseRequest", "MeasurePayload", "MeasurePlan", "MeasureResult", "Measured", "NOT_PREPARED",
     "NodeTime", "NodesMeasured", "ONNX_PROOF", "OUTPUT_LIMIT", "PROTOCOL_VERSION", "PowerMode",
     "PreparePayload", "PrepareResult", "ProfileFacts", "ProtocolError", "RUNTIMES", "Rail",

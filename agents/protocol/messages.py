@@ -15,7 +15,8 @@ that version N - 1 does not know. Everything else raises ``ProtocolError``. Vers
 added since, without a new number: ``Lease.transfer_s``, ``Heartbeat.phase``, ``X-Agent-Sha256``,
 the plan from ``energy_s`` on, ``Measured.energy``, ``warnings``, ``session_blocks`` and ``nodes``,
 ``MeasureResult.device_s`` and ``reference_nodes``, ``MeasurePayload.profile``,
-``LeaseRequest.kinds`` with the job kinds ``infer`` and ``prepare``.
+``LeaseRequest.kinds`` with the job kinds ``infer`` and ``prepare``, ``InferPayload.outputs``,
+``InferResult.name``, ``kind`` and ``others``.
 """
 
 from typing import List, NamedTuple, Optional
@@ -25,9 +26,9 @@ from agents.protocol.readings import EnergyMeasured, NodesMeasured, Rail
 
 PROTOCOL_VERSION = 1
 OUTPUT_LIMIT = 1024
-"""Most values of the first output that a measurement carries."""
+"""Most values of the outputs of one call that a measurement carries."""
 INFERRED_BYTES = 16 << 20
-"""Most bytes of outputs for a data set, unpacked."""
+"""Most bytes of all outputs for a data set, unpacked."""
 DEVICE_KINDS = ("measure", "infer", "prepare")
 """The job kinds of devices."""
 NOT_PREPARED = "not_prepared"
@@ -253,24 +254,41 @@ class MeasureResult(NamedTuple):
 
 class InferPayload(NamedTuple):
     """The payload of a job of kind ``infer``: it computes the outputs of ``model`` for every sample
-    of ``inputs``, a .npy file of float32, samples first."""
+    of ``inputs``. This is a .npy file for a model with one input, else a .npz file with an array
+    for each input, samples first. ``outputs`` names those to answer; an empty list: all."""
 
     model: ArtifactRef
     inputs: ArtifactRef
     runtime: str
     options: JsonObject
     attempt: int = 1
+    outputs: List[str] = []
+
+
+class InferredOutput(NamedTuple):
+    """``outputs`` packs the values of one output for all samples (``unpack_bytes``), little-endian,
+    in C order, of ``shape``, samples first. ``kind`` is numpy's name of their type: ``<f4`` for
+    all floating point numbers, which are finite, ``<i8``, ``|b1``, ... for others."""
+
+    name: str
+    kind: str
+    shape: List[int]
+    outputs: str
 
 
 class InferResult(NamedTuple):
-    """``outputs`` packs the first output (``unpack_bytes``): finite float32, little-endian, in C
-    order, of ``shape``, samples first."""
+    """The first of the outputs as in ``InferredOutput``, and the ``others``. Without a ``name`` it
+    is the result of an older agent, which answered the first output as float32. Outputs without
+    an axis of samples are left out."""
 
     shape: List[int]
     outputs: str
     provider: str
     environment: JsonObject
     device_s: Optional[float] = None
+    name: str = ""
+    kind: str = "<f4"
+    others: List[InferredOutput] = []
 
 
 class PreparePayload(NamedTuple):

@@ -2,14 +2,17 @@
 
 ``Runtime.open`` reads the file, prepares it and binds the timing input. For each model input,
 symbolic dimensions become ``batch``, and the values are ``random.Random(input_seed).random()`` in C
-order, as float32; the generator is seeded again for each input.
+order, as float32; of integers and booleans 1 where that is at least 0.5, else 0. The generator is
+seeded again for each input.
 """
 
 import random
 import time
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence
 
 from agents.protocol import JsonObject, NodeTime, RuntimeTraits
+from agents.timing.arrays import Values
+from agents.timing.dataset import ONLY
 
 
 class RuntimeUnavailable(Exception):
@@ -49,8 +52,10 @@ class Session:
         """One call. It is timed, so it must contain nothing else."""
         raise NotImplementedError
 
-    def first_output(self) -> List[float]:
-        """The first output of one call, flattened in C order, at most ``OUTPUT_LIMIT`` values."""
+    def bound_outputs(self) -> List[float]:
+        """The outputs of one call with the timing input, in the order of the file, each flattened
+        in C order, together at most ``OUTPUT_LIMIT`` values. Outputs that are no tensors of numbers
+        are left out."""
         raise NotImplementedError
 
     def node_times(self) -> List[NodeTime]:
@@ -58,9 +63,10 @@ class Session:
         Raises NotProfiled."""
         raise NotProfiled("this session was opened without a profiler")
 
-    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
-        """The first output for ``values`` of ``shape``, and its shape. Both arrays are float32,
-        little-endian, in C order, samples first. Raises ModelRefused."""
+    def outputs(self, feeds: Mapping[str, Values]) -> Dict[str, Values]:
+        """The outputs by name, in the order of the file, for ``feeds`` by name of the input, which
+        have the samples first (``feeds_of`` matches them). Floating point outputs are ``<f4``,
+        others have their own kind. Raises ModelRefused."""
         raise NotImplementedError
 
 
@@ -120,6 +126,27 @@ def input_values(count: int, input_seed: int) -> List[float]:
     """The first ``count`` values of the timing input."""
     source = random.Random(input_seed)
     return [source.random() for _ in range(count)]
+
+
+def is_one(value: float) -> bool:
+    """Whether an integer of the timing input is 1 where a float is ``value``."""
+    return value >= 0.5
+
+
+def feeds_of(given: Mapping[str, Values], inputs: Sequence[str]) -> Dict[str, Values]:
+    """``given`` in the order of ``inputs``. Raises ModelRefused unless it has each of them and no
+    other; a single array without a name is for the only input."""
+    named = dict(given)
+    if list(named) == [ONLY] and len(inputs) == 1:
+        return {inputs[0]: named[ONLY]}
+    if set(named) != set(inputs):
+        raise ModelRefused("The model has the inputs {}, the data set {}.".format(
+            _names(inputs), "has no names" if list(named) == [ONLY] else _names(list(named))))
+    return {name: named[name] for name in inputs}
+
+
+def _names(names: Sequence[str]) -> str:
+    return ", ".join(map(repr, names)) or "(none)"
 
 
 def option(options: Mapping[str, object], name: str, default: int) -> int:

@@ -6,7 +6,7 @@ reproducible. A model file is a JSON object:
     {"fake_model": 1,           required; any other file gets a latency from its size
      "latency_s": 0.0001,       of one call on the quiet machine
      "load_s": 0.002,           of opening
-     "outputs": [0.1, 0.9],     of the first output; a constant
+     "outputs": [0.1, 0.9],     of the only output; a constant
      "noise": 0.002,            each call takes up to this fraction longer
      "memory_bytes": 0,         allocated when opened
      "provider": "FakeExecutionProvider",
@@ -22,12 +22,12 @@ import json
 import os
 import random
 import signal
-import struct
 import time
-from typing import List, Mapping, NamedTuple, Optional, Sequence, Tuple, Union
+from typing import Dict, List, Mapping, NamedTuple, Optional, Union
 
 from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import ModelRefused, NotProfiled, Runtime, Session, option
+from agents.timing.arrays import FLOAT32, Values, encode
 
 KEYS = {"fake_model", "latency_s", "load_s", "outputs", "noise", "memory_bytes", "provider",
         "nodes", "busy", "slowed_by", "crash", "hang"}
@@ -103,7 +103,7 @@ class FakeSession(Session):
         self._machine.now_ns += int(latency_ns)
         return None
 
-    def first_output(self) -> List[float]:
+    def bound_outputs(self) -> List[float]:
         self.run()
         return self._model.outputs[:OUTPUT_LIMIT]
 
@@ -114,11 +114,12 @@ class FakeSession(Session):
             return self._model.nodes
         return [NodeTime("all", "Fake", self.provider, self._latency_ns / 1e9)]
 
-    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
+    def outputs(self, feeds: Mapping[str, Values]) -> Dict[str, Values]:
         self.run()
+        samples = next(iter(feeds.values())).shape[0]
         constant = self._model.outputs
-        return struct.pack("<{}f".format(len(constant)), *constant) * shape[0], [
-            shape[0], len(constant)]
+        return {"output": Values(FLOAT32, [samples, len(constant)],
+                                 encode("f", constant) * samples)}
 
 
 class FakeRuntime(Runtime):

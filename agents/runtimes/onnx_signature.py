@@ -8,7 +8,8 @@ its elem_type = 1, shape = 2; TensorShapeProto.dim = 1; Dimension.dim_value = 1.
 from typing import Iterator, List, NamedTuple, Optional, Tuple, Union
 
 Field = Tuple[int, Union[int, memoryview]]
-FLOAT = 1
+FLOAT, INT32, INT64, BOOL = 1, 6, 7, 9
+"""Kinds of ``TensorSignature``."""
 
 
 class InvalidOnnx(Exception):

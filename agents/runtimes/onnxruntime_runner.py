@@ -2,7 +2,7 @@
 
 import json
 import os
-from typing import Any, Callable, List, Mapping, Optional, Sequence, Tuple
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from agents.protocol import OUTPUT_LIMIT, JsonObject, NodeTime
 from agents.runtimes.base import (
@@ -12,13 +12,20 @@ from agents.runtimes.base import (
     Runtime,
     RuntimeUnavailable,
     Session,
+    feeds_of,
     input_values,
+    is_one,
     option,
 )
 from agents.runtimes.ort_profile import node_times
+from agents.timing.arrays import FLOAT32, KIND_BYTES, Values
 
 LEVELS = {"all": "ORT_ENABLE_ALL", "basic": "ORT_ENABLE_BASIC", "disable": "ORT_DISABLE_ALL"}
-DTYPES = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+FLOATS = {"tensor(float)": "float32", "tensor(float16)": "float16", "tensor(double)": "float64"}
+INTEGERS = {"tensor({})".format(name): name
+            for name in ("bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64",
+                         "uint64")}
+DTYPES = dict(FLOATS, **INTEGERS)
 SILENT_BELOW_ERROR = 3
 CPU = "CPUExecutionProvider"
 
@@ -26,7 +33,9 @@ CPU = "CPUExecutionProvider"
 class OnnxRuntimeSession(Session):
     def __init__(self, session: Any, feed: Mapping[str, object]) -> None:
         self._run = session.run
-        self._names = [session.get_outputs()[0].name]
+        self._names = [one.name for one in session.get_outputs() if one.type in DTYPES]
+        if not self._names:
+            raise ModelRefused("None of the outputs is a tensor of numbers.")
         self._feed = feed
         self.provider = str(session.get_providers()[0])
         first = session.get_inputs()[0].shape[:1]
@@ -35,25 +44,21 @@ class OnnxRuntimeSession(Session):
     def run(self) -> object:
         return self._run(self._names, self._feed)
 
-    def first_output(self) -> List[float]:
-        values = self._run(self._names, self._feed)[0]
-        return [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT]]
+    def bound_outputs(self) -> List[float]:
+        found: List[float] = []
+        for values in self._run(self._names, self._feed):
+            found += [float(value) for value in values.reshape(-1)[:OUTPUT_LIMIT - len(found)]]
+        return found
 
-    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
-        import numpy
-
-        if len(self._feed) != 1:
-            raise ModelRefused(
-                "The model has {} inputs; a data set needs exactly one.".format(len(self._feed)))
-        (name, bound), = self._feed.items()
-        feed = numpy.frombuffer(values, dtype="<f4").reshape(shape).astype(
-            numpy.asarray(bound).dtype)
+    def outputs(self, feeds: Mapping[str, Values]) -> Dict[str, Values]:
+        named = feeds_of(feeds, list(self._feed))
+        arrays = {name: _array(name, values, self._feed[name]) for name, values in named.items()}
         try:
-            found = self._run(self._names, {name: feed})[0]
+            found = self._run(self._names, arrays)
         except Exception as error:
             # Not all versions of onnxruntime export its exception types.
             raise ModelRefused(_one_line(error)) from error
-        return numpy.ascontiguousarray(found, dtype="<f4").tobytes(), list(found.shape)
+        return {name: _values(one) for name, one in zip(self._names, found)}
 
 
 class OnnxRuntimeProfiledSession(OnnxRuntimeSession):
@@ -189,15 +194,41 @@ def _feed(session: Any, batch: int, input_seed: int) -> JsonObject:
     feed: JsonObject = {}
     for one in session.get_inputs():
         if one.type not in DTYPES:
-            raise ModelRefused("The input {!r} is a {}; only {} can be timed.".format(
-                one.name, one.type, ", ".join(sorted(DTYPES))))
+            raise ModelRefused("The input {!r} is a {}; only tensors of numbers can be timed: "
+                               "{}.".format(one.name, one.type, ", ".join(sorted(DTYPES))))
         shape = [size if isinstance(size, int) and size > 0 else batch for size in one.shape]
         count = 1
         for size in shape:
             count *= size
-        values = numpy.array(input_values(count, input_seed), dtype="float32").reshape(shape)
-        feed[one.name] = values.astype(DTYPES[one.type])
+        values = input_values(count, input_seed)
+        if one.type in INTEGERS:
+            bound = numpy.array([is_one(value) for value in values], dtype=DTYPES[one.type])
+        else:
+            bound = numpy.array(values, dtype="float32").astype(DTYPES[one.type])
+        feed[one.name] = bound.reshape(shape)
     return feed
+
+
+def _array(name: str, values: Values, bound: object) -> object:
+    """``values`` in the element type of the input. Raises ModelRefused for a type of another
+    kind, which would change the numbers."""
+    import numpy
+
+    array = numpy.frombuffer(values.content, dtype=values.kind).reshape(values.shape)
+    wanted = numpy.asarray(bound).dtype
+    if array.dtype != wanted and not array.dtype.kind == wanted.kind == "f":
+        raise ModelRefused("The input {!r} is {}, the data set has {} for it.".format(
+            name, wanted, array.dtype))
+    return array.astype(wanted)
+
+
+def _values(output: Any) -> Values:
+    import numpy
+
+    kind = FLOAT32 if output.dtype.kind == "f" else output.dtype.newbyteorder("<").str
+    if kind not in KIND_BYTES:
+        raise ModelRefused("An output has the type {}, which is no number.".format(output.dtype))
+    return Values(kind, list(output.shape), numpy.ascontiguousarray(output, dtype=kind).tobytes())
 
 
 def _one_line(error: BaseException) -> str:

@@ -8,8 +8,9 @@
 
 The latencies that trtexec reports (host to device, kernels, device to host) move the runtime's own
 clock. Reference and candidate therefore alternate by launches, not within milliseconds. Only flags
-common to 8.2 and 10 are used (no --buildOnly, no --workspace). Not tested on hardware: the tests
-use a script that behaves as documented.
+common to 8.2 and 10 are used (no --buildOnly, no --workspace). TensorRT fills inputs with noise
+unless --loadInputs gives them, which a launch does for models with an integer input: noise is no
+index. Not tested on hardware: the tests use a script that behaves as documented.
 """
 
 import json
@@ -26,12 +27,12 @@ from collections import deque
 from typing import (
     Callable,
     Deque,
+    Dict,
     List,
     Mapping,
     NamedTuple,
     Sequence,
     Set,
-    Tuple,
     TypeVar,
 )
 
@@ -44,12 +45,22 @@ from agents.runtimes.base import (
     Runtime,
     RuntimeUnavailable,
     Session,
+    feeds_of,
     input_values,
+    is_one,
     option,
 )
 from agents.runtimes.engines import EngineStore
-from agents.runtimes.onnx_signature import FLOAT, InvalidOnnx, TensorSignature, model_signature
-from agents.timing.dataset import decode_float32
+from agents.runtimes.onnx_signature import (
+    BOOL,
+    FLOAT,
+    INT32,
+    INT64,
+    InvalidOnnx,
+    TensorSignature,
+    model_signature,
+)
+from agents.timing.arrays import FLOAT32, Values, encode, product
 
 JETSON = "/usr/src/tensorrt/bin/trtexec"
 PROVIDER = "TensorrtExecutionProvider"
@@ -58,6 +69,10 @@ PRECISIONS = {"float32": ["--noTF32"], "float16": ["--fp16"], "int8": ["--int8"]
 """int8 is for files with QuantizeLinear: without calibration trtexec uses arbitrary ranges."""
 LAUNCH_S, LAUNCH_WARM_MS = 0.25, 200
 LAUNCH_LIMIT_S, BUILD_LIMIT_S = 120.0, 3600.0
+INPUTS = {FLOAT: (FLOAT32, "f"), INT32: ("<i4", "i"), INT64: ("<i8", "q"), BOOL: ("|b1", "B")}
+"""Kind and type code of ``array`` of the inputs that trtexec reads."""
+NARROW_INT64_BELOW = 100000
+"""TensorRT before 10 turns an input of int64 into one of int32."""
 ONCE = ["--warmUp=0", "--duration=0", "--iterations=1"]
 _VERSION = re.compile(r"\[TensorRT v(\d+)\]")
 _ERROR = re.compile(r"\[E\] (.*)")
@@ -82,18 +97,31 @@ class OutputValues(NamedTuple):
 
 
 class Model(NamedTuple):
-    """A model file's engine, its one input ``source`` with its ``shape``, and its first output
-    ``target``. ``dynamic``: the input has a symbolic size."""
+    """A model file's engine, its ``inputs`` with their ``shapes``, and its ``outputs``."""
 
     engine: str
-    source: TensorSignature
-    target: str
-    shape: List[int]
-    dynamic: bool
+    inputs: List[TensorSignature]
+    outputs: List[TensorSignature]
+    shapes: List[List[int]]
+
+    def shape_words(self, option: str) -> List[str]:
+        """``option`` with the shapes of all inputs that have a symbolic size, if there are any."""
+        words = ["{}:{}".format(source.name, "x".join(map(str, shape)))
+                 for source, shape in zip(self.inputs, self.shapes) if None in source.shape]
+        return ["{}={}".format(option, ",".join(words))] if words else []
 
     def words(self) -> List[str]:
-        shapes = ["--shapes={}".format(shape_word(self.source.name, self.shape))]
-        return ["--loadEngine=" + self.engine, *(shapes if self.dynamic else [])]
+        return ["--loadEngine=" + self.engine, *self.shape_words("--shapes")]
+
+    def bound(self, input_seed: int) -> Dict[str, Values]:
+        """The timing input."""
+        found = {}
+        for source, shape in zip(self.inputs, self.shapes):
+            kind, code = INPUTS[source.kind]
+            values = input_values(product(shape), input_seed)
+            numbers = values if source.kind == FLOAT else [is_one(value) for value in values]
+            found[source.name] = Values(kind, shape, encode(code, numbers))
+        return found
 
 
 class TrtexecSession(Session):
@@ -102,33 +130,38 @@ class TrtexecSession(Session):
     def __init__(self, runtime: "TrtexecRuntime", model: Model, input_seed: int) -> None:
         self._runtime, self._model, self._seed = runtime, model, input_seed
         self._latencies_ns: Deque[int] = deque()
-        self.batch = model.shape[0]
+        floats = all(source.kind == FLOAT for source in model.inputs)
+        self._timed: Mapping[str, Values] = {} if floats else model.bound(input_seed)
+        self.batch = model.shapes[0][0]
 
     def begin(self) -> None:
         """Runs one inference, which tests the engine; its latency is that of the first call."""
-        self._latencies_ns.extend(self._runtime.latencies_ns(self._model, ONCE, 0))
+        self._latencies_ns.extend(self._runtime.latencies_ns(self._model, self._timed, ONCE, 0))
 
     def run(self) -> object:
         if not self._latencies_ns:
-            self._latencies_ns.extend(self._runtime.latencies_ns(self._model, [
+            self._latencies_ns.extend(self._runtime.latencies_ns(self._model, self._timed, [
                 "--warmUp={}".format(LAUNCH_WARM_MS), "--duration={:g}".format(LAUNCH_S),
                 "--iterations=1"], LAUNCH_WARM_MS))
         self._runtime.now_ns += self._latencies_ns.popleft()
         return None
 
-    def first_output(self) -> List[float]:
-        count = 1
-        for size in self._model.shape:
-            count *= size
-        content, _ = self.outputs(
-            _packed(input_values(count, self._seed)), self._model.shape)
-        return list(decode_float32(content)[:OUTPUT_LIMIT])
+    def bound_outputs(self) -> List[float]:
+        found: List[float] = []
+        for output in self._runtime.outputs(self._model, self._model.bound(self._seed)):
+            found += output.values[:OUTPUT_LIMIT - len(found)]
+        return found
 
-    def outputs(self, values: bytes, shape: Sequence[int]) -> Tuple[bytes, List[int]]:
-        if list(shape) != self._model.shape:
-            raise ModelRefused("The engine is for inputs of shape {}, not {}.".format(
-                self._model.shape, list(shape)))
-        return self._runtime.outputs(self._model, values)
+    def outputs(self, feeds: Mapping[str, Values]) -> Dict[str, Values]:
+        named = feeds_of(feeds, [source.name for source in self._model.inputs])
+        for source, shape in zip(self._model.inputs, self._model.shapes):
+            wanted = Values(INPUTS[source.kind][0], shape, b"")
+            if named[source.name][:2] != wanted[:2]:
+                raise ModelRefused("The engine is for {} of the shape {} as {!r}, not {} of {}."
+                                   .format(*wanted[:2], source.name, *named[source.name][:2]))
+        kinds = {target.name: target.kind for target in self._model.outputs}
+        return {one.name: _values(one, kinds[one.name])
+                for one in self._runtime.outputs(self._model, named)}
 
 
 class TrtexecRuntime(Runtime):
@@ -162,11 +195,10 @@ class TrtexecRuntime(Runtime):
         if engines.has(model.engine):
             return Prepared(0.0, True, os.path.getsize(model.engine))
         partial = model.engine + ".new"
-        shapes = ["--optShapes=" + shape_word(model.source.name, model.shape)]
         began_s = time.monotonic()
         _launched(["--onnx=" + path, "--saveEngine=" + partial,
                    "--timingCacheFile=" + engines.timing_cache(), *_precision(options),
-                   *(shapes if model.dynamic else []), *ONCE], BUILD_LIMIT_S)
+                   *model.shape_words("--optShapes"), *ONCE], BUILD_LIMIT_S)
         took_s = time.monotonic() - began_s
         if not os.path.exists(partial):
             raise ModelRefused("trtexec succeeded but left no engine.")
@@ -186,29 +218,41 @@ class TrtexecRuntime(Runtime):
             self._proven.add(model.engine)
         return session
 
-    def latencies_ns(self, model: Model, words: Sequence[str], warm_ms: float) -> List[int]:
+    def latencies_ns(self, model: Model, feeds: Mapping[str, Values], words: Sequence[str],
+                     warm_ms: float) -> List[int]:
         """The latencies of all queries after the warm-up, from trtexec's timing trace."""
         with tempfile.TemporaryDirectory() as folder:
             trace = os.path.join(folder, "times.json")
-            _launched([*model.words(), *words, "--exportTimes=" + trace], LAUNCH_LIMIT_S)
+            _launched([*model.words(), *self._loaded(feeds, folder), *words,
+                       "--exportTimes=" + trace], LAUNCH_LIMIT_S)
             found = [max(int(one.latency_ms * 1e6), 1) for one in _read_list(trace, _query)
                      if one.start_ms >= warm_ms]
         if not found:
             raise ModelRefused("trtexec timed no query.")
         return found
 
-    def outputs(self, model: Model, values: bytes) -> Tuple[bytes, List[int]]:
+    def outputs(self, model: Model, feeds: Mapping[str, Values]) -> List[OutputValues]:
+        """All outputs, in the order of the file."""
         with tempfile.TemporaryDirectory() as folder:
-            source, target = os.path.join(folder, "input.bin"), os.path.join(folder, "output.json")
-            with open(source, "wb") as stream:
-                stream.write(values)
-            _launched([*model.words(), *ONCE, "--loadInputs={}:{}".format(
-                model.source.name, source), "--exportOutput=" + target], LAUNCH_LIMIT_S)
-            found = [one for one in _read_list(target, _output)
-                     if one.name == model.target]
-        if not found:
-            raise ModelRefused("trtexec reported no output {!r}.".format(model.target))
-        return _packed(found[0].values), found[0].shape
+            target = os.path.join(folder, "output.json")
+            _launched([*model.words(), *ONCE, *self._loaded(feeds, folder),
+                       "--exportOutput=" + target], LAUNCH_LIMIT_S)
+            found = {one.name: one for one in _read_list(target, _output)}
+        missing = [one.name for one in model.outputs if one.name not in found]
+        if missing:
+            raise ModelRefused("trtexec reported no output {!r}.".format(missing[0]))
+        return [found[one.name] for one in model.outputs]
+
+    def _loaded(self, feeds: Mapping[str, Values], folder: str) -> List[str]:
+        """The option that gives inputs, whose files are written to ``folder``."""
+        narrow = int(str(self.versions()["trtexec"])) < NARROW_INT64_BELOW
+        files = []
+        for number, (name, values) in enumerate(feeds.items()):
+            path = os.path.join(folder, "input{}.bin".format(number))
+            with open(path, "wb") as stream:
+                stream.write(_narrowed(name, values) if narrow else values.content)
+            files.append("{}:{}".format(name, path))
+        return ["--loadInputs=" + ",".join(files)] if files else []
 
     def _engines(self) -> EngineStore:
         if self.folder is None:
@@ -224,12 +268,14 @@ class TrtexecRuntime(Runtime):
             engine = engines.path(path, {"batch": batch, "precision": options.get("precision")})
         except (InvalidOnnx, OSError) as error:
             raise ModelRefused(str(error)) from error
-        if len(ports.inputs) != 1 or not ports.outputs or ports.inputs[0].kind != FLOAT:
-            raise ModelRefused("The model must have exactly one float32 input; it has {}.".format(
-                ", ".join("{} of kind {}".format(one.name, one.kind) for one in ports.inputs)))
-        source = ports.inputs[0]
-        return Model(engine, source, ports.outputs[0].name,
-                     [size or batch for size in source.shape], None in source.shape)
+        odd = [one for one in ports.inputs if one.kind not in INPUTS or not one.shape]
+        if odd or not ports.inputs or not ports.outputs:
+            found = ["{!r} of ONNX type {} and shape {}".format(*one) for one in ports.inputs]
+            raise ModelRefused("trtexec reads inputs of float32, int32, int64 and bool with an "
+                               "axis of samples; the model has {}.".format(
+                                   ", ".join(found) or "none"))
+        return Model(engine, ports.inputs, ports.outputs,
+                     [[size or batch for size in one.shape] for one in ports.inputs])
 
 
 RUNTIME = TrtexecRuntime
@@ -242,10 +288,6 @@ def program() -> str:
         raise RuntimeUnavailable("There is no trtexec in PATH nor at {}: install TensorRT, which "
                                  "JetPack has.".format(JETSON))
     return found
-
-
-def shape_word(name: str, shape: Sequence[int]) -> str:
-    return "{}:{}".format(name, "x".join(map(str, shape)))
 
 
 def _precision(options: Mapping[str, object]) -> List[str]:
@@ -320,8 +362,22 @@ def _number(value: object) -> float:
     return float(value)
 
 
-def _packed(values: Sequence[float]) -> bytes:
-    packed = array("f", values)
+def _values(output: OutputValues, kind: int) -> Values:
+    """Integers and booleans in their own type, all other numbers as float32."""
+    name, code = INPUTS.get(kind, INPUTS[FLOAT])
+    numbers = output.values if code == "f" else [int(value) for value in output.values]
+    return Values(name, output.shape, encode(code, numbers))
+
+
+def _narrowed(name: str, values: Values) -> bytes:
+    """int64 as int32. Raises ModelRefused for numbers that do not fit."""
+    if values.kind != INPUTS[INT64][0]:
+        return values.content
+    wide = array("q", values.content)
     if sys.byteorder == "big":
-        packed.byteswap()
-    return packed.tobytes()
+        wide.byteswap()
+    try:
+        return encode("i", wide)
+    except OverflowError:
+        raise ModelRefused("The input {!r} has numbers beyond int32, which is what this version of "
+                           "TensorRT computes with.".format(name)) from None

@@ -118,7 +118,7 @@ def spec(name: str, seed: int, candidates: int) -> dict[str, Any]:
     return from_document({
         "name": name, "task": "lenet5-mnist", "seed": seed, "builders": 1,
         "budget": {"candidates": candidates, "wall_minutes": 60},
-        "constraints": {"accuracy_drop": 0.06},
+        "constraints": {"quality_drop": 0.06},
         "measurement": {"plan": {k: v for k, v in PLAN.items() if k != "name"}},
         "devices": [{"profile": LOCAL}],
         "search": {"sampler": "random", "strategies": STRATEGIES},

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from sqlite_utils import Database
 
 from searcher.errors import UserError
-from searcher.ledger.tables import artifacts
+from searcher.ledger.tables import artifacts, search_state
 from searcher.ledger.tables.artifacts import CompleteTrial
 
 if TYPE_CHECKING:
@@ -72,21 +72,27 @@ def _of_campaign(
     if not page:
         return set()
     from searcher.spec.campaign import from_document  # numpy and moocore, only when they are needed
+    from searcher.spec.objectives import resolved
 
     try:
-        objectives = from_document(spec).objectives
+        asked = from_document(spec).objectives
+        objectives = {device: resolved(asked, state.quality)
+                      for device, state in search_state.of_campaign(db, name).items()}
     except UserError:
         # A newer or older program's campaign: its fronts are not known here.
         return (yield from _all_complete(db, name))
     by_device: dict[str, Points] = {}
+    stay: set[str] = set()
     while page:
         for trial in page:
-            if _feasible(trial, objectives):
+            axes = objectives.get(trial.device)
+            if axes is None:
+                stay.add(trial.sha256)  # without the metric it is not known what beats it
+            elif _feasible(trial, axes):
                 points = by_device.setdefault(trial.device, Points())
-                points.add(trial.sha256, _bounds(trial, objectives))
+                points.add(trial.sha256, _bounds(trial, axes))
         yield
         page = artifacts.complete_trials(db, name, page[-1].id, PAGE)
-    stay: set[str] = set()
     for points in by_device.values():
         stay |= yield from undecided(points)
     return stay

@@ -7,6 +7,7 @@ from there.
 
 import contextlib
 import copy
+import functools
 import hashlib
 import json
 import os
@@ -15,20 +16,34 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-import numpy as np
 import torch
+from onnx import ModelProto
 from torch import Tensor, nn
 
 from searcher.artifacts.complexity import Complexity
 from searcher.artifacts.formats import registry as formats
-from searcher.artifacts.formats.base import Array
-from searcher.builders.evaluation import Evaluation, evaluate, probe_outputs, score_outputs
+from searcher.builders import baseline, compute_device
+from searcher.builders.evaluation import (
+    Evaluation,
+    Face,
+    Wanted,
+    batch_of,
+    evaluate,
+    score_outputs,
+    targets_of,
+)
 from searcher.builders.prefix_cache import PrefixCache
-from searcher.errors import BuildError
+from searcher.builders.probe import probe_outputs
+from searcher.builders.reference import reference_outputs
+from searcher.errors import BuildError, FleetfrontError, TaskError
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
-from searcher.tasks.training_data import CachedTeacher, TrainingSplit
+from searcher.tasks.metrics import registry as metrics
+from searcher.tasks.outputs import judged_name
+from searcher.tasks.teacher import CachedTeacher
+from searcher.tasks.training_data import TrainingSplit
+from searcher.tasks.user_code import raised
 from strategies import pipeline
 from strategies.base import (
     EncodingStrategy,
@@ -36,15 +51,16 @@ from strategies.base import (
     FidelityName,
     StrategyError,
     StructureStrategy,
+    TrainingState,
     TrainingStrategy,
     WeightsStrategy,
 )
-from strategies.encoding.export import export_onnx
+from strategies.encoding.export import Names, export_onnx
 from strategies.encoding.finish import finish
 from strategies.layers import layers_of, select
 from strategies.number_formats import FLOAT32, identity
 from strategies.target import Target
-from strategies.training.loop import fit_until_plateau
+from strategies.tensor_trees import size_bytes
 from strategies.weights.parametrizing import weight_scales
 
 FULL_SHARE = 0.25
@@ -81,7 +97,8 @@ class Builder:
 
     def __init__(self, task: Task, seed: int, folder: Path) -> None:
         self.task, self.seed, self.folder = task, seed, folder
-        self.split = TrainingSplit(task, seed)
+        self._device = compute_device.resolved(task.device)
+        self.split = TrainingSplit(task, seed, self._device)
         self._cache = PrefixCache(folder)
         self._teacher: CachedTeacher | None = None
         self._trained_baseline: nn.Module | None = None
@@ -116,17 +133,38 @@ class Builder:
     def evaluate(self, content: bytes | Path, split: str,
                  file_format: str = formats.DEFAULT) -> Evaluation:
         """The task's metric of a file on one of the task's splits, computed on this host."""
-        inputs, targets = self._arrays(split)
-        return evaluate(content, inputs, targets, self.task.metric, file_format)
+        return evaluate(content, self.task.samples(split), self.task.metric, self._face,
+                        file_format, self._wanted(split))
 
     def score_outputs(self, outputs: Path, split: str) -> Evaluation:
-        """The task's metric of outputs (.npy) that were computed elsewhere. Raises BuildError."""
-        return score_outputs(outputs, self._arrays(split)[1], self.task.metric)
+        """The task's metric of outputs (a file of arrays) that were computed elsewhere. Raises
+        BuildError."""
+        return score_outputs(outputs, self.task.samples(split), self.task.metric, self._face,
+                             self._wanted(split))
 
-    def _arrays(self, split: str) -> tuple[Array, Array]:
-        batches = list(self.task.samples(split).batches(500))
-        return (np.concatenate([batch.inputs[0].numpy() for batch in batches]),
-                np.concatenate([batch.targets.numpy() for batch in batches]))
+    @functools.cached_property
+    def _face(self) -> Face:
+        """The inputs and the judged output of the task's files."""
+        sample = self.split.calibration(1)
+        return Face(self.task.input_names, judged_name(self.task, sample),
+                    batch_of(size_bytes(sample)))
+
+    def _wanted(self, split: str) -> Wanted:
+        """What the metric compares outputs with. The reference is the baseline's file for any
+        device; it is exported when its outputs are first needed."""
+        if metrics.named(self.task.metric).against == "targets":
+            return targets_of
+        try:
+            return reference_outputs(
+                lambda: finish(self._exported(self._baseline(), Target()), Target()).content,
+                self.task.samples(split), split, self._face,
+                self.folder / self.build_key((), "full"))
+        except StrategyError as error:
+            raise BuildError(f"The uncompressed model: {error}", error.reason) from error
+
+    def _exported(self, model: nn.Module, target: Target) -> ModelProto:
+        return export_onnx(model, self.split.calibration(1), target, weight_scales(model),
+                           Names(self.task.input_names, self.task.outputs))
 
     def _guarded(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         self._built = self._reused = self._cache.written_bytes = 0
@@ -139,7 +177,7 @@ class Builder:
     def _build(self, recipe: Recipe, fidelity: str, target: Target) -> Build:
         model = self.model(recipe, fidelity)
         file_format = formats.named(target.format)
-        graph = export_onnx(model, self.split.calibration(1), target, weight_scales(model))
+        graph = self._exported(model, target)
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
         first = len(_torch_steps(recipe))
@@ -193,7 +231,7 @@ class Builder:
             torch.manual_seed(int(key[:8], 16))
             with _named_step(len(steps), steps[-1]):
                 layers = select(layers_of(model), steps[-1].layers)
-                kept = strategy.apply(model, layers, (self.split.calibration(1),))
+                kept = strategy.apply(model, layers, self.split.calibration(1))
             self._built += 1
             self._cache.keep_module(key, kept)
         return copy.deepcopy(kept)
@@ -220,9 +258,11 @@ class Builder:
         teacher = self._teach()
         # Seeded last: a baseline that is only now loaded draws random numbers, too.
         torch.manual_seed(int(short[:8], 16))
-        with _named_step(len(steps), steps[-1]):
-            model, state = strategy.train(model, teacher, self.split, reached, state)
-        self._cache.keep_state(key, model, state)
+        with _named_step(len(steps), steps[-1]), self._in_training():
+            model, state = strategy.train(
+                model.to(self._device), teacher, self.split, reached, state)
+        model = model.cpu()
+        self._cache.keep_state(key, model, self._on_host(state))
         self._built += 1
         return model
 
@@ -255,7 +295,7 @@ class Builder:
 
     def _teach(self) -> CachedTeacher:
         if self._teacher is None:
-            self._teacher = CachedTeacher(self._baseline(), self.split)
+            self._teacher = CachedTeacher(self._baseline().to(self._device), self.split)
         return self._teacher
 
     def _baseline(self) -> nn.Module:
@@ -263,14 +303,38 @@ class Builder:
         if self._trained_baseline is None:
             torch.manual_seed(self.seed)
             model, spec = self.task.module(), self.task.baseline
-            if spec is not None and self._cache.restore(key, model) is None:
-                model, state = fit_until_plateau(
-                    model, self.split, learning_rate=spec.learning_rate,
-                    cycle_epochs=spec.cycle_epochs, max_epochs=spec.max_epochs,
-                    tolerance=spec.tolerance)
-                self._cache.keep_state(key, model, state)
+            baseline.look_at(model, self.split)
+            if spec is not None and not self._restored(key, model):
+                model, state = baseline.trained(model, self.task, spec, self.split, self._device)
+                self._cache.keep_state(key, model, self._on_host(state))
             self._trained_baseline = model.eval()
         return copy.deepcopy(self._trained_baseline)
+
+    def _restored(self, key: str, model: nn.Module) -> bool:
+        try:
+            return self._cache.restore(key, model) is not None
+        except RuntimeError as error:
+            raise TaskError("identity: a baseline with other layers was trained under the same "
+                            "identity of the task. Change Task.identity with the model.") from error
+
+    def _on_host(self, state: TrainingState) -> TrainingState:
+        """What is stored can be loaded on any machine."""
+        if self._device.type == "cpu":
+            return state
+        return cast(TrainingState, compute_device.on_host(state))
+
+    @contextlib.contextmanager
+    def _in_training(self) -> Iterator[None]:
+        """What is raised in the training of a candidate is the task's error if the baseline's
+        training raises, too, else the candidate's."""
+        try:
+            yield
+        except (StrategyError, FleetfrontError, MemoryError, torch.OutOfMemoryError):
+            raise
+        except Exception as error:
+            batch = next(self.split.batches(0))
+            baseline.look_at_step(self._baseline().to(self._device), batch, self.split)
+            raise BuildError(f"Training raised {raised(error)}", "training") from error
 
 
 @contextlib.contextmanager

@@ -19,7 +19,7 @@ from pathlib import Path
 from agents.protocol import Lease
 from searcher.builders.work import Workshop
 from searcher.client.http import CoordinatorClient
-from searcher.errors import BuildError, FleetfrontError, ProtocolError
+from searcher.errors import BuildError, FleetfrontError, ProtocolError, TaskError
 from searcher.jobs import registry
 from searcher.tasks.datasets.pinned_files import UPLOADED
 from searcher.workers.gate import PauseGate
@@ -41,6 +41,8 @@ def work(client: CoordinatorClient, workshop: Workshop, lease: Lease) -> None:
         result = execute(workshop, lease)
     except BuildError as error:
         client.put_failed(lease, error.reason, str(error))
+    except TaskError as error:
+        client.put_failed(lease, "task", str(error))
     except FleetfrontError as error:
         client.put_failed(lease, "user", str(error))
     except OSError as error:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from searcher.cli.options import HERE, Directory
-from searcher.results.formatting import bytes_text, share_text
+from searcher.results.formatting import bytes_text
 
 
 def command(
@@ -27,11 +27,12 @@ def command(
     from searcher.local.build import build_recipe
 
     figures = build_recipe(recipe, task, fidelity, output, seed, directory, profile)
-    values, target = figures.values, figures.target
+    values, target, quality = figures.values, figures.target, figures.quality
+    text = quality.objective.text
     typer.echo(f"{output / 'model.onnx'}: {bytes_text(values['file_bytes'])}, "
                f"{figures.file_ratio:.1f}x smaller than the baseline, "
-               f"{values['macs'] / 1e6:.3f} M MACs, validation {share_text(values['accuracy'])} "
-               f"(baseline {share_text(figures.baseline.accuracy)})")
+               f"{values['macs'] / 1e6:.3f} M MACs, {quality.name} on validation "
+               f"{text(values[quality.name])} (baseline {text(figures.baseline.value)})")
     typer.echo(f"for the profile {target.profile} ({target.device or 'any device of it'}): "
                f"opset {target.opset}, IR {target.ir_version}")
     for contradiction in target.contradictions:

@@ -5,9 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
+from searcher.results.formatting import direction_text, lost_interval_text, lost_text
 
 if TYPE_CHECKING:
-    from searcher.results.candidate_comparison import ComparedFigure
+    from searcher.results.candidate_comparison import CandidateComparison, ComparedFigure
+    from searcher.results.class_losses import ClassLoss
 
 
 def command(
@@ -17,18 +19,26 @@ def command(
     directory: Directory = HERE,
     format: OutputFormat = Format.table,
 ) -> None:
-    """Print the differences of SECOND from FIRST, and whether each is larger than chance
-    explains."""
+    """Print the differences of SECOND from FIRST, whether each is larger than chance explains, and
+    the class or group of samples that lost most."""
     from searcher.results.candidate_comparison import compare
     from searcher.results.view import Reading
 
     found = compare(Reading(directory), campaign, first, second)
     rows = [{**vars(figure), "interval": figure.interval and list(figure.interval)}
             for figure in found.figures]
-    emit(found.as_document(), rows, format, lambda: print_table(
-        f"{found.second} against {found.first} (accuracy computed on {found.accuracy_place})",
+    emit(found.as_document(), rows, format, lambda: _print(found))
+
+
+def _print(found: "CandidateComparison") -> None:
+    quality = found.quality
+    print_table(
+        f"{found.second} against {found.first} ({quality.name}, {direction_text(quality)}, "
+        f"computed on {found.quality_place})",
         ("figure", found.first, found.second, "difference", "verdict"),
-        [_row(figure) for figure in found.figures]))
+        [_row(figure) for figure in found.figures])
+    for loss in found.classes:
+        typer.echo(_class_text(loss, found))
 
 
 def _row(figure: "ComparedFigure") -> list[str]:
@@ -39,3 +49,19 @@ def _row(figure: "ComparedFigure") -> list[str]:
     elif figure.ratio is not None:
         change = f"{figure.ratio:.3g}x"
     return [figure.name, f"{figure.first:.6g}", f"{figure.second:.6g}", change, figure.verdict]
+
+
+def _class_text(loss: "ClassLoss", found: "CandidateComparison") -> str:
+    quality = found.quality
+    text = quality.objective.text
+    points = " points" if quality.unit == "share" else f" {quality.unit}".rstrip()
+    said = (f"{loss.split}: of {loss.compared} {PLURALS[loss.kind]}, {loss.name} lost most: "
+            f"{quality.name} {text(loss.first)} -> {text(loss.second)} over {loss.n} samples, lost "
+            f"{lost_text(loss.lost, quality.unit)}{points}")
+    if loss.interval is None:
+        return f"{said} (too few samples for an interval)"
+    return (f"{said} {lost_interval_text(loss.interval, quality.unit)} (95 % for all "
+            f"{loss.compared} at once: each interval is widened by Bonferroni's correction)")
+
+
+PLURALS = {"class": "classes", "group": "groups", "part": "parts"}

@@ -7,7 +7,15 @@ import typer
 
 from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, print_table
 from searcher.errors import UserError
-from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.formatting import (
+    bytes_text,
+    direction_text,
+    interval_text,
+    lost_interval_text,
+    lost_text,
+    time_text,
+)
+from searcher.spec.objectives import TEST_DROP
 
 if TYPE_CHECKING:
     from searcher.results.front import Front, FrontPoint
@@ -22,8 +30,8 @@ def command(
     save: Annotated[Path | None, typer.Option(help="Folder for copies of the .onnx files.")] = None,
     format: OutputFormat = Format.table,
 ) -> None:
-    """Print the Pareto front of CAMPAIGN: accuracy, latency and file size, with the baseline
-    first."""
+    """Print the Pareto front of CAMPAIGN: the task's metric, latency and file size, with the
+    baseline first."""
     from searcher.results.front import front_rows
     from searcher.results.view import Reading
 
@@ -35,27 +43,32 @@ def command(
 
 def print_front(front: "Front") -> None:
     """Print the front as a table with 95 % intervals and factors relative to the baseline."""
+    quality = front.quality
     print_table(
         f"{front.campaign} on {front.device}: {len(front.points)} points, "
         f"hypervolume {front.hypervolume:.4f} (95 % intervals in brackets; measured with "
-        f"{front.measured_with}; accuracy computed on {front.accuracy_place})",
+        f"{front.measured_with}; {quality.name}, {direction_text(quality)}, computed on "
+        f"{front.quality_place})",
         ("candidate", "validation", "test", "lost on test", "latency", "faster", "file",
-         "smaller", "recipe"), [_row(point, front.baseline) for point in front.files])
+         "smaller", "recipe"), [_row(point, front) for point in front.files])
 
 
-def _row(point: "FrontPoint", baseline: "FrontPoint") -> list[str]:
-    values, intervals = point.values, point.intervals
+def _row(point: "FrontPoint", front: "Front") -> list[str]:
+    values, intervals, baseline = point.values, point.intervals, front.baseline
+    name, unit, text = front.quality.test_name, front.quality.unit, front.quality.objective.text
     test, lost = "", ""
-    if "accuracy_test" in values:
-        low, high = intervals["accuracy_test"]
-        test = f"{share_text(values['accuracy_test'])} [{low:.1%}..{high:.1%}]"
-    if "accuracy_test_drop" in values:
-        low, high = intervals["accuracy_test_drop"]
-        lost = f"{values['accuracy_test_drop'] * 100:+.2f} [{low * 100:+.1f}..{high * 100:+.1f}]"
+    if name in values:
+        test = text(values[name])
+        if name in intervals:
+            test += f" {interval_text(intervals[name], unit)}"
+    if TEST_DROP in values:
+        lost = lost_text(values[TEST_DROP], unit)
+        if TEST_DROP in intervals:
+            lost += f" {lost_interval_text(intervals[TEST_DROP], unit)}"
     latency_s, (low_s, high_s) = values["latency_s"], intervals["latency_s"]
     half = (high_s - low_s) / 2 / latency_s
     return [
-        point.candidate, share_text(values["accuracy"]), test, lost,
+        point.candidate, text(values[front.quality.name]), test, lost,
         f"{time_text(latency_s)} ±{half:.1%}",
         f"{baseline.values['latency_s'] / latency_s:.2f}x", bytes_text(values["file_bytes"]),
         f"{baseline.values['file_bytes'] / values['file_bytes']:.1f}x", str(point.recipe),

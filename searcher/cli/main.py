@@ -29,6 +29,7 @@ from searcher.cli import (
     status,
     strategies,
     submit,
+    tasks,
     token,
     upload,
 )
@@ -37,7 +38,7 @@ from searcher.errors import FleetfrontError
 app = typer.Typer(
     name="fleetfront", no_args_is_help=True, add_completion=False, rich_markup_mode=None,
     help="Search for compressed versions of a vision model. Every candidate is measured on the "
-         "real device; the result is a Pareto front of accuracy, latency, energy and file size.",
+         "real device; the result is a Pareto front of quality, latency, energy and file size.",
 )
 for module in (
     run, serve, submit, campaigns, status, pause, resume, cancel, agent, front, show, compare,
@@ -47,7 +48,7 @@ for module in (
         name=module.__name__.rpartition(".")[2],
         context_settings=getattr(module, "SETTINGS", None),
     )(module.command)
-for group in (device, token, ledger):
+for group in (tasks, device, token, ledger):
     app.add_typer(group.app, name=group.__name__.rpartition(".")[2])
 
 INTERRUPTED = 130

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -80,9 +80,10 @@ def emit(document: object, rows: Sequence[Mapping[str, object]], chosen: Format,
         table()
 
 
-def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a rich table with right-aligned numbers. Its width is 200 columns when the output is
-    not a terminal."""
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]],
+                justify: Literal["left", "right"] = "right") -> None:
+    """Print a rich table with right-aligned numbers, or left-aligned text. Its width is 200 columns
+    when the output is not a terminal."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -92,7 +93,7 @@ def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]
         console = Console(width=200)
     table = Table(title=title, title_justify="left")
     for index, column in enumerate(columns):
-        table.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        table.add_column(column, justify="left" if index == 0 else justify, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     console.print(table)

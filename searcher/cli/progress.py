@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.formatting import bytes_text, time_text
 
 if TYPE_CHECKING:
     from searcher.results.front import Front
@@ -38,6 +38,13 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
+    def say(self, line: str) -> None:
+        """Print a line that stays."""
+        if self._console.is_terminal:
+            self._console.print(line, highlight=False, markup=False)
+        else:
+            typer.echo(line, err=True)
+
     def show(self, status: "CampaignStatus", front: "Front | None") -> None:
         """``front`` is None until the baseline is measured."""
         line = headline(status, front)
@@ -56,11 +63,12 @@ def headline(status: "CampaignStatus", front: "Front | None") -> str:
             + ", ".join(f"{count} {state}" for state, count in status.trials.items()))
     if front is None:
         return text + " - training and measuring the baseline"
-    base = front.baseline.values
-    text += f" - baseline {share_text(base['accuracy'])}, {time_text(base['latency_s'])}"
+    base, name = front.baseline.values, front.quality.name
+    quality_text = front.quality.objective.text
+    text += f" - baseline {name} {quality_text(base[name])}, {time_text(base['latency_s'])}"
     for point in front.points[:12]:
         values = point.values
-        text += (f"\n  {share_text(values['accuracy'])}  "
+        text += (f"\n  {quality_text(values[name])}  "
                  f"{base['latency_s'] / values['latency_s']:.2f}x faster  "
                  f"{base['file_bytes'] / values['file_bytes']:.0f}x smaller "
                  f"({bytes_text(values['file_bytes'])})  {point.candidate}")

@@ -21,7 +21,7 @@ def command(
     from searcher.local.run import run_campaign
 
     with Progress(directory) as progress:
-        front = run_campaign(campaign, directory, progress.show, workers)
+        front = run_campaign(campaign, directory, progress.show, workers, progress.say)
     print_front(front)
     folder = directory / front.campaign
     typer.echo(f"front   {folder / 'front.json'}\n"

@@ -23,14 +23,24 @@ def command(
         min=-1000, max=1000, help="Campaigns with higher priority run first; default 0. "
                                   "Submit again to change it.")] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Print changes until the end.")] = False,
+    check: Annotated[bool, typer.Option(
+        "--check/--no-check", help="Let a builder of the daemon check the task first.")] = True,
 ) -> None:
-    """Submit CAMPAIGN to a daemon and print its name and state."""
+    """Submit CAMPAIGN to a daemon and print its name and state.
+
+    A new campaign whose task has errors is not submitted.
+    """
     from searcher.local.run import check_strategies
+    from searcher.local.submission import check_task
     from searcher.spec.campaign import load
+    from searcher.workers.base import cores
 
     document = load(campaign)
     check_strategies(document)
     with client_of(directory, url) as client:
+        if check and all(known.name != document.name for known in client.campaigns()):
+            builders = document.builders or (cores() if url is None else 1)
+            check_task(client, document, builders, lambda line: typer.echo(line, err=True))
         row = client.create_campaign(document.as_dict(), priority)
         for warning in row.warnings:
             typer.echo(f"warning: {warning}", err=True)

@@ -69,6 +69,17 @@ def ended(job: Job, request: Request[Result]) -> EndedJob[Result]:
                     job.job or None)
 
 
+def run_job(client: CoordinatorClient, request: Request[Result], *, campaign: str | None = None,
+            priority: int = 0, queue_s: float | None = None) -> EndedJob[Result]:
+    """Submit a builder's request and wait for its end, for a command or search that has no other
+    job. It fails (``queue_timeout``) unless a builder leases it within ``queue_s``."""
+    job = client.submit_job(request.kind, request.runs_on, request.payload(), campaign=campaign,
+                            priority=priority, retry=True, queue_s=queue_s)
+    while not job.has_ended:
+        job = client.wait_job(job.job, wait_s=20.0)
+    return ended(job, request)
+
+
 class JobFlow:
     """Submits jobs, and calls the callback of each job after its end. Use it from one thread.
 

@@ -11,9 +11,10 @@ from searcher.documents import parse
 from searcher.errors import ProtocolError, UserError, nearest
 from searcher.jobs import fields
 from searcher.jobs.base import JobKind, JobRequest, Ledger
-from searcher.jobs.evaluate import EvaluationResult, store_evaluation
+from searcher.jobs.evaluate import EvaluationResult, store_evaluation, with_scores
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds
+from searcher.ledger.tables.evaluations import HOST
 from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe
 from strategies.target import Target
@@ -79,7 +80,9 @@ class BuildRequest(JobRequest[BuildResult]):
                 "target": self.target.as_dict(), **trained, **threads, **rebuilt}
 
     def result(self, document: Mapping[str, object]) -> BuildResult:
-        return parse(BuildResult, document)
+        found = document.get("evaluation")
+        evaluation = with_scores(found) if isinstance(found, Mapping) else None
+        return parse(BuildResult, {**document, "evaluation": evaluation})
 
     def named_task(self) -> str:
         return self.task
@@ -176,7 +179,8 @@ def _store_build(
         "build_key": key, "sha256": sha256, "file_bytes": file_bytes, "graph_key": graph_key,
         "report": report,
         "evaluation": None if evaluation is None else store_evaluation(
-            ledger, job, fields.table_of(evaluation, "evaluation"), sha256, None, builds.HOST),
+            ledger, job, fields.table_of(evaluation, "evaluation"), sha256, request.task, None,
+            HOST),
         "built_steps": fields.whole_of(result.get("built_steps", 0), "built_steps"),
         "reused_steps": fields.whole_of(result.get("reused_steps", 0), "reused_steps"),
         "cached_bytes": fields.whole_of(result.get("cached_bytes", 0), "cached_bytes"),

@@ -1,9 +1,8 @@
 """Job kind ``infer``: a device computes the outputs of a model for a data set.
 
-The outputs are stored as a .npy file. A builder, which has the targets, computes the metric.
+The outputs are stored as a file of arrays. A builder, which has the targets, computes the metric.
 """
 
-import io
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from typing import ClassVar
 from sqlite_utils import Database
 
 from agents import protocol
+from searcher.artifacts import arrays
 from searcher.artifacts.store import place_artifact
 from searcher.documents import parse
 from searcher.errors import ProtocolError
@@ -23,11 +23,16 @@ from searcher.ledger.tables.search_state import FileRef
 
 DEADLINE_S = 3600.0
 MOST_DIMENSIONS = 8
+MOST_OUTPUTS = 64
+LONGEST_NAME = 200
+KINDS = ("<f4", "|b1", "|i1", "|u1", "<i2", "<u2", "<i4", "<u4", "<i8", "<u8")
+"""numpy's names of the types that outputs may have."""
 
 
 @dataclass(frozen=True)
 class InferResult:
-    """``outputs`` is the .npy file, ``place`` the device and runtime that computed it."""
+    """``outputs`` is the file of all outputs by name, without names where there is one
+    (``artifacts.arrays``), ``place`` the device and runtime that computed it."""
 
     outputs: FileRef
     place: str
@@ -73,14 +78,16 @@ class Infer(JobKind):
     def parse(self, payload: Mapping[str, object]) -> InferRequest:
         message = fields.message_of(protocol.InferPayload, payload)
         fields.check_run(message.runtime, message.attempt, message.model, message.inputs)
+        for name in fields.list_of(message.outputs, "outputs", MOST_OUTPUTS):
+            fields.text_of(name, "outputs", LONGEST_NAME)
         return InferRequest(message)
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:
-        """Store the outputs as a .npy file."""
+        """Store the outputs as a file of arrays."""
         found = protocol.decode(protocol.InferResult, dict(result))
         provider = fields.text_of(found.provider, "provider", 200)
-        content = _npy(found)
+        content = arrays.packed(_outputs(found))
         path = place_artifact(ledger.artifacts, content)
         builds.see_artifact(ledger.db, path.name, len(content), ledger.now_s)
         return {
@@ -113,19 +120,34 @@ def _place(request: InferRequest, pool: str, provider: str) -> str:
     return "/".join(parts)
 
 
-def _npy(result: protocol.InferResult) -> bytes:
+def _outputs(result: protocol.InferResult) -> dict[str, "arrays.Array"]:
+    """The outputs by name. Raises ProtocolError."""
     import numpy as np
 
-    shape = result.shape
-    if not 2 <= len(shape) <= MOST_DIMENSIONS or min(shape) < 1:
-        raise ProtocolError(f"shape = {shape[:MOST_DIMENSIONS]} must be (samples, ...).")
-    content = protocol.unpack_bytes(result.outputs, protocol.INFERRED_BYTES)
-    if len(content) != 4 * math.prod(shape):
-        raise ProtocolError(f"The outputs have {len(content)} bytes, shape {shape} needs "
-                            f"{4 * math.prod(shape)}.")
-    outputs = np.frombuffer(content, "<f4").reshape(shape)
-    if not np.isfinite(outputs).all():
-        raise ProtocolError("The outputs are not finite.")
-    file = io.BytesIO()
-    np.save(file, outputs, allow_pickle=False)
-    return file.getvalue()
+    first = protocol.InferredOutput(result.name, result.kind, result.shape, result.outputs)
+    outputs = [first, *result.others]
+    names = [one.name for one in outputs]
+    if len(outputs) > MOST_OUTPUTS or len(set(names)) < len(names):
+        raise ProtocolError(f"{len(outputs)} outputs must be at most {MOST_OUTPUTS}, each with "
+                            "another name.")
+    if max(map(len, names)) > LONGEST_NAME:
+        raise ProtocolError(f"The names of outputs must have at most {LONGEST_NAME} characters.")
+    left = protocol.INFERRED_BYTES
+    found = {}
+    for one in outputs:
+        if one.kind not in KINDS:
+            raise ProtocolError(f"kind = {one.kind[:20]!r} must be one of {', '.join(KINDS)}.")
+        if not 1 <= len(one.shape) <= MOST_DIMENSIONS or min(one.shape) < 1 or (
+                one.shape[0] != first.shape[0]):
+            raise ProtocolError(f"shape = {one.shape[:MOST_DIMENSIONS]} must be (samples, ...), "
+                                "with as many samples as the first output.")
+        content = protocol.unpack_bytes(one.outputs, max(left, 1))  # zlib: 0 is no limit
+        left -= len(content)
+        expected = np.dtype(one.kind).itemsize * math.prod(one.shape)
+        if len(content) != expected:
+            raise ProtocolError(f"The output {one.name!r} has {len(content)} bytes, shape "
+                                f"{one.shape} needs {expected}.")
+        found[one.name] = np.frombuffer(content, one.kind).reshape(one.shape)
+        if one.kind == KINDS[0] and not np.isfinite(found[one.name]).all():
+            raise ProtocolError(f"The output {one.name!r} is not finite.")
+    return found

@@ -19,6 +19,7 @@ KINDS: Registry[JobKind] = Registry(
         "measure": "searcher.jobs.measure:Measure",
         "infer": "searcher.jobs.infer:Infer",
         "prepare": "searcher.jobs.prepare:Prepare",
+        "check_task": "searcher.jobs.check_task:CheckTask",
     })
 """{name: ``module:class``}."""
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")

@@ -1,7 +1,7 @@
 """Migration of a ledger to the current schema version, one version at a time."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from sqlite_utils import Database
 
@@ -81,7 +81,56 @@ def _to_4(db: Database) -> None:
     db.execute("ALTER TABLE campaigns DROP COLUMN baseline")
 
 
-STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3, 3: _to_4}
+_RENAMED = {"accuracy_drop": "quality_drop", "accuracy_test_drop": "quality_test_drop",
+            "accuracy_on_device": "quality_on_device"}
+
+
+def _to_5(db: Database) -> None:
+    """Evaluations of any metric: scores of any type instead of one bit per sample, and the task.
+    Figures ``accuracy_drop`` are ``quality_drop``.
+
+    The documents are rewritten, not translated when they are read: queries give the JSON of
+    thousands of trials to searches without decoding it.
+    """
+    for statement in (
+        """CREATE TABLE evaluations_5 (
+            id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL REFERENCES artifacts(sha256),
+            task TEXT NOT NULL, split TEXT NOT NULL, place TEXT NOT NULL, metric TEXT NOT NULL,
+            value REAL NOT NULL, n INTEGER NOT NULL, low REAL, high REAL, scores BLOB,
+            encoding TEXT, job INTEGER REFERENCES jobs(id), created_s REAL NOT NULL,
+            UNIQUE (sha256, task, split, place, metric)) STRICT""",
+        """INSERT INTO evaluations_5 (id, sha256, task, split, place, metric, value, n, scores,
+             encoding, job, created_s)
+           SELECT e.id, e.sha256, coalesce(json_extract(j.payload, '$.task'), ''), e.split,
+             e.place, e.metric, e.value, e.n, e.correct, 'bits', e.job, e.created_s
+           FROM evaluations e LEFT JOIN jobs j ON j.id = e.job""",
+        "DROP TABLE evaluations",
+        "ALTER TABLE evaluations_5 RENAME TO evaluations",
+        """CREATE TABLE labels (
+            hash TEXT PRIMARY KEY, kind TEXT NOT NULL, names TEXT NOT NULL, n INTEGER NOT NULL,
+            codes BLOB NOT NULL, encoding TEXT NOT NULL) STRICT""",
+        """CREATE TABLE evaluation_labels (
+            evaluation INTEGER NOT NULL REFERENCES evaluations(id),
+            labels TEXT NOT NULL REFERENCES labels(hash),
+            PRIMARY KEY (evaluation, labels)) STRICT, WITHOUT ROWID""",
+    ):
+        db.execute(statement)
+    _rename_keys(db, "trials", ("values", "intervals", "constraints"))
+    _rename_keys(db, "search_state", ("state",))
+
+
+def _rename_keys(db: Database, table: str, columns: Sequence[str]) -> None:
+    """Rename the keys in ``_RENAMED`` in columns of JSON. A quote within a JSON text is escaped, so
+    that ``"name":`` can only be a key."""
+    for column in columns:
+        changed = f'"{column}"'
+        for old, new in _RENAMED.items():
+            changed = f"""replace({changed}, '"{old}":', '"{new}":')"""
+        db.execute(f"""UPDATE {table} SET "{column}" = {changed}
+                       WHERE "{column}" LIKE '%"accuracy%'""")
+
+
+STEPS: Mapping[int, Step] = {1: _to_2, 2: _to_3, 3: _to_4, 4: _to_5}
 """The step from version n to n + 1, by n. Each runs in one transaction."""
 
 

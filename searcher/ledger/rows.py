@@ -16,7 +16,7 @@ Row = TypeVar("Row")
 DOCUMENTS = frozenset({
     "spec", "fingerprint", "capabilities", "payload", "result", "report", "target",
     "options", "plan", "reasons", "summary", "parameters", "values", "intervals",
-    "constraints", "evaluations", "conditions", "inspection",
+    "constraints", "evaluations", "conditions", "inspection", "names",
 })
 """Names of the columns that hold JSON, in all tables."""
 
@@ -144,17 +144,38 @@ class ArtifactRow:
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """``correct``: one bit per sample, packed as ``numpy.packbits`` does."""
+    """The metric of a file on a split of a task.
+
+    ``low`` and ``high`` are the 95 % interval of ``value``. ``scores`` are packed as ``encoding``
+    says (``statistics.score_codec``); None where they were too large.
+    """
 
     id: int
     sha256: str
+    task: str
     split: str
     place: str
     metric: str
     value: float
     n: int
-    correct: bytes
+    low: float | None
+    high: float | None
+    scores: bytes | None
+    encoding: str | None
     created_s: float
+
+
+@dataclass(frozen=True)
+class LabelsRow:
+    """The class or group (``kind``) of each of ``n`` samples: ``codes`` are indices of ``names``,
+    packed as ``encoding`` says."""
+
+    hash: str
+    kind: str
+    names: Sequence[str]
+    n: int
+    codes: bytes
+    encoding: str
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 Changing anything here needs a new ``VERSION`` and a step in ``migrations.py``.
 """
 
-VERSION = 4
+VERSION = 5
 
 STATEMENTS = (
     """CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT""",
@@ -74,9 +74,17 @@ STATEMENTS = (
     "CREATE INDEX artifacts_by_build ON artifacts (build_key)",
     """CREATE TABLE evaluations (
         id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL REFERENCES artifacts(sha256),
-        split TEXT NOT NULL, place TEXT NOT NULL, metric TEXT NOT NULL, value REAL NOT NULL,
-        n INTEGER NOT NULL, correct BLOB NOT NULL, job INTEGER REFERENCES jobs(id),
-        created_s REAL NOT NULL, UNIQUE (sha256, split, place)) STRICT""",
+        task TEXT NOT NULL, split TEXT NOT NULL, place TEXT NOT NULL, metric TEXT NOT NULL,
+        value REAL NOT NULL, n INTEGER NOT NULL, low REAL, high REAL, scores BLOB, encoding TEXT,
+        job INTEGER REFERENCES jobs(id), created_s REAL NOT NULL,
+        UNIQUE (sha256, task, split, place, metric)) STRICT""",
+    """CREATE TABLE labels (
+        hash TEXT PRIMARY KEY, kind TEXT NOT NULL, names TEXT NOT NULL, n INTEGER NOT NULL,
+        codes BLOB NOT NULL, encoding TEXT NOT NULL) STRICT""",
+    """CREATE TABLE evaluation_labels (
+        evaluation INTEGER NOT NULL REFERENCES evaluations(id),
+        labels TEXT NOT NULL REFERENCES labels(hash),
+        PRIMARY KEY (evaluation, labels)) STRICT, WITHOUT ROWID""",
     """CREATE TABLE environments (hash TEXT PRIMARY KEY, document TEXT NOT NULL) STRICT""",
     """CREATE TABLE measurements (
         id INTEGER PRIMARY KEY AUTOINCREMENT, sha256 TEXT NOT NULL REFERENCES artifacts(sha256),

@@ -18,13 +18,17 @@ from searcher.ledger.tables import builds, devices
 from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import FIDELITIES
+from searcher.spec.objectives import Quality
 from searcher.spec.recipe import Recipe, Value
 from searcher.tasks.catalog import task as task_of
+from searcher.tasks.scored_split import quality_of_metric
 
 
 @dataclass(frozen=True)
 class BaselineFigures:
-    accuracy: float
+    """``value`` is the metric on the validation split."""
+
+    value: float
     file_bytes: int
     macs: int
     sha256: str
@@ -54,7 +58,8 @@ class DroppedFile:
 @dataclass(frozen=True)
 class RecipeFigures:
     """The content of ``figures.json``. ``file_ratio`` is the size of the baseline divided by the
-    size of the file. ``steps`` counts the steps that were built and those from the cache."""
+    size of the file. ``steps`` counts the steps that were built and those from the cache.
+    ``quality`` is the task's metric; its value is among ``values`` by its name."""
 
     task: str
     fidelity: str
@@ -69,6 +74,7 @@ class RecipeFigures:
     layers: Sequence[LayerComplexity]
     steps: Mapping[str, int]
     target: BuiltFor
+    quality: Quality
     dropped: DroppedFile | None = None
 
     def as_document(self) -> dict[str, object]:
@@ -169,16 +175,17 @@ def _target_device(profile: str | None, campaign: Campaign | None,
 def _figures(builder: Builder, build: Build, baseline: Build, requested: RequestedBuild,
              fidelity: str, built_for: BuiltFor) -> RecipeFigures:
     evaluation = build.evaluation or builder.evaluate(build.content, "validation")
+    quality = quality_of_metric(evaluation.metric, evaluation.value)
     reference = baseline.evaluation or builder.evaluate(baseline.content, "validation")
     return RecipeFigures(
         requested.task, fidelity, requested.seed, requested.recipe.as_list(), build.sha256,
         build.key,
-        {"accuracy": evaluation.value, "file_bytes": len(build.content),
+        {quality.name: evaluation.value, "file_bytes": len(build.content),
          "macs": build.report.macs, "parameters": build.report.parameters},
-        {"accuracy": list(evaluation.interval)},
+        {} if evaluation.interval is None else {quality.name: list(evaluation.interval)},
         BaselineFigures(reference.value, len(baseline.content), baseline.report.macs,
                         baseline.sha256),
         len(baseline.content) / len(build.content), build.report.layers,
-        {"built": build.built_steps, "reused": build.reused_steps}, built_for,
+        {"built": build.built_steps, "reused": build.reused_steps}, built_for, quality,
         None if requested.dropped is None else DroppedFile(
             requested.dropped, build.sha256 == requested.dropped))

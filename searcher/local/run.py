@@ -3,31 +3,37 @@
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from searcher.documents import parse
 from searcher.errors import FleetfrontError, UserError, nearest
+from searcher.jobs.check_task import CheckTask, TaskCheck
+from searcher.local.forecast import statements
 from searcher.local.process_tree import Tree, await_agent, check_disk, log_tail, tree
 from searcher.results.front import Front
 from searcher.results.status import CampaignStatus
 from searcher.results.view import Reading
-from searcher.spec.campaign import Campaign, from_document, load
+from searcher.spec.campaign import Campaign, from_document, load, same_request
 from searcher.spec.objectives import ENERGY_OBJECTIVES
 from searcher.spec.runtime_options import DEFAULT, LOCAL_DEVICE
 from searcher.workers.base import cores
 
 Show = Callable[[CampaignStatus, Front | None], None]
+Say = Callable[[str], None]
 
 
 def run_campaign(file: Path, directory: Path, show: Show = lambda status, front: None,
-                 workers: str | None = None) -> Front:
+                 workers: str | None = None, say: Say = lambda line: None) -> Front:
     """Run or resume the campaign in ``file``, and write front.json, the report and the files.
 
-    ``show`` is called about once per second. ``workers`` is the name of the pool that runs
-    builders. Raises UserError.
+    ``show`` is called about once per second, ``say`` with each line of what the campaign will do,
+    after the check of its task. ``workers`` is the name of the pool that runs builders. Raises
+    UserError.
     """
     campaign = load(file)
     check_before_start(campaign)
@@ -43,9 +49,27 @@ def run_campaign(file: Path, directory: Path, show: Show = lambda status, front:
             known = processes.client.create_campaign(campaign.as_dict())
             if known.state in ("paused", "failed", "cancelled"):
                 processes.client.set_state(campaign.name, "queued")
+            ended = processes.client.finished(campaign.name, wait_s=0.0).seq
             processes.begin("search")
+            check = _check_of(processes, campaign.name, ended)
+            for line in [] if check is None else statements(
+                    campaign, check, builders, shutil.disk_usage(directory).free):
+                say(line)
             _watch(processes, reading, campaign.name, show)
     return write_results(reading, campaign.name)
+
+
+def _check_of(processes: Tree, name: str, ended: int) -> TaskCheck | None:
+    """The check of the task that the search has begun with, from the jobs that ended after number
+    ``ended``. None when there is none: the search then says why it ends."""
+    while processes.children["search"].poll() is None:
+        processes.check()
+        answer = processes.client.finished(name, ended, wait_s=1.0)
+        ended = answer.seq
+        for job in answer.jobs:
+            if job.kind == CheckTask.name and job.result is not None:
+                return parse(TaskCheck, job.result)
+    return None
 
 
 def check_before_start(campaign: Campaign) -> None:
@@ -77,7 +101,7 @@ def has_ended(reading: Reading, campaign: Campaign) -> bool:
     for row in reading.campaigns():
         if row.name == campaign.name:
             # Older versions stored fewer settings; missing ones have their defaults.
-            if from_document(row.spec) != campaign:
+            if not same_request(from_document(row.spec), campaign):
                 raise UserError(
                     f"{reading.directory} holds a campaign {campaign.name!r} with other settings. "
                     "Give this one another name, or name another --dir.")

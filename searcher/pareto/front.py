@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import moocore
 import numpy as np
 
-from searcher.spec.objectives import Objective
+from searcher.spec.objectives import DROP, Objective, costs_of
 
 
 @dataclass(frozen=True)
@@ -20,8 +20,7 @@ class Point:
 
 def losses(values: Mapping[str, float], objectives: Sequence[Objective]) -> tuple[float, ...]:
     """The values of the objectives, with maximised ones negated, so that smaller is better."""
-    return tuple(values[o.name] if o.direction == "minimize" else -values[o.name]
-                 for o in objectives)
+    return tuple(o.loss(values[o.name]) for o in objectives)
 
 
 def front_indices(points: Sequence[Sequence[float]]) -> list[int]:
@@ -33,22 +32,24 @@ def front_indices(points: Sequence[Sequence[float]]) -> list[int]:
     return [index for index, kept in enumerate(keep) if kept]
 
 
-def excess(values: Mapping[str, float], constraints: Mapping[str, float]) -> dict[str, float]:
+def excess(values: Mapping[str, float], constraints: Mapping[str, float],
+           scale: float) -> dict[str, float]:
     """Relative excess over each constraint whose value is known; positive means violated.
 
-    The excess of ``accuracy_drop`` is absolute, that of any other value is divided by its bound.
+    The excess of ``quality_drop`` is divided by ``scale``, that of the quality; the excess of any
+    other value by its bound.
     """
     found = {}
     for name, bound in constraints.items():
         if name in values:
-            scale = 1.0 if name == "accuracy_drop" else max(bound, 1e-30)
-            found[name] = (values[name] - bound) / scale
+            unit = scale if name == DROP else max(bound, 1e-30)
+            found[name] = (values[name] - bound) / unit
     return found
 
 
 def front_of(points: Sequence[Point], objectives: Sequence[Objective]) -> list[Point]:
-    """The feasible, non-dominated points, sorted by the first minimised objective."""
+    """The feasible, non-dominated points, sorted by the first cost."""
     feasible = [p for p in points if p.feasible]
     chosen = front_indices([losses(p.values, objectives) for p in feasible])
-    order = next((o.name for o in objectives if o.direction == "minimize"), objectives[0].name)
+    order = next(iter(costs_of(objectives)), objectives[0].name)
     return sorted((feasible[i] for i in chosen), key=lambda p: p.values[order])

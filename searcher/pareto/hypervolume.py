@@ -7,11 +7,11 @@ import moocore
 import numpy as np
 
 from searcher.pareto.front import Point
-from searcher.spec.objectives import Objective
+from searcher.spec.objectives import Objective, scale_of
 
 REACH = 0.1
-"""Absolute accuracy drop from the baseline at which a point adds no hypervolume. A larger value
-weighs cost more heavily against accuracy."""
+"""Quality drop from the baseline, relative to the quality's scale, at which a point adds no
+hypervolume. A larger value weighs cost more heavily against quality."""
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
@@ -34,14 +34,17 @@ def hypervolume_gain(values: Mapping[str, float], front: Sequence[Point],
     """Hypervolume that ``values`` would add to ``front``.
 
     Costs are the logarithm of their ratio to the baseline's, so that every halving counts the
-    same. The reference point is the baseline's cost and ``REACH`` below its accuracy.
+    same; the quality is divided by its scale. The reference point is the baseline's cost and
+    ``REACH`` worse than its quality.
     """
-    reference = [0.0 if o.name != "accuracy" else REACH - baseline["accuracy"]
-                 for o in objectives]
+    scale = scale_of(objectives)
 
     def coordinates(found: Mapping[str, float]) -> list[float]:
-        return [-found["accuracy"] if o.name == "accuracy"
+        return [o.loss(found[o.name]) / scale if o.role == "quality"
                 else math.log(found[o.name] / baseline[o.name]) for o in objectives]
+
+    reference = [at + REACH if o.role == "quality" else 0.0
+                 for at, o in zip(coordinates(baseline), objectives, strict=True)]
 
     points = [coordinates(p.values) for p in front]
     return volume([*points, coordinates(values)], reference) - volume(points, reference)

@@ -2,15 +2,29 @@
 
 from dataclasses import asdict, dataclass
 
+from sqlite_utils import Database
+
 from searcher.errors import UserError
-from searcher.ledger.tables import builds
-from searcher.results.figures import FileFigures, baseline_figures, score_of
+from searcher.ledger.rows import LabelsRow
+from searcher.ledger.tables import evaluations
+from searcher.ledger.tables.evaluations import HOST
+from searcher.results.class_losses import ClassLoss, worst_losses
+from searcher.results.figures import (
+    FileFigures,
+    Scoring,
+    baseline_figures,
+    lost_of,
+    score_of,
+)
 from searcher.results.view import Reading
-from searcher.statistics.intervals import paired_difference
+from searcher.spec.objectives import Quality
 from searcher.statistics.latency import EQUAL
+from searcher.statistics.sample_labels import Kind, SampleLabels
+from searcher.statistics.score_codec import unpack
+from searcher.tasks.metrics import registry as metrics
+from searcher.tasks.scored_split import ScoredSplit
 
 COSTS = ("latency_s", "latency_p99_s", "file_bytes", "memory_bytes", "macs")
-SPLITS = {"accuracy": "validation", "accuracy_test": "test"}
 
 
 @dataclass(frozen=True)
@@ -24,9 +38,9 @@ class ComparedSide:
 
 @dataclass(frozen=True)
 class ComparedFigure:
-    """``difference`` is second minus first; of an accuracy over the same samples, with its 95 %
-    ``interval``. ``ratio`` is second over first, of costs. ``verdict`` says of the second: better,
-    worse, equal or undecided."""
+    """``difference`` is second minus first; of the metric over the same samples, with its 95 %
+    ``interval`` where the scores of the samples are known. ``ratio`` is second over first, of
+    costs. ``verdict`` says of the second: better, worse, equal or undecided."""
 
     name: str
     first: float
@@ -39,29 +53,27 @@ class ComparedFigure:
 
 @dataclass(frozen=True)
 class CandidateComparison:
-    """Accuracies of both sides were computed at ``accuracy_place``."""
+    """``quality`` says how the metric's figures read; they were computed at ``quality_place``.
+    ``classes`` are the classes or groups that lost most."""
 
     campaign: str
     first: str
     second: str
     figures: tuple[ComparedFigure, ...]
-    accuracy_place: str
+    quality: Quality
+    quality_place: str
+    classes: tuple[ClassLoss, ...] = ()
 
     def as_document(self) -> dict[str, object]:
         """Plain JSON: what ``fleetfront compare --format json`` prints."""
         return asdict(self)
 
 
-def side_of(reading: Reading, campaign: str, name: str) -> ComparedSide:
+def side_of(reading: Reading, campaign: str, name: str, scoring: Scoring) -> ComparedSide:
     """``baseline``, a number, or ``campaign/number``. Raises UserError."""
     if name == "baseline":
-        _, spec = reading.campaign(campaign)
-        state = reading.search_states(campaign).get(spec.devices[0])
-        if state is None:
-            raise UserError(f"Campaign {campaign} has no measured baseline yet; "
-                            "see `fleetfront status`.")
         with reading.ledger() as db:
-            return ComparedSide(name, baseline_figures(db, state.baseline), state.baseline.sha256)
+            return ComparedSide(name, baseline_figures(db, scoring), scoring.state.baseline.sha256)
     found = reading.candidate(name if "/" in name else f"{campaign}/{name}")
     if found.trial.campaign != campaign:
         raise UserError(f"Candidate {name!r} is of another campaign than {campaign!r}.")
@@ -72,28 +84,74 @@ def compare(reading: Reading, campaign: str | None, first: str,
             second: str) -> CandidateComparison:
     """What ``second`` has more or less than ``first``, figure by figure. Raises UserError.
 
-    Accuracies are those of the place of both sides; where one has none of the device's, those of
-    the host.
+    Figures of the metric are those of the place of both sides; where one has none of the device's,
+    those of the host.
     """
-    row, _ = reading.campaign(campaign)
-    a, b = side_of(reading, row.name, first), side_of(reading, row.name, second)
-    place = a.figures.place if a.figures.place == b.figures.place else builds.HOST
-    figures = [_accuracy(reading, name, split, a, b, place) for name, split in SPLITS.items()]
+    row, spec = reading.campaign(campaign)
+    state = reading.search_states(row.name).get(spec.devices[0])
+    if state is None:
+        raise UserError(f"Campaign {row.name} has no measured baseline yet; "
+                        "see `fleetfront status`.")
+    scoring, quality = Scoring(spec.task, state), state.quality
+    a, b = (side_of(reading, row.name, name, scoring) for name in (first, second))
+    place = a.figures.place if a.figures.place == b.figures.place else HOST
+    figures: list[ComparedFigure] = []
+    classes: list[ClassLoss] = []
+    for name, split in ((quality.name, "validation"), (quality.test_name, "test")):
+        with reading.ledger() as db:
+            one, other = (_score(db, scoring, side.sha256, split, place) for side in (a, b))
+            if one is None or other is None or one.n != other.n:
+                continue
+            figures.append(_figure(name, one, other, scoring))
+            classes += _classes(split, one, other, _labels(db, scoring, (a, b), split))
     figures += [_cost(name, a.figures, b.figures) for name in COSTS
                 if name in a.figures.values and name in b.figures.values]
     return CandidateComparison(
-        row.name, a.name, b.name, tuple(f for f in figures if f is not None), place)
+        row.name, a.name, b.name, tuple(figures), quality, place, tuple(classes))
 
 
-def _accuracy(reading: Reading, name: str, split: str, a: ComparedSide, b: ComparedSide,
-              place: str) -> ComparedFigure | None:
-    with reading.ledger() as db:
-        one, other = (score_of(db, side.sha256, split, place) for side in (a, b))
-    if one is None or other is None or len(one.correct) != len(other.correct):
-        return None
-    lost, low, high = paired_difference(one.correct, other.correct)
+def _score(db: Database, scoring: Scoring, sha256: str | None, split: str,
+           place: str) -> ScoredSplit | None:
+    return None if sha256 is None else score_of(db, scoring.judged(sha256, split, place))
+
+
+def _figure(name: str, one: ScoredSplit, other: ScoredSplit, scoring: Scoring) -> ComparedFigure:
+    lost, interval = lost_of(one, other, scoring)
+    sign = -1.0 if scoring.state.quality.direction == "maximize" else 1.0
+    if interval is None:
+        return ComparedFigure(name, one.value, other.value, sign * lost, None, None, "undecided")
+    low, high = interval
     verdict = "worse" if low > 0 else "better" if high < 0 else "undecided"
-    return ComparedFigure(name, one.value, other.value, -lost, (-high, -low), None, verdict)
+    ends = sorted((sign * low, sign * high))
+    return ComparedFigure(
+        name, one.value, other.value, sign * lost, (ends[0], ends[1]), None, verdict)
+
+
+def _classes(split: str, one: ScoredSplit, other: ScoredSplit,
+             labels: list[SampleLabels]) -> list[ClassLoss]:
+    try:
+        metric = metrics.named(one.metric)
+    except UserError:
+        return []  # the metric's package is not installed here; the values stand above
+    return worst_losses(metric, split, one, other, labels)
+
+
+def _labels(db: Database, scoring: Scoring, sides: tuple[ComparedSide, ComparedSide],
+            split: str) -> list[SampleLabels]:
+    """Labels of the split's samples, from the first evaluation that has any. Evaluations of
+    trainings have none; those of the baseline and of the test split have."""
+    for sha256 in (*(side.sha256 for side in sides), scoring.state.baseline.sha256):
+        for place in (scoring.place, HOST):
+            found = sha256 and evaluations.get(db, scoring.judged(sha256, split, place))
+            rows = evaluations.labels(db, found.id) if found else []
+            if rows:
+                return [_unpacked(row) for row in rows]
+    return []
+
+
+def _unpacked(row: LabelsRow) -> SampleLabels:
+    kind: Kind = "group" if row.kind == "group" else "class"
+    return SampleLabels(kind, tuple(row.names), unpack(row.codes, row.encoding, row.n))
 
 
 def _cost(name: str, a: FileFigures, b: FileFigures) -> ComparedFigure:

@@ -1,23 +1,25 @@
-"""The figures of the baseline or of a candidate, and where its accuracies were computed.
+"""The figures of the baseline or of a candidate, and where its metric was computed.
 
-Accuracies are those of one place: ``host``, or the device, runtime and provider where the device's
-numerics differ. ``front``, ``show``, ``compare`` and the report all read them here.
+Figures of the metric are those of one place: ``host``, or the device, runtime and provider where
+the device's numerics differ. ``front``, ``show``, ``compare`` and the report all read them here.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from sqlite_utils import Database
 
-from searcher.ledger.tables import builds
-from searcher.ledger.tables.search_state import BaselineState
-from searcher.statistics.intervals import paired_difference, unpack_bits, wilson
+from searcher.errors import UserError
+from searcher.ledger.tables import evaluations
+from searcher.ledger.tables.evaluations import HOST, Judged
+from searcher.ledger.tables.search_state import BaselineState, SearchState
+from searcher.spec.objectives import TEST_DROP
+from searcher.tasks.scored_split import Interval, ScoredSplit, signed
 
 
 @dataclass(frozen=True)
 class FileFigures:
-    """``place`` is where the accuracies among ``values`` were computed."""
+    """``place`` is where the metric among ``values`` was computed."""
 
     values: Mapping[str, float]
     intervals: Mapping[str, Sequence[float]]
@@ -25,67 +27,95 @@ class FileFigures:
 
 
 @dataclass(frozen=True)
-class SplitScore:
-    """The metric of one file on one split; ``correct`` has one boolean per sample."""
+class Scoring:
+    """How the files of a campaign on one device are judged: its task, and the state of its
+    search."""
 
-    value: float
-    correct: np.ndarray
+    task: str
+    state: SearchState
 
     @property
-    def interval(self) -> list[float]:
-        return list(wilson(int(self.correct.sum()), len(self.correct)))
+    def place(self) -> str:
+        return place_of(self.state.baseline)
+
+    def judged(self, sha256: str, split: str, place: str | None = None) -> Judged:
+        return Judged(sha256, self.task, split, place or self.place, self.state.quality.metric)
 
 
-def place_of(baseline: BaselineState | None) -> str:
-    """Where the accuracies of a front with this baseline were computed."""
-    there = None if baseline is None else baseline.on_device
-    return builds.HOST if there is None else there.place
+def place_of(baseline: BaselineState) -> str:
+    """Where the metric of a front with this baseline was computed."""
+    return HOST if baseline.on_device is None else baseline.on_device.place
 
 
-def score_of(db: Database, sha256: str | None, split: str, place: str) -> SplitScore | None:
-    """None where the file was not evaluated on this split at this place."""
-    found = None if sha256 is None else builds.evaluation(db, sha256, split, place)
-    return None if found is None else SplitScore(found.value, unpack_bits(found.correct, found.n))
+def score_of(db: Database, judged: Judged) -> ScoredSplit | None:
+    """None where the file was not evaluated. Without scores where the metric cannot be loaded, for
+    example because the package of a user's metric is not installed here."""
+    found = evaluations.get(db, judged)
+    if found is None:
+        return None
+    interval = None if found.low is None or found.high is None else (found.low, found.high)
+    try:
+        return ScoredSplit.of(
+            found.metric, found.value, found.n, found.scores, found.encoding, interval)
+    except UserError:
+        return ScoredSplit(found.metric, found.value, found.n, None, interval)
 
 
-def baseline_figures(db: Database, baseline: BaselineState) -> FileFigures:
+def lost_of(reference: ScoredSplit, scored: ScoredSplit,
+            scoring: Scoring) -> tuple[float, Interval | None]:
+    """What ``scored`` loses against ``reference``, positive where it is worse. Without an interval
+    where the scores are missing or the metric cannot be loaded."""
+    try:
+        return reference.drop(scored)
+    except UserError:
+        return signed(scoring.state.quality.direction, reference.value - scored.value), None
+
+
+def baseline_figures(db: Database, scoring: Scoring) -> FileFigures:
+    baseline = scoring.state.baseline
     there = baseline.on_device
     values, intervals = dict(baseline.values), dict(baseline.intervals)
     if there is not None:
         values |= there.values
         intervals |= there.intervals
-    return _with_test(db, baseline.sha256, values, intervals, place_of(baseline), None)
+    return _with_test(db, baseline.sha256, values, intervals, scoring, None)
+
+
+def baseline_test(db: Database, scoring: Scoring) -> ScoredSplit | None:
+    """The metric of the baseline on the test split."""
+    return score_of(db, scoring.judged(scoring.state.baseline.sha256, "test"))
 
 
 def candidate_figures(
     db: Database, sha256: str | None, values: Mapping[str, float],
-    intervals: Mapping[str, Sequence[float]], baseline: BaselineState | None,
-    baseline_test: SplitScore | None,
+    intervals: Mapping[str, Sequence[float]], scoring: Scoring | None, test: ScoredSplit | None,
 ) -> FileFigures:
-    """``values`` and ``intervals`` as the trial has them, joint measurement included.
-    ``baseline_test`` is the baseline's score on the test split, at the place of ``baseline``.
+    """``values`` and ``intervals`` as the trial has them, joint measurement included. ``test`` is
+    the baseline's score on the test split.
 
-    A candidate that is not on the front may have accuracies of the host only.
+    A candidate that is not on the front may have figures of the host only.
     """
-    place = place_of(baseline)
-    if place != builds.HOST and (
-            sha256 is None or builds.evaluation(db, sha256, "validation", place) is None):
-        return FileFigures(values, intervals, builds.HOST)
-    return _with_test(db, sha256, values, intervals, place, baseline_test)
+    if sha256 is None or scoring is None or (
+            scoring.place != HOST
+            and evaluations.get(db, scoring.judged(sha256, "validation")) is None):
+        return FileFigures(values, intervals, HOST)
+    return _with_test(db, sha256, values, intervals, scoring, test)
 
 
 def _with_test(
-    db: Database, sha256: str | None, values: Mapping[str, float],
-    intervals: Mapping[str, Sequence[float]], place: str, baseline_test: SplitScore | None,
+    db: Database, sha256: str, values: Mapping[str, float],
+    intervals: Mapping[str, Sequence[float]], scoring: Scoring, reference: ScoredSplit | None,
 ) -> FileFigures:
-    """With the accuracy on the test split, if it was computed, and what was lost there."""
-    test = score_of(db, sha256, "test", place)
+    """With the metric on the test split, if it was computed, and what was lost there."""
+    test, name = score_of(db, scoring.judged(sha256, "test")), scoring.state.quality.test_name
     if test is None:
-        return FileFigures(values, intervals, place)
-    values = {**values, "accuracy_test": test.value}
-    intervals = {**intervals, "accuracy_test": test.interval}
-    if baseline_test is not None:
-        drop, low, high = paired_difference(baseline_test.correct, test.correct)
-        values["accuracy_test_drop"] = drop
-        intervals["accuracy_test_drop"] = [low, high]
-    return FileFigures(values, intervals, place)
+        return FileFigures(values, intervals, scoring.place)
+    values = {**values, name: test.value}
+    if test.interval is not None:
+        intervals = {**intervals, name: list(test.interval)}
+    if reference is not None:
+        lost, interval = lost_of(reference, test, scoring)
+        values[TEST_DROP] = lost
+        if interval is not None:
+            intervals = {**intervals, TEST_DROP: list(interval)}
+    return FileFigures(values, intervals, scoring.place)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from searcher.results.failures import CandidateFailure
-from searcher.spec.objectives import Objective
+from searcher.spec.objectives import Objective, Quality
 from searcher.spec.recipe import Recipe
 
 
@@ -31,17 +31,19 @@ class FrontPoint:
 
 @dataclass(frozen=True)
 class Front:
-    """``points`` by the first minimised objective. ``reference_point`` of the hypervolume has the
-    order of ``objectives``. ``failures`` has every candidate of the campaign that failed."""
+    """``points`` by the first cost. ``reference_point`` of the hypervolume has the order of
+    ``objectives``. ``quality`` is what the task's metric judges, at ``quality_place``.
+    ``failures`` has every candidate of the campaign that failed."""
 
     campaign: str
     device: str
     objectives: tuple[Objective, ...]
+    quality: Quality
     baseline: FrontPoint
     points: tuple[FrontPoint, ...]
     hypervolume: float
     reference_point: tuple[float, ...]
-    accuracy_place: str
+    quality_place: str
     measured_with: str
     failures: tuple[CandidateFailure, ...] = ()
 
@@ -57,12 +59,12 @@ class Front:
         """Plain JSON: ``front.json``, and what ``fleetfront front --format json`` prints."""
         return {
             "campaign": self.campaign, "device": self.device,
-            "objectives": [{"name": o.name, "direction": o.direction, "unit": o.unit}
-                           for o in self.objectives],
+            "metric": self.quality.metric,
+            "objectives": [o.as_document() for o in self.objectives],
             "baseline": self.baseline.as_document(),
             "points": [point.as_document() for point in self.points],
             "hypervolume": self.hypervolume, "reference_point": list(self.reference_point),
-            "accuracy_place": self.accuracy_place, "measured_with": self.measured_with,
+            "quality_place": self.quality_place, "measured_with": self.measured_with,
             "failures": [failure.as_document() for failure in self.failures],
         }
 

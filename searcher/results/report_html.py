@@ -9,11 +9,12 @@ import plotly.graph_objects as go
 from plotly.offline import get_plotlyjs
 
 from searcher.results.failures import counts_text
-from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.formatting import bytes_text, direction_text, time_text
 from searcher.results.front import Front, FrontPoint, missing
 from searcher.results.measurement_summary import summary_of
 from searcher.results.status import CampaignStatus
 from searcher.results.view import Reading, StoredCandidate
+from searcher.spec.objectives import TEST_DROP, Quality, costs_of
 from searcher.spec.recipe import Recipe
 from searcher.statistics.node_summary import node_notes
 
@@ -64,47 +65,53 @@ Series = tuple[tuple[str, Sequence[ChartPoint | FrontPoint]], ...]
 
 
 def figures(front: Front, everyone: Sequence[StoredCandidate]) -> list[go.Figure]:
-    """Accuracy against each cost, then all three together when there are two costs."""
-    costs = [o.name for o in front.objectives if o.name != "accuracy"]
+    """The metric against each cost, then all three together when there are two costs."""
+    costs = costs_of(front.objectives)
     others = [ChartPoint(c.name, c.recipe, c.figures.values, c.figures.intervals)
               for c in everyone
               if c.trial.state == "complete" and not front.has(c.name)
               and all(cost in c.figures.values for cost in costs)]
     series: Series = (("other", others), ("front", front.points), ("baseline", [front.baseline]))
-    flat = [_flat(series, cost) for cost in costs]
-    return [*flat, _solid(series, costs)] if len(costs) == 2 else flat
+    flat = [_flat(series, cost, front.quality) for cost in costs]
+    return [*flat, _solid(series, costs, front.quality)] if len(costs) == 2 else flat
 
 
-def _flat(series: Series, cost: str) -> go.Figure:
+def _flat(series: Series, cost: str, quality: Quality) -> go.Figure:
+    name_of, axis = quality.name, _axis(quality)
     figure = go.Figure()
     for name, points in series:
         if not points:
             continue
         figure.add_trace(go.Scatter(
-            x=[p.values[cost] for p in points], y=[p.values["accuracy"] for p in points],
-            error_x=_bars(points, cost), error_y=_bars(points, "accuracy", name != "other"),
-            mode="markers", name=name, text=[_hover(p) for p in points], hoverinfo="text",
+            x=[p.values[cost] for p in points], y=[p.values[name_of] for p in points],
+            error_x=_bars(points, cost), error_y=_bars(points, name_of, name != "other"),
+            mode="markers", name=name, text=[_hover(p, quality) for p in points],
+            hoverinfo="text",
             marker={"color": COLOURS[name], "size": 7 if name == "other" else 11,
                     "symbol": "star" if name == "baseline" else "circle"}))
-    figure.update_layout(title=f"validation accuracy against {cost}", xaxis_title=cost,
-                         yaxis_title="accuracy (validation)", xaxis_type="log",
+    figure.update_layout(title=f"{name_of} on validation against {cost}", xaxis_title=cost,
+                         yaxis_title=axis, xaxis_type="log",
                          template="plotly_white", height=430)
     return figure
 
 
-def _solid(series: Series, costs: list[str]) -> go.Figure:
+def _axis(quality: Quality) -> str:
+    return f"{quality.name} (validation; {direction_text(quality)})"
+
+
+def _solid(series: Series, costs: list[str], quality: Quality) -> go.Figure:
     figure = go.Figure()
     for name, points in series:
         figure.add_trace(go.Scatter3d(
             x=[p.values[costs[0]] for p in points], y=[p.values[costs[1]] for p in points],
-            z=[p.values["accuracy"] for p in points], mode="markers", name=name,
-            text=[_hover(p) for p in points], hoverinfo="text",
+            z=[p.values[quality.name] for p in points], mode="markers", name=name,
+            text=[_hover(p, quality) for p in points], hoverinfo="text",
             marker={"color": COLOURS[name], "size": 3 if name == "other" else 6}))
     figure.update_layout(
         title="three objectives", template="plotly_white", height=600,
         scene={"xaxis": {"title": {"text": costs[0]}, "type": "log"},
                "yaxis": {"title": {"text": costs[1]}, "type": "log"},
-               "zaxis": {"title": {"text": "accuracy"}}})
+               "zaxis": {"title": {"text": quality.name}}})
     return figure
 
 
@@ -118,11 +125,11 @@ def _bars(points: Sequence[ChartPoint | FrontPoint], name: str,
             "arrayminus": [max(p.values[name] - p.intervals[name][0], 0) for p in points]}
 
 
-def _hover(point: ChartPoint | FrontPoint) -> str:
+def _hover(point: ChartPoint | FrontPoint, quality: Quality) -> str:
     steps = "<br>".join(html.escape(s) for s in str(point.recipe).split(" > "))
     values = point.values
     return (f"<b>{html.escape(point.candidate)}</b><br>{steps}<br>"
-            f"accuracy {share_text(values['accuracy'])}<br>"
+            f"{html.escape(quality.name)} {quality.objective.text(values[quality.name])}<br>"
             f"latency {time_text(values['latency_s'])}<br>"
             f"file {bytes_text(values['file_bytes'])}")
 
@@ -144,8 +151,9 @@ def _table(front: Front) -> str:
     for point in front.files:
         values = point.values
         cells = [
-            point.candidate, _with_interval(point, "accuracy"),
-            _with_interval(point, "accuracy_test"), _with_interval(point, "accuracy_test_drop"),
+            point.candidate, _with_interval(point, front.quality.name, front.quality),
+            _with_interval(point, front.quality.test_name, front.quality),
+            _with_interval(point, TEST_DROP, front.quality),
             time_text(values["latency_s"]), f"{base['latency_s'] / values['latency_s']:.2f}x",
             f"{values['file_bytes']:,}", f"{base['file_bytes'] / values['file_bytes']:.1f}x",
             str(point.recipe)]
@@ -179,11 +187,14 @@ def _failures(front: Front, status: CampaignStatus) -> str:
             f"<tr><th>candidate</th><th>why</th></tr>{rows}</table></div>")
 
 
-def _with_interval(point: FrontPoint, name: str) -> str:
+def _with_interval(point: FrontPoint, name: str, quality: Quality) -> str:
     if name not in point.values:
         return ""
+    text = quality.objective.text
+    if name not in point.intervals:
+        return text(point.values[name])
     low, high = point.intervals[name]
-    return f"{share_text(point.values[name])} [{share_text(low)}, {share_text(high)}]"
+    return f"{text(point.values[name])} [{text(low)}, {text(high)}]"
 
 
 def _method(front: Front, everyone: Sequence[StoredCandidate]) -> str:
@@ -204,10 +215,11 @@ def _method(front: Front, everyone: Sequence[StoredCandidate]) -> str:
         "<p>Latency: blocks of a few milliseconds of the candidate between blocks of the baseline "
         "in one process; only blocks beside which the baseline ran at its quiet level count. The "
         f"figure is the median ratio times that level, with {html.escape(front.measured_with)}, "
-        "batch 1. Accuracy: of the exported file, computed on "
-        f"{html.escape(front.accuracy_place)}; validation chose the points, the test split was "
-        "not seen by the search. Intervals: order statistics for ratios, Wilson for accuracies, "
-        "paired differences for losses. "
+        f"batch 1. {html.escape(front.quality.name)} ({direction_text(front.quality)}): of the "
+        f"exported file, computed on {html.escape(front.quality_place)}; validation chose the "
+        "points, the test split was not seen by the search. Intervals: order statistics for "
+        "ratios, those of the metric for its values, paired differences over the same samples for "
+        "losses. "
         "Size: bytes of the one .onnx file.</p><div class='scroll'><table><tr><th>candidate</th>"
         "<th>ratio to the baseline</th><th>quiet blocks</th><th>quiet share</th><th>plan</th>"
         "<th>provider</th><th>verdict</th></tr>" + "".join(rows) + "</table></div>")

@@ -1,6 +1,6 @@
 """What a ledger says: campaigns, candidates, fronts. Read-only; for commands and reports."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,27 +11,29 @@ from searcher.errors import UserError, nearest
 from searcher.ledger.read_only import open_ledger
 from searcher.ledger.rows import CampaignRow, MeasurementRow, TrialRow
 from searcher.ledger.tables import builds, campaigns, measurements, search_state, trials
-from searcher.ledger.tables.search_state import BaselineState, SearchState
+from searcher.ledger.tables.search_state import SearchState
 from searcher.pareto.front import Point, front_of, losses
 from searcher.pareto.hypervolume import hypervolume
 from searcher.pareto.joint import with_joint_measurement
 from searcher.results.failures import failures_of
 from searcher.results.figures import (
     FileFigures,
-    SplitScore,
+    Scoring,
     baseline_figures,
+    baseline_test,
     candidate_figures,
-    place_of,
-    score_of,
 )
 from searcher.results.filter import condition
 from searcher.results.front import Front, FrontPoint
 from searcher.results.status import CampaignStatus, stored_status
 from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.objectives import Objective, quality_of, resolved, scale_of
 from searcher.spec.recipe import Recipe
+from searcher.tasks.scored_split import ScoredSplit
 
 REFERENCE_DROP = 0.05
-"""The hypervolume's reference point: this much accuracy below the baseline, at its costs."""
+"""The hypervolume's reference point: worse than the baseline by this much, relative to the
+quality's scale, at its costs."""
 
 
 @dataclass(frozen=True)
@@ -93,11 +95,12 @@ class Reading:
 
     def candidates(self, campaign: str) -> list[StoredCandidate]:
         """Every trial of a campaign, by number."""
+        _, spec = self.campaign(campaign)
         with self.ledger() as db:
-            states = search_state.of_campaign(db, campaign)
-            tests = {device: _baseline_test(db, state.baseline)
-                     for device, state in states.items()}
-            return [_candidate(db, trial, states.get(trial.device), tests.get(trial.device))
+            scorings = {device: Scoring(spec.task, state) for device, state in
+                        search_state.of_campaign(db, campaign).items()}
+            tests = {device: baseline_test(db, scoring) for device, scoring in scorings.items()}
+            return [_candidate(db, trial, scorings.get(trial.device), tests.get(trial.device))
                     for trial in trials.history(db, campaign)]
 
     def candidate(self, name: str) -> StoredCandidate:
@@ -118,29 +121,30 @@ class Reading:
         if device is not None and device not in campaign.devices:
             raise UserError(f"Campaign {row.name} has no device {device!r}. "
                             f"{nearest(device, campaign.devices)}")
-        keep = condition(where)
         device = device or campaign.devices[0]
         state = self.search_states(row.name).get(device)
         if state is None:
             raise UserError(f"Campaign {row.name} has no measured baseline yet; "
                             "see `fleetfront status`.")
+        keep = condition(where, state.quality)
+        objectives = resolved(campaign.objectives, state.quality)
+        scoring = Scoring(campaign.task, state)
         everyone = {c.trial.id: c for c in self.candidates(row.name) if c.trial.device == device}
         chosen = front_of([c.point for id_, c in everyone.items()
-                           if not state.joint or id_ in state.joint], campaign.objectives)
+                           if not state.joint or id_ in state.joint], objectives)
         with self.ledger() as db:
             baseline = self._point(
-                "baseline", Recipe(), baseline_figures(db, state.baseline), state.baseline.sha256)
+                "baseline", Recipe(), baseline_figures(db, scoring), state.baseline.sha256)
         members = [everyone[point.trial] for point in chosen]
         points = tuple(
             self._point(c.name, c.recipe, c.figures, c.trial.sha256 or "")
             for c in members if keep(c.figures.values))
-        reference = reference_point(baseline.values, campaign)
+        reference = reference_point(baseline.values, objectives)
         return Front(
-            row.name, device, campaign.objectives, baseline, points,
-            hypervolume([losses(p.values, campaign.objectives) for p in points], reference),
-            tuple(-v if o.direction == "maximize" else v
-                  for v, o in zip(reference, campaign.objectives, strict=True)),
-            place_of(state.baseline), str(campaign.executions[campaign.devices.index(device)]),
+            row.name, device, objectives, state.quality, baseline, points,
+            hypervolume([losses(p.values, objectives) for p in points], reference),
+            losses({o.name: v for o, v in zip(objectives, reference, strict=True)}, objectives),
+            scoring.place, str(campaign.executions[campaign.devices.index(device)]),
             failures_of(c.trial for c in everyone.values()))
 
     def status(self, name: str | None, now_s: float) -> CampaignStatus:
@@ -154,22 +158,18 @@ class Reading:
                           sha256)
 
 
-def reference_point(baseline: Mapping[str, float], campaign: Campaign) -> list[float]:
-    """The hypervolume's reference as losses: baseline costs, ``REFERENCE_DROP`` less accurate."""
-    lowered = {**baseline, "accuracy": baseline["accuracy"] - REFERENCE_DROP}
-    return list(losses(lowered, campaign.objectives))
+def reference_point(baseline: Mapping[str, float], objectives: Sequence[Objective]) -> list[float]:
+    """The hypervolume's reference as losses: the baseline's costs, worse by ``REFERENCE_DROP``."""
+    quality = quality_of(objectives)
+    worse = quality.worsened(baseline[quality.name], REFERENCE_DROP * scale_of(objectives))
+    return list(losses({**baseline, quality.name: worse}, objectives))
 
 
-def _baseline_test(db: Database, baseline: BaselineState) -> SplitScore | None:
-    return score_of(db, baseline.sha256, "test", place_of(baseline))
-
-
-def _candidate(db: Database, trial: TrialRow, state: SearchState | None,
-               baseline_test: SplitScore | None) -> StoredCandidate:
-    row = trial if state is None else with_joint_measurement(trial, state.joint)
+def _candidate(db: Database, trial: TrialRow, scoring: Scoring | None,
+               test: ScoredSplit | None) -> StoredCandidate:
+    row = trial if scoring is None else with_joint_measurement(trial, scoring.state.joint)
     figures = candidate_figures(
-        db, row.sha256, row.values or {}, row.intervals or {},
-        None if state is None else state.baseline, baseline_test)
+        db, row.sha256, row.values or {}, row.intervals or {}, scoring, test)
     measured = measurements.get(db, row.measurement) if row.measurement else None
     recipe = Recipe.from_list(builds.recipe(db, row.recipe) or [])
     return StoredCandidate(f"{row.campaign}/{row.number}", row, recipe, measured, figures)

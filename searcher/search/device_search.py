@@ -1,18 +1,18 @@
 """The search state of one device and the decisions based on it: baseline, front, surrogate."""
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from searcher.client.jobs import JobFlow
 from searcher.client.records import Trial
 from searcher.jobs.evaluate import EvaluationResult
 from searcher.ledger.tables.search_state import JointMeasurement, SearchState, TrainedState
-from searcher.pareto.front import Point, excess, front_of
+from searcher.pareto.front import Point, front_of
 from searcher.pareto.joint import trial_point
 from searcher.search.acquisition import Acquisition
-from searcher.search.baseline import Baseline, accuracy_of, establish
+from searcher.search.baseline import Baseline, establish, quality_figures
 from searcher.search.candidate import Candidate
-from searcher.search.device_accuracy import OnDevice, with_device_accuracy
+from searcher.search.device_quality import OnDevice, with_device_quality
 from searcher.search.extended_training import extend
 from searcher.search.final_measurement import (
     evaluate_on_test,
@@ -23,6 +23,7 @@ from searcher.search.final_measurement import (
 from searcher.search.payloads import Requests
 from searcher.search.promotion import HEADROOM, shortfall, why_not_train, worth_continuing
 from searcher.search.space import Space
+from searcher.spec.objectives import DROP, Objective, resolved
 from searcher.spec.recipe import Recipe
 
 
@@ -51,13 +52,20 @@ class DeviceSearch:
         return self._baseline
 
     @property
+    def quality(self) -> Objective:
+        return self._baseline.quality.objective
+
+    @property
     def constraints(self) -> Mapping[str, float]:
         return self.requests.campaign.constraints
 
     def begin(self, jobs: JobFlow, known: SearchState | None, threads: int) -> None:
-        """Establish the baseline. Raises BuildError."""
-        self._baseline = establish(
-            jobs, self.requests, None if known is None else known.baseline, threads)
+        """Establish the baseline, and resolve the objectives with its metric. Raises BuildError,
+        and UserError when the campaign asks for another metric."""
+        self._baseline = establish(jobs, self.requests, known, threads)
+        campaign = self.requests.campaign
+        self.requests = replace(self.requests, campaign=replace(
+            campaign, objectives=resolved(campaign.objectives, self._baseline.quality)))
         self._acquisition = Acquisition(
             self.requests.campaign, self._space, self._baseline.state.values)
 
@@ -69,7 +77,7 @@ class DeviceSearch:
             recipe, values = row.built_from, row.values or {}
             if "latency_s" in values:
                 self._acquisition.add_costs(recipe, values)
-            if "accuracy" in values:
+            if DROP in values:
                 self._acquisition.add_drop(
                     recipe, values, "full" if row.state == "complete" else "short")
             point = trial_point(row)
@@ -80,7 +88,7 @@ class DeviceSearch:
               trained: Mapping[int, TrainedState]) -> SearchState:
         """The state to store in the ledger."""
         return SearchState(self._baseline.state, baseline_s, searched_s, self._joint,
-                           tuple(self._notes), tuple(extended), trained)
+                           tuple(self._notes), tuple(extended), trained, self._baseline.quality)
 
     def competing_points(self, flow: Iterable[Candidate]) -> list[Point]:
         """The front, and trained candidates that wait for their measurement, with the latency of
@@ -95,8 +103,8 @@ class DeviceSearch:
         self._acquisition.add_costs(candidate.recipe, candidate.values)
 
     def add_evaluation(self, candidate: Candidate, evaluation: EvaluationResult) -> None:
-        """Add the accuracy that a training reached."""
-        values, intervals = accuracy_of(evaluation, self._baseline.correct)
+        """Add the quality that a training reached."""
+        values, intervals = quality_figures(evaluation, self._baseline)
         candidate.values |= values
         candidate.intervals |= intervals
         self._acquisition.add_drop(candidate.recipe, candidate.values, candidate.stage)
@@ -111,24 +119,27 @@ class DeviceSearch:
 
     def why_not_train(self, candidate: Candidate, competing: Sequence[Point]) -> Refusal | None:
         """None when training may bring a measured candidate onto the front."""
-        best = max([self._baseline.state.values["accuracy"],
-                    *(p.values["accuracy"] for p in competing if p.feasible)])
+        name = self.quality.name
+        best = min([self._baseline.state.values[name],
+                    *(p.values[name] for p in competing if p.feasible)], key=self.quality.loss)
         found = why_not_train(candidate.optimistic_values, self.constraints, best, competing,
                               self.requests.campaign.objectives)
         return None if found is None else Refusal(*found)
 
-    def keeps_accuracy(self, candidate: Candidate) -> bool:
-        allowed = self.constraints.get("accuracy_drop")
-        return allowed is None or candidate.values["accuracy_drop"] <= allowed
+    def keeps_quality(self, candidate: Candidate) -> bool:
+        allowed = self.constraints.get(DROP)
+        return allowed is None or candidate.values[DROP] <= allowed
 
     def why_not_continue(self, candidate: Candidate, competing: Sequence[Point]) -> Refusal | None:
         """None when full training is worthwhile after short training."""
-        drop, allowed = candidate.values["accuracy_drop"], self.constraints.get("accuracy_drop")
-        if not worth_continuing(drop, allowed):
-            return Refusal(f"short training lost {drop:.2%}, more than full training wins back",
-                           {"accuracy_drop": drop - (allowed or 0.0)})
-        reduction = shortfall(candidate.optimistic_values, candidate.values["accuracy"] + HEADROOM,
-                              competing, self.requests.campaign.objectives)
+        quality, scale = self.quality, self._baseline.quality.scale
+        drop = candidate.values[DROP]
+        if not worth_continuing(drop, self.constraints, scale):
+            return Refusal(f"short training lost {quality.text(drop)}, more than full training "
+                           "wins back", {DROP: (drop - self.constraints.get(DROP, 0.0)) / scale})
+        reachable = quality.worsened(candidate.values[quality.name], -HEADROOM * scale)
+        reduction = shortfall(candidate.optimistic_values, reachable, competing,
+                              self.requests.campaign.objectives)
         if reduction > 0:
             return Refusal("cannot reach the front with what short training gave",
                            {"reach": reduction})
@@ -138,16 +149,16 @@ class DeviceSearch:
         """Whether a trained candidate satisfies every constraint and may be on the front. It is
         compared with measured points only: a point whose measurement is pending may fail to be
         measured."""
-        broken = any(v > 0 for v in excess(candidate.values, self.constraints).values())
+        broken = any(v > 0 for v in self.requests.excess(candidate.values).values())
         return not broken and shortfall(
-            candidate.optimistic_values, candidate.values["accuracy"], self._front,
+            candidate.optimistic_values, candidate.values[self.quality.name], self._front,
             self.requests.campaign.objectives) <= 0
 
     def complete(self, candidate: Candidate,
                  measured: bool) -> tuple[str | None, dict[str, float]]:
         """Add a completed candidate to the front if it is feasible. Returns the reason why it does
         not count, and its constraints."""
-        constraints = excess(candidate.values, self.constraints)
+        constraints = self.requests.excess(candidate.values)
         feasible = measured and all(v <= 0 for v in constraints.values())
         point = Point(candidate.trial, dict(candidate.values), feasible)
         self._front = front_of([*self._front, point], self.requests.campaign.objectives)
@@ -164,7 +175,7 @@ class DeviceSearch:
         """Extended training of the expected front, when ``may_extend`` is given. ``held`` are
         trained candidates that were not measured yet. Returns the trials with their new files and
         figures, and the ids of those whose file was not measured."""
-        before = [final_trial(row, held[row.id], self.constraints) if row.id in held else row
+        before = [final_trial(row, held[row.id], self.requests) if row.id in held else row
                   for row in trials]
         after = before if may_extend is None else extend(
             jobs, self.requests, self._baseline, before, builders, may_extend)
@@ -178,11 +189,11 @@ class DeviceSearch:
         return self._joint
 
     def validate(self, jobs: JobFlow, trials: Sequence[Trial]) -> None:
-        """Replace the accuracies of the front by those of the device when its numerics differ from
-        the host's."""
-        self._joint, state, notes = with_device_accuracy(
-            jobs, self.requests, self._on_device, self._baseline.state, trials, self._joint)
-        self._baseline = Baseline(state, self._baseline.correct)
+        """Replace the quality of the front by that on the device when its numerics differ from the
+        host's."""
+        self._joint, state, notes = with_device_quality(
+            jobs, self.requests, self._on_device, self._baseline, trials, self._joint)
+        self._baseline = replace(self._baseline, state=state)
         self._notes += notes
 
     def evaluate_on_test(self, jobs: JobFlow, trials: Sequence[Trial]) -> None:

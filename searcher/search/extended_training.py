@@ -1,6 +1,6 @@
 """Extended training of the expected front at the end of a campaign.
 
-    search ends --> the front, and candidates that a little more accuracy would bring onto it
+    search ends --> the front, and candidates that a little more quality would bring onto it
                     |  extended training, by decreasing hypervolume contribution
                     v
                     joint measurement of the trained files (``searcher.search.final_measurement``)
@@ -9,24 +9,25 @@ During the search extended training would be wasteful: later candidates dominate
 """
 
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from searcher.client.jobs import EndedJob, JobFlow
 from searcher.client.records import Trial
 from searcher.jobs.build import BuildResult
 from searcher.jobs.evaluate import EvaluationResult
-from searcher.pareto.front import Point, excess
+from searcher.pareto.front import Point
 from searcher.pareto.hypervolume import hypervolume_gain
 from searcher.pareto.joint import contenders
-from searcher.search.baseline import Baseline, accuracy_of
+from searcher.search.baseline import Baseline, quality_figures
 from searcher.search.payloads import TRAIN, Requests
+from searcher.spec.objectives import DROP, Objective, quality_of, scale_of
 
 TIME_FRACTION = 0.18
 """Fraction of the search time that is reserved for extended training."""
 GAIN = 0.005
-"""Accuracy (absolute) that extended training may gain: 0.2 points on average on digits, and more
-for candidates with a larger drop."""
+"""Quality that extended training may gain, relative to the quality's scale: 0.2 points of accuracy
+on average on digits, and more for candidates with a larger drop."""
 FIDELITY = "extended"
 LISTEN_S = 5.0
 
@@ -42,7 +43,7 @@ def extend(flow: JobFlow, requests: Requests, baseline: Baseline, trials: Sequen
         running.remove(trial.id)
         if job.result is not None and job.result.evaluation is not None:
             found[trial.id] = with_extended_training(
-                trial, job.result, job.result.evaluation, baseline, requests.campaign.constraints)
+                trial, job.result, job.result.evaluation, baseline, requests)
 
     def begin(trial: Trial) -> None:
         running.add(trial.id)
@@ -63,7 +64,9 @@ def worth_extending(requests: Requests, baseline: Baseline,
                     trials: Sequence[Trial]) -> list[Trial]:
     """Candidates worth extended training, by decreasing hypervolume contribution."""
     objectives = requests.campaign.objectives
-    points = [point for point in map(_optimistic_point, trials) if point is not None]
+    quality = quality_of(objectives)
+    points = [point for trial in trials
+              if (point := _optimistic_point(trial, quality)) is not None]
     chosen = contenders(points, objectives)
     added = {p.trial: hypervolume_gain(p.values, [q for q in chosen if q is not p],
                                        baseline.state.values, objectives) for p in chosen}
@@ -71,34 +74,35 @@ def worth_extending(requests: Requests, baseline: Baseline,
     return [by_id[i] for i in sorted(added, key=lambda i: (-added[i], i))]
 
 
-def _optimistic_point(trial: Trial) -> Point | None:
+def _optimistic_point(trial: Trial, quality: Objective) -> Point | None:
     """The best point that extended training may reach. A candidate that violates only the
-    accuracy constraint, by at most ``GAIN``, counts as feasible; None for all other infeasible
-    candidates."""
+    constraint of the quality drop, by at most ``GAIN``, counts as feasible; None for all other
+    infeasible candidates."""
     broken = {k: v for k, v in (trial.constraints or {}).items() if v > 0}
     if trial.state != "complete" or (trial.reason is not None and not broken):
         return None
     values = trial.values or {}
     if not broken:
         return Point(trial.id, values, True)
-    deficit = broken.pop("accuracy_drop", 0.0)
+    deficit = broken.pop(DROP, 0.0)
     if broken or deficit > GAIN:
         return None
-    return Point(trial.id, {**values, "accuracy": values["accuracy"] + deficit}, True)
+    reached = quality.worsened(values[quality.name], -deficit * scale_of([quality]))
+    return Point(trial.id, {**values, quality.name: reached}, True)
 
 
 def with_extended_training(trial: Trial, build: BuildResult, evaluation: EvaluationResult,
-                           baseline: Baseline, constraints: Mapping[str, float]) -> Trial:
+                           baseline: Baseline, requests: Requests) -> Trial:
     """``trial`` with the file and figures of extended training, or unchanged if those violate a
     constraint.
 
-    The new file is used even if its validation accuracy is slightly lower: the longer
+    The new file is used even if it is slightly worse on the validation split: the longer
     training usually has the smaller drop on the test split, and choosing the higher of two
     validation figures would be biased.
     """
-    found, intervals = accuracy_of(evaluation, baseline.correct)
+    found, intervals = quality_figures(evaluation, baseline)
     values = {**(trial.values or {}), **found, "file_bytes": float(build.file_bytes)}
-    broken = excess(values, constraints)
+    broken = requests.excess(values)
     if any(v > 0 for v in broken.values()):
         return trial
     return replace(trial, sha256=build.sha256, values=values, constraints=broken,

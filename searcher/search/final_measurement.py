@@ -5,7 +5,7 @@
                     in one job
                     |  busy: repeat while there is time; the last attempt uses the current
                     v        quiet level of the machine
-                    front of these figures --> test accuracy of the baseline and of each member
+                    front of these figures --> the baseline and each member on the test split
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -22,10 +22,10 @@ from searcher.ledger.tables.search_state import (
     JointEntry,
     JointMeasurement,
 )
-from searcher.pareto.front import excess, front_of
+from searcher.pareto.front import front_of
 from searcher.pareto.joint import contenders, trial_point, with_joint_measurement
 from searcher.search.candidate import Candidate
-from searcher.search.device_accuracy import OnDevice, device_evaluations
+from searcher.search.device_quality import OnDevice, device_evaluations
 from searcher.search.measurement_batches import (
     BATCH,
     TRANSIENT,
@@ -67,7 +67,7 @@ def measure_together(flow: JobFlow, requests: Requests, baseline: BaselineState,
                 entry = file_of(job, trial.sha256 or "")
                 if entry.verdict == "valid" and (last or relative_width(entry) <= WIDEST_INTERVAL):
                     found[trial.id] = joint_entry(
-                        trial, entry, baseline.quiet_level_s, requests.campaign.constraints)
+                        trial, entry, baseline.quiet_level_s, requests)
                     continue
                 found[trial.id] = replace(
                     found[trial.id], reason=", ".join(entry.reasons) or "vague")
@@ -93,7 +93,7 @@ def joint_plan(plan: MeasurePlan, attempt: int) -> MeasurePlan:
 
 
 def joint_entry(trial: Trial, measured: FileMeasurement, level_s: float,
-                constraints: Mapping[str, float]) -> JointEntry:
+                requests: Requests) -> JointEntry:
     """The figures of ``trial``, whose file may be from extended training, with the latency of
     ``measured``."""
     ratio = ratio_of(measured)
@@ -101,16 +101,16 @@ def joint_entry(trial: Trial, measured: FileMeasurement, level_s: float,
               "latency_s": ratio.value * level_s}
     intervals = {**(trial.intervals or {}),
                  "latency_s": [ratio.low * level_s, ratio.high * level_s]}
-    return JointEntry(trial.sha256 or "", values, intervals, excess(values, constraints),
+    return JointEntry(trial.sha256 or "", values, intervals, requests.excess(values),
                       measured.measurement)
 
 
-def final_trial(trial: Trial, candidate: Candidate, constraints: Mapping[str, float]) -> Trial:
+def final_trial(trial: Trial, candidate: Candidate, requests: Requests) -> Trial:
     """The row of a trained candidate as it will be after its measurement."""
     return replace(
         trial, state="complete", reason=None, values=dict(candidate.values),
         sha256=candidate.sha256, intervals=dict(candidate.intervals),
-        constraints=excess(candidate.values, constraints))
+        constraints=requests.excess(candidate.values))
 
 
 def _chosen(requests: Requests, trials: Sequence[Trial],

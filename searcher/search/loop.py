@@ -13,17 +13,19 @@ busy. Candidates that wait for the device share a quiet window.
 import functools
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 from searcher.client.http import CoordinatorClient, TrialState
 from searcher.client.jobs import EndedJob, JobFlow
 from searcher.jobs.build import BuildResult
-from searcher.ledger.tables.search_state import JointEntry, TrainedState
+from searcher.ledger.tables.search_state import JointEntry, TaskFacts, TrainedState
 from searcher.pareto.front import Point
 from searcher.search.candidate import Candidate
 from searcher.search.device_search import DeviceSearch
 from searcher.search.extended_training import TIME_FRACTION
 from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
+from searcher.search.promotion import TURNOVER
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
@@ -34,9 +36,6 @@ windows."""
 POOL = 24
 """Size of the pool of measured candidates. The candidate with the highest expected gain is trained
 next; when the pool is full, those with the lowest are pruned."""
-TURNOVER = 3
-"""Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20
-of training. A later sample is based on more results, so sampling is tied to training."""
 RETRY_FRACTION = 0.08
 """Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
@@ -49,11 +48,13 @@ class SearchLoop:
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, of_device: DeviceSearch,
                  sampling: Sampling, builders: int,
-                 now_s: Callable[[], float] = time.monotonic, extends: bool = False) -> None:
-        """``extends``: the task defines epochs for extended training."""
+                 now_s: Callable[[], float] = time.monotonic, extends: bool = False,
+                 task: TaskFacts | None = None) -> None:
+        """``extends``: the task defines epochs for extended training. ``task``: what the check of
+        the task found."""
         self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
-        self._device, self._extends = of_device, extends
+        self._device, self._extends, self._task = of_device, extends, task
         self._extended: list[int] = []
         self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
@@ -86,9 +87,9 @@ class SearchLoop:
         self._saved_s = self._elapsed_s()
         trained = {c.trial: c.trained_state for c in self._flow.values()
                    if c.stage in ("full", "measuring again")}
+        state = self._device.state(self._baseline_s, self._saved_s, self._extended, trained)
         self.client.save_search_state(
-            self.campaign.name, self._device.device,
-            self._device.state(self._baseline_s, self._saved_s, self._extended, trained))
+            self.campaign.name, self._device.device, replace(state, task=self._task))
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
@@ -232,13 +233,13 @@ class SearchLoop:
         if build.evaluation is None:
             # The builder has another version. Without an end the loop would wait for the candidate.
             self._tell(candidate, "failed", "not evaluated",
-                       "The training returned no accuracy. Are all builders of one version?")
+                       "The training returned no evaluation. Are all builders of one version?")
             return
         self._device.add_evaluation(candidate, build.evaluation)
         if candidate.stage == "short":
             self._after_short(candidate)
             return
-        if self._device.keeps_accuracy(candidate):
+        if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         if self._device.is_worth_measuring(candidate):
             self._batches.add(candidate, "measuring again")
@@ -251,7 +252,7 @@ class SearchLoop:
         if refused is not None:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
             return
-        if self._device.keeps_accuracy(candidate):
+        if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         self._train(candidate, "full")
 

@@ -1,6 +1,6 @@
 """Requests of a search to builders and devices, and their priorities."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan
@@ -9,14 +9,16 @@ from searcher.jobs.evaluate import DeviceOutputs, EvaluateRequest
 from searcher.jobs.infer import InferRequest
 from searcher.jobs.measure import MeasureRequest
 from searcher.ledger.tables.search_state import BaselineState, FileRef
+from searcher.pareto.front import excess
 from searcher.spec.campaign import Campaign
+from searcher.spec.objectives import scale_of
 from searcher.spec.recipe import Recipe
 from searcher.spec.runtime_options import Execution
 from strategies.target import Target
 
 BASELINE = 50
 FINAL_MEASUREMENT = 45
-DEVICE_ACCURACY = 42
+DEVICE_QUALITY = 42
 FINAL_EVALUATION = 40
 COMPRESS = 30
 TRAIN = {"full": 20, "extended": 20, "short": 10}
@@ -32,6 +34,10 @@ class Requests:
     campaign: Campaign
     target: Target
     execution: Execution
+
+    def excess(self, values: Mapping[str, float]) -> dict[str, float]:
+        """Excess of ``values`` over the campaign's constraints; positive means violated."""
+        return excess(values, self.campaign.constraints, scale_of(self.campaign.objectives))
 
     def compress(self, recipe: Recipe) -> BuildRequest:
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED)

@@ -11,6 +11,7 @@ import sys
 import tempfile
 import traceback
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +23,20 @@ from searcher.devices.profile_check import of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
 from searcher.ledger.tables.search_state import FileRef
-from searcher.search.device_accuracy import OnDevice
+from searcher.search import task_check
+from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space, unsupported_strategies
 from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.objectives import resolved
 from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ
 from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
+from searcher.tasks.scored_split import quality_of_metric
 from searcher.workers.base import cores
 from searcher.workers.parent_death import die_with_parent
 from strategies.layers import layers_of
@@ -52,21 +56,27 @@ def search(directory: Path, name: str) -> None:
             client.set_state(name, "running")
             known = client.campaign(name)
             campaign = from_document(known.spec)
-            task = task_of(campaign.task)
             device, notes = profile_of(client, campaign)
+            target = target_of(device)
+            checked = task_check.checked(client, campaign, target)
+            task = task_of(campaign.task)
+            campaign = replace(campaign, objectives=resolved(
+                campaign.objectives, quality_of_metric(task.metric)))
+            requests = Requests(campaign, target, campaign.executions[0])
+            notes += [f"task: {row}" for row in checked.of("warning")]
             formats = campaign.executions[0].formats(device.number_formats)
             notes += [f"{name} is left out: {_no_format(campaign, device, lacking)}"
                       for name, lacking in unsupported_strategies(campaign, formats).items()]
             for note in notes:
                 log.warning("%s", note)
-            target = target_of(device)
             space = Space.of(campaign, layers_of(task.module()), formats)
             finished = sum(known.trials.values())
             of_device = DeviceSearch(
-                Requests(campaign, target, campaign.executions[0]), campaign.devices[0], space,
+                requests, campaign.devices[0], space,
                 on_device_of(client, campaign, device, task), notes)
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
-                       campaign.builders or cores(), extends="extended" in task.epochs).run()
+                       campaign.builders or cores(), extends="extended" in task.epochs,
+                       task=checked.facts).run()
         except PERMANENT as error:
             # The coordinator refuses this when the campaign was paused or cancelled meanwhile.
             with suppress(ProtocolError):
@@ -99,7 +109,7 @@ def profile_of(client: CoordinatorClient, campaign: Campaign) -> tuple[DevicePro
 
 def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DeviceProfile,
                  task: Task) -> OnDevice | None:
-    """How to evaluate splits on the device; None when the host computes the same accuracy. A
+    """How to evaluate splits on the device; None when the host computes the same figures. A
     device that is not enrolled yet is the agent of ``run`` on this machine."""
     shares_host = all(row.shares_host for row in client.devices()
                       if row.name == campaign.devices[0])

@@ -55,7 +55,7 @@ class Sampling:
         warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
         self._campaign, self.space = campaign, space
         self._study = optuna.create_study(
-            directions=[o.direction for o in campaign.objectives],
+            directions=[o.known_direction for o in campaign.objectives],
             sampler=_sampler(campaign.search.sampler, campaign.seed + finished_trials))
         self._asked: dict[int, optuna.Trial] = {}
         self._running_parents: dict[int, tuple[dict[str, float], list[float]]] = {}
@@ -157,7 +157,7 @@ class Sampling:
 
     def _values(self, values: Mapping[str, float]) -> list[float]:
         """Costs on a logarithmic scale, so that the sampler treats equal factors alike."""
-        return [values[o.name] if o.name.startswith("accuracy") else math.log(values[o.name])
+        return [values[o.name] if o.role == "quality" else math.log(values[o.name])
                 for o in self._campaign.objectives]
 
 

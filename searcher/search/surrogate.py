@@ -1,4 +1,5 @@
-"""The surrogate model of a campaign: costs of a recipe, and accuracy drop after training.
+"""The surrogate model of a campaign: costs of a recipe, and quality drop after training, relative
+to the quality's scale.
 
     log(cost / baseline's) = w_cost . steps              w_cost ~ N(0, COST_DEVIATION^2)
     drop = prior_drop(MACs, bytes) + w_drop . steps      w_drop ~ N(0, DROP_DEVIATION^2)
@@ -15,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 
 DROP_DEVIATION, DROP_NOISE = 0.018, 0.012
-"""Prior standard deviation of the accuracy drop (absolute) of one step, and standard deviation of
-the drop between trainings."""
+"""Prior standard deviation of the quality drop of one step, and standard deviation of the drop
+between trainings."""
 COST_DEVIATION, COST_NOISE = 1.5, 0.3
 """The same for the logarithm of a cost."""
 COSTS = ("macs", "file_bytes", "latency_s")
@@ -25,13 +26,14 @@ LARGEST_DROP, LARGEST_PRIOR_DROP = 0.05, 0.2
 """Upper bound of an observed drop, so that one destroyed model does not outweigh all others; and
 of the prior drop."""
 PRIOR_DROP, TENTH_OF_MACS, HUNDREDTH_OF_BYTES, PRIOR_EXPONENT = 0.01, 0.1, 0.01, 6
-"""Prior accuracy drop: ``PRIOR_DROP`` at a tenth of the MACs or a hundredth of the bytes,
+"""Prior quality drop: ``PRIOR_DROP`` at a tenth of the MACs or a hundredth of the bytes,
 whichever is closer. It grows with a high power of the logarithm of the cost ratio."""
 
 
 @dataclass(frozen=True)
 class Expectation:
-    """Expected accuracy drop (absolute) after training, with its standard deviation."""
+    """Expected quality drop after training relative to the quality's scale, with its standard
+    deviation."""
 
     drop: float
     deviation: float
@@ -57,7 +59,7 @@ class Regression:
 
 
 class Surrogate:
-    """Regressions of costs and accuracy drop; ``steps`` is ``Features.of(recipe)``."""
+    """Regressions of costs and quality drop; ``steps`` is ``Features.of(recipe)``."""
 
     def __init__(self, baseline: Mapping[str, float], size: int) -> None:
         self._baseline = baseline
@@ -70,7 +72,7 @@ class Surrogate:
             [math.log(values[name] / self._baseline[name]) for name in COSTS]))
 
     def add_drop(self, steps: Sequence[float], values: Mapping[str, float], drop: float) -> None:
-        """Add the accuracy drop of a trained candidate with these costs."""
+        """Add the quality drop of a trained candidate with these costs."""
         residual = min(drop, LARGEST_DROP) - min(self._prior_drop(values), LARGEST_DROP)
         self._drop.add(np.asarray(steps), np.array([residual]))
 
@@ -81,7 +83,7 @@ class Surrogate:
                 for name, value in zip(COSTS, logs.tolist(), strict=True)}
 
     def expected_drop(self, steps: Sequence[float], values: Mapping[str, float]) -> Expectation:
-        """Expected accuracy drop of a measured candidate that is not trained yet."""
+        """Expected quality drop of a measured candidate that is not trained yet."""
         residual, deviation = self._drop.predict(np.asarray(steps))
         return Expectation(self._prior_drop(values) + float(residual[0]), deviation)
 
@@ -95,6 +97,6 @@ class Surrogate:
 
 
 def feasibility_probability(expected: Expectation, allowed_drop: float) -> float:
-    """Probability that the accuracy drop after training is at most ``allowed_drop`` (logistic)."""
+    """Probability that the quality drop after training is at most ``allowed_drop`` (logistic)."""
     scale = math.sqrt(3) / math.pi * math.hypot(FEASIBILITY_SCALE, expected.deviation)
     return 1 / (1 + math.exp(min((expected.drop - allowed_drop) / scale, 50.0)))

@@ -3,18 +3,25 @@
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from agents.protocol import MeasurePlan
 from searcher.errors import UserError, nearest
 from searcher.spec.measurement_plan import plan_of
-from searcher.spec.objectives import ENERGY_OBJECTIVES, UNITS, Objective
+from searcher.spec.objectives import (
+    ALIASES,
+    DROP,
+    ENERGY_OBJECTIVES,
+    MEASURABLE,
+    Objective,
+    parse_objectives,
+    same_objectives,
+)
 from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
-CONSTRAINTS = {"accuracy_drop", "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}
-MEASURABLE = {"accuracy", "latency_s", "file_bytes", "energy_j", "power_w"}
+CONSTRAINTS = {DROP, "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}
 DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
 
@@ -79,6 +86,12 @@ class Campaign:
         }
 
 
+def same_request(first: Campaign, second: Campaign) -> bool:
+    """Whether both ask for the same search, however they name the metric of the task."""
+    return same_objectives(first.objectives, second.objectives) and (
+        replace(first, objectives=()) == replace(second, objectives=()))
+
+
 def load(path: Path) -> Campaign:
     """Read a campaign from a TOML file. Raises UserError that names the file and the remedy."""
     try:
@@ -108,7 +121,7 @@ def from_document(document: Mapping[str, object]) -> Campaign:
     search = _table(document, "search", {"sampler", "strategies", "limits"})
     entries = _tables(document.get("devices", [{"profile": "local_cpu"}]))
     devices, named = _devices(entries)
-    objectives = _objectives(_table(document, "objectives", None))
+    objectives = parse_objectives(_table(document, "objectives", None))
     plan = _plan(_table(document, "measurement", {"plan"}).get("plan", "quick"))
     _enough_energy(objectives, plan)
     return Campaign(
@@ -194,25 +207,6 @@ def _plan(value: object) -> MeasurePlan:
     return plan_of(value)
 
 
-def _objectives(table: Mapping[str, object]) -> tuple[Objective, ...]:
-    chosen = table or {"accuracy": "maximize", "latency_s": "minimize", "file_bytes": "minimize"}
-    objectives = tuple(Objective.of(name, str(direction)) for name, direction in chosen.items())
-    for objective in objectives:
-        if objective.name not in MEASURABLE:
-            raise UserError(
-                f"Objective {objective.name!r} cannot be measured "
-                f"(and is never estimated). Use: {', '.join(sorted(MEASURABLE))}."
-            )
-        best = "maximize" if objective.name == "accuracy" else "minimize"
-        if objective.direction != best:
-            raise UserError(f"Objective {objective.name} = {objective.direction!r} must be {best}.")
-    if "accuracy" not in {o.name for o in objectives} or len(objectives) < 2:
-        raise UserError("[objectives] needs accuracy and at least one of latency_s, file_bytes, "
-                        "energy_j, power_w.")
-    # The ledger stores tables alphabetically; the order of a front must not depend on that.
-    return tuple(sorted(objectives, key=lambda o: list(UNITS).index(o.name)))
-
-
 def _enough_energy(objectives: Iterable[Objective], plan: MeasurePlan) -> None:
     """Refuse an objective of energy or power if the plan does not measure it."""
     names = {objective.name for objective in objectives}
@@ -225,14 +219,18 @@ def _enough_energy(objectives: Iterable[Objective], plan: MeasurePlan) -> None:
 
 
 def _constraints(table: Mapping[str, object]) -> dict[str, float]:
+    aliases = {alias: name for alias, name in ALIASES.items() if name in CONSTRAINTS}
+    usable = CONSTRAINTS & {*MEASURABLE, DROP}
     for key in table:
-        if key not in CONSTRAINTS:
-            raise UserError(f"Unknown constraint {key!r}. {nearest(key, CONSTRAINTS)}")
-        usable = CONSTRAINTS & (MEASURABLE | {"accuracy_drop"})
-        if key not in usable:
+        name = aliases.get(key, key)
+        if name not in CONSTRAINTS:
+            raise UserError(f"Unknown constraint {key!r}. {nearest(key, {*CONSTRAINTS, *aliases})}")
+        if name not in usable:
             raise UserError(f"Constraint {key!r} cannot be measured yet. "
                             f"Use: {', '.join(sorted(usable))}.")
-    return {key: _number(table, key, 0.0, 0.0, 1e15) for key in table}
+        if key != name and name in table:
+            raise UserError(f"Constraint {key!r} is another name of {name!r}. Keep one of both.")
+    return {aliases.get(key, key): _number(table, key, 0.0, 0.0, 1e15) for key in table}
 
 
 def _tables(entries: object) -> list[Mapping[str, object]]:

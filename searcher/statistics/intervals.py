@@ -117,8 +117,3 @@ def paired_difference(
     middle = (b - c) / adjusted
     half = z * math.sqrt(max(b + c - (b - c) ** 2 / adjusted, 0.0)) / adjusted
     return (lost - won) / n, middle - half, middle + half
-
-
-def unpack_bits(packed: bytes, n: int) -> np.ndarray:
-    """One boolean per sample, of bits packed by ``numpy.packbits``."""
-    return np.unpackbits(np.frombuffer(packed, np.uint8), count=n).astype(bool)

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from searcher.errors import TaskError
-from searcher.tasks import digest
 from searcher.tasks.data.carving import Sources, sources_of
 from searcher.tasks.data.layout import Forward, Layout, layout_of
 from searcher.tasks.data.samples import Samples
 from searcher.tasks.data.splits import SPLITS, SampleBatch, Split
+from searcher.tasks.digest import digest_of, fingerprint_of
 from searcher.tasks.field_checks import check_fields
 from searcher.tasks.model import BaselineTraining, made, own_copy, precision_of
 from searcher.tasks.user_code import user_code
@@ -112,15 +112,18 @@ class Task:
         """How the test split was carved out of another; None where the data have one."""
         return self._sources.carved
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """sha256 over everything that a build of this task depends on, code apart; the same in
-        every process."""
-        return self._digest
+        every process. Without ``identity`` it needs the model, and reads a few samples."""
+        return digest_of(self, None if self.identity is not None else self.fingerprint)
 
     @functools.cached_property
-    def _digest(self) -> str:
-        return digest.digest_of(self)
+    def fingerprint(self) -> Mapping[str, str]:
+        """What the model and the data are, by part (``weights``, ``structure``, the splits,
+        ``loss``, ``augment``): of each split, the number of samples and a few of them."""
+        data = {split: self.samples(split).habits.digest for split in SPLITS}
+        return fingerprint_of(self, self._prototype, data)
 
     @functools.cached_property
     def _prototype(self) -> nn.Module:
@@ -148,5 +151,5 @@ class Task:
     @functools.cached_property
     def _samples(self) -> Mapping[str, Samples]:
         precision: torch.dtype = precision_of(self._prototype)
-        return {split: Samples(source, self._layout, precision)
+        return {split: Samples(source, self._layout, precision, self.workers)
                 for split, source in self._sources.of.items()}

@@ -4,10 +4,12 @@ import functools
 import importlib
 import os
 import sys
+from collections.abc import Callable
 
-from searcher.errors import FleetfrontError, UserError, nearest
+from searcher.errors import FleetfrontError, TaskError, UserError, nearest
 from searcher.tasks.base import Task
 from searcher.tasks.builtin import TASKS
+from searcher.tasks.user_code import described, raised
 
 
 @functools.cache
@@ -23,21 +25,32 @@ def task(name: str) -> Task:
     if os.getcwd() not in sys.path:
         # A console script has its own folder there, `python -m` the current one.
         sys.path.append(os.getcwd())
-    try:
-        factory = getattr(importlib.import_module(module_name), factory_name)
-    except Exception as error:  # a user's module may raise anything
-        raise UserError(
-            f"Task {name!r} cannot be imported: {error}. Install its package in this "
-            "environment, or run from the folder that holds it."
-        ) from error
+    factory = _factory(name, module_name, factory_name)
     try:
         made = factory()
     except FleetfrontError:
         raise
     except Exception as error:
-        raise UserError(f"Task {name!r}: {factory_name} failed with {type(error).__name__}: "
-                        f"{error}") from error
+        raise TaskError(f"Task {name!r}: {factory_name}() raised {raised(error)} It must return a "
+                        "fleetfront.Task without arguments.") from error
     if not isinstance(made, Task):
-        raise UserError(f"Task {name!r}: {factory_name}() gave {type(made).__name__}, not a "
-                        "searcher.tasks.base.Task.")
+        raise TaskError(f"Task {name!r}: {factory_name}() gave {described(made)}, expected a "
+                        "fleetfront.Task.")
     return made
+
+
+def _factory(name: str, module_name: str, factory_name: str) -> Callable[[], object]:
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:  # a user's module may raise anything
+        raise TaskError(
+            f"Task {name!r}: the module {module_name!r} cannot be imported: {raised(error)} "
+            "Correct it, install its package in this environment, or run from the folder that "
+            "holds it.") from error
+    factory: object = getattr(module, factory_name, None)
+    if not callable(factory):
+        functions = [key for key, value in vars(module).items() if callable(value) and (
+            getattr(value, "__module__", None) == module_name)]
+        raise TaskError(f"Task {name!r}: {module_name!r} has no function {factory_name!r}. "
+                        f"{nearest(factory_name, functions)}")
+    return factory

@@ -40,9 +40,8 @@ def check_fields(task: "Task") -> None:
         _count("epoch_samples", task.epoch_samples, 1)
     _is(_number(task.longest_full) and task.longest_full > 0, "longest_full", task.longest_full,
         "a number above 0")
-    if task.device not in DEVICES:
-        raise TaskError(f"device: found {task.device!r}. "
-                        f"{nearest(str(task.device), DEVICES)}")
+    _is(isinstance(task.device, str) and task.device in DEVICES, "device", task.device,
+        f"one of {', '.join(DEVICES)}")
     for name in ("inputs", "outputs"):
         _names(name, getattr(task, name))
     for name in ("output", "target"):

@@ -41,10 +41,15 @@ def made(model: nn.Module | Callable[[], nn.Module], seed: int | None = None) ->
 
 
 def own_copy(module: nn.Module) -> nn.Module:
-    """A deep copy. Raises TaskError for a module that cannot be copied."""
+    """A deep copy in the host's memory. Where no weight is trainable, all of the copy are: a
+    compressed model is trained to recover. Raises TaskError for a module that cannot be copied."""
     with user_code(f"model: {type(module).__name__} cannot be copied",
                    "Give a function that makes it."):
-        return copy.deepcopy(module)
+        copied = copy.deepcopy(module).cpu()
+    if not any(parameter.requires_grad for parameter in copied.parameters()):
+        for parameter in copied.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
+    return copied
 
 
 def precision_of(module: nn.Module) -> torch.dtype:

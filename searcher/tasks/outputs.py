@@ -1,13 +1,19 @@
 """The output of a model that the metric judges."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from searcher.errors import TaskError, nearest
+from searcher.tasks.data.seeding import kept_generators
+from searcher.tasks.user_code import described, user_code
 from strategies.base import StrategyError
 from strategies.signature import named_outputs
+
+if TYPE_CHECKING:
+    from searcher.tasks.base import Task
 
 
 def main_output(returned: Any, name: str | None, names: Sequence[str] = ()) -> Tensor:
@@ -29,3 +35,20 @@ def main_output(returned: Any, name: str | None, names: Sequence[str] = ()) -> T
         return tensors[list(names).index(name)]
     raise TaskError(f"output: found {name!r}, the model returns {', '.join(found)}. "
                     f"{nearest(name, found)}")
+
+
+def judged_name(task: "Task", sample: tuple[Tensor, ...]) -> str:
+    """The name of the output that the metric judges in the task's files; ``sample`` are the inputs
+    (1, ...) of one sample. Raises TaskError."""
+    with kept_generators():
+        model = task.module().eval()
+        got = ", ".join(map(described, sample))
+        with torch.no_grad(), user_code(f"model: {type(model).__name__}.forward in evaluation mode",
+                                        f"It got {got}."):
+            returned = model(*sample)
+    main = main_output(returned, task.output, task.outputs)
+    try:
+        named = named_outputs(returned, task.outputs)
+    except StrategyError as error:
+        raise TaskError(f"outputs: {error}") from error
+    return next(name for name, tensor in named.items() if tensor is main)

@@ -1,7 +1,8 @@
 """Channel pruning: whole output channels go, with everything that depended on them."""
 
+import contextlib
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -61,9 +62,9 @@ class ChannelPruning(StructureStrategy):
             raise self._nothing(layers)
         model.eval()
         try:
-            before = _shapes(model(*example_inputs))
+            before = _all_shapes(model, example_inputs)
             pruned = self._prune(model, weighted[-1], wanted, example_inputs)
-            after = _shapes(model(*example_inputs))
+            after = _all_shapes(model, example_inputs)
         except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
                 AssertionError, TypeError) as error:
             raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
@@ -82,7 +83,9 @@ class ChannelPruning(StructureStrategy):
     def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
                example_inputs: tuple[Tensor, ...]) -> int:
         """Number of groups that lost channels."""
-        graph = torch_pruning.DependencyGraph().build_dependency(model, example_inputs)
+        graph = torch_pruning.DependencyGraph().build_dependency(
+            model, example_inputs,
+            forward_fn=_with_auxiliary if _auxiliary(model, example_inputs) else None)
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruned = 0
         for module, keep in wanted.items():
@@ -108,6 +111,43 @@ class ChannelPruning(StructureStrategy):
                 raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
                                  "that removing some would feed others to the wrong weights")
         return pruned
+
+
+def _all_shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, tuple[int, ...]]]:
+    """The shapes of the outputs in evaluation and, where there are more of them, in training."""
+    auxiliary = _auxiliary(model, inputs)
+    return [_shapes(model(*inputs)), *([auxiliary] if auxiliary else [])]
+
+
+def _auxiliary(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, ...]]:
+    """The shapes of the outputs in training where they are other outputs than in evaluation, for
+    example those of auxiliary classifiers: their layers read channels, too."""
+    try:
+        with torch.no_grad(), _training(model):
+            found = _shapes(model(*inputs))
+    except Exception:  # noqa: BLE001  a forward for training may need targets
+        return {}
+    return found if found.keys() != _shapes(model(*inputs)).keys() else {}
+
+
+def _with_auxiliary(model: nn.Module, inputs: tuple[Tensor, ...]) -> object:
+    with _training(model):
+        return model(*inputs)
+
+
+@contextlib.contextmanager
+def _training(model: nn.Module) -> Iterator[None]:
+    """Modules with children are in training mode inside; normalization and dropout, which have
+    none, stay as they are."""
+    composed = [module for module in model.modules() if any(module.children())]
+    with torch.random.fork_rng(devices=[]):
+        for module in composed:
+            module.training = True
+        try:
+            yield
+        finally:
+            for module in composed:
+                module.training = False
 
 
 def _shapes(returned: object) -> dict[str, tuple[int, ...]]:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from strategies.base import Batch, Fidelity, StrategyError, TrainingData, TrainingState
+from strategies.training.precision import Precision
 from strategies.weights.parametrizing import advance, parametrizations
 
 WEIGHT_DECAY = 1e-2
@@ -104,24 +105,29 @@ def _cycle(model: nn.Module, data: TrainingData, epochs: range, optimizer: torch
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model.train()
     constrained = any(True for _ in parametrizations(model))
+    precision = Precision.of(model)
+    scaler = precision.scaler()
     steps = max(len(epochs) * data.batches_per_epoch, 1)
     step = 0
     for epoch in epochs:
-        total = torch.zeros(())
+        total = torch.zeros((), device=precision.device)
         for batch in data.batches(epoch):
             for group in optimizer.param_groups:
                 group["lr"] = peak * one_cycle(step / steps)
             if constrained:
                 advance(model, step / steps if fresh else 1.0)
             optimizer.zero_grad(set_to_none=True)
-            loss = loss_of(batch, model(*map(_channels_last, batch.inputs)))
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
+            with precision.forward():
+                loss = loss_of(batch, model(*map(_channels_last, batch.inputs)))
+            scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+            scaler.step(optimizer)
+            scaler.update()
             total += loss.detach()
             step += 1
         if not math.isfinite(float(total)):
             raise StrategyError(f"The loss is {float(total)} in epoch {epoch + 1}: training "
-                                "diverged, try a lower learning_rate.", "nan_loss")
+                                "diverged, try a lower learning_rate; or inputs or targets are not "
+                                "finite, check them.", "nan_loss")
     if constrained:
         advance(model, 1.0)
     model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from hypothesis import given
@@ -23,7 +24,13 @@ from agents.runtimes.onnx_signature import (
     model_signature,
 )
 from fleetfront_testing.runtimes import OPTIONS, RuntimeBench
-from tests.contract.test_runtimes import onnx_model
+from tests.contract.test_runtimes import (
+    SIX,
+    expected_of_six,
+    inferred,
+    onnx_model,
+    two_of_each,
+)
 
 pytest.importorskip("onnxruntime")
 
@@ -48,7 +55,7 @@ def test_it_runs_only_with_flags_that_both_versions_know(
             assert runtime.prepare(model, options).kept_bytes > 0
         session = runtime.open(model, options, 0)
         session.run()
-        assert len(session.first_output()) == 4
+        assert len(session.bound_outputs()) == 4
         assert runtime.versions()["trtexec"] == version
     builds = [line.split() for line in tensorrt.read_text().splitlines() if "--onnx" in line]
     assert len(builds) == 8
@@ -132,7 +139,36 @@ def test_outputs_that_are_not_finite_fail(
     model = bench.write(onnx_model())
     runtime.prepare(model, OPTIONS)
     monkeypatch.setenv("FAKE_TRTEXEC", "nan")
-    assert all(value != value for value in runtime.open(model, OPTIONS, 0).first_output())
+    assert all(value != value for value in runtime.open(model, OPTIONS, 0).bound_outputs())
+
+
+@pytest.mark.parametrize("version", ["8201", "100300"])
+@pytest.mark.parametrize("kinds", [("FLOAT", "INT64"), ("FLOAT", "INT32")])
+def test_several_inputs_and_outputs(bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch,
+                                    tensorrt: Path, version: str, kinds: tuple[str, str]) -> None:
+    """TensorRT 8 reads int32 where the file says int64; integers are never noise."""
+    monkeypatch.setenv("FAKE_TENSORRT", version)
+    kind = "<i8" if kinds[1] == "INT64" else "<i4"
+    found = inferred(bench.infer(
+        two_of_each(*kinds), {**SIX, "tokens": SIX["tokens"].astype(kind)}))
+    for name, wanted in expected_of_six().items():
+        assert np.array_equal(found[name], wanted) and found[name].dtype == (
+            kind if name == "copy" else wanted.dtype)
+    session = bench.open(bench.runtime(), bench.write(two_of_each(*kinds)), input_seed=2)
+    assert [value in (0.0, 1.0) for value in session.bound_outputs()[3:6]] == [True] * 3
+    session.run()
+    timed = [line for line in tensorrt.read_text().splitlines() if "--exportTimes" in line]
+    assert all("--loadInputs=image:" in line and ",tokens:" in line for line in timed)
+    builds = [line for line in tensorrt.read_text().splitlines() if "--onnx" in line]
+    assert all("--optShapes=image:1x2x2,tokens:1x3" in line for line in builds)
+
+
+def test_what_trtexec_cannot_read_is_refused_in_words(
+        runtime: Runtime, bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ModelRefused, match="'image' of ONNX type 2 and shape"):
+        runtime.prepare(bench.write(two_of_each("UINT8", "INT64")), OPTIONS)
+    with pytest.raises(JobFailed, match="'tokens' has numbers beyond int32"):
+        bench.infer(two_of_each("FLOAT", "INT64"), {**SIX, "tokens": SIX["tokens"] + 2**33})
 
 
 def test_a_missing_program_is_reported_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import hashlib
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,16 @@ from searcher.client.records import FinishedJobs, Job, Trial
 from searcher.documents import parse, plain
 from searcher.ledger.rows import TrialParameters
 from searcher.ledger.tables.search_state import SearchState
-from searcher.search.device_accuracy import OnDevice
+from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
 from searcher.search.sampling import Proposal
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.objectives import resolved
 from searcher.spec.recipe import Recipe, Step
+from searcher.tasks.scored_split import quality_of_metric
 from strategies.layers import layers_of
 from strategies.target import Target
 from tests.tasks_for_tests import network
@@ -307,7 +309,8 @@ def valid(sha256: str, ratio: float, low: float, high: float, row: int) -> dict[
 def evaluation(accuracy: float) -> dict[str, Any]:
     correct = np.arange(N) < round(accuracy * N)
     return {"metric": "accuracy", "value": float(correct.mean()), "n": N,
-            "correct": base64.b64encode(np.packbits(correct).tobytes()).decode()}
+            "scores": base64.b64encode(np.packbits(correct).tobytes()).decode(),
+            "encoding": "bits"}
 
 
 class Scripted:
@@ -340,10 +343,12 @@ class Scripted:
 
 
 def campaign(**changes: Any) -> Campaign:
-    return from_document({
+    """With the objectives of a task whose metric is accuracy."""
+    asked = from_document({
         "name": "c", "task": "t", "devices": [{"profile": DEVICE}],
-        "constraints": {"accuracy_drop": 0.02}, "budget": {"candidates": 12, "wall_minutes": 60},
+        "constraints": {"quality_drop": 0.02}, "budget": {"candidates": 12, "wall_minutes": 60},
         **changes})
+    return replace(asked, objectives=resolved(asked.objectives, quality_of_metric("accuracy")))
 
 
 TARGET = Target(opset=13, ir_version=7, number_formats=frozenset({"float32"}))

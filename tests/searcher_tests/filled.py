@@ -9,10 +9,19 @@ import numpy as np
 from searcher.artifacts.store import place_artifact
 from searcher.ledger.rows import MeasurementRow
 from searcher.ledger.store import Store
-from searcher.ledger.tables import builds, campaigns, jobs, measurements, search_state, trials
+from searcher.ledger.tables import (
+    builds,
+    campaigns,
+    evaluations,
+    jobs,
+    measurements,
+    search_state,
+    trials,
+)
+from searcher.ledger.tables.evaluations import Judged
 from searcher.ledger.tables.search_state import (
     BaselineState,
-    DeviceAccuracy,
+    DeviceQuality,
     JointEntry,
     SearchState,
 )
@@ -20,9 +29,12 @@ from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS
 from searcher.spec.recipe import Recipe, Step
 from searcher.statistics.latency import summarise
+from searcher.statistics.score_codec import pack
+from searcher.tasks.metrics import registry as metrics
 
-SPEC = from_document({"name": "digits", "task": "tests.tasks_for_tests:tiny",
-                      "constraints": {"accuracy_drop": 0.02},
+TASK = "tests.tasks_for_tests:tiny"
+SPEC = from_document({"name": "digits", "task": TASK,
+                      "constraints": {"quality_drop": 0.02},
                       "budget": {"candidates": 9, "wall_minutes": 2}}).as_dict()
 N = 200
 LEVEL_S = 1e-3
@@ -66,7 +78,7 @@ class Folder:
             low, high = 0.96, 0.995
             search_state.put(self.db, name, DEVICE, SearchState(BaselineState(
                 sha256, 4000, LEVEL_S,
-                {**BASELINE, "accuracy_drop": 0.0, "latency_ratio": 1.0, "macs": 1000},
+                {**BASELINE, "quality_drop": 0.0, "latency_ratio": 1.0, "macs": 1000},
                 {"accuracy": [low, high], "latency_s": [0.99 * LEVEL_S, 1.01 * LEVEL_S]}),
                 searched_s=30.0), 120.0)
         if state != "running":
@@ -79,10 +91,16 @@ class Folder:
         for split, share in (("validation", validation), ("test", test)):
             if share is not None:
                 correct = bits(share)
-                builds.put_evaluation(self.db, sha256, split, "host", "accuracy",
-                                      float(correct.mean()), N, np.packbits(correct).tobytes(),
-                                      self.job, 1.0)
+                self.evaluation(sha256, split, "host", correct)
         return sha256
+
+    def evaluation(self, sha256: str, split: str, place: str, scores: np.ndarray,
+                   metric: str = "accuracy") -> int:
+        """Stores an evaluation of the campaigns' task; returns its id."""
+        found = metrics.named(metric)
+        return evaluations.put(
+            self.db, Judged(sha256, TASK, split, place, metric), found.value(scores), len(scores),
+            found.interval(scores), *pack(scores), self.job, 1.0).id
 
     def trial(self, number: int, state: str = "complete", *, campaign: str = "digits",
               accuracy: float = 0.985, ratio: float = 0.5, file_bytes: int = 1000,
@@ -99,15 +117,15 @@ class Folder:
         self._build(made, sha256, file_bytes)
         measurement = self._measure(sha256 if measured else self.file(b"graph", 0.1), ratio)
         drop = 0.99 - accuracy
-        figures = {"accuracy": accuracy, "accuracy_drop": drop, "latency_ratio": ratio,
+        figures = {"accuracy": accuracy, "quality_drop": drop, "latency_ratio": ratio,
                    "latency_s": ratio * LEVEL_S, "file_bytes": file_bytes, "macs": 500}
         trials.tell(self.db, trial, state, {
             "values": figures if values else {}, "sha256": sha256, "reason": reason,
             "message": message,
             "intervals": {"accuracy": [accuracy - 0.01, accuracy + 0.01],
-                          "accuracy_drop": [drop - 0.01, drop + 0.01],
+                          "quality_drop": [drop - 0.01, drop + 0.01],
                           "latency_s": [ratio * LEVEL_S * 0.99, ratio * LEVEL_S * 1.01]},
-            "constraints": {"accuracy_drop": 0.01 if broken else -0.01},
+            "constraints": {"quality_drop": 0.01 if broken else -0.01},
             "measurement": measurement}, 9.0)
 
     def together(self, ratios: dict[int, float], name: str = "digits") -> None:
@@ -137,7 +155,7 @@ class Folder:
             joint[trial] = JointEntry(sha256, {"accuracy": accuracy},
                                       {"accuracy": [accuracy - 0.01, accuracy + 0.01]}, {})
         self._evaluated(known.baseline.sha256, place, baseline)
-        there = DeviceAccuracy(place, "it computes in float16", {}, {"accuracy": baseline},
+        there = DeviceQuality(place, "it computes in float16", {}, {"accuracy": baseline},
                                {"accuracy": [baseline - 0.01, baseline + 0.01]})
         search_state.put(self.db, name, DEVICE, replace(
             known, joint=joint, baseline=replace(known.baseline, on_device=there)), 190.0)
@@ -148,10 +166,7 @@ class Folder:
         return row.sha256
 
     def _evaluated(self, sha256: str, place: str, accuracy: float) -> str:
-        correct = bits(accuracy)
-        builds.put_evaluation(self.db, sha256, "validation", place, "accuracy",
-                              float(correct.mean()), N, np.packbits(correct).tobytes(), self.job,
-                              1.0)
+        self.evaluation(sha256, "validation", place, bits(accuracy))
         return sha256
 
     def _build(self, made: Recipe, sha256: str, file_bytes: int) -> None:

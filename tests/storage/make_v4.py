@@ -13,7 +13,7 @@ from pathlib import Path
 from searcher.ledger.tables import search_state
 from searcher.ledger.tables.search_state import (
     BaselineState,
-    DeviceAccuracy,
+    DeviceQuality,
     FileRef,
     JointEntry,
     SearchState,
@@ -23,13 +23,14 @@ from tests.searcher_tests.dispatch.laboratory import Laboratory
 from tests.storage import make_v3
 
 STORED = Path(__file__).with_name("v4.db")
+# As it is read today: the stored file has the constraint ``accuracy_drop``.
 STATE = SearchState(
     BaselineState("b" * 64, 900, 0.001, {"accuracy": 0.99}, {"accuracy": [0.98, 1.0]}, 1,
-                  DeviceAccuracy("tx2/onnxruntime/CUDAExecutionProvider", "another provider",
+                  DeviceQuality("tx2/onnxruntime/CUDAExecutionProvider", "another provider",
                                  {"test": FileRef("c" * 64, 12)}, {"accuracy": 0.97},
                                  {"accuracy": [0.96, 0.98]})),
     12.5, 30.0, {1: JointEntry("a" * 64, {"latency_s": 0.0005}, {"latency_s": [0.0004, 0.0006]},
-                               {"accuracy_drop": -0.01}, 1)},
+                               {"quality_drop": -0.01}, 1)},
     ("tx2: it reports less memory",), (1,), {2: TrainedState({"accuracy": 0.9}, {}, 0.03)})
 
 

@@ -18,6 +18,7 @@ from searcher.ledger.tables import (
     builds,
     campaigns,
     devices,
+    evaluations,
     jobs,
     measurements,
     search_state,
@@ -31,12 +32,14 @@ from searcher.ledger.tables.search_state import (
     SearchState,
     TrainedState,
 )
+from searcher.statistics.score_codec import unpack
 from tests.searcher_tests.dispatch.laboratory import RAILS, Laboratory
 from tests.searcher_tests.ledger.damage import overwrite_middle
-from tests.storage import make_v1, make_v2, make_v3, make_v4
+from tests.storage import make_v1, make_v2, make_v3, make_v4, make_v5
 from tests.stored_rows import builds_of_recipe, is_dropped
 
-STORED = {1: make_v1.STORED, 2: make_v2.STORED, 3: make_v3.STORED, 4: make_v4.STORED}
+STORED = {1: make_v1.STORED, 2: make_v2.STORED, 3: make_v3.STORED, 4: make_v4.STORED,
+          5: make_v5.STORED}
 
 
 @pytest.fixture(params=STORED)
@@ -70,7 +73,10 @@ def test_it_opens_and_keeps_its_content(stored: Path) -> None:
     samples = measurements.samples(db, measurement.id)
     assert samples is not None and len(samples.calls_ns) == 36
     [build] = builds_of_recipe(db, told.recipe)
-    assert builds.evaluation(db, build.sha256, "validation") is not None
+    first = evaluations.of_file(db, build.sha256)[-1]
+    assert (first.split, first.metric, first.encoding) == ("validation", "accuracy", "bits")
+    assert first.task == "lenet5-mnist"
+    assert first.scores is not None and len(unpack(first.scores, "bits", first.n)) == first.n
     assert [s.kind for s in spans.history(db)] == ["build", "measure"]
     assert jobs.counts(db, "digits") == {"done": 2, "queued": 1}
     assert db.execute("PRAGMA foreign_key_check").fetchall() == []
@@ -113,6 +119,46 @@ def test_version_3_keeps_its_rails(tmp_path: Path) -> None:
 def test_version_4_keeps_the_state_of_its_search(tmp_path: Path) -> None:
     store = Store(Path(shutil.copy(make_v4.STORED, tmp_path / "ledger.db")))
     assert search_state.of_campaign(store.db, "digits") == {"tx2": make_v4.STATE}
+    store.close()
+
+
+def test_version_4_gets_the_names_of_other_metrics(tmp_path: Path) -> None:
+    path = Path(shutil.copy(make_v4.STORED, tmp_path / "ledger.db"))
+    told = {"accuracy": 0.75, "accuracy_drop": 0.02}
+    message = text({"said": 'the key "accuracy_drop": of a text'})
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(
+            """UPDATE trials SET "values" = ?, intervals = ?, constraints = ?, message = ?
+               WHERE id = 1""",
+            [text(told), text({"accuracy_drop": [0.01, 0.03], "latency_s": [1.0, 2.0]}),
+             text({"accuracy_on_device": 1.0, "accuracy_drop": 0.01}), message])
+        campaign = connection.execute("SELECT spec FROM campaigns").fetchone()
+    store = Store(path)
+    row = trials.get(store.db, 1)
+    assert row is not None and row.values == {"accuracy": 0.75, "quality_drop": 0.02}
+    assert row.intervals == {"quality_drop": [0.01, 0.03], "latency_s": [1.0, 2.0]}
+    assert row.constraints == {"quality_on_device": 1.0, "quality_drop": 0.01}
+    assert row.message == message
+    assert store.db.execute("SELECT spec FROM campaigns").fetchone() == campaign
+    state = search_state.of_campaign(store.db, "digits")["tx2"]
+    assert state.quality == search_state.BEFORE_METRICS
+    store.close()
+
+
+def test_version_5_keeps_scores_and_labels(tmp_path: Path) -> None:
+    store = Store(Path(shutil.copy(make_v5.STORED, tmp_path / "ledger.db")))
+    db = store.db
+    assert search_state.of_campaign(db, "digits") == {"tx2": make_v5.STATE}
+    (sha256,) = db.execute("SELECT DISTINCT sha256 FROM evaluations").fetchone()
+    here, there, _ = evaluations.of_file(db, sha256)
+    assert here.metric == make_v5.QUALITY.metric and (here.low, here.high) == (2.0, 3.0)
+    assert here.scores is not None and here.encoding == "uint8x2"
+    assert (unpack(here.scores, here.encoding, here.n) == make_v5.SCORES).all()
+    assert (there.value, there.scores, there.encoding, there.low) == (2.75, None, None, None)
+    (labels,) = evaluations.labels(db, here.id)
+    assert (labels.kind, tuple(labels.names), labels.n) == ("group", make_v5.NAMES, 4)
+    assert (unpack(labels.codes, labels.encoding, labels.n) == make_v5.CODES).all()
+    assert evaluations.labels(db, there.id) == []
     store.close()
 
 

@@ -27,7 +27,7 @@ builders = 1
 candidates = {candidates}
 wall_minutes = 3
 [constraints]
-accuracy_drop = 0.9
+quality_drop = 0.9
 [measurement]
 plan = {{min_blocks = 6, max_s = 1.0, block_s = 0.0005, gate = 9.0, warmup_s = 0.01}}
 [search]

@@ -174,7 +174,7 @@ def test_accuracies_come_from_the_device_and_are_those_of_this_machine(
         story: Story, name: str) -> None:
     directory, place = story.lab.directory, f"{DEVICE}/onnxruntime/CPUExecutionProvider"
     front = json.loads(story.lab.command("front", name, "--format", "json"))
-    assert front["accuracy_place"] == place
+    assert front["quality_place"] == place
     for point in (front["baseline"], *front["points"]):
         found = rows(directory, "SELECT split, place, value, correct FROM evaluations WHERE "
                      f"sha256 = '{point['sha256']}'")

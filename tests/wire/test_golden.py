@@ -19,7 +19,9 @@ NAMES = sorted(name[:-len(".json")] for name in os.listdir(FOLDER))
 
 ADDED = {"lease": {"transfer_s": 0.0}, "heartbeat": {"phase": ""},
          "measure_result": {"device_s": None, "reference_nodes": None},
-         "measure_payload": {"profile": None}, "lease_request": {"kinds": []}}
+         "measure_payload": {"profile": None}, "lease_request": {"kinds": []},
+         "infer_payload": {"outputs": []},
+         "infer_result": {"others": [], "name": "", "kind": "<f4"}}
 """What the first messages of protocol 1 did not have, with what its absence means."""
 ADDED_WITHIN = {
     "plan": {"energy_s": 0.0, "idle_s": 0.0, "warmup_max_s": 0.0, "start_below_c": 0.0,
@@ -146,6 +148,13 @@ def test_outputs_packed_long_ago_are_unpacked():
     result = protocol.decode(protocol.InferResult, content_of("infer_result"))
     content = protocol.unpack_bytes(result.outputs, 16)
     assert struct.unpack("<4f", content) == (0.25, 0.75, 0.5, -1.0)
+
+
+def test_several_outputs_are_unpacked_by_name():
+    result = protocol.decode(protocol.InferResult, content_of("infer_result.others"))
+    (other,) = result.others
+    assert (result.name, other.name, other.kind, other.shape) == ("logits", "class", "<i8", [2])
+    assert struct.unpack("<2q", protocol.unpack_bytes(other.outputs, 16)) == (1, 0)
 
 
 def test_samples_packed_long_ago_are_unpacked():

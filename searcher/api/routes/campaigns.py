@@ -42,7 +42,10 @@ async def submit(
 ) -> dict[str, Any]:
     """Create a campaign. The same document again refers to the same campaign and may change its
     priority. ``warnings`` says where its devices contradict their profiles."""
-    from searcher.spec.campaign import from_document  # numpy, moocore: only when needed
+    from searcher.spec.campaign import (  # numpy, moocore: only when needed
+        from_document,
+        same_request,
+    )
 
     campaign = from_document(spec)
     name = campaign.name
@@ -54,7 +57,7 @@ async def submit(
         if known is None:
             campaigns.create(db, name, spec, coordinator.clock(), priority or 0)
             fair_share.enter(db, name)
-        elif from_document(known.spec) != campaign:
+        elif not same_request(from_document(known.spec), campaign):
             differing = sorted(k for k in {*spec, *known.spec} if spec.get(k) != known.spec.get(k))
             raise ProtocolError(
                 f"There is already another campaign {name!r}; it differs in "

@@ -54,10 +54,12 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class HostInput:
-    """An input of a loaded model; sizes that are no positive number are open."""
+    """An input of a loaded model; sizes that are no positive number are open. ``dtype`` is numpy's
+    name of its element type."""
 
     name: str
     shape: tuple[int | str | None, ...]
+    dtype: str = "float32"
 
 
 class HostModel(ABC):
@@ -69,8 +71,9 @@ class HostModel(ABC):
         """The inputs in the order of the file."""
 
     @abstractmethod
-    def run(self, feeds: Mapping[str, Array]) -> Array:
-        """The first output for one array per input, whose first axis is the batch."""
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """All outputs by name, in the order of the file, for one array per input, whose first axis
+        is the batch. Raises BuildError(``outputs``)."""
 
 
 class ArtifactFormat(ABC):

@@ -45,14 +45,25 @@ class OnnxModel(HostModel):
 
     def __init__(self, loaded: onnxruntime.InferenceSession) -> None:
         self._session = loaded
-        self._output = loaded.get_outputs()[0].name
+        self._outputs = [output.name for output in loaded.get_outputs()]
 
     @property
     def inputs(self) -> tuple[HostInput, ...]:
-        return tuple(HostInput(i.name, tuple(i.shape)) for i in self._session.get_inputs())
+        return tuple(HostInput(i.name, tuple(i.shape), _dtype(i.type))
+                     for i in self._session.get_inputs())
 
-    def run(self, feeds: Mapping[str, Array]) -> Array:
-        return np.asarray(self._session.run([self._output], dict(feeds))[0])
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        try:
+            found = self._session.run(self._outputs, dict(feeds))
+        except (*LOAD_ERRORS, ValueError) as error:
+            raise BuildError(f"ONNX Runtime cannot run the file: {error}", "outputs") from error
+        return dict(zip(self._outputs, map(np.asarray, found), strict=True))
+
+
+def _dtype(tensor: str) -> str:
+    """``float32`` of ``tensor(float)``; ONNX Runtime calls others as numpy does."""
+    name = tensor.removeprefix("tensor(").removesuffix(")")
+    return {"float": "float32", "double": "float64", "string": "str"}.get(name, name)
 
 
 class Onnx(ArtifactFormat):

@@ -1,4 +1,4 @@
-"""Recipes, builds, artifacts and their evaluations."""
+"""Recipes, builds and artifacts."""
 
 import json
 from array import array
@@ -7,10 +7,7 @@ from typing import Any
 from sqlite_utils import Database
 
 from profiles.number_formats import DEFAULT
-from searcher.ledger.rows import ArtifactRow, BuildRow, EvaluationRow, first, select, text
-
-HOST = "host"
-"""The place of evaluations that ran in a builder process."""
+from searcher.ledger.rows import ArtifactRow, BuildRow, first, text
 
 
 def put_recipe(db: Database, recipe_hash: str, steps: list[dict[str, Any]]) -> None:
@@ -120,37 +117,3 @@ def expectation(db: Database, sha256: str) -> tuple[list[float] | None, str]:
     values = array("d")
     values.frombytes(row[0])
     return values.tolist(), str(row[1])
-
-
-def put_evaluation(
-    db: Database, sha256: str, split: str, place: str, metric: str, value: float, n: int,
-    correct: bytes, job: int, now_s: float,
-) -> int:
-    """Insert an evaluation unless one exists for this file, split and place. Returns its id."""
-    db.execute(
-        """INSERT OR IGNORE INTO evaluations (sha256, split, place, metric, value, n, correct, job,
-             created_s) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)""",
-        [sha256, split, place, metric, value, n, correct, job, now_s],
-    )
-    row = db.execute(
-        "SELECT id FROM evaluations WHERE sha256 = ? AND split = ? AND place = ?",
-        [sha256, split, place],
-    ).fetchone()
-    return int(row[0])
-
-
-def evaluation(
-    db: Database, sha256: str, split: str, place: str = HOST
-) -> EvaluationRow | None:
-    return first(
-        db, EvaluationRow, "evaluations", "WHERE sha256 = ? AND split = ? AND place = ?",
-        [sha256, split, place],
-    )
-
-
-def evaluation_by_id(db: Database, evaluation_id: int) -> EvaluationRow | None:
-    return first(db, EvaluationRow, "evaluations", "WHERE id = ?", [evaluation_id])
-
-
-def evaluations(db: Database, sha256: str) -> list[EvaluationRow]:
-    return select(db, EvaluationRow, "evaluations", "WHERE sha256 = ? ORDER BY split", [sha256])

@@ -10,6 +10,8 @@ from searcher.ledger.store import next_number
 from searcher.ledger.tables import fair_share
 
 ENDED = ("done", "failed", "cancelled")
+MOST_FINISHED_BYTES = 32 * 2**20
+"""Results with the scores of many samples have megabytes."""
 _WANTED = """(t.unowned OR EXISTS (
     SELECT 1 FROM job_requests r JOIN campaigns c ON c.name = r.campaign
     WHERE r.job = t.id AND c.state IN ('queued', 'running')))"""
@@ -256,15 +258,22 @@ def finish(
     )
 
 
-def finished(db: Database, campaign: str, after: int, limit: int = 100) -> list[JobRow]:
-    """Jobs of ``campaign`` that ended after sequence number ``after``, in that order."""
-    return select(
-        db, JobRow, "jobs",
-        """WHERE t.finished_seq > ? AND EXISTS (
-             SELECT 1 FROM job_requests r WHERE r.campaign = ? AND r.job = t.id)
-           ORDER BY t.finished_seq LIMIT ?""",
-        [after, campaign, limit],
-    )
+def finished(
+    db: Database, campaign: str, after: int, limit: int = 100,
+    most_bytes: int = MOST_FINISHED_BYTES,
+) -> list[JobRow]:
+    """Jobs of ``campaign`` that ended after sequence number ``after``, in that order: at most
+    ``limit``, and none after the one with which their results exceed ``most_bytes``."""
+    ended = """WHERE t.finished_seq > ? AND EXISTS (
+                 SELECT 1 FROM job_requests r WHERE r.campaign = ? AND r.job = t.id)
+               ORDER BY t.finished_seq LIMIT ?"""
+    sizes = db.execute(f"SELECT length(t.result) FROM jobs t {ended}", [after, campaign, limit])
+    count = total = 0
+    for (size,) in sizes.fetchall():
+        if total > most_bytes:
+            break
+        count, total = count + 1, total + (size or 0)
+    return select(db, JobRow, "jobs", ended, [after, campaign, count]) if count else []
 
 
 def campaigns_of(db: Database, job_id: int) -> list[str]:

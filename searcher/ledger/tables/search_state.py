@@ -8,6 +8,7 @@ from sqlite_utils import Database
 
 from searcher.documents import parse, plain
 from searcher.ledger.rows import text
+from searcher.spec.objectives import Quality
 
 Values = Mapping[str, int | float]
 """By the names of figures; ``int`` is named, so that bytes stay whole numbers when parsed."""
@@ -23,10 +24,10 @@ class FileRef:
 
 
 @dataclass(frozen=True)
-class DeviceAccuracy:
-    """Accuracies of the baseline as computed by the device.
+class DeviceQuality:
+    """The metric of the baseline as computed by the device.
 
-    ``place`` is device, runtime and provider. ``why`` says why the accuracies of the host do not
+    ``place`` is device, runtime and provider. ``why`` says why the figures of the host do not
     apply. ``inputs`` are the files of the splits.
     """
 
@@ -39,7 +40,7 @@ class DeviceAccuracy:
 
 @dataclass(frozen=True)
 class BaselineState:
-    """The measured baseline. ``on_device`` is None where the host's accuracy also applies."""
+    """The measured baseline. ``on_device`` is None where the host's metric also applies."""
 
     sha256: str
     file_bytes: int
@@ -47,7 +48,7 @@ class BaselineState:
     values: Values
     intervals: Intervals
     measurement: int | None = None
-    on_device: DeviceAccuracy | None = None
+    on_device: DeviceQuality | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,9 @@ class JointEntry:
     measurement: int | None = None
     reason: str | None = None
 
+
+BEFORE_METRICS = Quality("accuracy", "accuracy", "share", "maximize", 1.0)
+"""The quality of a search whose state names none: an older version stored it."""
 
 JointMeasurement = Mapping[int, JointEntry]
 """Joint entries by trial id."""
@@ -78,11 +82,38 @@ class TrainedState:
 
 
 @dataclass(frozen=True)
+class TaskFacts:
+    """What the check of a task found.
+
+    ``parts`` are digests of what ``digest`` covers, by name (configuration, weights, and the data
+    of each split): they say what changed. ``metric`` is the metric with its parameters.
+    ``baseline_epochs`` is the least and the largest number of epochs of a baseline that is trained
+    by the recipe, None for a model that is the baseline as given. ``step_s`` and ``epoch_s`` are
+    the seconds of one training step and of one epoch on one thread. ``data_bytes`` is the memory
+    that the data of all splits take, or may take where they are read lazily.
+    """
+
+    digest: str
+    parts: Mapping[str, str]
+    metric: str
+    samples: Mapping[str, int]
+    epochs: Mapping[str, int]
+    baseline_epochs: tuple[int, int] | None
+    parameters: int
+    file_bytes: int
+    step_s: float
+    epoch_s: float
+    data_bytes: int
+
+
+@dataclass(frozen=True)
 class SearchState:
     """The checkpoint of a search.
 
     ``baseline_s`` and ``searched_s`` are the seconds spent so far. ``extended`` are the trials
     whose extended training has begun; ``trained`` are trained but unfinished candidates by trial.
+    ``quality`` is the metric by which candidates are judged.
+    ``task`` is None in states of versions that did not check tasks.
     """
 
     baseline: BaselineState
@@ -92,6 +123,8 @@ class SearchState:
     notes: tuple[str, ...] = ()
     extended: tuple[int, ...] = ()
     trained: Mapping[int, TrainedState] = field(default_factory=dict)
+    quality: Quality = BEFORE_METRICS
+    task: TaskFacts | None = None
 
 
 def get(db: Database, campaign: str, device: str) -> SearchState | None:

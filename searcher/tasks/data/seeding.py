@@ -29,6 +29,13 @@ def seed_generators(seed: int) -> None:
     random.seed(seed)
 
 
+def generator_states() -> tuple[object, ...]:
+    """The states of the same generators, comparable."""
+    kind, key, *rest = np.random.get_state(legacy=True)
+    return (torch.get_rng_state().numpy().tobytes(), kind, np.asarray(key).tobytes(), *rest,
+            random.getstate())
+
+
 @contextlib.contextmanager
 def kept_generators() -> Iterator[None]:
     """The global generators of torch (CPU), numpy and random leave the block as they entered it."""

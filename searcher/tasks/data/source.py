@@ -19,7 +19,12 @@ from torch.utils.data import (
 
 from searcher.errors import TaskError
 from searcher.tasks.data.layout import Layout
-from searcher.tasks.data.seeding import kept_generators, seed_generators, seed_of
+from searcher.tasks.data.seeding import (
+    generator_states,
+    kept_generators,
+    seed_generators,
+    seed_of,
+)
 from searcher.tasks.data.splits import Split
 from searcher.tasks.data.stacking import check_batch, stack
 from searcher.tasks.user_code import described, user_code
@@ -68,14 +73,16 @@ class ArraySource:
 @dataclass(frozen=True, eq=False)
 class DatasetSource:
     """A map-style dataset. ``rows`` are the numbers of the split's samples in it, ``collate`` is
-    the user's collate_fn; None stacks them. ``workers`` and ``loader`` are those of a DataLoader,
-    None where there is none."""
+    the user's collate_fn; None stacks them. ``workers``, ``worker_init`` and ``context`` are those
+    of the user's DataLoader."""
 
     split: str
     dataset: Any
     rows: np.ndarray
     collate: Callable[[list[Any]], Any] | None = None
-    loader: "DataLoader[Any] | None" = None
+    workers: int = 0
+    worker_init: Callable[[int], object] | None = None
+    context: Any = None
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -93,6 +100,15 @@ class DatasetSource:
         """The sample as the dataset gives it, read under ``seed``."""
         with kept_generators():
             return self._sample(position, seed)
+
+    def draws(self, position: int) -> bool:
+        """Whether reading the sample takes random numbers from a global generator."""
+        with kept_generators():
+            seed_generators(0)
+            before = generator_states()
+            with user_code(self.name(position)):
+                self.dataset[int(self.rows[position])]
+            return generator_states() != before
 
     def read(self, positions: Sequence[int], layout: Layout, seed: int, number: int) -> Rows:
         """The samples at ``positions``. All random numbers that the user's code draws from the
@@ -170,7 +186,8 @@ def _of_loader(split: str, loader: "DataLoader[Any]") -> DatasetSource:
             "and evaluation do not follow. Give its dataset itself (`loader.dataset`), or a "
             "torch.utils.data.Subset of it.")
     collate = None if loader.collate_fn is default_collate else loader.collate_fn
-    return DatasetSource(split, dataset, rows, collate, loader)
+    return DatasetSource(split, dataset, rows, collate, loader.num_workers, loader.worker_init_fn,
+                         loader.multiprocessing_context)
 
 
 def _of_arrays(split: str, inputs: Any, targets: Any) -> ArraySource:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from searcher.errors import TaskError
 from searcher.tasks.user_code import described, user_code
@@ -91,7 +92,8 @@ def _stacked(tensors: Sequence[Tensor], where: Callable[[int], str], field: str)
                 f"{tuple(first.shape)} as in {where(0)}. Bring all samples to one shape in the "
                 "dataset, or give a DataLoader whose collate_fn does.")
     with user_code(f"{where(0)}: {field} cannot be stacked"):
-        return torch.stack([tensor.detach().cpu() for tensor in tensors])
+        # It writes into shared memory where a process of a DataLoader runs it.
+        return default_collate([tensor.detach().cpu() for tensor in tensors])  # type: ignore[no-any-return]
 
 
 def check_batch(value: Any, count: int, where: str, field: str) -> Any:

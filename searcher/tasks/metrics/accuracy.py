@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from searcher.tasks.metrics.answers import class_logits, labels
 from searcher.tasks.metrics.base import Z_95, Metric
 
 if TYPE_CHECKING:
@@ -17,10 +18,9 @@ class Accuracy(Metric):
 
     def scores(self, outputs: "Array", targets: "Array") -> "Array":
         """True where ``outputs`` (n, classes) are largest at ``targets`` (n,)."""
-        if outputs.ndim != 2 or len(outputs) != len(targets):
-            raise ValueError(
-                f"Outputs of shape {outputs.shape} do not answer {len(targets)} samples.")
-        right: Array = outputs.argmax(axis=1) == targets
+        logits = class_logits(outputs, targets, self.name)
+        right: Array = logits.argmax(axis=1) == labels(
+            targets, (len(logits),), logits.shape[1], self.name)
         return right
 
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:

@@ -9,15 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Array = NDArray[Any]
 
 Z_95 = 1.959964
-LARGEST_SCORES_BYTES = 8 * 2**20
-"""Rows of a split that take more are not kept: the value is computed batch by batch, and there is
-neither an interval nor a paired difference."""
 
 Direction = Literal["maximize", "minimize"]
 Answer = Literal["classes", "logit", "values"]
@@ -47,20 +46,22 @@ class Total(ABC):
 
 
 class Metric(ABC):
-    """One number for a model on a split, from one row of scores per sample. Stateless.
+    """One number for a model on a split, from one row of scores per sample. Stateless: parameters
+    are keyword arguments of ``__init__``.
 
     A row is one number whose mean is the metric's value, or, for a metric that does not average,
     a state of fixed width from which the value of any selection of samples follows.
     """
 
-    name: ClassVar[str]
-    unit: ClassVar[str]
+    name: str
+    unit: str
     """``share`` for numbers from 0 to 1."""
-    direction: ClassVar[Direction]
-    scale: ClassVar[float | None] = 1.0
+    direction: Direction
+    scale: float | None = 1.0
     """A difference that counts as large, in ``unit``: 1 for shares. None: the magnitude of the
     baseline's value."""
-    answer: ClassVar[Answer] = "classes"
+    answer: Answer = "classes"
+    """One column of outputs is a logit, whatever the metric says."""
     against: ClassVar[Literal["targets", "reference"]] = "targets"
     """What outputs are compared with: the data's targets, or the outputs of the uncompressed
     model."""
@@ -90,25 +91,28 @@ class Metric(ABC):
         return _Mean()
 
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
-        """The interval of ``value`` at ``z`` standard deviations, 95 % by default: the normal
-        approximation of the mean."""
-        value, half = self.value(scores), _half_width(scores, z)
-        return value - half, value + half
+        """The interval of ``value`` at ``z`` standard deviations, 95 % by default: that of a mean,
+        corrected for skewness (``searcher.statistics.means``)."""
+        from searcher.statistics.means import mean_interval
+
+        low, high = mean_interval(scores, z, self.scale or 1.0)
+        return (max(low, 0.0), min(high, 1.0)) if self.unit == "share" else (low, high)
 
     def difference(self, reference: "Array", scores: "Array",
                    z: float = Z_95) -> tuple[float, float, float]:
         """``value(reference) - value(scores)`` over the same samples, and its interval. Raises
         ValueError when the samples differ in number."""
-        if reference.shape != scores.shape:
-            raise ValueError(
-                f"paired samples differ in number: {reference.shape} and {scores.shape}")
+        from searcher.statistics.means import mean_interval
+
+        check_pairs(reference, scores)
         lost = reference.astype(float) - scores.astype(float)
-        half = _half_width(lost, z)
-        return float(lost.mean()), float(lost.mean()) - half, float(lost.mean()) + half
+        return (float(lost.mean()), *mean_interval(lost, z, self.scale or 1.0))
 
     def parts(self, scores: "Array") -> Mapping[str, "Array"]:
-        """Scores of parts that every sample contributes to, such as the classes of a picture's
-        pixels, by name. Empty where a sample belongs to one class."""
+        """Rows of parts of the whole, by name, such as the classes of a picture's pixels:
+        ``value``, ``interval`` and ``difference`` take them as they take all rows. A part that has
+        no value is left out; of two models, compare the names that both have. Empty where a sample
+        belongs to one class: its rows are selected by its target."""
         return {}
 
 
@@ -124,7 +128,8 @@ class _Mean(Total):
         return self._sum / self._n
 
 
-def _half_width(values: "Array", z: float) -> float:
-    if len(values) < 2:
-        return float("inf")
-    return float(z * values.astype(float).std(ddof=1) / len(values) ** 0.5)
+def check_pairs(reference: "Array", scores: "Array") -> None:
+    """Raises ValueError where two arrays of rows do not belong to the same samples."""
+    if reference.shape != scores.shape:
+        raise ValueError(
+            f"paired samples differ in number: {reference.shape} and {scores.shape}")

@@ -1,23 +1,143 @@
 """The metrics there are: one line each, and the entry points ``fleetfront.metrics``."""
 
+import ast
+import importlib
+import inspect
+import os
+import re
+import sys
+from collections.abc import Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from searcher.entry_points import Registry
+from searcher.errors import UserError, nearest
 
 if TYPE_CHECKING:
-    from searcher.tasks.metrics.base import Metric
+    from searcher.tasks.metrics.base import Direction, Metric
 
 METRICS: "Registry[Metric]" = Registry(
     "fleetfront.metrics", "metric", "searcher.tasks.metrics.base:Metric", {
         "accuracy": "searcher.tasks.metrics.accuracy:Accuracy",
+        "accuracy_top5": "searcher.tasks.metrics.accuracy_top5:AccuracyTop5",
+        "agreement": "searcher.tasks.metrics.agreement:Agreement",
+        "balanced_accuracy": "searcher.tasks.metrics.balanced_accuracy:BalancedAccuracy",
+        "binary_accuracy": "searcher.tasks.metrics.binary_accuracy:BinaryAccuracy",
+        "f1_macro": "searcher.tasks.metrics.f1_macro:F1Macro",
+        "kl_divergence": "searcher.tasks.metrics.kl_divergence:KlDivergence",
+        "mean_iou": "searcher.tasks.metrics.mean_iou:MeanIou",
+        "output_cosine": "searcher.tasks.metrics.output_cosine:OutputCosine",
     })
 """{name: place}."""
 
+FORMS = ("Written as \"accuracy\", with parameters as \"mean_iou(ignore_index=255)\", "
+         "\"torchmetrics.MeanAbsoluteError\", or your own as \"package.module:Class\".")
+NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
+TORCHMETRICS = "torchmetrics."
+
 
 @cache
-def named(name: str) -> "Metric":
-    """The metric ``name``. Raises UserError."""
-    made = METRICS.get(name)()
-    made.text = name
+def named(text: str) -> "Metric":
+    """The metric of ``text``: a name of the registry, a metric of torchmetrics, or a subclass of
+    ``Metric`` as ``package.module:Class``, each with parameters in parentheses. Raises
+    UserError."""
+    name, parameters = parsed(text)
+    if name.startswith(TORCHMETRICS) and ":" not in name:
+        made = _of_torchmetrics(text, name, parameters)
+    else:
+        cls = _own(text, name) if ":" in name else METRICS.get(name)
+        made = _made(text, cls, parameters)
+    arguments = ", ".join(f"{key}={value!r}" for key, value in sorted(parameters.items()))
+    made.text = f"{name}({arguments})" if arguments else name
     return made
+
+
+def parsed(text: str) -> tuple[str, Mapping[str, object]]:
+    """Name and parameters, which are literals. Raises UserError."""
+    name, opened, rest = text.partition("(")
+    name = name.strip()
+    if not opened:
+        if not name:
+            raise UserError(f"A metric has no name. {FORMS}")
+        return name, {}
+    try:
+        call = ast.parse(f"f({rest}", mode="eval").body
+    except (SyntaxError, ValueError, MemoryError, RecursionError):
+        call = None
+    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
+        raise UserError(f"Metric {text!r} cannot be read: found {opened + rest!r}, expected "
+                        f"parameters such as (ignore_index=255). {FORMS}")
+    if call.args or any(keyword.arg is None for keyword in call.keywords):
+        raise UserError(f"Metric {text!r}: every parameter needs its name, as in "
+                        "\"mean_iou(ignore_index=255)\".")
+    found: dict[str, object] = {}
+    for keyword in call.keywords:
+        try:
+            found[str(keyword.arg)] = ast.literal_eval(keyword.value)
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
+            raise UserError(
+                f"Metric {text!r}: {keyword.arg} is {ast.unparse(keyword.value)}; expected a "
+                "number, a text in quotes, True, False, None or a list of these.") from error
+    return name, found
+
+
+def _made(text: str, cls: "type[Metric]", parameters: Mapping[str, object]) -> "Metric":
+    """An instance of ``cls``. Raises UserError for parameters that it does not have or take."""
+    known = {p.name: p for p in inspect.signature(cls).parameters.values()
+             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+    for name in parameters:
+        if name not in known:
+            raise UserError(f"Metric {text!r} has no parameter {name!r}. {nearest(name, known)}")
+    missing = [p.name for p in known.values()
+               if p.default is p.empty and p.name not in parameters]
+    if missing:
+        raise UserError(f"Metric {text!r} needs the parameter {missing[0]!r}: "
+                        f"\"{cls.name}({missing[0]}=...)\".")
+    try:
+        return cls(**parameters)
+    except Exception as error:  # a user's class may raise anything
+        raise UserError(f"Metric {text!r}: {error}.") from error
+
+
+def _of_torchmetrics(text: str, name: str, parameters: Mapping[str, object]) -> "Metric":
+    try:
+        from searcher.tasks.metrics.torch_metric import TorchMetric
+
+        given = dict(parameters)
+        direction = cast("Direction | None", given.pop("direction", None))
+        return TorchMetric(name, given, direction)
+    except (ValueError, ImportError) as error:
+        raise UserError(f"Metric {text!r}: {error}.") from error
+
+
+def _own(text: str, place: str) -> "type[Metric]":
+    """A user's class. Raises UserError where it cannot be imported or is no metric."""
+    from searcher.tasks.metrics.base import Metric
+
+    module, _, name = place.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())  # as for a task of one's own
+    try:
+        loaded = importlib.import_module(module)
+    except Exception as error:  # a user's module may raise anything
+        raise UserError(
+            f"Metric {text!r} cannot be imported: {type(error).__name__}: {error}. Install its "
+            "package in this environment, or run from the folder that holds it.") from error
+    found = getattr(loaded, name, None)
+    if found is None:
+        raise UserError(f"Metric {text!r}: {module} has no {name!r}. "
+                        f"{nearest(name, [n for n in vars(loaded) if not n.startswith('_')])}")
+    if not (isinstance(found, type) and issubclass(found, Metric)):
+        raise UserError(f"Metric {text!r}: {name} is no subclass of "
+                        "searcher.tasks.metrics.base.Metric.")
+    stated = [getattr(found, field, None) for field in ("name", "unit", "direction")]
+    if not isinstance(stated[0], str) or not NAME.fullmatch(stated[0]) or not isinstance(
+            stated[1], str) or stated[2] not in ("maximize", "minimize"):
+        raise UserError(
+            f"Metric {text!r}: found name = {stated[0]!r}, unit = {stated[1]!r}, direction = "
+            f"{stated[2]!r}; expected a name of letters, digits and _, a text as unit, and "
+            "\"maximize\" or \"minimize\".")
+    if inspect.isabstract(found):
+        raise UserError(f"Metric {text!r}: {name} does not implement "
+                        f"{', '.join(sorted(found.__abstractmethods__))}.")
+    return found

@@ -10,12 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
-from searcher.tasks.metrics.base import (
-    LARGEST_SCORES_BYTES,
-    Metric,
-    SampleError,
-    Total,
-)
+from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
+from searcher.tasks.metrics.base import Metric, SampleError, Total
 
 if TYPE_CHECKING:
     from searcher.tasks.metrics.base import Array

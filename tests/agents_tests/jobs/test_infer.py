@@ -1,8 +1,10 @@
 """A data set through a child: the file that holds it, and what may be wrong with either."""
 
+import io
 import os
 import struct
 import time
+import zipfile
 
 import pytest
 
@@ -22,7 +24,7 @@ from agents.protocol import (
     decode,
     unpack_bytes,
 )
-from agents.timing.dataset import Dataset, DatasetError
+from agents.timing.dataset import ONLY, Dataset, DatasetError
 from tests.agents_tests.fakes import fake_model, ref_of, written
 
 MODEL = fake_model(outputs=[0.5, -2.0])
@@ -40,6 +42,15 @@ def npy(shape=(3, 2), values=None, kind="<f4", turned=False, version=1):
             + struct.pack("<{}f".format(len(values)), *values))
 
 
+def npz(arrays):
+    """As ``numpy.savez`` writes it."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, array in arrays.items():
+            archive.writestr(name + ".npy", array)
+    return content.getvalue()
+
+
 def opened(tmp_path, content):
     path = tmp_path / "data.npy"
     path.write_bytes(content)
@@ -49,19 +60,53 @@ def opened(tmp_path, content):
 @pytest.mark.parametrize("version", [1, 2])
 def test_samples_come_in_batches_and_the_last_is_short(tmp_path, version):
     samples = opened(tmp_path, npy((5, 1, 2), version=version))
-    assert samples.shape == [5, 1, 2]
+    assert samples.samples == 5
     for _ in range(2):
         found = list(samples.batches(2))
         assert [count for _, count in found] == [2, 2, 1]
-        assert struct.unpack("<10f", b"".join(values for values, _ in found)) == tuple(range(10))
+        assert all(feeds[ONLY].shape == [count, 1, 2] for feeds, count in found)
+        content = b"".join(feeds[ONLY].content for feeds, _ in found)
+        assert struct.unpack("<10f", content) == tuple(range(10))
     samples.close()
 
 
+def test_an_array_for_each_input(tmp_path):
+    samples = opened(tmp_path, npz({"image": npy((5, 2)), "tokens": npy(
+        (5, 1), [1.0] * 5), "label.kind": npy((5,), [2.0] * 5)}))
+    assert samples.samples == 5 and list(samples.columns) == ["image", "tokens", "label.kind"]
+    for _ in range(2):
+        found = list(samples.batches(3))
+        assert [{name: values.shape for name, values in feeds.items()} for feeds, _ in found] == [
+            {"image": [3, 2], "tokens": [3, 1], "label.kind": [3]},
+            {"image": [2, 2], "tokens": [2, 1], "label.kind": [2]}]
+        content = b"".join(feeds["image"].content for feeds, _ in found)
+        assert struct.unpack("<10f", content) == tuple(range(10))
+    samples.close()
+
+
+def damaged():
+    """A bit of the first array's numbers is another; its checksum is the old one."""
+    whole = bytearray(npz({"image": npy((5, 2))}))
+    whole[whole.index(struct.pack("<2f", 3.0, 4.0))] ^= 1
+    return bytes(whole)
+
+
 @pytest.mark.parametrize("content, what", [
-    (b"", "not a .npy"), (b"PK\x03\x04" * 30, "not a .npy"), (npy()[:9], "header"),
+    (npz({}), "not a .npy"), (npz({"a": npy(), "b": npy((2, 2))}), "'a' has 3, 'b' has 2"),
+    (npz({"a": b"text"}), "The array 'a' of the data set is not a .npy"),
+    (npz({"a": npy() + b"x"}), "The array 'a'.*must have"), (npz({"a": npy()})[:-9], "be read"),
+    (npz({str(i): npy() for i in range(65)}), "65 arrays"), (damaged(), "CRC"),
+], ids=range(7))
+def test_a_file_of_arrays_that_is_no_data_set_is_refused(tmp_path, content, what):
+    with pytest.raises(DatasetError, match=what):
+        list(opened(tmp_path, content).batches(100))
+
+
+@pytest.mark.parametrize("content, what", [
+    (b"", "not a .npy"), (b"PK\x03\x04" * 30, "cannot be read"), (npy()[:9], "header"),
     (npy()[:20], "header"),
-    (npy(kind="<f8"), "float32.*'<f8'"), (npy(kind="|O"), "float32"),
-    (npy(turned=True), "Fortran"), (npy((6,)), "shape"), (npy((0, 2)), "shape"),
+    (npy(kind=">f4"), "little-endian.*'>f4'"), (npy(kind="|O"), "numbers"),
+    (npy(turned=True), "Fortran"), (npy(()), "shape"), (npy((0, 2)), "shape"),
     (npy((3, 2), [1.0]), "must have"), (npy() + b"x", "must have"),
     (b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + b"(" * 1000, "header"),
     (b"\x93NUMPY\x01\x00\xe8\x03" + b"(" * 1000, "header"),

@@ -233,7 +233,7 @@ def test_without_a_memory_meter_memory_is_unknown():
 def test_values_that_are_not_finite_fail_the_candidate():
     result, _ = play([[READY, opened(0), opened(1, [0.5, None]), rounds([1]), END]], payload(1))
     assert verdicts(result) == [
-        ("failed", ["not finite: the value 1 of the first output"])]
+        ("failed", ["not finite: the value 1 of the outputs"])]
     assert result.measurements[0].outputs == []
 
 

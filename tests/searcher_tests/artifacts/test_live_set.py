@@ -1,6 +1,7 @@
 """Rules that select the files to keep."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from searcher.pareto.front import front_indices, losses
 from searcher.spec.objectives import Objective
 from tests.searcher_tests.filled import DEVICE, Folder, recipe
 
-OBJECTIVES = (Objective.of("accuracy", "maximize"), Objective.of("latency_s", "minimize"))
+OBJECTIVES = (search_state.BEFORE_METRICS.objective, Objective("latency_s", "minimize"))
 
 
 def ended(steps: Generator[None, None, Any]) -> Any:
@@ -97,12 +98,28 @@ def test_fronts_of_every_campaign_undecided_points_and_baselines(folder: Folder)
 
 
 def test_each_device_has_a_front_of_its_own(folder: Folder) -> None:
-    folder.campaign(baseline=False)
+    folder.campaign()
     folder.trial(0)
     folder.trial(1, accuracy=0.60, ratio=0.7, file_bytes=1600)
     assert file_of(folder, 1) not in ended(live_files(folder.db))
+    state = search_state.get(folder.db, "digits", DEVICE)
+    assert state is not None
+    search_state.put(folder.db, "digits", "tx2", state, 1.0)
     folder.db.execute("UPDATE trials SET device = 'tx2' WHERE number = 1")
     assert file_of(folder, 1) in ended(live_files(folder.db))
+
+
+def test_a_front_whose_best_is_the_smallest(folder: Folder) -> None:
+    """Of a metric that is minimized, 0.985 is worse than 0.60."""
+    folder.campaign()
+    folder.trial(0)
+    folder.trial(1, accuracy=0.60, ratio=0.4, file_bytes=900)
+    state = search_state.get(folder.db, "digits", DEVICE)
+    assert state is not None
+    quality = replace(state.quality, direction="minimize")
+    search_state.put(folder.db, "digits", DEVICE, replace(state, quality=quality), 1.0)
+    stay = ended(live_files(folder.db))
+    assert file_of(folder, 1) in stay and file_of(folder, 0) not in stay
     folder.close()
 
 

@@ -14,7 +14,7 @@ from searcher.benchmark.one_file import FileBenchmark
 from searcher.benchmark.two_files import FileComparison, TimedLook
 from searcher.cli.main import app, main
 from searcher.cli.progress import Progress, headline
-from searcher.results.formatting import bytes_text, share_text, time_text
+from searcher.results.formatting import bytes_text, time_text
 from searcher.results.front import Front
 from searcher.results.view import Reading
 from searcher.spec.runtime_options import Execution
@@ -337,7 +337,7 @@ def test_help_names_every_command(run: Run) -> None:
 @pytest.mark.parametrize(("found", "text"), [
     (time_text(26.1e-6), "26.1 us"), (time_text(1.234e-3), "1.23 ms"), (time_text(2.0), "2 s"),
     (bytes_text(999), "999 B"), (bytes_text(21_300), "21.3 KB"), (bytes_text(2.5e6), "2.5 MB"),
-    (bytes_text(3e9), "3 GB"), (share_text(0.98765), "98.77%")])
+    (bytes_text(3e9), "3 GB")])
 def test_units(found: str, text: str) -> None:
     assert found == text
 

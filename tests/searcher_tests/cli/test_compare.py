@@ -64,17 +64,17 @@ def test_accuracies_are_those_of_the_place_of_the_front(run: Run, tmp_path: Path
     folder.on_device("tx2/trtexec/TensorrtExecutionProvider", baseline=0.94, accuracies={1: 0.93})
     folder.close()
     front = json.loads(run("front", "digits", "--dir", tmp_path, "--format", "json").out)
-    assert front["accuracy_place"] == "tx2/trtexec/TensorrtExecutionProvider"
+    assert front["quality_place"] == "tx2/trtexec/TensorrtExecutionProvider"
     point = front["points"][0]
     assert point["candidate"] == "digits/0" and point["values"]["accuracy"] == 0.93
     command = ("compare", "digits", "baseline", "0", "--dir", tmp_path, "--format", "json")
     document = json.loads(run(*command).out)
-    assert document["accuracy_place"] == front["accuracy_place"]
+    assert document["quality_place"] == front["quality_place"]
     accuracy = document["figures"][0]
     assert (accuracy["first"], accuracy["second"]) == (
         front["baseline"]["values"]["accuracy"], point["values"]["accuracy"])
     other = json.loads(run(*command[:3], "1", *command[4:]).out)
-    assert other["accuracy_place"] == "host" and other["figures"][0]["second"] == 0.975
+    assert other["quality_place"] == "host" and other["figures"][0]["second"] == 0.975
 
 
 def test_unknown_candidates(run: Run, data: Path) -> None:

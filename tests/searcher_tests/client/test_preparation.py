@@ -9,7 +9,7 @@ from searcher.client.jobs import JobFlow
 from searcher.errors import BuildError
 from searcher.jobs.infer import InferRequest
 from searcher.ledger.tables.search_state import FileRef
-from searcher.search.device_accuracy import OnDevice
+from searcher.search.device_quality import OnDevice
 from tests.searcher_tests.fake_coordinator import (
     FakeCoordinator,
     Fate,

@@ -12,12 +12,13 @@ import numpy as np
 import pytest
 
 from agents import protocol
+from searcher.artifacts import arrays
 from searcher.errors import ProtocolError
 from searcher.jobs.base import BUILD_DEADLINE_S
 from searcher.jobs.evaluate import EvaluateRequest
 from searcher.jobs.infer import DEADLINE_S, InferRequest
 from searcher.ledger.rows import AgentRow, JobRow
-from searcher.ledger.tables import builds, devices, jobs
+from searcher.ledger.tables import builds, devices, evaluations, jobs
 from tests.searcher_tests.dispatch.laboratory import (
     ENVIRONMENT,
     Laboratory,
@@ -87,6 +88,28 @@ def test_outputs_are_stored_as_a_file(lab: Laboratory) -> None:
     assert builds.artifact(lab.store.db, job.result["outputs"]["sha256"]) is not None
 
 
+def packed(array: np.ndarray) -> str:
+    return base64.b64encode(zlib.compress(array.tobytes())).decode()
+
+
+CLASSES = np.array([1, 0, 1, 0], "<i8")
+OTHER = {"name": "class", "kind": "<i8", "shape": [4], "outputs": packed(CLASSES)}
+
+
+def test_several_outputs_are_stored_by_name(lab: Laboratory) -> None:
+    """Equal outputs are one file: a job that is done again gives the same sha256."""
+    agent, files = device(lab), []
+    for model in (b"model", b"another"):
+        job = submitted(lab, agent, model)
+        lab.put(agent, job, envelope(answer(ROWS, name="logits", others=[OTHER])))
+        files.append((ended(lab, job).result or {})["outputs"]["sha256"])
+    assert files[0] == files[1]
+    found = arrays.read(lab.folder / "artifacts" / files[0])
+    assert list(found) == ["logits", "class"]
+    assert np.array_equal(found["logits"], np.array(ROWS, np.float32))
+    assert np.array_equal(found["class"], CLASSES) and found["class"].dtype == np.int64
+
+
 def test_the_place_names_everything_that_determines_numerics(lab: Laboratory) -> None:
     """Accuracies of different options must not be confused."""
     agent, places = device(lab), []
@@ -105,6 +128,11 @@ def test_the_place_names_everything_that_determines_numerics(lab: Laboratory) ->
     {"outputs": "!"}, {"outputs": ""}, {"provider": ""}, {"shape": [2**40, 2**40]},
     {"outputs": base64.b64encode(zlib.compress(bytes(17 << 20))).decode()},
     {"outputs": base64.b64encode(zlib.compress(struct.pack("<8f", *[float("nan")] * 8))).decode()},
+    {"kind": "|O"}, {"kind": "<i8"}, {"name": "x" * 300},
+    {"name": "class", "others": [OTHER]}, {"others": [{**OTHER, "shape": [2, 2]}]},
+    {"others": [{**OTHER, "name": str(i)} for i in range(70)]},
+    {"others": [{**OTHER, "kind": "|u1", "shape": [4, 4 << 20],
+                 "outputs": packed(np.zeros(16 << 20, "|u1"))}]},
 ])
 def test_invalid_outputs_fail_the_job_and_store_nothing(
         lab: Laboratory, changes: dict[str, Any]) -> None:
@@ -130,10 +158,8 @@ def test_accuracies_of_device_and_host_are_stored_separately(lab: Laboratory) ->
         lab.coordinator.submit("evaluate", "builder", asked)
         leased = lab.leased(builder)
         lab.put(builder, leased, envelope({"evaluation": evaluation(value)}))
-    there = builds.evaluation(lab.store.db, request["sha256"], "validation", PLACE)
-    here = builds.evaluation(lab.store.db, request["sha256"], "validation")
-    assert there is not None and there.value == 0.75 and there.place == PLACE
-    assert here is not None and here.value == 0.5 and here.place == builds.HOST
+    found = {row.place: row.value for row in evaluations.of_file(lab.store.db, request["sha256"])}
+    assert found == {PLACE: 0.75, evaluations.HOST: 0.5}
 
 
 @pytest.mark.parametrize("lie", ["another file", "another job", "other outputs"])
@@ -150,7 +176,7 @@ def test_outputs_of_another_file_or_job_give_no_accuracy(lab: Laboratory, lie: s
     leased = lab.leased(builder)
     lab.put(builder, leased, envelope({"evaluation": evaluation(1.0)}))
     assert ended(lab, leased).reason == "malformed_result"
-    assert builds.evaluations(lab.store.db, request["sha256"]) == []
+    assert evaluations.of_file(lab.store.db, request["sha256"]) == []
 
 
 # -- admission ------------------------------------------------------------------------------
@@ -160,6 +186,7 @@ def test_outputs_of_another_file_or_job_give_no_accuracy(lab: Laboratory, lie: s
     {"model": {"sha256": "../../etc/passwd", "size_bytes": 1}},
     {"inputs": {"sha256": "A" * 64, "size_bytes": 1}},
     {"inputs": {"sha256": "a" * 64, "size_bytes": 0}},
+    {"outputs": [""]}, {"outputs": ["x" * 300]}, {"outputs": ["x"] * 70},
     {"inputs": None}, {"runtime": ""}, {"attempt": -1}, {"options": []},
 ])
 def test_invalid_requests_are_refused(lab: Laboratory, change: dict[str, Any]) -> None:

@@ -11,7 +11,17 @@ from hypothesis import strategies as st
 
 from searcher.ledger.rows import text
 from searcher.ledger.store import Store
-from searcher.ledger.tables import builds, campaigns, credentials, jobs, measurements, spans, trials
+from searcher.ledger.tables import (
+    builds,
+    campaigns,
+    credentials,
+    evaluations,
+    jobs,
+    measurements,
+    spans,
+    trials,
+)
+from searcher.ledger.tables.evaluations import Judged
 from tests.searcher_tests.dispatch.laboratory import SPEC, recipe
 from tests.stored_rows import builds_of_recipe
 
@@ -164,8 +174,9 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
         jobs.ended_after(db, 1)
         builds.of_file(db, sha256)
         builds.artifact(db, sha256)
-        builds.evaluation(db, sha256, "test")
-        builds.evaluations(db, sha256)
+        evaluations.get(db, Judged(sha256, "t", "test", "host", "accuracy"))
+        evaluations.of_file(db, sha256)
+        evaluations.labels(db, 1)
         measurements.of_file(db, sha256)
         measurements.of_file(db, sha256, "tx2")
         measurements.samples(db, 1)

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from searcher.errors import UserError
 from searcher.pareto.front import front_indices, losses
 from searcher.pareto.hypervolume import hypervolume, volume
-from searcher.spec.objectives import UNITS, Objective
+from searcher.spec.objectives import COSTS, MEASURABLE, Objective, parse_objectives
 
 
 def dominates(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
@@ -15,8 +15,8 @@ def dominates(first: tuple[int, ...], second: tuple[int, ...]) -> bool:
 
 
 def test_objectives_know_their_unit() -> None:
-    assert Objective.of("latency_s", "minimize").unit == "s"
-    assert {Objective.of(name, "minimize").unit for name in UNITS} == set(UNITS.values())
+    found = parse_objectives({"quality": "best", **dict.fromkeys(MEASURABLE, "minimize")})
+    assert {o.name: o.unit for o in found[1:]} == {name: COSTS[name] for name in MEASURABLE}
 
 
 @pytest.mark.parametrize(("name", "direction", "said"), [
@@ -25,12 +25,12 @@ def test_objectives_know_their_unit() -> None:
 ])
 def test_wrong_objectives(name: str, direction: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        Objective.of(name, direction)
+        parse_objectives({name: direction, "file_bytes": "minimize"})
     assert said in str(caught.value)
 
 
 def test_losses_are_smaller_when_better() -> None:
-    objectives = [Objective("accuracy", "maximize"), Objective("latency_s", "minimize")]
+    objectives = [Objective("accuracy", "maximize", "quality"), Objective("latency_s", "minimize")]
     assert losses({"latency_s": 2.0, "accuracy": 0.9}, objectives) == (-0.9, 2.0)
 
 

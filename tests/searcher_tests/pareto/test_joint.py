@@ -16,6 +16,7 @@ from searcher.search.final_measurement import (
 )
 from searcher.spec.measurement_plan import PLANS
 from searcher.statistics.measured import FileMeasurement
+from tests.searcher_tests.fake_coordinator import campaign, requests_of
 from tests.searcher_tests.search.test_promotion import OBJECTIVES, point
 
 
@@ -65,7 +66,8 @@ TRIAL = parse(Trial, {
 def test_what_was_measured_together_replaces_latency_and_nothing_else() -> None:
     measured = FileMeasurement(
         "f", "valid", measurement=9, ratio=0.6, ratio_low=0.59, ratio_high=0.61)
-    entry = joint_entry(TRIAL, measured, 1e-3, {"latency_s": 0.00055})
+    entry = joint_entry(
+        TRIAL, measured, 1e-3, requests_of(campaign(constraints={"latency_s": 0.00055})))
     found = with_joint_measurement(TRIAL, {4: entry})
     intervals, constraints = found.intervals or {}, found.constraints or {}
     assert found.values == pytest.approx({**VALUES, "latency_ratio": 0.6, "latency_s": 0.0006})

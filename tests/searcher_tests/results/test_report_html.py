@@ -53,7 +53,7 @@ def test_it_says_what_was_found_and_how(page: str) -> None:
     text = without_scripts(page)
     for said in ("digits on local_cpu", "4 complete", "2 on the front", "hypervolume",
                  "<tr class='baseline'>", "digits/0", "98.00% [94.97%, 99.22%]", "4.00x", "8.0x",
-                 "channel_pruning[convolutions](keep_ratio=0.5, round_to=4)", "Wilson",
+                 "channel_pruning[convolutions](keep_ratio=0.5, round_to=4)", "those of the metric",
                  "0.2500 [0.2500, 0.2500]", "<td>quick</td>", "CPUExecutionProvider",
                  "times that level, with onnxruntime, CPUExecutionProvider, 1 thread, batch 1"):
         assert said in text, said

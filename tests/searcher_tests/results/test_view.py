@@ -1,12 +1,12 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from searcher.errors import LedgerError, UserError
+from searcher.ledger.tables.search_state import BEFORE_METRICS
 from searcher.results.filter import condition
 from searcher.results.view import Reading
-from searcher.statistics.intervals import paired_difference, unpack_bits, wilson
+from searcher.statistics.intervals import paired_difference, wilson
 from tests.searcher_tests.filled import LEVEL_S, Folder, N, bits, finished, recipe
 
 
@@ -17,12 +17,15 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
 
 def test_the_front_document(reading: Reading) -> None:
     front = reading.front("digits").as_document()
-    assert list(front) == ["campaign", "device", "objectives", "baseline", "points",
-                           "hypervolume", "reference_point", "accuracy_place",
+    assert list(front) == ["campaign", "device", "metric", "objectives", "baseline", "points",
+                           "hypervolume", "reference_point", "quality_place",
                            "measured_with", "failures"]
-    assert front["accuracy_place"] == "host"
+    assert front["quality_place"] == "host"
     assert (front["campaign"], front["device"]) == ("digits", "local_cpu")
-    assert {"name": "latency_s", "direction": "minimize", "unit": "s"} in front["objectives"]
+    assert front["metric"] == "accuracy"
+    assert front["objectives"][:2] == [
+        {"name": "accuracy", "direction": "maximize", "unit": "share", "role": "quality"},
+        {"name": "latency_s", "direction": "minimize", "unit": "s", "role": "cost"}]
     assert [p["candidate"] for p in front["points"]] == ["digits/1", "digits/0"]
     reference = {"accuracy": 0.94, "latency_s": LEVEL_S, "file_bytes": 4000}
     assert front["reference_point"] == pytest.approx(
@@ -49,8 +52,8 @@ def test_test_accuracy_comes_with_its_interval_and_the_paired_difference(reading
     assert point.values["accuracy_test"] == 0.98
     assert point.intervals["accuracy_test"] == pytest.approx(wilson(196, N))
     drop, low, high = paired_difference(bits(0.985), bits(0.98))
-    assert point.values["accuracy_test_drop"] == drop
-    assert point.intervals["accuracy_test_drop"] == pytest.approx([low, high])
+    assert point.values["quality_test_drop"] == drop
+    assert point.intervals["quality_test_drop"] == pytest.approx([low, high])
     assert "accuracy_test" not in reading.candidate("digits/2").figures.values
 
 
@@ -149,7 +152,7 @@ VALUES = {"latency_s": 0.002, "file_bytes": 1000.0, "accuracy": 0.99}
     ("latency_s<1 and file_bytes<1e6", True), (" latency_s<1  and file_bytes<10", False),
     ("accuracy_test>0", False)])
 def test_conditions(text: str | None, holds: bool) -> None:
-    assert condition(text)(VALUES) is holds
+    assert condition(text, BEFORE_METRICS)(VALUES) is holds
 
 
 @pytest.mark.parametrize(("text", "said"), [
@@ -161,12 +164,16 @@ def test_conditions(text: str | None, holds: bool) -> None:
     ("1<latency_s<2", "must read like"), ("__import__('os')", "must read like")])
 def test_wrong_conditions(text: str, said: str) -> None:
     with pytest.raises(UserError) as caught:
-        condition(text)
+        condition(text, BEFORE_METRICS)
     assert said in str(caught.value)
 
 
-def test_bits_unpack() -> None:
-    assert np.array_equal(unpack_bits(np.packbits(bits(0.3)).tobytes(), N), bits(0.3))
+@pytest.mark.parametrize(("text", "holds"), [
+    ("quality>=0.99", True), ("quality>0.99", False), ("quality_drop<=0.01", True),
+    ("accuracy_drop<=0.01", True), ("accuracy_drop<0.01 and quality>0", False),
+    ("quality_test>0", False), ("accuracy_test_drop<1", False)])
+def test_conditions_on_the_quality(text: str, holds: bool) -> None:
+    assert condition(text, BEFORE_METRICS)({**VALUES, "quality_drop": 0.01}) is holds
 
 
 def test_the_front_goes_by_what_was_measured_together(tmp_path: Path) -> None:

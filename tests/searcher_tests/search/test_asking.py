@@ -49,7 +49,7 @@ def test_sampling_uses_the_surrogate() -> None:
         acquisition.add_costs(strong, small)
     before = search._expected_gain([], strong)
     assert before > search._expected_gain([], mild) > 0, "the surrogate learns costs"
-    values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "accuracy_drop": 0.05}
+    values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "quality_drop": 0.05}
     for _ in range(4):
         acquisition.add_drop(strong, values, "full")
     assert search._expected_gain([], strong) < 0.5 * before, "a previous loss lowers the gain"

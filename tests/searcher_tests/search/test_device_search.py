@@ -56,17 +56,17 @@ def candidate(number: int, values: Mapping[str, float] = HALF, stage: str = "wai
               accuracy: float | None = None, **changes: float) -> Candidate:
     made = Candidate(number, number, recipe(number), stage, values={**values, **changes})
     if accuracy is not None:
-        made.values |= {"accuracy": accuracy, "accuracy_drop": 0.99 - accuracy}
+        made.values |= {"accuracy": accuracy, "quality_drop": 0.99 - accuracy}
     return made
 
 
 def trial(number: int, accuracy: float, state: str = "complete", **changes: Any) -> Trial:
-    values = {**HALF, "accuracy": accuracy, "accuracy_drop": 0.99 - accuracy}
+    values = {**HALF, "accuracy": accuracy, "quality_drop": 0.99 - accuracy}
     return parse(Trial, {
         "id": number, "campaign": "c", "device": DEVICE, "number": number,
         "recipe": recipe(number).hash, "steps": recipe(number).as_list(), "options": {},
         "parameters": {}, "state": state, "values": values, "intervals": {},
-        "constraints": {"accuracy_drop": values["accuracy_drop"] - ALLOWED}, "reason": None,
+        "constraints": {"quality_drop": values["quality_drop"] - ALLOWED}, "reason": None,
         "message": None, "sha256": f"{number:064x}", "evaluations": None, "measurement": 1,
         "started_s": 0.0, "finished_s": None, **changes})
 
@@ -84,7 +84,7 @@ def test_a_known_baseline_is_built_and_not_measured_again(search: DeviceSearch) 
     state = again.baseline.state
     assert state.quiet_level_s == 2e-3 and state.values == known.baseline.values
     assert state.sha256 == known.baseline.sha256, "the file is the one that was built now"
-    assert again.baseline.correct.sum() == 990
+    assert again.baseline.scored.scores.sum() == 990
 
 
 def test_resume_restores_the_front_from_feasible_trials(
@@ -122,7 +122,7 @@ def test_training_must_be_able_to_reach_the_most_accurate_point(search: DeviceSe
     assert search.why_not_train(slower, []) is None
     accurate = search.competing_points([candidate(2, stage="measuring again", accuracy=0.995)])
     refused = search.why_not_train(slower, accurate)
-    assert refused is not None and refused.reason.endswith("as accurate as 0.9950")
+    assert refused is not None and refused.reason.endswith("its accuracy is no worse than 0.995")
     assert refused.constraints == {"reach": pytest.approx(0.6 * (1 - SLACK) / 0.5 - 1)}
     worse = search.competing_points([candidate(2, stage="measuring again", accuracy=0.98)])
     assert search.why_not_train(slower, worse) is None, "it may be as accurate as the baseline"
@@ -139,12 +139,12 @@ def test_slack_applies_to_the_latency_constraint() -> None:
 # -- after training -------------------------------------------------------------------------------
 
 
-def test_accuracy_drop_is_paired_with_the_baseline(search: DeviceSearch) -> None:
+def test_quality_drop_is_paired_with_the_baseline(search: DeviceSearch) -> None:
     made = candidate(1, stage="full")
     search.add_evaluation(made, parse(EvaluationResult, evaluation(0.98)))
     assert made.values["accuracy"] == 0.98
-    assert made.values["accuracy_drop"] == pytest.approx(0.01)
-    assert set(made.intervals) == {"accuracy", "accuracy_drop"}
+    assert made.values["quality_drop"] == pytest.approx(0.01)
+    assert set(made.intervals) == {"accuracy", "quality_drop"}
     expected, _ = search._acquisition.expected(made.recipe, made.values)
     assert expected.drop == pytest.approx(0.01)
 
@@ -152,9 +152,9 @@ def test_accuracy_drop_is_paired_with_the_baseline(search: DeviceSearch) -> None
 @pytest.mark.parametrize(("accuracy", "kept"), [(0.97, True), (0.9699, False)])
 def test_keeps_accuracy_up_to_the_allowed_drop(accuracy: float, kept: bool) -> None:
     made = candidate(1, accuracy=accuracy)
-    made.values["accuracy_drop"] = round(0.99 - accuracy, 6)
-    assert begun()[0].keeps_accuracy(made) is kept
-    assert begun(constraints={})[0].keeps_accuracy(made), "without a constraint all is kept"
+    made.values["quality_drop"] = round(0.99 - accuracy, 6)
+    assert begun()[0].keeps_quality(made) is kept
+    assert begun(constraints={})[0].keeps_quality(made), "without a constraint all is kept"
 
 
 def test_full_training_needs_a_recoverable_drop(
@@ -164,7 +164,7 @@ def test_full_training_needs_a_recoverable_drop(
     lost = 0.99 - ALLOWED - 2 * HEADROOM
     assert search.why_not_continue(candidate(1, accuracy=lost), []) == Refusal(
         "short training lost 4.00%, more than full training wins back",
-        {"accuracy_drop": pytest.approx(2 * HEADROOM)})
+        {"quality_drop": pytest.approx(2 * HEADROOM)})
     assert begun(constraints={})[0].why_not_continue(candidate(1, accuracy=lost), []) is None
 
 
@@ -193,10 +193,10 @@ def test_only_measured_points_prevent_a_measurement(
 def test_complete_returns_the_reason(search: DeviceSearch) -> None:
     reason, constraints = search.complete(candidate(1, accuracy=0.98), measured=False)
     assert reason is not None and reason.startswith("another candidate is better")
-    assert constraints == {"accuracy_drop": pytest.approx(-0.01)} and search.front([]) == []
+    assert constraints == {"quality_drop": pytest.approx(-0.01)} and search.front([]) == []
     reason, constraints = search.complete(candidate(2, accuracy=0.96), measured=False)
     assert reason == "breaks a constraint after training"
-    assert constraints == {"accuracy_drop": pytest.approx(0.01)} and search.front([]) == []
+    assert constraints == {"quality_drop": pytest.approx(0.01)} and search.front([]) == []
     made = candidate(3, accuracy=0.96)
     assert search.complete(made, measured=True)[0] is None
     assert search.front([]) == [], "measured, and beyond a constraint"
@@ -219,5 +219,5 @@ def test_without_extended_training_only_held_candidates_are_unmeasured(
     assert unmeasured == {2} and found[0] is rows[0]
     assert (found[1].state, found[1].sha256, found[1].reason) == ("complete", "f" * 64, None)
     assert found[1].values == held.values and found[1].built_from == recipe(2)
-    assert found[1].constraints == {"accuracy_drop": pytest.approx(-0.01)}
+    assert found[1].constraints == {"quality_drop": pytest.approx(-0.01)}
     assert rows[1].state == "running", "the ledger is not updated yet"

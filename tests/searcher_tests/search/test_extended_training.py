@@ -65,8 +65,8 @@ def test_extended_files_of_the_front_are_measured_and_tested() -> None:
     for name, accuracy in (("a", 0.988), ("b", 0.984)):
         values, intervals = rows[name].values or {}, rows[name].intervals or {}
         assert values["accuracy"] == pytest.approx(accuracy)
-        assert values["accuracy_drop"] == pytest.approx(0.99 - accuracy)
-        low, high = intervals["accuracy_drop"]
+        assert values["quality_drop"] == pytest.approx(0.99 - accuracy)
+        low, high = intervals["quality_drop"]
         assert low < 0.99 - accuracy < high
         assert file_of(client, rows[name]) == (name, "extended")
         assert rows[name].sha256 in {p["sha256"] for p in client.of_kind("evaluate")}

@@ -5,15 +5,12 @@ from typing import Any
 
 import pytest
 
-from searcher.documents import parse
 from searcher.errors import BuildError
-from searcher.jobs.evaluate import EvaluationResult
 from searcher.search.candidate import SLACK
 from searcher.search.loop import POOL, SAVE_EVERY_S
 from searcher.search.measurement_batches import ATTEMPTS, MOST_MEASUREMENTS
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
-from searcher.statistics.intervals import unpack_bits
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import (
     COST_S,
@@ -23,7 +20,6 @@ from tests.searcher_tests.fake_coordinator import (
     Killed,
     Scripted,
     campaign,
-    evaluation,
     search_of,
 )
 from tests.tasks_for_tests import network
@@ -56,12 +52,12 @@ def test_a_good_candidate_passes_every_stage() -> None:
     assert (row["state"], row["reason"]) == ("complete", None)
     assert row["values"] == pytest.approx({
         "file_bytes": 500, "macs": 1000, "latency_ratio": 0.5, "latency_s": 0.5 * LEVEL_S,
-        "accuracy": 0.98, "accuracy_drop": 0.01})
+        "accuracy": 0.98, "quality_drop": 0.01})
     assert row["intervals"]["latency_s"] == pytest.approx([0.495 * LEVEL_S, 0.505 * LEVEL_S])
-    low, high = row["intervals"]["accuracy_drop"]
+    low, high = row["intervals"]["quality_drop"]
     assert low < 0.01 < high
     assert client.files[row["sha256"]] == ("a", "full") and row["measurement"] == 7
-    assert row["constraints"] == {"accuracy_drop": pytest.approx(-0.01)}
+    assert row["constraints"] == {"quality_drop": pytest.approx(-0.01)}
     kinds = [(j["kind"], j["payload"].get("fidelity")) for j in client.jobs]
     assert kinds == [("train", "full"), ("measure", None), ("compress", None), ("measure", None),
                      ("train", "short"), ("train", "full"), ("measure", None),
@@ -229,7 +225,7 @@ def test_a_broken_constraint_after_training_is_complete_and_off_the_front() -> N
     client, sampling, rows = ran(("x", "a"), {"x": Fate(0.4, 400, 0.96, 0.98)})
     row = rows["x"]
     assert row["state"] == "complete" and "breaks a constraint" in row["reason"]
-    assert row["constraints"]["accuracy_drop"] == pytest.approx(0.01)
+    assert row["constraints"]["quality_drop"] == pytest.approx(0.01)
     measured = {f["sha256"] for p in client.of_kind("measure") for f in p["candidates"]}
     assert row["sha256"] not in measured, "candidates that cannot enter are not measured"
     tested = {p["sha256"] for p in client.of_kind("evaluate")}
@@ -392,8 +388,3 @@ def test_a_resumed_optuna_study_continues() -> None:
     assert all(row["state"] != "running" for row in client.rows)
     assert not sampling._asked, "every asked trial has a tell"
     assert {t.state.name for t in sampling._study.trials} <= {"COMPLETE", "PRUNED", "FAIL"}
-
-
-def test_bits_round_trip() -> None:
-    found = parse(EvaluationResult, evaluation(0.123))
-    assert unpack_bits(found.bits, found.n).sum() == 123

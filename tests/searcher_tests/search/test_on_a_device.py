@@ -108,7 +108,7 @@ def test_with_engines(tensorrt: Path, builds: Path) -> None:
         db, place = lab.store.db, f"{DEVICE}/trtexec/TensorrtExecutionProvider"
         front, done = Reading(lab.folder).front("there"), jobs.finished(db, "there", 0)
         assert front.measured_with == "trtexec, TensorrtExecutionProvider"
-        assert front.accuracy_place == place
+        assert front.quality_place == place
         assert {"accuracy", "accuracy_test", "latency_s"} <= set(front.baseline.values)
         asked = [(job.kind, job.state, job.payload["options"]["batch"]) for job in done
                  if job.kind in ("prepare", "infer")

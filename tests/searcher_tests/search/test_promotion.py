@@ -3,10 +3,11 @@ import pytest
 from searcher.pareto.front import Point, excess, front_of
 from searcher.pareto.hypervolume import REACH, hypervolume_gain
 from searcher.search.promotion import HEADROOM, shortfall, why_not_train, worth_continuing
-from searcher.spec.objectives import Objective
+from searcher.spec.objectives import Objective, Quality
 
-OBJECTIVES = (Objective("accuracy", "maximize"), Objective("latency_s", "minimize"),
-              Objective("file_bytes", "minimize"))
+ACCURACY = Quality("accuracy", "accuracy", "share", "maximize", 1.0)
+COSTS = (Objective("latency_s", "minimize"), Objective("file_bytes", "minimize"))
+OBJECTIVES = (ACCURACY.objective, *COSTS)
 BASE = {"accuracy": 0.99, "latency_s": 1.0, "file_bytes": 1000.0}
 
 
@@ -17,11 +18,11 @@ def point(trial: int, accuracy: float, latency_s: float, file_bytes: float,
 
 
 def test_excess_is_relative_to_known_bounds() -> None:
-    bounds = {"accuracy_drop": 0.01, "latency_s": 2.0, "file_bytes": 100.0}
-    found = excess({"accuracy_drop": 0.03, "latency_s": 1.0}, bounds)
-    assert found == pytest.approx({"accuracy_drop": 0.02, "latency_s": -0.5})
-    assert excess({"file_bytes": 100.0}, bounds) == {"file_bytes": 0.0}
-    assert excess({"latency_s": 1.0}, {"latency_s": 0.0})["latency_s"] > 1
+    bounds = {"quality_drop": 0.01, "latency_s": 2.0, "file_bytes": 100.0}
+    found = excess({"quality_drop": 0.03, "latency_s": 1.0}, bounds, 1.0)
+    assert found == pytest.approx({"quality_drop": 0.02, "latency_s": -0.5})
+    assert excess({"file_bytes": 100.0}, bounds, 1.0) == {"file_bytes": 0.0}
+    assert excess({"latency_s": 1.0}, {"latency_s": 0.0}, 1.0)["latency_s"] > 1
 
 
 def test_the_front_has_feasible_points_by_latency() -> None:
@@ -54,15 +55,16 @@ def test_candidates_that_cannot_reach_the_front_are_not_trained() -> None:
     values = {"latency_s": 1.5, "file_bytes": 1500.0}
     reason, violated = why_not_train(values, {}, 0.99, [point(1, 0.99, 1.0, 1000)],
                                      OBJECTIVES) or ("", {})
-    assert "cannot reach the front" in reason and "0.9900" in reason
+    assert "cannot reach the front" in reason and "its accuracy is no worse than 0.99" in reason
     assert violated == {"reach": pytest.approx(0.5)}
     assert why_not_train(values, {"latency_s": 1.5}, 0.99, [], OBJECTIVES) is None
 
 
 def test_full_training_may_gain_the_headroom() -> None:
-    assert worth_continuing(0.5, None)
-    assert worth_continuing(0.01 + HEADROOM, 0.01)
-    assert not worth_continuing(0.0101 + HEADROOM, 0.01)
+    allowed = {"quality_drop": 0.01}
+    assert worth_continuing(0.5, {}, 1.0)
+    assert worth_continuing(0.01 + HEADROOM, allowed, 1.0)
+    assert not worth_continuing(0.0101 + HEADROOM, allowed, 1.0)
 
 
 def test_halving_a_cost_gains_the_same_at_any_level() -> None:

@@ -3,6 +3,7 @@ import json
 import random
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from optuna.trial import TrialState
 from searcher.client.records import Trial
 from searcher.documents import parse, plain
 from searcher.errors import UserError
+from searcher.ledger.tables.search_state import BEFORE_METRICS
 from searcher.search.sampling import DRAFTS, STARTUP_TRIALS, Proposal, Sampling
 from searcher.search.space import Range, Space
 from searcher.spec.campaign import Campaign, from_document
+from searcher.spec.objectives import resolved
 from searcher.spec.recipe import Recipe
 from strategies.base import Layer
 from strategies.catalog import all_strategies
@@ -33,7 +36,9 @@ def _warnings_as_before() -> Iterator[None]:
 
 
 def campaign(sampler: str = "random", **search: Any) -> Campaign:
-    return from_document({"name": "c", "task": "t", "search": {"sampler": sampler, **search}})
+    """With the objectives of a task whose metric is accuracy."""
+    asked = from_document({"name": "c", "task": "t", "search": {"sampler": sampler, **search}})
+    return replace(asked, objectives=resolved(asked.objectives, BEFORE_METRICS))
 
 
 def sampling(finished_trials: int = 0, **changes: Any) -> Sampling:

@@ -7,14 +7,14 @@ import pytest
 from searcher.documents import parse, plain
 from searcher.ledger.tables.search_state import (
     BaselineState,
-    DeviceAccuracy,
+    DeviceQuality,
     FileRef,
     JointEntry,
     SearchState,
     TrainedState,
 )
 
-ON_DEVICE = DeviceAccuracy(
+ON_DEVICE = DeviceQuality(
     "tx2/trtexec/TensorrtExecutionProvider", "it computes in float16",
     {"validation": FileRef("1" * 64, 100), "test": FileRef("2" * 64, 50)},
     {"accuracy": 0.98}, {"accuracy": [0.97, 0.99]})
@@ -22,7 +22,7 @@ BASELINE = BaselineState(
     "b" * 64, 1000, 1e-3, {"accuracy": 0.99, "macs": 1000.0}, {"accuracy": [0.98, 1.0]}, 7,
     ON_DEVICE)
 MEASURED = JointEntry(
-    "4" * 64, {"latency_s": 5e-4}, {"latency_s": [4e-4, 6e-4]}, {"accuracy_drop": -0.01}, 8)
+    "4" * 64, {"latency_s": 5e-4}, {"latency_s": [4e-4, 6e-4]}, {"quality_drop": -0.01}, 8)
 STATE = SearchState(
     BASELINE, 12.5, 300.0, {4: MEASURED, 10: JointEntry("a" * 64, reason="busy")},
     ("int8 is left out",), (4, 10),

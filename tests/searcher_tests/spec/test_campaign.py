@@ -6,7 +6,7 @@ import pytest
 import tomli_w
 
 from searcher.errors import UserError
-from searcher.spec.campaign import Budget, Campaign, from_document, load
+from searcher.spec.campaign import Budget, Campaign, from_document, load, same_request
 from searcher.spec.measurement_plan import PLANS
 
 MINIMAL = {"name": "digits", "task": "lenet5-mnist"}
@@ -33,7 +33,8 @@ def test_defaults() -> None:
     assert (campaign.seed, campaign.builders, campaign.devices) == (0, 0, ("local_cpu",))
     assert (campaign.budget.candidates, campaign.budget.wall_minutes) == (60, 10.0)
     assert [(o.name, o.direction) for o in campaign.objectives] == [
-        ("accuracy", "maximize"), ("latency_s", "minimize"), ("file_bytes", "minimize")]
+        ("quality", "best"), ("latency_s", "minimize"), ("file_bytes", "minimize")]
+    assert [o.role for o in campaign.objectives] == ["quality", "cost", "cost"]
     assert campaign.plan == PLANS["quick"] and campaign.constraints == {}
     assert (campaign.search.sampler, campaign.search.strategies) == ("tpe", ())
 
@@ -42,7 +43,9 @@ def test_everything_given() -> None:
     campaign = from_document(FULL)
     assert campaign.name == "digits-2.b_1" and campaign.plan.min_blocks == 12
     assert campaign.search.limits == {"svd.rank_ratio": (0.1, 0.2)}
-    assert campaign.constraints == {"accuracy_drop": 0.01, "file_bytes": 50_000}
+    assert campaign.constraints == {"quality_drop": 0.01, "file_bytes": 50_000}
+    assert from_document({**FULL, "constraints": {
+        "quality_drop": 0.01, "file_bytes": 50_000}}) == campaign, "another name of the same"
 
 
 def test_a_device_by_the_name_under_which_it_is_enrolled() -> None:
@@ -96,7 +99,7 @@ def test_an_unknown_key_names_the_nearest(place: tuple[Any, ...], key: str, near
     ({"budget": {"wall_minutes": float("nan")}}, "wall_minutes = nan"),
     ({"budget": {"total_minutes": 0}}, "total_minutes = 0"),
     ({"objectives": {"accuracy": "maximize"}}, "at least one of latency_s, file_bytes"),
-    ({"objectives": {"latency_s": "minimize", "file_bytes": "minimize"}}, "needs accuracy"),
+    ({"objectives": {"latency_s": "minimize", "file_bytes": "minimize"}}, "needs quality"),
     ({"objectives": {"accuracy": "maximize", "latency_s": 1}}, "latency_s = '1' must be minimize"),
     ({"objectives": {"accuracy": "maximize", "throughput_per_s": "maximize"}},
      "'throughput_per_s' cannot be measured"),
@@ -104,6 +107,18 @@ def test_an_unknown_key_names_the_nearest(place: tuple[Any, ...], key: str, near
      "energy_j needs a plan with energy_s > 0"),
     ({"objectives": {"accuracy": "maximize", "energy_j": "minimize"},
       "measurement": {"plan": {"energy_s": 20}}}, "a plan with idle_s > 0"),
+    ({"objectives": {"accuracy": "maximize", "f1_macro": "maximize", "latency_s": "minimize"}},
+     "2 qualities: accuracy, f1_macro"),
+    ({"objectives": {"quality": "up", "latency_s": "minimize"}},
+     "quality = 'up' must be minimize, maximize or best"),
+    ({"objectives": {"accuracy": "best", "latency_s": "minimize"}},
+     "accuracy = 'best' must be minimize or maximize"),
+    ({"objectives": {"qualty": "best", "latency_s": "minimize"}}, "Did you mean 'quality'?"),
+    ({"objectives": {"accuracy_drop": "minimize", "latency_s": "minimize"}},
+     "'accuracy_drop' cannot be an objective"),
+    ({"constraints": {"accuracy_drop": 0.1, "quality_drop": 0.1}},
+     "'accuracy_drop' is another name of 'quality_drop'"),
+    ({"constraints": {"accuracy_test_drop": 0.1}}, "Unknown constraint 'accuracy_test_drop'"),
     ({"constraints": {"accuracy_drop": "1 %"}}, "accuracy_drop = '1 %' must be a number"),
     ({"constraints": {"latency_s": -1}}, "latency_s = -1"),
     ({"constraints": []}, "[constraints] must be a table"),
@@ -134,9 +149,42 @@ def test_what_cannot_be_measured_here_is_not_offered_again() -> None:
     assert "memory_bytes" in message and "Did you mean 'memory_bytes'" not in message
 
 
-def test_accuracy_cannot_be_minimized() -> None:
-    document = {**MINIMAL, "objectives": {"accuracy": "minimize", "latency_s": "minimize"}}
-    assert "accuracy" in refused(document)
+METRICS = ("accuracy", "accuracy_top5", "binary_accuracy", "balanced_accuracy", "f1_macro",
+           "mean_iou", "mean_iou(ignore_index=255)", "agreement", "output_cosine",
+           "kl_divergence", "torchmetrics.MeanAbsoluteError", "package.module:AngleError")
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_any_metric_may_be_the_quality(metric: str) -> None:
+    campaign = from_document({**MINIMAL, "objectives": {
+        "latency_s": "minimize", metric: "minimize"}})
+    assert [(o.name, o.role) for o in campaign.objectives] == [
+        (metric, "quality"), ("latency_s", "cost")]
+
+
+@pytest.mark.parametrize("word", ["latency", "latencys", "file_byte", "energy", "memory", "power"])
+def test_a_misspelt_cost_is_no_metric(word: str) -> None:
+    said = refused({**MINIMAL, "objectives": {"quality": "best", word: "minimize"}})
+    assert f"Unknown objective {word!r}. Did you mean '{word[:4]}" in said
+
+
+def test_requests_are_the_same_however_they_name_the_metric() -> None:
+    """An older version stored accuracy where the file left the objectives out."""
+    def asking(**changes: Any) -> Campaign:
+        return from_document({**MINIMAL, **changes})
+
+    costs = {"latency_s": "minimize", "file_bytes": "minimize"}
+    plain = asking(constraints={"quality_drop": 0.01})
+    stored = asking(objectives={"accuracy": "maximize", **costs},
+                    constraints={"accuracy_drop": 0.01})
+    assert plain != stored and same_request(plain, stored) and same_request(stored, plain)
+    assert not same_request(asking(), stored), "another constraint"
+    named = asking(objectives={"accuracy": "maximize", **costs})
+    for other in ({"f1_macro": "maximize", **costs}, {"accuracy": "minimize", **costs},
+                  {"quality": "minimize", **costs}, {"accuracy": "maximize", **costs,
+                                                     "energy_j": "minimize"}):
+        plan = {"plan": {"energy_s": 20, "idle_s": 5}}
+        assert not same_request(named, asking(objectives=other, measurement=plan))
 
 
 def test_the_order_of_the_objectives_survives_the_ledger() -> None:

@@ -72,7 +72,7 @@ def test_files_of_anything(content: str) -> None:
     "[[[[[[[[[[1]]]]]]]]]]", "9223372036854775808", "true"], ids=range(16))
 @pytest.mark.parametrize("key", [
     "seed", "name", "task", "budget.wall_minutes", "search.limits.x", "devices", "builders",
-    "objectives.latency_s", "constraints.accuracy_drop", "measurement.plan", "search.strategies"])
+    "objectives.latency_s", "constraints.quality_drop", "measurement.plan", "search.strategies"])
 def test_no_value_does_harm_anywhere(key: str, value: str) -> None:
     lines = [f'{name} = "x"' for name in ("name", "task") if name != key]
     assert loaded("\n".join([*lines, f"{key} = {value}", ""]).encode()) is None

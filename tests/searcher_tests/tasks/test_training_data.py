@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 
 from searcher.tasks.base import Split, Task
-from searcher.tasks.training_data import CachedTeacher, TrainingSplit
+from searcher.tasks.teacher import CachedTeacher
+from searcher.tasks.training_data import TrainingSplit
 
 
 def test_an_epoch_depends_on_task_seed_and_number_only(tiny: Task) -> None:

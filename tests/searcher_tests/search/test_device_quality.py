@@ -8,7 +8,7 @@ import pytest
 from searcher.builders.evaluation import score_outputs
 from searcher.errors import BuildError
 from searcher.ledger.tables.search_state import FileRef, SearchState
-from searcher.search.device_accuracy import NO_ACCURACY, OnDevice
+from searcher.search.device_quality import NO_QUALITY, OnDevice
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,
     FakeCoordinator,
@@ -43,9 +43,9 @@ def test_the_front_has_the_devices_accuracies_and_the_trials_keep_the_hosts() ->
     a = saved(client).joint[rows["a"]["id"]]
     assert a.values is not None and a.intervals is not None
     assert a.values["accuracy"] == pytest.approx(0.98)
-    assert a.values["accuracy_drop"] == pytest.approx(0.01), "against the baseline there"
+    assert a.values["quality_drop"] == pytest.approx(0.01), "against the baseline there"
     assert a.values["latency_s"] == pytest.approx(0.8 * LEVEL_S)
-    assert set(a.intervals) == {"latency_s", "accuracy", "accuracy_drop"}
+    assert set(a.intervals) == {"latency_s", "accuracy", "quality_drop"}
     assert rows["a"]["values"]["accuracy"] == 0.985
     found = saved(client).baseline.on_device
     assert found is not None
@@ -57,7 +57,7 @@ def test_the_front_has_the_devices_accuracies_and_the_trials_keep_the_hosts() ->
 def test_infeasible_on_the_device_is_off_the_front() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, there=0.7), "b": Fate(0.8, 800, 0.99)})
     constraints = saved(client).joint[rows["a"]["id"]].constraints or {}
-    assert constraints["accuracy_drop"] > 0
+    assert constraints["quality_drop"] > 0
     tested = {p["model"]["sha256"] for p in client.of_kind("infer")
               if p["inputs"]["sha256"] == "2" * 64}
     assert tested == {rows["b"]["sha256"], saved(client).baseline.sha256}
@@ -74,7 +74,7 @@ def test_only_the_front_runs_the_test_split_on_the_device() -> None:
 def test_a_failed_inference_is_off_the_front_with_its_reason() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, infer_fails=9), "b": Fate(0.8, 800, 0.98)})
     entry = saved(client).joint[rows["a"]["id"]]
-    assert (entry.constraints or {})[NO_ACCURACY] > 0
+    assert (entry.constraints or {})[NO_QUALITY] > 0
     assert entry.reason == "no accuracy on the device: the device stumbled"
     asked = [p["attempt"] for p in client.of_kind("infer")
              if p["model"]["sha256"] == rows["a"]["sha256"]]
@@ -85,21 +85,21 @@ def test_a_failed_inference_is_repeated() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, infer_fails=1, there=0.98)})
     entry = saved(client).joint[rows["a"]["id"]]
     assert (entry.values or {})["accuracy"] == 0.98
-    assert (entry.constraints or {})["accuracy_drop"] <= 0
+    assert (entry.constraints or {})["quality_drop"] <= 0
 
 
 def test_a_file_on_another_place_than_the_baseline_does_not_count() -> None:
     client, rows = ran({"a": Fate(0.5, 500, 0.985, provider="OtherProvider")})
     entry = saved(client).joint[rows["a"]["id"]]
     assert "OtherProvider" in (entry.reason or "")
-    assert (entry.constraints or {})[NO_ACCURACY] > 0
+    assert (entry.constraints or {})[NO_QUALITY] > 0
 
 
 def test_a_failed_baseline_inference_keeps_the_hosts_accuracies() -> None:
     client, rows = ran({"baseline": Fate(1.0, 1000, 0.99, infer_fails=9), "a": Fate(0.5, 500)})
     found = saved(client)
     assert found.baseline.on_device is None
-    assert found.notes[0].startswith("accuracies are the host's, although " + WHY)
+    assert found.notes[0].startswith("figures of accuracy are the host's, although " + WHY)
     assert all("outputs" not in payload for payload in client.of_kind("evaluate")
                if payload["split"] == "test")
 

@@ -1,4 +1,4 @@
-"""Accuracy on the device, for devices whose numerics differ from the host's. The device computes
+"""The metric on the device, for devices whose numerics differ from the host's. The device computes
 the outputs for a data set, a builder compares them with the targets.
 
     front measured --> infer: validation inputs --> evaluate the outputs --> front of these figures
@@ -16,26 +16,25 @@ from searcher.jobs.evaluate import DeviceOutputs, EvaluationResult
 from searcher.jobs.infer import InferResult
 from searcher.ledger.tables.search_state import (
     BaselineState,
-    DeviceAccuracy,
+    DeviceQuality,
     FileRef,
     JointEntry,
     JointMeasurement,
 )
-from searcher.pareto.front import excess
 from searcher.pareto.joint import contenders, trial_point, with_joint_measurement
-from searcher.search.baseline import accuracy_of, correct_samples
-from searcher.search.payloads import DEVICE_ACCURACY, Requests
-from searcher.statistics.intervals import wilson
+from searcher.search.baseline import Baseline, drop_figures, interval_of, scored_split
+from searcher.search.payloads import DEVICE_QUALITY, Requests
+from searcher.spec.objectives import Quality
 
 ATTEMPTS = 2
-NO_ACCURACY = "accuracy_on_device"
-"""Constraint violated by a file whose accuracy on the device is unknown."""
+NO_QUALITY = "quality_on_device"
+"""Constraint violated by a file whose metric on the device is unknown."""
 
 
 @dataclass(frozen=True)
 class OnDevice:
-    """How to obtain accuracies from the device. ``why`` says why the host's accuracy differs from
-    the device's; ``inputs(split)`` uploads the inputs of a split for devices."""
+    """How to obtain the metric on the device. ``why`` says why the host's figure differs from the
+    device's; ``inputs(split)`` uploads the inputs of a split for devices."""
 
     why: str
     inputs: Callable[[str], FileRef]
@@ -69,7 +68,7 @@ def device_evaluations(
                 failed(job.why)
                 return
             outputs = DeviceOutputs(job.job, job.result.outputs.sha256)
-            flow.submit(requests.evaluate(sha256, split, outputs), DEVICE_ACCURACY, evaluated)
+            flow.submit(requests.evaluate(sha256, split, outputs), DEVICE_QUALITY, evaluated)
 
         def evaluated(job: EndedJob[EvaluationResult]) -> None:
             if job.result is not None:
@@ -79,7 +78,7 @@ def device_evaluations(
 
         model = FileRef(sha256, files[sha256])
         try:
-            flow.submit(requests.infer(model, inputs, attempt), DEVICE_ACCURACY, inferred)
+            flow.submit(requests.infer(model, inputs, attempt), DEVICE_QUALITY, inferred)
         except ProtocolError as error:
             found[sha256] = DeviceEvaluation(None, str(error))
 
@@ -90,37 +89,38 @@ def device_evaluations(
     return found
 
 
-def with_device_accuracy(
-    flow: JobFlow, requests: Requests, on_device: OnDevice | None, baseline: BaselineState,
+def with_device_quality(
+    flow: JobFlow, requests: Requests, on_device: OnDevice | None, baseline: Baseline,
     trials: Sequence[Trial], joint: JointMeasurement,
 ) -> tuple[JointMeasurement, BaselineState, list[str]]:
-    """The joint figures with the accuracies from the device, the baseline with its own in
+    """The joint figures with the metric from the device, the baseline with its own in
     ``on_device``, and notes.
 
     The figures are unchanged when ``on_device`` is None. When the device cannot evaluate the
-    baseline, the host's accuracies remain and a note says so.
+    baseline, the host's figures remain and a note says so.
     """
+    state, quality = baseline.state, baseline.quality
     if on_device is None:
-        return joint, baseline, []
+        return joint, state, []
     rows = _rows(requests, trials, joint)
     files = {str(row.sha256): int((row.values or {})["file_bytes"]) for row in rows}
     found = device_evaluations(flow, requests, on_device,
-                               {baseline.sha256: baseline.file_bytes, **files}, "validation")
-    own = found[baseline.sha256].evaluation
+                               {state.sha256: state.file_bytes, **files}, "validation")
+    own = found[state.sha256].evaluation
     if own is None:
-        return joint, baseline, [
-            f"accuracies are the host's, although {on_device.why}: the device could not answer "
-            f"for the baseline ({found[baseline.sha256].reason})"]
-    entries = {row.id: _entry(row, joint, found[str(row.sha256)], own,
-                              requests.campaign.constraints) for row in rows}
+        return joint, state, [
+            f"figures of {quality.name} are the host's, although {on_device.why}: the device could "
+            f"not answer for the baseline ({found[state.sha256].reason})"]
+    entries = {row.id: _entry(row, joint, found[str(row.sha256)], own, requests, quality)
+               for row in rows}
     inputs = {split: on_device.inputs(split) for split in ("validation", "test")}
-    accuracy = DeviceAccuracy(own.place, on_device.why, inputs, {"accuracy": own.value},
-                              {"accuracy": _interval(own)})
-    return {**joint, **entries}, replace(baseline, on_device=accuracy), []
+    there = DeviceQuality(own.place, on_device.why, inputs, {quality.name: own.value},
+                          interval_of(quality, scored_split(own)))
+    return {**joint, **entries}, replace(state, on_device=there), []
 
 
 def _rows(requests: Requests, trials: Iterable[Trial], joint: JointMeasurement) -> list[Trial]:
-    """The front and its contenders: these may join the front when a member loses accuracy on the
+    """The front and its contenders: these may join the front when a member is worse on the
     device."""
     rows = [with_joint_measurement(t, joint) for t in trials if not joint or t.id in joint]
     points = [point for point in map(trial_point, rows) if point is not None and point.feasible]
@@ -131,9 +131,9 @@ def _rows(requests: Requests, trials: Iterable[Trial], joint: JointMeasurement) 
 
 
 def _entry(row: Trial, joint: JointMeasurement, answer: DeviceEvaluation, own: EvaluationResult,
-           constraints: Mapping[str, float]) -> JointEntry:
-    """The entry of ``row`` with its accuracy on the device; the drop is relative to the baseline's
-    accuracy on the device."""
+           requests: Requests, quality: Quality) -> JointEntry:
+    """The entry of ``row`` with its metric on the device; the drop is against the baseline on the
+    device."""
     entry = replace(joint.get(row.id, JointEntry("")), sha256=row.sha256 or "",
                     measurement=row.measurement)
     evaluation, reason = answer.evaluation, answer.reason
@@ -141,14 +141,10 @@ def _entry(row: Trial, joint: JointMeasurement, answer: DeviceEvaluation, own: E
         reason = f"it ran at {evaluation.place}, the baseline at {own.place}"
         evaluation = None
     if evaluation is None:
-        return replace(entry, reason=f"no accuracy on the device: {reason}",
-                       constraints={**(row.constraints or {}), NO_ACCURACY: 1.0})
-    values, intervals = accuracy_of(evaluation, correct_samples(own))
+        return replace(entry, reason=f"no {quality.name} on the device: {reason}",
+                       constraints={**(row.constraints or {}), NO_QUALITY: 1.0})
+    values, intervals = drop_figures(scored_split(evaluation), scored_split(own), quality)
     return replace(
         entry, values={**(entry.values or {}), **values},
         intervals={**(entry.intervals or {}), **intervals},
-        constraints=excess({**(row.values or {}), **values}, constraints))
-
-
-def _interval(evaluation: EvaluationResult) -> list[float]:
-    return list(wilson(int(correct_samples(evaluation).sum()), evaluation.n))
+        constraints=requests.excess({**(row.values or {}), **values}))
