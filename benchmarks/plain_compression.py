@@ -41,7 +41,8 @@ OPSET = 17
 def prunable(net: nn.Module) -> list[nn.Module]:
     """Layers whose outputs may be removed, in the order of definition: every convolution and
     fully connected layer but the last; in encoder layers of torch the first of the MLP only."""
-    layers = [m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
+    layers: list[nn.Module] = [
+        m for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     encoders = [m for m in net.modules() if isinstance(m, nn.TransformerEncoderLayer)]
     if encoders:
         return [encoder.linear1 for encoder in encoders]
@@ -113,7 +114,7 @@ def distilled(net: nn.Module, network: Network, taught: WithLogits, epochs: int,
             if network.labelled:
                 loss = TEACHER_SHARE * loss + (1 - TEACHER_SHARE) * nn.functional.cross_entropy(
                     outputs, targets)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return net.eval()
@@ -124,7 +125,7 @@ def statistics_updated(net: nn.Module, data: Data, samples: int = 1024) -> nn.Mo
     norms = [m for m in net.modules() if isinstance(m, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
-        norm.momentum = None  # type: ignore[assignment]
+        norm.momentum = None
         norm.train()
     with torch.no_grad():
         for number, (inputs, _) in enumerate(DataLoader(data, BATCH)):
@@ -150,7 +151,7 @@ def exported(net: nn.Module, path: Path, example: Tensor) -> None:
     path.write_bytes(content.getvalue())
 
 
-class Reader(CalibrationDataReader):  # type: ignore[misc]
+class Reader(CalibrationDataReader):
     """Calibration inputs in batches, for onnxruntime."""
 
     def __init__(self, inputs: np.ndarray) -> None:

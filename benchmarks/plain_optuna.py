@@ -248,7 +248,9 @@ def main() -> None:
         setup = network_setup(network, network.module(), arguments.out)
     else:
         builder = Builder(task(arguments.task), arguments.baseline_seed, arguments.builds)
-        setup = lenet5(builder.model(Recipe(), "full"), task(arguments.task).load())
+        load = task(arguments.task).load
+        assert load is not None
+        setup = lenet5(builder.model(Recipe(), "full"), load())
     baseline, points = search(setup, arguments.out, arguments.minutes, arguments.sampler,
                               arguments.seed, arguments.drop)
     good = [p for p in points if p["accuracy"] >= baseline["accuracy"] - arguments.drop]

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.data import Dataset, TensorDataset
 
 from benchmarks.networks import fashion, photographs
 from benchmarks.networks.pretrained import pretrained
 
-Data = Dataset[tuple[Tensor, Any]]
+Data = Dataset[Any]
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,8 @@ class Network:
 
 
 def _fashion(name: str) -> Network:
-    return Network(name, functools.partial(pretrained, name), fashion.splits, (1, 28, 28))
+    return Network(name, functools.partial(pretrained, name), lambda: fashion.splits(),
+                   (1, 28, 28))
 
 
 def _lenet5_splits() -> Mapping[str, Data]:

@@ -69,7 +69,7 @@ def split_of(position: int, count: int) -> str:
     return "validation" if position < held_out // 2 else "test"
 
 
-class Crops(Dataset):  # type: ignore[type-arg]
+class Crops(Dataset[tuple[Tensor, int]]):
     """Pictures (3, 224, 224) float32, standardised by ImageNet's mean and deviation, each with the
     number of its photograph. The pixels stay in a file and are read when they are needed."""
 
@@ -92,9 +92,9 @@ class Crops(Dataset):  # type: ignore[type-arg]
 
 def standardised(pixels: np.ndarray) -> np.ndarray:
     """(3, h, w) float32 from (h, w, 3) uint8."""
+    mean, deviation = np.array(MEAN, np.float32), np.array(DEVIATION, np.float32)
     scaled = pixels.astype(np.float32) / np.float32(255)
-    scaled = (scaled - np.array(MEAN, np.float32)) / np.array(DEVIATION, np.float32)
-    return np.ascontiguousarray(scaled.transpose(2, 0, 1))
+    return np.ascontiguousarray(((scaled - mean) / deviation).transpose(2, 0, 1))
 
 
 def photograph_names() -> list[str]:

@@ -60,8 +60,8 @@ def accuracy(module: nn.Module, data: TensorDataset) -> float:
     """Top-1 accuracy (0..1) of a module in evaluation mode."""
     inputs, targets = data.tensors
     with torch.no_grad():
-        right = [(module(x).argmax(1) == y).sum() for x, y in zip(
-            inputs.split(500), targets.split(500), strict=True)]
+        right = [(module(inputs[i:i + 500]).argmax(1) == targets[i:i + 500]).sum()
+                 for i in range(0, len(targets), 500)]
     return float(torch.stack(right).sum()) / len(targets)
 
 
@@ -69,7 +69,8 @@ def _train_and_save(recipe: TrainingRecipe, target: Path) -> None:
     torch.manual_seed(0)
     data = fashion.splits()
     module, began = recipe.make(), time.monotonic()
-    _train(module, *data["training"].tensors, recipe)
+    inputs, targets = data["training"].tensors
+    _train(module, inputs, targets, recipe)
     print(f"trained in {time.monotonic() - began:.0f} s: "
           f"{accuracy(module, data['validation']):.2%} on validation, "
           f"{accuracy(module, data['test']):.2%} on test", flush=True)
