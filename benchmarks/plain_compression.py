@@ -61,12 +61,14 @@ def pruned(net: nn.Module, example: Tensor, ratio: float | dict[nn.Module, float
                if isinstance(m, nn.Conv2d | nn.Linear | nn.MultiheadAttention) and m not in chosen]
     kept = [m for m in ignored if not any(m is not o and m in set(o.modules()) for o in ignored)]
     torch.backends.mha.set_fastpath_enabled(False)
-    pruner = torch_pruning.pruner.BasePruner(
-        small, example, torch_pruning.importance.GroupMagnitudeImportance(p=2),
-        pruning_ratio=ratio if isinstance(ratio, float) else 0.0,
-        pruning_ratio_dict={small.get_submodule(names[m]): r for m, r in ratios.items()},
-        global_pruning=overall, max_pruning_ratio=0.95, round_to=round_to, ignored_layers=kept)
-    pruner.step()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # parameters outside modules: none of them is pruned
+        torch_pruning.pruner.BasePruner(
+            small, example, torch_pruning.importance.GroupMagnitudeImportance(p=2),
+            pruning_ratio=ratio if isinstance(ratio, float) else 0.0,
+            pruning_ratio_dict={small.get_submodule(names[m]): r for m, r in ratios.items()},
+            global_pruning=overall, max_pruning_ratio=0.95, round_to=round_to,
+            ignored_layers=kept).step()
     small(example)
     return small
 

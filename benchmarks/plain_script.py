@@ -23,7 +23,7 @@ from torch import nn
 from benchmarks import plain_compression as plain
 from benchmarks.networks.catalog import NETWORKS, Data, Network
 
-RATIOS = (0.5, 0.7, 0.3, 0.8, 0.6, 0.4, 0.85, 0.2, 0.75, 0.65, 0.55, 0.9, 0.45, 0.35)
+RATIOS = (0.5, 0.7, 0.3, 0.6, 0.75, 0.8, 0.65, 0.4, 0.55, 0.85, 0.2, 0.9, 0.45, 0.35)
 """Shares of the channels to remove, coarse to fine; first of every layer, then by one threshold
 for all layers."""
 EPOCHS = 3

@@ -23,14 +23,14 @@ class ResidualBlock(nn.Module):
 
 
 class Residual(nn.Module):
-    """Stem of 32 channels and five blocks for pictures of 28x28: 343 K parameters."""
+    """Stem of 32 channels and five blocks for pictures of 28x28: 382 K parameters."""
 
     def __init__(self, classes: int = 10) -> None:
         super().__init__()
         self.stem = nn.Sequential(nn.Conv2d(1, 32, 3, 1, 1, bias=False), nn.BatchNorm2d(32),
                                   nn.ReLU())
         self.blocks = nn.Sequential(
-            ResidualBlock(32, 32, 1), ResidualBlock(32, 64, 2), ResidualBlock(64, 64, 1),
+            ResidualBlock(32, 64, 1), ResidualBlock(64, 64, 2), ResidualBlock(64, 64, 1),
             ResidualBlock(64, 128, 2), ResidualBlock(128, 128, 1))
         self.head = nn.Linear(128, classes)
 
