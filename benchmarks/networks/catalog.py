@@ -31,13 +31,15 @@ class Network:
     labelled: bool = True
     percentile: bool = False
     """Whether int8 needs ranges by percentile; otherwise minimum and maximum do as well."""
+    learning_rate: float = 2e-3
+    """Of the plain script's distillation."""
     round_to: int = 8
     """Widths after pruning are multiples of this; less where layers are narrow."""
 
 
-def _fashion(name: str) -> Network:
+def _fashion(name: str, learning_rate: float = 2e-3) -> Network:
     return Network(name, functools.partial(pretrained, name), lambda: fashion.splits(),
-                   (1, 28, 28))
+                   (1, 28, 28), learning_rate=learning_rate)
 
 
 def _lenet5_splits() -> Mapping[str, Data]:
@@ -54,7 +56,7 @@ def lenet5_task() -> Any:
 NETWORKS = {
     "lenet5": Network("lenet5", lambda: lenet5_task().model(), _lenet5_splits, (1, 28, 28),
                       round_to=4),
-    "residual": _fashion("residual"),
+    "residual": _fashion("residual", 5e-3),
     "vgg": _fashion("vgg"),
     "vision_transformer": _fashion("vision_transformer"),
     "mobilenet_v2": Network("mobilenet_v2", functools.partial(pretrained, "mobilenet_v2"),
