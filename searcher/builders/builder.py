@@ -35,6 +35,7 @@ from searcher.tasks.metrics import registry as metrics
 from searcher.tasks.outputs import file_outputs
 from strategies import pipeline
 from strategies.base import EncodingStrategy, StrategyError
+from strategies.encoding.constraints import check_constraints
 from strategies.encoding.export import Names, export_onnx
 from strategies.encoding.finish import finish
 from strategies.number_formats import FLOAT32
@@ -157,6 +158,7 @@ class Builder:
         model = self._model(recipe, schedule)
         file_format = formats.named(target.format)
         graph = self._exported(model, target)
+        check_constraints(graph, model)
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
         first = len(_torch_steps(recipe))
@@ -165,6 +167,7 @@ class Builder:
             assert isinstance(strategy, EncodingStrategy), "pipeline.check has seen the order"
             with named_step(number, step):
                 graph = strategy.encode(graph, self.split.calibration(), target, scratch)
+            check_constraints(graph, model)
             self.prefixes.built += 1
         encoded = finish(graph, target)
         content = file_format.from_onnx(encoded.content)

@@ -217,10 +217,7 @@ def carry_weight_scales(
     state = model.state_dict()
     named: dict[str, list[float]] = {}
     for weight, scales in weight_scales.items():
-        name = weight if weight in values else None
-        if name is None and weight in state:
-            wanted = state[weight].detach().cpu().numpy()
-            name = next((n for n, v in values.items() if _same_weight(v, wanted)), None)
+        name = weight_name(weight, state, values)
         if name is None:
             raise StrategyError(
                 f"The weight {weight!r} that has int8 scales is not in the exported graph; "
@@ -229,6 +226,17 @@ def carry_weight_scales(
         named[name] = scales.detach().cpu().to(torch.float32).flatten().tolist()
     entry = graph.metadata_props.add()
     entry.key, entry.value = WEIGHT_SCALES, json.dumps(named)
+
+
+def weight_name(weight: str, state: Mapping[str, Tensor],
+                values: Mapping[str, np.ndarray]) -> str | None:
+    """The initializer that holds ``weight`` of ``state``: of its name, or of its content."""
+    if weight in values:
+        return weight
+    if weight not in state:
+        return None
+    wanted = state[weight].detach().cpu().numpy()
+    return next((name for name, value in values.items() if _same_weight(value, wanted)), None)
 
 
 def _same_weight(value: np.ndarray, wanted: np.ndarray) -> bool:

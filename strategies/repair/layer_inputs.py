@@ -100,8 +100,8 @@ class Geometry:
         sizes = windows.shape[1 : 2 + count]
         every = _every(prod(sizes), most)
         picked = torch.unravel_index(torch.arange(0, prod(sizes), every), sizes)
-        chosen: Tensor = windows[(slice(None), *picked)]
-        return chosen.flatten(2)
+        at: Any = (slice(None), *picked)
+        return windows[at].flatten(2)
 
 
 def _cut(rows: Tensor, parts: int) -> Tensor:

@@ -11,13 +11,15 @@ from torch.nn.utils import parametrize
 
 from strategies.base import Layer, Limits, Strength, Suggester, WeightsStrategy, within
 from strategies.layers import TRANSPOSED, is_depthwise
-from strategies.number_formats import INT8
-from strategies.weights.parametrizing import straight_through
+from strategies.number_formats import FLOAT32, INT8
+from strategies.weights.parametrizing import Promise, straight_through
 
 DENSE_UNTIL = 0.5
 LLOYD_STEPS = 25
 LARGEST = 127
 DEPTHWISE_BITS = 8
+WHOLE_GRID_BITS = 8
+"""With so many bits every integer has its code: no table to choose, none to store."""
 MEAN_EVERY = 4
 REFIT = -1
 """Value of ``calls`` while the centroids wait to be fitted again."""
@@ -48,6 +50,14 @@ class Codebook(nn.Module):
         self.register_buffer("with_zero", (weight.detach() == 0).any())
         self._fit(weight.detach())
 
+    @classmethod
+    def of(cls, module: nn.Module, bits: int, number_format: str = FLOAT32) -> Self:
+        """For the weight of ``module``, a convolution or fully connected layer, as a file that
+        computes with ``number_format`` holds it."""
+        integers = number_format == INT8 and not isinstance(module, TRANSPOSED)
+        grid = integers or is_depthwise(module) or bits == WHOLE_GRID_BITS
+        return cls(2**bits, cast(Tensor, module.weight), grid)
+
     def advance(self, progress: float) -> None:
         """Dense until half of the first training, then in force through every later one."""
         if bool(self.settled):
@@ -68,6 +78,11 @@ class Codebook(nn.Module):
     def grid_scale(self) -> Tensor | None:
         """See ``strategies.weights.parametrizing.weight_scales``."""
         return self.scale.flatten() if self.grid else None
+
+    def promise(self) -> Promise | None:
+        """See ``strategies.weights.parametrizing.promises``; none before it is in force."""
+        scale = self.scale if self.grid else None
+        return Promise(values=self.values, scale=scale) if bool(self.active) else None
 
     def scale_of(self, weight: Tensor) -> Tensor:
         """What the centroids of ``weight`` are multiplied by, in a shape that broadcasts to it. On
@@ -188,10 +203,7 @@ class Clustering(WeightsStrategy):
         modules = {path: model.get_submodule(path) for path in layers}
         mixed = self.tabled_layers is None and not all(map(is_depthwise, modules.values()))
         for path, module in modules.items():
-            depthwise = is_depthwise(module)
-            bits = (DEPTHWISE_BITS if depthwise and mixed
+            bits = (DEPTHWISE_BITS if is_depthwise(module) and mixed
                     else cast(int, self.of_layer(path).bits))
-            grid = depthwise or (
-                number_format == INT8 and not isinstance(module, TRANSPOSED))
-            codebook = Codebook(2**bits, cast(Tensor, module.weight), grid)
+            codebook = Codebook.of(module, bits, number_format)
             parametrize.register_parametrization(module, "weight", codebook)

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 
 from strategies.base import Layer, Limits, Strength, Suggester, WeightsStrategy, within
 from strategies.weights.clustering import Codebook
+from strategies.weights.parametrizing import Promise
 
 ANNEALED_UNTIL = 0.5
 REFRESH_STEPS = 8
@@ -61,6 +62,10 @@ class MagnitudeMask(nn.Module):
     def count(self, size: int) -> int:
         """How many of ``size`` weights are kept in the end."""
         return _count(size, self.keep_ratio)
+
+    def promise(self) -> Promise:
+        """See ``strategies.weights.parametrizing.promises``."""
+        return Promise(zeros=~self.mask)
 
     def settle(self, mask: Tensor) -> None:
         """Exactly the weights of ``mask`` are kept from now on, through any training."""

@@ -1,6 +1,7 @@
 """Parametrizations of ``weight``: finding, advancing and baking them in."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -43,6 +44,27 @@ def weight_scales(model: nn.Module) -> dict[str, Tensor]:
         scale = scale_of() if callable(scale_of) else None
         if isinstance(scale, Tensor):
             found[f"{name}.weight"] = scale
+    return found
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What the exported weight of a layer holds: at most ``values`` distinct numbers, of
+    ``weight / scale`` where it has a scale per output channel, and zero where ``zeros`` is True."""
+
+    values: int | None = None
+    scale: Tensor | None = None
+    zeros: Tensor | None = None
+
+
+def promises(model: nn.Module) -> dict[str, list[Promise]]:
+    """By ``"<module path>.weight"``, of every parametrization with a ``promise()``."""
+    found: dict[str, list[Promise]] = {}
+    for name, part in parametrizations(model):
+        promise_of = getattr(part, "promise", None)
+        promise = promise_of() if callable(promise_of) else None
+        if isinstance(promise, Promise):
+            found.setdefault(f"{name}.weight", []).append(promise)
     return found
 
 
