@@ -7,7 +7,7 @@ exported ONNX graph.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from strategies.target import Target
 
-FidelityName = Literal["untrained", "short", "full", "extended"]
+FidelityName = Literal["untrained", "repaired", "short", "full", "extended"]
 Strength = float | Mapping[str, float]
 """A number for all layers of a step, or one for each layer by its name."""
 Stage = Literal["structure", "weights", "training", "encoding"]
@@ -154,17 +154,23 @@ class Strategy(ABC):
     """The parameters that may be a table with a number for each layer, and the type of it."""
 
     def of_layer(self, layer: str) -> Self:
-        """This strategy with the numbers of ``layer`` in place of tables. Raises
-        StrategyError(``unknown_layers``) for a layer that a table lacks."""
+        """This strategy with the numbers of ``layer`` in place of tables; parts that stand in the
+        place of a layer have its numbers. Raises StrategyError(``unknown_layers``) for a layer
+        that a table lacks."""
         own: dict[str, float] = {}
         for name in self.by_layer:
             table = getattr(self, name)
             if isinstance(table, Mapping):
-                if layer not in table:
+                key = within_layers(layer, table)
+                if key is None:
                     raise StrategyError(f"{self.name}: {name} has no number for layer {layer!r}, "
                                         f"only for {', '.join(table)}.", "unknown_layers")
-                own[name] = table[layer]
+                own[name] = table[key]
         return replace(self, **own) if own else self
+
+    def changes(self, layer: Layer) -> bool:
+        """Whether this step may change ``layer``, as far as its shape tells."""
+        return True
 
     @property
     def tabled_layers(self) -> frozenset[str] | None:
@@ -266,6 +272,13 @@ STAGES: dict[Stage, type[Strategy]] = {
     cls.stage: cls
     for cls in (StructureStrategy, WeightsStrategy, TrainingStrategy, EncodingStrategy)}
 """The base class of each stage, in the order of a recipe."""
+
+
+def within_layers(path: str, layers: Container[str]) -> str | None:
+    """The one of ``layers`` that ``path`` is or stands in the place of, None if there is none."""
+    while path and path not in layers:
+        path = path.rpartition(".")[0]
+    return path or None
 
 
 def within(name: str, parameter: str, value: Strength, low: float, high: float) -> None:

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan
-from searcher.jobs.build import UNTRAINED, BuildRequest
+from searcher.jobs.build import BuildRequest
 from searcher.jobs.evaluate import DeviceOutputs, EvaluateRequest
 from searcher.jobs.infer import InferRequest
 from searcher.jobs.measure import MeasureRequest
 from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.pareto.front import excess
 from searcher.spec.campaign import Campaign
+from searcher.spec.fidelity import UNTRAINED
 from searcher.spec.objectives import scale_of
 from searcher.spec.recipe import Recipe
 from searcher.spec.runtime_options import Execution

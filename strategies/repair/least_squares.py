@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from strategies.base import Restructured
 from strategies.dataflow import DataFlow, evaluating, follow
 from strategies.layers import executed, weighted
 from strategies.repair.lockstep import Lockstep, in_memory
@@ -85,6 +86,21 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
                 if columns:
                     _solve(layer, torch.cat(columns, 1), torch.cat(outputs), goal.rectified)
     return repaired
+
+
+def composed(before: Mapping[str, Sequence[int]], found: Restructured
+             ) -> dict[str, tuple[int, ...]]:
+    """What ``repair_structure`` takes as ``kept`` after another structure step: ``before`` is
+    that of the steps before, by the paths before, ``found`` what the step made."""
+    names = weighted(found.model)
+    kept = dict(found.kept)
+    for name, had in before.items():
+        now = ([name] if name in names else
+               [part for part in names if part.startswith(f"{name}.")])[-1:]
+        for last in now:
+            own = found.kept.get(last)
+            kept[last] = tuple(had) if own is None else tuple(had[index] for index in own)
+    return kept
 
 
 def _pairs(student: nn.Module, flow: DataFlow, teacher: nn.Module, example: tuple[Tensor, ...],

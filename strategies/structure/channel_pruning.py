@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 from torch import Tensor, nn
 
@@ -12,6 +12,7 @@ from strategies.base import (
     Limits,
     Restructured,
     StrategyError,
+    Strength,
     StructureStrategy,
     Suggester,
     within,
@@ -42,8 +43,9 @@ class ChannelPruning(StructureStrategy):
         "never the outputs of the model; leaves channels that are split, sliced or reordered")
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"keep_ratio": float}
 
-    keep_ratio: float
+    keep_ratio: Strength
     round_to: int = 4
 
     def __post_init__(self) -> None:
@@ -55,13 +57,19 @@ class ChannelPruning(StructureStrategy):
         low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.7)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 
-    def kept(self, channels: int) -> int:
-        """How many of ``channels`` outputs stay."""
+    def kept(self, channels: int, layer: str = "") -> int:
+        """How many of ``channels`` outputs of ``layer`` stay."""
+        ratio = cast(float, self.of_layer(layer).keep_ratio)
         grain = self.round_to if channels >= 2 * self.round_to else 1
-        if self.keep_ratio == 1.0:
+        if ratio == 1.0:
             return channels
-        wanted = round(channels * self.keep_ratio / grain) * grain
+        wanted = round(channels * ratio / grain) * grain
         return min(max(wanted, grain), channels)
+
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        width = layer.weight_shape[0]
+        return not layer.output and self.kept(width, layer.name) < width
 
     def apply(self, model: nn.Module, layers: Sequence[str],
               example_inputs: tuple[Tensor, ...]) -> nn.Module:
@@ -79,7 +87,7 @@ class ChannelPruning(StructureStrategy):
             reason = ("its channels are outputs of the model" if name in outputs
                       else flow.untouchable(model, name))
             left |= {name: reason} if reason else {}
-        wanted = {name: self.kept(outputs_of(model.get_submodule(name)))
+        wanted = {name: self.kept(outputs_of(model.get_submodule(name)), name)
                   for name in layers if name not in left}
         if all(keep == outputs_of(model.get_submodule(name)) for name, keep in wanted.items()):
             raise self._nothing(layers, left)
@@ -108,7 +116,8 @@ class ChannelPruning(StructureStrategy):
 
     def _nothing(self, layers: Sequence[str], left: Mapping[str, str]) -> StrategyError:
         why = f": {_listed(left)}" if left else "."
-        return StrategyError(f"channel_pruning with keep_ratio {self.keep_ratio:g} removes no "
+        ratio = "" if isinstance(self.keep_ratio, Mapping) else f" {self.keep_ratio:g}"
+        return StrategyError(f"channel_pruning with keep_ratio{ratio} removes no "
                              f"channel of {', '.join(layers)}{why}", "nothing_to_do")
 
 

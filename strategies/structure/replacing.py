@@ -9,12 +9,13 @@ from strategies.dataflow import follow
 
 
 def replace_layers(
-    model: nn.Module, layers: Sequence[str], substitute: Callable[[nn.Module], nn.Module | str],
-    name: str, example_inputs: Sequence[Tensor],
+    model: nn.Module, layers: Sequence[str],
+    substitute: Callable[[nn.Module, str], nn.Module | str], name: str,
+    example_inputs: Sequence[Tensor],
 ) -> Restructured:
-    """Replace each layer by what ``substitute`` makes of it, in ``model`` itself; a text from it
-    says why it leaves the layer as it is. Layers whose weight is read by more than their own calls
-    are left, too.
+    """Replace each layer by what ``substitute`` makes of it and its path, in ``model`` itself; a
+    text from it says why it leaves the layer as it is. Layers whose weight is read by more than
+    their own calls are left, too.
 
     Raises StrategyError(``nothing_to_do``) when every layer was left, ``unsupported_graph`` when
     the model cannot be run.
@@ -24,7 +25,7 @@ def replace_layers(
     for path in layers:
         layer = model.get_submodule(path)
         reason = flow.untouchable(model, path)
-        made = substitute(layer) if reason is None else reason
+        made = substitute(layer, path) if reason is None else reason
         if isinstance(made, str):
             left[path] = made
         else:

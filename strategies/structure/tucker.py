@@ -1,7 +1,7 @@
 """Low rank of convolutions: Tucker-2 over input and output channels."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self, cast
 
@@ -9,7 +9,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, Restructured, StructureStrategy, Suggester, within
+from strategies.base import (
+    Layer,
+    Limits,
+    Restructured,
+    Strength,
+    StructureStrategy,
+    Suggester,
+    within,
+)
 from strategies.structure.replacing import replace_layers, smaller
 
 FEWEST_INPUTS = 4
@@ -30,8 +38,9 @@ class Tucker(StructureStrategy):
         "leaves grouped and transposed convolutions and those that would not get smaller")
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("convolutions",)
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"rank_ratio": float}
 
-    rank_ratio: float
+    rank_ratio: Strength
 
     def __post_init__(self) -> None:
         within(self.name, "rank_ratio", self.rank_ratio, 1e-4, 1.0)
@@ -51,7 +60,24 @@ class Tucker(StructureStrategy):
         """See ``strategies.base.StructureStrategy``."""
         return replace_layers(model, layers, self._factor, self.name, example_inputs)
 
-    def _factor(self, layer: nn.Module) -> nn.Module | str:
+    def ranks(self, outputs: int, inputs: int, taps: int, layer: str = "") -> tuple[int, int]:
+        """(outputs, inputs) between which the kernel of ``layer``, of ``taps`` places, works."""
+        ratio = cast(float, self.of_layer(layer).rank_ratio)
+        left = (inputs if inputs < FEWEST_INPUTS
+                else _rank(inputs, ratio, outputs * taps))
+        return _rank(outputs, ratio, left * taps), left
+
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        if layer.kind != "convolution" or "depthwise" in layer.groups:
+            return False
+        outputs, inputs, *kernel = layer.weight_shape
+        taps = math.prod(kernel)
+        between, left = self.ranks(outputs, inputs, taps, layer.name)
+        first = inputs * left if inputs >= FEWEST_INPUTS else 0
+        return first + left * between * taps + between * outputs < inputs * outputs * taps
+
+    def _factor(self, layer: nn.Module, path: str) -> nn.Module | str:
         import tensorly  # with scipy.optimize: 0.3 s, in processes that split no convolution too
         from tensorly.decomposition import partial_tucker
 
@@ -62,10 +88,8 @@ class Tucker(StructureStrategy):
         convolution: Any = next(cls for cls in (nn.Conv1d, nn.Conv2d, nn.Conv3d)
                                 if isinstance(layer, cls))
         whole = layer.in_channels < FEWEST_INPUTS
-        taps = math.prod(layer.kernel_size)
-        inputs = _rank(layer.in_channels, self.rank_ratio, layer.out_channels * taps)
-        outputs = _rank(layer.out_channels, self.rank_ratio,
-                        (layer.in_channels if whole else inputs) * taps)
+        outputs, inputs = self.ranks(
+            layer.out_channels, layer.in_channels, math.prod(layer.kernel_size), path)
         weight = layer.weight.detach().double().cpu().numpy()
         modes, ranks = ([0], [outputs]) if whole else ([0, 1], [outputs, inputs])
         with tensorly.backend_context("numpy"):

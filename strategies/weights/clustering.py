@@ -1,7 +1,7 @@
 """Weight sharing: each tensor holds at most ``2**bits`` distinct values, zero among them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strategies.base import Layer, Limits, Suggester, WeightsStrategy, within
+from strategies.base import Layer, Limits, Strength, Suggester, WeightsStrategy, within
 from strategies.layers import TRANSPOSED, is_depthwise
 from strategies.number_formats import FLOAT32, INT8
 from strategies.weights.parametrizing import Promise, straight_through
@@ -171,7 +171,7 @@ class Clustering(WeightsStrategy):
 
     A depthwise convolution has few weights that each matter much: its values are multiples of a
     scale per filter, and among layers of other kinds it keeps 8 bits. Steps that select depthwise
-    convolutions alone decide their bits.
+    convolutions alone, and tables, decide their bits.
     """
 
     name: ClassVar[str] = "clustering"
@@ -181,8 +181,9 @@ class Clustering(WeightsStrategy):
     limits_text: ClassVar[str] = "makes files smaller, not inference faster"
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"bits": int}
 
-    bits: int
+    bits: Strength
 
     def __post_init__(self) -> None:
         within(self.name, "bits", self.bits, 1, 8)
@@ -192,11 +193,17 @@ class Clustering(WeightsStrategy):
         low, high = limits.range(f"{cls.name}.bits", 2, 6)
         return cls(suggester.suggest_int("bits", math.ceil(low), math.floor(high)))
 
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        values: int = 2 ** cast(int, self.of_layer(layer.name).bits)
+        return values < math.prod(layer.weight_shape)
+
     def attach(self, model: nn.Module, layers: Sequence[str], number_format: str) -> None:
         """See ``strategies.base.WeightsStrategy``."""
-        modules = [model.get_submodule(path) for path in layers]
-        mixed = not all(is_depthwise(module) for module in modules)
-        for module in modules:
-            bits = DEPTHWISE_BITS if is_depthwise(module) and mixed else self.bits
+        modules = {path: model.get_submodule(path) for path in layers}
+        mixed = self.tabled_layers is None and not all(map(is_depthwise, modules.values()))
+        for path, module in modules.items():
+            bits = (DEPTHWISE_BITS if is_depthwise(module) and mixed
+                    else cast(int, self.of_layer(path).bits))
             codebook = Codebook.of(module, bits, number_format)
             parametrize.register_parametrization(module, "weight", codebook)
