@@ -27,6 +27,7 @@ from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
+from searcher.search.recipes.applicable import model_layers, trial_of
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space, unsupported_strategies
 from searcher.spec.campaign import Campaign, from_document
@@ -39,7 +40,6 @@ from searcher.tasks.outputs import file_outputs
 from searcher.tasks.scored_split import quality_of_metric
 from searcher.workers.base import cores
 from searcher.workers.parent_death import die_with_parent
-from strategies.layers import layers_of
 
 log = logging.getLogger(__name__)
 
@@ -68,9 +68,10 @@ def search(directory: Path, name: str) -> None:
             formats = campaign.executions[0].formats(device.number_formats)
             notes += [f"{name} is left out: {_no_format(campaign, device, lacking)}"
                       for name, lacking in unsupported_strategies(campaign, formats).items()]
+            space = Space.of(campaign, model_layers(task), formats, trial_of(task))
+            notes += space.notes
             for note in notes:
                 log.warning("%s", note)
-            space = Space.of(campaign, layers_of(task.module()), formats)
             finished = sum(known.trials.values())
             of_device = DeviceSearch(
                 requests, campaign.devices[0], space,
