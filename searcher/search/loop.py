@@ -1,10 +1,15 @@
 """The search loop of one campaign. It submits jobs and stores its state in the ledger.
 
-    ask > compress > measure > promising? > train short > promising? > train full > measure > tell
-                               |                          |              |
-                             pruned                     pruned    complete, off the front
+    ask > compress, repair > promising? > measure > a point of the front > does training pay?
+                                 |                                               |
+                               pruned     tell < measure < train full < promising? < train short
 
-    search time is up > extended training of the front > joint measurement > test split
+    search time is up > repaired candidates of the front are completed
+                      > extended training of the front > joint measurement > test split
+
+Training starts from the repaired weights. A candidate that training does not improve keeps its
+repaired file. Without repair (``[search] repair = false``) a candidate has a quality only after
+short training.
 
 Candidates advance independently: while some train, others are compressed, which keeps the builders
 busy. Candidates that wait for the device share a quiet window.
@@ -18,7 +23,7 @@ from dataclasses import replace
 from searcher.client.http import CoordinatorClient, TrialState
 from searcher.client.jobs import EndedJob, JobFlow
 from searcher.jobs.build import BuildResult
-from searcher.ledger.tables.search_state import JointEntry, TaskFacts, TrainedState
+from searcher.ledger.tables.search_state import JointEntry, SearchState, TaskFacts
 from searcher.pareto.front import Point
 from searcher.search.candidate import Candidate
 from searcher.search.device_search import DeviceSearch
@@ -27,7 +32,9 @@ from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
 from searcher.search.promotion import TURNOVER
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
+from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
+from searcher.spec.fidelity import REPAIRED
 from searcher.spec.recipe import Recipe
 
 AHEAD = 8
@@ -39,6 +46,9 @@ next; when the pool is full, those with the lowest are pruned."""
 RETRY_FRACTION = 0.08
 """Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
+UNKNOWN_TRAINING_S = 60.0
+"""Expected seconds of a full training where the task was not checked."""
+PROMISED_LESS = "all others that waited for training promised more"
 SAVE_EVERY_S = 15.0
 """Longest time between checkpoints, and the most search time that a killed process loses."""
 
@@ -56,6 +66,8 @@ class SearchLoop:
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
         self._device, self._extends, self._task = of_device, extends, task
         self._extended: list[int] = []
+        self._known: SearchState | None = None
+        self._repairs, self._trains = campaign.search.repair, campaign.search.train
         self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
         self._batches = MeasurementBatches(
@@ -70,13 +82,15 @@ class SearchLoop:
         self._began_s = self.now_s()
         states = self.client.campaign(self.campaign.name).search_states
         known = states.get(self._device.device)
-        self._device.begin(self._jobs, known, self.builders)
+        self._device.begin(self._jobs, known, self.builders, self._full_training_s())
         self._baseline_s = self.now_s() - self._began_s if known is None else known.baseline_s
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
+        self._extends = self._extends and self._trains
         self._search_s = self._budget_s * (1 - TIME_FRACTION if self._extends else 1)
+        self._known = known
         if known is not None:
             self._searched_s, self._extended = known.searched_s, list(known.extended)
-        self._resume({} if known is None else known.trained)
+        self._resume()
         self._began_s = self.now_s()
         self._save()
         while self._step():
@@ -85,19 +99,23 @@ class SearchLoop:
 
     def _save(self) -> None:
         self._saved_s = self._elapsed_s()
-        trained = {c.trial: c.trained_state for c in self._flow.values()
-                   if c.stage in ("full", "measuring again")}
-        state = self._device.state(self._baseline_s, self._saved_s, self._extended, trained)
+        state = self._device.state(
+            self._baseline_s, self._saved_s, self._extended, self._flow.values())
         self.client.save_search_state(
             self.campaign.name, self._device.device, replace(state, task=self._task))
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
 
-    def _resume(self, trained: Mapping[int, TrainedState]) -> None:
+    def _full_training_s(self) -> float:
+        """The expected duration of full training, from the check of the task."""
+        if self._task is None:
+            return UNKNOWN_TRAINING_S
+        return self._task.epoch_s * self._task.epochs.get("full", 1)
+
+    def _resume(self) -> None:
         """Restore the state from the ledger: add all trials to the study and restart the running
-        ones. Those in ``trained`` continue with full training, whose build is already cached or
-        nearly complete."""
+        ones. Their builds are cached, and those whose figures are known are not measured again."""
         rows = self.client.trials(self.campaign.name)
         self._seen |= {row.recipe for row in rows}
         self._device.resume(rows)
@@ -106,8 +124,7 @@ class SearchLoop:
         self._trainings = self._asked // TURNOVER
         for row in rows:
             if row.state == "running":
-                self._start(Candidate(row.id, numbers[row.id], row.built_from),
-                            trained.get(row.id))
+                self._start(Candidate(row.id, numbers[row.id], row.built_from))
 
     def _step(self) -> bool:
         """One iteration of the loop; False when no work is left."""
@@ -134,13 +151,12 @@ class SearchLoop:
     def _ask_ahead(self) -> None:
         failures = 0
         while (self._asked < self.campaign.budget.candidates and failures < 100
-               and (self._asked < STARTUP_TRIALS + TURNOVER * self._trainings
-                    or self._count("compressing", "measuring", "waiting") < AHEAD)
                and self._count("compressing", "measuring") < AHEAD
-               and self._count("waiting") < POOL):
+               and self._count("waiting") < POOL and self._wants_recipe()):
             front = self._device.front(self._flow.values())
             proposal = self.sampling.ask(functools.partial(self._expected_gain, front))
-            if proposal.recipe.hash in self._seen:
+            if proposal.recipe.hash in self._seen or not self._space.compression(
+                    proposal.recipe).steps:
                 self.sampling.tell(proposal.number, "failed", None, {})
                 failures += 1
                 continue
@@ -150,32 +166,83 @@ class SearchLoop:
                 self.campaign.name, self._device.device, proposal.recipe, proposal.parameters)
             self._start(Candidate(trial.id, proposal.number, proposal.recipe))
 
+    def _wants_recipe(self) -> bool:
+        """Whether a new recipe is worth more than a training, or nothing waits for training."""
+        if self._asked < STARTUP_TRIALS:
+            return True
+        if not self._repairs:
+            return (self._asked < STARTUP_TRIALS + TURNOVER * self._trainings
+                    or self._count("compressing", "measuring", "waiting") < AHEAD)
+        return not self._pays()
+
+    def _pays(self) -> list[Candidate]:
+        """Repaired candidates whose training gains more per second than new candidates do, by
+        increasing gain."""
+        gains = self._gains()
+        return [c for c in self._by_gain(gains) if self._device.training_pays(gains[c.trial])]
+
+    def _gains(self) -> dict[int, tuple[float, float]]:
+        """Gain of training each waiting candidate, by trial."""
+        front = self._device.front(self._flow.values())
+        return {c.trial: self._device.gain(c, front)
+                for c in self._flow.values() if c.stage == "waiting" and self._trains}
+
+    def _by_gain(self, gains: Mapping[int, tuple[float, float]]) -> list[Candidate]:
+        return [self._flow[trial] for trial in sorted(gains, key=lambda t: (gains[t], -t))]
+
+    @property
+    def _space(self) -> Space:
+        return self.sampling.space
+
     def _expected_gain(self, front: Sequence[Point], recipe: Recipe) -> float:
         """Predicted gain of a recipe; -1 for one that was already sampled."""
         return -1.0 if recipe.hash in self._seen else self._device.expected_gain(recipe, front)
 
-    def _start(self, candidate: Candidate, trained: TrainedState | None = None) -> None:
+    def _start(self, candidate: Candidate) -> None:
         self._flow[candidate.trial] = candidate
+        if not self._repairs and self._continue_training(candidate):
+            return
+        recipe = self._space.compression(candidate.recipe) if self._repairs else candidate.recipe
+        self._jobs.submit(self._device.requests.compress(recipe), COMPRESS,
+                          lambda job: self._compressed(candidate, job))
+
+    def _continue_training(self, candidate: Candidate) -> bool:
+        """Continue the full training that an earlier search process began; False if it did not."""
+        trained = None if self._known is None else self._known.trained.get(candidate.trial)
         if trained is not None:
             candidate.restore(trained)
+            candidate.fidelity = "short"
             self._train(candidate, "full")
-            return
-        self._jobs.submit(self._device.requests.compress(candidate.recipe), COMPRESS,
-                          lambda job: self._compressed(candidate, job))
+        return trained is not None
 
     def _compressed(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
         build = self._built(candidate, job)
-        if build is not None:
-            candidate.values |= {"macs": build.report.macs}
-            self._batches.add(candidate, "measuring")
+        if build is None:
+            return
+        candidate.values |= {"macs": build.report.macs}
+        candidate.took_s = job.took_s
+        repaired = None if self._known is None else self._known.repaired.get(candidate.trial)
+        if build.evaluation is not None:
+            self._device.add_evaluation(candidate, build.evaluation, REPAIRED)
+        if repaired is not None:
+            candidate.restore(repaired)
+            candidate.keep_repaired()
+            if not self._continue_training(candidate):
+                self._wait(candidate)
+            return
+        refused = self._device.why_not_measure(candidate)
+        if refused is not None:
+            self._device.add_candidate(candidate, ())
+            self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
+            return
+        self._batches.add(candidate, "measuring")
 
     def _built(self, candidate: Candidate, job: EndedJob[BuildResult]) -> BuildResult | None:
         """The candidate's new build; None when it failed or the candidate was dropped."""
         if candidate.trial not in self._flow:
             return None
         if job.result is None:
-            self._tell(candidate, "failed", reason=job.reason or job.state,
-                       message=job.message or None)
+            self._lost(candidate, "failed", job.reason or job.state, job.message or None)
             return None
         candidate.set_build(job.result)
         return job.result
@@ -193,13 +260,24 @@ class SearchLoop:
             self._complete(candidate, measured=True)
             return
         self._device.add_measurement(candidate)
+        front = self._device.front(self._flow.values())
+        self._device.add_candidate(
+            candidate, [point for point in front if point.trial != candidate.trial])
+        self._wait(candidate)
+
+    def _wait(self, candidate: Candidate) -> None:
+        """A measured candidate waits for training; without training it is done."""
         candidate.stage = "waiting"
+        if candidate.repaired is not None and self._device.keeps_quality(candidate):
+            self.sampling.add_parent(candidate.number, candidate.values)
         self._reconsider(candidate)
+        if candidate.trial in self._flow and not self._trains:
+            self._settle(candidate, "the budget ended before it was trained")
 
     def _reconsider(self, candidate: Candidate) -> None:
         """Prune a measured candidate that can no longer reach the front by training."""
         refused = self._device.why_not_train(
-            candidate, self._device.competing_points(self._flow.values()))
+            candidate, self._device.competing_points(self._flow.values(), candidate.trial))
         if refused is not None:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
@@ -207,16 +285,35 @@ class SearchLoop:
         """Keep every builder busy with the measured candidates of highest expected gain."""
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
+        if self._repairs:
+            self._train_what_pays()
+            return
         while self._count("short", "full") < self.builders + 1:
-            waiting = [c for c in self._flow.values() if c.stage == "waiting"]
+            waiting = self._by_gain(self._gains())
             if not waiting:
                 return
-            front = self._device.front(self._flow.values())
-            gains = {c.trial: self._device.gain(c, front) for c in waiting}
-            *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
+            *rest, best = waiting
             self._train(best, "short")
             for lowest in rest[:TURNOVER] if len(waiting) >= POOL else ():
-                self._tell(lowest, "pruned", "all others that waited for training promised more")
+                self._tell(lowest, "pruned", PROMISED_LESS)
+
+    def _train_what_pays(self) -> None:
+        """Train repaired candidates as long as that gains more than new candidates do, or as long
+        as it gains anything when there are no new ones."""
+        if self._count("waiting") >= POOL:
+            for lowest in self._by_gain(self._gains())[:TURNOVER]:
+                self._settle(lowest, PROMISED_LESS)
+        while self._count("short", "full") < self.builders + 1:
+            gains = self._gains()
+            pays = self._pays()
+            if not pays and len(gains) == len(self._flow):
+                pays = [c for c in self._by_gain(gains) if gains[c.trial][0] > 0]
+            if not pays:
+                break
+            self._train(pays[-1], "short")
+        if self._count("waiting") == len(self._flow):
+            for candidate in list(self._flow.values()):
+                self._settle(candidate, "training would gain nothing")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         self._trainings += fidelity == "short"
@@ -227,6 +324,8 @@ class SearchLoop:
                           TRAIN[fidelity], lambda job: self._trained(candidate, job))
 
     def _trained(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
+        if candidate.stage not in ("short", "full"):
+            return  # the search time ended, it counts with its repaired file
         build = self._built(candidate, job)
         if build is None:
             return
@@ -235,29 +334,54 @@ class SearchLoop:
             self._tell(candidate, "failed", "not evaluated",
                        "The training returned no evaluation. Are all builders of one version?")
             return
-        self._device.add_evaluation(candidate, build.evaluation)
+        self._device.add_evaluation(candidate, build.evaluation, candidate.stage, job.took_s)
         if candidate.stage == "short":
             self._after_short(candidate)
             return
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
+        if candidate.is_worse_than_repaired and self._keep_repaired(candidate):
+            return
         if self._device.is_worth_measuring(candidate):
             self._batches.add(candidate, "measuring again")
-        else:
+        elif not self._keep_repaired(candidate):
             self._complete(candidate, measured=False)
 
     def _after_short(self, candidate: Candidate) -> None:
         refused = self._device.why_not_continue(
-            candidate, self._device.competing_points(self._flow.values()))
+            candidate, self._device.competing_points(self._flow.values(), candidate.trial))
         if refused is not None:
-            self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
+            self._lost(candidate, "pruned", refused.reason, constraints=refused.constraints)
             return
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         self._train(candidate, "full")
 
     def _failed(self, candidate: Candidate, reason: str, message: str) -> None:
-        self._tell(candidate, "failed", reason, f"on {self._device.device}: {message}")
+        self._lost(candidate, "failed", reason, f"on {self._device.device}: {message}")
+
+    def _lost(self, candidate: Candidate, state: TrialState, reason: str,
+              message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:
+        """The newest file of a candidate is worth nothing; an earlier one may be."""
+        if not self._keep_repaired(candidate):
+            self._tell(candidate, state, reason, message, constraints)
+
+    def _keep_repaired(self, candidate: Candidate) -> bool:
+        """Complete a trained candidate with its repaired file, if that may be on the front."""
+        if candidate.fidelity == REPAIRED and candidate.stage == "measuring again" or (
+                not self._device.repaired_counts(candidate, self._flow.values())):
+            return False
+        candidate.return_to_repaired()
+        if "latency_s" in candidate.intervals:
+            self._complete(candidate, measured=True)
+        else:
+            self._batches.add(candidate, "measuring again")
+        return True
+
+    def _settle(self, candidate: Candidate, reason: str) -> None:
+        """End a candidate that is not trained: it counts with its repaired file or is pruned."""
+        if not self._keep_repaired(candidate):
+            self._tell(candidate, "pruned", reason)
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
         reason, constraints = self._device.complete(candidate, measured)
@@ -277,8 +401,9 @@ class SearchLoop:
         """Prune candidates without full training when the search time is up."""
         for candidate in list(self._flow.values()):
             if candidate.stage in ("compressing", "measuring", "waiting", "short"):
-                self._batches.drop(candidate)
-                self._tell(candidate, "pruned", "the budget ended before it was trained")
+                if candidate.stage == "measuring":
+                    self._batches.drop(candidate)
+                self._settle(candidate, "the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
@@ -311,7 +436,7 @@ class SearchLoop:
     def _complete_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
         if entry is not None and entry.values is None:
             why = entry.reason or "not measured"
-            self._failed(candidate, why, why)
+            self._tell(candidate, "failed", why, f"on {self._device.device}: {why}")
             return
         if entry is not None:
             candidate.values |= entry.values or {}

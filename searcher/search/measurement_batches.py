@@ -111,6 +111,7 @@ class MeasurementBatches:
         for candidate in batch:
             if candidate.trial in self._dropped:
                 continue
+            candidate.took_s += job.took_s / len(batch)
             if job.result is None:
                 self._on_failed(candidate, job.reason or job.state, job.why)
             else:

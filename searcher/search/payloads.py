@@ -41,12 +41,15 @@ class Requests:
         return excess(values, self.campaign.constraints, scale_of(self.campaign.objectives))
 
     def compress(self, recipe: Recipe) -> BuildRequest:
-        return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED)
+        """``recipe`` without its training; repaired and evaluated unless the campaign repairs
+        nothing."""
+        return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED,
+                            repair=self.campaign.search.repair)
 
     def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> BuildRequest:
         """One thread by default: builders that run at the same time would compete for cores."""
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, fidelity,
-                            threads)
+                            threads, repair=self.campaign.search.repair and bool(recipe.steps))
 
     def evaluate(self, sha256: str, split: str,
                  outputs: DeviceOutputs | None = None) -> EvaluateRequest:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from searcher.search.acquisition import SHARED_COST
+from searcher.search.acquisition import NO_COST_S
 from searcher.search.loop import AHEAD, TURNOVER
 from searcher.search.sampling import STARTUP_TRIALS
 from searcher.spec.recipe import Recipe, Step
@@ -41,7 +41,7 @@ def test_sampling_uses_the_surrogate() -> None:
     expected, cost = acquisition.expected(
         twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
     assert (expected.drop, expected.deviation) == (pytest.approx(0.01), 0.0), "trained already"
-    assert cost == SHARED_COST
+    assert cost == NO_COST_S
     mild, strong = (Recipe((Step.of("channel_pruning", "model", {"keep_ratio": ratio}),))
                     for ratio in (0.7, 0.05))
     small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
