@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from searcher.ledger.tables.search_state import TrainingOutcome
 from searcher.pareto.front import Point
 from searcher.pareto.hypervolume import REACH, hypervolume_gain
-from searcher.search.effort import Effort
-from searcher.search.outcomes import Outcomes
-from searcher.search.recipe_features import Features
+from searcher.search.learnt.effort import Effort
+from searcher.search.learnt.outcomes import Outcomes
+from searcher.search.learnt.surrogate import Expectation, Surrogate, feasibility_probability
+from searcher.search.recipes.recipe_features import Features
 from searcher.search.space import Space
-from searcher.search.surrogate import Expectation, Surrogate, feasibility_probability
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import REPAIRED
 from searcher.spec.objectives import DROP, quality_of, scale_of

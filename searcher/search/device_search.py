@@ -17,7 +17,6 @@ from searcher.search.acquisition import Acquisition
 from searcher.search.baseline import Baseline, establish, quality_figures
 from searcher.search.candidate import Candidate
 from searcher.search.device_quality import OnDevice, with_device_quality
-from searcher.search.effort import Effort
 from searcher.search.extended_training import extend
 from searcher.search.final_measurement import (
     evaluate_on_test,
@@ -25,8 +24,10 @@ from searcher.search.final_measurement import (
     final_trial,
     measure_together,
 )
+from searcher.search.learnt.effort import Effort
 from searcher.search.payloads import Requests
 from searcher.search.promotion import shortfall, why_not_train, within_reach
+from searcher.search.rungs import Rungs
 from searcher.search.space import Space
 from searcher.spec.fidelity import REPAIRED, TRAINED
 from searcher.spec.objectives import DROP, Objective, resolved
@@ -66,18 +67,29 @@ class DeviceSearch:
     def constraints(self) -> Mapping[str, float]:
         return self.requests.campaign.constraints
 
-    def begin(self, jobs: JobFlow, known: SearchState | None, threads: int,
-              full_s: float = 60.0) -> None:
-        """Establish the baseline, and resolve the objectives with its metric. ``full_s`` is the
-        expected duration of full training. Raises BuildError, and UserError when the campaign asks
-        for another metric."""
+    def begin(self, jobs: JobFlow, known: SearchState | None, threads: int) -> None:
+        """Establish the baseline, and resolve the objectives with its metric. Raises BuildError,
+        and UserError when the campaign asks for another metric."""
         self._baseline = establish(jobs, self.requests, known, threads)
         campaign = self.requests.campaign
         self.requests = replace(self.requests, campaign=replace(
             campaign, objectives=resolved(campaign.objectives, self._baseline.quality)))
-        self._acquisition = Acquisition(
-            self.requests.campaign, self._space, self._baseline.state.values, Effort(full_s))
+        self.plan_training(Rungs())
         self._trainings = [] if known is None else list(known.trainings)
+
+    def plan_training(self, rungs: Rungs) -> None:
+        """How long candidates are trained, before any candidate is known."""
+        campaign = self.requests.campaign
+        if rungs.why_not is not None and campaign.search.repair:
+            campaign = replace(campaign, search=replace(campaign.search, train=False))
+            self._notes += [rungs.why_not] if rungs.why_not not in self._notes else []
+        self.requests = replace(self.requests, campaign=campaign, epochs=rungs.epochs)
+        self._acquisition = Acquisition(
+            campaign, self._space, self._baseline.state.values, Effort(rungs.full_s))
+
+    @property
+    def trains(self) -> bool:
+        return self.requests.campaign.search.train
 
     def resume(self, rows: Iterable[Trial]) -> None:
         """Fit the surrogate to the trials of an earlier search process of this campaign, and
@@ -112,7 +124,8 @@ class DeviceSearch:
         repaired = {c.trial: c.repaired.figures for c in unfinished if c.repaired is not None}
         return SearchState(self._baseline.state, baseline_s, searched_s, self._joint,
                            tuple(self._notes), tuple(extended), trained, self._baseline.quality,
-                           repaired=repaired, trainings=tuple(self._trainings))
+                           repaired=repaired, trainings=tuple(self._trainings),
+                           epochs=self.requests.epochs)
 
     def competing_points(self, flow: Iterable[Candidate], but: int | None = None) -> list[Point]:
         """The front, trained candidates that wait for their measurement, with the latency of
@@ -177,10 +190,18 @@ class DeviceSearch:
         """Gain of training a measured candidate."""
         return self._acquisition.gain(candidate.recipe, candidate.values, front)
 
-    def training_pays(self, gain: tuple[float, float]) -> bool:
-        """Whether a training with this ``gain`` gains more per second than new candidates do."""
+    def by_gain(self, flow: Collection[Candidate]) -> list[tuple[Candidate, float]]:
+        """The candidates that wait for training by increasing gain, which is per second."""
+        front = self.front(flow)
+        gains = [(self.gain(c, front), -c.trial, c) for c in flow if c.stage == "waiting"]
+        return [(c, gain) for (gain, _), _, c in sorted(gains, key=lambda entry: entry[:2])]
+
+    def paying(self, flow: Collection[Candidate]) -> list[Candidate]:
+        """Those of ``by_gain`` whose training gains more per second than new candidates do."""
         new = self._acquisition.effort.gain_per_second
-        return new is not None and gain[0] > new
+        if new is None or not self.trains:
+            return []
+        return [c for c, gain in self.by_gain(flow) if gain > new]
 
     def _optimistic_drop(self, candidate: Candidate) -> float | None:
         """The least drop that further training may reach, in the metric's unit; None for a
@@ -201,7 +222,8 @@ class DeviceSearch:
             return None
         drop = candidate.values[DROP]
         word = "short training" if candidate.fidelity == "short" else "repair"
-        return Refusal(f"{word} lost {self.quality.text(drop)}, more than training wins back",
+        more = "training wins back" if self.trains else "the campaign allows"
+        return Refusal(f"{word} lost {self.quality.text(drop)}, more than {more}",
                        {DROP: (drop - self.constraints.get(DROP, 0.0)) / self._scale})
 
     def why_not_train(self, candidate: Candidate, competing: Sequence[Point]) -> Refusal | None:

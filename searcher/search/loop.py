@@ -17,25 +17,25 @@ busy. Candidates that wait for the device share a quiet window.
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from searcher.client.http import CoordinatorClient, TrialState
 from searcher.client.jobs import EndedJob, JobFlow
 from searcher.jobs.build import BuildResult
 from searcher.ledger.tables.search_state import JointEntry, SearchState, TaskFacts
-from searcher.pareto.front import Point
 from searcher.search.candidate import Candidate
 from searcher.search.device_search import DeviceSearch
 from searcher.search.extended_training import TIME_FRACTION
 from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
 from searcher.search.promotion import TURNOVER
+from searcher.search.proposals import Proposals
+from searcher.search.rungs import known_rungs, rungs_of
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import REPAIRED
-from searcher.spec.recipe import Recipe
 
 AHEAD = 8
 """Candidates that are compressed or measured at the same time, so that measurements share quiet
@@ -46,8 +46,6 @@ next; when the pool is full, those with the lowest are pruned."""
 RETRY_FRACTION = 0.08
 """Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
-UNKNOWN_TRAINING_S = 60.0
-"""Expected seconds of a full training where the task was not checked."""
 PROMISED_LESS = "all others that waited for training promised more"
 SAVE_EVERY_S = 15.0
 """Longest time between checkpoints, and the most search time that a killed process loses."""
@@ -59,21 +57,22 @@ class SearchLoop:
     def __init__(self, client: CoordinatorClient, campaign: Campaign, of_device: DeviceSearch,
                  sampling: Sampling, builders: int,
                  now_s: Callable[[], float] = time.monotonic, extends: bool = False,
-                 task: TaskFacts | None = None) -> None:
+                 task: TaskFacts | None = None, states_epochs: bool = True) -> None:
         """``extends``: the task defines epochs for extended training. ``task``: what the check of
-        the task found."""
+        the task found. ``states_epochs``: its author says how long candidates are trained."""
         self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
         self._device, self._extends, self._task = of_device, extends, task
         self._extended: list[int] = []
         self._known: SearchState | None = None
         self._repairs, self._trains = campaign.search.repair, campaign.search.train
+        self._states_epochs = states_epochs
         self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
         self._batches = MeasurementBatches(
             self._jobs, of_device.requests, self._measured, self._failed, now_s)
-        self._seen: set[str] = set()
-        self._asked = self._trainings = 0
+        self._proposals = Proposals(client, campaign, of_device.device, sampling)
+        self._trainings = 0
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
         self._budget_s = self._search_s = 0.0
 
@@ -82,10 +81,10 @@ class SearchLoop:
         self._began_s = self.now_s()
         states = self.client.campaign(self.campaign.name).search_states
         known = states.get(self._device.device)
-        self._device.begin(self._jobs, known, self.builders, self._full_training_s())
+        self._device.begin(self._jobs, known, self.builders)
         self._baseline_s = self.now_s() - self._began_s if known is None else known.baseline_s
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
-        self._extends = self._extends and self._trains
+        self._plan_training({} if known is None else known.epochs)
         self._search_s = self._budget_s * (1 - TIME_FRACTION if self._extends else 1)
         self._known = known
         if known is not None:
@@ -107,21 +106,22 @@ class SearchLoop:
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
 
-    def _full_training_s(self) -> float:
-        """The expected duration of full training, from the check of the task."""
-        if self._task is None:
-            return UNKNOWN_TRAINING_S
-        return self._task.epoch_s * self._task.epochs.get("full", 1)
+    def _plan_training(self, epochs: Mapping[str, int]) -> None:
+        """How long candidates are trained; ``epochs`` are those of an earlier search process."""
+        found = rungs_of(self._task, self._states_epochs, self.builders * self._budget_s)
+        rungs = known_rungs(epochs, self._task, found)
+        self._device.plan_training(rungs)
+        self._trains = self._device.trains
+        self._extends = self._trains and (self._extends or "extended" in rungs.epochs)
 
     def _resume(self) -> None:
         """Restore the state from the ledger: add all trials to the study and restart the running
         ones. Their builds are cached, and those whose figures are known are not measured again."""
         rows = self.client.trials(self.campaign.name)
-        self._seen |= {row.recipe for row in rows}
+        self._proposals.restore(rows)
         self._device.resume(rows)
         numbers = self.sampling.restore(rows)
-        self._asked = len(rows)
-        self._trainings = self._asked // TURNOVER
+        self._trainings = len(rows) // TURNOVER
         for row in rows:
             if row.state == "running":
                 self._start(Candidate(row.id, numbers[row.id], row.built_from))
@@ -149,54 +149,30 @@ class SearchLoop:
         return sum(c.stage in stages for c in self._flow.values())
 
     def _ask_ahead(self) -> None:
-        failures = 0
-        while (self._asked < self.campaign.budget.candidates and failures < 100
-               and self._count("compressing", "measuring") < AHEAD
+        while (self._can_ask() and self._count("compressing", "measuring") < AHEAD
                and self._count("waiting") < POOL and self._wants_recipe()):
-            front = self._device.front(self._flow.values())
-            proposal = self.sampling.ask(functools.partial(self._expected_gain, front))
-            if proposal.recipe.hash in self._seen or not self._space.compression(
-                    proposal.recipe).steps:
-                self.sampling.tell(proposal.number, "failed", None, {})
-                failures += 1
-                continue
-            self._seen.add(proposal.recipe.hash)
-            self._asked += 1
-            trial = self.client.create_trial(
-                self.campaign.name, self._device.device, proposal.recipe, proposal.parameters)
-            self._start(Candidate(trial.id, proposal.number, proposal.recipe))
+            found = self._proposals.next(functools.partial(
+                self._device.expected_gain,
+                front=self._device.front(self._flow.values())), self._trains)
+            if found is None:
+                return
+            self._start(found)
+
+    def _can_ask(self) -> bool:
+        return self._proposals.asked < self.campaign.budget.candidates
 
     def _wants_recipe(self) -> bool:
         """Whether a new recipe is worth more than a training, or nothing waits for training."""
-        if self._asked < STARTUP_TRIALS:
+        if self._proposals.asked < STARTUP_TRIALS:
             return True
         if not self._repairs:
-            return (self._asked < STARTUP_TRIALS + TURNOVER * self._trainings
+            return (self._proposals.asked < STARTUP_TRIALS + TURNOVER * self._trainings
                     or self._count("compressing", "measuring", "waiting") < AHEAD)
-        return not self._pays()
-
-    def _pays(self) -> list[Candidate]:
-        """Repaired candidates whose training gains more per second than new candidates do, by
-        increasing gain."""
-        gains = self._gains()
-        return [c for c in self._by_gain(gains) if self._device.training_pays(gains[c.trial])]
-
-    def _gains(self) -> dict[int, tuple[float, float]]:
-        """Gain of training each waiting candidate, by trial."""
-        front = self._device.front(self._flow.values())
-        return {c.trial: self._device.gain(c, front)
-                for c in self._flow.values() if c.stage == "waiting" and self._trains}
-
-    def _by_gain(self, gains: Mapping[int, tuple[float, float]]) -> list[Candidate]:
-        return [self._flow[trial] for trial in sorted(gains, key=lambda t: (gains[t], -t))]
+        return not self._device.paying(self._flow.values())
 
     @property
     def _space(self) -> Space:
         return self.sampling.space
-
-    def _expected_gain(self, front: Sequence[Point], recipe: Recipe) -> float:
-        """Predicted gain of a recipe; -1 for one that was already sampled."""
-        return -1.0 if recipe.hash in self._seen else self._device.expected_gain(recipe, front)
 
     def _start(self, candidate: Candidate) -> None:
         self._flow[candidate.trial] = candidate
@@ -252,7 +228,8 @@ class SearchLoop:
             self._device.baseline.state,
             more_expected={True: bool(self._count("compressing")),
                            False: bool(self._count("short", "full")) and not time_is_up},
-            idle=not self._count("compressing", "waiting", "short", "full"),
+            idle=self._repairs and time_is_up or not self._count(
+                "compressing", "short", "full", *(() if self._repairs else ("waiting",))),
             hold=time_is_up)
 
     def _measured(self, candidate: Candidate) -> None:
@@ -289,7 +266,7 @@ class SearchLoop:
             self._train_what_pays()
             return
         while self._count("short", "full") < self.builders + 1:
-            waiting = self._by_gain(self._gains())
+            waiting = [c for c, _ in self._device.by_gain(self._flow.values())]
             if not waiting:
                 return
             *rest, best = waiting
@@ -301,13 +278,12 @@ class SearchLoop:
         """Train repaired candidates as long as that gains more than new candidates do, or as long
         as it gains anything when there are no new ones."""
         if self._count("waiting") >= POOL:
-            for lowest in self._by_gain(self._gains())[:TURNOVER]:
+            for lowest, _ in self._device.by_gain(self._flow.values())[:TURNOVER]:
                 self._settle(lowest, PROMISED_LESS)
-        while self._count("short", "full") < self.builders + 1:
-            gains = self._gains()
-            pays = self._pays()
-            if not pays and len(gains) == len(self._flow):
-                pays = [c for c in self._by_gain(gains) if gains[c.trial][0] > 0]
+        while self._trains and self._count("short", "full") < self.builders + 1:
+            pays = self._device.paying(self._flow.values())
+            if not pays and self._count("waiting") == len(self._flow):
+                pays = [c for c, gain in self._device.by_gain(self._flow.values()) if gain > 0]
             if not pays:
                 break
             self._train(pays[-1], "short")
@@ -398,11 +374,13 @@ class SearchLoop:
         self._save()
 
     def _prune_untrained(self) -> None:
-        """Prune candidates without full training when the search time is up."""
+        """Complete repaired candidates, and prune others without full training, when the search
+        time is up. A candidate whose quality is known is still measured."""
         for candidate in list(self._flow.values()):
-            if candidate.stage in ("compressing", "measuring", "waiting", "short"):
-                if candidate.stage == "measuring":
-                    self._batches.drop(candidate)
+            if candidate.stage == "measuring" and not self._repairs:
+                self._batches.drop(candidate)
+            if candidate.stage in ("compressing", "waiting", "short", *(
+                    () if self._repairs else ("measuring",))):
                 self._settle(candidate, "the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 

@@ -1,7 +1,7 @@
 """Requests of a search to builders and devices, and their priorities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan
 from searcher.jobs.build import BuildRequest
@@ -35,6 +35,8 @@ class Requests:
     campaign: Campaign
     target: Target
     execution: Execution
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """Of each fidelity, instead of those of the task."""
 
     def excess(self, values: Mapping[str, float]) -> dict[str, float]:
         """Excess of ``values`` over the campaign's constraints; positive means violated."""
@@ -48,8 +50,10 @@ class Requests:
 
     def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> BuildRequest:
         """One thread by default: builders that run at the same time would compete for cores."""
+        candidate = bool(recipe.steps)
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, fidelity,
-                            threads, repair=self.campaign.search.repair and bool(recipe.steps))
+                            threads, repair=self.campaign.search.repair and candidate,
+                            epochs=self.epochs if candidate else {})
 
     def evaluate(self, sha256: str, split: str,
                  outputs: DeviceOutputs | None = None) -> EvaluateRequest:

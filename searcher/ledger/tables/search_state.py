@@ -128,7 +128,7 @@ class SearchState:
     ``baseline_s`` and ``searched_s`` are the seconds spent so far. ``extended`` are the trials
     whose extended training has begun; ``trained`` are trained but unfinished candidates by trial,
     ``repaired`` the figures of unfinished candidates before any training. ``trainings`` are what
-    the search learnt of trainings.
+    the search learnt of trainings; ``epochs`` those of each fidelity, where the search chose them.
     ``quality`` is the metric by which candidates are judged.
     ``task`` is None in states of versions that did not check tasks.
     """
@@ -144,6 +144,7 @@ class SearchState:
     task: TaskFacts | None = None
     repaired: Mapping[int, TrainedState] = field(default_factory=dict)
     trainings: tuple[TrainingOutcome, ...] = ()
+    epochs: Mapping[str, int] = field(default_factory=dict)
 
 
 def get(db: Database, campaign: str, device: str) -> SearchState | None:

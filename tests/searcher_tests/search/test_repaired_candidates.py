@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from searcher.search.candidate import Candidate
-from searcher.search.effort import RECENT
+from searcher.search.learnt.effort import RECENT
 from searcher.search.sampling import STARTUP_TRIALS
 from tests.searcher_tests.fake_coordinator import (
     LEVEL_S,

@@ -1,4 +1,4 @@
-"""Recipes as vectors for the surrogate (``searcher.search.surrogate``).
+"""Recipes as vectors for the surrogate (``searcher.search.learnt.surrogate``).
 
 There is one feature per strategy and part of the model: 0 if the strategy is not used there, else
 from ``PRESENT`` (weakest) to 1 (strongest). A strategy for the whole model counts for each part.

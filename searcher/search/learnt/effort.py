@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from searcher.search.surrogate import Regression
+from searcher.search.learnt.surrogate import Regression
 
 RECENT = 16
 """New candidates whose gain per second counts."""

@@ -4,8 +4,8 @@ to the quality's scale.
     log(cost / baseline's) = w_cost . steps              w_cost ~ N(0, COST_DEVIATION^2)
     drop = prior_drop(MACs, bytes) + w_drop . steps      w_drop ~ N(0, DROP_DEVIATION^2)
 
-``steps`` are the features of a recipe (``searcher.search.recipe_features``), the weights are
-independent. Bayesian linear regression (Bishop 2006, section 3.3) needs only sums over the
+``steps`` are the features of a recipe (``recipes/recipe_features.py``), weights are independent.
+Bayesian linear regression (Bishop 2006, section 3.3) needs only sums over the
 candidates, so its memory and time per prediction do not grow with their number.
 """
 

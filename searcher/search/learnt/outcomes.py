@@ -11,7 +11,7 @@ import math
 
 import numpy as np
 
-from searcher.search.surrogate import Expectation, Regression
+from searcher.search.learnt.surrogate import Expectation, Regression
 
 FLOOR, SHARE = 0.004, 0.1
 WON_BACK = 0.5

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from searcher.search.surrogate import (
+from searcher.search.learnt.surrogate import (
     LARGEST_DROP,
     LARGEST_PRIOR_DROP,
     Expectation,
