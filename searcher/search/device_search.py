@@ -9,6 +9,7 @@ from searcher.jobs.evaluate import EvaluationResult
 from searcher.ledger.tables.search_state import (
     JointMeasurement,
     SearchState,
+    TaskFacts,
     TrainingOutcome,
 )
 from searcher.pareto.front import Point, front_of
@@ -27,7 +28,7 @@ from searcher.search.final_measurement import (
 from searcher.search.learnt.effort import Effort
 from searcher.search.payloads import Requests
 from searcher.search.promotion import shortfall, why_not_train, within_reach
-from searcher.search.rungs import Rungs
+from searcher.search.rungs import UNKNOWN_S, known_rungs, rungs_of
 from searcher.search.space import Space
 from searcher.spec.fidelity import REPAIRED, TRAINED
 from searcher.spec.objectives import DROP, Objective, resolved
@@ -74,18 +75,31 @@ class DeviceSearch:
         campaign = self.requests.campaign
         self.requests = replace(self.requests, campaign=replace(
             campaign, objectives=resolved(campaign.objectives, self._baseline.quality)))
-        self.plan_training(Rungs())
+        if known is not None:
+            self.requests = replace(self.requests, epochs=known.epochs)
+        self._fit(UNKNOWN_S)
         self._trainings = [] if known is None else list(known.trainings)
 
-    def plan_training(self, rungs: Rungs) -> None:
-        """How long candidates are trained, before any candidate is known."""
+    def plan_training(self, facts: TaskFacts | None, states_epochs: bool,
+                      builders_s: float) -> None:
+        """Decide how long candidates are trained, before any is known. ``states_epochs``: the
+        task's author says it; ``builders_s`` is the search time of all builders together."""
+        rungs = known_rungs(self.requests.epochs, facts, rungs_of(facts, states_epochs, builders_s))
         campaign = self.requests.campaign
         if rungs.why_not is not None and campaign.search.repair:
             campaign = replace(campaign, search=replace(campaign.search, train=False))
             self._notes += [rungs.why_not] if rungs.why_not not in self._notes else []
         self.requests = replace(self.requests, campaign=campaign, epochs=rungs.epochs)
-        self._acquisition = Acquisition(
-            campaign, self._space, self._baseline.state.values, Effort(rungs.full_s))
+        self._fit(rungs.full_s)
+
+    def _fit(self, full_s: float) -> None:
+        self._acquisition = Acquisition(self.requests.campaign, self._space,
+                                        self._baseline.state.values, Effort(full_s))
+
+    @property
+    def extends(self) -> bool:
+        """Whether the search chose epochs for extended training."""
+        return "extended" in self.requests.epochs
 
     @property
     def trains(self) -> bool:

@@ -4,8 +4,7 @@
                                  |                                               |
                                pruned     tell < measure < train full < promising? < train short
 
-    search time is up > repaired candidates of the front are completed
-                      > extended training of the front > joint measurement > test split
+    search time is up > repaired ones of the front complete > extended training > joint measurement
 
 Training starts from the repaired weights. A candidate that training does not improve keeps its
 repaired file. Without repair (``[search] repair = false``) a candidate has a quality only after
@@ -17,7 +16,7 @@ busy. Candidates that wait for the device share a quiet window.
 
 import functools
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from searcher.client.http import CoordinatorClient, TrialState
@@ -27,26 +26,16 @@ from searcher.ledger.tables.search_state import JointEntry, SearchState, TaskFac
 from searcher.search.candidate import Candidate
 from searcher.search.device_search import DeviceSearch
 from searcher.search.extended_training import TIME_FRACTION
+from searcher.search.final_measurement import RETRY_FRACTION
 from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
-from searcher.search.promotion import TURNOVER
-from searcher.search.proposals import Proposals
-from searcher.search.rungs import known_rungs, rungs_of
+from searcher.search.promotion import POOL, TURNOVER
+from searcher.search.proposals import AHEAD, Proposals
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
-from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import REPAIRED
 
-AHEAD = 8
-"""Candidates that are compressed or measured at the same time, so that measurements share quiet
-windows."""
-POOL = 24
-"""Size of the pool of measured candidates. The candidate with the highest expected gain is trained
-next; when the pool is full, those with the lowest are pruned."""
-RETRY_FRACTION = 0.08
-"""Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
-PROMISED_LESS = "all others that waited for training promised more"
 SAVE_EVERY_S = 15.0
 """Longest time between checkpoints, and the most search time that a killed process loses."""
 
@@ -57,36 +46,38 @@ class SearchLoop:
     def __init__(self, client: CoordinatorClient, campaign: Campaign, of_device: DeviceSearch,
                  sampling: Sampling, builders: int,
                  now_s: Callable[[], float] = time.monotonic, extends: bool = False,
-                 task: TaskFacts | None = None, states_epochs: bool = True) -> None:
+                 task: TaskFacts | None = None, states_epochs: bool = True,
+                 first: Sequence[Mapping[str, float]] = ()) -> None:
         """``extends``: the task defines epochs for extended training. ``task``: what the check of
-        the task found. ``states_epochs``: its author says how long candidates are trained."""
+        the task found. ``states_epochs``: its author says how long candidates are trained.
+        ``first``: parameters of recipes to ask for before any other."""
         self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
         self._device, self._extends, self._task = of_device, extends, task
         self._extended: list[int] = []
         self._known: SearchState | None = None
         self._repairs, self._trains = campaign.search.repair, campaign.search.train
-        self._states_epochs = states_epochs
+        self._states_epochs, self._trainings = states_epochs, 0
         self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
         self._batches = MeasurementBatches(
             self._jobs, of_device.requests, self._measured, self._failed, now_s)
-        self._proposals = Proposals(client, campaign, of_device.device, sampling)
-        self._trainings = 0
+        self._proposals = Proposals(client, campaign, of_device.device, sampling, first)
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
         self._budget_s = self._search_s = 0.0
 
     def run(self) -> None:
         """Continue from the state in the ledger until the campaign is done."""
         self._began_s = self.now_s()
-        states = self.client.campaign(self.campaign.name).search_states
-        known = states.get(self._device.device)
+        self._known = known = self.client.campaign(
+            self.campaign.name).search_states.get(self._device.device)
         self._device.begin(self._jobs, known, self.builders)
         self._baseline_s = self.now_s() - self._began_s if known is None else known.baseline_s
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
-        self._plan_training({} if known is None else known.epochs)
+        self._device.plan_training(self._task, self._states_epochs, self.builders * self._budget_s)
+        self._trains, extends = self._device.trains, self._extends or self._device.extends
+        self._extends = self._trains and extends
         self._search_s = self._budget_s * (1 - TIME_FRACTION if self._extends else 1)
-        self._known = known
         if known is not None:
             self._searched_s, self._extended = known.searched_s, list(known.extended)
         self._resume()
@@ -105,14 +96,6 @@ class SearchLoop:
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
-
-    def _plan_training(self, epochs: Mapping[str, int]) -> None:
-        """How long candidates are trained; ``epochs`` are those of an earlier search process."""
-        found = rungs_of(self._task, self._states_epochs, self.builders * self._budget_s)
-        rungs = known_rungs(epochs, self._task, found)
-        self._device.plan_training(rungs)
-        self._trains = self._device.trains
-        self._extends = self._trains and (self._extends or "extended" in rungs.epochs)
 
     def _resume(self) -> None:
         """Restore the state from the ledger: add all trials to the study and restart the running
@@ -140,7 +123,7 @@ class SearchLoop:
         if len(self._flow) == held and not self._jobs.has_news:
             return False
         left_s = self._search_s - self._elapsed_s()
-        self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
+        self._jobs.listen(min(left_s, LISTEN_S) if left_s > 0 else LISTEN_S)
         if self._elapsed_s() - self._saved_s >= SAVE_EVERY_S:
             self._save()
         return True
@@ -149,7 +132,8 @@ class SearchLoop:
         return sum(c.stage in stages for c in self._flow.values())
 
     def _ask_ahead(self) -> None:
-        while (self._can_ask() and self._count("compressing", "measuring") < AHEAD
+        while (self._proposals.asked < self.campaign.budget.candidates
+               and self._count("compressing", "measuring") < AHEAD
                and self._count("waiting") < POOL and self._wants_recipe()):
             found = self._proposals.next(functools.partial(
                 self._device.expected_gain,
@@ -157,9 +141,6 @@ class SearchLoop:
             if found is None:
                 return
             self._start(found)
-
-    def _can_ask(self) -> bool:
-        return self._proposals.asked < self.campaign.budget.candidates
 
     def _wants_recipe(self) -> bool:
         """Whether a new recipe is worth more than a training, or nothing waits for training."""
@@ -170,15 +151,12 @@ class SearchLoop:
                     or self._count("compressing", "measuring", "waiting") < AHEAD)
         return not self._device.paying(self._flow.values())
 
-    @property
-    def _space(self) -> Space:
-        return self.sampling.space
-
     def _start(self, candidate: Candidate) -> None:
         self._flow[candidate.trial] = candidate
         if not self._repairs and self._continue_training(candidate):
             return
-        recipe = self._space.compression(candidate.recipe) if self._repairs else candidate.recipe
+        recipe = (self.sampling.space.compression(candidate.recipe) if self._repairs
+                  else candidate.recipe)
         self._jobs.submit(self._device.requests.compress(recipe), COMPRESS,
                           lambda job: self._compressed(candidate, job))
 
@@ -259,37 +237,37 @@ class SearchLoop:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _train_best(self) -> None:
-        """Keep every builder busy with the measured candidates of highest expected gain."""
+        """Train the measured candidates of highest expected gain: without repair as many as keep
+        every builder busy; repaired ones as long as that gains more than new candidates do, or
+        anything when there are no new ones."""
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
-        if self._repairs:
-            self._train_what_pays()
-            return
-        while self._count("short", "full") < self.builders + 1:
-            waiting = [c for c, _ in self._device.by_gain(self._flow.values())]
-            if not waiting:
-                return
-            *rest, best = waiting
-            self._train(best, "short")
-            for lowest in rest[:TURNOVER] if len(waiting) >= POOL else ():
-                self._tell(lowest, "pruned", PROMISED_LESS)
-
-    def _train_what_pays(self) -> None:
-        """Train repaired candidates as long as that gains more than new candidates do, or as long
-        as it gains anything when there are no new ones."""
-        if self._count("waiting") >= POOL:
-            for lowest, _ in self._device.by_gain(self._flow.values())[:TURNOVER]:
-                self._settle(lowest, PROMISED_LESS)
+        if self._repairs and self._count("waiting") >= POOL:
+            self._drop_lowest()
         while self._trains and self._count("short", "full") < self.builders + 1:
-            pays = self._device.paying(self._flow.values())
-            if not pays and self._count("waiting") == len(self._flow):
-                pays = [c for c, gain in self._device.by_gain(self._flow.values()) if gain > 0]
-            if not pays:
+            promising = self._worth_training()
+            if not promising:
                 break
-            self._train(pays[-1], "short")
-        if self._count("waiting") == len(self._flow):
+            full = self._count("waiting") >= POOL
+            self._train(promising[-1], "short")
+            if full and not self._repairs:
+                self._drop_lowest()
+        if self._repairs and self._count("waiting") == len(self._flow):
             for candidate in list(self._flow.values()):
                 self._settle(candidate, "training would gain nothing")
+
+    def _worth_training(self) -> list[Candidate]:
+        """By increasing gain."""
+        found = self._device.by_gain(self._flow.values())
+        if not self._repairs:
+            return [candidate for candidate, _ in found]
+        if self._count("waiting") == len(self._flow):
+            return [candidate for candidate, gain in found if gain > 0]
+        return self._device.paying(self._flow.values())
+
+    def _drop_lowest(self) -> None:
+        for lowest, _ in self._device.by_gain(self._flow.values())[:TURNOVER]:
+            self._settle(lowest, "all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         self._trainings += fidelity == "short"
@@ -379,8 +357,8 @@ class SearchLoop:
         for candidate in list(self._flow.values()):
             if candidate.stage == "measuring" and not self._repairs:
                 self._batches.drop(candidate)
-            if candidate.stage in ("compressing", "waiting", "short", *(
-                    () if self._repairs else ("measuring",))):
+                self._tell(candidate, "pruned", "the budget ended before it was trained")
+            elif candidate.stage in ("compressing", "waiting", "short"):
                 self._settle(candidate, "the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
@@ -414,8 +392,7 @@ class SearchLoop:
     def _complete_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
         if entry is not None and entry.values is None:
             why = entry.reason or "not measured"
-            self._tell(candidate, "failed", why, f"on {self._device.device}: {why}")
-            return
+            return self._tell(candidate, "failed", why, f"on {self._device.device}: {why}")
         if entry is not None:
             candidate.values |= entry.values or {}
             candidate.intervals |= entry.intervals or {}

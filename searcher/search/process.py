@@ -10,6 +10,7 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,13 +22,14 @@ from searcher.client.upload import upload
 from searcher.devices.profile_check import of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
-from searcher.ledger.tables.search_state import FileRef
+from searcher.ledger.tables.search_state import FileRef, TaskFacts
 from searcher.search import task_check
 from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
 from searcher.search.recipes.applicable import model_layers, trial_of
+from searcher.search.recipes.warm_starts import earlier_recipes, known_recipes
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space, unsupported_strategies
 from searcher.spec.campaign import Campaign, from_document
@@ -78,12 +80,23 @@ def search(directory: Path, name: str) -> None:
                 on_device_of(client, campaign, device, task), notes)
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
                        campaign.builders or cores(), extends="extended" in task.epochs,
-                       task=checked.facts, states_epochs=task.epochs != EPOCHS).run()
+                       task=checked.facts, states_epochs=task.epochs != EPOCHS,
+                       first=warm_starts(client, campaign, space, checked.facts)).run()
         except PERMANENT as error:
             # The coordinator refuses this when the campaign was paused or cancelled meanwhile.
             with suppress(ProtocolError):
                 client.set_state(name, "failed", reason=str(error))
             raise
+
+
+def warm_starts(client: CoordinatorClient, campaign: Campaign, space: Space,
+                facts: TaskFacts | None) -> list[Mapping[str, float]]:
+    """Parameters of recipes to ask for first: the best of earlier campaigns on the task, then those
+    that are known to work."""
+    if not campaign.search.warm_starts or facts is None:
+        return []
+    earlier = earlier_recipes(client, facts.digest, campaign.name, campaign.objectives)
+    return [*earlier, *known_recipes(space)]
 
 
 def _no_format(campaign: Campaign, device: DeviceProfile, lacking: frozenset[str]) -> str:

@@ -5,6 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from searcher.pareto.front import Point, excess
 from searcher.spec.objectives import DROP, Objective, costs_of, quality_of, scale_of
 
+POOL = 24
+"""Size of the pool of measured candidates. The candidate with the highest expected gain is trained
+next; when the pool is full, those with the lowest are pruned, or complete as they are."""
+
 TURNOVER = 3
 """Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20
 of training. A later sample is based on more results, so sampling is tied to training."""

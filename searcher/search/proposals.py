@@ -1,7 +1,8 @@
 """New candidates: recipes that were not tried before, as trials of the ledger."""
 
 import functools
-from collections.abc import Callable, Iterable
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
 
 from searcher.client.http import CoordinatorClient
 from searcher.client.records import Trial
@@ -10,6 +11,9 @@ from searcher.search.sampling import Sampling
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
 
+AHEAD = 8
+"""Candidates that are compressed or measured at the same time, so that measurements share quiet
+windows."""
 MOST_DUPLICATES = 100
 """Proposals in a row that were tried before, after which the space counts as exhausted."""
 
@@ -18,9 +22,11 @@ class Proposals:
     """Asks ``sampling`` for recipes. ``asked`` is the number of candidates so far."""
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
-                 sampling: Sampling) -> None:
+                 sampling: Sampling, first: Iterable[Mapping[str, float]] = ()) -> None:
+        """``first`` are parameters of recipes to ask for before any other."""
         self._client, self._campaign, self._device = client, campaign, device
         self._sampling, self._seen = sampling, set[str]()
+        self._first = deque(first)
         self.asked = 0
 
     def restore(self, rows: Iterable[Trial]) -> None:
@@ -32,7 +38,9 @@ class Proposals:
         """A new candidate, whose recipe has no training unless the search ``trains``; None when
         the space seems exhausted. ``expected_gain`` ranks recipes."""
         for _ in range(MOST_DUPLICATES):
-            proposal = self._sampling.ask(functools.partial(self._gain_of_new, expected_gain))
+            draft = {"draft": self._first.popleft()} if self._first else {}
+            proposal = self._sampling.ask(
+                functools.partial(self._gain_of_new, expected_gain), **draft)
             compressed = self._sampling.space.compression(proposal.recipe)
             key = self._key(proposal.recipe)
             if key in self._seen or not compressed.steps:

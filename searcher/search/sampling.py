@@ -101,10 +101,14 @@ class Sampling:
             trial.set_constraint(name, value)
         return trial
 
-    def ask(self, expected_gain: ExpectedGain = lambda recipe: 0.0) -> Proposal:
-        """The next recipe; ``expected_gain`` ranks the neighbours of good candidates."""
+    def ask(self, expected_gain: ExpectedGain = lambda recipe: 0.0,
+            draft: Mapping[str, float] | None = None) -> Proposal:
+        """The next recipe; ``expected_gain`` ranks the neighbours of good candidates. ``draft``
+        are parameters to use instead, those that it lacks are sampled or off."""
         asked = len(self._study.get_trials(deepcopy=False))
-        if asked < STARTUP_TRIALS:
+        if draft is not None:
+            self._study.enqueue_trial(self._neighbours.completed(draft)[0])
+        elif asked < STARTUP_TRIALS:
             self._study.enqueue_trial(self._neighbours.startup(
                 self._startup_strengths[asked] * self._softer))
         elif self._rng.random() < NEIGHBOUR_FRACTION:

@@ -3,7 +3,8 @@
 import pytest
 
 from searcher.search.acquisition import NO_COST_S
-from searcher.search.loop import AHEAD, TURNOVER
+from searcher.search.promotion import TURNOVER
+from searcher.search.proposals import AHEAD
 from searcher.search.sampling import STARTUP_TRIALS
 from searcher.spec.recipe import Recipe, Step
 from tests.searcher_tests.fake_coordinator import (
