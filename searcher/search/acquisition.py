@@ -25,6 +25,7 @@ REACH_BEYOND, LEAST_REACH = 4.0, 0.004
 one weighs cost more heavily against quality."""
 NODES = ((-1.7320508, 1 / 6), (0.0, 2 / 3), (1.7320508, 1 / 6))
 """Gauss-Hermite quadrature of a normal distribution: standard deviations and weights."""
+UNKNOWN_CANDIDATE_S = 2.0
 NO_COST_S = 1.0
 """Seconds of a training whose result another recipe of the same training has made already."""
 
@@ -103,7 +104,7 @@ class Acquisition:
         search = self._campaign.search
         if not search.repair:
             return self.gain(recipe, costs, front)[0]
-        candidate_s = self.effort.candidate_s
+        candidate_s = self.effort.candidate_s or UNKNOWN_CANDIDATE_S
         repaired = self._added(costs, first, front) / candidate_s
         if not search.train:
             return repaired

@@ -28,6 +28,7 @@ from searcher.search.final_measurement import (
 from searcher.search.learnt.effort import Effort
 from searcher.search.payloads import Requests
 from searcher.search.promotion import shortfall, why_not_train, within_reach
+from searcher.search.proposals import AHEAD, LONGEST_QUEUE_S
 from searcher.search.rungs import UNKNOWN_S, known_rungs, rungs_of
 from searcher.search.space import Space
 from searcher.spec.fidelity import REPAIRED, TRAINED
@@ -203,6 +204,14 @@ class DeviceSearch:
     def gain(self, candidate: Candidate, front: Sequence[Point]) -> tuple[float, float]:
         """Gain of training a measured candidate."""
         return self._acquisition.gain(candidate.recipe, candidate.values, front)
+
+    def ahead(self, builders: int) -> int:
+        """How many new candidates are built or measured at the same time: the next recipe depends
+        on what these show, so slow builds are asked for late."""
+        if not self.requests.campaign.search.repair or self._acquisition.effort.candidate_s is None:
+            return AHEAD
+        waiting = builders * LONGEST_QUEUE_S / self._acquisition.effort.candidate_s
+        return max(min(builders + round(waiting), AHEAD), builders + 1)
 
     def by_gain(self, flow: Collection[Candidate]) -> list[tuple[Candidate, float]]:
         """The candidates that wait for training by increasing gain, which is per second."""

@@ -133,7 +133,7 @@ class SearchLoop:
 
     def _ask_ahead(self) -> None:
         while (self._proposals.asked < self.campaign.budget.candidates
-               and self._count("compressing", "measuring") < AHEAD
+               and self._count("compressing", "measuring") < self._device.ahead(self.builders)
                and self._count("waiting") < POOL and self._wants_recipe()):
             found = self._proposals.next(functools.partial(
                 self._device.expected_gain,
@@ -144,7 +144,7 @@ class SearchLoop:
 
     def _wants_recipe(self) -> bool:
         """Whether a new recipe is worth more than a training, or nothing waits for training."""
-        if self._proposals.asked < STARTUP_TRIALS:
+        if self._proposals.asked < self.sampling.startup_trials:
             return True
         if not self._repairs:
             return (self._proposals.asked < STARTUP_TRIALS + TURNOVER * self._trainings

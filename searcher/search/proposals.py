@@ -14,6 +14,8 @@ from searcher.spec.recipe import Recipe
 AHEAD = 8
 """Candidates that are compressed or measured at the same time, so that measurements share quiet
 windows."""
+LONGEST_QUEUE_S = 5.0
+"""Seconds of builds that wait for a builder, where builds are slow."""
 MOST_DUPLICATES = 100
 """Proposals in a row that were tried before, after which the space counts as exhausted."""
 

@@ -27,7 +27,8 @@ from searcher.spec.campaign import Campaign
 from searcher.spec.objectives import DROP
 from searcher.spec.recipe import Recipe
 
-STARTUP_TRIALS = 14
+STARTUP_TRIALS, STARTUP_TRIALS_OF_REPAIRED = 14, 8
+"""Recipes before the first neighbour. Fewer suffice where each has a quality at once."""
 NEIGHBOUR_FRACTION, DRAFTS = 0.9, 32
 """Fraction of recipes that are neighbours of good candidates, and the number of neighbours of
 which the one with the highest expected gain is proposed."""
@@ -66,6 +67,8 @@ class Sampling:
         self._rng = random.Random(campaign.seed + finished_trials)
         self._neighbours = Neighbours(space, self._rng)
         self._softer = 1.0
+        self.startup_trials = STARTUP_TRIALS_OF_REPAIRED if campaign.search.repair else (
+            STARTUP_TRIALS)
         weakest, strongest = STARTUP_STRENGTHS
         self._startup_strengths = [weakest + (strongest - weakest) * (i + 0.5) / STARTUP_TRIALS
                                    for i in range(STARTUP_TRIALS)]
@@ -108,7 +111,7 @@ class Sampling:
         asked = len(self._study.get_trials(deepcopy=False))
         if draft is not None:
             self._study.enqueue_trial(self._neighbours.completed(draft)[0])
-        elif asked < STARTUP_TRIALS:
+        elif asked < self.startup_trials:
             self._study.enqueue_trial(self._neighbours.startup(
                 self._startup_strengths[asked] * self._softer))
         elif self._rng.random() < NEIGHBOUR_FRACTION:

@@ -24,7 +24,7 @@ from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
-from searcher.search.sampling import Proposal
+from searcher.search.sampling import STARTUP_TRIALS, Proposal
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import resolved
@@ -322,6 +322,7 @@ class Scripted:
 
     def __init__(self, *names: str) -> None:
         self.names, self.asked = names, 0
+        self.startup_trials = STARTUP_TRIALS
         self.ended_trials: dict[int, tuple[str, dict[str, float]]] = {}
         self.space = Space.of(campaign(), layers_of(network()), frozenset({"float32", "int8"}))
 

@@ -44,10 +44,10 @@ class Effort:
         self._recent.append((gain, took_s))
 
     @property
-    def candidate_s(self) -> float:
-        """Mean seconds of a new candidate; a tenth of a training until one is known."""
+    def candidate_s(self) -> float | None:
+        """Mean seconds of a recent new candidate, None before the first one."""
         if not self._recent:
-            return 0.1 * self._unit_s["full"]
+            return None
         return max(sum(s for _, s in self._recent) / len(self._recent), 1e-3)
 
     @property
