@@ -14,7 +14,7 @@ DIFFERENT = 0.03
 
 @dataclass(frozen=True)
 class Figures:
-    """One file: test accuracy (0..1), bytes, and p50 relative to the baseline's."""
+    """One file: accuracy or agreement on test (0..1), bytes, and p50 relative to the baseline's."""
 
     name: str
     accuracy_test: float
@@ -23,9 +23,9 @@ class Figures:
 
 
 def best(points: Sequence[Figures], baseline_accuracy: float,
-         cost: Callable[[Figures], float]) -> Figures | None:
-    """The cheapest point that loses at most one point of accuracy on test."""
-    allowed = [p for p in points if baseline_accuracy - p.accuracy_test <= WITHIN + 1e-9]
+         cost: Callable[[Figures], float], within: float = WITHIN) -> Figures | None:
+    """The cheapest point that loses at most ``within`` of accuracy on test."""
+    allowed = [p for p in points if baseline_accuracy - p.accuracy_test <= within + 1e-9]
     return min(allowed, key=cost, default=None)
 
 
@@ -42,11 +42,12 @@ def reversed_pairs(first: Mapping[str, float], second: Mapping[str, float],
     return distinct, reversed_
 
 
-def volume_of(points: Sequence[Figures], baseline: Figures) -> tuple[float, float]:
+def volume_of(points: Sequence[Figures], baseline: Figures,
+              reference_drop: float = REFERENCE_DROP) -> tuple[float, float]:
     """(hypervolume, fraction of the ideal). Objectives are test accuracy, latency ratio and bytes;
-    the reference point has the baseline's costs and ``REFERENCE_DROP`` less accuracy. The ideal is
+    the reference point has the baseline's costs and ``reference_drop`` less accuracy. The ideal is
     a model with the baseline's accuracy and no cost."""
-    reference = (REFERENCE_DROP - baseline.accuracy_test, baseline.ratio,
+    reference = (reference_drop - baseline.accuracy_test, baseline.ratio,
                  float(baseline.file_bytes))
     ideal = hypervolume([(-baseline.accuracy_test, 0.0, 0.0)], reference)
     found = hypervolume([(-p.accuracy_test, p.ratio, float(p.file_bytes)) for p in points],

@@ -1,10 +1,13 @@
-"""A comparison script without fleetfront: LeNet-5 compressed with plain Optuna.
+"""A comparison script without fleetfront: a network compressed with plain Optuna.
 
     python -m benchmarks.plain_optuna --minutes 10 --out DIR --builds DIR/builds
+    python -m benchmarks.plain_optuna --minutes 8 --out DIR --network residual --drop 0.02
 
-Channel pruning per layer, SVD of fc1, int8 by onnxruntime, 1-2 epochs of fine-tuning on 12,000
-digits. Latency is the median of 200 plain calls. It starts from the same trained baseline, with
-the same splits and threads as the campaign it is compared with; nothing else is shared.
+LeNet-5: channel pruning per layer, SVD of fc1, int8 by onnxruntime, 1-2 epochs of fine-tuning on
+12,000 digits. ``--network``: the techniques of ``benchmarks.plain_script`` as the space. Every
+trial is trained. Latency is the median of 200 plain calls. It starts from the same trained
+baseline, with the same splits and threads as the campaign it is compared with; nothing else is
+shared.
 """
 
 import argparse
@@ -14,17 +17,22 @@ import json
 import logging
 import time
 import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import optuna
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from torch import nn
 
-DIGITS, BATCH, CALLS = 12_000, 128, 200
+from benchmarks import plain_compression as plain
+from benchmarks.networks.catalog import NETWORKS, Network
+
+DIGITS, BATCH = 12_000, 128
 
 Point = dict[str, Any]
 
@@ -105,45 +113,103 @@ def exported(net: Any, path: Path, int8: bool, calibration: np.ndarray) -> None:
 
 def measured(path: Path, inputs: np.ndarray, labels: np.ndarray) -> Point:
     """Accuracy and the median latency of plain calls, one thread, batch 1."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads, options.log_severity_level = 1, 3
-    session = onnxruntime.InferenceSession(str(path), options, ["CPUExecutionProvider"])
+    session = plain.session_of(path)
     answers = [session.run(None, {"input": inputs[i:i + 500]})[0].argmax(1)
                for i in range(0, len(labels), 500)]
-    times, one = [], inputs[:1]
-    for _ in range(20 + CALLS):
-        began = time.perf_counter()
-        session.run(None, {"input": one})
-        times.append(time.perf_counter() - began)
     return {"file": path.name, "accuracy": float((np.concatenate(answers) == labels).mean()),
-            "latency_s": float(np.median(times[20:])), "file_bytes": path.stat().st_size}
+            "latency_s": plain.latency_s(path, inputs[:1]), "file_bytes": path.stat().st_size}
 
 
-def search(net: Any, splits: Any, out: Path, minutes: float, sampler: str,
-           seed: int) -> tuple[Point, list[Point]]:
+@dataclass(frozen=True)
+class Setup:
+    """What is searched: ``small`` gives the compressed and trained network of a trial, ``write``
+    its file, in int8 or not, and ``measure`` the figures of a file."""
+
+    baseline: Any
+    small: Callable[[optuna.Trial], Any]
+    write: Callable[[Any, Path, bool], None]
+    measure: Callable[[Path], Point]
+
+
+def lenet5(net: Any, splits: Any) -> Setup:
+    """Channels of each layer, rank of fc1, epochs and learning rate."""
     inputs = torch.from_numpy(splits["training"].inputs)
     labels = torch.from_numpy(splits["training"].targets)
     validation = splits["validation"]
-    exported(net, out / "baseline.onnx", False, splits["training"].inputs)
-    baseline = measured(out / "baseline.onnx", validation.inputs, validation.targets)
+
+    def small(trial: optuna.Trial) -> Any:
+        found = pruned(net, trial.suggest_int("c1", 2, 20, log=True),
+                       trial.suggest_int("c2", 4, 50, log=True),
+                       trial.suggest_int("hidden", 8, 500, log=True))
+        if trial.suggest_categorical("svd", [False, True]):
+            found = factorised(found, trial.suggest_int("rank", 2, 64, log=True))
+        return finetuned(found, inputs, labels, trial.suggest_int("epochs", 1, 2),
+                         trial.suggest_float("learning_rate", 1e-3, 1e-2, log=True))
+
+    return Setup(
+        net, small,
+        lambda model, path, int8: exported(model, path, int8, splits["training"].inputs),
+        lambda path: measured(path, validation.inputs, validation.targets))
+
+
+def network_setup(network: Network, net: nn.Module, out: Path) -> Setup:
+    """The techniques of the plain script: a ratio for each quarter of the layers, or one threshold
+    for all of them, epochs and learning rate of the distillation."""
+    splits = network.splits()
+    example = torch.zeros(1, *network.input_shape)
+    calibration = plain.calibration_inputs(splits["training"])
+    taught = plain.WithLogits(splits["training"], plain.logits_of(net, splits["training"]))
+    plain.exported(net, out / "baseline.onnx", example)
+    validation = plain.held(network, splits["validation"], out / "baseline.onnx")
+
+    def small(trial: optuna.Trial) -> nn.Module:
+        overall = trial.suggest_categorical("overall", [False, True])
+        if overall:
+            found = plain.pruned(net, example, trial.suggest_float("ratio", 0.0, 0.95), True,
+                                 network.round_to)
+        else:
+            ratios = {layer: trial.suggest_float(f"ratio_{part}", 0.0, 0.95)
+                      for part, layers in enumerate(quarters(plain.prunable(net)))
+                      for layer in layers}
+            found = plain.pruned(net, example, ratios, False, network.round_to)
+        return plain.distilled(found, network, taught, trial.suggest_int("epochs", 1, 3),
+                               trial.suggest_float("learning_rate", 5e-4, 5e-3, log=True))
+
+    def write(model: nn.Module, path: Path, int8: bool) -> None:
+        plain.exported(model, path, example)
+        if int8:
+            plain.quantized(path, path, calibration, network.percentile)
+
+    def measure(path: Path) -> Point:
+        return {"file": path.name, "accuracy": plain.quality(path, validation),
+                "latency_s": plain.latency_s(path, calibration[:1]),
+                "file_bytes": path.stat().st_size}
+
+    return Setup(net, small, write, measure)
+
+
+def quarters(layers: Sequence[nn.Module]) -> list[Sequence[nn.Module]]:
+    """Consecutive parts of nearly equal length, none empty."""
+    count = min(4, len(layers))
+    edges = [round(i * len(layers) / count) for i in range(count + 1)]
+    return [layers[start:end] for start, end in pairwise(edges)]
+
+
+def search(setup: Setup, out: Path, minutes: float, sampler: str, seed: int, drop: float
+           ) -> tuple[Point, list[Point]]:
+    setup.write(setup.baseline, out / "baseline.onnx", False)
+    baseline = setup.measure(out / "baseline.onnx")
     began = time.monotonic()
     points: list[Point] = []
 
     def objective(trial: optuna.Trial) -> tuple[float, float, float]:
-        small = pruned(net, trial.suggest_int("c1", 2, 20, log=True),
-                       trial.suggest_int("c2", 4, 50, log=True),
-                       trial.suggest_int("hidden", 8, 500, log=True))
-        if trial.suggest_categorical("svd", [False, True]):
-            small = factorised(small, trial.suggest_int("rank", 2, 64, log=True))
-        small = finetuned(small, inputs, labels, trial.suggest_int("epochs", 1, 2),
-                          trial.suggest_float("learning_rate", 1e-3, 1e-2, log=True))
+        small = setup.small(trial)
         path = out / f"trial-{trial.number}.onnx"
-        exported(small, path, trial.suggest_categorical("int8", [False, True]),
-                 splits["training"].inputs)
-        point = measured(path, validation.inputs, validation.targets)
+        setup.write(small, path, trial.suggest_categorical("int8", [False, True]))
+        point = setup.measure(path)
         points.append({**point, **trial.params, "at_s": time.monotonic() - began})
         (out / "points.json").write_text(json.dumps({"baseline": baseline, "points": points}))
-        trial.set_constraint("accuracy", baseline["accuracy"] - 0.01 - point["accuracy"])
+        trial.set_constraint("accuracy", baseline["accuracy"] - drop - point["accuracy"])
         return point["accuracy"], point["latency_s"], point["file_bytes"]
 
     study = optuna.create_study(directions=["maximize", "minimize", "minimize"], sampler={
@@ -162,8 +228,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--builds", type=Path, required=True, help="where the baseline is kept")
-    parser.add_argument("--task", default="lenet5-mnist-full")
+    parser.add_argument("--network", choices=sorted(NETWORKS.keys() - {"lenet5"}),
+                        help="a trained network instead of LeNet-5")
+    parser.add_argument("--builds", type=Path, help="where the baseline of LeNet-5 is kept")
+    parser.add_argument("--task", default="lenet5-mnist-full", help="of LeNet-5")
+    parser.add_argument("--drop", type=float, default=0.01, help="loss allowed on validation")
     parser.add_argument("--sampler", choices=("tpe", "nsga2", "random"), default="tpe")
     parser.add_argument("--seed", type=int, default=0, help="of sampler and training")
     parser.add_argument("--baseline-seed", type=int, default=0)
@@ -174,14 +243,18 @@ def main() -> None:
     logging.getLogger().setLevel(logging.ERROR)  # the quantizer's advice, at every trial
     torch.manual_seed(arguments.seed)
     torch.set_num_threads(arguments.threads)
-    builder = Builder(task(arguments.task), arguments.baseline_seed, arguments.builds)
-    net = builder.model(Recipe(), "full")
-    load = task(arguments.task).load
-    assert load is not None, "built-in tasks load their splits"
-    baseline, points = search(net, load(), arguments.out, arguments.minutes,
-                              arguments.sampler, arguments.seed)
-    good = [p for p in points if p["accuracy"] >= baseline["accuracy"] - 0.01]
-    print(f"{len(points)} trials, {len(good)} within one point on validation")
+    if arguments.network:
+        network = NETWORKS[arguments.network]
+        setup = network_setup(network, network.module(), arguments.out)
+    else:
+        builder = Builder(task(arguments.task), arguments.baseline_seed, arguments.builds)
+        load = task(arguments.task).load
+        assert load is not None
+        setup = lenet5(builder.model(Recipe(), "full"), load())
+    baseline, points = search(setup, arguments.out, arguments.minutes, arguments.sampler,
+                              arguments.seed, arguments.drop)
+    good = [p for p in points if p["accuracy"] >= baseline["accuracy"] - arguments.drop]
+    print(f"{len(points)} trials, {len(good)} within {arguments.drop * 100:g} points on validation")
     if good:
         smaller = baseline["file_bytes"] / min(p["file_bytes"] for p in good)
         faster = baseline["latency_s"] / min(p["latency_s"] for p in good)

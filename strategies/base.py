@@ -7,8 +7,8 @@ exported ONNX graph.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, Self, TypedDict
 
@@ -17,7 +17,9 @@ from torch import Tensor, nn
 
 from strategies.target import Target
 
-FidelityName = Literal["untrained", "short", "full", "extended"]
+FidelityName = Literal["untrained", "repaired", "short", "full", "extended"]
+Strength = float | Mapping[str, float]
+"""A number for all layers of a step, or one for each layer by its name."""
 Stage = Literal["structure", "weights", "training", "encoding"]
 
 
@@ -44,12 +46,14 @@ class Suggester(Protocol):
 
 @dataclass(frozen=True)
 class Layer:
-    """One weighted layer of the baseline; ``groups`` are the names a recipe may select it by."""
+    """One weighted layer of the baseline; ``groups`` are the names a recipe may select it by,
+    ``output`` says that the model's outputs are its channels."""
 
     name: str
     kind: Literal["convolution", "fully_connected"]
     weight_shape: tuple[int, ...]
     groups: frozenset[str]
+    output: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,12 +150,51 @@ class Strategy(ABC):
     requires: ClassVar[frozenset[str]]
     groups: ClassVar[tuple[str, ...]]
     number_format: ClassVar[str | None] = None
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {}
+    """The parameters that may be a table with a number for each layer, and the type of it."""
+
+    def of_layer(self, layer: str) -> Self:
+        """This strategy with the numbers of ``layer`` in place of tables; parts that stand in the
+        place of a layer have its numbers. Raises StrategyError(``unknown_layers``) for a layer
+        that a table lacks."""
+        own: dict[str, float] = {}
+        for name in self.by_layer:
+            table = getattr(self, name)
+            if isinstance(table, Mapping):
+                key = within_layers(layer, table)
+                if key is None:
+                    raise StrategyError(f"{self.name}: {name} has no number for layer {layer!r}, "
+                                        f"only for {', '.join(table)}.", "unknown_layers")
+                own[name] = table[key]
+        return replace(self, **own) if own else self
+
+    def changes(self, layer: Layer) -> bool:
+        """Whether this step may change ``layer``, as far as its shape tells."""
+        return True
+
+    @property
+    def tabled_layers(self) -> frozenset[str] | None:
+        """The layers that every table has, None where there is no table."""
+        tables = [set(table) for table in (getattr(self, name) for name in self.by_layer)
+                  if isinstance(table, Mapping)]
+        return frozenset(set.intersection(*tables)) if tables else None
 
     @classmethod
     @abstractmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
         """Parameters from ``suggester``; parameter names equal the dataclass's field names and
         ranges are narrowed by ``limits``."""
+
+
+@dataclass(frozen=True)
+class Restructured:
+    """What a structure strategy made. ``kept`` holds, by path, the output channels that layers of
+    the model before still have, in order; a layer that is absent has all. ``left`` says of layers
+    that were left alone why, by path."""
+
+    model: nn.Module
+    kept: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    left: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -168,6 +211,11 @@ class StructureStrategy(Strategy):
 
         Raises StrategyError(``unsupported_graph`` | ``nothing_to_do``).
         """
+
+    def restructure(self, model: nn.Module, layers: Sequence[str],
+                    example_inputs: tuple[Tensor, ...]) -> Restructured:
+        """As ``apply``, with what is known of the result."""
+        return Restructured(self.apply(model, layers, example_inputs))
 
 
 @dataclass(frozen=True)
@@ -226,8 +274,19 @@ STAGES: dict[Stage, type[Strategy]] = {
 """The base class of each stage, in the order of a recipe."""
 
 
-def within(name: str, parameter: str, value: float, low: float, high: float) -> None:
-    """Raises StrategyError(``bad_parameters``) unless ``low <= value <= high``."""
-    if not low <= value <= high:
-        raise StrategyError(f"{name}: {parameter} = {value!r} must be from {low:g} to {high:g}.",
-                            "bad_parameters")
+def within_layers(path: str, layers: Container[str]) -> str | None:
+    """The one of ``layers`` that ``path`` is or stands in the place of, None if there is none."""
+    while path and path not in layers:
+        path = path.rpartition(".")[0]
+    return path or None
+
+
+def within(name: str, parameter: str, value: Strength, low: float, high: float) -> None:
+    """Raises StrategyError(``bad_parameters``) unless ``low <= value <= high``, for every layer of
+    a table."""
+    numbers = value if isinstance(value, Mapping) else {"": value}
+    for layer, number in numbers.items():
+        if not low <= number <= high:
+            of = f" of {layer!r}" if layer else ""
+            raise StrategyError(f"{name}: {parameter}{of} = {number!r} must be from {low:g} to "
+                                f"{high:g}.", "bad_parameters")

@@ -4,6 +4,7 @@ refused with the reason."""
 import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from typing import cast
 
 from strategies.base import (
     EncodingStrategy,
@@ -16,7 +17,7 @@ from strategies.base import (
 from strategies.catalog import UnknownStrategyError, strategy
 from strategies.number_formats import FLOAT32
 
-Value = bool | int | float | str
+Value = bool | int | float | str | Mapping[str, float]
 Step = Mapping[str, Value]
 BESIDE_PARAMETERS = {"strategy", "layers"}
 
@@ -38,13 +39,23 @@ def instantiate(step: Step) -> Strategy:
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"Did you mean {close[0]!r}?" if close else f"Known: {sorted(known)}."
             raise StrategyError(f"{name} has no parameter {key!r}. {hint}", "bad_parameters")
-        given[key] = _typed(name, key, value, known[key])
+        given[key] = (_table(name, key, value, cls) if isinstance(value, Mapping)
+                      else _typed(name, key, value, cls.by_layer.get(key, known[key])))
     try:
         return cls(**given)
     except TypeError as error:
         missing = sorted(set(known) - set(given))
         raise StrategyError(f"{name} needs {', '.join(missing)}: {error}",
                             "bad_parameters") from error
+
+
+def _table(name: str, key: str, table: Mapping[str, float], cls: type[Strategy]) -> Value:
+    """A number for each layer, of the type that ``cls`` declares."""
+    if key not in cls.by_layer:
+        raise StrategyError(f"{name}: {key} must be one value, not a table of layers.",
+                            "bad_parameters")
+    return {layer: cast(float, _typed(name, f"{key}.{layer}", number, cls.by_layer[key]))
+            for layer, number in table.items()}
 
 
 def _typed(name: str, key: str, value: Value, wanted: object) -> Value:

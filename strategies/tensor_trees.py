@@ -2,13 +2,15 @@
 them."""
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
 
 
 def leaves(tree: Any) -> Iterator[Tensor]:
-    """The tensors of a tree in a fixed order; what is neither tensor nor tree is left out."""
+    """The tensors of a tree, which may hold dataclasses, in a fixed order; what is neither tensor
+    nor tree is left out."""
     if isinstance(tree, Tensor):
         yield tree
     elif isinstance(tree, Mapping):
@@ -17,6 +19,9 @@ def leaves(tree: Any) -> Iterator[Tensor]:
     elif isinstance(tree, tuple | list):
         for part in tree:
             yield from leaves(part)
+    elif is_dataclass(tree) and not isinstance(tree, type):
+        for entry in fields(tree):
+            yield from leaves(getattr(tree, entry.name))
 
 
 def mapped(change: Callable[[Tensor], Any], tree: Any) -> Any:

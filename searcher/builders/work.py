@@ -60,12 +60,14 @@ class Workshop:
 
 def compress(workshop: Workshop, request: BuildRequest) -> dict[str, object]:
     builder = workshop.builder(request.task, request.seed, request.threads or 1)
-    return _placed(workshop, builder.compress(request.recipe, request.target), ())
+    build = builder.compress(request.recipe, request.target, request.repair)
+    return _placed(workshop, build, ())
 
 
 def train(workshop: Workshop, request: BuildRequest) -> dict[str, object]:
     builder = workshop.builder(request.task, request.seed, request.threads or 1)
-    build = builder.train(request.recipe, request.fidelity, request.target)
+    build = builder.train(request.recipe, request.fidelity, request.target, request.repair,
+                          request.epochs)
     # The labels of the split are stored once, with the baseline.
     labels = () if request.recipe.steps else workshop.labels(builder.task, "validation")
     return _placed(workshop, build, labels)

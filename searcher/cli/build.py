@@ -13,7 +13,8 @@ def command(
     recipe: Annotated[str, typer.Argument(help="A recipe .toml, or a candidate campaign/number.")],
     task: Annotated[str | None, typer.Option(help="Task; required with a recipe file.")] = None,
     fidelity: Annotated[str | None, typer.Option(
-        help="untrained, short, full or extended. Default: the candidate's, else full.")] = None,
+        help="untrained, repaired, short, full or extended. Default: the candidate's, else full."
+    )] = None,
     output: Annotated[Path, typer.Option("-o", "--output", help="Output folder.")] = Path(
         "build-output"),
     seed: Annotated[int, typer.Option(min=0, help="Seed of the baseline and of training.")] = 0,

@@ -36,7 +36,7 @@ class EndedJob(Generic[Result]):
     """A job that ended.
 
     ``result`` is set if the job is done; otherwise ``why`` is the cause. ``job`` is None for a job
-    that was never submitted.
+    that was never submitted. ``took_s`` are the seconds of work, 0 where unknown.
     """
 
     state: str
@@ -44,6 +44,7 @@ class EndedJob(Generic[Result]):
     reason: str = ""
     message: str = ""
     job: int | None = None
+    took_s: float = 0.0
 
     @property
     def why(self) -> str:
@@ -66,7 +67,7 @@ def ended(job: Job, request: Request[Result]) -> EndedJob[Result]:
     """``job``, which has ended, with its result parsed by ``request``."""
     result = request.result(job.result) if job.state == "done" and job.result else None
     return EndedJob(job.state, result, job.reason or "", job.message or "",
-                    job.job or None)
+                    job.job or None, job.took_s or 0.0)
 
 
 def run_job(client: CoordinatorClient, request: Request[Result], *, campaign: str | None = None,

@@ -14,7 +14,8 @@ class Job:
     """A job.
 
     ``result`` is set if it is done, ``reason`` and ``message`` if it failed or was cancelled.
-    ``seq`` numbers ended jobs in the order of their ends.
+    ``seq`` numbers ended jobs in the order of their ends. ``took_s`` are the seconds since its
+    first lease, for one that has ended.
     """
 
     job: int
@@ -28,6 +29,7 @@ class Job:
     reason: str | None = None
     message: str | None = None
     seq: int | None = None
+    took_s: float | None = None
 
     @property
     def has_ended(self) -> bool:

@@ -42,10 +42,12 @@ def request(db: Database, sha256: str) -> BuildRequest:
 
 def _rebuild(db: Database, artifact: ArtifactRow, build: BuildRow) -> BuildRequest:
     first = request_of(queue.job_of(db, build.job))
-    return BuildRequest(
+    again = BuildRequest(
         build.task, Recipe.from_list(builds.recipe(db, build.recipe) or []), build.seed,
-        target_of(artifact.target), build.fidelity,
-        first.threads if isinstance(first, BuildRequest) else None, artifact.sha256)
+        target_of(artifact.target), build.fidelity, rebuild_of=artifact.sha256)
+    if not isinstance(first, BuildRequest):
+        return again
+    return replace(again, threads=first.threads, repair=first.repair, epochs=first.epochs)
 
 
 def submit(

@@ -15,12 +15,12 @@ from searcher.jobs.evaluate import EvaluationResult, store_evaluation, with_scor
 from searcher.ledger.rows import JobRow
 from searcher.ledger.tables import builds
 from searcher.ledger.tables.evaluations import HOST
-from searcher.spec.fidelity import TRAINED
+from searcher.spec.fidelity import REPAIRED, TRAINED, UNTRAINED
 from searcher.spec.recipe import Recipe
 from strategies.target import Target
 
 MOST_PROBE_OUTPUTS = 65_536
-UNTRAINED = "untrained"
+MOST_EPOCHS = 100_000
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,8 @@ class BuildRequest(JobRequest[BuildResult]):
 
     ``threads`` is set only for training: it determines the order of floating-point sums, and
     therefore the bytes. ``rebuild_of`` is the sha256 of a dropped file that is built again.
+    ``repair`` repairs weights on calibration samples before any training: what is not trained is
+    then ``repaired``, and evaluated. ``epochs`` of fidelities replace those of the task.
     """
 
     task: str
@@ -67,13 +69,25 @@ class BuildRequest(JobRequest[BuildResult]):
     fidelity: str = UNTRAINED
     threads: int | None = None
     rebuild_of: str | None = None
+    repair: bool = False
+    epochs: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.fidelity == UNTRAINED and self.repair:
+            object.__setattr__(self, "fidelity", REPAIRED)
+        if self.fidelity == REPAIRED:
+            object.__setattr__(self, "repair", True)
 
     @property
     def kind(self) -> str:
-        return "compress" if self.fidelity == UNTRAINED else "train"
+        return "train" if self.fidelity in TRAINED else "compress"
 
     def payload(self) -> dict[str, object]:
-        trained = {} if self.fidelity == UNTRAINED else {"fidelity": self.fidelity}
+        trained: dict[str, object] = {"fidelity": self.fidelity} if self.kind == "train" else {}
+        if self.repair:
+            trained["repair"] = True
+        if self.epochs:
+            trained["epochs"] = dict(self.epochs)
         threads = {} if self.threads is None else {"threads": self.threads}
         rebuilt = {} if self.rebuild_of is None else {"rebuild_of": self.rebuild_of}
         return {"task": self.task, "recipe": self.recipe.as_list(), "seed": self.seed,
@@ -101,6 +115,28 @@ def target_of(document: object) -> Target:
         raise ProtocolError(f"target: {error}.") from error
 
 
+def _flag(payload: Mapping[str, object], name: str) -> bool:
+    value = payload.get(name, False)
+    if not isinstance(value, bool):
+        raise ProtocolError(f"{name} = {value!r} must be true or false.")
+    return value
+
+
+def _epochs(payload: Mapping[str, object]) -> dict[str, int]:
+    """Those of each fidelity, from the start, so that none has fewer than the one before."""
+    table = fields.table_of(payload.get("epochs", {}), "epochs")
+    unknown = sorted(set(table) - set(TRAINED))
+    if unknown:
+        raise ProtocolError(f"epochs: unknown key {unknown[0][:40]!r}. "
+                            f"{nearest(unknown[0], TRAINED)}")
+    epochs = {name: fields.whole_of(table[name], f"epochs.{name}", 1, MOST_EPOCHS)
+              for name in TRAINED if name in table}
+    if list(epochs.values()) != sorted(epochs.values()):
+        raise ProtocolError(f"epochs = {epochs}: they count from the start, none may be below the "
+                            "one before.")
+    return epochs
+
+
 class _BuildKind(JobKind):
     span: ClassVar[str] = "build"
 
@@ -115,7 +151,8 @@ class _BuildKind(JobKind):
             fields.text_of(payload.get("task"), "task"), recipe,
             fields.whole_of(payload.get("seed"), "seed"), target_of(payload.get("target")),
             fidelity, None if threads is None else fields.whole_of(threads, "threads", 1, 4096),
-            None if rebuilt is None else fields.sha256_of(rebuilt, "rebuild_of"))
+            None if rebuilt is None else fields.sha256_of(rebuilt, "rebuild_of"),
+            _flag(payload, "repair"), _epochs(payload))
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:
@@ -127,7 +164,8 @@ class _BuildKind(JobKind):
 
 
 class Compress(_BuildKind):
-    """Applies a recipe, without its training steps, to the trained baseline."""
+    """Applies a recipe, without its training steps, to the trained baseline. With ``repair`` the
+    weights are repaired on unlabelled samples, and the file is evaluated on validation."""
 
     name: ClassVar[str] = "compress"
     execution: ClassVar[str] = "searcher.builders.work:compress"
@@ -147,6 +185,10 @@ class Train(_BuildKind):
         if fidelity not in TRAINED:
             raise ProtocolError(f"fidelity = {fidelity!r} must be one of {list(TRAINED)}.")
         return self._request(payload, fidelity)
+
+
+BUILDING = (Compress.name, Train.name)
+"""The kinds whose jobs build recipes."""
 
 
 def _store_build(

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -16,11 +16,13 @@ from searcher.builders.torch_module import FIGURES, TorchModule
 from searcher.devices.profile_check import Compared, of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, UserError, nearest
+from searcher.jobs.build import BUILDING, BuildRequest
+from searcher.jobs.registry import request_of
 from searcher.ledger.directory_lock import owned
-from searcher.ledger.tables import builds, devices
+from searcher.ledger.tables import builds, devices, jobs
 from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign
-from searcher.spec.fidelity import FIDELITIES
+from searcher.spec.fidelity import FIDELITIES, REPAIRED, TRAINED, UNTRAINED
 from searcher.spec.objectives import DROP, Quality
 from searcher.spec.recipe import Recipe, Value
 from searcher.tasks.catalog import task as task_of
@@ -113,8 +115,10 @@ def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Pa
     with owned(directory):
         builder = Builder(task_of(requested.task), requested.seed, directory / "builds")
         try:
-            build = (builder.compress(requested.recipe, target) if fidelity == "untrained"
-                     else builder.train(requested.recipe, fidelity, target))
+            repair = requested.repair or fidelity == REPAIRED
+            build = (builder.train(requested.recipe, fidelity, target, repair, requested.epochs)
+                     if fidelity in TRAINED else
+                     builder.compress(requested.recipe, target, fidelity == REPAIRED))
         except BuildError as error:
             raise UserError(f"The recipe cannot be built ({error.reason}): {error}") from error
         baseline = builder.train(Recipe(), "full", target)
@@ -122,7 +126,8 @@ def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Pa
             device, known.profile.name, target.opset, target.ir_version,
             sorted(target.number_formats), list(known.contradictions))
         output.mkdir(parents=True, exist_ok=True)
-        model = builder.model(requested.recipe, fidelity)
+        model = builder.model(requested.recipe, fidelity, repair and fidelity != UNTRAINED,
+                              requested.epochs)
         stored = torch_module.store(model, output, left_out(requested.recipe))
         figures = _figures(builder, build, baseline, requested, fidelity, built_for, stored)
         (output / "model.onnx").write_bytes(build.content)
@@ -135,12 +140,14 @@ def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Pa
 @dataclass(frozen=True)
 class RequestedBuild:
     """What to build. For a candidate also its campaign and, if its file was dropped, the sha256 of
-    that file in ``dropped``."""
+    that file in ``dropped``; ``repair`` and ``epochs`` are then those of its file."""
 
     recipe: Recipe
     task: str
     seed: int
     fidelity: str = "full"
+    repair: bool = True
+    epochs: Mapping[str, int] = field(default_factory=dict)
     dropped: str | None = None
     campaign: Campaign | None = None
 
@@ -157,9 +164,13 @@ def _requested_build(recipe: str, task: str | None, seed: int, directory: Path) 
     sha256 = candidate.trial.sha256
     with reading.ledger() as db:
         build = builds.of_file(db, sha256) if sha256 else None
+        job = jobs.get(db, build.job) if build else None
+    first = request_of(job) if job and job.kind in BUILDING else None
+    how = first if isinstance(first, BuildRequest) else None
     return RequestedBuild(
         candidate.recipe, task or campaign.task, campaign.seed,
         build.fidelity if build else "full",
+        how.repair if how else True, how.epochs if how else {},
         sha256 if sha256 and not reading.artifact(sha256).is_file() else None, campaign)
 
 

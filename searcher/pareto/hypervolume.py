@@ -11,7 +11,7 @@ from searcher.spec.objectives import Objective, scale_of
 
 REACH = 0.1
 """Quality drop from the baseline, relative to the quality's scale, at which a point adds no
-hypervolume. A larger value weighs cost more heavily against quality."""
+hypervolume, where no constraint tells. A larger value weighs cost more heavily against quality."""
 
 
 def hypervolume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> float:
@@ -30,12 +30,12 @@ def volume(points: Sequence[Sequence[float]], reference: Sequence[float]) -> flo
 
 def hypervolume_gain(values: Mapping[str, float], front: Sequence[Point],
                      baseline: Mapping[str, float],
-                     objectives: Sequence[Objective]) -> float:
+                     objectives: Sequence[Objective], reach: float = REACH) -> float:
     """Hypervolume that ``values`` would add to ``front``.
 
     Costs are the logarithm of their ratio to the baseline's, so that every halving counts the
     same; the quality is divided by its scale. The reference point is the baseline's cost and
-    ``REACH`` worse than its quality.
+    ``reach`` worse than its quality.
     """
     scale = scale_of(objectives)
 
@@ -43,7 +43,7 @@ def hypervolume_gain(values: Mapping[str, float], front: Sequence[Point],
         return [o.loss(found[o.name]) / scale if o.role == "quality"
                 else math.log(found[o.name] / baseline[o.name]) for o in objectives]
 
-    reference = [at + REACH if o.role == "quality" else 0.0
+    reference = [at + reach if o.role == "quality" else 0.0
                  for at, o in zip(coordinates(baseline), objectives, strict=True)]
 
     points = [coordinates(p.values) for p in front]

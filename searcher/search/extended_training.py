@@ -25,18 +25,18 @@ from searcher.spec.objectives import DROP, Objective, quality_of, scale_of
 
 TIME_FRACTION = 0.18
 """Fraction of the search time that is reserved for extended training."""
-GAIN = 0.005
-"""Quality that extended training may gain, relative to the quality's scale: 0.2 points of accuracy
-on average on digits, and more for candidates with a larger drop."""
 FIDELITY = "extended"
 LISTEN_S = 5.0
 
 
 def extend(flow: JobFlow, requests: Requests, baseline: Baseline, trials: Sequence[Trial],
-           builders: int, may_begin: Callable[[int], bool]) -> list[Trial]:
+           builders: int, may_begin: Callable[[int], bool],
+           wins_back: float) -> list[Trial]:
     """``trials`` with the files and figures after extended training; their latency is still that
-    of the previous file. ``may_begin(id)`` is called before each training and may refuse it."""
-    waiting, running = deque(worth_extending(requests, baseline, trials)), set[int]()
+    of the previous file. ``may_begin(id)`` is called before each training and may refuse it.
+    ``wins_back`` is the quality that training may win back, relative to the quality's scale."""
+    chosen = worth_extending(requests, baseline, trials, wins_back)
+    waiting, running = deque(chosen), set[int]()
     found: dict[int, Trial] = {}
 
     def ended(trial: Trial, job: EndedJob[BuildResult]) -> None:
@@ -61,12 +61,12 @@ def extend(flow: JobFlow, requests: Requests, baseline: Baseline, trials: Sequen
 
 
 def worth_extending(requests: Requests, baseline: Baseline,
-                    trials: Sequence[Trial]) -> list[Trial]:
+                    trials: Sequence[Trial], wins_back: float) -> list[Trial]:
     """Candidates worth extended training, by decreasing hypervolume contribution."""
     objectives = requests.campaign.objectives
     quality = quality_of(objectives)
     points = [point for trial in trials
-              if (point := _optimistic_point(trial, quality)) is not None]
+              if (point := _optimistic_point(trial, quality, wins_back)) is not None]
     chosen = contenders(points, objectives)
     added = {p.trial: hypervolume_gain(p.values, [q for q in chosen if q is not p],
                                        baseline.state.values, objectives) for p in chosen}
@@ -74,9 +74,9 @@ def worth_extending(requests: Requests, baseline: Baseline,
     return [by_id[i] for i in sorted(added, key=lambda i: (-added[i], i))]
 
 
-def _optimistic_point(trial: Trial, quality: Objective) -> Point | None:
+def _optimistic_point(trial: Trial, quality: Objective, wins_back: float) -> Point | None:
     """The best point that extended training may reach. A candidate that violates only the
-    constraint of the quality drop, by at most ``GAIN``, counts as feasible; None for all other
+    constraint of the quality drop, by at most ``wins_back``, counts as feasible; None for all other
     infeasible candidates."""
     broken = {k: v for k, v in (trial.constraints or {}).items() if v > 0}
     if trial.state != "complete" or (trial.reason is not None and not broken):
@@ -85,7 +85,7 @@ def _optimistic_point(trial: Trial, quality: Objective) -> Point | None:
     if not broken:
         return Point(trial.id, values, True)
     deficit = broken.pop(DROP, 0.0)
-    if broken or deficit > GAIN:
+    if broken or deficit > wins_back:
         return None
     reached = quality.worsened(values[quality.name], -deficit * scale_of([quality]))
     return Point(trial.id, {**values, quality.name: reached}, True)

@@ -36,6 +36,8 @@ from searcher.search.measurement_batches import (
 from searcher.search.payloads import FINAL_EVALUATION, FINAL_MEASUREMENT, Requests, reference_of
 from searcher.statistics.measured import FileMeasurement
 
+RETRY_FRACTION = 0.08
+"""Fraction of the budget spent retrying the final measurement on a busy machine."""
 MAX_GROUP_BYTES = 256 * 2**20
 """Limit for one group: every file is open at once and may decode to the size of the baseline."""
 MAX_BLOCKS, MIN_BLOCKS = 60, 8

@@ -1,10 +1,14 @@
 """The search loop of one campaign. It submits jobs and stores its state in the ledger.
 
-    ask > compress > measure > promising? > train short > promising? > train full > measure > tell
-                               |                          |              |
-                             pruned                     pruned    complete, off the front
+    ask > compress, repair > promising? > measure > a point of the front > does training pay?
+                                 |                                               |
+                               pruned     tell < measure < train full < promising? < train short
 
-    search time is up > extended training of the front > joint measurement > test split
+    search time is up > repaired ones of the front complete > extended training > joint measurement
+
+Training starts from the repaired weights. A candidate that training does not improve keeps its
+repaired file. Without repair (``[search] repair = false``) a candidate has a quality only after
+short training.
 
 Candidates advance independently: while some train, others are compressed, which keeps the builders
 busy. Candidates that wait for the device share a quiet window.
@@ -18,26 +22,19 @@ from dataclasses import replace
 from searcher.client.http import CoordinatorClient, TrialState
 from searcher.client.jobs import EndedJob, JobFlow
 from searcher.jobs.build import BuildResult
-from searcher.ledger.tables.search_state import JointEntry, TaskFacts, TrainedState
-from searcher.pareto.front import Point
+from searcher.ledger.tables.search_state import JointEntry, SearchState, TaskFacts
 from searcher.search.candidate import Candidate
 from searcher.search.device_search import DeviceSearch
 from searcher.search.extended_training import TIME_FRACTION
+from searcher.search.final_measurement import RETRY_FRACTION
 from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
-from searcher.search.promotion import TURNOVER
+from searcher.search.promotion import POOL, TURNOVER
+from searcher.search.proposals import AHEAD, Proposals
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
 from searcher.spec.campaign import Campaign
-from searcher.spec.recipe import Recipe
+from searcher.spec.fidelity import REPAIRED
 
-AHEAD = 8
-"""Candidates that are compressed or measured at the same time, so that measurements share quiet
-windows."""
-POOL = 24
-"""Size of the pool of measured candidates. The candidate with the highest expected gain is trained
-next; when the pool is full, those with the lowest are pruned."""
-RETRY_FRACTION = 0.08
-"""Fraction of the budget spent retrying the final measurement on a busy machine."""
 LISTEN_S = 5.0
 SAVE_EVERY_S = 15.0
 """Longest time between checkpoints, and the most search time that a killed process loses."""
@@ -49,34 +46,41 @@ class SearchLoop:
     def __init__(self, client: CoordinatorClient, campaign: Campaign, of_device: DeviceSearch,
                  sampling: Sampling, builders: int,
                  now_s: Callable[[], float] = time.monotonic, extends: bool = False,
-                 task: TaskFacts | None = None) -> None:
+                 task: TaskFacts | None = None, states_epochs: bool = True,
+                 first: Sequence[Mapping[str, float]] = ()) -> None:
         """``extends``: the task defines epochs for extended training. ``task``: what the check of
-        the task found."""
+        the task found. ``states_epochs``: its author says how long candidates are trained.
+        ``first``: parameters of recipes to ask for before any other."""
         self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
         self._device, self._extends, self._task = of_device, extends, task
         self._extended: list[int] = []
+        self._known: SearchState | None = None
+        self._repairs, self._trains = campaign.search.repair, campaign.search.train
+        self._states_epochs, self._trainings = states_epochs, 0
         self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
         self._batches = MeasurementBatches(
             self._jobs, of_device.requests, self._measured, self._failed, now_s)
-        self._seen: set[str] = set()
-        self._asked = self._trainings = 0
+        self._proposals = Proposals(client, campaign, of_device.device, sampling, first)
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
         self._budget_s = self._search_s = 0.0
 
     def run(self) -> None:
         """Continue from the state in the ledger until the campaign is done."""
         self._began_s = self.now_s()
-        states = self.client.campaign(self.campaign.name).search_states
-        known = states.get(self._device.device)
+        self._known = known = self.client.campaign(
+            self.campaign.name).search_states.get(self._device.device)
         self._device.begin(self._jobs, known, self.builders)
         self._baseline_s = self.now_s() - self._began_s if known is None else known.baseline_s
         self._budget_s = self.campaign.budget.search_s(self._baseline_s)
+        self._device.plan_training(self._task, self._states_epochs, self.builders * self._budget_s)
+        self._trains, extends = self._device.trains, self._extends or self._device.extends
+        self._extends = self._trains and extends
         self._search_s = self._budget_s * (1 - TIME_FRACTION if self._extends else 1)
         if known is not None:
             self._searched_s, self._extended = known.searched_s, list(known.extended)
-        self._resume({} if known is None else known.trained)
+        self._resume()
         self._began_s = self.now_s()
         self._save()
         while self._step():
@@ -85,29 +89,25 @@ class SearchLoop:
 
     def _save(self) -> None:
         self._saved_s = self._elapsed_s()
-        trained = {c.trial: c.trained_state for c in self._flow.values()
-                   if c.stage in ("full", "measuring again")}
-        state = self._device.state(self._baseline_s, self._saved_s, self._extended, trained)
+        state = self._device.state(
+            self._baseline_s, self._saved_s, self._extended, self._flow.values())
         self.client.save_search_state(
             self.campaign.name, self._device.device, replace(state, task=self._task))
 
     def _elapsed_s(self) -> float:
         return self._searched_s + self.now_s() - self._began_s
 
-    def _resume(self, trained: Mapping[int, TrainedState]) -> None:
+    def _resume(self) -> None:
         """Restore the state from the ledger: add all trials to the study and restart the running
-        ones. Those in ``trained`` continue with full training, whose build is already cached or
-        nearly complete."""
+        ones. Their builds are cached, and those whose figures are known are not measured again."""
         rows = self.client.trials(self.campaign.name)
-        self._seen |= {row.recipe for row in rows}
+        self._proposals.restore(rows)
         self._device.resume(rows)
         numbers = self.sampling.restore(rows)
-        self._asked = len(rows)
-        self._trainings = self._asked // TURNOVER
+        self._trainings = len(rows) // TURNOVER
         for row in rows:
             if row.state == "running":
-                self._start(Candidate(row.id, numbers[row.id], row.built_from),
-                            trained.get(row.id))
+                self._start(Candidate(row.id, numbers[row.id], row.built_from))
 
     def _step(self) -> bool:
         """One iteration of the loop; False when no work is left."""
@@ -123,7 +123,7 @@ class SearchLoop:
         if len(self._flow) == held and not self._jobs.has_news:
             return False
         left_s = self._search_s - self._elapsed_s()
-        self._jobs.listen(LISTEN_S if left_s <= 0 else min(left_s, LISTEN_S))
+        self._jobs.listen(min(left_s, LISTEN_S) if left_s > 0 else LISTEN_S)
         if self._elapsed_s() - self._saved_s >= SAVE_EVERY_S:
             self._save()
         return True
@@ -132,50 +132,71 @@ class SearchLoop:
         return sum(c.stage in stages for c in self._flow.values())
 
     def _ask_ahead(self) -> None:
-        failures = 0
-        while (self._asked < self.campaign.budget.candidates and failures < 100
-               and (self._asked < STARTUP_TRIALS + TURNOVER * self._trainings
+        while (self._proposals.asked < self.campaign.budget.candidates
+               and self._count("compressing", "measuring") < self._device.ahead(self.builders)
+               and self._count("waiting") < POOL and self._wants_recipe()):
+            found = self._proposals.next(functools.partial(
+                self._device.expected_gain,
+                front=self._device.front(self._flow.values())), self._trains)
+            if found is None:
+                return
+            self._start(found)
+
+    def _wants_recipe(self) -> bool:
+        """Whether a new recipe is worth more than a training, or nothing waits for training."""
+        if self._proposals.asked < self.sampling.startup_trials:
+            return True
+        if not self._repairs:
+            return (self._proposals.asked < STARTUP_TRIALS + TURNOVER * self._trainings
                     or self._count("compressing", "measuring", "waiting") < AHEAD)
-               and self._count("compressing", "measuring") < AHEAD
-               and self._count("waiting") < POOL):
-            front = self._device.front(self._flow.values())
-            proposal = self.sampling.ask(functools.partial(self._expected_gain, front))
-            if proposal.recipe.hash in self._seen:
-                self.sampling.tell(proposal.number, "failed", None, {})
-                failures += 1
-                continue
-            self._seen.add(proposal.recipe.hash)
-            self._asked += 1
-            trial = self.client.create_trial(
-                self.campaign.name, self._device.device, proposal.recipe, proposal.parameters)
-            self._start(Candidate(trial.id, proposal.number, proposal.recipe))
+        return not self._device.paying(self._flow.values())
 
-    def _expected_gain(self, front: Sequence[Point], recipe: Recipe) -> float:
-        """Predicted gain of a recipe; -1 for one that was already sampled."""
-        return -1.0 if recipe.hash in self._seen else self._device.expected_gain(recipe, front)
-
-    def _start(self, candidate: Candidate, trained: TrainedState | None = None) -> None:
+    def _start(self, candidate: Candidate) -> None:
         self._flow[candidate.trial] = candidate
+        if not self._repairs and self._continue_training(candidate):
+            return
+        recipe = (self.sampling.space.compression(candidate.recipe) if self._repairs
+                  else candidate.recipe)
+        self._jobs.submit(self._device.requests.compress(recipe), COMPRESS,
+                          lambda job: self._compressed(candidate, job))
+
+    def _continue_training(self, candidate: Candidate) -> bool:
+        """Continue the full training that an earlier search process began; False if it did not."""
+        trained = None if self._known is None else self._known.trained.get(candidate.trial)
         if trained is not None:
             candidate.restore(trained)
+            candidate.fidelity = "short"
             self._train(candidate, "full")
-            return
-        self._jobs.submit(self._device.requests.compress(candidate.recipe), COMPRESS,
-                          lambda job: self._compressed(candidate, job))
+        return trained is not None
 
     def _compressed(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
         build = self._built(candidate, job)
-        if build is not None:
-            candidate.values |= {"macs": build.report.macs}
-            self._batches.add(candidate, "measuring")
+        if build is None:
+            return
+        candidate.values |= {"macs": build.report.macs}
+        candidate.took_s = job.took_s
+        repaired = None if self._known is None else self._known.repaired.get(candidate.trial)
+        if build.evaluation is not None:
+            self._device.add_evaluation(candidate, build.evaluation, REPAIRED)
+        if repaired is not None:
+            candidate.restore(repaired)
+            candidate.keep_repaired()
+            if not self._continue_training(candidate):
+                self._wait(candidate)
+            return
+        refused = self._device.why_not_measure(candidate)
+        if refused is not None:
+            self._device.add_candidate(candidate, ())
+            self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
+            return
+        self._batches.add(candidate, "measuring")
 
     def _built(self, candidate: Candidate, job: EndedJob[BuildResult]) -> BuildResult | None:
         """The candidate's new build; None when it failed or the candidate was dropped."""
         if candidate.trial not in self._flow:
             return None
         if job.result is None:
-            self._tell(candidate, "failed", reason=job.reason or job.state,
-                       message=job.message or None)
+            self._lost(candidate, "failed", job.reason or job.state, job.message or None)
             return None
         candidate.set_build(job.result)
         return job.result
@@ -185,7 +206,8 @@ class SearchLoop:
             self._device.baseline.state,
             more_expected={True: bool(self._count("compressing")),
                            False: bool(self._count("short", "full")) and not time_is_up},
-            idle=not self._count("compressing", "waiting", "short", "full"),
+            idle=self._repairs and time_is_up or not self._count(
+                "compressing", "short", "full", *(() if self._repairs else ("waiting",))),
             hold=time_is_up)
 
     def _measured(self, candidate: Candidate) -> None:
@@ -193,30 +215,59 @@ class SearchLoop:
             self._complete(candidate, measured=True)
             return
         self._device.add_measurement(candidate)
+        front = self._device.front(self._flow.values())
+        self._device.add_candidate(
+            candidate, [point for point in front if point.trial != candidate.trial])
+        self._wait(candidate)
+
+    def _wait(self, candidate: Candidate) -> None:
+        """A measured candidate waits for training; without training it is done."""
         candidate.stage = "waiting"
+        if candidate.repaired is not None and self._device.keeps_quality(candidate):
+            self.sampling.add_parent(candidate.number, candidate.values)
         self._reconsider(candidate)
+        if candidate.trial in self._flow and not self._trains:
+            self._settle(candidate, "the budget ended before it was trained")
 
     def _reconsider(self, candidate: Candidate) -> None:
         """Prune a measured candidate that can no longer reach the front by training."""
         refused = self._device.why_not_train(
-            candidate, self._device.competing_points(self._flow.values()))
+            candidate, self._device.competing_points(self._flow.values(), candidate.trial))
         if refused is not None:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _train_best(self) -> None:
-        """Keep every builder busy with the measured candidates of highest expected gain."""
+        """Train the measured candidates of highest expected gain: without repair as many as keep
+        every builder busy; repaired ones as long as that gains more than new candidates do, or
+        anything when there are no new ones."""
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
-        while self._count("short", "full") < self.builders + 1:
-            waiting = [c for c in self._flow.values() if c.stage == "waiting"]
-            if not waiting:
-                return
-            front = self._device.front(self._flow.values())
-            gains = {c.trial: self._device.gain(c, front) for c in waiting}
-            *rest, best = sorted(waiting, key=lambda c: (gains[c.trial], -c.trial))
-            self._train(best, "short")
-            for lowest in rest[:TURNOVER] if len(waiting) >= POOL else ():
-                self._tell(lowest, "pruned", "all others that waited for training promised more")
+        if self._repairs and self._count("waiting") >= POOL:
+            self._drop_lowest()
+        while self._trains and self._count("short", "full") < self.builders + 1:
+            promising = self._worth_training()
+            if not promising:
+                break
+            full = self._count("waiting") >= POOL
+            self._train(promising[-1], "short")
+            if full and not self._repairs:
+                self._drop_lowest()
+        if self._repairs and self._count("waiting") == len(self._flow):
+            for candidate in list(self._flow.values()):
+                self._settle(candidate, "training would gain nothing")
+
+    def _worth_training(self) -> list[Candidate]:
+        """By increasing gain."""
+        found = self._device.by_gain(self._flow.values())
+        if not self._repairs:
+            return [candidate for candidate, _ in found]
+        if self._count("waiting") == len(self._flow):
+            return [candidate for candidate, gain in found if gain > 0]
+        return self._device.paying(self._flow.values())
+
+    def _drop_lowest(self) -> None:
+        for lowest, _ in self._device.by_gain(self._flow.values())[:TURNOVER]:
+            self._settle(lowest, "all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
         self._trainings += fidelity == "short"
@@ -227,6 +278,8 @@ class SearchLoop:
                           TRAIN[fidelity], lambda job: self._trained(candidate, job))
 
     def _trained(self, candidate: Candidate, job: EndedJob[BuildResult]) -> None:
+        if candidate.stage not in ("short", "full"):
+            return  # the search time ended, it counts with its repaired file
         build = self._built(candidate, job)
         if build is None:
             return
@@ -235,29 +288,54 @@ class SearchLoop:
             self._tell(candidate, "failed", "not evaluated",
                        "The training returned no evaluation. Are all builders of one version?")
             return
-        self._device.add_evaluation(candidate, build.evaluation)
+        self._device.add_evaluation(candidate, build.evaluation, candidate.stage, job.took_s)
         if candidate.stage == "short":
             self._after_short(candidate)
             return
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
+        if candidate.is_worse_than_repaired and self._keep_repaired(candidate):
+            return
         if self._device.is_worth_measuring(candidate):
             self._batches.add(candidate, "measuring again")
-        else:
+        elif not self._keep_repaired(candidate):
             self._complete(candidate, measured=False)
 
     def _after_short(self, candidate: Candidate) -> None:
         refused = self._device.why_not_continue(
-            candidate, self._device.competing_points(self._flow.values()))
+            candidate, self._device.competing_points(self._flow.values(), candidate.trial))
         if refused is not None:
-            self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
+            self._lost(candidate, "pruned", refused.reason, constraints=refused.constraints)
             return
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         self._train(candidate, "full")
 
     def _failed(self, candidate: Candidate, reason: str, message: str) -> None:
-        self._tell(candidate, "failed", reason, f"on {self._device.device}: {message}")
+        self._lost(candidate, "failed", reason, f"on {self._device.device}: {message}")
+
+    def _lost(self, candidate: Candidate, state: TrialState, reason: str,
+              message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:
+        """The newest file of a candidate is worth nothing; an earlier one may be."""
+        if not self._keep_repaired(candidate):
+            self._tell(candidate, state, reason, message, constraints)
+
+    def _keep_repaired(self, candidate: Candidate) -> bool:
+        """Complete a trained candidate with its repaired file, if that may be on the front."""
+        if candidate.fidelity == REPAIRED and candidate.stage == "measuring again" or (
+                not self._device.repaired_counts(candidate, self._flow.values())):
+            return False
+        candidate.return_to_repaired()
+        if "latency_s" in candidate.intervals:
+            self._complete(candidate, measured=True)
+        else:
+            self._batches.add(candidate, "measuring again")
+        return True
+
+    def _settle(self, candidate: Candidate, reason: str) -> None:
+        """End a candidate that is not trained: it counts with its repaired file or is pruned."""
+        if not self._keep_repaired(candidate):
+            self._tell(candidate, "pruned", reason)
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:
         reason, constraints = self._device.complete(candidate, measured)
@@ -274,11 +352,14 @@ class SearchLoop:
         self._save()
 
     def _prune_untrained(self) -> None:
-        """Prune candidates without full training when the search time is up."""
+        """Complete repaired candidates, and prune others without full training, when the search
+        time is up. A candidate whose quality is known is still measured."""
         for candidate in list(self._flow.values()):
-            if candidate.stage in ("compressing", "measuring", "waiting", "short"):
+            if candidate.stage == "measuring" and not self._repairs:
                 self._batches.drop(candidate)
                 self._tell(candidate, "pruned", "the budget ended before it was trained")
+            elif candidate.stage in ("compressing", "waiting", "short"):
+                self._settle(candidate, "the budget ended before it was trained")
         self.client.cancel_queued(self.campaign.name, ["compress"])
 
     def _finish(self) -> None:
@@ -311,8 +392,7 @@ class SearchLoop:
     def _complete_held(self, candidate: Candidate, entry: JointEntry | None) -> None:
         if entry is not None and entry.values is None:
             why = entry.reason or "not measured"
-            self._failed(candidate, why, why)
-            return
+            return self._tell(candidate, "failed", why, f"on {self._device.device}: {why}")
         if entry is not None:
             candidate.values |= entry.values or {}
             candidate.intervals |= entry.intervals or {}

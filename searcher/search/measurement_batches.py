@@ -22,6 +22,8 @@ BATCH = 8
 """Maximum number of candidates per job."""
 SMALLEST_SCREENING = 3
 """Smallest batch of untrained candidates that justifies a quiet window while builds run."""
+LONGEST_SCREENING_WAIT_S = 15.0
+"""Longest time that an untrained candidate waits for others: the next recipes depend on it."""
 LONGEST_WAIT_S = 600.0
 """Longest time that a trained candidate waits for others. Builders are stopped in each quiet
 window, and the latency of the untrained graph is already known. A shorter search measures trained
@@ -90,7 +92,8 @@ class MeasurementBatches:
     def _ready(self, untrained: bool, more_expected: Mapping[bool, bool]) -> bool:
         queue = self._waiting[untrained]
         if untrained:
-            return len(queue) >= BATCH or (
+            waited_s = self._now_s() - queue[0].since_s
+            return len(queue) >= BATCH or waited_s >= LONGEST_SCREENING_WAIT_S or (
                 len(queue) >= SMALLEST_SCREENING and not more_expected[True])
         # The number does not matter: on a busy machine a full batch would be repeated at once.
         return not more_expected[False] or self._now_s() - queue[0].since_s >= LONGEST_WAIT_S
@@ -111,6 +114,7 @@ class MeasurementBatches:
         for candidate in batch:
             if candidate.trial in self._dropped:
                 continue
+            candidate.took_s += job.took_s / len(batch)
             if job.result is None:
                 self._on_failed(candidate, job.reason or job.state, job.why)
             else:

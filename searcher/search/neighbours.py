@@ -9,6 +9,7 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from searcher.search.recipes.offers import PARTS
 from searcher.search.space import STAGES, Space
 from searcher.spec.recipe import Recipe
 
@@ -115,7 +116,7 @@ class Neighbours:
         """Toggle one strategy in one part of the model or in all of it; a new one starts weak."""
         group, strategy = self.rng.choice(self.space.choices)
         choice, whole = f"{group}.{strategy.name}", f"model.{strategy.name}"
-        if choice != whole and params.get(f"{whole}.on"):
+        if group in PARTS and params.get(f"{whole}.on"):
             params = self._split_into_parts(params, whole)
         on = not params.get(f"{choice}.on", False)
         if not on:

@@ -1,16 +1,17 @@
 """Requests of a search to builders and devices, and their priorities."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from agents.protocol import ArtifactRef, InferPayload, MeasurePayload, MeasurePlan
-from searcher.jobs.build import UNTRAINED, BuildRequest
+from searcher.jobs.build import BuildRequest
 from searcher.jobs.evaluate import DeviceOutputs, EvaluateRequest
 from searcher.jobs.infer import InferRequest
 from searcher.jobs.measure import MeasureRequest
 from searcher.ledger.tables.search_state import BaselineState, FileRef
 from searcher.pareto.front import excess
 from searcher.spec.campaign import Campaign
+from searcher.spec.fidelity import UNTRAINED
 from searcher.spec.objectives import scale_of
 from searcher.spec.recipe import Recipe
 from searcher.spec.runtime_options import Execution
@@ -34,18 +35,25 @@ class Requests:
     campaign: Campaign
     target: Target
     execution: Execution
+    epochs: Mapping[str, int] = field(default_factory=dict)
+    """Of each fidelity, instead of those of the task."""
 
     def excess(self, values: Mapping[str, float]) -> dict[str, float]:
         """Excess of ``values`` over the campaign's constraints; positive means violated."""
         return excess(values, self.campaign.constraints, scale_of(self.campaign.objectives))
 
     def compress(self, recipe: Recipe) -> BuildRequest:
-        return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED)
+        """``recipe`` without its training; repaired and evaluated unless the campaign repairs
+        nothing."""
+        return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, UNTRAINED,
+                            repair=self.campaign.search.repair)
 
     def train(self, recipe: Recipe, fidelity: str, threads: int = 1) -> BuildRequest:
         """One thread by default: builders that run at the same time would compete for cores."""
+        candidate = bool(recipe.steps)
         return BuildRequest(self.campaign.task, recipe, self.campaign.seed, self.target, fidelity,
-                            threads)
+                            threads, repair=self.campaign.search.repair and candidate,
+                            epochs=self.epochs if candidate else {})
 
     def evaluate(self, sha256: str, split: str,
                  outputs: DeviceOutputs | None = None) -> EvaluateRequest:

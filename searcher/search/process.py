@@ -10,6 +10,7 @@ import platform
 import sys
 import tempfile
 import traceback
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -21,25 +22,26 @@ from searcher.client.upload import upload
 from searcher.devices.profile_check import of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, FleetfrontError, ProtocolError, UserError
-from searcher.ledger.tables.search_state import FileRef
+from searcher.ledger.tables.search_state import FileRef, TaskFacts
 from searcher.search import task_check
 from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
+from searcher.search.recipes.applicable import model_layers, trial_of
+from searcher.search.recipes.warm_starts import earlier_recipes, known_recipes
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space, unsupported_strategies
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import resolved
 from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ
-from searcher.tasks.base import Task
+from searcher.tasks.base import EPOCHS, Task
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.outputs import file_outputs
 from searcher.tasks.scored_split import quality_of_metric
 from searcher.workers.base import cores
 from searcher.workers.parent_death import die_with_parent
-from strategies.layers import layers_of
 
 log = logging.getLogger(__name__)
 
@@ -68,21 +70,33 @@ def search(directory: Path, name: str) -> None:
             formats = campaign.executions[0].formats(device.number_formats)
             notes += [f"{name} is left out: {_no_format(campaign, device, lacking)}"
                       for name, lacking in unsupported_strategies(campaign, formats).items()]
+            space = Space.of(campaign, model_layers(task), formats, trial_of(task))
+            notes += space.notes
             for note in notes:
                 log.warning("%s", note)
-            space = Space.of(campaign, layers_of(task.module()), formats)
             finished = sum(known.trials.values())
             of_device = DeviceSearch(
                 requests, campaign.devices[0], space,
                 on_device_of(client, campaign, device, task), notes)
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
                        campaign.builders or cores(), extends="extended" in task.epochs,
-                       task=checked.facts).run()
+                       task=checked.facts, states_epochs=task.epochs != EPOCHS,
+                       first=warm_starts(client, campaign, space, checked.facts)).run()
         except PERMANENT as error:
             # The coordinator refuses this when the campaign was paused or cancelled meanwhile.
             with suppress(ProtocolError):
                 client.set_state(name, "failed", reason=str(error))
             raise
+
+
+def warm_starts(client: CoordinatorClient, campaign: Campaign, space: Space,
+                facts: TaskFacts | None) -> list[Mapping[str, float]]:
+    """Parameters of recipes to ask for first: the best of earlier campaigns on the task, then those
+    that are known to work."""
+    if not campaign.search.warm_starts or facts is None:
+        return []
+    earlier = earlier_recipes(client, facts.digest, campaign.name, campaign.objectives)
+    return [*earlier, *known_recipes(space)]
 
 
 def _no_format(campaign: Campaign, device: DeviceProfile, lacking: frozenset[str]) -> str:

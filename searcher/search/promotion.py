@@ -5,9 +5,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from searcher.pareto.front import Point, excess
 from searcher.spec.objectives import DROP, Objective, costs_of, quality_of, scale_of
 
-HEADROOM = 0.01
-"""Quality that full training may gain over short training, relative to the quality's scale. Of a
-thousand short trainings on digits, one in ten of those with a larger deficit became feasible."""
+POOL = 24
+"""Size of the pool of measured candidates. The candidate with the highest expected gain is trained
+next; when the pool is full, those with the lowest are pruned, or complete as they are."""
 
 TURNOVER = 3
 """Recipes sampled per training job, and candidates pruned from a full pool. Measuring costs 1/20
@@ -53,10 +53,8 @@ def why_not_train(values: Mapping[str, float], constraints: Mapping[str, float],
     return None
 
 
-def worth_continuing(quality_drop: float, constraints: Mapping[str, float], scale: float) -> bool:
-    """Whether full training may bring a candidate within the constraint after short training.
-    ``scale`` is that of the quality."""
+def within_reach(optimistic_drop: float, constraints: Mapping[str, float]) -> bool:
+    """Whether a candidate may keep the constraint of the quality drop, given the least drop that
+    it may still reach, in the metric's unit."""
     allowed = constraints.get(DROP)
-    return allowed is None or quality_drop <= allowed + HEADROOM * scale
-
-
+    return allowed is None or optimistic_drop <= allowed

@@ -24,15 +24,20 @@ from searcher.ledger.rows import TrialParameters, TrialRow
 from searcher.search.neighbours import Neighbours
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
+from searcher.spec.objectives import DROP
 from searcher.spec.recipe import Recipe
 
-STARTUP_TRIALS = 14
+STARTUP_TRIALS, STARTUP_TRIALS_OF_REPAIRED = 14, 8
+"""Recipes before the first neighbour. Fewer suffice where each has a quality at once."""
 NEIGHBOUR_FRACTION, DRAFTS = 0.9, 32
 """Fraction of recipes that are neighbours of good candidates, and the number of neighbours of
 which the one with the highest expected gain is proposed."""
 STARTUP_STRENGTHS = (0.1, 0.7)
 """Range of strengths of the startup recipes, spaced evenly. With independently sampled numbers
 nearly every recipe contains one that destroys the model, and its other numbers teach nothing."""
+SOFTER = 0.85
+"""Factor of the strength of later startup recipes after one that lost too much quality: what a
+network stands is not known before."""
 ExpectedGain = Callable[[Recipe], float]
 """Predicted gain of a recipe before it is built; higher is better."""
 STATES = {"complete": TrialState.COMPLETE, "pruned": TrialState.PRUNED, "failed": TrialState.FAIL}
@@ -61,6 +66,9 @@ class Sampling:
         self._running_parents: dict[int, tuple[dict[str, float], list[float]]] = {}
         self._rng = random.Random(campaign.seed + finished_trials)
         self._neighbours = Neighbours(space, self._rng)
+        self._softer = 1.0
+        self.startup_trials = STARTUP_TRIALS_OF_REPAIRED if campaign.search.repair else (
+            STARTUP_TRIALS)
         weakest, strongest = STARTUP_STRENGTHS
         self._startup_strengths = [weakest + (strongest - weakest) * (i + 0.5) / STARTUP_TRIALS
                                    for i in range(STARTUP_TRIALS)]
@@ -96,11 +104,16 @@ class Sampling:
             trial.set_constraint(name, value)
         return trial
 
-    def ask(self, expected_gain: ExpectedGain = lambda recipe: 0.0) -> Proposal:
-        """The next recipe; ``expected_gain`` ranks the neighbours of good candidates."""
+    def ask(self, expected_gain: ExpectedGain = lambda recipe: 0.0,
+            draft: Mapping[str, float] | None = None) -> Proposal:
+        """The next recipe; ``expected_gain`` ranks the neighbours of good candidates. ``draft``
+        are parameters to use instead, those that it lacks are sampled or off."""
         asked = len(self._study.get_trials(deepcopy=False))
-        if asked < STARTUP_TRIALS:
-            self._study.enqueue_trial(self._neighbours.startup(self._startup_strengths[asked]))
+        if draft is not None:
+            self._study.enqueue_trial(self._neighbours.completed(draft)[0])
+        elif asked < self.startup_trials:
+            self._study.enqueue_trial(self._neighbours.startup(
+                self._startup_strengths[asked] * self._softer))
         elif self._rng.random() < NEIGHBOUR_FRACTION:
             self._enqueue_neighbour(expected_gain)
         trial = self._study.ask()
@@ -116,6 +129,8 @@ class Sampling:
             (t.params, t.values) for t in self._study.best_trials
             if all(v <= 0 for v in t.constraints.values()))]
         if not parents:
+            strength = self._rng.uniform(*STARTUP_STRENGTHS) * self._softer
+            self._study.enqueue_trial(self._neighbours.startup(strength))
             return
         drafts = [self._neighbours.completed(
             self._neighbours.step(self._pick(parents), self._pick(parents))) for _ in range(DRAFTS)]
@@ -148,6 +163,8 @@ class Sampling:
         are positive."""
         trial = self._asked.pop(number)
         self._running_parents.pop(number, None)
+        if number < STARTUP_TRIALS and constraints.get(DROP, 0.0) > 0:
+            self._softer *= SOFTER
         for name, value in constraints.items():
             trial.set_constraint(name, value)
         if state == "complete" and values is not None:

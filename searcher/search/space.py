@@ -11,13 +11,15 @@ from dataclasses import dataclass, fields
 from typing import Protocol
 
 from searcher.errors import UserError, nearest
+from searcher.search.recipes.offers import NARROW, PARTS, Offer, WhyNot, offers
+from searcher.search.recipes.ranges import Range, ranges_of
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe, Step, Value
 from strategies.base import Layer, Limits, Strategy
+from strategies.canonical import canonical
 from strategies.catalog import all_strategies
 
 STAGES = ("structure", "weights", "training", "encoding")
-GROUPS = ("model", "convolutions", "fully_connected")
 WHOLE_MODEL_FRACTION, STRUCTURE_ONLY_FRACTION = 0.5, 0.5
 """Fractions of startup recipes with one strategy for the whole model, and with structural
 compression only."""
@@ -49,16 +51,19 @@ class ScopedSuggester:
 @dataclass(frozen=True)
 class Space:
     """The searched steps; ``choices`` are pairs of group and strategy class in the order of
-    stages."""
+    stages. ``notes`` say which strategies are left out and why."""
 
-    choices: tuple[tuple[str, type[Strategy]], ...]
+    choices: tuple[Offer, ...]
     trainings: tuple[type[Strategy], ...]
     layers: tuple[Layer, ...]
     limits: Limits
+    notes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, campaign: Campaign, layers: tuple[Layer, ...], formats: frozenset[str]) -> "Space":
-        """The campaign's strategies that the device's number formats allow. Raises UserError."""
+    def of(cls, campaign: Campaign, layers: tuple[Layer, ...], formats: frozenset[str],
+           why_not: WhyNot = lambda strategy, names: None) -> "Space":
+        """The campaign's strategies that the device's number formats allow, on the groups of
+        layers where they change something. Raises UserError."""
         known = {s.name: s for s in all_strategies()}
         names = campaign.search.strategies or tuple(known)
         for name in names:
@@ -69,28 +74,26 @@ class Space:
         chosen = sorted((known[n] for n in names if n not in unsupported),
                         key=lambda s: STAGES.index(s.stage))
         trainings = [s for s in chosen if s.stage == "training" and s.name != "finetune"]
-        present = {group for layer in layers for group in layer.groups}
-        return cls(
-            choices=tuple((group, s) for s in chosen if s.stage != "training"
-                          for group in GROUPS if group in s.groups and group in present),
-            trainings=(*trainings, known["finetune"]), layers=layers,
-            limits=Limits(dict(campaign.search.limits)),
-        )
+        limits = Limits(dict(campaign.search.limits))
+        choices, notes = offers([s for s in chosen if s.stage != "training"], layers, limits,
+                                why_not)
+        return cls(tuple(choices), (*trainings, known["finetune"]), layers, limits, tuple(notes))
 
     def sample(self, trial: AskedTrial) -> Recipe:
-        """Sample one recipe. A strategy that is on for the whole model is not suggested for its
-        parts. A training step always ends the torch part: the first of ``trainings`` that is on,
-        else fine-tuning."""
+        """Sample one recipe, in canonical form. A strategy that is on for the whole model is not
+        suggested for its parts. A training step always ends the torch part: the first of
+        ``trainings`` that is on, else fine-tuning."""
         steps = {stage: list[Step]() for stage in STAGES}
         whole: set[str] = set()
         for group, strategy in self.choices:
-            if strategy.name in whole:
+            if strategy.name in whole and group not in NARROW:
                 continue
             if trial.suggest_categorical(f"{group}.{strategy.name}.on", [False, True]):
                 steps[strategy.stage].append(self._step(trial, group, strategy))
                 whole |= {strategy.name} if group == "model" else set()
         steps["training"].append(self._training(trial))
-        return Recipe(tuple(step for stage in STAGES for step in steps[stage]))
+        asked = [step.as_dict() for stage in STAGES for step in steps[stage]]
+        return Recipe.from_list(canonical(asked, self.layers))
 
     @functools.cached_property
     def strengths(self) -> dict[str, "Range"]:
@@ -100,7 +103,7 @@ class Space:
         for group, strategy in self.choices:
             if strategy.stage in ("structure", "weights"):
                 members = [layer for layer in self.layers if group in layer.groups]
-                found |= _ranges(strategy, f"{group}.{strategy.name}.", members, self.limits)
+                found |= ranges_of(strategy, f"{group}.{strategy.name}.", members, self.limits)
         return found
 
     @functools.cached_property
@@ -108,7 +111,7 @@ class Space:
         """Ranges of the numbers of all trainings, as ``<strategy>.<parameter>``."""
         found: dict[str, Range] = {}
         for strategy in self.trainings:
-            found |= _ranges(strategy, f"{strategy.name}.", self.layers, self.limits)
+            found |= ranges_of(strategy, f"{strategy.name}.", self.layers, self.limits)
         return found
 
     def startup_switches(self, rng: random.Random) -> dict[str, bool]:
@@ -128,7 +131,9 @@ class Space:
         part."""
         names: dict[str, list[str]] = {}
         for name in self._switches(stage):
-            names.setdefault(name.partition(".")[0], []).append(name)
+            group = name.partition(".")[0]
+            if group not in NARROW:
+                names.setdefault(group, []).append(name)
         whole = names.pop("model", [])
         if whole and (not names or rng.random() < WHOLE_MODEL_FRACTION):
             chosen = {rng.choice(whole if names else [*whole, ""])}
@@ -145,12 +150,17 @@ class Space:
         """For ``model.<strategy>``, the same strategy in each part; otherwise empty."""
         group, _, strategy = choice.partition(".")
         return [f"{other}.{s.name}" for other, s in self.choices
-                if group == "model" and other != "model" and s.name == strategy]
+                if group == "model" and other in PARTS and s.name == strategy]
 
     def stage_of(self, parameter: str) -> str:
         """The stage of a switch or number, by its full name."""
         strategy = parameter.split(".")[1]
         return next((s.stage for _, s in self.choices if s.name == strategy), "training")
+
+    def compression(self, recipe: Recipe) -> Recipe:
+        """The recipe without its training: what is compressed and repaired."""
+        trainings = {s.name for s in self.trainings}
+        return Recipe(tuple(s for s in recipe.steps if s.strategy not in trainings))
 
     def shared_training(self, recipe: Recipe) -> str:
         """Hash of the steps that determine the result of training; recipes with equal hashes share
@@ -184,60 +194,12 @@ def unsupported_strategies(campaign: Campaign,
             if (not chosen or s.name in chosen) and not s.requires <= formats}
 
 
-@dataclass(frozen=True)
-class Range:
-    """Range of a number; ``strength`` 0 is its high end (weak), 1 its low end (strong)."""
-
-    low: float
-    high: float
-    log: bool
-    whole: bool
-
-    def value(self, strength: float) -> float | int:
-        share = min(max(strength, 0.0), 1.0)
-        if self.log:
-            found: float = self.high * (self.low / self.high) ** share
-        else:
-            found = self.high + share * (self.low - self.high)
-        found = min(max(found, self.low), self.high)
-        return round(found) if self.whole else found
-
-    def strength(self, value: float) -> float:
-        if self.high <= self.low:
-            return 0.0
-        if self.log:
-            return math.log(value / self.high) / math.log(self.low / self.high)
-        return (self.high - value) / (self.high - self.low)
-
-
-class _Ranges:
-    """A ``strategies.base.Suggester`` that records every range and returns its low end."""
-
-    def __init__(self) -> None:
-        self.found: dict[str, Range] = {}
-
-    def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float:
-        self.found[name] = Range(low, high, log, False)
-        return low
-
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int:
-        self.found[name] = Range(low, high, log, True)
-        return low
-
-
-def _ranges(strategy: type[Strategy], prefix: str, layers: Sequence[Layer],
-            limits: Limits) -> dict[str, Range]:
-    ranges = _Ranges()
-    strategy.suggest(ranges, layers, limits)
-    return {prefix + name: span for name, span in ranges.found.items()}
-
-
 def _check_limits(limits: Mapping[str, tuple[float, float]],
                   known: Mapping[str, type[Strategy]]) -> None:
     """Raises UserError for a parameter that is not searched and for an empty range."""
     searched: dict[str, Range] = {}
     for strategy in known.values():
-        searched |= _ranges(strategy, f"{strategy.name}.", (), Limits())
+        searched |= ranges_of(strategy, f"{strategy.name}.", (), Limits())
     for name, (low, high) in limits.items():
         if name not in searched:
             raise UserError(f"Unknown parameter {name!r} in [search.limits]. "

@@ -21,6 +21,8 @@ from searcher.spec.objectives import (
 from searcher.spec.runtime_options import KEYS, Execution, execution_of
 
 SAMPLERS = ("tpe", "nsga2", "random")
+SWITCHES = ("repair", "scan", "warm_starts", "train")
+"""Parts of the search that ``[search]`` may switch off."""
 CONSTRAINTS = {DROP, "latency_s", "file_bytes", "memory_bytes", "latency_p99_s"}
 DEEPEST, MOST_VALUES, LONGEST_TEXT, LARGEST = 8, 10_000, 1000, 2**63
 
@@ -44,11 +46,26 @@ class Budget:
 
 @dataclass(frozen=True)
 class SearchOptions:
-    """The sampler, the strategies it may use (empty: all) and limits by ``strategy.parameter``."""
+    """The sampler, the strategies it may use (empty: all) and limits by ``strategy.parameter``.
+
+    ``repair``: weights are repaired on unlabelled samples, so that every candidate has a quality
+    before it is trained. ``train``: candidates are trained. ``scan``: what each layer loses decides
+    the strength of each. ``warm_starts``: recipes that are known to work are asked for first.
+    """
 
     sampler: str = "tpe"
     strategies: tuple[str, ...] = ()
     limits: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    repair: bool = True
+    scan: bool = True
+    warm_starts: bool = True
+    train: bool = True
+
+    def as_dict(self) -> dict[str, object]:
+        """Switches are present only where they differ from their default."""
+        off = {name: False for name in SWITCHES if not getattr(self, name)}
+        return {"sampler": self.sampler, "strategies": list(self.strategies),
+                "limits": {k: list(v) for k, v in self.limits.items()}, **off}
 
 
 @dataclass(frozen=True)
@@ -81,8 +98,7 @@ class Campaign:
             "measurement": {"plan": self.plan._asdict()},
             "devices": [{"name" if d in self.named else "profile": d, **e.as_dict()}
                         for d, e in zip(self.devices, self.executions, strict=True)],
-            "search": {"sampler": self.search.sampler, "strategies": list(self.search.strategies),
-                       "limits": {k: list(v) for k, v in self.search.limits.items()}},
+            "search": self.search.as_dict(),
         }
 
 
@@ -118,7 +134,7 @@ def from_document(document: Mapping[str, object]) -> Campaign:
     if not plain or not all(c.isalnum() or c in "-_." for c in name):
         raise UserError(f"name = {name!r} must be letters, digits, '-', '_' and '.', at most 80.")
     budget = _table(document, "budget", {"candidates", "wall_minutes", "total_minutes"})
-    search = _table(document, "search", {"sampler", "strategies", "limits"})
+    search = _table(document, "search", {"sampler", "strategies", "limits", *SWITCHES})
     entries = _tables(document.get("devices", [{"profile": "local_cpu"}]))
     devices, named = _devices(entries)
     objectives = parse_objectives(_table(document, "objectives", None))
@@ -265,7 +281,19 @@ def _search(table: Mapping[str, object]) -> SearchOptions:
     limits = table.get("limits", {})
     if not isinstance(limits, dict):
         raise UserError(f"[search.limits] must be a table, got {limits!r}.")
-    return SearchOptions(sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()})
+    switches = {name: _switch(table, name) for name in SWITCHES}
+    if not switches["train"] and not switches["repair"]:
+        raise UserError("[search] train = false with repair = false leaves every candidate without "
+                        "a quality. Keep one of both true.")
+    return SearchOptions(
+        sampler, tuple(strategies), {k: _range(k, v) for k, v in limits.items()}, **switches)
+
+
+def _switch(table: Mapping[str, object], name: str) -> bool:
+    value = table.get(name, True)
+    if not isinstance(value, bool):
+        raise UserError(f"[search] {name} = {value!r} must be true or false.")
+    return value
 
 
 def _range(name: str, value: object) -> tuple[float, float]:

@@ -2,6 +2,9 @@
 
 The hash does not depend on device, runtime options or seed. Floats are rounded to six significant
 digits, so that a recipe that is read back from TOML or JSON has the same hash.
+
+A parameter is one value for all layers of the step, or a table with a number for each layer:
+``bits = {conv1 = 4, fc1 = 2}``. A table names the layers that the step changes.
 """
 
 import hashlib
@@ -15,13 +18,20 @@ import tomli_w
 
 from searcher.errors import UserError
 
-Value = bool | int | float | str
+Scalar = bool | int | float | str
+Table = tuple[tuple[str, int | float], ...]
+"""A number for each layer, sorted by the layer's name."""
+Value = Scalar | Mapping[str, int | float]
 
 
-def _canonical(value: Value) -> Value:
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return value
+def _canonical(value: Value) -> Scalar | Table:
+    if isinstance(value, Mapping):
+        return tuple(sorted((layer, _rounded(number)) for layer, number in value.items()))
+    return _rounded(value) if isinstance(value, float) else value
+
+
+def _rounded(number: int | float) -> int | float:
+    return float(f"{number:.6g}") if isinstance(number, float) else number
 
 
 @dataclass(frozen=True)
@@ -30,7 +40,7 @@ class Step:
 
     strategy: str
     layers: str
-    parameters: tuple[tuple[str, Value], ...] = ()
+    parameters: tuple[tuple[str, Scalar | Table], ...] = ()
 
     @classmethod
     def of(cls, strategy: str, layers: str, parameters: Mapping[str, Value]) -> "Step":
@@ -39,12 +49,23 @@ class Step:
         )
 
     def as_dict(self) -> dict[str, Value]:
-        return {"strategy": self.strategy, "layers": self.layers, **dict(self.parameters)}
+        return {"strategy": self.strategy, "layers": self.layers, **{
+            name: dict(value) if isinstance(value, tuple) else value
+            for name, value in self.parameters}}
 
     def __str__(self) -> str:
-        inside = ", ".join(f"{k}={v:g}" if isinstance(v, float) else f"{k}={v}"
-                           for k, v in self.parameters)
+        inside = ", ".join(f"{name}={_in_words(value)}" for name, value in self.parameters)
         return f"{self.strategy}[{self.layers}]({inside})"
+
+
+def _in_words(value: Scalar | Table) -> str:
+    """A table is shown by its range and the number of its layers."""
+    if isinstance(value, float):
+        return f"{value:g}"
+    if not isinstance(value, tuple):
+        return str(value)
+    numbers = [number for _, number in value]
+    return f"{min(numbers):g}..{max(numbers):g} in {len(numbers)} layers"
 
 
 @dataclass(frozen=True)
@@ -95,7 +116,13 @@ def _step(index: int, given: object) -> Step:
     if not isinstance(strategy, str) or not isinstance(layers, str):
         raise UserError(f"Step {index + 1} of the recipe needs strategy = \"...\", got {entry!r}.")
     for key, value in entry.items():
+        if isinstance(value, Mapping) and value and all(map(_is_number, value.values())):
+            continue
         if not isinstance(value, bool | int | float | str):
             raise UserError(f"Step {index + 1} ({strategy}): {key} = {value!r} must be a "
-                            "boolean, number or text.")
+                            "boolean, number or text, or a table with a number for each layer.")
     return Step.of(strategy, layers, entry)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,12 +1,13 @@
 """From a torch module to a clean ONNX graph; the only place that knows torch's exporter."""
 
+import contextlib
 import copy
 import io
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,9 @@ from strategies.base import StrategyError
 from strategies.encoding.graph import check_format, constants, replace, tidy, unsign_zeros
 from strategies.signature import input_names, named_outputs
 from strategies.target import Target
+from strategies.weights.parametrizing import bake
 
+ATTENTION = "aten::scaled_dot_product_attention"
 WEIGHT_SCALES = "fleetfront.weight_scales"
 """Key in the model's metadata: JSON ``{initializer: [scale per output channel]}``, for int8."""
 
@@ -78,23 +81,8 @@ def baked(model: nn.Module) -> nn.Module:
     plain = copy.deepcopy(model).eval()
     for module in list(plain.modules()):
         if parametrize.is_parametrized(module):
-            _bake(module)
+            bake(module)
     return plain
-
-
-def _bake(module: nn.Module) -> None:
-    """torch's ``remove_parametrizations`` would delete the property from the class, which a deep
-    copy shares with its original."""
-    constrained = cast(Any, module).parametrizations
-    values = {name: getattr(module, name).detach().clone() for name in constrained}
-    module.__class__ = type(module).__bases__[0]
-    del module._modules["parametrizations"]
-    for name, value in values.items():
-        # A chain may hold several tensors, such as the two of weight normalization.
-        if list(constrained[name].parameters(recurse=False)):
-            module.register_parameter(name, nn.Parameter(value, requires_grad=False))
-        else:
-            module.register_buffer(name, value)
 
 
 _FAILURES = (RuntimeError, ValueError, TypeError, AttributeError, IndexError, KeyError,
@@ -147,7 +135,7 @@ def _legacy_export(model: nn.Module, examples: Mapping[str, Tensor], outputs: Se
     model.forward = lambda *inputs: forward(*inputs)
     hook = model.register_forward_hook(flat)
     try:
-        with warnings.catch_warnings(), torch.no_grad():
+        with warnings.catch_warnings(), torch.no_grad(), _attention_in_parts(opset):
             for category in (DeprecationWarning, UserWarning, TracerWarning):
                 warnings.simplefilter("ignore", category)
             torch.onnx.export(
@@ -163,6 +151,35 @@ def _legacy_export(model: nn.Module, examples: Mapping[str, Tensor], outputs: Se
     finally:
         hook.remove()
     return onnx.load_model_from_string(content.getvalue())
+
+
+@contextlib.contextmanager
+def _attention_in_parts(opset: int) -> Iterator[None]:
+    """Within, torch's modules of attention call single operators, not the fused ones of inference,
+    and attention exports for every opset: its parts are older than opset 14, which torch asks for.
+    Causal attention has a part of opset 14 (Trilu)."""
+    from torch.onnx import symbolic_helper, symbolic_opset14
+
+    @symbolic_helper.parse_args("v", "v", "v", "v", "f", "b", "v", "b")
+    def attention(graph: Any, query: Any, key: Any, value: Any, mask: Any, dropout: float,
+                  causal: bool, scale: Any, grouped: bool) -> Any:
+        if causal:
+            raise NotImplementedError("the operator scaled_dot_product_attention with is_causal "
+                                      "needs opset 14")
+        return symbolic_opset14.scaled_dot_product_attention(
+            graph, query, key, value, mask, dropout, causal, scale, grouped)
+
+    fused = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    older = opset < 14
+    if older:
+        torch.onnx.utils.register_custom_op_symbolic(ATTENTION, attention, opset)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fused)
+        if older:
+            torch.onnx.utils.unregister_custom_op_symbolic(ATTENTION, opset)
 
 
 def _first_line(error: Exception) -> str:
@@ -200,10 +217,7 @@ def carry_weight_scales(
     state = model.state_dict()
     named: dict[str, list[float]] = {}
     for weight, scales in weight_scales.items():
-        name = weight if weight in values else None
-        if name is None and weight in state:
-            wanted = state[weight].detach().cpu().numpy()
-            name = next((n for n, v in values.items() if _same_weight(v, wanted)), None)
+        name = weight_name(weight, state, values)
         if name is None:
             raise StrategyError(
                 f"The weight {weight!r} that has int8 scales is not in the exported graph; "
@@ -212,6 +226,17 @@ def carry_weight_scales(
         named[name] = scales.detach().cpu().to(torch.float32).flatten().tolist()
     entry = graph.metadata_props.add()
     entry.key, entry.value = WEIGHT_SCALES, json.dumps(named)
+
+
+def weight_name(weight: str, state: Mapping[str, Tensor],
+                values: Mapping[str, np.ndarray]) -> str | None:
+    """The initializer that holds ``weight`` of ``state``: of its name, or of its content."""
+    if weight in values:
+        return weight
+    if weight not in state:
+        return None
+    wanted = state[weight].detach().cpu().numpy()
+    return next((name for name, value in values.items() if _same_weight(value, wanted)), None)
 
 
 def _same_weight(value: np.ndarray, wanted: np.ndarray) -> bool:

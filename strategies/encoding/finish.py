@@ -10,6 +10,7 @@ from onnx import ModelProto
 
 from strategies.base import StrategyError
 from strategies.encoding import gates
+from strategies.encoding.export import read_weight_scales
 from strategies.encoding.graph import (
     check_format,
     constants,
@@ -47,7 +48,7 @@ def finish(model: ModelProto, target: Target) -> Encoded:
     slim = ModelProto()
     slim.CopyFrom(plain)
     drop_defaults(slim.graph)
-    coded = encode_weights(slim)
+    coded = encode_weights(slim, read_weight_scales(model))
     shorten_names(coded.graph)
     content = coded.SerializeToString(deterministic=True)
     prove(plain.SerializeToString(), content)

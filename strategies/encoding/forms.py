@@ -9,6 +9,7 @@ function and one line in ``FORMS``.
     packed   a codebook and packed codes (weight sharing; Han, Mao, Dally 2016, arXiv:1510.00149)
     sparse   packed distances between non-zeros, capped with filler zeros as in the same paper
     mask     one packed bit per weight, its running sum indexes the non-zeros
+    scaled   one of the others, times a scale per filter (only where the scales are known)
 """
 
 from collections.abc import Callable, Mapping
@@ -195,6 +196,30 @@ def mask(array: Array) -> Expression | None:
     rank = Apply("CumSum", (flags, integers(0, np.int32)))
     looked_up = Apply("Gather", (_values(table), Apply("Mul", (flags, rank))))
     return reshape(looked_up, array.shape)
+
+
+def scaled(array: Array, scales: Array) -> Expression | None:
+    """``scales`` (filters,) along the first axis. None unless the products are exact."""
+    column = scales.astype(np.float32).reshape(-1, *[1] * (array.ndim - 1))
+    if array.dtype != np.float32 or array.ndim < 2 or len(column) != len(array):
+        return None
+    if not (column >= np.finfo(np.float32).tiny).all():
+        return None
+    units = array / column
+    normal = (np.abs(array) >= np.finfo(np.float32).tiny) | (array == 0)
+    if not normal.all() or (bits(units * column) != bits(array)).any():
+        return None
+    inner = [form for form in (_small_integers(units), packed(units), sparse(units), mask(units))
+             if form is not None]
+    if not inner:
+        return None
+    return Apply("Mul", (min(inner, key=expression_bytes), _values(column)))
+
+
+def _small_integers(array: Array) -> Expression | None:
+    if (array != np.rint(array)).any() or (np.abs(array) > 127).any():
+        return None
+    return cast(Constant(array.astype(np.int8)), array.dtype)
 
 
 FORMS: Mapping[str, Form] = {

@@ -30,6 +30,7 @@ from strategies.encoding.graph import (
     tensor_proto,
     tidy,
 )
+from strategies.encoding.int8_calibration import calibrated
 from strategies.number_formats import INT8
 from strategies.target import Target
 
@@ -58,7 +59,7 @@ class Int8(EncodingStrategy):
 
     name: ClassVar[str] = "int8"
     number_format: ClassVar[str] = INT8
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "8-bit integer weights and activations, calibrated after training."
     paper: ClassVar[str] = "Jacob et al. 2018, arXiv:1712.05877"
     limits_text: ClassVar[str] = (
@@ -82,7 +83,9 @@ class Int8(EncodingStrategy):
             raise StrategyError(
                 f"int8 with scales per channel needs opset {_LOWEST_OPSET}, the target has "
                 f"{target.opset}; leave int8 out for it.", "unsupported_target")
-        quantized = _quantize(graph, _by_name(graph.graph, calibration), target, folder)
+        feeds = _by_name(graph.graph, calibration)
+        quantized = calibrated(_quantize(graph, feeds, target, folder), _prepared(graph), feeds,
+                               fixed=list(read_weight_scales(graph)))
         tidy(quantized)
         quantized.ir_version = min(quantized.ir_version, target.ir_version)
         wrong = check_format(quantized, target.opset, target.ir_version)
@@ -109,9 +112,7 @@ def _quantize(
 ) -> ModelProto:
     activations = (
         QuantType.QUInt8 if target.int8_activations == "uint8" else QuantType.QInt8)
-    prepared = ModelProto()
-    prepared.CopyFrom(graph)
-    tidy(prepared)
+    prepared = _prepared(graph)
     overrides = _overrides(prepared)
     # Tells the quantizer that its own pre-processing, which adds opset imports that ONNX Runtime
     # 1.11 refuses, is not wanted; without it, it warns.
@@ -135,6 +136,13 @@ def _quantize(
         path.unlink(missing_ok=True)
     del quantized.metadata_props[:]
     return quantized
+
+
+def _prepared(graph: ModelProto) -> ModelProto:
+    prepared = ModelProto()
+    prepared.CopyFrom(graph)
+    tidy(prepared)
+    return prepared
 
 
 def _overrides(graph: ModelProto) -> dict[str, list[dict[str, int | np.generic]]]:

@@ -5,9 +5,10 @@ the decoding while it loads the file, so a small file runs as fast as a large on
 opset 11.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 
 import numpy as np
 from onnx import ModelProto
@@ -24,7 +25,7 @@ from strategies.encoding.expression import (
     evaluate,
     substitute,
 )
-from strategies.encoding.forms import FORMS, bits, expression_bytes
+from strategies.encoding.forms import FORMS, bits, expression_bytes, scaled
 from strategies.encoding.graph import constants, has_subgraphs, remove_dead, replace
 from strategies.encoding.packing import pack, pools
 
@@ -52,8 +53,11 @@ _CHOICES = tuple(
 ) + (Choice(float("inf"), False),)
 
 
-def encode_weights(model: ModelProto) -> ModelProto:
+def encode_weights(
+    model: ModelProto, filter_scales: Mapping[str, Sequence[float]] = MappingProxyType({})
+) -> ModelProto:
     """A copy of ``model`` whose initializers are written in their smallest forms.
+    ``filter_scales`` holds, by initializer, scales of which its filters are exact multiples.
 
     The copy computes bit by bit what ``model`` does. Raises StrategyError(``gate_decode``) when a
     form does not decode to its weight, which would be a defect of the form.
@@ -68,7 +72,7 @@ def encode_weights(model: ModelProto) -> ModelProto:
         name: array for name, array in constants(model.graph).items()
         if array.dtype in _CODABLE and name not in returned
     }
-    written = smallest(weights, opset)
+    written = smallest(weights, opset, filter_scales)
     writer = Writer(opset)
     names = {name: writer.write(expression) for name, expression in written.items()}
     kept = [tensor for tensor in coded.graph.initializer if tensor.name not in names]
@@ -80,11 +84,15 @@ def encode_weights(model: ModelProto) -> ModelProto:
     return coded
 
 
-def smallest(weights: Mapping[str, Array], opset: int) -> dict[str, Expression]:
+def smallest(
+    weights: Mapping[str, Array], opset: int,
+    filter_scales: Mapping[str, Sequence[float]] = MappingProxyType({}),
+) -> dict[str, Expression]:
     """An expression for every weight, together of the fewest bytes."""
     if not weights:
         return {}
-    candidates = {name: _candidates(array) for name, array in weights.items()}
+    candidates = {name: _candidates(array, filter_scales.get(name))
+                  for name, array in weights.items()}
     products = _products(weights)
     many = sum(array.size for array in weights.values()) > MANY_WEIGHTS
     best: tuple[int, dict[str, Expression]] | None = None
@@ -104,11 +112,15 @@ def smallest(weights: Mapping[str, Array], opset: int) -> dict[str, Expression]:
     return best[1]
 
 
-def _candidates(array: Array) -> list[tuple[float, int, Expression]]:
+def _candidates(
+    array: Array, scales: Sequence[float] | None
+) -> list[tuple[float, int, Expression]]:
     """(bytes, number of streams, expression) of every form that may win."""
     unshaped = array.dtype == np.int64 or array.size < 4
     forms: Iterable[Expression | None] = (
-        (Constant(array),) if unshaped else (form(array) for form in FORMS.values()))
+        (Constant(array),) if unshaped else [form(array) for form in FORMS.values()])
+    if scales is not None:
+        forms = (*forms, scaled(array, np.asarray(scales)))
     return [(expression_bytes(form), len(codes_in(form)), form)
             for form in forms if form is not None]
 

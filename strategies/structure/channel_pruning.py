@@ -1,17 +1,30 @@
 """Channel pruning: whole output channels go, with everything that depended on them."""
 
-import contextlib
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self, cast
 
-import torch
-import torch_pruning
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, StrategyError, StructureStrategy, Suggester, within
-from strategies.signature import named_outputs
+from strategies.base import (
+    Layer,
+    Limits,
+    Restructured,
+    StrategyError,
+    Strength,
+    StructureStrategy,
+    Suggester,
+    within,
+)
+from strategies.dataflow import follow
+from strategies.layers import weighted
+from strategies.structure.channel_groups import (
+    ChannelGroups,
+    Unfollowable,
+    outputs_of,
+    reordering,
+)
 
 
 @dataclass(frozen=True)
@@ -27,11 +40,12 @@ class ChannelPruning(StructureStrategy):
     paper: ClassVar[str] = (
         "Li et al. 2017, Pruning Filters for Efficient ConvNets; Fang et al. 2023, DepGraph")
     limits_text: ClassVar[str] = (
-        "never the outputs of the last layer; refuses graphs that split, slice or reorder channels")
+        "never the outputs of the model; leaves channels that are split, sliced or reordered")
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"keep_ratio": float}
 
-    keep_ratio: float
+    keep_ratio: Strength
     round_to: int = 4
 
     def __post_init__(self) -> None:
@@ -43,185 +57,77 @@ class ChannelPruning(StructureStrategy):
         low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.7)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 
-    def kept(self, channels: int) -> int:
-        """How many of ``channels`` outputs stay."""
+    def kept(self, channels: int, layer: str = "") -> int:
+        """How many of ``channels`` outputs of ``layer`` stay."""
+        ratio = cast(float, self.of_layer(layer).keep_ratio)
         grain = self.round_to if channels >= 2 * self.round_to else 1
-        if self.keep_ratio == 1.0:
+        if ratio == 1.0:
             return channels
-        wanted = round(channels * self.keep_ratio / grain) * grain
+        wanted = round(channels * ratio / grain) * grain
         return min(max(wanted, grain), channels)
+
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        width = layer.weight_shape[0]
+        return not layer.output and self.kept(width, layer.name) < width
 
     def apply(self, model: nn.Module, layers: Sequence[str],
               example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
-        modules = dict(model.named_modules())
-        weighted = [m for m in modules.values() if isinstance(m, nn.Conv2d | nn.Linear)]
-        chosen = [modules[name] for name in layers if modules[name] is not weighted[-1]]
-        wanted = {module: self.kept(_outputs(module)) for module in chosen}
-        if all(count == _outputs(module) for module, count in wanted.items()):
-            raise self._nothing(layers)
-        model.eval()
-        try:
-            before = _all_shapes(model, example_inputs)
-            pruned = self._prune(model, weighted[-1], wanted, example_inputs)
-            after = _all_shapes(model, example_inputs)
-        except (RuntimeError, IndexError, ValueError, KeyError, AttributeError,
-                AssertionError, TypeError) as error:
-            raise StrategyError(f"channel_pruning cannot follow the channels of this graph: "
-                                f"{type(error).__name__}: {error}", "unsupported_graph") from error
-        if after != before:
-            raise StrategyError(f"channel_pruning changed the shapes of the outputs from {before} "
-                                f"to {after}.", "unsupported_graph")
-        if not pruned:
-            raise self._nothing(layers)
-        return model
+        return self.restructure(model, layers, example_inputs).model
 
-    def _nothing(self, layers: Sequence[str]) -> StrategyError:
-        return StrategyError(f"channel_pruning with keep_ratio {self.keep_ratio:g} removes no "
-                             f"channel of {', '.join(layers)}.", "nothing_to_do")
+    def restructure(self, model: nn.Module, layers: Sequence[str],
+                    example_inputs: tuple[Tensor, ...]) -> Restructured:
+        """See ``strategies.base.StructureStrategy``. Layers whose channels cannot be followed are
+        left as they are; only when that leaves nothing it is ``unsupported_graph``."""
+        flow = follow(model.eval(), example_inputs)
+        outputs = flow.producers(model, weighted(model))
+        left: dict[str, str] = {}
+        for name in layers:
+            reason = ("its channels are outputs of the model" if name in outputs
+                      else flow.untouchable(model, name))
+            left |= {name: reason} if reason else {}
+        wanted = {name: self.kept(outputs_of(model.get_submodule(name)), name)
+                  for name in layers if name not in left}
+        if all(keep == outputs_of(model.get_submodule(name)) for name, keep in wanted.items()):
+            raise self._nothing(layers, left)
+        kept: dict[str, tuple[int, ...]] = {}
+        unfollowed: dict[str, str] = {}
+        groups: ChannelGroups | None = None
+        for name, keep in wanted.items():
+            before = copy.deepcopy(model)
+            try:
+                groups = groups or ChannelGroups.of(model, example_inputs)
+                tied = sorted(groups.producing(name) & outputs)
+                if tied:
+                    left[name] = f"its channels are those of {', '.join(tied)}, model outputs"
+                elif outputs_of(model.get_submodule(name)) > keep:
+                    _note(kept, before, groups.remove(name, keep))
+            except Unfollowable as error:
+                model, groups = before, None
+                passed = reordering(flow, model, name)
+                unfollowed[name] = f"{error}" + (f" ({', '.join(passed)})" if passed else "")
+        if not kept and unfollowed:
+            raise StrategyError(f"channel_pruning removes no channel: {_listed(unfollowed)}",
+                                "unsupported_graph")
+        if not kept:
+            raise self._nothing(layers, left)
+        return Restructured(model, kept, {**left, **unfollowed})
 
-    def _prune(self, model: nn.Module, last: nn.Module, wanted: dict[nn.Module, int],
-               example_inputs: tuple[Tensor, ...]) -> int:
-        """Number of groups that lost channels."""
-        graph = torch_pruning.DependencyGraph().build_dependency(
-            model, example_inputs,
-            forward_fn=_with_auxiliary if _auxiliary(model, example_inputs) else None)
-        precision = _precision(model, example_inputs)
-        importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
-        pruned = 0
-        for module, keep in wanted.items():
-            surplus = _outputs(module) - keep
-            if surplus <= 0:
-                continue
-            prune = (torch_pruning.prune_conv_out_channels if isinstance(module, nn.Conv2d)
-                     else torch_pruning.prune_linear_out_channels)
-            group = graph.get_pruning_group(module, prune, list(range(_outputs(module))))
-            if any(item.dep.target.module is last and item.dep.handler in (
-                    torch_pruning.prune_linear_out_channels,
-                    torch_pruning.prune_conv_out_channels) for item in group):
-                continue
-            scores = importance(group)
-            fewest = torch.argsort(scores, stable=True)[:surplus].tolist()
-            final = graph.get_pruning_group(module, prune, sorted(fewest))
-            if not graph.check_pruning_group(final):
-                raise ValueError(f"{surplus} channels of {module} cannot be removed")
-            reference = _silenced(model, final, precision)
-            final.prune()
-            pruned += 1
-            if not _agree(model, reference, example_inputs, precision):
-                raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
-                                 "that removing some would feed others to the wrong weights")
-        return pruned
+    def _nothing(self, layers: Sequence[str], left: Mapping[str, str]) -> StrategyError:
+        why = f": {_listed(left)}" if left else "."
+        ratio = "" if isinstance(self.keep_ratio, Mapping) else f" {self.keep_ratio:g}"
+        return StrategyError(f"channel_pruning with keep_ratio{ratio} removes no "
+                             f"channel of {', '.join(layers)}{why}", "nothing_to_do")
 
 
-def _all_shapes(model: nn.Module, inputs: tuple[Tensor, ...]) -> list[dict[str, tuple[int, ...]]]:
-    """The shapes of the outputs in evaluation and, where there are more of them, in training."""
-    auxiliary = _auxiliary(model, inputs)
-    return [_shapes(model(*inputs)), *([auxiliary] if auxiliary else [])]
+def _note(kept: dict[str, tuple[int, ...]], before: nn.Module,
+          cut: Mapping[str, set[int]]) -> None:
+    """Add to ``kept`` that ``cut`` of the channels that were there are gone."""
+    for name, gone in cut.items():
+        had = kept.get(name) or tuple(range(outputs_of(before.get_submodule(name))))
+        kept[name] = tuple(channel for place, channel in enumerate(had) if place not in gone)
 
 
-def _auxiliary(model: nn.Module, inputs: tuple[Tensor, ...]) -> dict[str, tuple[int, ...]]:
-    """The shapes of the outputs in training where they are other outputs than in evaluation, for
-    example those of auxiliary classifiers: their layers read channels, too."""
-    try:
-        with torch.no_grad(), _training(model):
-            found = _shapes(model(*inputs))
-    except Exception:  # noqa: BLE001  a forward for training may need targets
-        return {}
-    return found if found.keys() != _shapes(model(*inputs)).keys() else {}
-
-
-def _with_auxiliary(model: nn.Module, inputs: tuple[Tensor, ...]) -> object:
-    with _training(model):
-        return model(*inputs)
-
-
-@contextlib.contextmanager
-def _training(model: nn.Module) -> Iterator[None]:
-    """Modules with children are in training mode inside; normalization and dropout, which have
-    none, stay as they are."""
-    composed = [module for module in model.modules() if any(module.children())]
-    with torch.random.fork_rng(devices=[]):
-        for module in composed:
-            module.training = True
-        try:
-            yield
-        finally:
-            for module in composed:
-                module.training = False
-
-
-def _shapes(returned: object) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(output.shape) for name, output in named_outputs(returned).items()}
-
-
-def _outputs(module: nn.Module) -> int:
-    if isinstance(module, nn.Conv2d):
-        return module.out_channels
-    assert isinstance(module, nn.Linear)
-    return module.out_features
-
-
-INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
-ACROSS_CHANNELS = (nn.GroupNorm, nn.LayerNorm)
-
-
-def _precision(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.dtype:
-    """float64, or the model's own type where its forward fixes that."""
-    try:
-        with torch.no_grad():
-            copy.deepcopy(model).double()(*_noise(example_inputs, torch.float64))
-    except RuntimeError:
-        return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    return torch.float64
-
-
-def _noise(example_inputs: tuple[Tensor, ...], precision: torch.dtype) -> list[Tensor]:
-    source = torch.Generator().manual_seed(0)
-    return [torch.rand(tensor.shape, generator=source, dtype=precision)
-            if tensor.is_floating_point() else tensor for tensor in example_inputs]
-
-
-def _silenced(model: nn.Module, group: Any, precision: torch.dtype) -> nn.Module:
-    """A copy of ``model`` in ``precision`` whose channels of ``group`` (torch_pruning's) are zero
-    and are not read: removing them must give the same."""
-    names = {module: name for name, module in model.named_modules()}
-    silenced = copy.deepcopy(model).to(precision)
-    with torch.no_grad():
-        for item in group:
-            module = item.dep.target.module
-            if module not in names or not isinstance(getattr(module, "weight", None), Tensor):
-                continue
-            twin: Any = silenced.get_submodule(names[module])
-            reads = item.dep.handler in INPUT_HANDLERS
-            if not reads or getattr(twin, "groups", 1) == 1:
-                # A table of embeddings has its channels on axis 1, as a transposed weight.
-                turned = isinstance(twin, nn.Embedding) or getattr(twin, "transposed", False)
-                axis = int(reads) ^ int(turned)
-                twin.weight.index_fill_(axis, torch.tensor(item.idxs), 0)
-            if reads:
-                continue
-            if getattr(twin, "bias", None) is not None:
-                twin.bias[item.idxs] = 0
-    return silenced
-
-
-def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...],
-           precision: torch.dtype) -> bool:
-    """Whether both compute the same; not asked where a norm spans channels, for its statistics
-    change with the number of channels."""
-    if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
-        return True
-    noise = _noise(example_inputs, precision)
-    with torch.no_grad():
-        wanted = named_outputs(reference(*noise))
-        found = named_outputs(copy.deepcopy(model).to(precision)(*noise))
-    return all(_close(found[name], output) for name, output in wanted.items())
-
-
-def _close(found: Tensor, wanted: Tensor) -> bool:
-    if found.shape != wanted.shape or not wanted.is_floating_point():
-        return torch.equal(found, wanted)
-    exact = 1e-9 if wanted.dtype == torch.float64 else 1e-4
-    limit = exact * max(float(wanted.abs().max()), 1e-30)
-    return float((found - wanted).abs().max()) <= limit
+def _listed(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}: {reason}" for name, reason in reasons.items()) + "."

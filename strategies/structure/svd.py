@@ -1,14 +1,22 @@
 """Low rank of fully connected layers by truncated singular value decomposition."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Self
+from typing import ClassVar, Self, cast
 
 import torch
 from torch import Tensor, nn
 
-from strategies.base import Layer, Limits, StructureStrategy, Suggester, within
-from strategies.structure.replacing import replace_layers, weights_of
+from strategies.base import (
+    Layer,
+    Limits,
+    Restructured,
+    Strength,
+    StructureStrategy,
+    Suggester,
+    within,
+)
+from strategies.structure.replacing import replace_layers, smaller
 
 NARROW = 16
 
@@ -25,8 +33,9 @@ class Svd(StructureStrategy):
     limits_text: ClassVar[str] = "leaves layers narrower than 16 or that would not get smaller"
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("fully_connected",)
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"rank_ratio": float}
 
-    rank_ratio: float
+    rank_ratio: Strength
 
     def __post_init__(self) -> None:
         within(self.name, "rank_ratio", self.rank_ratio, 1e-4, 1.0)
@@ -39,12 +48,31 @@ class Svd(StructureStrategy):
     def apply(self, model: nn.Module, layers: Sequence[str],
               example_inputs: tuple[Tensor, ...]) -> nn.Module:
         """See ``strategies.base.StructureStrategy``."""
-        return replace_layers(model, layers, self._factor, self.name)
+        return self.restructure(model, layers, example_inputs).model
 
-    def _factor(self, layer: nn.Module) -> nn.Module | None:
-        if not isinstance(layer, nn.Linear) or min(layer.weight.shape) < NARROW:
-            return None
-        rank = max(1, round(min(layer.in_features, layer.out_features) * self.rank_ratio))
+    def restructure(self, model: nn.Module, layers: Sequence[str],
+                    example_inputs: tuple[Tensor, ...]) -> Restructured:
+        """See ``strategies.base.StructureStrategy``."""
+        return replace_layers(model, layers, self._factor, self.name, example_inputs)
+
+    def rank(self, inputs: int, outputs: int, layer: str = "") -> int:
+        """The rank of ``layer``."""
+        ratio = cast(float, self.of_layer(layer).rank_ratio)
+        return max(1, round(min(inputs, outputs) * ratio))
+
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        if layer.kind != "fully_connected" or min(layer.weight_shape) < NARROW:
+            return False
+        outputs, inputs = layer.weight_shape
+        return self.rank(inputs, outputs, layer.name) * (inputs + outputs) < inputs * outputs
+
+    def _factor(self, layer: nn.Module, path: str) -> nn.Module | str:
+        if not isinstance(layer, nn.Linear):
+            return f"it is a {type(layer).__name__}, no fully connected layer"
+        if min(layer.weight.shape) < NARROW:
+            return f"it is narrower than {NARROW}"
+        rank = self.rank(layer.in_features, layer.out_features, path)
         with torch.no_grad():
             u, s, v = torch.linalg.svd(layer.weight.double(), full_matrices=False)
             root = s[:rank].sqrt()
@@ -54,5 +82,5 @@ class Svd(StructureStrategy):
             second.weight.copy_(u[:, :rank] * root)
             if layer.bias is not None:
                 second.bias.copy_(layer.bias)
-        pair = nn.Sequential(first, second)
-        return pair if weights_of(pair) < weights_of(layer) else None
+        pair = nn.Sequential(first, second).to(layer.weight.device, layer.weight.dtype)
+        return smaller(pair, layer)

@@ -1,7 +1,7 @@
 """Weight sharing: each tensor holds at most ``2**bits`` distinct values, zero among them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
@@ -9,12 +9,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strategies.base import Layer, Limits, Suggester, WeightsStrategy, within
-from strategies.number_formats import INT8
-from strategies.weights.parametrizing import straight_through
+from strategies.base import Layer, Limits, Strength, Suggester, WeightsStrategy, within
+from strategies.layers import TRANSPOSED, is_depthwise
+from strategies.number_formats import FLOAT32, INT8
+from strategies.weights.parametrizing import Promise, straight_through
 
 DENSE_UNTIL = 0.5
 LLOYD_STEPS = 25
+LARGEST = 127
+DEPTHWISE_BITS = 8
+WHOLE_GRID_BITS = 8
+"""With so many bits every integer has its code: no table to choose, none to store."""
 MEAN_EVERY = 4
 REFIT = -1
 """Value of ``calls`` while the centroids wait to be fitted again."""
@@ -24,15 +29,13 @@ class Codebook(nn.Module):
     """Each weight is its nearest centroid; the gradient goes straight through to the latent one.
 
     Centroids start evenly between the extremes (Han et al. 2016) and follow the mean of their
-    members while training. With ``scale`` (one per output channel) the centroids are integers of
-    ``weight / scale`` within -127..127, so that int8 with these scales keeps the table.
+    members while training. On a ``grid`` the centroids are integers of ``weight / scale`` within
+    -127..127 with one scale per output channel, so that int8 with these scales keeps the table.
     """
 
-    def __init__(self, values: int, weight: Tensor, int8: bool) -> None:
+    def __init__(self, values: int, weight: Tensor, grid: bool) -> None:
         super().__init__()
-        self.values, self.int8 = values, int8
-        shape = (-1, *[1] * (weight.dim() - 1))
-        peak = weight.detach().abs().flatten(1).amax(1).clamp_min(1e-12)
+        self.values, self.grid = values, grid
         self.centroids: Tensor
         self.active: Tensor
         self.with_zero: Tensor
@@ -41,11 +44,19 @@ class Codebook(nn.Module):
         self.settled: Tensor
         self.register_buffer("calls", torch.tensor(0))
         self.register_buffer("settled", torch.tensor(False))
-        self.register_buffer("scale", (peak / 127).view(shape) if int8 else torch.ones(1))
+        self.register_buffer("scale", self.scale_of(weight.detach()))
         self.register_buffer("centroids", torch.zeros(values))
         self.register_buffer("active", torch.tensor(True))
         self.register_buffer("with_zero", (weight.detach() == 0).any())
         self._fit(weight.detach())
+
+    @classmethod
+    def of(cls, module: nn.Module, bits: int, number_format: str = FLOAT32) -> Self:
+        """For the weight of ``module``, a convolution or fully connected layer, as a file that
+        computes with ``number_format`` holds it."""
+        integers = number_format == INT8 and not isinstance(module, TRANSPOSED)
+        grid = integers or is_depthwise(module) or bits == WHOLE_GRID_BITS
+        return cls(2**bits, cast(Tensor, module.weight), grid)
 
     def advance(self, progress: float) -> None:
         """Dense until half of the first training, then in force through every later one."""
@@ -66,7 +77,40 @@ class Codebook(nn.Module):
 
     def grid_scale(self) -> Tensor | None:
         """See ``strategies.weights.parametrizing.weight_scales``."""
-        return self.scale.flatten() if self.int8 else None
+        return self.scale.flatten() if self.grid else None
+
+    def promise(self) -> Promise | None:
+        """See ``strategies.weights.parametrizing.promises``; none before it is in force."""
+        scale = self.scale if self.grid else None
+        return Promise(values=self.values, scale=scale) if bool(self.active) else None
+
+    def scale_of(self, weight: Tensor) -> Tensor:
+        """What the centroids of ``weight`` are multiplied by, in a shape that broadcasts to it. On
+        a grid it has 11 significant bits, so that products with integers are exact."""
+        if not self.grid:
+            return torch.ones(1)
+        peak = weight.abs().flatten(1).amax(1).clamp_min(1e-12) / LARGEST
+        mantissa, exponent = torch.frexp(peak)
+        short = torch.ldexp((mantissa * 2048).ceil() / 2048, exponent)
+        return short.view(-1, *[1] * (weight.dim() - 1))
+
+    def allowed(self, table: Tensor) -> Tensor:
+        """The values nearest to ``table`` that centroids may have, ascending."""
+        if not self.grid:
+            return table.sort().values
+        if len(table) >= 2 * LARGEST + 1:  # room for the whole grid
+            return torch.arange(-LARGEST, LARGEST + 1, dtype=table.dtype)
+        return table.round().clamp(-LARGEST, LARGEST).sort().values
+
+    def settle(self, table: Tensor, scale: Tensor) -> None:
+        """The values are ``table`` times ``scale`` from now on, in force through any training; a
+        reserved zero is none of ``table``."""
+        self.centroids[: len(table)] = table
+        self.centroids[len(table) :] = table[-1]
+        self.scale.copy_(scale)
+        self.active.fill_(True)
+        self.settled.fill_(True)
+        self.calls.fill_(0)
 
     def forward(self, weight: Tensor) -> Tensor:
         if not bool(self.active):
@@ -89,14 +133,10 @@ class Codebook(nn.Module):
 
     def _table(self) -> Tensor:
         used = self.centroids[: self.values - 1] if bool(self.with_zero) else self.centroids
-        if self.int8:
-            used = used.round().clamp(-127, 127)
-        return used.sort().values
+        return self.allowed(used)
 
     def _fit(self, latent: Tensor) -> None:
-        if self.int8:
-            peak = latent.abs().flatten(1).amax(1).clamp_min(1e-12)
-            self.scale = (peak / 127).view_as(self.scale)
+        self.scale.copy_(self.scale_of(latent))
         members = self._members(latent / self.scale)
         count = self.values - 1 if bool(self.with_zero) else self.values
         if not len(members) or count < 1:
@@ -127,17 +167,23 @@ class Codebook(nn.Module):
 
 @dataclass(frozen=True)
 class Clustering(WeightsStrategy):
-    """At most ``2**bits`` values per tensor, trained with straight-through gradients."""
+    """At most ``2**bits`` values per tensor, trained with straight-through gradients.
+
+    A depthwise convolution has few weights that each matter much: its values are multiples of a
+    scale per filter, and among layers of other kinds it keeps 8 bits. Steps that select depthwise
+    convolutions alone, and tables, decide their bits.
+    """
 
     name: ClassVar[str] = "clustering"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     summary: ClassVar[str] = "shares weights: a table of a few values per tensor, codes in the file"
     paper: ClassVar[str] = "Han et al. 2016, Deep Compression"
     limits_text: ClassVar[str] = "makes files smaller, not inference faster"
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"bits": int}
 
-    bits: int
+    bits: Strength
 
     def __post_init__(self) -> None:
         within(self.name, "bits", self.bits, 1, 8)
@@ -147,10 +193,17 @@ class Clustering(WeightsStrategy):
         low, high = limits.range(f"{cls.name}.bits", 2, 6)
         return cls(suggester.suggest_int("bits", math.ceil(low), math.floor(high)))
 
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        values: int = 2 ** cast(int, self.of_layer(layer.name).bits)
+        return values < math.prod(layer.weight_shape)
+
     def attach(self, model: nn.Module, layers: Sequence[str], number_format: str) -> None:
         """See ``strategies.base.WeightsStrategy``."""
-        for path in layers:
-            module = model.get_submodule(path)
-            weight = cast(Tensor, module.weight)
-            parametrize.register_parametrization(
-                module, "weight", Codebook(2**self.bits, weight, number_format == INT8))
+        modules = {path: model.get_submodule(path) for path in layers}
+        mixed = self.tabled_layers is None and not all(map(is_depthwise, modules.values()))
+        for path, module in modules.items():
+            bits = (DEPTHWISE_BITS if is_depthwise(module) and mixed
+                    else cast(int, self.of_layer(path).bits))
+            codebook = Codebook.of(module, bits, number_format)
+            parametrize.register_parametrization(module, "weight", codebook)

@@ -1,6 +1,7 @@
 """Magnitude pruning: the smallest weights are zero and stay zero through any training."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self, cast
 
@@ -8,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from strategies.base import Layer, Limits, Suggester, WeightsStrategy, within
+from strategies.base import Layer, Limits, Strength, Suggester, WeightsStrategy, within
 from strategies.weights.clustering import Codebook
+from strategies.weights.parametrizing import Promise
 
 ANNEALED_UNTIL = 0.5
 REFRESH_STEPS = 8
@@ -57,16 +59,30 @@ class MagnitudeMask(nn.Module):
             self.wanted.fill_(HOLD)
         return weight * self.mask
 
-    @staticmethod
-    def _count(size: int, keep_ratio: float) -> int:
-        return max(1, int(size * keep_ratio))
+    def count(self, size: int) -> int:
+        """How many of ``size`` weights are kept in the end."""
+        return _count(size, self.keep_ratio)
+
+    def promise(self) -> Promise:
+        """See ``strategies.weights.parametrizing.promises``."""
+        return Promise(zeros=~self.mask)
+
+    def settle(self, mask: Tensor) -> None:
+        """Exactly the weights of ``mask`` are kept from now on, through any training."""
+        self.mask.copy_(mask)
+        self.wanted.fill_(HOLD)
+        self.settled.fill_(True)
 
     @classmethod
     def _largest(cls, weight: Tensor, keep_ratio: float) -> Tensor:
         flat = weight.detach().abs().flatten()
         mask = torch.zeros_like(flat, dtype=torch.bool)
-        mask[flat.topk(cls._count(flat.numel(), keep_ratio)).indices] = True
+        mask[flat.topk(_count(flat.numel(), keep_ratio)).indices] = True
         return mask.view_as(weight)
+
+
+def _count(size: int, keep_ratio: float) -> int:
+    return max(1, int(size * keep_ratio))
 
 
 @dataclass(frozen=True)
@@ -81,8 +97,9 @@ class MagnitudePruning(WeightsStrategy):
     limits_text: ClassVar[str] = "makes files smaller, not inference faster"
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
+    by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"keep_ratio": float}
 
-    keep_ratio: float
+    keep_ratio: Strength
 
     def __post_init__(self) -> None:
         within(self.name, "keep_ratio", self.keep_ratio, 1e-5, 1.0)
@@ -92,18 +109,26 @@ class MagnitudePruning(WeightsStrategy):
         low, high = limits.range(f"{cls.name}.keep_ratio", 0.05, 0.5)
         return cls(suggester.suggest_float("keep_ratio", low, high, log=True))
 
+    def changes(self, layer: Layer) -> bool:
+        """See ``strategies.base.Strategy``."""
+        size = math.prod(layer.weight_shape)
+        return _count(size, self._ratio(layer.name)) < size
+
     def attach(self, model: nn.Module, layers: Sequence[str], number_format: str) -> None:
         """See ``strategies.base.WeightsStrategy``; goes below a codebook that is already there,
         so that masked weights stay exactly zero among its values."""
         for path in layers:
             module = model.get_submodule(path)
             if not parametrize.is_parametrized(module, "weight"):
-                mask = MagnitudeMask(self.keep_ratio, cast(Tensor, module.weight))
+                mask = MagnitudeMask(self._ratio(path), cast(Tensor, module.weight))
                 parametrize.register_parametrization(module, "weight", mask)
                 continue
             chain = cast(nn.ModuleDict, module.parametrizations)["weight"]
             latent = cast(Tensor, chain.original)
-            cast(nn.ModuleList, chain).insert(0, MagnitudeMask(self.keep_ratio, latent))
+            cast(nn.ModuleList, chain).insert(0, MagnitudeMask(self._ratio(path), latent))
             for part in cast(nn.ModuleList, chain):
                 if isinstance(part, Codebook):
                     part.reserve_zero()
+
+    def _ratio(self, layer: str) -> float:
+        return cast(float, self.of_layer(layer).keep_ratio)

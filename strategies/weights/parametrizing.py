@@ -1,6 +1,7 @@
 """Parametrizations of ``weight``: finding, advancing and baking them in."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -46,9 +47,46 @@ def weight_scales(model: nn.Module) -> dict[str, Tensor]:
     return found
 
 
+@dataclass(frozen=True)
+class Promise:
+    """What the exported weight of a layer holds: at most ``values`` distinct numbers, of
+    ``weight / scale`` where it has a scale per output channel, and zero where ``zeros`` is True."""
+
+    values: int | None = None
+    scale: Tensor | None = None
+    zeros: Tensor | None = None
+
+
+def promises(model: nn.Module) -> dict[str, list[Promise]]:
+    """By ``"<module path>.weight"``, of every parametrization with a ``promise()``."""
+    found: dict[str, list[Promise]] = {}
+    for name, part in parametrizations(model):
+        promise_of = getattr(part, "promise", None)
+        promise = promise_of() if callable(promise_of) else None
+        if isinstance(promise, Promise):
+            found.setdefault(f"{name}.weight", []).append(promise)
+    return found
+
+
 def advance(model: nn.Module, progress: float) -> None:
     """Call ``advance(progress)`` of every parametrization that has it; progress is 0..1."""
     for _, part in parametrizations(model):
         step = getattr(part, "advance", None)
         if callable(step):
             step(progress)
+
+
+def bake(module: nn.Module, trained: bool = False) -> None:
+    """Plain tensors in the place of what parametrizations of ``module`` compute. torch's
+    ``remove_parametrizations`` would delete the property from the class, which a deep copy shares
+    with its original."""
+    constrained = cast(Any, module).parametrizations
+    values = {name: getattr(module, name).detach().clone() for name in constrained}
+    module.__class__ = type(module).__bases__[0]
+    del module._modules["parametrizations"]
+    for name, value in values.items():
+        # A chain may hold several tensors, such as the two of weight normalization.
+        if list(constrained[name].parameters(recurse=False)):
+            module.register_parameter(name, nn.Parameter(value, requires_grad=trained))
+        else:
+            module.register_buffer(name, value)

@@ -24,7 +24,7 @@ from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
-from searcher.search.sampling import Proposal
+from searcher.search.sampling import STARTUP_TRIALS, Proposal
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import resolved
@@ -58,6 +58,7 @@ class Fate:
     file_bytes: int = 500
     accuracy: float = 0.98
     short_accuracy: float | None = None
+    repaired_accuracy: float | None = None
     wins: float = 0.0
     fails: tuple[str, str] | None = None
     busy: int = 0
@@ -188,7 +189,7 @@ class FakeCoordinator:
     def _work(self, job: dict[str, Any]) -> None:
         self.now_s += COST_S[job["kind"]]
         found = getattr(self, f"_{job['kind']}")(job["payload"])
-        self._end(job, **found)
+        self._end(job, took_s=COST_S[job["kind"]], **found)
 
     def _end(self, job: dict[str, Any], **changes: Any) -> None:
         job.update(changes, seq=1 + max(j["seq"] for j in self.jobs))
@@ -197,7 +198,7 @@ class FakeCoordinator:
         return self.script.get(name, Fate())
 
     def _compress(self, payload: dict[str, Any]) -> dict[str, Any]:
-        return self._built(payload, "untrained")
+        return self._built(payload, "repaired" if payload.get("repair") else "untrained")
 
     def _train(self, payload: dict[str, Any]) -> dict[str, Any]:
         return self._built(payload, payload["fidelity"])
@@ -210,8 +211,9 @@ class FakeCoordinator:
         sha256 = hashlib.sha256(json.dumps([payload["recipe"], fidelity]).encode()).hexdigest()
         self.files[sha256] = (name, fidelity)
         short = fate.accuracy if fate.short_accuracy is None else fate.short_accuracy
-        accuracy = {"short": short, "extended": fate.accuracy + fate.wins}.get(
-            fidelity, fate.accuracy)
+        repaired = fate.accuracy if fate.repaired_accuracy is None else fate.repaired_accuracy
+        accuracy = {"short": short, "extended": fate.accuracy + fate.wins,
+                    "repaired": repaired}.get(fidelity, fate.accuracy)
         return {"state": "done", "result": {
             "sha256": sha256, "file_bytes": fate.file_bytes, "graph_key": name,
             "report": {"macs": 1000, "parameters": 10, "layers": []},
@@ -320,6 +322,7 @@ class Scripted:
 
     def __init__(self, *names: str) -> None:
         self.names, self.asked = names, 0
+        self.startup_trials = STARTUP_TRIALS
         self.ended_trials: dict[int, tuple[str, dict[str, float]]] = {}
         self.space = Space.of(campaign(), layers_of(network()), frozenset({"float32", "int8"}))
 
@@ -345,11 +348,12 @@ class Scripted:
 
 
 def campaign(metric: str = "accuracy", **changes: Any) -> Campaign:
-    """With the objectives of a task with this metric."""
+    """With the objectives of a task with this metric. Nothing is repaired, unless ``changes`` say
+    so: a candidate has a quality after short training."""
     asked = from_document({
         "name": "c", "task": "t", "devices": [{"profile": DEVICE}],
         "constraints": {"quality_drop": 0.02}, "budget": {"candidates": 12, "wall_minutes": 60},
-        **changes})
+        "search": {"repair": False}, **changes})
     return replace(asked, objectives=resolved(asked.objectives, quality_of_metric(metric)))
 
 

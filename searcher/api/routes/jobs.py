@@ -22,6 +22,8 @@ def described(job: JobRow) -> dict[str, Any]:
         "job": job.id, "key": job.key, "kind": job.kind, "pool": job.pool, "state": job.state,
         "attempt": job.attempt, "progress": job.progress, "result": job.result,
         "reason": job.reason, "message": job.message, "seq": job.finished_seq,
+        "took_s": (job.finished_s - job.started_s
+                   if job.finished_s is not None and job.started_s is not None else None),
     }
 
 

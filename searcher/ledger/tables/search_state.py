@@ -73,12 +73,27 @@ JointMeasurement = Mapping[int, JointEntry]
 
 @dataclass(frozen=True)
 class TrainedState:
-    """A trained candidate that waits for its measurement. ``slack`` as in ``search.candidate``."""
+    """A candidate with a quality that is not finished yet. ``slack`` as in ``search.candidate``."""
 
     values: Values
     intervals: Intervals
     slack: float
     measurement: int | None = None
+
+
+@dataclass(frozen=True)
+class TrainingOutcome:
+    """What training to the fidelity ``after`` made of the quality drop that ``trial`` had at
+    ``before``, both relative to the quality's scale. ``took_s`` is 0 where another outcome of the
+    same training has its seconds."""
+
+    trial: int
+    before: str
+    drop: float
+    after: str
+    reached: float
+    macs_share: float
+    took_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +126,9 @@ class SearchState:
     """The checkpoint of a search.
 
     ``baseline_s`` and ``searched_s`` are the seconds spent so far. ``extended`` are the trials
-    whose extended training has begun; ``trained`` are trained but unfinished candidates by trial.
+    whose extended training has begun; ``trained`` are trained but unfinished candidates by trial,
+    ``repaired`` the figures of unfinished candidates before any training. ``trainings`` are what
+    the search learnt of trainings; ``epochs`` those of each fidelity, where the search chose them.
     ``quality`` is the metric by which candidates are judged.
     ``task`` is None in states of versions that did not check tasks.
     """
@@ -125,6 +142,9 @@ class SearchState:
     trained: Mapping[int, TrainedState] = field(default_factory=dict)
     quality: Quality = BEFORE_METRICS
     task: TaskFacts | None = None
+    repaired: Mapping[int, TrainedState] = field(default_factory=dict)
+    trainings: tuple[TrainingOutcome, ...] = ()
+    epochs: Mapping[str, int] = field(default_factory=dict)
 
 
 def get(db: Database, campaign: str, device: str) -> SearchState | None:

@@ -112,8 +112,8 @@ def test_what_a_caller_does_to_a_model_stays_with_him(builder: Builder) -> None:
 
 def test_memory_holds_a_bounded_number_of_prefixes(builder: Builder) -> None:
     for index in range(MEMORY_PREFIXES + 3):
-        builder._cache.keep_module(str(index), nn.Identity())
-    assert len(builder._cache._modules) == MEMORY_PREFIXES
+        builder.prefixes.cache.keep_module(str(index), nn.Identity())
+    assert len(builder.prefixes.cache._modules) == MEMORY_PREFIXES
 
 
 def test_training_draws_the_same_numbers_whatever_is_in_memory(
@@ -139,8 +139,8 @@ def test_training_draws_the_same_numbers_whatever_is_in_memory(
 
 
 def test_operations_are_those_of_the_exported_graph(builder: Builder) -> None:
-    whole = builder._operations(builder._baseline())
-    pruned = builder._operations(builder.model(recipe(PRUNE), "untrained"))
+    whole = builder.prefixes.operations(builder.prefixes.baseline())
+    pruned = builder.prefixes.operations(builder.model(recipe(PRUNE), "untrained"))
     assert builder.compress(recipe(PRUNE), TARGET).report.macs == pruned < whole
 
 
@@ -232,14 +232,13 @@ def test_an_impossible_recipe_has_a_reason(builder: Builder, steps: Recipe, reas
 
 def test_a_failure_names_the_step_and_its_layers(
         builder: Builder, monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(BuildError, match=r"^step 2 \(channel_pruning on fc1\): channel_pruning "):
-        builder.compress(recipe(PRUNE, Step.of("channel_pruning", "fc1", {"keep_ratio": 1.0})),
-                         TARGET)
+    with pytest.raises(BuildError, match=r"^step 2 \(svd on fc9\): No layer is in group"):
+        builder.compress(recipe(PRUNE, Step.of("svd", "fc9", {"rank_ratio": 0.5})), TARGET)
 
     def broken(*arguments: object) -> None:
         raise ValueError("no such axis")
 
-    monkeypatch.setattr("strategies.structure.svd.Svd.apply", broken)
+    monkeypatch.setattr("strategies.structure.svd.Svd.restructure", broken)
     with pytest.raises(ValueError, match="no such axis") as caught:
         builder.compress(recipe(PRUNE, SVD), TARGET)
     assert caught.value.__notes__ == ["step 2 (svd on fc1)"]

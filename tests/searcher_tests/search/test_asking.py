@@ -2,8 +2,9 @@
 
 import pytest
 
-from searcher.search.acquisition import SHARED_COST
-from searcher.search.loop import AHEAD, TURNOVER
+from searcher.search.acquisition import NO_COST_S
+from searcher.search.promotion import TURNOVER
+from searcher.search.proposals import AHEAD
 from searcher.search.sampling import STARTUP_TRIALS
 from searcher.spec.recipe import Recipe, Step
 from tests.searcher_tests.fake_coordinator import (
@@ -35,21 +36,22 @@ def test_sampling_uses_the_surrogate() -> None:
     search = search_of(client, sampling, spec)
     search.run()
     known = Recipe((Step.of("a", "model", {}),))
-    assert search._expected_gain([], known) == -1.0, "nothing is built twice"
+    device, proposals = search._device, search._proposals
+    assert proposals._gain_of_new(lambda recipe: 1.0, known) == -1.0, "nothing is built twice"
     twin = Recipe((*known.steps, Step.of("int8", "model", {})))
-    acquisition = search._device._acquisition
+    acquisition = device._acquisition
     expected, cost = acquisition.expected(
         twin, {"macs": 1000, "file_bytes": 100, "latency_s": 1e-4})
     assert (expected.drop, expected.deviation) == (pytest.approx(0.01), 0.0), "trained already"
-    assert cost == SHARED_COST
+    assert cost == NO_COST_S
     mild, strong = (Recipe((Step.of("channel_pruning", "model", {"keep_ratio": ratio}),))
                     for ratio in (0.7, 0.05))
     small = {"macs": 100, "file_bytes": 50, "latency_s": 1e-4}
     for _ in range(4):
         acquisition.add_costs(strong, small)
-    before = search._expected_gain([], strong)
-    assert before > search._expected_gain([], mild) > 0, "the surrogate learns costs"
+    before = device.expected_gain(strong, [])
+    assert before > device.expected_gain(mild, []) > 0, "the surrogate learns costs"
     values = {"macs": 900, "file_bytes": 900, "latency_s": 9e-4, "quality_drop": 0.05}
     for _ in range(4):
         acquisition.add_drop(strong, values, "full")
-    assert search._expected_gain([], strong) < 0.5 * before, "a previous loss lowers the gain"
+    assert device.expected_gain(strong, []) < 0.5 * before, "a previous loss lowers the gain"

@@ -7,8 +7,9 @@ import pytest
 
 from searcher.errors import BuildError
 from searcher.search.candidate import SLACK
-from searcher.search.loop import POOL, SAVE_EVERY_S
+from searcher.search.loop import SAVE_EVERY_S
 from searcher.search.measurement_batches import ATTEMPTS, MOST_MEASUREMENTS
+from searcher.search.promotion import POOL
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space
 from strategies.layers import layers_of

@@ -13,6 +13,7 @@ from searcher.client.records import Trial
 from searcher.documents import parse, plain
 from searcher.errors import UserError
 from searcher.ledger.tables.search_state import BEFORE_METRICS
+from searcher.search.recipes.offers import GROUPS, PARTS
 from searcher.search.sampling import DRAFTS, STARTUP_TRIALS, Proposal, Sampling
 from searcher.search.space import Range, Space
 from searcher.spec.campaign import Campaign, from_document
@@ -98,12 +99,11 @@ def test_limits_outside_a_parameters_range_are_refused() -> None:
 
 def test_names_and_ranges_of_the_search_space() -> None:
     proposed = [sampling(finished_trials=seed).ask() for seed in range(30)]
-    groups = {"convolutions", "fully_connected", "model"}
     known = {s.name for s in all_strategies()}
     for proposal in proposed:
         for name, text in proposal.parameters.distributions.items():
             group, strategy, parameter = name.split(".")
-            assert group in groups and strategy in known
+            assert group in GROUPS and strategy in known
             kind = json.loads(text)
             if kind["name"] == "CategoricalDistribution":
                 assert parameter == "on" and kind["attributes"]["choices"] == [False, True]
@@ -329,7 +329,7 @@ def test_a_strategy_of_the_whole_model_is_not_suggested_for_parts() -> None:
     for _ in range(40):
         steps = study.ask().recipe.steps
         whole = {s.strategy for s in steps if s.layers == "model"}
-        assert not {s.strategy for s in steps if s.layers != "model"} & whole
+        assert not {s.strategy for s in steps if s.layers in PARTS} & whole
 
 
 # -- startup -----------------------------------------------------------------------------

@@ -132,6 +132,8 @@ def test_an_unknown_key_names_the_nearest(place: tuple[Any, ...], key: str, near
     ({"devices": [{"name": 2}]}, "name must be a non-empty text"),
     ({"search": {"sampler": "tpf"}}, "Did you mean 'tpe'?"),
     ({"search": {"sampler": 3}}, "sampler = 3"),
+    ({"search": {"repair": "no"}}, "repair = 'no' must be true or false"),
+    ({"search": {"repair": False, "train": False}}, "without a quality"),
     ({"search": {"strategies": "svd"}}, "strategies = 'svd' must be a list"),
     ({"search": {"strategies": ["svd", 3]}}, "must be a list of names"),
     ({"search": {"strategies": ["svd", "svd"]}}, "has a duplicate"),
@@ -216,6 +218,15 @@ def test_the_examples_are_right(file: Path) -> None:
     campaign = load(file)
     check_before_start(campaign)
     assert campaign.task in TASKS or campaign.task == f"examples.{file.stem}:task"
+
+
+def test_parts_of_the_search_can_be_switched_off() -> None:
+    plain = from_document(MINIMAL)
+    assert plain.search.repair and plain.search.train and plain.search.scan
+    off = from_document({**MINIMAL, "search": {"train": False, "scan": False}})
+    assert not off.search.train and not off.search.scan and off.search.warm_starts
+    assert from_document(off.as_dict()) == off and not same_request(plain, off)
+    assert from_document(plain.as_dict()) == plain
 
 
 def test_what_a_budget_leaves_for_the_search() -> None:

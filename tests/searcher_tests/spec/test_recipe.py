@@ -96,3 +96,20 @@ def test_wrong_files_are_named(tmp_path: Path, content: str) -> None:
 def test_an_empty_file_is_the_baseline(tmp_path: Path) -> None:
     (tmp_path / "recipe.toml").write_text(tomli_w.dumps({}))
     assert Recipe.from_toml(tmp_path / "recipe.toml") == Recipe()
+
+
+def test_a_table_holds_a_number_for_each_layer(tmp_path: Path) -> None:
+    step = {"strategy": "clustering", "layers": "model", "bits": {"fc1": 2, "conv1": 4}}
+    recipe = Recipe.from_list([step])
+    assert recipe.hash == Recipe.from_list([{**step, "bits": {"conv1": 4, "fc1": 2}}]).hash
+    assert recipe.hash != Recipe.from_list([{**step, "bits": {"conv1": 4, "fc1": 3}}]).hash
+    file = tmp_path / "recipe.toml"
+    file.write_text(recipe.as_toml())
+    assert Recipe.from_toml(file) == recipe
+    assert str(recipe) == "clustering[model](bits=2..4 in 2 layers)"
+
+
+@pytest.mark.parametrize("table", [{}, {"conv1": "four"}, {"conv1": True}, {"conv1": {"x": 1}}])
+def test_a_table_with_other_than_numbers_is_refused(table: dict[str, object]) -> None:
+    with pytest.raises(UserError, match="bits"):
+        Recipe.from_list([{"strategy": "clustering", "layers": "model", "bits": table}])

@@ -4,6 +4,7 @@ from torch import nn
 
 from fleetfront_testing.networks import EXAMPLE, Residual, plain
 from strategies.base import StrategyError
+from strategies.layers import layers_of
 from strategies.structure.svd import Svd
 from strategies.structure.tucker import Tucker
 
@@ -88,3 +89,66 @@ def test_nested_layers_are_replaced_and_the_model_gets_smaller():
     assert isinstance(model.second[0], nn.Sequential) and isinstance(model.hidden, nn.Sequential)
     assert parameters(model) < before
     assert model(EXAMPLE).shape == (2, 10)
+
+
+class Tied(nn.Module):
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.a, self.head = nn.Linear(144, 144), nn.Linear(144, 4)
+        self.b = self.a
+
+    def forward(self, x):
+        return self.head(torch.relu(self.b(torch.relu(self.a(x.flatten(1))))))
+
+
+def test_all_names_of_a_layer_are_replaced():
+    model = Tied()
+    before = parameters(model)
+    model = Svd(0.1).apply(model, ["a"], (EXAMPLE,))
+    assert model.a is model.b and isinstance(model.a, nn.Sequential)
+    assert parameters(model) < before / 2
+    assert [name for name, _ in model.named_parameters()][:2] == ["a.0.weight", "a.1.weight"]
+
+
+def test_a_weight_of_two_layers_is_left():
+    model = Tied()
+    model.b = nn.Linear(144, 144)
+    model.b.weight = model.a.weight
+    with pytest.raises(StrategyError, match="its weight is read by addmm in b") as caught:
+        Svd(0.1).apply(model, ["a"], (EXAMPLE,))
+    assert caught.value.reason == "nothing_to_do"
+
+
+@pytest.mark.parametrize("convolution, inputs", [
+    (nn.Conv1d(16, 32, 3, padding=1), torch.rand(2, 16, 9)),
+    (nn.Conv3d(16, 32, 3, stride=2), torch.rand(2, 16, 5, 5, 5))])
+def test_tucker_of_convolutions_of_other_numbers_of_axes(convolution, inputs):
+    with torch.no_grad():
+        core = torch.randn(8, 4, *convolution.kernel_size)
+        convolution.weight.copy_(torch.einsum(
+            "ab...,oa,ib->oi...", core, torch.randn(32, 8), torch.randn(16, 4)) / 20)
+    before = convolution(inputs)
+    split = Tucker(0.25).apply(nn.Sequential(convolution), ["0"], (inputs,))
+    assert [type(part) for part in split[0]] == [type(convolution)] * 3
+    torch.testing.assert_close(split(inputs), before, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("stack", [False, True])
+def test_svd_of_torchs_own_encoder(stack):
+    block = nn.TransformerEncoderLayer(32, 4, 64, batch_first=True)
+    model = nn.Sequential(nn.Flatten(1, 2), nn.Linear(12, 32), nn.TransformerEncoder(block, 2)
+                          if stack else block, nn.Flatten(), nn.Linear(384, 4)).eval()
+    layers = [layer.name for layer in layers_of(model, (EXAMPLE,)) if "2." in layer.name]
+    made = Svd(0.25).restructure(model, layers, (EXAMPLE,))
+    assert all(name.endswith("out_proj") and "is read by addmm" in reason
+               for name, reason in made.left.items())
+    assert len(made.left) == (2 if stack else 1)
+    with torch.no_grad():
+        assert made.model(EXAMPLE).shape == (2, 4), "in evaluation, where torch fuses the layer"
+    assert made.model.train()(EXAMPLE).requires_grad
+
+
+def test_frozen_layers_stay_frozen():
+    model = plain().requires_grad_(False)
+    assert not any(p.requires_grad for p in Svd(0.1).apply(model, ["7"], (EXAMPLE,)).parameters())

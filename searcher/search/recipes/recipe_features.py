@@ -1,11 +1,13 @@
-"""Recipes as vectors for the surrogate (``searcher.search.surrogate``).
+"""Recipes as vectors for the surrogate (``searcher.search.learnt.surrogate``).
 
 There is one feature per strategy and part of the model: 0 if the strategy is not used there, else
 from ``PRESENT`` (weakest) to 1 (strongest). A strategy for the whole model counts for each part.
 Each number of a training is one more feature: -0.5 to 0.5 within its range.
 """
 
-from searcher.search.space import Range, Space
+from searcher.search.recipes.offers import PARTS
+from searcher.search.recipes.ranges import Range
+from searcher.search.space import Space
 from searcher.spec.recipe import Recipe
 
 PRESENT = 0.4
@@ -16,7 +18,7 @@ class Features:
     training."""
 
     def __init__(self, space: Space) -> None:
-        parted = {s.name for group, s in space.choices if group != "model"}
+        parted = {s.name for group, s in space.choices if group in PARTS}
         self.names = [*(f"{group}.{s.name}" for group, s in space.choices
                         if group != "model" or s.name not in parted),
                       *(f"model.{s.name}" for s in space.trainings), *space.training_numbers]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from searcher.search.surrogate import (
+from searcher.search.learnt.surrogate import (
     LARGEST_DROP,
     LARGEST_PRIOR_DROP,
     Expectation,
@@ -14,17 +14,18 @@ from searcher.search.surrogate import (
 
 BASE = {"macs": 1000.0, "file_bytes": 1000.0, "latency_s": 1.0}
 ALLOWED = 0.01
+REACH = 8 * ALLOWED
 HERE = {"macs": 500.0, "file_bytes": 100.0, "latency_s": 0.5}
 MILD = {"macs": 900.0, "file_bytes": 900.0, "latency_s": 0.9}
 
 
 def surrogate() -> Surrogate:
-    return Surrogate(BASE, 3)
+    return Surrogate(BASE, 3, REACH)
 
 
 @pytest.mark.parametrize(("macs", "file_bytes", "prior"), [
     (0.1, 0.5, ALLOWED), (0.5, 0.01, ALLOWED), (0.1, 0.01, ALLOWED), (0.3, 0.1, 0.0),
-    (0.02, 0.5, LARGEST_PRIOR_DROP), (2.0, 2.0, 0.0)])
+    (0.02, 0.5, LARGEST_PRIOR_DROP * REACH), (2.0, 2.0, 0.0)])
 def test_prior_drop(macs: float, file_bytes: float, prior: float) -> None:
     """A tenth of the MACs or a hundredth of the bytes costs one point, whichever is closer."""
     here = {"macs": 1000.0 * macs, "file_bytes": 1000.0 * file_bytes, "latency_s": 1.0}
@@ -41,7 +42,7 @@ def test_the_harmful_step_is_identified() -> None:
 
 def test_observed_drops_are_bounded() -> None:
     bad, worse = surrogate(), surrogate()
-    bad.add_drop([1, 0, 0], MILD, LARGEST_DROP)
+    bad.add_drop([1, 0, 0], MILD, LARGEST_DROP * REACH)
     worse.add_drop([1, 0, 0], MILD, 0.9)
     assert bad.expected_drop([1, 0, 0], MILD) == worse.expected_drop([1, 0, 0], MILD)
 
@@ -78,7 +79,7 @@ def test_a_regression_finds_the_line() -> None:
 
 def test_feasibility_probability_is_half_at_the_allowed_drop() -> None:
     def probability(drop: float, deviation: float) -> float:
-        return feasibility_probability(Expectation(drop, deviation), ALLOWED)
+        return feasibility_probability(Expectation(drop, deviation), ALLOWED, REACH)
 
     assert probability(0.01, 0.0) == 0.5
     assert probability(0.0, 0.0) > 0.8 and probability(9.0, 0.0) < 1e-9

@@ -1,6 +1,6 @@
 import pytest
 
-from searcher.search.recipe_features import PRESENT, Features
+from searcher.search.recipes.recipe_features import PRESENT, Features
 from searcher.search.space import Space
 from searcher.spec.campaign import from_document
 from searcher.spec.recipe import Recipe, Step

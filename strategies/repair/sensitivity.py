@@ -1,0 +1,199 @@
+"""What each layer loses when it alone is compressed: the numbers behind a strength per layer."""
+
+import copy
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from strategies.base import StrategyError
+from strategies.dataflow import evaluating
+from strategies.repair.layer_inputs import Geometry, Moments, moments_of
+from strategies.repair.weights import Constraint, solve
+from strategies.tensor_trees import leaves
+from strategies.weights.clustering import Codebook
+
+SAMPLES = 128
+FEWEST_SAMPLES = 16
+
+Losses = Mapping[str, Mapping[float, float]]
+"""{layer: {strength: loss}}"""
+Compress = Callable[[nn.Module, str, float], None]
+"""(a copy of the model, layer, strength): compresses the layer in place."""
+
+
+@dataclass(frozen=True)
+class Scan:
+    """``losses`` are squared errors of the model's outputs relative to their variance over
+    ``samples`` inputs; so those of several layers add up. ``coarser`` says what a deadline left
+    out, None where nothing."""
+
+    losses: Losses
+    samples: int
+    coarser: str | None = None
+
+
+def loss_of_each(model: nn.Module, layers: Sequence[str], strengths: Sequence[float],
+                 calibration: Sequence[Tensor], compress: Compress | None = None,
+                 deadline_s: float = math.inf) -> Scan:
+    """The loss of ``model`` when one of ``layers`` alone has one of ``strengths``, by default bits
+    of its codes by GPTQ; ``calibration`` has one tensor (n, ...) for each input of the model.
+
+    A scan that would take longer than ``deadline_s`` looks at fewer samples and ends early, with
+    at least the lowest and the highest strength of every layer; strengths between are then
+    interpolated. Raises StrategyError(``no_calibration``) without samples.
+    """
+    if not calibration or len(calibration[0]) == 0:
+        raise StrategyError("A scan needs at least one calibration sample.", "no_calibration")
+    ends_s = time.monotonic() + deadline_s
+    samples = [tensor[:SAMPLES] for tensor in calibration]
+    if compress is None:
+        compress = _bits_by_gptq(moments_of(model, layers, samples))
+    wanted = sorted(set(strengths))
+    scanner = _Scanner(model, compress)
+    count = scanner.look_at(samples, (ends_s - time.monotonic()) / max(
+        len(layers) * len(wanted), 1))
+    losses: dict[str, dict[float, float]] = {name: {} for name in layers}
+    for place, strength in enumerate(_coarse_first(wanted)):
+        for name in layers:
+            if place < 2 or time.monotonic() < ends_s:
+                losses[name][strength] = scanner.loss(name, strength)
+    said = []
+    if count < len(samples[0]):
+        said.append(f"{count} samples instead of {len(samples[0])}")
+    missing = sum(len(wanted) - len(found) for found in losses.values())
+    if missing:
+        said.append(f"{missing} of {len(layers) * len(wanted)} losses interpolated")
+    return Scan({name: filled(found, wanted) for name, found in losses.items()}, count,
+                " and ".join(said) or None)
+
+
+def _coarse_first(strengths: Sequence[float]) -> list[float]:
+    """The lowest, the highest, and then whatever lies farthest from those before."""
+    waiting, found = list(strengths), list[float]()
+    while waiting:
+        chosen = waiting[0] if not found else max(
+            waiting, key=lambda s: min(abs(s - known) for known in found))
+        waiting.remove(chosen)
+        found.append(chosen)
+    return found
+
+
+def filled(measured: Mapping[float, float], strengths: Sequence[float]) -> dict[float, float]:
+    """The losses of ``strengths``: those ``measured``, and between them on a logarithmic scale."""
+    known = sorted(measured)
+    found = {}
+    for strength in strengths:
+        above = next((k for k in known if k >= strength), known[-1])
+        below = next((k for k in reversed(known) if k <= strength), known[0])
+        low, high = (math.log(max(measured[k], 1e-30)) for k in (below, above))
+        share = (strength - below) / (above - below) if above > below else 0.0
+        found[strength] = (measured[strength] if strength in measured
+                           else math.exp(low + share * (high - low)))
+    return found
+
+
+def allocate(losses: Losses, costs: Losses, budget: float) -> dict[str, float]:
+    """The strength of each layer for the least sum of losses at a sum of ``costs`` ({layer:
+    {strength: cost}}) of at most ``budget``.
+
+    Water-filling: each layer starts at its lowest cost, then the step of the largest gain per cost
+    is taken, to any level of a layer, until none fits (Shoham and Gersho 1988, Efficient Bit
+    Allocation for an Arbitrary Set of Quantizers). Losses are made monotone first: a level that
+    costs more is never taken for a larger loss. Where not even the lowest costs fit, those.
+    """
+    levels = {name: _hull(losses[name], costs[name]) for name in losses}
+    at = {name: 0 for name in levels}
+    left = budget - sum(found[0][0] for found in levels.values())
+    while True:
+        best: tuple[float, str, int] | None = None
+        for name, found in levels.items():
+            cost, loss, _ = found[at[name]]
+            for index in range(at[name] + 1, len(found)):
+                more = found[index][0] - cost
+                gain = (loss - found[index][1]) / more
+                if more <= left and gain > 0 and (best is None or gain > best[0]):
+                    best = gain, name, index
+        if best is None:
+            return {name: found[at[name]][2] for name, found in levels.items()}
+        _, name, index = best
+        left -= levels[name][index][0] - levels[name][at[name]][0]
+        at[name] = index
+
+
+def _hull(losses: Mapping[float, float], costs: Mapping[float, float]
+          ) -> list[tuple[float, float, float]]:
+    """(cost, loss, strength), costs rising and losses falling."""
+    found: list[tuple[float, float, float]] = []
+    for cost, loss, strength in sorted((costs[s], losses[s], s) for s in losses):
+        if not found:
+            found.append((cost, loss, strength))
+        elif loss < found[-1][1]:
+            if cost == found[-1][0]:
+                found.pop()
+            found.append((cost, loss, strength))
+    return found
+
+
+class _Scanner:
+    """One copy of the model, of which one layer at a time is another."""
+
+    def __init__(self, model: nn.Module, compress: Compress) -> None:
+        self.model, self.compress = copy.deepcopy(model), compress
+        self.samples: Sequence[Tensor] = ()
+        self.outputs: list[Tensor] = []
+        self.spread: list[float] = []
+
+    def look_at(self, samples: Sequence[Tensor], pass_s: float) -> int:
+        """Losses are from now on those over the first of ``samples``, of which a pass takes about
+        ``pass_s``; returns how many."""
+        began = time.monotonic()
+        outputs, count = self._run(samples), len(samples[0])
+        taken_s = time.monotonic() - began
+        if taken_s > pass_s:
+            count = min(count, max(FEWEST_SAMPLES, int(count * pass_s / taken_s)))
+            outputs = self._run([tensor[:count] for tensor in samples])
+        self.samples, self.outputs = [tensor[:count] for tensor in samples], outputs
+        self.spread = [float((part - part.mean(0)).square().mean()) for part in outputs]
+        return count
+
+    def loss(self, layer: str, strength: float) -> float:
+        """Of ``layer`` alone at ``strength``, the mean over the outputs of the model."""
+        module = self.model.get_submodule(layer)
+        kept = copy.deepcopy(module.state_dict())
+        try:
+            self.compress(self.model, layer, strength)
+            found = self._run(self.samples)
+        finally:
+            module.load_state_dict(kept)
+        errors = [float((now - before).square().mean()) / max(spread, 1e-30)
+                  for now, before, spread in zip(found, self.outputs, self.spread, strict=True)]
+        return sum(errors) / max(len(errors), 1)
+
+    def _run(self, samples: Sequence[Tensor]) -> list[Tensor]:
+        with evaluating(self.model):
+            found = leaves(self.model(*(tensor.clone() for tensor in samples)))
+            return [part.detach().float() for part in found if part.is_floating_point()]
+
+
+def _bits_by_gptq(moments: Mapping[str, Moments]) -> Compress:
+    def code(model: nn.Module, layer: str, strength: float) -> None:
+        module = model.get_submodule(layer)
+        weight, seen = module.weight, moments.get(layer)
+        assert isinstance(weight, Tensor)
+        if seen is None:
+            return
+        geometry = Geometry.of(module)
+        rows = geometry.rows(weight.detach())
+        codebook = Codebook.of(module, int(strength))
+        second = seen.second if module.bias is None else seen.covariance
+        with torch.no_grad():
+            coded = solve(rows, second, geometry, Constraint(None, codebook), weight).weight
+            lost = rows - geometry.rows(coded)
+            weight.copy_(coded)
+            if isinstance(module.bias, Tensor) and not geometry.transposed:
+                module.bias += geometry.per_output(lost * seen.mean.unsqueeze(1))
+    return code
