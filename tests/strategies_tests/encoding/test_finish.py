@@ -107,7 +107,7 @@ def test_identities_and_stray_imports_do_not_reach_the_file():
 
 
 def test_a_decoder_that_stays_in_the_graph_is_refused(monkeypatch):
-    def unfoldable(model):
+    def unfoldable(model, filter_scales):
         model.graph.node.insert(0, onnx.helper.make_node("Neg", ["input"], ["negated"]))
         model.graph.node.insert(1, onnx.helper.make_node("Neg", ["negated"], ["again"]))
         model.graph.node[2].input[0] = "again"
@@ -120,7 +120,7 @@ def test_a_decoder_that_stays_in_the_graph_is_refused(monkeypatch):
 
 
 def test_other_outputs_are_refused(monkeypatch):
-    def broken(model):
+    def broken(model, filter_scales):
         for tensor in model.graph.initializer:
             array = constants(model.graph)[tensor.name]
             tensor.CopyFrom(onnx.numpy_helper.from_array(array * 2, tensor.name))
