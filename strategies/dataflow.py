@@ -150,10 +150,11 @@ def follow(model: nn.Module, example_inputs: Sequence[Tensor]) -> DataFlow:
     ``forward``); ``model`` stays as it is. Raises StrategyError(``unsupported_graph``) when it
     cannot be run."""
     recorder = _Recorder(model)
+    own = [tensor.clone() for tensor in example_inputs]  # the model may write into them
     with evaluating(model), recorder.hooks():
         try:
             with recorder:
-                result = model(*(tensor.clone() for tensor in example_inputs))
+                result = model(*own)
         except Exception as error:
             raise StrategyError(
                 f"{type(model).__name__} cannot be run on an example of its inputs: "

@@ -130,6 +130,9 @@ def _legacy_export(model: nn.Module, examples: Mapping[str, Tensor], outputs: Se
     def flat(module: nn.Module, inputs: object, returned: object) -> tuple[Tensor, ...]:
         return tuple(named_outputs(returned).values())
 
+    # The exporter makes inputs of parameters that have a default.
+    forward = model.forward
+    model.forward = lambda *inputs: forward(*inputs)
     hook = model.register_forward_hook(flat)
     try:
         with warnings.catch_warnings(), torch.no_grad(), _attention_in_parts(opset):

@@ -4,6 +4,9 @@ it and each goes on from there: a repair layer by layer costs one forward pass.
     batch 0   conv1 | conv2 | conv3 |          | all wait, the layer is solved
     batch 1   conv1 | conv2 | conv3 |
     batch 2                 | conv3 |          joins where less memory is needed
+
+Each run is a thread. glibc gives threads heaps of their own, which keep what they once took: with
+``MALLOC_ARENA_MAX=1`` in the environment all runs share one.
 """
 
 import itertools

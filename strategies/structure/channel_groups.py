@@ -17,7 +17,6 @@ from strategies.structure.auxiliary import Shapes, auxiliary_shapes, with_auxili
 from strategies.tensor_trees import leaves
 
 INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_linear_in_channels)
-TOLERANCE = 1e-9
 REORDERING = {
     "split": "split or chunk", "split_with_sizes": "split", "slice": "slice", "select": "select",
     "unbind": "unbind", "index": "index", "index_select": "index_select", "narrow": "narrow",
@@ -46,6 +45,7 @@ class ChannelGroups:
     graph: Any
     names: Mapping[nn.Module, str]
     auxiliary: Shapes
+    precision: torch.dtype
 
     @classmethod
     def of(cls, model: nn.Module, example_inputs: tuple[Tensor, ...]) -> "ChannelGroups":
@@ -57,7 +57,8 @@ class ChannelGroups:
                 forward_fn=with_auxiliary if auxiliary else lambda m, given: m(*given),
                 output_transform=lambda out: [x for x in leaves(out) if x.grad_fn is not None])
         return cls(model, example_inputs, graph,
-                   {module: name for name, module in model.named_modules()}, auxiliary)
+                   {module: name for name, module in model.named_modules()}, auxiliary,
+                   _precision(model, example_inputs))
 
     def producing(self, layer: str) -> set[str]:
         """The layers whose output channels go with those of ``layer``, itself among them.
@@ -80,7 +81,7 @@ class ChannelGroups:
             cut = {name: set(channels) for name, channels in self._cut(group)}
             reference = self._silenced(group)
             group.prune()
-            agree = _agree(self.model, reference, self.example_inputs) and (
+            agree = _agree(self.model, reference, self.example_inputs, self.precision) and (
                 auxiliary_shapes(self.model, self.example_inputs) == self.auxiliary)
         if not agree:
             raise Unfollowable("its channels are sliced, split or reordered on their way, so that "
@@ -112,9 +113,9 @@ class ChannelGroups:
         return sorted(torch.argsort(scores, stable=True)[:surplus].tolist())
 
     def _silenced(self, group: Any) -> nn.Module:
-        """A copy of the model in float64 whose channels of ``group`` are zero and are not read:
-        removing them must give the same."""
-        silenced = copy.deepcopy(self.model).double()
+        """A copy of the model in ``precision`` whose channels of ``group`` are zero and are not
+        read: removing them must give the same."""
+        silenced = copy.deepcopy(self.model).to(self.precision)
         with torch.no_grad():
             for item in group:
                 module = item.dep.target.module
@@ -177,21 +178,38 @@ class _OverKept(nn.Module):
         return torch.zeros_like(x).index_copy(self.axis, self.kept, done)
 
 
-def _agree(model: nn.Module, reference: nn.Module, example_inputs: Sequence[Tensor]) -> bool:
-    source = torch.Generator().manual_seed(0)
-    noise = [torch.rand(tensor.shape, generator=source, dtype=torch.float64)
-             if tensor.is_floating_point() else tensor for tensor in example_inputs]
+def _precision(model: nn.Module, example_inputs: Sequence[Tensor]) -> torch.dtype:
+    """float64, or the model's own type where its forward fixes that."""
     exact = copy.deepcopy(model).double()
+    try:
+        with evaluating(exact):
+            exact(*_noise(example_inputs, torch.float64))
+    except RuntimeError:
+        return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return torch.float64
+
+
+def _noise(example_inputs: Sequence[Tensor], precision: torch.dtype) -> list[Tensor]:
+    source = torch.Generator().manual_seed(0)
+    return [torch.rand(tensor.shape, generator=source, dtype=precision)
+            if tensor.is_floating_point() else tensor.clone() for tensor in example_inputs]
+
+
+def _agree(model: nn.Module, reference: nn.Module, example_inputs: Sequence[Tensor],
+           precision: torch.dtype) -> bool:
+    noise = _noise(example_inputs, precision)
+    exact = copy.deepcopy(model).to(precision)
     with evaluating(reference), evaluating(exact):
-        wanted, found = list(leaves(reference(*noise))), list(leaves(exact(*noise)))
+        wanted = list(leaves(reference(*(tensor.clone() for tensor in noise))))
+        found = list(leaves(exact(*noise)))
     return len(found) == len(wanted) and all(map(_close, found, wanted))
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
     if found.shape != wanted.shape or not wanted.is_floating_point():
         return torch.equal(found, wanted)
-    limit = TOLERANCE * max(float(wanted.abs().max()), 1e-30)
-    return float((found - wanted).abs().max()) <= limit
+    exact = 1e-9 if wanted.dtype == torch.float64 else 1e-4
+    return float((found - wanted).abs().max()) <= exact * max(float(wanted.abs().max()), 1e-30)
 
 
 @contextlib.contextmanager

@@ -72,7 +72,7 @@ class ChannelPruning(StructureStrategy):
                     example_inputs: tuple[Tensor, ...]) -> Restructured:
         """See ``strategies.base.StructureStrategy``. Layers whose channels cannot be followed are
         left as they are; only when that leaves nothing it is ``unsupported_graph``."""
-        flow = follow(model, example_inputs)
+        flow = follow(model.eval(), example_inputs)
         outputs = flow.producers(model, weighted(model))
         left: dict[str, str] = {}
         for name in layers:

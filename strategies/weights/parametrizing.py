@@ -85,7 +85,8 @@ def bake(module: nn.Module, trained: bool = False) -> None:
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
     for name, value in values.items():
-        if isinstance(next(constrained[name].parameters(recurse=False), None), nn.Parameter):
+        # A chain may hold several tensors, such as the two of weight normalization.
+        if list(constrained[name].parameters(recurse=False)):
             module.register_parameter(name, nn.Parameter(value, requires_grad=trained))
         else:
             module.register_buffer(name, value)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from searcher.builders.checks.look import Look, TargetLook
 from searcher.builders.checks.rows import Table
+from searcher.tasks.metrics.accuracy import Accuracy
 from searcher.tasks.metrics.base import Metric
 
 UNLABELLED = (-100, -1, 255)
@@ -187,7 +188,7 @@ def _rare(table: Table, counts: Mapping[str, Mapping[int, int]], metric: Metric)
         return
     share = most / sum(judged.values())
     remedy = "Give the validation split more samples of them."
-    if metric.name == "accuracy":
+    if isinstance(metric, Accuracy):
         remedy = (f"Answering always with the most frequent class already reaches {share:.1%} "
                   'accuracy: give metric="balanced_accuracy" or metric="f1_macro".')
     table.warn("validation classes", f"Label {_few(rare)} is rare: "

@@ -50,6 +50,10 @@ class Scoring:
         except ValueError as error:
             last = self._start + max(len(outputs), 1) - 1
             raise ValueError(f"samples {self._start} to {last}: {error}") from error
+        if self._rows and self._rows[0].shape[1:] != rows.shape[1:]:
+            raise ValueError(
+                f"samples from {self._start} on have scores of shape {rows.shape[1:]}, the others "
+                f"{self._rows[0].shape[1:]}: outputs or targets differ in size between batches")
         if self._start == 0 and row_bytes(rows) * self._n > LARGEST_SCORES_BYTES:
             self._total = _asked(self._metric, self._metric.total)
         self._start += len(outputs)

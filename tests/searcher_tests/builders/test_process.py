@@ -67,7 +67,10 @@ def test_compress_train_evaluate(workshop: Workshop) -> None:
                                "cached_bytes", "evaluation"}
     work(client, workshop, lease("evaluate", {
         "task": TINY, "sha256": short["sha256"], "split": "validation"}))
-    assert client.done[2]["evaluation"] == short["evaluation"] and not client.failed
+    told = client.done[2]["evaluation"]
+    (labels,) = told.pop("labels")
+    assert told == short["evaluation"] and not client.failed
+    assert (labels["kind"], labels["names"]) == ("class", ["0", "1", "2", "3"])
     found = short["evaluation"]
     correct = np.unpackbits(np.frombuffer(base64.b64decode(found["correct"]), np.uint8))
     assert correct[: found["n"]].sum() == round(found["value"] * found["n"])

@@ -351,6 +351,6 @@ def test_progress_without_a_terminal_is_an_occasional_line(
         for _ in range(3):
             progress.show(status, front)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "baseline 99.00%, 1 ms" in lines[0]
+    assert len(lines) == 1 and "baseline accuracy 99.00%, 1 ms" in lines[0]
     best = headline(status, front).splitlines()[1]
     assert "4.00x faster" in best and "8x smaller (500 B)" in best and "digits/1" in best

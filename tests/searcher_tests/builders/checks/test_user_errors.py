@@ -119,6 +119,8 @@ def test_an_error_names_what_is_wrong(factory, field, found, remedy):
     ("sigmoid_twice", "loss", "within 0 to 1", "leave the sigmoid out"),
     ("rare_class", "validation classes", "Label 1 is rare", "balanced_accuracy"),
     ("few_overlap", "overlap", "1 samples of test are in validation too", "two splits"),
+    # "DataLoader(collate_fn=lambda ..., num_workers=1) breaks on Windows"
+    ("unpicklable_workers", "training workers", "cannot be pickled", "not as lambda"),
     ("random_validation", "validation samples", "augmented at random", "without augmentation"),
 ])
 def test_a_warning_names_what_is_odd(factory, field, found, remedy):
