@@ -19,15 +19,17 @@ from torch import Tensor
 
 from strategies.encoding.graph import Array, constants, replace, tensor_proto
 from strategies.repair.gptq import dampened, quantize, toward
-from strategies.repair.layer_inputs import MOST_POSITIONS, Geometry, Sums
+from strategies.repair.layer_inputs import Geometry, Sums
 from strategies.repair.masks import compensated
 
 PERCENTILES = (100.0, 99.999, 99.99, 99.9)
 SAMPLES = 512
 BATCH_BYTES = 1 << 28
 """Of the activations of one batch."""
-MOST_VALUES = 1 << 20
+MOST_VALUES = 1 << 18
 """Values of one activation that its percentiles are taken from, evenly spaced."""
+MOST_POSITIONS = 4096
+"""Positions of feature maps from which one layer is solved: at 8 bits little is to be won."""
 LARGEST = 127
 
 _USUAL = {"auto_pad": b"NOTSET", "transA": 0, "alpha": 1.0, "beta": 1.0}
@@ -75,8 +77,11 @@ def calibrated(quantized: ModelProto, plain: ModelProto, calibration: Feeds, fix
     values = session.values()
     candidates = _Candidates(quantized, feeds, session.outputs)
     weights, present = constants(plain.graph), constants(quantized.graph)
-    for percentile in PERCENTILES:
-        ranges = _ranges(activations, values, present, percentile)
+    bounds = {name: np.percentile(found, [[100 - p for p in PERCENTILES], PERCENTILES])
+              for name, found in values.items()}
+    for place in range(len(PERCENTILES)):
+        ranges = _ranges(activations, {name: found[:, place] for name, found in bounds.items()},
+                         present)
         candidates.offer({**ranges, **_biases(layers, weights, {**present, **ranges}, {})})
     if layers:
         chosen = {**present, **candidates.numbers}
@@ -246,13 +251,12 @@ def _attribute(node: NodeProto, name: str, usual: Any) -> Any:
     return usual if found is None else onnx.helper.get_attribute_value(found)
 
 
-def _ranges(activations: Sequence[_Activation], values: Mapping[str, Array], present: Numbers,
-            percentile: float) -> Numbers:
-    """Scales and zero points that cover ``percentile`` of the values on either side of zero."""
+def _ranges(activations: Sequence[_Activation], covered: Mapping[str, Array], present: Numbers
+            ) -> Numbers:
+    """Scales and zero points of the ``covered`` ranges (low, high) of the tensors, and of zero."""
     bounds: dict[tuple[str, str], tuple[float, float]] = {}
     for part in activations:
-        found = values[part.tensor]
-        low, high = np.percentile(found, [100 - percentile, percentile])
+        low, high = covered[part.tensor]
         key = part.scale, part.zero_point
         before = bounds.get(key, (0.0, 0.0))
         bounds[key] = min(before[0], float(low)), max(before[1], float(high))
