@@ -97,12 +97,13 @@ class WithLogits(torch.utils.data.Dataset[Any]):
 
 
 def distilled(net: nn.Module, network: Network, taught: WithLogits, epochs: int,
-              rate: float = 2e-3) -> nn.Module:
+              rate: float | None = None) -> nn.Module:
     """``net`` after ``epochs`` of distillation (Hinton et al. 2015), with the labels where there
-    are some; AdamW, one cycle."""
+    are some; AdamW, one cycle up to ``rate``, by default the network's."""
     if epochs == 0:
         return net.eval()
     loader = DataLoader(taught, BATCH, shuffle=True, drop_last=True)
+    rate = network.learning_rate if rate is None else rate
     optimizer = torch.optim.AdamW(net.parameters(), rate)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, epochs * len(loader))
     net.train()
