@@ -17,7 +17,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -338,12 +338,17 @@ def main() -> int:
     parser.add_argument("--rows", nargs="+", choices=sorted(ROWS), default=list(ROWS))
     parser.add_argument("--dir", type=Path, default=Path(".cache/benchmarks/models"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float,
+                        help="of search instead of each row's own, to try the benchmark")
     parser.add_argument("--plan", default="standard", help="plan of the interleaved pass")
     arguments = parser.parse_args()
     lines: list[tuple[str, ...]] = []
     checks: list[Check] = []
     for name in arguments.rows:
-        found, row_checks = one_row(ROWS[name], arguments.dir, arguments.seed, arguments.plan)
+        row = ROWS[name]
+        if arguments.minutes is not None:
+            row = replace(row, minutes=arguments.minutes)
+        found, row_checks = one_row(row, arguments.dir, arguments.seed, arguments.plan)
         lines += found
         checks += row_checks
         document = {"lines": lines, "checks": [asdict(check) for check in checks]}
