@@ -96,13 +96,19 @@ def settings() -> Iterator[tuple[bool, float]]:
 
 
 def search(found: Search, minutes: float, epochs: int) -> None:
-    """Tries the settings until the time is over; the one that runs then is completed."""
+    """Tries the settings until the time is over; the one that runs then is completed. Settings
+    that round to the same widths are tried once."""
     found.keep(found.net, "unpruned")
+    tried: set[tuple[int, ...]] = set()
     for overall, ratio in settings():
         if found.spent_s >= minutes * 60:
             return
         name = f"{'global' if overall else 'layers'}-{ratio:g}"
         small = plain.pruned(found.net, found.example, ratio, overall, found.network.round_to)
+        widths = tuple(plain.widths(small))
+        if widths in tried:
+            continue
+        tried.add(widths)
         if epochs:
             small = plain.distilled(small, found.network, found.taught, epochs)
         else:
