@@ -57,7 +57,7 @@ NETWORKS = {
     "lenet5": Network("lenet5", lambda: lenet5_task().model(), _lenet5_splits, (1, 28, 28),
                       round_to=4),
     "residual": _fashion("residual", 1e-2),
-    "vgg": _fashion("vgg"),
+    "vgg": _fashion("vgg", 4e-3),
     "vision_transformer": _fashion("vision_transformer"),
     "mobilenet_v2": Network("mobilenet_v2", functools.partial(pretrained, "mobilenet_v2"),
                             photographs.splits, (3, 224, 224), labelled=False,
