@@ -70,18 +70,16 @@ class Search:
                      plain.latency_s(path, example), at_s)
 
     def keep(self, net: nn.Module, name: str) -> list[Point]:
-        """The files of ``net`` in float32 and int8."""
+        """The files of ``net`` in float32 and in each form of int8."""
         plain.exported(net, self.out / f"{name}.onnx", self.example)
         found = [self.measured(f"{name}.onnx", "float32", self.spent_s)]
-        found.append(self.quantized(name))
+        for form in self.network.int8:
+            file = f"{name}-{form}.onnx"
+            plain.quantized(self.out / f"{name}.onnx", self.out / file, self.calibration, form)
+            found.append(self.measured(file, f"int8, {form}", self.spent_s))
         self.points += found
         self.store()
         return found
-
-    def quantized(self, name: str) -> Point:
-        how = plain.quantized(self.out / f"{name}.onnx", self.out / f"{name}-int8.onnx",
-                              self.calibration, self.network.percentile)
-        return self.measured(f"{name}-int8.onnx", f"{how} int8", self.spent_s)
 
     def store(self) -> None:
         document = {"baseline": asdict(self.baseline), "points": [asdict(p) for p in self.points]}
