@@ -178,7 +178,7 @@ def network_setup(network: Network, net: nn.Module, out: Path) -> Setup:
     def write(model: nn.Module, path: Path, int8: bool) -> None:
         plain.exported(model, path, example)
         if int8:
-            plain.quantized(path, path, calibration, network.percentile)
+            plain.quantized(path, path, calibration, network.int8[0])
 
     def measure(path: Path) -> Point:
         return {"file": path.name, "accuracy": plain.quality(path, validation),

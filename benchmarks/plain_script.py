@@ -70,18 +70,16 @@ class Search:
                      plain.latency_s(path, example), at_s)
 
     def keep(self, net: nn.Module, name: str) -> list[Point]:
-        """The files of ``net`` in float32 and int8."""
+        """The files of ``net`` in float32 and in each form of int8."""
         plain.exported(net, self.out / f"{name}.onnx", self.example)
         found = [self.measured(f"{name}.onnx", "float32", self.spent_s)]
-        found.append(self.quantized(name))
+        for form in self.network.int8:
+            file = f"{name}-{form}.onnx"
+            plain.quantized(self.out / f"{name}.onnx", self.out / file, self.calibration, form)
+            found.append(self.measured(file, f"int8, {form}", self.spent_s))
         self.points += found
         self.store()
         return found
-
-    def quantized(self, name: str) -> Point:
-        how = plain.quantized(self.out / f"{name}.onnx", self.out / f"{name}-int8.onnx",
-                              self.calibration, self.network.percentile)
-        return self.measured(f"{name}-int8.onnx", f"{how} int8", self.spent_s)
 
     def store(self) -> None:
         document = {"baseline": asdict(self.baseline), "points": [asdict(p) for p in self.points]}
@@ -96,13 +94,19 @@ def settings() -> Iterator[tuple[bool, float]]:
 
 
 def search(found: Search, minutes: float, epochs: int) -> None:
-    """Tries the settings until the time is over; the one that runs then is completed."""
+    """Tries the settings until the time is over; the one that runs then is completed. Settings
+    that round to the same widths are tried once."""
     found.keep(found.net, "unpruned")
+    tried: set[tuple[int, ...]] = set()
     for overall, ratio in settings():
         if found.spent_s >= minutes * 60:
             return
         name = f"{'global' if overall else 'layers'}-{ratio:g}"
         small = plain.pruned(found.net, found.example, ratio, overall, found.network.round_to)
+        widths = tuple(plain.widths(small))
+        if widths in tried:
+            continue
+        tried.add(widths)
         if epochs:
             small = plain.distilled(small, found.network, found.taught, epochs)
         else:

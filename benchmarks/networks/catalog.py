@@ -6,7 +6,7 @@
 import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -16,6 +16,7 @@ from benchmarks.networks import fashion, photographs
 from benchmarks.networks.pretrained import pretrained
 
 Data = Dataset[Any]
+Int8 = Literal["static", "percentile", "dynamic"]
 
 
 @dataclass(frozen=True)
@@ -29,17 +30,20 @@ class Network:
     splits: Callable[[], Mapping[str, Data]]
     input_shape: tuple[int, ...]
     labelled: bool = True
-    percentile: bool = False
-    """Whether int8 needs ranges by percentile; otherwise minimum and maximum do as well."""
+    int8: tuple[Int8, ...] = ("static",)
+    """The forms of int8 that the plain script keeps. ``percentile`` is static with the ranges of
+    activations by percentile instead of minimum and maximum; in ``dynamic`` the ranges are those of
+    each call."""
     learning_rate: float = 2e-3
     """Of the plain script's distillation."""
     round_to: int = 8
     """Widths after pruning are multiples of this; less where layers are narrow."""
 
 
-def _fashion(name: str, learning_rate: float = 2e-3) -> Network:
+def _fashion(name: str, learning_rate: float = 2e-3, int8: tuple[Int8, ...] = ("static",)
+             ) -> Network:
     return Network(name, functools.partial(pretrained, name), lambda: fashion.splits(),
-                   (1, 28, 28), learning_rate=learning_rate)
+                   (1, 28, 28), int8=int8, learning_rate=learning_rate)
 
 
 def _lenet5_splits() -> Mapping[str, Data]:
@@ -56,10 +60,10 @@ def lenet5_task() -> Any:
 NETWORKS = {
     "lenet5": Network("lenet5", lambda: lenet5_task().model(), _lenet5_splits, (1, 28, 28),
                       round_to=4),
-    "residual": _fashion("residual", 5e-3),
-    "vgg": _fashion("vgg"),
-    "vision_transformer": _fashion("vision_transformer"),
+    "residual": _fashion("residual", 1e-2),
+    "vgg": _fashion("vgg", 4e-3),
+    "vision_transformer": _fashion("vision_transformer", int8=("static", "dynamic")),
     "mobilenet_v2": Network("mobilenet_v2", functools.partial(pretrained, "mobilenet_v2"),
                             photographs.splits, (3, 224, 224), labelled=False,
-                            percentile=True),
+                            int8=("percentile",)),
 }
