@@ -66,10 +66,10 @@ def write_photos(folder: Path, gigabytes: float) -> int:
 
 class BuilderMemory:
     """The largest memory, in bytes, of a builder with its DataLoader workers while a campaign
-    runs: private memory and each process's part of what they share."""
+    runs in ``directory``: private memory and each process's part of what they share."""
 
-    def __init__(self) -> None:
-        self.peak_bytes = 0
+    def __init__(self, directory: Path) -> None:
+        self.peak_bytes, self._directory = 0, str(directory)
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
@@ -84,7 +84,8 @@ class BuilderMemory:
     def _watch(self) -> None:
         while not self._ended.wait(0.5):
             for process in psutil.process_iter(["cmdline"]):
-                if "searcher.builders.process" in (process.info["cmdline"] or []):
+                words = process.info["cmdline"] or []
+                if "searcher.builders.process" in words and self._directory in words:
                     self.peak_bytes = max(self.peak_bytes, _tree_bytes(process))
 
 
@@ -104,7 +105,7 @@ def peak_bytes(name: str, root: Path, candidates: int, minutes: float) -> int:
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "campaign.toml"
     file.write_text(CAMPAIGN.format(name=name, candidates=candidates, minutes=minutes))
-    with BuilderMemory() as memory:
+    with BuilderMemory(directory) as memory:
         commands.run_timed(file, directory, None, reuse=False)
     return memory.peak_bytes
 

@@ -111,7 +111,9 @@ class Photos(Dataset[tuple[Tensor, int]]):
     """JPEG files named ``<class>-<number>.jpg``, decoded and scaled when they are read."""
 
     def __init__(self, folder: Path, at_most: int | None = None) -> None:
-        self.files = sorted(folder.glob("*.jpg"))[:at_most]
+        """``at_most`` files, evenly spread: the names begin with the class."""
+        files = sorted(folder.glob("*.jpg"))
+        self.files = files if at_most is None else files[::len(files) // at_most][:at_most]
 
     def __len__(self) -> int:
         return len(self.files)

@@ -141,8 +141,9 @@ def _classes(table: Table, looks: Mapping[str, Look], found: Targets, width: int
     for split, by_class in counts.items():
         if len(by_class) == 1:
             label = next(iter(by_class))
-            table.fail(f"{split} classes", f"All {looks[split].coverage} samples looked at have "
-                       f"the label {label}. At least two classes are expected.",
+            table.fail(f"{split} classes", f"The samples have one label, {label}; "
+                       f"{looks[split].coverage} were looked at. At least two classes are "
+                       "expected.",
                        f"Give the {split} split samples of every class; are the data sorted by "
                        "class where they were split?")
     if any(len(by_class) == 1 for by_class in counts.values()):

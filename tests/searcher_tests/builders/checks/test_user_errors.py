@@ -41,7 +41,7 @@ def said(rows):
     # one logit, judged by argmax
     ("one_logit", "metric", "'accuracy' does not fit", "binary_accuracy"),
     # "How is the model so accurate?" (all samples of one class)
-    ("one_class", "training classes", "have the label 0", "samples of every class"),
+    ("one_class", "training classes", "have one label, 0", "samples of every class"),
     ("missing_class", "validation classes", "Label 3 occurs in validation", "every class"),
     # "expected input[1, 512, 512, 3] to have 3 channels, but got 512 channels instead"
     ("channels_last", "outputs", "float32 tensor of shape (64, 8, 8, 3)", "x.permute(2, 0, 1)"),
