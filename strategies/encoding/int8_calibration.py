@@ -19,15 +19,21 @@ from torch import Tensor
 
 from strategies.encoding.graph import Array, constants, replace, tensor_proto
 from strategies.repair.gptq import dampened, quantize, toward
-from strategies.repair.layer_inputs import MOST_POSITIONS, Geometry
+from strategies.repair.layer_inputs import Geometry, Sums
+from strategies.repair.masks import compensated
 
 PERCENTILES = (100.0, 99.999, 99.99, 99.9)
 SAMPLES = 512
 BATCH_BYTES = 1 << 28
 """Of the activations of one batch."""
-MOST_VALUES = 1 << 20
+MOST_VALUES = 1 << 18
 """Values of one activation that its percentiles are taken from, evenly spaced."""
+MOST_POSITIONS = 4096
+"""Positions of feature maps from which one layer is solved: at 8 bits little is to be won."""
 LARGEST = 127
+
+_USUAL = {"auto_pad": b"NOTSET", "transA": 0, "alpha": 1.0, "beta": 1.0}
+"""Attributes with which a layer is left to its first numbers unless they are these."""
 
 Feeds = Mapping[str, Array]
 Numbers = dict[str, Array]
@@ -71,8 +77,11 @@ def calibrated(quantized: ModelProto, plain: ModelProto, calibration: Feeds, fix
     values = session.values()
     candidates = _Candidates(quantized, feeds, session.outputs)
     weights, present = constants(plain.graph), constants(quantized.graph)
-    for percentile in PERCENTILES:
-        ranges = _ranges(activations, values, present, percentile)
+    bounds = {name: np.percentile(found, [[100 - p for p in PERCENTILES], PERCENTILES])
+              for name, found in values.items()}
+    for place in range(len(PERCENTILES)):
+        ranges = _ranges(activations, {name: found[:, place] for name, found in bounds.items()},
+                         present)
         candidates.offer({**ranges, **_biases(layers, weights, {**present, **ranges}, {})})
     if layers:
         chosen = {**present, **candidates.numbers}
@@ -214,38 +223,40 @@ def _layer(node: NodeProto, producer: Mapping[str, NodeProto], held: set[str],
     constant = [part.input[0] in held for part in (weight, *bias)]
     if read is None or not all(constant):
         return None
-    settings = {a.name: onnx.helper.get_attribute_value(a) for a in node.attribute}
-    if settings.get("auto_pad", b"NOTSET") != b"NOTSET" or settings.get("transA", 0):
+    if any(_attribute(node, name, usual) != usual for name, usual in _USUAL.items()):
         return None
-    if settings.get("alpha", 1.0) != 1.0 or settings.get("beta", 1.0) != 1.0:
-        return None
-    geometry = Geometry() if node.op_type == "Gemm" else _geometry(settings)
-    rows_first = node.op_type == "Conv" or bool(settings.get("transB", 0))
+    geometry = Geometry() if node.op_type == "Gemm" else _geometry(node)
+    rows_first = node.op_type == "Conv" or bool(_attribute(node, "transB", 0))
     return None if geometry is None else _Layer(
         read, geometry, weight.input[0], weight.input[1], rows_first,
         bias[0].input[0] if bias else None, bias[0].input[1] if bias else None)
 
 
-def _geometry(settings: Mapping[str, Any]) -> Geometry | None:
-    kernel = tuple(settings.get("kernel_shape", ()))
+def _geometry(node: NodeProto) -> Geometry | None:
+    kernel: tuple[int, ...] = tuple(_attribute(node, "kernel_shape", ()))
     if not kernel:
         return None
     ones, zeros = (1,) * len(kernel), (0,) * 2 * len(kernel)
-    pads = tuple(settings.get("pads", zeros))
+    pads = tuple(_attribute(node, "pads", zeros))
     begin, end = pads[: len(kernel)], pads[len(kernel) :]
     padding = tuple(size for pair in zip(reversed(begin), reversed(end), strict=True)
                     for size in pair)
-    return Geometry(settings.get("group", 1), False, kernel, tuple(settings.get("strides", ones)),
-                    tuple(settings.get("dilations", ones)), padding)
+    return Geometry(_attribute(node, "group", 1), False, kernel,
+                    tuple(_attribute(node, "strides", ones)),
+                    tuple(_attribute(node, "dilations", ones)), padding)
 
 
-def _ranges(activations: Sequence[_Activation], values: Mapping[str, Array], present: Numbers,
-            percentile: float) -> Numbers:
-    """Scales and zero points that cover ``percentile`` of the values on either side of zero."""
+def _attribute(node: NodeProto, name: str, usual: Any) -> Any:
+    found = next((a for a in node.attribute if a.name == name), None)
+    return usual if found is None else onnx.helper.get_attribute_value(found)
+
+
+def _ranges(activations: Sequence[_Activation], covered: Mapping[str, Array], present: Numbers
+            ) -> Numbers:
+    """Scales and zero points of the ``covered`` ranges (low, high) of the tensors, and of zero."""
     bounds: dict[tuple[str, str], tuple[float, float]] = {}
     for part in activations:
-        found = values[part.tensor]
-        low, high = np.percentile(found, [100 - percentile, percentile])
+        low, high = covered[part.tensor]
         key = part.scale, part.zero_point
         before = bounds.get(key, (0.0, 0.0))
         bounds[key] = min(before[0], float(low)), max(before[1], float(high))
@@ -282,47 +293,47 @@ def _biases(layers: Sequence[_Layer], weights: Numbers, present: Numbers,
     return numbers
 
 
-@dataclass
+@dataclass(frozen=True)
 class _Moved:
-    """Sums over what one layer reads, in float and quantized."""
+    """What one layer reads, of float inputs and quantized ones: means (groups, columns) and
+    covariances (groups, columns, columns)."""
 
-    second: Tensor
-    cross: Tensor
     plain: Tensor
     quantized: Tensor
-    count: int
+    covariance: Tensor
+    cross: Tensor
 
 
 def _moments(session: _Float, layers: Sequence[_Layer], numbers: Numbers) -> dict[str, _Moved]:
     """Of every layer, by weight: quantized inputs are those that ``numbers`` make of float ones."""
-    sums: dict[str, _Moved] = {}
-    most = max(1, MOST_POSITIONS // max(1, session.rounds))
+    own = {layer.weight: Sums() for layer in layers}
+    cross = {layer.weight: Sums() for layer in layers}
+    most = max(1, MOST_POSITIONS // session.rounds)
     for batch in session.batches():
         for layer in layers:
             values = torch.from_numpy(batch[layer.input.tensor])
             plain = layer.geometry.columns(values, most)
-            scale = float(numbers[layer.input.scale])
-            zero = int(numbers[layer.input.zero_point])
-            low, high = (0, 255) if numbers[layer.input.zero_point].dtype == np.uint8 else (
-                -128, 127)
-            rounded = (torch.clamp(torch.round(plain / scale) + zero, low, high) - zero) * scale
-            found = _Moved(rounded.mT @ rounded, plain.mT @ rounded, plain.sum(1),
-                           rounded.sum(1), plain.shape[1])
-            before = sums.get(layer.weight)
-            sums[layer.weight] = found if before is None else _Moved(
-                before.second + found.second, before.cross + found.cross,
-                before.plain + found.plain, before.quantized + found.quantized,
-                before.count + found.count)
-    return sums
+            rounded = _fake_quantized(plain, numbers[layer.input.scale],
+                                      numbers[layer.input.zero_point])
+            own[layer.weight].add(rounded, rounded)
+            cross[layer.weight].add(plain, rounded)
+    return {name: _Moved(*cross[name].means(), own[name].covariance(), cross[name].covariance())
+            for name in own}
+
+
+def _fake_quantized(values: Tensor, scale: Array, zero_point: Array) -> Tensor:
+    limits, zero = np.iinfo(zero_point.dtype), int(zero_point)
+    codes = torch.clamp(torch.round(values / float(scale)) + zero, limits.min, limits.max)
+    return (codes - zero) * float(scale)
 
 
 def _solved(layers: Sequence[_Layer], weights: Numbers, present: Numbers,
             moved: Mapping[str, _Moved], free: set[str]) -> Numbers:
-    """Weights of ``free`` by error feedback on their grid, and the biases of all layers."""
+    """Weights of ``free`` by error feedback on their grid, zeros among them kept, and the biases
+    of all layers."""
     numbers, shifts = Numbers(), dict[str, Array]()
     for layer in layers:
-        sums = moved[layer.weight]
-        means = sums.plain / sums.count, sums.quantized / sums.count
+        seen = moved[layer.weight]
         weight = weights[layer.weight.removesuffix("_quantized")]
         like = torch.from_numpy(np.array(weight if layer.rows_first else weight.T, order="C"))
         step = torch.from_numpy(present[layer.weight_scale].copy()).expand(len(like))
@@ -332,14 +343,16 @@ def _solved(layers: Sequence[_Layer], weights: Numbers, present: Numbers,
         held = present[layer.weight] if layer.rows_first else present[layer.weight].T
         codes = layer.geometry.rows(torch.from_numpy(np.array(held, np.float32, order="C")))
         if layer.weight in free:
-            centred = 0.0 if layer.bias is None else 1.0
-            second = sums.second / sums.count - centred * _outer(means[1], means[1])
-            cross = sums.cross / sums.count - centred * _outer(means[0], means[1])
-            codes = _on_grid(toward(rows, second, cross), second, unit)
+            second, cross = seen.covariance, seen.cross
+            if layer.bias is None:  # nothing makes up for the means
+                second = second + _outer(seen.quantized, seen.quantized)
+                cross = cross + _outer(seen.plain, seen.quantized)
+            codes = _on_grid(toward(rows, second, cross), second, unit, rows != 0)
             found = layer.geometry.weight(codes, like).to(torch.int8).numpy()
             numbers[layer.weight] = np.ascontiguousarray(found if layer.rows_first else found.T)
         shifts[layer.weight] = layer.geometry.per_output(
-            rows * means[0].unsqueeze(1) - codes * unit * means[1].unsqueeze(1)).double().numpy()
+            rows * seen.plain.unsqueeze(1)
+            - codes * unit * seen.quantized.unsqueeze(1)).double().numpy()
     return {**numbers, **_biases(layers, weights, present, shifts)}
 
 
@@ -347,9 +360,14 @@ def _outer(left: Tensor, right: Tensor) -> Tensor:
     return left.unsqueeze(2) * right.unsqueeze(1)
 
 
-def _on_grid(rows: Tensor, second: Tensor, unit: Tensor) -> Tensor:
-    """Integers (groups, rows, columns) of ``rows / unit``."""
-    def rounding(weight: Tensor, at: Tensor) -> Tensor:
-        return torch.round(weight / unit).clamp(-LARGEST, LARGEST) * unit
+def _on_grid(rows: Tensor, second: Tensor, unit: Tensor, kept: Tensor) -> Tensor:
+    """Integers (groups, rows, columns) of ``rows / unit``, zero where not ``kept``."""
+    hessian = dampened(second)
+    if not bool(kept.all()):
+        rows = compensated(rows, hessian, kept)
 
-    return torch.round(quantize(rows, dampened(second), rounding) / unit)
+    def rounding(weight: Tensor, at: Tensor) -> Tensor:
+        present = kept.gather(2, at.unsqueeze(1).expand_as(weight))
+        return torch.round(weight / unit).clamp(-LARGEST, LARGEST) * unit * present
+
+    return torch.round(quantize(rows, hessian, rounding) / unit)

@@ -22,7 +22,7 @@ Rounding = Callable[[Tensor, Tensor], Tensor]
 def dampened(hessian: Tensor) -> Tensor:
     """``hessian`` (groups, columns, columns) with a diagonal that makes it positive definite."""
     diagonal = hessian.diagonal(dim1=-2, dim2=-1)
-    mean = diagonal.mean(-1, keepdim=True)
+    mean = diagonal.clamp_min(0).mean(-1, keepdim=True)
     extra = DAMPENING * torch.where(mean > 0, mean, torch.ones_like(mean))
     return hessian + torch.diag_embed(extra.expand_as(diagonal))
 
@@ -69,9 +69,18 @@ def _permuted(hessian: Tensor, order: Tensor) -> Tensor:
 
 
 def _inverse_factor(hessian: Tensor) -> Tensor:
-    """The upper Cholesky factor of the inverse: U with ``U^T U = H^-1``."""
+    """The upper Cholesky factor of the inverse: U with ``U^T U = H^-1``. A Hessian that is not
+    positive definite, by rounding, gets a larger diagonal."""
     # H = L L^T read from the last column to the first gives the factor without an inverse.
-    lower = torch.linalg.cholesky(hessian.flip(-1, -2))
+    flipped = hessian.flip(-1, -2)
+    diagonal = flipped.diagonal(dim1=-2, dim2=-1)
+    extra = DAMPENING * diagonal.abs().amax(-1, keepdim=True).clamp_min(1e-30)
+    while True:
+        lower, failed = torch.linalg.cholesky_ex(flipped)
+        if not bool(failed.any()):
+            break
+        more = torch.where(failed.unsqueeze(-1) > 0, extra, 0.0)
+        flipped, extra = flipped + torch.diag_embed(more.expand_as(diagonal)), 4 * extra
     eye = torch.eye(hessian.shape[-1], dtype=hessian.dtype).expand_as(hessian)
     inverse: Tensor = torch.linalg.solve_triangular(lower, eye, upper=False)
     return inverse.flip(-1, -2)
@@ -91,7 +100,7 @@ def toward(weight: Tensor, second: Tensor, cross: Tensor) -> Tensor:
     """The weight (groups, rows, columns) that gives on present inputs what ``weight`` gives on
     those wanted, drawn to ``weight`` by a ridge: ``second`` (groups, columns, columns) is the mean
     of ``x x^T`` of present inputs, ``cross`` that of ``wanted x^T``."""
-    mean = second.diagonal(dim1=-2, dim2=-1).mean(-1)
+    mean = second.diagonal(dim1=-2, dim2=-1).clamp_min(0).mean(-1)
     ridge = torch.where(mean > 0, RIDGE * mean, 1.0)[:, None, None] * torch.eye(second.shape[-1])
     solved: Tensor = torch.linalg.solve(second + ridge, (weight @ (cross + ridge)).mT)
     return solved.mT

@@ -126,20 +126,43 @@ def _every(count: int, most: int) -> int:
 
 @dataclass(frozen=True)
 class Moments:
-    """``second`` (groups, columns, columns) and ``mean`` (groups, columns) of a layer's inputs
+    """``mean`` (groups, columns) and ``covariance`` (groups, columns, columns) of a layer's inputs
     over samples and positions."""
 
-    second: Tensor
     mean: Tensor
+    covariance: Tensor
 
     @property
+    def second(self) -> Tensor:
+        """The mean of ``x x^T``."""
+        return self.covariance + self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
+
+
+class Sums:
+    """Running sums of pairs of columns (groups, n, columns). They are taken around the mean of the
+    first batch, for the difference of large numbers is not exact."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def add(self, left: Tensor, right: Tensor) -> None:
+        if not self._count:
+            self._around = left.mean(1, keepdim=True), right.mean(1, keepdim=True)
+            self._sums: tuple[Tensor, ...] = (torch.zeros(()),) * 3
+        left, right = left - self._around[0], right - self._around[1]
+        found = left.sum(1), right.sum(1), left.mT @ right
+        self._sums = tuple(sum_ + part for sum_, part in zip(self._sums, found, strict=True))
+        self._count += left.shape[1]
+
+    def means(self) -> tuple[Tensor, Tensor]:
+        """(groups, columns) of either."""
+        return (self._around[0].squeeze(1) + self._sums[0] / self._count,
+                self._around[1].squeeze(1) + self._sums[1] / self._count)
+
     def covariance(self) -> Tensor:
-        return self.second - self.mean.unsqueeze(2) * self.mean.unsqueeze(1)
-
-
-def moments(columns: Tensor) -> Moments:
-    """Of ``columns`` (groups, n, columns)."""
-    return Moments(columns.mT @ columns / columns.shape[1], columns.mean(1))
+        """(groups, columns of the left, columns of the right)."""
+        left, right, products = (part / self._count for part in self._sums)
+        return products - left.unsqueeze(2) * right.unsqueeze(1)
 
 
 @torch.no_grad()
@@ -148,15 +171,12 @@ def moments_of(model: nn.Module, layers: Sequence[str], calibration: Sequence[Te
     """Moments of the inputs of each of ``layers`` of ``model``, accumulated batch by batch over
     ``calibration``, one tensor (n, ...) for each input of the model. A layer that the model does
     not call is left out."""
-    sums: dict[str, tuple[Tensor, Tensor, int]] = {}
+    sums: dict[str, Sums] = {}
 
     def noting(name: str, geometry: Geometry) -> Any:
         def note(module: nn.Module, inputs: Any, named: Any) -> None:
             columns = geometry.columns(next(leaves((inputs, named))))
-            found = columns.mT @ columns, columns.sum(1), columns.shape[1]
-            before = sums.get(name)
-            sums[name] = found if before is None else (
-                before[0] + found[0], before[1] + found[1], before[2] + found[2])
+            sums.setdefault(name, Sums()).add(columns, columns)
         return note
 
     hooks = []
@@ -171,5 +191,4 @@ def moments_of(model: nn.Module, layers: Sequence[str], calibration: Sequence[Te
     finally:
         for hook in hooks:
             hook.remove()
-    return {name: Moments(second / count, first / count)
-            for name, (second, first, count) in sums.items()}
+    return {name: Moments(found.means()[0], found.covariance()) for name, found in sums.items()}

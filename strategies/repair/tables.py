@@ -18,6 +18,9 @@ def fitted(values: Tensor, importance: Tensor, count: int) -> Tensor:
     better one of a start at even distances and a start at even shares of importance (Lloyd 1982,
     Least Squares Quantization in PCM)."""
     ordered, order = values.flatten().sort()
+    distinct = ordered[torch.cat([ordered.new_ones(1), ordered.diff()]) != 0]
+    if len(distinct) <= count:
+        return torch.cat([distinct, distinct[-1:].expand(count - len(distinct))])
     sums = _Sums(ordered, importance.flatten()[order])
     even = torch.linspace(0, 1, count) * (ordered[-1] - ordered[0]) + ordered[0]
     share = (torch.arange(count, dtype=torch.float64) + 0.5) / count * sums.weight[-1]

@@ -18,6 +18,8 @@ from tests.strategies_tests.encoding.nets import (
     lenet5,
     on_int8_grid,
     thin,
+    thin_out,
+    weighted,
 )
 
 INPUT = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0))
@@ -155,3 +157,94 @@ def test_channel_scales_cover_the_channel_and_are_short():
     assert (np.round(largest / scales)[[0, 1, 3, 4, 5]] >= 126).all()
     short = np.delete(scales, 3)
     assert np.array_equal(short.astype(np.float16).astype(np.float32), short)
+
+
+class Heavy(torch.nn.Module):
+    """Depthwise-separable, with channels of unlike sizes, as folding a BatchNorm leaves them."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(7)
+        layers = []
+        for inputs, outputs in ((1, 16), (16, 24), (24, 32)):
+            depthwise = torch.nn.Conv2d(inputs, inputs, 3, padding=1, groups=inputs)
+            pointwise = torch.nn.Conv2d(inputs, outputs, 1)
+            with torch.no_grad():
+                pointwise.weight *= 2 * torch.logspace(-1, 0.5, outputs).view(-1, 1, 1, 1)
+            layers += [depthwise, torch.nn.ReLU(), pointwise, torch.nn.ReLU()]
+        self.body, self.last = torch.nn.Sequential(*layers), torch.nn.Linear(32, 10)
+        self.eval()
+
+    def forward(self, x):
+        return self.last(self.body(x).mean((2, 3)))
+
+
+def spikes(seed, count):
+    """Pictures of which a few values are far from all others."""
+    source = torch.Generator().manual_seed(seed)
+    pictures = torch.rand(count, 1, 28, 28, generator=source)
+    return torch.where(torch.rand(pictures.shape, generator=source) < 3e-5, 40.0, pictures)
+
+
+def output_error(graph, model, inputs):
+    (found,) = gates.load(graph.SerializeToString()).run({graph.graph.input[0].name:
+                                                          inputs.numpy()})
+    with torch.no_grad():
+        wanted = model(inputs)
+    return float((torch.from_numpy(found) - wanted).square().sum()
+                 / (wanted - wanted.mean(0)).square().sum())
+
+
+@pytest.mark.parametrize("target", [Target(), SIGNED], ids=["u8s8", "s8s8"])
+def test_it_is_clearly_better_than_the_extremes_and_rounding(target, tmp_path):
+    model, inputs = Heavy(), spikes(0, 96)
+    graph = export_onnx(model, (inputs[:1],), target)
+    feeds = {graph.graph.input[0].name: inputs.numpy()}
+    first = int8_module._quantize(graph, feeds, target, tmp_path)
+    found = Int8().encode(graph, (inputs,), target, tmp_path)
+    errors = [output_error(made, model, inputs) for made in (found, first)]
+    assert errors[0] < 0.5 * errors[1]
+    unseen = torch.rand(64, 1, 28, 28, generator=torch.Generator().manual_seed(1))
+    errors = [output_error(made, model, unseen) for made in (found, first)]
+    assert errors[0] < 0.5 * errors[1]
+
+
+@pytest.mark.parametrize("make", [lenet5, thin, Residual, Heavy])
+def test_it_is_never_worse_on_the_calibration_samples(make, tmp_path):
+    model = make().eval()
+    graph = export_onnx(model, (INPUT,), Target())
+    feeds = {graph.graph.input[0].name: CALIBRATION.numpy()}
+    first = int8_module._quantize(graph, feeds, Target(), tmp_path)
+    found = Int8().encode(graph, (CALIBRATION,), Target(), tmp_path)
+    assert output_error(found, model, CALIBRATION) <= 1.001 * output_error(first, model,
+                                                                           CALIBRATION)
+
+
+def test_the_same_samples_give_the_same_graph(tmp_path):
+    made = [encode(lenet5(), tmp_path).SerializeToString(deterministic=True) for _ in range(2)]
+    assert made[0] == made[1]
+
+
+@pytest.mark.parametrize("count", [1, 8])
+def test_few_samples_are_enough(count, tmp_path):
+    graph = export_onnx(thin(), (INPUT,), Target())
+    found = Int8().encode(graph, (CALIBRATION[:count],), Target(), tmp_path)
+    assert gates.unquantized_convolutions(found.SerializeToString()) == []
+
+
+def test_zeros_of_a_sparse_weight_stay(tmp_path):
+    model = thin_out(lenet5(), 0.2)
+    held = {name: module.weight == 0 for name, module in weighted(model).items()}
+    values = constants(encode(model, tmp_path).graph)
+    for name, zeros in held.items():
+        assert not values[f"{name}.weight_quantized"][zeros.numpy()].any()
+
+
+def test_weights_on_a_given_grid_stay(tmp_path):
+    model = lenet5()
+    scales = on_int8_grid(model, 8)
+    values = constants(encode(model, tmp_path, scales=scales).graph)
+    for name, module in weighted(model).items():
+        column = scales[f"{name}.weight"].view(-1, *[1] * (module.weight.dim() - 1))
+        wanted = (module.weight.data / column).round().numpy()
+        assert np.array_equal(values[f"{name}.weight_quantized"], wanted)

@@ -3,7 +3,8 @@ import pytest
 
 from strategies.base import StrategyError
 from strategies.encoding import packing
-from strategies.encoding.expression import Codes, Constant
+from strategies.encoding.expression import Codes, Constant, Writer, evaluate
+from strategies.encoding.forms import scaled
 from strategies.encoding.weight_codec import smallest, verify
 
 random = np.random.default_rng(0)
@@ -64,3 +65,30 @@ def test_streams_of_unlike_radix_stay_apart():
     small = Codes(np.zeros(40, dtype=np.int32), 2)
     assert len(packing.pools([large, small], share=True)) == 1
     assert len(packing.pools([large, small], share=False)) == 2
+
+
+def scaled_integers(filters, columns, largest, generator):
+    units = generator.integers(-largest, largest + 1, (filters, columns, 3, 3))
+    scales = np.float32(generator.integers(1024, 2048, filters) / 2**16)
+    return (units * scales.reshape(-1, 1, 1, 1)).astype(np.float32), scales
+
+
+@pytest.mark.parametrize(("largest", "bytes_per_weight"), [(127, 1.0), (7, 0.5), (1, 0.2)])
+def test_multiples_of_a_scale_per_filter_are_small(largest, bytes_per_weight):
+    array, scales = scaled_integers(32, 8, largest, np.random.default_rng(0))
+    written = smallest({"w": array}, 13, {"w": scales.tolist()})["w"]
+    writer = Writer(13)
+    writer.write(written)
+    assert writer.size_bytes() < bytes_per_weight * array.size * 1.05 + 2 * 32 + 320
+    assert evaluate(written).tobytes() == array.tobytes()
+
+
+def test_scales_of_which_the_filters_are_no_multiples_are_not_used():
+    generator = np.random.default_rng(0)
+    array, scales = scaled_integers(6, 4, 127, generator)
+    for wrong in (scales * np.float32(1.1), scales[:3], np.zeros(6), scales[:, None]):
+        written = smallest({"w": array}, 13, {"w": np.ravel(wrong).tolist()})["w"]
+        assert evaluate(written).tobytes() == array.tobytes()
+    assert scaled(array, scales * np.float32(1.1)) is None
+    assert scaled(array.T.copy(), scales[:3]) is None
+    assert scaled(array, scales * 0) is None
