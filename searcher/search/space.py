@@ -150,6 +150,12 @@ class Space:
             return [f"model.{s.name}.on" for s in self.trainings[:-1]]
         return [f"{group}.{s.name}.on" for group, s in self.choices if s.stage == stage]
 
+    @property
+    def narrow_off(self) -> dict[str, bool]:
+        """The switches of narrow groups off: the sampler knows little of them, and a recipe with
+        many of them destroys any model. Neighbours toggle them one by one."""
+        return {f"{group}.{s.name}.on": False for group, s in self.choices if group in NARROW}
+
     def parts_of(self, choice: str) -> list[str]:
         """For ``model.<strategy>``, the same strategy in each part; otherwise empty."""
         group, _, strategy = choice.partition(".")
