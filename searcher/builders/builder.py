@@ -159,6 +159,7 @@ class Builder:
         file_format = formats.named(target.format)
         graph = self._exported(model, target)
         check_constraints(graph, model)
+        exported = graph
         scratch = self.folder / "scratch" / str(os.getpid())
         scratch.mkdir(parents=True, exist_ok=True)
         first = len(_torch_steps(recipe))
@@ -167,7 +168,7 @@ class Builder:
             assert isinstance(strategy, EncodingStrategy), "pipeline.check has seen the order"
             with named_step(number, step):
                 graph = strategy.encode(graph, self.split.calibration(), target, scratch)
-            check_constraints(graph, model)
+            check_constraints(graph, model, exported)
             self.prefixes.built += 1
         encoded = finish(graph, target)
         content = file_format.from_onnx(encoded.content)

@@ -13,6 +13,8 @@ SPLITS = ("training", "validation", "test")
 FILES_PER_TRAINING = 3
 """The untrained file, the file after short training and that after full training."""
 STATES_PER_TRAINING = 2
+SAMPLES, REPAIR_PASSES = 512, 4
+"""Samples on which weights are repaired, and how long that takes relative to training on them."""
 COPIES_PER_STATE = 3
 """A checkpoint holds the weights and two moments of the optimizer."""
 
@@ -20,8 +22,9 @@ COPIES_PER_STATE = 3
 @dataclass(frozen=True)
 class Forecast:
     """Numbers of a campaign before it begins. ``baseline_s`` are the shortest and the longest
-    training of the baseline on one thread, ``measured_s`` and ``trained_s`` are seconds per
-    candidate that is measured, or trained in full by one builder."""
+    training of the baseline on one thread, ``measured_s``, ``trained_s`` and ``repaired_s`` are
+    seconds per candidate that is measured, or trained in full or repaired by one of
+    ``builders``."""
 
     baseline_s: tuple[float, float]
     measured_s: float
@@ -29,11 +32,12 @@ class Forecast:
     search_s: float
     candidates: int
     disk_bytes: int
+    repaired_s: float
 
 
 def forecast(campaign: Campaign, facts: TaskFacts, builders: int) -> Forecast:
-    """Measurements stop the builders; one candidate of ``TURNOVER`` is trained and measured
-    again."""
+    """Measurements stop the builders. Without repair one candidate of ``TURNOVER`` is trained and
+    measured again; with repair all are repaired, and how many are trained is not known before."""
     least, most = facts.baseline_epochs or (0, 0)
     baseline_s = least * facts.epoch_s, most * facts.epoch_s
     search_s = campaign.budget.search_s(baseline_s[0] / builders)
@@ -41,12 +45,17 @@ def forecast(campaign: Campaign, facts: TaskFacts, builders: int) -> Forecast:
     measured_s = screening_plan(plan).max_s + plan.max_s / TURNOVER
     trained_s = facts.epoch_s * facts.epochs["full"]
     each_s = measured_s + trained_s / builders / TURNOVER
+    repaired_s = REPAIR_PASSES * facts.epoch_s * min(
+        SAMPLES / max(facts.samples["training"], 1), 1.0)
+    if campaign.search.repair:
+        measured_s = screening_plan(plan).max_s
+        each_s = measured_s + repaired_s / builders
     candidates = max(min(campaign.budget.candidates, round(search_s / each_s)), 1)
     trained = -(-candidates // TURNOVER)
     weights_bytes = 4 * facts.parameters
     disk_bytes = (candidates + trained * (FILES_PER_TRAINING - 1)) * facts.file_bytes + (
         trained * (STATES_PER_TRAINING * COPIES_PER_STATE + 1) * weights_bytes)
-    return Forecast(baseline_s, measured_s, trained_s, search_s, candidates, disk_bytes)
+    return Forecast(baseline_s, measured_s, trained_s, search_s, candidates, disk_bytes, repaired_s)
 
 
 def statements(campaign: Campaign, check: TaskCheck, builders: int,
@@ -82,7 +91,14 @@ def _baseline(facts: TaskFacts, expected: Forecast) -> str:
 
 def _search(campaign: Campaign, facts: TaskFacts, expected: Forecast, builders: int) -> str:
     limit = " (the limit of [budget])" if expected.candidates == campaign.budget.candidates else ""
-    return (f"search: about {_times(expected.candidates, 'candidate')}{limit} in "
+    count = _times(expected.candidates, "candidate")
+    if campaign.search.repair:
+        then = "trained where that pays" if campaign.search.train else "not trained"
+        return (f"search: up to about {count}{limit} in "
+                f"{_duration(expected.search_s)}: each is repaired for about "
+                f"{_duration(expected.repaired_s)}, measured for at most about "
+                f"{_duration(expected.measured_s)}, and {then}, {_times(builders, 'builder')}")
+    return (f"search: about {count}{limit} in "
             f"{_duration(expected.search_s)}: each is measured for at most about "
             f"{_duration(expected.measured_s)}, one of {TURNOVER} is trained for "
             f"{facts.epochs['full']} epochs of about {_duration(facts.epoch_s)}, "

@@ -35,6 +35,8 @@ from searcher.spec.fidelity import REPAIRED, TRAINED
 from searcher.spec.objectives import DROP, Objective, resolved
 from searcher.spec.recipe import Recipe
 
+BREAKS = "breaks a constraint"
+
 
 @dataclass(frozen=True)
 class Refusal:
@@ -280,6 +282,15 @@ class DeviceSearch:
             fastest, values[self.quality.name], self.competing_points(flow, candidate.trial),
             self.requests.campaign.objectives) <= 0
 
+    def may_be_won_back(self, candidate: Candidate) -> bool:
+        """Whether a candidate breaks the constraint of the quality drop alone, by no more than what
+        training wins back."""
+        if candidate.repaired is None:
+            return False
+        broken = {name: over for name, over in self.requests.excess(
+            candidate.repaired.figures.values).items() if over > 0}
+        return 0 < broken.pop(DROP, 0.0) <= self._acquisition.wins_back and not broken
+
     def why_not_continue(self, candidate: Candidate, competing: Sequence[Point]) -> Refusal | None:
         """None when full training is worthwhile after short training."""
         refused = self.why_not_measure(candidate)
@@ -316,7 +327,7 @@ class DeviceSearch:
         if measured:
             return None, constraints
         if any(v > 0 for v in constraints.values()):
-            return "breaks a constraint after training", constraints
+            return BREAKS, constraints
         return ("another candidate is better on every objective; latency is that of its "
                 "untrained graph"), constraints
 

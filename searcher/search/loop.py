@@ -6,12 +6,10 @@
 
     search time is up > repaired ones of the front complete > extended training > joint measurement
 
-Training starts from the repaired weights. A candidate that training does not improve keeps its
-repaired file. Without repair (``[search] repair = false``) a candidate has a quality only after
-short training.
+A candidate that training does not improve keeps its repaired file. Without repair (``[search]
+repair = false``) it has a quality only after short training.
 
-Candidates advance independently: while some train, others are compressed, which keeps the builders
-busy. Candidates that wait for the device share a quiet window.
+Candidates advance independently. Those that wait for the device share a quiet window.
 """
 
 import functools
@@ -143,7 +141,7 @@ class SearchLoop:
             self._start(found)
 
     def _wants_recipe(self) -> bool:
-        """Whether a new recipe is worth more than a training, or nothing waits for training."""
+        """Whether a new recipe is worth more than a training."""
         if self._proposals.asked < self.sampling.startup_trials:
             return True
         if not self._repairs:
@@ -237,9 +235,8 @@ class SearchLoop:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _train_best(self) -> None:
-        """Train the measured candidates of highest expected gain: without repair as many as keep
-        every builder busy; repaired ones as long as that gains more than new candidates do, or
-        anything when there are no new ones."""
+        """Train the measured candidates of highest expected gain: repaired ones as long as that
+        gains more than new candidates do, or anything when there are no new ones."""
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
         if self._repairs and self._count("waiting") >= POOL:
@@ -257,7 +254,6 @@ class SearchLoop:
                 self._settle(candidate, "training would gain nothing")
 
     def _worth_training(self) -> list[Candidate]:
-        """By increasing gain."""
         found = self._device.by_gain(self._flow.values())
         if not self._repairs:
             return [candidate for candidate, _ in found]
@@ -284,7 +280,6 @@ class SearchLoop:
         if build is None:
             return
         if build.evaluation is None:
-            # The builder has another version. Without an end the loop would wait for the candidate.
             self._tell(candidate, "failed", "not evaluated",
                        "The training returned no evaluation. Are all builders of one version?")
             return
@@ -333,8 +328,13 @@ class SearchLoop:
         return True
 
     def _settle(self, candidate: Candidate, reason: str) -> None:
-        """End a candidate that is not trained: it counts with its repaired file or is pruned."""
-        if not self._keep_repaired(candidate):
+        """End a candidate that is not trained: with its repaired file, or pruned."""
+        if self._keep_repaired(candidate):
+            return
+        if self._extends and self._device.may_be_won_back(candidate):
+            candidate.return_to_repaired()
+            self._complete(candidate, measured=False)
+        else:
             self._tell(candidate, "pruned", reason)
 
     def _complete(self, candidate: Candidate, measured: bool) -> None:

@@ -116,6 +116,8 @@ class Sampling:
                 self._startup_strengths[asked] * self._softer))
         elif self._rng.random() < NEIGHBOUR_FRACTION:
             self._enqueue_neighbour(expected_gain)
+        else:
+            self._study.enqueue_trial(self.space.narrow_off)
         trial = self._study.ask()
         recipe = self.space.sample(trial)
         self._asked[trial.number] = trial

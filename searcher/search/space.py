@@ -7,12 +7,13 @@ import functools
 import math
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Protocol
 
 from searcher.errors import UserError, nearest
 from searcher.search.recipes.offers import NARROW, PARTS, Offer, WhyNot, offers
 from searcher.search.recipes.ranges import Range, ranges_of
+from searcher.search.recipes.tables import LayerScan, resolved
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe, Step, Value
 from strategies.base import Layer, Limits, Strategy
@@ -58,6 +59,8 @@ class Space:
     layers: tuple[Layer, ...]
     limits: Limits
     notes: tuple[str, ...] = ()
+    scans: Mapping[str, LayerScan] = field(default_factory=dict)
+    """What each layer loses, by strategy; the numbers of these strategies become tables."""
 
     @classmethod
     def of(cls, campaign: Campaign, layers: tuple[Layer, ...], formats: frozenset[str],
@@ -93,7 +96,8 @@ class Space:
                 whole |= {strategy.name} if group == "model" else set()
         steps["training"].append(self._training(trial))
         asked = [step.as_dict() for stage in STAGES for step in steps[stage]]
-        return Recipe.from_list(canonical(asked, self.layers))
+        return Recipe.from_list(canonical(
+            resolved(asked, self.layers, self.scans), self.layers))
 
     @functools.cached_property
     def strengths(self) -> dict[str, "Range"]:
@@ -145,6 +149,12 @@ class Space:
         if stage == "training":
             return [f"model.{s.name}.on" for s in self.trainings[:-1]]
         return [f"{group}.{s.name}.on" for group, s in self.choices if s.stage == stage]
+
+    @property
+    def narrow_off(self) -> dict[str, bool]:
+        """The switches of narrow groups off: the sampler knows little of them, and a recipe with
+        many of them destroys any model. Neighbours toggle them one by one."""
+        return {f"{group}.{s.name}.on": False for group, s in self.choices if group in NARROW}
 
     def parts_of(self, choice: str) -> list[str]:
         """For ``model.<strategy>``, the same strategy in each part; otherwise empty."""

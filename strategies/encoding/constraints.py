@@ -20,32 +20,33 @@ class BrokenPromiseError(RuntimeError):
     """A defect of a strategy or of the export: the recipe is sound, its file is not."""
 
 
-def check_constraints(graph: ModelProto, model: nn.Module) -> None:
+def check_constraints(graph: ModelProto, model: nn.Module,
+                      exported: ModelProto | None = None) -> None:
     """Raise BrokenPromiseError unless every table and every zero that the parametrizations of
-    ``model`` promise is in ``graph``, the model as exported, before or after int8."""
+    ``model`` promise is in ``graph``: the model as exported, or that after an encoding step, which
+    may leave out weights of ``exported``."""
     promised = promises(model)
     if not promised:
         return
     values, state = constants(graph.graph), baked(model).state_dict()
+    before = values if exported is None else constants(exported.graph)
     for weight, found in promised.items():
-        name = weight_name(weight, state, values)
-        if name is not None:
-            array = values[name]
-        elif weight + QUANTIZED in values:
-            array = values[weight + QUANTIZED]
-        else:
+        name = weight_name(weight, state, before)
+        if name is None:
             raise BrokenPromiseError(
                 f"The constrained weight {weight!r} is not in the exported graph; something was "
                 "folded into it after the constraint.")
+        array = values.get(name, values.get(name + QUANTIZED))
+        if array is None:
+            continue
+        turned = name != weight and not np.array_equal(before[name], _numpy(state[weight]))
         for promise in found:
-            wrong = _broken(promise, array, state[weight].shape)
+            wrong = _broken(promise, array.T if turned else array)
             if wrong:
                 raise BrokenPromiseError(f"Weight {weight!r} of the exported graph {wrong}.")
 
 
-def _broken(promise: Promise, array: Array, shape: tuple[int, ...]) -> str | None:
-    if array.shape != shape:
-        array = array.T
+def _broken(promise: Promise, array: Array) -> str | None:
     if promise.zeros is not None:
         lost = int(np.count_nonzero(array[_numpy(promise.zeros)]))
         if lost:

@@ -50,5 +50,8 @@ class Features:
 
 
 def _share(span: Range, value: object) -> float:
+    """A table counts by its mean."""
+    if isinstance(value, tuple):
+        value = sum(number for _, number in value) / len(value)
     assert isinstance(value, int | float)
     return min(max(span.strength(value), 0.0), 1.0)

@@ -9,7 +9,8 @@ from tests.searcher_tests.jobs.test_check_task import CHECK, FACTS
 
 CAMPAIGN = from_document({
     "name": "digits", "task": "own:task", "budget": {"candidates": 1000, "wall_minutes": 10},
-    "measurement": {"plan": {"max_s": 3.0}}})
+    "measurement": {"plan": {"max_s": 3.0}}, "search": {"repair": False}})
+REPAIRED = replace(CAMPAIGN, search=replace(CAMPAIGN.search, repair=True))
 
 
 def said(**changes: object) -> str:
@@ -25,6 +26,17 @@ def test_the_number_of_candidates_follows_from_their_seconds() -> None:
     slower = forecast(CAMPAIGN, replace(FACTS, epoch_s=50.0), 2)
     faster = forecast(CAMPAIGN, replace(FACTS, epoch_s=50.0), 8)
     assert slower.candidates < faster.candidates < found.candidates
+
+
+def test_repaired_candidates_are_trained_where_that_pays() -> None:
+    """Measured for 0.3 s; repaired on all 100 samples, like four epochs of 0.5 s, by two."""
+    found = forecast(REPAIRED, FACTS, builders=2)
+    assert (round(found.measured_s, 6), found.repaired_s) == (0.3, 2.0)
+    assert found.candidates == round(600 / (0.3 + 2.0 / 2))
+    [line] = [line for line in statements(REPAIRED, CHECK, 2) if line.startswith("search:")]
+    assert "each is repaired for about 2 s" in line and "trained where that pays" in line
+    never = replace(REPAIRED, search=replace(REPAIRED.search, train=False))
+    assert any("and not trained" in line for line in statements(never, CHECK, 2))
 
 
 def test_the_budget_limits_the_number() -> None:

@@ -138,3 +138,19 @@ def test_training_waits_until_the_gain_of_new_candidates_is_known() -> None:
     asked = sum(kind == "compress" for kind, _ in order[:first])
     assert STARTUP_TRIALS // 2 <= RECENT // 2 <= asked < 60, "the others gain nothing"
     assert trained(client) == {"n000"} and file_of(client, rows["n000"]) == ("n000", "full")
+
+
+def test_what_training_may_win_back_is_trained_at_the_end() -> None:
+    """Half of a drop is expected to be won back: three points may become less than two."""
+    fates = {"a": Fate(0.5, 500, accuracy=0.98, repaired_accuracy=0.962, wins=0.002),
+             **{f"n{i:03d}": Fate(0.9 * 0.8**i, int(900 * 0.8**i) + 1, repaired_accuracy=0.985)
+                for i in range(40)}}
+    spec = campaign(search={}, budget={"candidates": 41, "wall_minutes": 0.5})
+    client = FakeCoordinator(spec.as_dict(), dict(fates))
+    search_of(client, Scripted(*fates), spec, extends=True).run()
+    row = by_name(client)["a"]
+    assert row["state"] == "complete" and row["reason"] == "breaks a constraint"
+    assert file_of(client, row) == ("a", "repaired")
+    extended = [p["recipe"][0]["strategy"] for p in client.of_kind("train")
+                if p["fidelity"] == "extended"]
+    assert extended, "the front, and what would be on it"
