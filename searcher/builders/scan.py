@@ -17,7 +17,7 @@ from searcher.builders.prefixes import Prefixes
 from searcher.builders.schedule import REPAIR_VERSION
 from searcher.documents import parse, plain
 from searcher.errors import BuildError
-from searcher.jobs.scan import LayerScan, Level, ScanRequest, ScanResult
+from searcher.jobs.scan import LayerScan, ScanLevel, ScanRequest, ScanResult
 from strategies.base import Strategy, StrategyError, StructureStrategy, WeightsStrategy
 from strategies.catalog import UnknownStrategyError, strategy
 from strategies.number_formats import FLOAT32
@@ -73,8 +73,7 @@ def _scanned(prefixes: Prefixes, found: type[Strategy], seconds: float) -> ScanR
     parameter, kind = next(iter(found.by_layer.items()))
 
     def at(strength: float) -> Strategy:
-        given: dict[str, Any] = {parameter: kind(strength)}
-        return found(**given)
+        return cast(Strategy, cast(Any, found)(**{parameter: kind(strength)}))
 
     model, samples = prefixes.folded(), prefixes.split.calibration(SAMPLES)
     sizes = {layer.name: math.prod(layer.weight_shape) for layer in prefixes.layers
@@ -96,7 +95,7 @@ def _scanned(prefixes: Prefixes, found: type[Strategy], seconds: float) -> ScanR
     said = [*([scanned.coarser] if scanned.coarser else []),
             *([] if repairs else ["layers compressed without repair"])]
     return ScanResult(found.name, parameter, tuple(
-        LayerScan(name, size, tuple(Level(strength, loss, *scanned.costs[name][strength])
+        LayerScan(name, size, tuple(ScanLevel(strength, loss, *scanned.costs[name][strength])
                                     for strength, loss in sorted(scanned.losses[name].items())))
         for name, size in sizes.items() if name not in left),
         scanned.samples, " and ".join(said) or None, left)

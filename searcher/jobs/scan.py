@@ -16,7 +16,7 @@ Cost = Literal["file_bytes", "macs"]
 
 
 @dataclass(frozen=True)
-class Level:
+class ScanLevel:
     """A layer alone at one strength. ``loss`` is the squared error of the model's outputs relative
     to their variance; those of several layers add up. ``file_bytes`` and ``macs`` are what the
     layer then costs, changes of other layers included."""
@@ -33,7 +33,7 @@ class LayerScan:
 
     layer: str
     weights: int
-    levels: tuple[Level, ...]
+    levels: tuple[ScanLevel, ...]
 
 
 @dataclass(frozen=True)
