@@ -152,6 +152,9 @@ class Strategy(ABC):
     number_format: ClassVar[str | None] = None
     by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {}
     """The parameters that may be a table with a number for each layer, and the type of it."""
+    levels: ClassVar[tuple[float, ...]] = ()
+    """The numbers of the first of ``by_layer`` at which a scan looks, ascending: the strong end
+    first, last the one that changes little or nothing."""
 
     def of_layer(self, layer: str) -> Self:
         """This strategy with the numbers of ``layer`` in place of tables; parts that stand in the

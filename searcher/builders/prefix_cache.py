@@ -14,10 +14,10 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO, NotRequired, TypedDict
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from strategies.base import TrainingState
 
@@ -32,6 +32,11 @@ class KeptModule:
 
     module: nn.Module
     channels: Mapping[str, tuple[int, ...]]
+
+
+class _Saved(TypedDict):
+    weights: Mapping[str, Tensor]
+    training: NotRequired[TrainingState]
 
 
 class PrefixCache:
@@ -81,8 +86,7 @@ class PrefixCache:
         if saved is None:
             return None
         model.load_state_dict(saved["weights"])
-        training: TrainingState = saved["training"]
-        return training
+        return saved["training"]
 
     def keep_state(self, key: str, model: nn.Module, state: TrainingState) -> None:
         """Keep what ``restore`` loads."""
@@ -130,11 +134,11 @@ def _read_module(file: Path) -> KeptModule | None:
     return None
 
 
-def _read_state(file: Path) -> dict[str, Any] | None:
+def _read_state(file: Path) -> _Saved | None:
     """Plain tensors and numbers: ``weights``, and ``training`` after a training."""
     with contextlib.suppress(FileNotFoundError):
         os.utime(file)
         with file.open("rb") as stream:
-            state: dict[str, Any] = torch.load(stream, weights_only=True)
+            state: _Saved = torch.load(stream, weights_only=True)
             return state
     return None

@@ -11,7 +11,7 @@ import copy
 import functools
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -133,6 +133,10 @@ class Prefixes:
         """The unlabelled samples on which weights are repaired."""
         return self.split.calibration(SAMPLES)
 
+    def folded(self) -> nn.Module:
+        """The baseline with BatchNorm folded; a copy."""
+        return copy.deepcopy(self._folded)
+
     @functools.cached_property
     def _folded(self) -> nn.Module:
         return fold_batchnorm(self.baseline(), self.split.calibration(1))
@@ -143,7 +147,7 @@ class Prefixes:
 
     def _prefix(self, steps: Placed, schedule: Schedule, number_format: str) -> nn.Module:
         if not steps:
-            return copy.deepcopy(self._folded)
+            return self.folded()
         strategy = steps[-1].strategy
         if isinstance(strategy, StructureStrategy):
             return copy.deepcopy(self._structure(steps, schedule, number_format).module)
@@ -265,14 +269,21 @@ class Prefixes:
 
     def operations(self, model: nn.Module) -> int:
         """Multiply-adds of convolutions and linear layers in one forward pass of one sample."""
-        counted, training = 0, model.training
+        return max(sum(self.operations_of(model).values()), 1)
 
-        def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
-            nonlocal counted
-            weight = cast(Tensor, layer.weight)
-            counted += output.numel() // len(weight) * weight.numel()
+    def operations_of(self, model: nn.Module) -> dict[str, int]:
+        """The same by layer."""
+        counted, training = dict[str, int](), model.training
 
-        hooks = [layer.register_forward_hook(count) for layer in model.modules()
+        def counting(name: str) -> Callable[[nn.Module, object, Tensor], None]:
+            def count(layer: nn.Module, inputs: object, output: Tensor) -> None:
+                weight = cast(Tensor, layer.weight)
+                counted[name] = counted.get(name, 0) + (
+                    output.numel() // len(weight) * weight.numel())
+            return count
+
+        hooks = [layer.register_forward_hook(counting(name))
+                 for name, layer in model.named_modules()
                  if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear))]
         model.eval()  # one sample must leave no trace in the statistics of a BatchNorm
         with torch.no_grad():
@@ -280,7 +291,7 @@ class Prefixes:
         model.train(training)
         for hook in hooks:
             hook.remove()
-        return max(counted, 1)
+        return counted
 
     def _teach(self) -> CachedTeacher:
         if self._teacher is None:

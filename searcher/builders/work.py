@@ -15,6 +15,7 @@ import torch
 
 from searcher.artifacts import inspection
 from searcher.artifacts.store import place_artifact
+from searcher.builders import scan as scanning
 from searcher.builders.builder import Build, Builder
 from searcher.builders.checks.check import check
 from searcher.builders.evaluation import Evaluation
@@ -24,6 +25,7 @@ from searcher.jobs.build import BuildRequest
 from searcher.jobs.check_task import CheckTaskRequest
 from searcher.jobs.evaluate import EvaluateRequest
 from searcher.jobs.inspect import InspectRequest
+from searcher.jobs.scan import ScanRequest
 from searcher.statistics import score_codec
 from searcher.statistics.sample_labels import SampleLabels
 from searcher.tasks.base import Task
@@ -87,6 +89,11 @@ def evaluate(workshop: Workshop, request: EvaluateRequest) -> dict[str, object]:
 def check_task(workshop: Workshop, request: CheckTaskRequest) -> dict[str, object]:
     """Of the task that builds of this process use, so that its data are read once."""
     return plain(check(request.task, request.seed, request.target))
+
+
+def scan(workshop: Workshop, request: ScanRequest) -> dict[str, object]:
+    builder = workshop.builder(request.task, request.seed)
+    return plain(scanning.scan(builder.prefixes, request))
 
 
 def inspect(workshop: Workshop, request: InspectRequest) -> dict[str, object]:

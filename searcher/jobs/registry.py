@@ -20,6 +20,7 @@ KINDS: Registry[JobKind] = Registry(
         "infer": "searcher.jobs.infer:Infer",
         "prepare": "searcher.jobs.prepare:Prepare",
         "check_task": "searcher.jobs.check_task:CheckTask",
+        "scan": "searcher.jobs.scan:Scan",
     })
 """{name: ``module:class``}."""
 POOL = re.compile(r"builder|device:[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")

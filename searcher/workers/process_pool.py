@@ -31,6 +31,14 @@ OpenMP threads wait for each other by spinning. With the default count, a spinni
 the core that another thread needs: training on two threads with one busy core took 9.5 s instead
 of 2.5 s, and 80 s beside another such training. On a quiet machine there is no difference."""
 
+KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000",
+               "MALLOC_TOP_PAD_": "64000000"}
+"""Environment that lets glibc keep freed memory for the next tensors of a builder.
+
+By default it gives large tensors back to the kernel, which clears their pages again in every
+training step. MobileNetV2 trains with 28 instead of 60 ms of CPU per picture (batch of 32, peak
+memory 3.9 instead of 3.1 GB), a small residual network with 2.3 instead of 2.7."""
+
 
 @dataclass(frozen=True)
 class _Child:
@@ -69,7 +77,7 @@ class ProcessPool(WorkerPool):
                 # stopped child that has not yet called die_with_parent.
                 process = subprocess.Popen(
                     self._builders.command, stdin=subprocess.PIPE, stdout=sink, stderr=sink,
-                    process_group=0, env=SHORT_SPINS | os.environ,
+                    process_group=0, env=SHORT_SPINS | KEPT_MEMORY | os.environ,
                 )
             except OSError as error:
                 self._builders.ended(agent, "it could not be started")

@@ -32,6 +32,8 @@ def check_constraints(graph: ModelProto, model: nn.Module,
     before = values if exported is None else constants(exported.graph)
     for weight, found in promised.items():
         name = weight_name(weight, state, before)
+        if name is None and weight + QUANTIZED in values:
+            name = weight
         if name is None:
             raise BrokenPromiseError(
                 f"The constrained weight {weight!r} is not in the exported graph; something was "
@@ -39,7 +41,8 @@ def check_constraints(graph: ModelProto, model: nn.Module,
         array = values.get(name, values.get(name + QUANTIZED))
         if array is None:
             continue
-        turned = name != weight and not np.array_equal(before[name], _numpy(state[weight]))
+        turned = array.shape != state[weight].shape or (
+            name != weight and not np.array_equal(before[name], _numpy(state[weight])))
         for promise in found:
             wrong = _broken(promise, array.T if turned else array)
             if wrong:

@@ -4,25 +4,30 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from strategies.base import StrategyError
+from strategies.base import StrategyError, WeightsStrategy
 from strategies.dataflow import evaluating
+from strategies.number_formats import FLOAT32
 from strategies.repair.layer_inputs import Geometry, Moments, moments_of
-from strategies.repair.weights import Constraint, solve
+from strategies.repair.weights import constraints, solve
 from strategies.tensor_trees import leaves
-from strategies.weights.clustering import Codebook
+from strategies.weights.clustering import Clustering
 
 SAMPLES = 128
 FEWEST_SAMPLES = 16
 
 Losses = Mapping[str, Mapping[float, float]]
 """{layer: {strength: loss}}"""
-Compress = Callable[[nn.Module, str, float], None]
-"""(a copy of the model, layer, strength): compresses the layer in place."""
+Compress = Callable[[nn.Module, str, float], nn.Module | None]
+"""(a copy of the model, layer, strength) -> the model with this layer alone compressed: another
+one, or None where only weights of the layer were changed in place."""
+Weigh = Callable[[nn.Module, str, float], tuple[float, ...]]
+"""(compressed model, layer, strength) -> costs of the layer."""
 
 
 @dataclass(frozen=True)
@@ -34,26 +39,29 @@ class Scan:
     losses: Losses
     samples: int
     coarser: str | None = None
+    costs: Mapping[str, Mapping[float, tuple[float, ...]]] = field(default_factory=dict)
 
 
 def loss_of_each(model: nn.Module, layers: Sequence[str], strengths: Sequence[float],
                  calibration: Sequence[Tensor], compress: Compress | None = None,
-                 deadline_s: float = math.inf) -> Scan:
+                 deadline_s: float = math.inf, weigh: Weigh | None = None) -> Scan:
     """The loss of ``model`` when one of ``layers`` alone has one of ``strengths``, by default bits
     of its codes by GPTQ; ``calibration`` has one tensor (n, ...) for each input of the model.
 
     A scan that would take longer than ``deadline_s`` looks at fewer samples and ends early, with
     at least the lowest and the highest strength of every layer; strengths between are then
-    interpolated. Raises StrategyError(``no_calibration``) without samples.
+    interpolated. ``weigh`` gives the costs of the scan. Raises StrategyError(``no_calibration``)
+    without samples.
     """
     if not calibration or len(calibration[0]) == 0:
         raise StrategyError("A scan needs at least one calibration sample.", "no_calibration")
     ends_s = time.monotonic() + deadline_s
     samples = [tensor[:SAMPLES] for tensor in calibration]
     if compress is None:
-        compress = _bits_by_gptq(moments_of(model, layers, samples))
+        compress = constrained(
+            lambda strength: Clustering(int(strength)), moments_of(model, layers, samples))
     wanted = sorted(set(strengths))
-    scanner = _Scanner(model, compress)
+    scanner = _Scanner(model, compress, weigh)
     count = scanner.look_at(samples, (ends_s - time.monotonic()) / max(
         len(layers) * len(wanted), 1))
     losses: dict[str, dict[float, float]] = {name: {} for name in layers}
@@ -68,7 +76,8 @@ def loss_of_each(model: nn.Module, layers: Sequence[str], strengths: Sequence[fl
     if missing:
         said.append(f"{missing} of {len(layers) * len(wanted)} losses interpolated")
     return Scan({name: filled(found, wanted) for name, found in losses.items()}, count,
-                " and ".join(said) or None)
+                " and ".join(said) or None,
+                {name: _between(found, wanted) for name, found in scanner.costs.items()})
 
 
 def _coarse_first(strengths: Sequence[float]) -> list[float]:
@@ -82,13 +91,35 @@ def _coarse_first(strengths: Sequence[float]) -> list[float]:
     return found
 
 
+def _between(known: Mapping[float, tuple[float, ...]], strengths: Sequence[float]
+             ) -> dict[float, tuple[float, ...]]:
+    """The costs of ``strengths``, linear between those ``known``."""
+    return {strength: tuple(interpolated(dict(zip(known, part, strict=True)), strength)
+                            for part in zip(*known.values(), strict=True))
+            for strength in strengths}
+
+
+def interpolated(known: Mapping[float, float], strength: float) -> float:
+    """Linear between the strengths of ``known``, constant beyond them."""
+    above = min((k for k in known if k >= strength), default=max(known))
+    below = max((k for k in known if k <= strength), default=min(known))
+    if above <= below:
+        return known[below]
+    share = (strength - below) / (above - below)
+    return known[below] + share * (known[above] - known[below])
+
+
 def filled(measured: Mapping[float, float], strengths: Sequence[float]) -> dict[float, float]:
-    """The losses of ``strengths``: those ``measured``, and between them on a logarithmic scale."""
+    """The losses of ``strengths``: those ``measured``, and between them on a logarithmic scale,
+    on a linear one next to a strength that loses nothing."""
     known = sorted(measured)
     found = {}
     for strength in strengths:
         above = next((k for k in known if k >= strength), known[-1])
         below = next((k for k in reversed(known) if k <= strength), known[0])
+        if strength not in measured and not measured[below] * measured[above]:
+            found[strength] = interpolated(measured, strength)
+            continue
         low, high = (math.log(max(measured[k], 1e-30)) for k in (below, above))
         share = (strength - below) / (above - below) if above > below else 0.0
         found[strength] = (measured[strength] if strength in measured
@@ -124,6 +155,12 @@ def allocate(losses: Losses, costs: Losses, budget: float) -> dict[str, float]:
         at[name] = index
 
 
+def table_of(losses: Losses, costs: Losses, mean: float) -> dict[str, float]:
+    """The strength of each layer for the least sum of losses at the cost of strength ``mean`` in
+    every layer; ``allocate`` with costs between levels taken as linear."""
+    return allocate(losses, costs, sum(interpolated(known, mean) for known in costs.values()))
+
+
 def _hull(losses: Mapping[float, float], costs: Mapping[float, float]
           ) -> list[tuple[float, float, float]]:
     """(cost, loss, strength), costs rising and losses falling."""
@@ -141,8 +178,9 @@ def _hull(losses: Mapping[float, float], costs: Mapping[float, float]
 class _Scanner:
     """One copy of the model, of which one layer at a time is another."""
 
-    def __init__(self, model: nn.Module, compress: Compress) -> None:
-        self.model, self.compress = copy.deepcopy(model), compress
+    def __init__(self, model: nn.Module, compress: Compress, weigh: Weigh | None) -> None:
+        self.model, self.compress, self.weigh = copy.deepcopy(model), compress, weigh
+        self.costs: dict[str, dict[float, tuple[float, ...]]] = {}
         self.samples: Sequence[Tensor] = ()
         self.outputs: list[Tensor] = []
         self.spread: list[float] = []
@@ -165,35 +203,44 @@ class _Scanner:
         module = self.model.get_submodule(layer)
         kept = copy.deepcopy(module.state_dict())
         try:
-            self.compress(self.model, layer, strength)
-            found = self._run(self.samples)
+            changed = self.compress(self.model, layer, strength) or self.model
+            if self.weigh is not None:
+                self.costs.setdefault(layer, {})[strength] = self.weigh(changed, layer, strength)
+            found = self._run(self.samples, changed)
         finally:
             module.load_state_dict(kept)
         errors = [float((now - before).square().mean()) / max(spread, 1e-30)
                   for now, before, spread in zip(found, self.outputs, self.spread, strict=True)]
         return sum(errors) / max(len(errors), 1)
 
-    def _run(self, samples: Sequence[Tensor]) -> list[Tensor]:
-        with evaluating(self.model):
-            found = leaves(self.model(*(tensor.clone() for tensor in samples)))
+    def _run(self, samples: Sequence[Tensor], model: nn.Module | None = None) -> list[Tensor]:
+        model = model or self.model
+        with evaluating(model):
+            found = leaves(model(*(tensor.clone() for tensor in samples)))
             return [part.detach().float() for part in found if part.is_floating_point()]
 
 
-def _bits_by_gptq(moments: Mapping[str, Moments]) -> Compress:
-    def code(model: nn.Module, layer: str, strength: float) -> None:
-        module = model.get_submodule(layer)
-        weight, seen = module.weight, moments.get(layer)
+def constrained(strategy: Callable[[float], WeightsStrategy], moments: Mapping[str, Moments]
+                ) -> Compress:
+    """Puts the constraint of ``strategy(strength)`` on a layer and solves it for the least error
+    by the moments of its inputs; a constraint of another kind is taken as it is."""
+    def compress(model: nn.Module, layer: str, strength: float) -> None:
+        module, seen = model.get_submodule(layer), moments.get(layer)
+        weight = module.weight
         assert isinstance(weight, Tensor)
-        if seen is None:
-            return
-        geometry = Geometry.of(module)
-        rows = geometry.rows(weight.detach())
-        codebook = Codebook.of(module, int(strength))
-        second = seen.second if module.bias is None else seen.covariance
+        alone = nn.ModuleDict({"layer": copy.deepcopy(module)})
+        strategy(strength).attach(alone, ["layer"], FLOAT32)
+        constraint = constraints(alone).get("layer")
         with torch.no_grad():
-            coded = solve(rows, second, geometry, Constraint(None, codebook), weight).weight
+            if constraint is None or seen is None:
+                weight.copy_(cast(Tensor, alone["layer"].weight))
+                return
+            geometry = Geometry.of(module)
+            rows = geometry.rows(weight.detach())
+            second = seen.second if module.bias is None else seen.covariance
+            coded = solve(rows, second, geometry, constraint, weight).weight
             lost = rows - geometry.rows(coded)
             weight.copy_(coded)
             if isinstance(module.bias, Tensor) and not geometry.transposed:
                 module.bias += geometry.per_output(lost * seen.mean.unsqueeze(1))
-    return code
+    return compress

@@ -44,6 +44,7 @@ class ChannelPruning(StructureStrategy):
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
     by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"keep_ratio": float}
+    levels: ClassVar[tuple[float, ...]] = (0.125, 0.25, 0.375, 0.5, 0.75, 1.0)
 
     keep_ratio: Strength
     round_to: int = 4

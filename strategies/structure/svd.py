@@ -34,6 +34,7 @@ class Svd(StructureStrategy):
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("fully_connected",)
     by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"rank_ratio": float}
+    levels: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.35, 0.5, 1.0)
 
     rank_ratio: Strength
 

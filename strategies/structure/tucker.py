@@ -39,6 +39,7 @@ class Tucker(StructureStrategy):
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("convolutions",)
     by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"rank_ratio": float}
+    levels: ClassVar[tuple[float, ...]] = (0.15, 0.25, 0.4, 0.6, 1.0)
 
     rank_ratio: Strength
 

@@ -182,6 +182,7 @@ class Clustering(WeightsStrategy):
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
     by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"bits": int}
+    levels: ClassVar[tuple[float, ...]] = (2, 3, 4, 5, 6, 8)
 
     bits: Strength
 

@@ -98,6 +98,7 @@ class MagnitudePruning(WeightsStrategy):
     requires: ClassVar[frozenset[str]] = frozenset()
     groups: ClassVar[tuple[str, ...]] = ("model", "convolutions", "fully_connected")
     by_layer: ClassVar[Mapping[str, type[int] | type[float]]] = {"keep_ratio": float}
+    levels: ClassVar[tuple[float, ...]] = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0)
 
     keep_ratio: Strength
 

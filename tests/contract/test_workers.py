@@ -12,7 +12,12 @@ from fleetfront_testing.worker_pools import COUNTING, PATIENCE_S, Crew, WorkerPo
 from searcher.workers.base import NoWorkers
 from searcher.workers.gate import PauseGate
 from searcher.workers.in_process import InProcess
-from searcher.workers.process_pool import MOST_EARLY_EXITS, SHORT_SPINS, ProcessPool
+from searcher.workers.process_pool import (
+    KEPT_MEMORY,
+    MOST_EARLY_EXITS,
+    SHORT_SPINS,
+    ProcessPool,
+)
 from searcher.workers.registry import POOLS
 
 
@@ -78,10 +83,10 @@ def test_a_command_that_does_not_exist(tmp_path: Path) -> None:
     crew.close()
 
 
-def test_threads_of_a_builder_spin_shortly_unless_told_otherwise(
+def test_a_builder_spins_shortly_and_keeps_memory_unless_told_otherwise(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     script = COUNTING.replace("while True:", f"""
-for name in {list(SHORT_SPINS)}:
+for name in {[*SHORT_SPINS, *KEPT_MEMORY]}:
     sys.stderr.write(name + "=" + os.environ[name] + ";")
 sys.stderr.flush()
 while True:""")
@@ -93,9 +98,9 @@ while True:""")
         crew.pool.start()
         crew.wait_for_progress()
         crew.close()
-        expected = given or SHORT_SPINS["GOMP_SPINCOUNT"]
+        environment = SHORT_SPINS | KEPT_MEMORY | ({"GOMP_SPINCOUNT": given} if given else {})
         said = {log.read_text() for log in (folder / "logs").iterdir()} - {""}
-        assert said == {f"GOMP_SPINCOUNT={expected};"}
+        assert said == {"".join(f"{name}={value};" for name, value in environment.items())}
 
 
 def test_what_a_builder_started_stops_with_it(tmp_path: Path) -> None:

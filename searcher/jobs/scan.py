@@ -1,0 +1,114 @@
+"""Job kind ``scan``: what each layer of a task loses when it alone is compressed by a strategy."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal
+
+from searcher.documents import parse, plain
+from searcher.errors import ProtocolError
+from searcher.jobs import fields
+from searcher.jobs.base import BUILD_DEADLINE_S, JobKind, JobRequest, Ledger
+from searcher.jobs.build import target_of
+from searcher.ledger.rows import JobRow
+from strategies.target import Target
+
+Cost = Literal["file_bytes", "macs"]
+
+
+@dataclass(frozen=True)
+class ScanLevel:
+    """A layer alone at one strength. ``loss`` is the squared error of the model's outputs relative
+    to their variance; those of several layers add up. ``file_bytes`` and ``macs`` are what the
+    layer then costs, changes of other layers included."""
+
+    strength: float
+    loss: float
+    file_bytes: float
+    macs: float
+
+
+@dataclass(frozen=True)
+class LayerScan:
+    """The levels of one layer, strongest first; ``weights`` is the number of its weights."""
+
+    layer: str
+    weights: int
+    levels: tuple[ScanLevel, ...]
+
+
+@dataclass(frozen=True)
+class ScanResult:
+    """``parameter`` is the one whose numbers the strengths are. ``coarser`` says what the seconds
+    left out, ``left`` why layers were not compressed, by name."""
+
+    strategy: str
+    parameter: str
+    layers: tuple[LayerScan, ...]
+    samples: int
+    coarser: str | None = None
+    left: Mapping[str, str] = field(default_factory=dict)
+
+    def losses(self) -> dict[str, dict[float, float]]:
+        """``{layer: {strength: loss}}``."""
+        return {one.layer: {level.strength: level.loss for level in one.levels}
+                for one in self.layers}
+
+    def costs(self, cost: Cost) -> dict[str, dict[float, float]]:
+        """``{layer: {strength: cost}}``."""
+        return {one.layer: {level.strength: getattr(level, cost) for level in one.levels}
+                for one in self.layers}
+
+
+@dataclass(frozen=True)
+class ScanRequest(JobRequest[ScanResult]):
+    """A scan of one strategy that has ``by_layer``; in about ``seconds``, it looks at fewer
+    strengths, then at fewer samples."""
+
+    task: str
+    strategy: str
+    seed: int = 0
+    target: Target = field(default_factory=Target)
+    seconds: float = 60.0
+
+    @property
+    def kind(self) -> str:
+        return Scan.name
+
+    def payload(self) -> dict[str, object]:
+        return {"task": self.task, "strategy": self.strategy, "seed": self.seed,
+                "target": self.target.as_dict(), "seconds": self.seconds}
+
+    def result(self, document: Mapping[str, object]) -> ScanResult:
+        return parse(ScanResult, document)
+
+    def named_task(self) -> str:
+        return self.task
+
+    def deadline_s(self) -> float:
+        return BUILD_DEADLINE_S
+
+
+class Scan(JobKind):
+    """Compresses each layer alone at a few strengths and compares the outputs of the model."""
+
+    name: ClassVar[str] = "scan"
+    span: ClassVar[str] = "scan"
+    execution: ClassVar[str] = "searcher.builders.work:scan"
+
+    def parse(self, payload: Mapping[str, object]) -> ScanRequest:
+        seconds = fields.number_of(payload.get("seconds", 60.0), "seconds")
+        if not 0 <= seconds <= BUILD_DEADLINE_S:
+            raise ProtocolError(f"seconds = {seconds!r} must be from 0 to {BUILD_DEADLINE_S:g}.")
+        return ScanRequest(
+            fields.text_of(payload.get("task"), "task"),
+            fields.text_of(payload.get("strategy"), "strategy", 200),
+            fields.whole_of(payload.get("seed"), "seed"), target_of(payload.get("target")),
+            seconds)
+
+    def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
+              ) -> dict[str, object]:
+        """Store nothing beside the job: the search stores the scan in its state."""
+        try:
+            return plain(parse(ScanResult, result))
+        except ValueError as error:
+            raise ProtocolError(f"The result of a scan: {error}.") from error
