@@ -50,6 +50,7 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.tx2_files
 	$(BIN)/python -m benchmarks.python36
 	$(BIN)/python -m benchmarks.chaos
+	$(BIN)/python -m benchmarks.own_task
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.demo

@@ -1,15 +1,17 @@
-"""The public Python API: ``run`` a campaign, ``open`` what a folder's ledger knows, and ``Task``,
-``Split`` and ``BaselineTraining`` for tasks of one's own."""
+"""The public Python API: ``run`` a campaign, ``open`` what a folder's ledger knows, ``load_torch``
+the module of a build, and ``Task``, ``Split`` and ``BaselineTraining`` for tasks of one's own."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from searcher.results.front import Front
     from searcher.results.view import Reading
     from searcher.tasks.base import BaselineTraining, Split, Task
 
-__all__ = ["BaselineTraining", "Split", "Task", "open", "run"]
+__all__ = ["BaselineTraining", "Split", "Task", "load_torch", "open", "run"]
 _OF_TASKS = ("BaselineTraining", "Split", "Task")
 
 
@@ -34,3 +36,18 @@ def open(directory: str | Path = "fleetfront-data") -> "Reading":
     from searcher.results.view import Reading
 
     return Reading(Path(directory))
+
+
+def load_torch(folder: str | Path) -> "nn.Module":
+    """The compressed torch module of a folder that ``fleetfront build`` wrote, in evaluation mode,
+    on the CPU.
+
+    It can be trained on: masks and codebooks are in force, as in the file. Steps of the recipe
+    that change the file only, such as int8, are no part of it; ``figures.json`` lists them under
+    ``torch_module``. Neither the task nor its data are needed, but the model's class must be
+    importable. The file is a pickle: loading it runs code, so load only folders that you trust.
+    Raises ``searcher.errors.UserError``.
+    """
+    from searcher.builders.torch_module import load
+
+    return load(Path(folder))

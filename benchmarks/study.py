@@ -36,7 +36,9 @@ SHARES = {"complete": 0.3, "pruned": 0.6, "failed": 0.1}
 
 
 def campaign_of(trials_: int) -> Campaign:
-    return from_document({"name": "long", "task": "lenet5-mnist",
+    return from_document({"name": "long", "task": "lenet5-mnist", "objectives": {
+                              "accuracy": "maximize", "latency_s": "minimize",
+                              "file_bytes": "minimize"},
                           "budget": {"candidates": trials_ + 100, "wall_minutes": 10_000},
                           "constraints": {"quality_drop": 0.01}})
 

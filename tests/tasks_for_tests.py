@@ -64,6 +64,42 @@ def tiny() -> Task:
         baseline=BaselineTraining(learning_rate=1e-2, cycle_epochs=5, max_epochs=5))
 
 
+class TwoInputs(nn.Module):
+    """A picture of 8 bits and three tokens; answers the energy of the features, and logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(1, 8, 3)
+        self.words = nn.Embedding(7, 8)
+        self.hidden, self.head = nn.Linear(8 * 25, 8), nn.Linear(8, CLASSES)
+
+    def forward(self, picture: Tensor, tokens: Tensor) -> dict[str, Tensor]:
+        pooled = torch.max_pool2d(torch.relu(self.convolution(picture.float() / 255)), 2)
+        features = self.hidden(pooled.flatten(1)) + self.words(tokens).sum(1)
+        return {"energy": features.square().sum(1), "logits": self.head(torch.relu(features))}
+
+
+def _two_inputs() -> Mapping[str, Split]:
+    """The first token is the label, two times out of three."""
+    made = {}
+    for name, split in _load().items():
+        draw = np.random.default_rng(len(name))
+        first = np.where(draw.random(len(split.targets)) < 2 / 3, split.targets, 5)
+        tokens = np.stack([first, np.full_like(first, 4), np.full_like(first, 6)], axis=1)
+        made[name] = Split({"picture": np.round(split.inputs * 255).astype(np.uint8),
+                            "tokens": tokens}, split.targets)
+    return made
+
+
+def two_inputs() -> Task:
+    """The pictures of ``tiny`` with three tokens each; the second of two outputs is judged."""
+    return Task(
+        name="two inputs", model=TwoInputs, load=functools.cache(_two_inputs), output="logits",
+        loss=lambda found, labels: nn.functional.cross_entropy(found["logits"], labels),
+        identity={"pictures": "bars-0"}, epochs={"short": 1, "full": 2}, batch_size=30,
+        baseline=BaselineTraining(learning_rate=2e-2, cycle_epochs=4, max_epochs=4))
+
+
 def no_task() -> str:
     """What a factory should not give."""
     return "tiny"

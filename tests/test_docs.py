@@ -15,7 +15,9 @@ from profiles.schema import DeviceProfile
 from searcher.cli.main import app
 from searcher.spec import campaign
 from searcher.spec.measurement_plan import PLANS
+from searcher.tasks.base import Task
 from searcher.tasks.catalog import TASKS
+from searcher.tasks.metrics.registry import METRICS
 from strategies.base import Limits
 from strategies.catalog import all_strategies
 
@@ -24,6 +26,7 @@ DOCS = REPOSITORY / "docs"
 PAGES = [*sorted(DOCS.glob("*.md")),
          *(REPOSITORY / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md"))]
 LINK = re.compile(r"(?<!!)\[[^]]*\]\(([^)\s]+)\)")
+PYTHON = re.compile(r"^```python runnable\n(.*?)^```", re.MULTILINE | re.DOTALL)
 FENCE = re.compile(r"^```sh runnable\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
@@ -66,10 +69,15 @@ def test_every_objective_constraint_sampler_and_task_is_documented():
     text = page("campaign.md")
     for name in campaign.MEASURABLE:
         assert f"| `{name}`" in section(text, "`[objectives]`")
-    for name in campaign.CONSTRAINTS & (campaign.MEASURABLE | {"quality_drop"}):
+    for name in campaign.CONSTRAINTS & {*campaign.MEASURABLE, "quality_drop"}:
         assert f"| `{name}`" in section(text, "`[constraints]`")
     for name in (*campaign.SAMPLERS, *TASKS):
         assert f"`{name}`" in text
+
+
+@pytest.mark.parametrize("field", [f.name for f in dataclasses.fields(Task)])
+def test_every_field_of_a_task_is_documented(field):
+    assert f"`{field}`" in section(page("tasks.md"), "The fields of a task")
 
 
 @pytest.mark.parametrize("key", [f.name for f in dataclasses.fields(DeviceProfile)])
@@ -155,6 +163,19 @@ def test_runnable_examples_run(command, tmp_path):
         shlex.split(command), cwd=tmp_path, capture_output=True, text=True, check=False,
         env={**os.environ, "PATH": f"{binaries}:{os.environ['PATH']}"})
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(("name", "code"), [
+    (file.name, block) for file in PAGES for block in PYTHON.findall(file.read_text())])
+def test_runnable_python_runs(name, code, tmp_path):
+    done = subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path,
+                          capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{name}: {done.stderr}"
+
+
+@pytest.mark.parametrize("name", METRICS.names())
+def test_every_metric_is_documented(name):
+    assert f"| `{name}`" in section(page("metrics.md"), "Which metric")
 
 
 def test_examples_of_the_readme_name_commands_that_exist():

@@ -26,7 +26,7 @@ from agents.protocol import (
     decode,
     encode,
 )
-from benchmarks.chaos.models import built, evaluated
+from benchmarks.chaos.models import built, checked, evaluated
 from searcher.workers.parent_death import die_with_parent
 
 POLL_S = 20.0
@@ -53,6 +53,8 @@ def work(lease: Lease, artifacts: Path) -> ResultEnvelope:
     threading.Event().wait(BUILD_S)
     if lease.kind == "evaluate":
         return ResultEnvelope("done", evaluated(lease.payload))
+    if lease.kind == "check_task":
+        return ResultEnvelope("done", checked(lease.payload))
     content, result = built(lease.kind, lease.payload)
     path = artifacts / hashlib.sha256(content).hexdigest()
     if not path.exists():

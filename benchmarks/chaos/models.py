@@ -49,13 +49,23 @@ def evaluation(accuracy: float, seed: int) -> dict[str, Any]:
     for index in correct:
         bits[index // 8] |= 128 >> index % 8
     return {"metric": "accuracy", "value": len(correct) / SAMPLES, "n": SAMPLES,
-            "correct": base64.b64encode(bytes(bits)).decode()}
+            "encoding": "bits", "scores": base64.b64encode(bytes(bits)).decode()}
 
 
 def evaluated(payload: Mapping[str, Any]) -> dict[str, Any]:
     """The result of an ``evaluate`` job."""
     seed = _seed([payload["sha256"], payload["split"]])
     return {"evaluation": evaluation(random.Random(seed).uniform(0.85, 0.95), seed)}
+
+
+def checked(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """The result of a ``check_task`` job: one row, and facts that are the same for each check."""
+    return {"rows": [{"field": "task", "found": str(payload["task"])}],
+            "facts": {
+                "digest": f"{_seed(payload['task']):x}", "parts": {}, "metric": "accuracy",
+                "samples": {"training": SAMPLES, "validation": SAMPLES, "test": SAMPLES},
+                "epochs": {"short": 1, "full": 2}, "baseline_epochs": None, "parameters": 1000,
+                "file_bytes": 4000, "step_s": 0.01, "epoch_s": 0.1, "data_bytes": 0}}
 
 
 def _seed(value: Any) -> int:

@@ -40,7 +40,7 @@ from searcher.spec.fidelity import TRAINED
 from searcher.spec.recipe import Recipe, Step
 from searcher.tasks.base import Task
 from searcher.tasks.metrics import registry as metrics
-from searcher.tasks.outputs import judged_name
+from searcher.tasks.outputs import file_outputs
 from searcher.tasks.teacher import CachedTeacher
 from searcher.tasks.training_data import TrainingSplit
 from searcher.tasks.user_code import raised
@@ -146,7 +146,7 @@ class Builder:
     def _face(self) -> Face:
         """The inputs and the judged output of the task's files."""
         sample = self.split.calibration(1)
-        return Face(self.task.input_names, judged_name(self.task, sample),
+        return Face(self.task.input_names, file_outputs(self.task, sample).judged,
                     batch_of(size_bytes(sample)))
 
     def _wanted(self, split: str) -> Wanted:
@@ -356,6 +356,11 @@ def _torch_steps(recipe: Recipe) -> tuple[Step, ...]:
     stages = [pipeline.instantiate(step.as_dict()).stage for step in recipe.steps]
     encoding = EncodingStrategy.stage
     return recipe.steps[: stages.index(encoding)] if encoding in stages else recipe.steps
+
+
+def left_out(recipe: Recipe) -> list[str]:
+    """The strategies of the steps that change the file only, not the torch module."""
+    return [step.strategy for step in recipe.steps[len(_torch_steps(recipe)):]]
 
 
 def _stages(steps: Sequence[Step]) -> set[str]:

@@ -8,6 +8,7 @@ computed again, to the same bytes. A file's time of change says when it was last
 
 import contextlib
 import os
+import pickle
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -41,8 +42,10 @@ class PrefixCache:
         return found
 
     def keep_module(self, key: str, module: nn.Module) -> None:
-        """Keep ``module`` in memory and in the folder; from then on it is shared."""
-        self.written_bytes += _write(self.folder / key / "structure.pt", module)
+        """Keep ``module`` in memory and, where it can be pickled, in the folder; from then on it
+        is shared. A user's module may hold a lambda or a class of a function."""
+        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
+            self.written_bytes += _write(self.folder / key / "structure.pt", module)
         self._remember(key, module)
 
     def restore(self, key: str, model: nn.Module) -> TrainingState | None:

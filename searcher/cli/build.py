@@ -23,7 +23,8 @@ def command(
     )] = None,
     directory: Directory = HERE,
 ) -> None:
-    """Build RECIPE for TASK: write model.onnx, checkpoint.pt, recipe.toml and figures.json."""
+    """Build RECIPE for TASK: write model.onnx, module.pt, checkpoint.pt, recipe.toml
+    and figures.json. module.pt is the compressed torch module (fleetfront.load_torch)."""
     from searcher.local.build import build_recipe
 
     figures = build_recipe(recipe, task, fidelity, output, seed, directory, profile)

@@ -55,13 +55,17 @@ def _class_text(loss: "ClassLoss", found: "CandidateComparison") -> str:
     quality = found.quality
     text = quality.objective.text
     points = " points" if quality.unit == "share" else f" {quality.unit}".rstrip()
-    said = (f"{loss.split}: of {loss.compared} {PLURALS[loss.kind]}, {loss.name} lost most: "
-            f"{quality.name} {text(loss.first)} -> {text(loss.second)} over {loss.n} samples, lost "
-            f"{lost_text(loss.lost, quality.unit)}{points}")
+    which = loss.name if loss.compared == 1 else (
+        f"of {loss.compared} {PLURALS[loss.kind]}, {loss.name} lost most")
+    said = (f"{loss.split}: {which}: {quality.name} {text(loss.first)} -> {text(loss.second)} "
+            f"over {loss.n} samples, lost {lost_text(loss.lost, quality.unit)}{points}")
     if loss.interval is None:
         return f"{said} (too few samples for an interval)"
-    return (f"{said} {lost_interval_text(loss.interval, quality.unit)} (95 % for all "
-            f"{loss.compared} at once: each interval is widened by Bonferroni's correction)")
+    said += f" {lost_interval_text(loss.interval, quality.unit)}"
+    if loss.compared == 1:
+        return said
+    return (f"{said} (95 % for all {loss.compared} at once: each interval is widened by "
+            "Bonferroni's correction)")
 
 
 PLURALS = {"class": "classes", "group": "groups", "part": "parts"}

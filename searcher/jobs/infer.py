@@ -86,6 +86,9 @@ class Infer(JobKind):
               ) -> dict[str, object]:
         """Store the outputs as a file of arrays."""
         found = protocol.decode(protocol.InferResult, dict(result))
+        if not found.name and self.parse(job.payload).message.outputs:
+            raise ProtocolError("An agent of an older version answered the first output, others "
+                                "were asked for. It updates itself; submit the job again.")
         provider = fields.text_of(found.provider, "provider", 200)
         content = arrays.packed(_outputs(found))
         path = place_artifact(ledger.artifacts, content)

@@ -9,7 +9,10 @@ import torch
 
 from profiles import schema
 from searcher.artifacts.complexity import LayerComplexity
-from searcher.builders.builder import Build, Builder
+from searcher.builders import torch_module
+from searcher.builders.builder import Build, Builder, left_out
+from searcher.builders.evaluation import Evaluation
+from searcher.builders.torch_module import FIGURES, TorchModule
 from searcher.devices.profile_check import Compared, of_campaign
 from searcher.devices.target import target_of
 from searcher.errors import BuildError, UserError, nearest
@@ -18,10 +21,10 @@ from searcher.ledger.tables import builds, devices
 from searcher.results.view import Reading
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import FIDELITIES
-from searcher.spec.objectives import Quality
+from searcher.spec.objectives import DROP, Quality
 from searcher.spec.recipe import Recipe, Value
 from searcher.tasks.catalog import task as task_of
-from searcher.tasks.scored_split import quality_of_metric
+from searcher.tasks.scored_split import ScoredSplit, quality_of_metric
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,8 @@ class DroppedFile:
 class RecipeFigures:
     """The content of ``figures.json``. ``file_ratio`` is the size of the baseline divided by the
     size of the file. ``steps`` counts the steps that were built and those from the cache.
-    ``quality`` is the task's metric; its value is among ``values`` by its name."""
+    ``quality`` is the task's metric; its value is among ``values`` by its name. ``torch_module``
+    is the compressed module, which ``fleetfront.load_torch`` loads."""
 
     task: str
     fidelity: str
@@ -75,6 +79,7 @@ class RecipeFigures:
     steps: Mapping[str, int]
     target: BuiltFor
     quality: Quality
+    torch_module: TorchModule
     dropped: DroppedFile | None = None
 
     def as_document(self) -> dict[str, object]:
@@ -87,8 +92,9 @@ class RecipeFigures:
 
 def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Path, seed: int,
                  directory: Path, profile: str | None = None) -> RecipeFigures:
-    """Build a recipe and write model.onnx, checkpoint.pt, recipe.toml and figures.json into
-    ``output``.
+    """Build a recipe and write model.onnx, module.pt, checkpoint.pt, recipe.toml and figures.json
+    into ``output``. module.pt is the torch module (``builders.torch_module``), checkpoint.pt its
+    weights alone.
 
     ``recipe`` is a file, or a candidate ``campaign/number``. ``fidelity`` defaults to that of the
     candidate, else to full. Builds are cached in ``directory/builds`` together with those of
@@ -115,12 +121,13 @@ def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Pa
         built_for = BuiltFor(
             device, known.profile.name, target.opset, target.ir_version,
             sorted(target.number_formats), list(known.contradictions))
-        figures = _figures(builder, build, baseline, requested, fidelity, built_for)
         output.mkdir(parents=True, exist_ok=True)
+        model = builder.model(requested.recipe, fidelity)
+        stored = torch_module.store(model, output, left_out(requested.recipe))
+        figures = _figures(builder, build, baseline, requested, fidelity, built_for, stored)
         (output / "model.onnx").write_bytes(build.content)
         (output / "recipe.toml").write_text(requested.recipe.as_toml())
-        (output / "figures.json").write_text(json.dumps(figures.as_document(), indent=2))
-        model = builder.model(requested.recipe, fidelity)
+        (output / FIGURES).write_text(json.dumps(figures.as_document(), indent=2))
         torch.save(model.state_dict(), output / "checkpoint.pt")
     return figures
 
@@ -173,19 +180,26 @@ def _target_device(profile: str | None, campaign: Campaign | None,
 
 
 def _figures(builder: Builder, build: Build, baseline: Build, requested: RequestedBuild,
-             fidelity: str, built_for: BuiltFor) -> RecipeFigures:
+             fidelity: str, built_for: BuiltFor, stored: TorchModule) -> RecipeFigures:
     evaluation = build.evaluation or builder.evaluate(build.content, "validation")
     quality = quality_of_metric(evaluation.metric, evaluation.value)
     reference = baseline.evaluation or builder.evaluate(baseline.content, "validation")
+    lost, lost_interval = _scored(reference).drop(_scored(evaluation))
+    intervals = {quality.name: evaluation.interval, DROP: lost_interval}
     return RecipeFigures(
         requested.task, fidelity, requested.seed, requested.recipe.as_list(), build.sha256,
         build.key,
-        {quality.name: evaluation.value, "file_bytes": len(build.content),
+        {quality.name: evaluation.value, DROP: lost, "file_bytes": len(build.content),
          "macs": build.report.macs, "parameters": build.report.parameters},
-        {} if evaluation.interval is None else {quality.name: list(evaluation.interval)},
+        {name: list(found) for name, found in intervals.items() if found is not None},
         BaselineFigures(reference.value, len(baseline.content), baseline.report.macs,
                         baseline.sha256),
         len(baseline.content) / len(build.content), build.report.layers,
-        {"built": build.built_steps, "reused": build.reused_steps}, built_for, quality,
+        {"built": build.built_steps, "reused": build.reused_steps}, built_for, quality, stored,
         None if requested.dropped is None else DroppedFile(
             requested.dropped, build.sha256 == requested.dropped))
+
+
+def _scored(evaluation: Evaluation) -> ScoredSplit:
+    return ScoredSplit(evaluation.metric, evaluation.value, evaluation.n, evaluation.scores,
+                       evaluation.interval)

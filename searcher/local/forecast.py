@@ -19,11 +19,11 @@ COPIES_PER_STATE = 3
 
 @dataclass(frozen=True)
 class Forecast:
-    """Numbers of a campaign before it begins. ``baseline_s`` is the longest training of the
-    baseline on one thread, ``measured_s`` and ``trained_s`` are seconds per candidate that is
-    measured, or trained in full by one of ``builders``."""
+    """Numbers of a campaign before it begins. ``baseline_s`` are the shortest and the longest
+    training of the baseline on one thread, ``measured_s`` and ``trained_s`` are seconds per
+    candidate that is measured, or trained in full by one builder."""
 
-    baseline_s: float
+    baseline_s: tuple[float, float]
     measured_s: float
     trained_s: float
     search_s: float
@@ -34,8 +34,9 @@ class Forecast:
 def forecast(campaign: Campaign, facts: TaskFacts, builders: int) -> Forecast:
     """Measurements stop the builders; one candidate of ``TURNOVER`` is trained and measured
     again."""
-    baseline_s = facts.baseline_epochs[1] * facts.epoch_s if facts.baseline_epochs else 0.0
-    search_s = campaign.budget.search_s(baseline_s / builders)
+    least, most = facts.baseline_epochs or (0, 0)
+    baseline_s = least * facts.epoch_s, most * facts.epoch_s
+    search_s = campaign.budget.search_s(baseline_s[0] / builders)
     plan = campaign.plan
     measured_s = screening_plan(plan).max_s + plan.max_s / TURNOVER
     trained_s = facts.epoch_s * facts.epochs["full"]
@@ -73,13 +74,15 @@ def _baseline(facts: TaskFacts, expected: Forecast) -> str:
     if facts.baseline_epochs is None:
         return "baseline: the model as the task gives it; it is not trained"
     least, most = facts.baseline_epochs
-    return (f"baseline: trained for {least} to {most} epochs, at most about "
-            f"{_duration(expected.baseline_s)} on one core ({_duration(facts.epoch_s)} per epoch)")
+    epochs = f"{least} to {most} epochs" if least < most else _times(most, "epoch")
+    longest = _duration(expected.baseline_s[1])
+    return (f"baseline: trained for {epochs}, at most about {longest} on one core "
+            f"({_duration(facts.epoch_s)} per epoch)")
 
 
 def _search(campaign: Campaign, facts: TaskFacts, expected: Forecast, builders: int) -> str:
     limit = " (the limit of [budget])" if expected.candidates == campaign.budget.candidates else ""
-    return (f"search: about {expected.candidates} candidates{limit} in "
+    return (f"search: about {_times(expected.candidates, 'candidate')}{limit} in "
             f"{_duration(expected.search_s)}: each is measured for at most about "
             f"{_duration(expected.measured_s)}, one of {TURNOVER} is trained for "
             f"{facts.epochs['full']} epochs of about {_duration(facts.epoch_s)}, "
@@ -90,7 +93,7 @@ def _duration(seconds: float) -> str:
     for unit_s, unit in ((3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * unit_s:
             return f"{seconds / unit_s:.2g} {unit}"
-    return f"{seconds:.2g} s"
+    return f"{seconds:.0f} s" if seconds >= 10 else f"{seconds:.2g} s"
 
 
 def _times(count: int, noun: str) -> str:

@@ -14,7 +14,7 @@ from searcher.search.task_check import refusal
 from searcher.spec.campaign import Campaign
 from strategies.target import Target
 
-WAIT_FOR_BUILDER_S = 15.0
+WAIT_FOR_BUILDER_S = 10.0
 PRIORITY = 50
 
 
@@ -23,10 +23,14 @@ def check_task(client: CoordinatorClient, campaign: Campaign, builders: int,
     """Let a builder of the daemon check the task, and say what the campaign will do.
 
     Raises UserError when the task has errors. If no builder is free within ``queue_s``, it says so
-    and returns: the search checks the task before its baseline.
+    and returns: the search checks the task before its baseline. Returns too for a device without a
+    profile, which the daemon refuses in its own words.
     """
-    request = CheckTaskRequest(campaign.task, campaign.seed, _target(client, campaign),
-                               secrets.randbelow(2**31))
+    try:
+        target = _target(client, campaign)
+    except UserError:
+        return
+    request = CheckTaskRequest(campaign.task, campaign.seed, target, secrets.randbelow(2**31))
     job = run_job(client, request, priority=PRIORITY, queue_s=queue_s)
     if job.result is None:
         if job.reason == "user":

@@ -11,7 +11,7 @@ from searcher.ledger.tables.evaluations import HOST
 from searcher.results.class_losses import ClassLoss, worst_losses
 from searcher.results.figures import (
     FileFigures,
-    Scoring,
+    Judging,
     baseline_figures,
     lost_of,
     score_of,
@@ -69,11 +69,11 @@ class CandidateComparison:
         return asdict(self)
 
 
-def side_of(reading: Reading, campaign: str, name: str, scoring: Scoring) -> ComparedSide:
+def side_of(reading: Reading, campaign: str, name: str, judging: Judging) -> ComparedSide:
     """``baseline``, a number, or ``campaign/number``. Raises UserError."""
     if name == "baseline":
         with reading.ledger() as db:
-            return ComparedSide(name, baseline_figures(db, scoring), scoring.state.baseline.sha256)
+            return ComparedSide(name, baseline_figures(db, judging), judging.state.baseline.sha256)
     found = reading.candidate(name if "/" in name else f"{campaign}/{name}")
     if found.trial.campaign != campaign:
         raise UserError(f"Candidate {name!r} is of another campaign than {campaign!r}.")
@@ -92,32 +92,32 @@ def compare(reading: Reading, campaign: str | None, first: str,
     if state is None:
         raise UserError(f"Campaign {row.name} has no measured baseline yet; "
                         "see `fleetfront status`.")
-    scoring, quality = Scoring(spec.task, state), state.quality
-    a, b = (side_of(reading, row.name, name, scoring) for name in (first, second))
+    judging, quality = Judging(spec.task, state), state.quality
+    a, b = (side_of(reading, row.name, name, judging) for name in (first, second))
     place = a.figures.place if a.figures.place == b.figures.place else HOST
     figures: list[ComparedFigure] = []
     classes: list[ClassLoss] = []
     for name, split in ((quality.name, "validation"), (quality.test_name, "test")):
         with reading.ledger() as db:
-            one, other = (_score(db, scoring, side.sha256, split, place) for side in (a, b))
+            one, other = (_score(db, judging, side.sha256, split, place) for side in (a, b))
             if one is None or other is None or one.n != other.n:
                 continue
-            figures.append(_figure(name, one, other, scoring))
-            classes += _classes(split, one, other, _labels(db, scoring, (a, b), split))
+            figures.append(_figure(name, one, other, judging))
+            classes += _classes(split, one, other, _labels(db, judging, (a, b), split))
     figures += [_cost(name, a.figures, b.figures) for name in COSTS
                 if name in a.figures.values and name in b.figures.values]
     return CandidateComparison(
         row.name, a.name, b.name, tuple(figures), quality, place, tuple(classes))
 
 
-def _score(db: Database, scoring: Scoring, sha256: str | None, split: str,
+def _score(db: Database, judging: Judging, sha256: str | None, split: str,
            place: str) -> ScoredSplit | None:
-    return None if sha256 is None else score_of(db, scoring.judged(sha256, split, place))
+    return None if sha256 is None else score_of(db, judging.judged(sha256, split, place))
 
 
-def _figure(name: str, one: ScoredSplit, other: ScoredSplit, scoring: Scoring) -> ComparedFigure:
-    lost, interval = lost_of(one, other, scoring)
-    sign = -1.0 if scoring.state.quality.direction == "maximize" else 1.0
+def _figure(name: str, one: ScoredSplit, other: ScoredSplit, judging: Judging) -> ComparedFigure:
+    lost, interval = lost_of(one, other, judging)
+    sign = -1.0 if judging.state.quality.direction == "maximize" else 1.0
     if interval is None:
         return ComparedFigure(name, one.value, other.value, sign * lost, None, None, "undecided")
     low, high = interval
@@ -136,13 +136,13 @@ def _classes(split: str, one: ScoredSplit, other: ScoredSplit,
     return worst_losses(metric, split, one, other, labels)
 
 
-def _labels(db: Database, scoring: Scoring, sides: tuple[ComparedSide, ComparedSide],
+def _labels(db: Database, judging: Judging, sides: tuple[ComparedSide, ComparedSide],
             split: str) -> list[SampleLabels]:
     """Labels of the split's samples, from the first evaluation that has any. Evaluations of
     trainings have none; those of the baseline and of the test split have."""
-    for sha256 in (*(side.sha256 for side in sides), scoring.state.baseline.sha256):
-        for place in (scoring.place, HOST):
-            found = sha256 and evaluations.get(db, scoring.judged(sha256, split, place))
+    for sha256 in (*(side.sha256 for side in sides), judging.state.baseline.sha256):
+        for place in (judging.place, HOST):
+            found = sha256 and evaluations.get(db, judging.judged(sha256, split, place))
             rows = evaluations.labels(db, found.id) if found else []
             if rows:
                 return [_unpacked(row) for row in rows]

@@ -1,6 +1,6 @@
 """What an average hides: the class or group of samples that lost most between two files."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -50,14 +50,12 @@ class _Pair:
 
 def worst_losses(metric: Metric, split: str, first: ScoredSplit, second: ScoredSplit,
                  labels: Sequence[SampleLabels]) -> list[ClassLoss]:
-    """For each kind of ``labels``, and for the parts of the metric, what lost most. Kinds with
-    fewer than two members have no entry, and nothing has one without scores."""
+    """For each kind of ``labels``, and for the parts of the metric, what lost most. Nothing has an
+    entry without scores."""
     if first.scores is None or second.scores is None or first.scores.shape != second.scores.shape:
         return []
-    found = []
-    for kind, pairs in _kinds(metric, first.scores, second.scores, labels):
-        if len(pairs) > 1:
-            found.append(_worst(metric, split, kind, pairs))
+    found = [_worst(metric, split, kind, pairs)
+             for kind, pairs in _kinds(metric, first.scores, second.scores, labels)]
     return [loss for loss in found if loss is not None]
 
 
@@ -68,21 +66,24 @@ def bonferroni_z(compared: int) -> float:
 
 def _kinds(metric: Metric, first: "Array", second: "Array", labels: Sequence[SampleLabels]
            ) -> Iterator[tuple[str, list[_Pair]]]:
+    """Kinds of labels with at least two members, then the parts of the metric."""
+    parts, others = metric.parts(first), metric.parts(second)
     for one in labels:
-        if len(one.codes) == len(first):
+        # A part counts all samples of its class, also those that are taken for it.
+        has_parts = any(f"{one.kind} {name}" in parts for name in one.names)
+        samples = one.samples()
+        if len(one.codes) == len(first) and len(samples) > 1 and not has_parts:
             yield one.kind, [_Pair(name, len(rows), first[rows], second[rows])
-                             for name, rows in one.samples().items()]
-    parts: Mapping[str, Array] = metric.parts(first)
-    others: Mapping[str, Array] = metric.parts(second)
+                             for name, rows in samples.items()]
     yield "part", [_Pair(name, len(rows), rows, others[name]) for name, rows in parts.items()
                    if name in others and rows.shape == others[name].shape]
 
 
 def _worst(metric: Metric, split: str, kind: str, pairs: Sequence[_Pair]) -> ClassLoss | None:
-    """None where no class has a value."""
+    """None where nothing has a value."""
     import numpy as np
 
-    z = bonferroni_z(len(pairs))
+    z = bonferroni_z(max(len(pairs), 1))
     losses = []
     for pair in pairs:
         try:

@@ -27,9 +27,9 @@ class FileFigures:
 
 
 @dataclass(frozen=True)
-class Scoring:
-    """How the files of a campaign on one device are judged: its task, and the state of its
-    search."""
+class Judging:
+    """How the files of a campaign on one device are judged: its task, and the state of its search,
+    which has the metric."""
 
     task: str
     state: SearchState
@@ -62,60 +62,60 @@ def score_of(db: Database, judged: Judged) -> ScoredSplit | None:
 
 
 def lost_of(reference: ScoredSplit, scored: ScoredSplit,
-            scoring: Scoring) -> tuple[float, Interval | None]:
+            judging: Judging) -> tuple[float, Interval | None]:
     """What ``scored`` loses against ``reference``, positive where it is worse. Without an interval
     where the scores are missing or the metric cannot be loaded."""
     try:
         return reference.drop(scored)
     except UserError:
-        return signed(scoring.state.quality.direction, reference.value - scored.value), None
+        return signed(judging.state.quality.direction, reference.value - scored.value), None
 
 
-def baseline_figures(db: Database, scoring: Scoring) -> FileFigures:
-    baseline = scoring.state.baseline
+def baseline_figures(db: Database, judging: Judging) -> FileFigures:
+    baseline = judging.state.baseline
     there = baseline.on_device
     values, intervals = dict(baseline.values), dict(baseline.intervals)
     if there is not None:
         values |= there.values
         intervals |= there.intervals
-    return _with_test(db, baseline.sha256, values, intervals, scoring, None)
+    return _with_test(db, baseline.sha256, values, intervals, judging, None)
 
 
-def baseline_test(db: Database, scoring: Scoring) -> ScoredSplit | None:
+def baseline_test(db: Database, judging: Judging) -> ScoredSplit | None:
     """The metric of the baseline on the test split."""
-    return score_of(db, scoring.judged(scoring.state.baseline.sha256, "test"))
+    return score_of(db, judging.judged(judging.state.baseline.sha256, "test"))
 
 
 def candidate_figures(
     db: Database, sha256: str | None, values: Mapping[str, float],
-    intervals: Mapping[str, Sequence[float]], scoring: Scoring | None, test: ScoredSplit | None,
+    intervals: Mapping[str, Sequence[float]], judging: Judging | None, test: ScoredSplit | None,
 ) -> FileFigures:
     """``values`` and ``intervals`` as the trial has them, joint measurement included. ``test`` is
     the baseline's score on the test split.
 
     A candidate that is not on the front may have figures of the host only.
     """
-    if sha256 is None or scoring is None or (
-            scoring.place != HOST
-            and evaluations.get(db, scoring.judged(sha256, "validation")) is None):
+    if sha256 is None or judging is None or (
+            judging.place != HOST
+            and evaluations.get(db, judging.judged(sha256, "validation")) is None):
         return FileFigures(values, intervals, HOST)
-    return _with_test(db, sha256, values, intervals, scoring, test)
+    return _with_test(db, sha256, values, intervals, judging, test)
 
 
 def _with_test(
     db: Database, sha256: str, values: Mapping[str, float],
-    intervals: Mapping[str, Sequence[float]], scoring: Scoring, reference: ScoredSplit | None,
+    intervals: Mapping[str, Sequence[float]], judging: Judging, reference: ScoredSplit | None,
 ) -> FileFigures:
     """With the metric on the test split, if it was computed, and what was lost there."""
-    test, name = score_of(db, scoring.judged(sha256, "test")), scoring.state.quality.test_name
+    test, name = score_of(db, judging.judged(sha256, "test")), judging.state.quality.test_name
     if test is None:
-        return FileFigures(values, intervals, scoring.place)
+        return FileFigures(values, intervals, judging.place)
     values = {**values, name: test.value}
     if test.interval is not None:
         intervals = {**intervals, name: list(test.interval)}
     if reference is not None:
-        lost, interval = lost_of(reference, test, scoring)
+        lost, interval = lost_of(reference, test, judging)
         values[TEST_DROP] = lost
         if interval is not None:
             intervals = {**intervals, TEST_DROP: list(interval)}
-    return FileFigures(values, intervals, scoring.place)
+    return FileFigures(values, intervals, judging.place)

@@ -18,7 +18,7 @@ from searcher.pareto.joint import with_joint_measurement
 from searcher.results.failures import failures_of
 from searcher.results.figures import (
     FileFigures,
-    Scoring,
+    Judging,
     baseline_figures,
     baseline_test,
     candidate_figures,
@@ -97,10 +97,10 @@ class Reading:
         """Every trial of a campaign, by number."""
         _, spec = self.campaign(campaign)
         with self.ledger() as db:
-            scorings = {device: Scoring(spec.task, state) for device, state in
+            judgings = {device: Judging(spec.task, state) for device, state in
                         search_state.of_campaign(db, campaign).items()}
-            tests = {device: baseline_test(db, scoring) for device, scoring in scorings.items()}
-            return [_candidate(db, trial, scorings.get(trial.device), tests.get(trial.device))
+            tests = {device: baseline_test(db, judging) for device, judging in judgings.items()}
+            return [_candidate(db, trial, judgings.get(trial.device), tests.get(trial.device))
                     for trial in trials.history(db, campaign)]
 
     def candidate(self, name: str) -> StoredCandidate:
@@ -128,13 +128,13 @@ class Reading:
                             "see `fleetfront status`.")
         keep = condition(where, state.quality)
         objectives = resolved(campaign.objectives, state.quality)
-        scoring = Scoring(campaign.task, state)
+        judging = Judging(campaign.task, state)
         everyone = {c.trial.id: c for c in self.candidates(row.name) if c.trial.device == device}
         chosen = front_of([c.point for id_, c in everyone.items()
                            if not state.joint or id_ in state.joint], objectives)
         with self.ledger() as db:
             baseline = self._point(
-                "baseline", Recipe(), baseline_figures(db, scoring), state.baseline.sha256)
+                "baseline", Recipe(), baseline_figures(db, judging), state.baseline.sha256)
         members = [everyone[point.trial] for point in chosen]
         points = tuple(
             self._point(c.name, c.recipe, c.figures, c.trial.sha256 or "")
@@ -144,7 +144,7 @@ class Reading:
             row.name, device, objectives, state.quality, baseline, points,
             hypervolume([losses(p.values, objectives) for p in points], reference),
             losses({o.name: v for o, v in zip(objectives, reference, strict=True)}, objectives),
-            scoring.place, str(campaign.executions[campaign.devices.index(device)]),
+            judging.place, str(campaign.executions[campaign.devices.index(device)]),
             failures_of(c.trial for c in everyone.values()))
 
     def status(self, name: str | None, now_s: float) -> CampaignStatus:
@@ -165,11 +165,11 @@ def reference_point(baseline: Mapping[str, float], objectives: Sequence[Objectiv
     return list(losses({**baseline, quality.name: worse}, objectives))
 
 
-def _candidate(db: Database, trial: TrialRow, scoring: Scoring | None,
+def _candidate(db: Database, trial: TrialRow, judging: Judging | None,
                test: ScoredSplit | None) -> StoredCandidate:
-    row = trial if scoring is None else with_joint_measurement(trial, scoring.state.joint)
+    row = trial if judging is None else with_joint_measurement(trial, judging.state.joint)
     figures = candidate_figures(
-        db, row.sha256, row.values or {}, row.intervals or {}, scoring, test)
+        db, row.sha256, row.values or {}, row.intervals or {}, judging, test)
     measured = measurements.get(db, row.measurement) if row.measurement else None
     recipe = Recipe.from_list(builds.recipe(db, row.recipe) or [])
     return StoredCandidate(f"{row.campaign}/{row.number}", row, recipe, measured, figures)

@@ -34,10 +34,12 @@ NO_QUALITY = "quality_on_device"
 @dataclass(frozen=True)
 class OnDevice:
     """How to obtain the metric on the device. ``why`` says why the host's figure differs from the
-    device's; ``inputs(split)`` uploads the inputs of a split for devices."""
+    device's; ``inputs(split)`` uploads the inputs of a split for devices. ``outputs`` are the
+    outputs that are asked for by name; none: all."""
 
     why: str
     inputs: Callable[[str], FileRef]
+    outputs: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,8 @@ def device_evaluations(
 
         model = FileRef(sha256, files[sha256])
         try:
-            flow.submit(requests.infer(model, inputs, attempt), DEVICE_QUALITY, inferred)
+            flow.submit(requests.infer(model, inputs, attempt, on_device.outputs),
+                        DEVICE_QUALITY, inferred)
         except ProtocolError as error:
             found[sha256] = DeviceEvaluation(None, str(error))
 

@@ -51,13 +51,14 @@ class Requests:
                  outputs: DeviceOutputs | None = None) -> EvaluateRequest:
         return EvaluateRequest(self.campaign.task, sha256, split, outputs)
 
-    def infer(self, model: FileRef, inputs: FileRef, attempt: int) -> InferRequest:
+    def infer(self, model: FileRef, inputs: FileRef, attempt: int,
+              outputs: Sequence[str] = ()) -> InferRequest:
         """Run inference on a data set with the options of the measurement, and batches of many
-        samples."""
+        samples. ``outputs`` are asked for by name; none: all."""
         return InferRequest(InferPayload(
             ArtifactRef(model.sha256, model.size_bytes),
             ArtifactRef(inputs.sha256, inputs.size_bytes), self.execution.runtime,
-            self.execution.infer_options, attempt))
+            self.execution.infer_options, attempt, list(outputs)))
 
     def measure(self, reference: FileRef, files: Sequence[FileRef], plan: MeasurePlan, attempt: int,
                 quiet_level_s: float | None = None) -> MeasureRequest:

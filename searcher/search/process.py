@@ -14,9 +14,8 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
-
 from profiles.schema import DeviceProfile
+from searcher.artifacts import arrays
 from searcher.client.http import CoordinatorClient, connect
 from searcher.client.upload import upload
 from searcher.devices.profile_check import of_campaign
@@ -36,6 +35,7 @@ from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ
 from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
+from searcher.tasks.outputs import file_outputs
 from searcher.tasks.scored_split import quality_of_metric
 from searcher.workers.base import cores
 from searcher.workers.parent_death import die_with_parent
@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 PERMANENT = (UserError, BuildError)
 """Errors that a restart of the process would repeat."""
 DEFECT = 2
+SAMPLES_AT_ONCE = 32
 
 
 def search(directory: Path, name: str) -> None:
@@ -114,16 +115,26 @@ def on_device_of(client: CoordinatorClient, campaign: Campaign, device: DevicePr
     shares_host = all(row.shares_host for row in client.devices()
                       if row.name == campaign.devices[0])
     why = why_they_differ(device, campaign.executions[0], shares_host, platform.machine())
-    return None if why is None else OnDevice(why, functools.cache(
-        functools.partial(_sent_inputs, client, task)))
+    if why is None:
+        return None
+    outputs = file_outputs(task, next(task.samples("validation").batches(1)).inputs)
+    # The others are not judged, and may be large.
+    asked = (outputs.judged,) if len(outputs.names) > 1 else ()
+    return OnDevice(why, functools.cache(functools.partial(_sent_inputs, client, task)), asked)
 
 
 def _sent_inputs(client: CoordinatorClient, task: Task, split: str) -> FileRef:
-    """Upload the inputs of a split to the coordinator."""
+    """Upload the inputs of a split to the coordinator, written a few samples at a time."""
+    samples = task.samples(split)
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "inputs.npy"
-        inputs = [batch.inputs[0].numpy() for batch in task.samples(split).batches(500)]
-        np.save(file, np.concatenate(inputs).astype("<f4"), allow_pickle=False)
+        file = Path(folder) / "inputs"
+        try:
+            arrays.write_batches(file, task.input_names, len(samples), (
+                [tensor.numpy() for tensor in batch.inputs]
+                for batch in samples.batches(SAMPLES_AT_ONCE)))
+        except ValueError as error:
+            raise UserError(f"The {split} split cannot be sent to a device: {error}. Bring all "
+                            "samples to one shape and type.") from error
         return FileRef(upload(client, file), file.stat().st_size)
 
 

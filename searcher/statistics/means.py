@@ -3,12 +3,15 @@
 import math
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 
 def mean_interval(values: np.ndarray, z: float, largest: float) -> tuple[float, float]:
     """The interval of the mean of ``values`` (n,), corrected for their skewness by Hall's cubic
-    transformation (1992). Where all values are equal, it is that of a share of 0 other values, of
-    which each differs by ``largest`` (Wilson 1927). Infinite for fewer than two values."""
+    transformation (1992), with Student's quantile for the degrees of freedom that their kurtosis
+    leaves to the variance (Satterthwaite 1946). Where all values are equal, it is that of a share
+    of 0 other values, of which each differs by ``largest`` (Wilson 1927). Infinite for fewer than
+    two values."""
     values = values.astype(float)
     n, mean = len(values), float(values.mean())
     if n < 2:
@@ -19,8 +22,11 @@ def mean_interval(values: np.ndarray, z: float, largest: float) -> tuple[float, 
         half = largest * z * z / (n + z * z)
         return mean - half, mean + half
     error = math.sqrt(variance / n)
-    skew = float((centred ** 3).mean()) / variance ** 1.5 / math.sqrt(n)
-    return mean - error * _transformed(z, skew), mean - error * _transformed(-z, skew)
+    scaled = centred / math.sqrt(variance)
+    skew = float((scaled**3).mean()) / math.sqrt(n)
+    freedom = 2 * n / max(float((scaled**4).mean()) - 1, 2.0)
+    quantile = float(-stdtrit(max(freedom, 2.0), ndtr(-z)))
+    return mean - error * _transformed(quantile, skew), mean - error * _transformed(-quantile, skew)
 
 
 def _transformed(z: float, skew: float) -> float:

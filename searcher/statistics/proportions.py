@@ -13,7 +13,7 @@ def wilson_limits(shares: np.ndarray, sizes: np.ndarray,
     zz = z * z / sizes
     middle = (shares + zz / 2) / (1 + zz)
     half = np.sqrt(np.maximum(shares * (1 - shares) * zz + zz * zz / 4, 0.0)) / (1 + zz)
-    return middle - half, middle + half
+    return np.maximum(middle - half, 0.0), np.minimum(middle + half, 1.0)
 
 
 def extreme_shares(
@@ -30,27 +30,32 @@ def extreme_shares(
     keeps an interval.
     """
     others = np.zeros_like(shares) if shared is None else shared
-    estimated = float((weights * (weights * variances + others)).sum())
+    # Small strata seem to vary less than they do: a share of 0 or 1 not at all.
+    estimated = float((weights * (weights * variances + others)).sum()) if len(shares) > 1 else 0.0
     starts = weights / np.sqrt(sizes)
     starts = z * starts / math.sqrt(float((starts * starts).sum()))
-    found = []
-    for side in (-1.0, 1.0):
-        parts = starts
-        for _ in range(ROUNDS):
-            at = _moved(shares, sizes, side * parts)
-            own = np.maximum(at * (1 - at), 1e-12) / sizes
-            covariances = weights * own + others
-            variance = max(float((weights * covariances).sum()),
-                           1e-3 * float((weights * weights * own).sum()))
-            # Small strata underestimate their variance: a share of 0 or 1 seems to have none.
-            widened = math.sqrt(max(1.0, estimated / variance))
-            correlations = np.clip(covariances / np.sqrt(own * variance), -1.0, 1.0)
-            moved = z * widened * correlations
-            if np.allclose(moved, parts, rtol=1e-6, atol=1e-9):
-                break
-            parts = (parts + moved) / 2
-        found.append(_moved(shares, sizes, side * parts))
-    return found[0], found[1]
+    sides = [-starts, starts]
+    for _ in range(ROUNDS):
+        correlations, totals = zip(*(
+            _correlations(_moved(shares, sizes, side), sizes, weights, others)
+            for side in sides), strict=True)
+        widened = z * math.sqrt(max(1.0, 2 * estimated / sum(totals)))
+        moved = [-widened * correlations[0], widened * correlations[1]]
+        settled = np.allclose(moved, sides, rtol=1e-6, atol=1e-9)
+        sides = [(old + new) / 2 for old, new in zip(sides, moved, strict=True)]
+        if settled:
+            break
+    return _moved(shares, sizes, sides[0]), _moved(shares, sizes, sides[1])
+
+
+def _correlations(shares: np.ndarray, sizes: np.ndarray, weights: np.ndarray,
+                  shared: np.ndarray) -> tuple[np.ndarray, float]:
+    """Of each share with the weighted sum, and the variance of the sum."""
+    own = np.maximum(shares * (1 - shares), 1e-12) / sizes
+    covariances = weights * own + shared
+    variance = max(float((weights * covariances).sum()),
+                   1e-3 * float((weights * weights * own).sum()))
+    return np.clip(covariances / np.sqrt(own * variance), -1.0, 1.0), variance
 
 
 def _moved(shares: np.ndarray, sizes: np.ndarray, z: np.ndarray) -> np.ndarray:

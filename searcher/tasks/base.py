@@ -134,13 +134,13 @@ class Task:
     def _sources(self) -> Sources:
         if self.load is None:
             given = {split: getattr(self, split) for split in SPLITS}
-            return sources_of(given)
+            return sources_of(given, self.target)
         with user_code("load"):
             loaded = self.load()
         if not isinstance(loaded, Mapping):
             raise TaskError(f"load: gave {type(loaded).__name__}, expected a dictionary with the "
                             "keys training, validation and test.")
-        return sources_of(loaded)
+        return sources_of(loaded, self.target)
 
     @functools.cached_property
     def _layout(self) -> Layout:

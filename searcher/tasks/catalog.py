@@ -45,7 +45,7 @@ def _factory(name: str, module_name: str, factory_name: str) -> Callable[[], obj
     except Exception as error:  # a user's module may raise anything
         raise TaskError(
             f"Task {name!r}: the module {module_name!r} cannot be imported: {raised(error)} "
-            "Correct it, install its package in this environment, or run from the folder that "
+            "Install its package in this environment, correct it, or run from the folder that "
             "holds it.") from error
     factory: object = getattr(module, factory_name, None)
     if not callable(factory):

@@ -60,11 +60,14 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def name_of(function: Callable[..., Any]) -> str:
-    """The qualified name of a function, with the arguments of a partial one; not its code."""
+    """The qualified name of a function, with the arguments of a partial one, or the settings of a
+    module; not its code."""
     if isinstance(function, functools.partial):
         bound = [repr(function.args), repr(sorted(function.keywords.items()))]
         return _ADDRESS.sub("", f"{name_of(function.func)}{bound}")
     if isinstance(function, nn.Module):
-        return _ADDRESS.sub("", repr(function))
+        settings = sorted((name, value) for name, value in vars(function).items()
+                          if isinstance(value, bool | int | float | str))
+        return _ADDRESS.sub("", f"{function!r}{settings}")
     named = function if hasattr(function, "__qualname__") else type(function)
     return f"{named.__module__}.{named.__qualname__}"

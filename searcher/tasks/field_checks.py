@@ -72,6 +72,9 @@ def _epochs(epochs: Any) -> None:
     if unknown:
         raise TaskError(f"epochs: found the key {unknown[0]!r}. "
                         f"{nearest(str(unknown[0]), TRAINED)}")
+    missing = [name for name in ("short", "full") if name not in epochs]
+    if missing:
+        raise TaskError(f"epochs: found {dict(epochs)}, expected the key {missing[0]!r} too.")
     counts = []
     for name in (name for name in TRAINED if name in epochs):
         _count(f"epochs[{name!r}]", epochs[name], 0)

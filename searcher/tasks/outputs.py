@@ -1,7 +1,7 @@
 """The output of a model that the metric judges."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -37,9 +37,16 @@ def main_output(returned: Any, name: str | None, names: Sequence[str] = ()) -> T
                     f"{nearest(name, found)}")
 
 
-def judged_name(task: "Task", sample: tuple[Tensor, ...]) -> str:
-    """The name of the output that the metric judges in the task's files; ``sample`` are the inputs
-    (1, ...) of one sample. Raises TaskError."""
+class FileOutputs(NamedTuple):
+    """The names of the outputs of a task's files, and the one that the metric judges."""
+
+    names: tuple[str, ...]
+    judged: str
+
+
+def file_outputs(task: "Task", sample: tuple[Tensor, ...]) -> FileOutputs:
+    """What the model returns in evaluation mode for ``sample``, the inputs (1, ...) of one sample.
+    Raises TaskError."""
     with kept_generators():
         model = task.module().eval()
         got = ", ".join(map(described, sample))
@@ -51,4 +58,5 @@ def judged_name(task: "Task", sample: tuple[Tensor, ...]) -> str:
         named = named_outputs(returned, task.outputs)
     except StrategyError as error:
         raise TaskError(f"outputs: {error}") from error
-    return next(name for name, tensor in named.items() if tensor is main)
+    return FileOutputs(tuple(named), next(
+        name for name, tensor in named.items() if tensor is main))

@@ -26,6 +26,8 @@ EPOCH_BYTES = 64 * 2**20
 VALIDATION_BYTES = 16 * 2**20
 """Inputs of the batches on which the validation metric is computed, at most 500 samples."""
 
+CALIBRATION_BYTES = 64 * 2**20
+
 
 class TrainingSplit:
     """``strategies.base.TrainingData`` over a task's training and validation splits. Batches are
@@ -90,8 +92,12 @@ class TrainingSplit:
 
     def calibration(self, samples: int = 256) -> tuple[Tensor, ...]:
         """(samples, *input shape) of training inputs for each input, evenly spread, without
-        ``Task.augment``; in the memory of the host."""
+        ``Task.augment``; in the memory of the host. Fewer where there are fewer, or where they
+        would take more than ``CALIBRATION_BYTES``."""
         total = len(self._samples)
+        if samples > 1:
+            sample_bytes = max(size_bytes(self.calibration(1)), 1)
+            samples = max(min(samples, CALIBRATION_BYTES // sample_bytes), 1)
         spread = np.linspace(0, total - 1, min(samples, total)).astype(np.int64)
         return next(self._samples.stream([spread.tolist()]))[0]
 

@@ -90,7 +90,8 @@ def _bake(module: nn.Module) -> None:
     module.__class__ = type(module).__bases__[0]
     del module._modules["parametrizations"]
     for name, value in values.items():
-        if isinstance(constrained[name].original, nn.Parameter):
+        # A chain may hold several tensors, such as the two of weight normalization.
+        if list(constrained[name].parameters(recurse=False)):
             module.register_parameter(name, nn.Parameter(value, requires_grad=False))
         else:
             module.register_buffer(name, value)
@@ -141,6 +142,9 @@ def _legacy_export(model: nn.Module, examples: Mapping[str, Tensor], outputs: Se
     def flat(module: nn.Module, inputs: object, returned: object) -> tuple[Tensor, ...]:
         return tuple(named_outputs(returned).values())
 
+    # The exporter makes inputs of parameters that have a default.
+    forward = model.forward
+    model.forward = lambda *inputs: forward(*inputs)
     hook = model.register_forward_hook(flat)
     try:
         with warnings.catch_warnings(), torch.no_grad():

@@ -86,6 +86,7 @@ class ChannelPruning(StructureStrategy):
         graph = torch_pruning.DependencyGraph().build_dependency(
             model, example_inputs,
             forward_fn=_with_auxiliary if _auxiliary(model, example_inputs) else None)
+        precision = _precision(model, example_inputs)
         importance = torch_pruning.importance.GroupMagnitudeImportance(p=2)
         pruned = 0
         for module, keep in wanted.items():
@@ -104,10 +105,10 @@ class ChannelPruning(StructureStrategy):
             final = graph.get_pruning_group(module, prune, sorted(fewest))
             if not graph.check_pruning_group(final):
                 raise ValueError(f"{surplus} channels of {module} cannot be removed")
-            reference = _silenced(model, final)
+            reference = _silenced(model, final, precision)
             final.prune()
             pruned += 1
-            if not _agree(model, reference, example_inputs):
+            if not _agree(model, reference, example_inputs, precision):
                 raise ValueError(f"the channels after {module} are sliced, split or reordered, so "
                                  "that removing some would feed others to the wrong weights")
         return pruned
@@ -165,11 +166,27 @@ INPUT_HANDLERS = (torch_pruning.prune_conv_in_channels, torch_pruning.prune_line
 ACROSS_CHANNELS = (nn.GroupNorm, nn.LayerNorm)
 
 
-def _silenced(model: nn.Module, group: Any) -> nn.Module:
-    """A copy of ``model`` in float64 whose channels of ``group`` (torch_pruning's) are zero and are
-    not read: removing them must give the same."""
+def _precision(model: nn.Module, example_inputs: tuple[Tensor, ...]) -> torch.dtype:
+    """float64, or the model's own type where its forward fixes that."""
+    try:
+        with torch.no_grad():
+            copy.deepcopy(model).double()(*_noise(example_inputs, torch.float64))
+    except RuntimeError:
+        return next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
+    return torch.float64
+
+
+def _noise(example_inputs: tuple[Tensor, ...], precision: torch.dtype) -> list[Tensor]:
+    source = torch.Generator().manual_seed(0)
+    return [torch.rand(tensor.shape, generator=source, dtype=precision)
+            if tensor.is_floating_point() else tensor for tensor in example_inputs]
+
+
+def _silenced(model: nn.Module, group: Any, precision: torch.dtype) -> nn.Module:
+    """A copy of ``model`` in ``precision`` whose channels of ``group`` (torch_pruning's) are zero
+    and are not read: removing them must give the same."""
     names = {module: name for name, module in model.named_modules()}
-    silenced = copy.deepcopy(model).double()
+    silenced = copy.deepcopy(model).to(precision)
     with torch.no_grad():
         for item in group:
             module = item.dep.target.module
@@ -178,31 +195,33 @@ def _silenced(model: nn.Module, group: Any) -> nn.Module:
             twin: Any = silenced.get_submodule(names[module])
             reads = item.dep.handler in INPUT_HANDLERS
             if not reads or getattr(twin, "groups", 1) == 1:
-                axis = int(reads) ^ int(getattr(twin, "transposed", False))
+                # A table of embeddings has its channels on axis 1, as a transposed weight.
+                turned = isinstance(twin, nn.Embedding) or getattr(twin, "transposed", False)
+                axis = int(reads) ^ int(turned)
                 twin.weight.index_fill_(axis, torch.tensor(item.idxs), 0)
             if reads:
                 continue
-            if twin.bias is not None:
+            if getattr(twin, "bias", None) is not None:
                 twin.bias[item.idxs] = 0
     return silenced
 
 
-def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...]) -> bool:
+def _agree(model: nn.Module, reference: nn.Module, example_inputs: tuple[Tensor, ...],
+           precision: torch.dtype) -> bool:
     """Whether both compute the same; not asked where a norm spans channels, for its statistics
     change with the number of channels."""
     if any(isinstance(module, ACROSS_CHANNELS) for module in model.modules()):
         return True
-    source = torch.Generator().manual_seed(0)
-    noise = [torch.rand(tensor.shape, generator=source, dtype=torch.float64)
-             if tensor.is_floating_point() else tensor for tensor in example_inputs]
+    noise = _noise(example_inputs, precision)
     with torch.no_grad():
         wanted = named_outputs(reference(*noise))
-        found = named_outputs(copy.deepcopy(model).double()(*noise))
+        found = named_outputs(copy.deepcopy(model).to(precision)(*noise))
     return all(_close(found[name], output) for name, output in wanted.items())
 
 
 def _close(found: Tensor, wanted: Tensor) -> bool:
     if found.shape != wanted.shape or not wanted.is_floating_point():
         return torch.equal(found, wanted)
-    limit = 1e-9 * max(float(wanted.abs().max()), 1e-30)
+    exact = 1e-9 if wanted.dtype == torch.float64 else 1e-4
+    limit = exact * max(float(wanted.abs().max()), 1e-30)
     return float((found - wanted).abs().max()) <= limit

@@ -116,6 +116,14 @@ def test_a_crash_while_it_is_measured_is_a_failed_candidate(
         bench.measure(contents)
 
 
+def _command(process: psutil.Process) -> list[str]:
+    """Empty for a process that ended since it was listed."""
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
 def test_a_hang_ends_with_the_child(
         bench: RuntimeBench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The agent kills the child that waits for it; nothing of it stays."""
@@ -128,7 +136,7 @@ def test_a_hang_ends_with_the_child(
     while not hung and time.monotonic() < ends_s:
         child.next_event(0.05)
         hung = [one for one in psutil.Process().children(recursive=True)
-                if any("--onnx=" + model in word for word in one.cmdline())]
+                if any("--onnx=" + model in word for word in _command(one))]
     child.close()
     gone, alive = psutil.wait_procs(hung, timeout=30)
     assert gone and not alive

@@ -93,6 +93,8 @@ class FakeCoordinator:
     saved: list[float] = field(default_factory=list)
     engines: set[str] = field(default_factory=set)
     """Files that are prepared on the device."""
+    judged: Callable[[float], dict[str, Any]] = field(default=lambda value: evaluation(value))
+    """The evaluation of a file with this accuracy."""
 
     def __post_init__(self) -> None:
         self.script.setdefault("baseline", Fate(1.0, 1000, 0.99))
@@ -213,7 +215,7 @@ class FakeCoordinator:
         return {"state": "done", "result": {
             "sha256": sha256, "file_bytes": fate.file_bytes, "graph_key": name,
             "report": {"macs": 1000, "parameters": 10, "layers": []},
-            "evaluation": None if fidelity == "untrained" else evaluation(accuracy)}}
+            "evaluation": None if fidelity == "untrained" else self.judged(accuracy)}}
 
     def _prepare(self, payload: dict[str, Any]) -> dict[str, Any]:
         name, _ = self.files[payload["model"]["sha256"]]
@@ -296,9 +298,9 @@ class FakeCoordinator:
             assert asked["payload"]["model"]["sha256"] == payload["sha256"]
             value = fate.accuracy if fate.there is None else fate.there
             return {"state": "done", "result": {
-                "evaluation": {**evaluation(value), "place": self._place(fate)}}}
+                "evaluation": {**self.judged(value), "place": self._place(fate)}}}
         assert payload["split"] == "test"
-        return {"state": "done", "result": {"evaluation": evaluation(0.9)}}
+        return {"state": "done", "result": {"evaluation": self.judged(0.9)}}
 
 
 def valid(sha256: str, ratio: float, low: float, high: float, row: int) -> dict[str, Any]:
@@ -329,7 +331,7 @@ class Scripted:
         return Proposal(self.asked - 1, recipe, TrialParameters())
 
     def add_parent(self, number: int, values: Mapping[str, float]) -> None:
-        assert number not in self.ended_trials and "accuracy" in values
+        assert number not in self.ended_trials and "quality_drop" in values
 
     def tell(self, number: int, state: str, values: Mapping[str, float] | None,
              constraints: Mapping[str, float]) -> None:
@@ -342,13 +344,13 @@ class Scripted:
         return {row.id: index for index, row in enumerate(rows)}
 
 
-def campaign(**changes: Any) -> Campaign:
-    """With the objectives of a task whose metric is accuracy."""
+def campaign(metric: str = "accuracy", **changes: Any) -> Campaign:
+    """With the objectives of a task with this metric."""
     asked = from_document({
         "name": "c", "task": "t", "devices": [{"profile": DEVICE}],
         "constraints": {"quality_drop": 0.02}, "budget": {"candidates": 12, "wall_minutes": 60},
         **changes})
-    return replace(asked, objectives=resolved(asked.objectives, quality_of_metric("accuracy")))
+    return replace(asked, objectives=resolved(asked.objectives, quality_of_metric(metric)))
 
 
 TARGET = Target(opset=13, ir_version=7, number_formats=frozenset({"float32"}))

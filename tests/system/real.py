@@ -60,9 +60,9 @@ def fleetfront(*arguments: object, cwd: Path = REPOSITORY) -> subprocess.Complet
 class Running:
     """A command as a process tree that is killed at the latest on exit."""
 
-    def __init__(self, *arguments: object) -> None:
+    def __init__(self, *arguments: object, cwd: Path = REPOSITORY) -> None:
         self.process = subprocess.Popen(
-            [FLEETFRONT, *map(str, arguments)], cwd=REPOSITORY, env=environment(),
+            [FLEETFRONT, *map(str, arguments)], cwd=cwd, env=environment(),
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     def __enter__(self) -> "Running":

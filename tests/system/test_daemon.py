@@ -176,11 +176,11 @@ def test_accuracies_come_from_the_device_and_are_those_of_this_machine(
     front = json.loads(story.lab.command("front", name, "--format", "json"))
     assert front["quality_place"] == place
     for point in (front["baseline"], *front["points"]):
-        found = rows(directory, "SELECT split, place, value, correct FROM evaluations WHERE "
+        found = rows(directory, "SELECT split, place, value, scores FROM evaluations WHERE "
                      f"sha256 = '{point['sha256']}'")
         by_place = {(row["split"], row["place"]): row for row in found}
         assert set(by_place) == {("validation", "host"), ("validation", place), ("test", place)}
-        assert by_place["validation", place]["correct"] == by_place["validation", "host"]["correct"]
+        assert by_place["validation", place]["scores"] == by_place["validation", "host"]["scores"]
         assert point["values"]["accuracy"] == by_place["validation", place]["value"]
         assert point["values"]["accuracy_test"] == by_place["test", place]["value"]
     kinds = {row["kind"] for row in rows(directory, "SELECT kind FROM jobs WHERE state = 'failed'")}

@@ -2,9 +2,7 @@
 
 from collections.abc import Mapping
 
-import torch
-
-from searcher.builders.checks.look import InputLook, Look, read
+from searcher.builders.checks.look import InputLook, Look
 from searcher.builders.checks.rows import Table
 from searcher.tasks.base import SampleBatch, Samples
 
@@ -103,28 +101,21 @@ def _overlap(table: Table, first: Look, second: Look) -> bool:
 
 def check_repeatable(table: Table, looks: Mapping[str, Look], samples: Mapping[str, Samples]
                      ) -> None:
-    """Rows where a sample is another one when it is read again: augmented, or not repeatable."""
+    """Rows of samples that are others when they are read again."""
     for split in looks:
-        first, again, other = (read(samples[split], [0], number) for number in (0, 0, 1))
-        if _differ(first.inputs, again.inputs):
-            table.warn(f"{split} samples", "Sample 0 differs each time it is read, also under the "
+        habits = samples[split].habits
+        if not habits.repeats:
+            table.warn(f"{split} samples", "They differ each time they are read, also under the "
                        "same random numbers of torch, numpy and random.",
                        "Draw random numbers from these, or seed your own generator by the sample's "
                        "number: builds can be repeated then.")
-        elif _differ(first.inputs, other.inputs):
-            if split == "training":
-                table.note("training samples", "augmented by the dataset: its overlap with other "
-                           "splits cannot be seen")
-            else:
-                table.warn(f"{split} samples", "They are augmented at random.",
-                           f"Give the {split} split a dataset without augmentation: quality is "
-                           "judged on it.")
-
-
-def _differ(first: tuple[torch.Tensor, ...], second: tuple[torch.Tensor, ...]) -> bool:
-    return any(not torch.equal(torch.nan_to_num(a), torch.nan_to_num(b))
-               if a.is_floating_point() else not torch.equal(a, b)
-               for a, b in zip(first, second, strict=True))
+        elif habits.augments and split == "training":
+            table.note("training samples", "augmented by the dataset: its overlap with other "
+                       "splits cannot be seen")
+        elif habits.augments:
+            table.warn(f"{split} samples", "They are augmented at random.",
+                       f"Give the {split} split a dataset without augmentation: quality is "
+                       "judged on it.")
 
 
 def first(batch: SampleBatch, count: int) -> SampleBatch:

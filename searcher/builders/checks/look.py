@@ -133,17 +133,18 @@ def look(samples: Samples, split: str, names: Sequence[str], seconds: float) -> 
     raises."""
     found = Look(split, len(samples))
     began_s = time.perf_counter()
-    for numbers in spread(len(samples)):
-        _add(found, read(samples, numbers), names, numbers)
+    plan = list(spread(len(samples)))
+    for numbers, (inputs, targets) in zip(plan, samples.stream(plan), strict=False):
+        _add(found, SampleBatch(inputs, targets, numbers[0]), names, numbers)
         found.seconds = time.perf_counter() - began_s
         if found.seconds > seconds:
             break
     return found
 
 
-def read(samples: Samples, numbers: Sequence[int], number: int = 0) -> SampleBatch:
-    """The samples ``numbers``. A dataset that augments them draws others for another ``number``."""
-    inputs, targets = next(iter(samples.stream([numbers], number=number)))
+def read(samples: Samples, numbers: Sequence[int]) -> SampleBatch:
+    """The samples ``numbers``."""
+    inputs, targets = next(iter(samples.stream([numbers])))
     return SampleBatch(inputs, targets, numbers[0])
 
 

@@ -34,15 +34,16 @@ def check_metric(table: Table, task: Task, metric: Metric, outputs: np.ndarray,
     except Exception as error:  # noqa: BLE001  a user's own metric may raise anything
         said = str(error) if isinstance(error, ValueError) else raised(error)
         fitting = list(_fitting(outputs, targets, metric))
-        table.fail("metric", f"{metric.text!r} does not fit: {said} Given: outputs "
+        table.fail("metric", f"{metric.text!r} does not fit: {said.rstrip('.')}. Given: outputs "
                    f"{described(outputs)}, targets {described(targets)}.",
                    f"These metrics fit: {', '.join(fitting)}." if fitting else
                    "Give a metric of your own: metric=\"package.module:Class\".")
         return False
     compared = "the targets" if metric.against == "targets" else (
         "the outputs of the uncompressed model")
-    table.ok("metric", f"{metric.text}, in {metric.unit}, to {metric.direction}; compares outputs "
-             f"with {compared}")
+    table.ok("metric", ", ".join(part for part in (
+        metric.text, metric.unit, metric.direction) if part)
+        + f"; compares outputs with {compared}")
     _activation(table, task, metric, outputs)
     return True
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from searcher.builders.checks.look import Look, TargetLook
 from searcher.builders.checks.rows import Table
+from searcher.tasks.metrics.accuracy import Accuracy
 from searcher.tasks.metrics.base import Metric
 
 UNLABELLED = (-100, -1, 255)
@@ -140,8 +141,9 @@ def _classes(table: Table, looks: Mapping[str, Look], found: Targets, width: int
     for split, by_class in counts.items():
         if len(by_class) == 1:
             label = next(iter(by_class))
-            table.fail(f"{split} classes", f"All {looks[split].coverage} samples looked at have "
-                       f"the label {label}. At least two classes are expected.",
+            table.fail(f"{split} classes", f"The samples have one label, {label}; "
+                       f"{looks[split].coverage} were looked at. At least two classes are "
+                       "expected.",
                        f"Give the {split} split samples of every class; are the data sorted by "
                        "class where they were split?")
     if any(len(by_class) == 1 for by_class in counts.values()):
@@ -187,7 +189,7 @@ def _rare(table: Table, counts: Mapping[str, Mapping[int, int]], metric: Metric)
         return
     share = most / sum(judged.values())
     remedy = "Give the validation split more samples of them."
-    if metric.name == "accuracy":
+    if isinstance(metric, Accuracy):
         remedy = (f"Answering always with the most frequent class already reaches {share:.1%} "
                   'accuracy: give metric="balanced_accuracy" or metric="f1_macro".')
     table.warn("validation classes", f"Label {_few(rare)} is rare: "

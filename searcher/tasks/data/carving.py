@@ -12,7 +12,7 @@ from searcher.tasks.data.source import ArraySource, Source, part_of, source_of
 from searcher.tasks.data.splits import SPLITS
 from searcher.tasks.stratified_split import stratified
 
-MOST_READ = 2000
+MOST_READ = 1000
 """Samples of a dataset that are read to learn their labels; larger splits are carved at random."""
 
 
@@ -25,8 +25,9 @@ class Sources:
     carved: str | None
 
 
-def sources_of(given: Mapping[str, object]) -> Sources:
-    """Raises TaskError for a split that is missing, empty or of an unknown name."""
+def sources_of(given: Mapping[str, object], target: str | None = None) -> Sources:
+    """``target`` is ``Task.target``. Raises TaskError for a split that is missing, empty or of an
+    unknown name."""
     unknown = set(given) - set(SPLITS)
     if unknown:
         raise TaskError(f"load: gave the split {sorted(map(str, unknown))[0]!r}, expected "
@@ -41,15 +42,15 @@ def sources_of(given: Mapping[str, object]) -> Sources:
             raise TaskError(f"{split}: it has 0 samples, expected at least 1.")
     if len(found.get("test", ())):
         return Sources(found, None)
-    return _carved(found)
+    return _carved(found, target)
 
 
-def _carved(found: Mapping[str, Source]) -> Sources:
+def _carved(found: Mapping[str, Source], target: str | None) -> Sources:
     whole = found["validation"]
     if len(whole) < 2:
         raise TaskError("test: no data are given, and the validation split is too small to carve "
                         f"a test split out of it ({len(whole)} sample). Give Task(test=...).")
-    labels = _labels(whole)
+    labels = _labels(whole, target)
     half = len(whole) // 2
     if labels is None:
         order = np.random.default_rng(0).permutation(len(whole))
@@ -64,31 +65,37 @@ def _carved(found: Mapping[str, Source]) -> Sources:
         f"{how}; {len(whole) - half} remain for validation.")
 
 
-def _labels(source: Source) -> np.ndarray | None:
+def _labels(source: Source, target: str | None) -> np.ndarray | None:
     """One label per sample; None where targets are no labels, or to learn them takes too long."""
     if isinstance(source, ArraySource):
-        labels = _numbers(source.targets)
-        return None if labels is None else _as_labels(labels[source.rows])
-    for name in ("targets", "labels"):
-        known = getattr(source.dataset, name, None)
+        return _as_labels(source.targets, source.rows)
+    tensors = getattr(source.dataset, "tensors", None)  # of a TensorDataset
+    for known in (getattr(source.dataset, "targets", None), getattr(source.dataset, "labels", None),
+                  tensors[-1] if tensors else None):
         if known is not None and hasattr(known, "__len__") and len(known) == len(source.dataset):
-            labels = _numbers(known)
-            return None if labels is None else _as_labels(labels[source.rows])
-    return None
+            return _as_labels(known, source.rows)
+    if len(source) > MOST_READ:
+        return None
+    found = [_target(source.sample(position), target) for position in range(len(source))]
+    return _as_labels(found, np.arange(len(found)))
 
 
-def _numbers(values: Any) -> np.ndarray | None:
+def _target(sample: Any, target: str | None) -> Any:
+    if isinstance(sample, Mapping):
+        return sample.get(target)
+    return sample[1] if isinstance(sample, tuple | list) and len(sample) == 2 else None
+
+
+def _as_labels(values: Any, rows: np.ndarray) -> np.ndarray | None:
     if isinstance(values, torch.Tensor):
         values = values.detach().cpu()
     try:
-        return np.asarray(values)
+        labels = np.asarray(values)
     except (ValueError, TypeError, RuntimeError):
         return None
-
-
-def _as_labels(values: np.ndarray) -> np.ndarray | None:
-    if values.ndim == 2 and values.shape[1] == 1:
-        values = values[:, 0]
-    if values.ndim != 1 or values.dtype.kind not in "biu":
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        labels = labels[:, 0]
+    if labels.ndim != 1 or labels.dtype.kind not in "biu":
         return None
-    return values if len(np.unique(values)) <= max(len(values) // 2, 1) else None
+    labels = labels[rows]
+    return labels if len(np.unique(labels)) <= max(len(labels) // 2, 1) else None

@@ -69,7 +69,7 @@ class KeptBatches:
     each value."""
 
     def __init__(self, limit_bytes: int) -> None:
-        self._limit_bytes, self._taken_bytes = limit_bytes, 0
+        self._limit_bytes, self._taken_bytes, self._full = limit_bytes, 0, False
         self._trees: dict[object, tuple[Any, list[bool]]] = {}
 
     def __contains__(self, key: object) -> bool:
@@ -82,8 +82,8 @@ class KeptBatches:
         return mapped(lambda part: _from_codes(part) if next(order) else part.clone(), tree)
 
     def keep(self, key: object, tree: Any) -> None:
-        """Keep a copy of ``tree`` if it fits."""
-        if key in self._trees or self._taken_bytes >= self._limit_bytes:
+        """Keep a copy of ``tree`` if it fits; after one that did not, none is kept."""
+        if key in self._trees or self._full:
             return
         codes = [_codes(part) for part in leaves(tree)]
         order = iter(codes)
@@ -94,18 +94,26 @@ class KeptBatches:
 
         kept = mapped(smallest, tree)
         size = size_bytes(kept)
-        if self._taken_bytes + size <= self._limit_bytes:
+        self._full = self._taken_bytes + size > self._limit_bytes
+        if not self._full:
             self._taken_bytes += size
             self._trees[key] = kept, [found is not None for found in codes]
 
 
 def _codes(tensor: Tensor) -> Tensor | None:
     """``tensor`` times 255 as uint8 where that loses nothing, else None."""
-    if tensor.dtype != torch.float32:
+    if tensor.dtype != torch.float32 or not all(map(_exact, (tensor[:1], tensor))):
         return None
-    codes = (tensor * 255).round_().clamp_(0, 255).to(torch.uint8)
-    same = torch.equal(_from_codes(codes).view(torch.int32), tensor.contiguous().view(torch.int32))
-    return codes if same else None
+    return _to_codes(tensor)
+
+
+def _exact(tensor: Tensor) -> bool:
+    return torch.equal(_from_codes(_to_codes(tensor)).view(torch.int32),
+                       tensor.contiguous().view(torch.int32))
+
+
+def _to_codes(tensor: Tensor) -> Tensor:
+    return (tensor * 255).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def _from_codes(codes: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from searcher.tasks.user_code import raised, user_code
 
 
 @dataclass(frozen=True)
-class Request:
+class SampleRequest:
     """Samples to read. Random numbers of the user's code follow from ``seed`` and ``number``."""
 
     positions: Sequence[int]
@@ -32,9 +32,9 @@ class Reader:
         self._source, self._layout = source, layout
         self._workers = 0 if isinstance(source, ArraySource) else workers
         self._keeps_workers = keeps_workers
-        self._kept: tuple[DataLoader[Any], list[Request]] | None = None
+        self._kept: tuple[DataLoader[Any], list[SampleRequest]] | None = None
 
-    def stream(self, requests: Sequence[Request]) -> Iterator[Rows]:
+    def stream(self, requests: Sequence[SampleRequest]) -> Iterator[Rows]:
         """The rows of each request, in order. Raises TaskError."""
         if self._workers == 0 or not requests:
             for request in requests:
@@ -60,15 +60,16 @@ class Reader:
                 return
             except RuntimeError as error:
                 raise TaskError(
-                    f"{split}: a process that reads samples ended: {raised(error)} Lack of memory "
-                    "is the usual reason. Use fewer workers, or workers=0.") from error
+                    f"{split}: a process that reads samples ended: {raised(error)} Lack of memory, "
+                    "also of /dev/shm, is the usual reason. Use fewer workers, or workers=0."
+                ) from error
             if isinstance(answer, _Failure):
                 raise TaskError(answer.message) from answer.cause
             yield answer
 
-    def _started(self) -> "tuple[DataLoader[Any], list[Request]]":
+    def _started(self) -> "tuple[DataLoader[Any], list[SampleRequest]]":
         """A loader, and the list of requests that it reads."""
-        asked: list[Request] = []
+        asked: list[SampleRequest] = []
         options = {} if isinstance(self._source, ArraySource) else {
             "worker_init_fn": self._source.worker_init,
             "multiprocessing_context": self._source.context}
@@ -86,7 +87,7 @@ class _Requested(Dataset[Any]):
     def __init__(self, source: Source, layout: Layout) -> None:
         self._source, self._layout = source, layout
 
-    def __getitem__(self, request: Request) -> "Rows | _Failure":
+    def __getitem__(self, request: SampleRequest) -> "Rows | _Failure":
         try:
             return self._source.read(request.positions, self._layout, request.seed,
                                      request.number)

@@ -10,9 +10,9 @@ import torch
 from searcher.errors import TaskError
 from searcher.tasks.data.element_types import as_input, as_target
 from searcher.tasks.data.habits import Habits, habits_of
-from searcher.tasks.data.kept import SAMPLES_BYTES, KeptSamples
+from searcher.tasks.data.kept import SAMPLES_BYTES, KeptBatches, KeptSamples
 from searcher.tasks.data.layout import Layout
-from searcher.tasks.data.reading import Reader, Request
+from searcher.tasks.data.reading import Reader, SampleRequest
 from searcher.tasks.data.source import ArraySource, Rows, Source
 from searcher.tasks.data.splits import SampleBatch
 from searcher.tasks.user_code import described, user_code
@@ -62,9 +62,13 @@ class Samples:
                ) -> Iterator[Rows]:
         """The samples at each of the positions of ``plan``. A dataset that draws random numbers
         draws the same for the same ``seed``, ``number`` and sample."""
-        requests = [Request(positions, seed, number) for positions in plan]
-        read = self._reader.stream(requests) if self._kept is None else self._through(
-            self._kept, requests)
+        requests = [SampleRequest(positions, seed, number) for positions in plan]
+        if self._kept is not None:
+            read = self._through(self._kept, requests)
+        elif self._kept_batches is not None:
+            read = self._through_batches(self._kept_batches, requests)
+        else:
+            read = self._reader.stream(requests)
         for inputs, targets in read:
             yield (tuple(as_input(tensor, self._precision) for tensor in inputs),
                    mapped(lambda tensor: as_target(tensor, self._precision), targets))
@@ -90,10 +94,28 @@ class Samples:
             return None
         return KeptSamples(len(self), SAMPLES_BYTES[self._source.split])
 
-    def _through(self, kept: KeptSamples, requests: Sequence[Request]) -> Iterator[Rows]:
+    @functools.cached_property
+    def _kept_batches(self) -> KeptBatches | None:
+        """Of evaluation splits that a function of the user collates."""
+        if not self.collated or self._source.split == "training":
+            return None
+        return KeptBatches(SAMPLES_BYTES[self._source.split])
+
+    def _through_batches(self, kept: KeptBatches, requests: Sequence[SampleRequest]
+                         ) -> Iterator[Rows]:
+        keys = [(*request.positions, request.seed, request.number) for request in requests]
+        fresh = self._reader.stream([
+            request for request, key in zip(requests, keys, strict=True) if key not in kept])
+        new = {key for key in keys if key not in kept}
+        for key in keys:
+            rows = next(fresh) if key in new else kept.get(key)
+            kept.keep(key, rows)
+            yield rows
+
+    def _through(self, kept: KeptSamples, requests: Sequence[SampleRequest]) -> Iterator[Rows]:
         missing = [kept.missing(request.positions) for request in requests]
         fresh = self._reader.stream([
-            Request(positions, request.seed, request.number)
+            SampleRequest(positions, request.seed, request.number)
             for request, positions in zip(requests, missing, strict=True) if positions])
         for request, positions in zip(requests, missing, strict=True):
             if not positions:

@@ -26,7 +26,7 @@ from searcher.tasks.data.seeding import (
     seed_of,
 )
 from searcher.tasks.data.splits import Split
-from searcher.tasks.data.stacking import check_batch, stack
+from searcher.tasks.data.stacking import check_batch, single, stack
 from searcher.tasks.user_code import described, user_code
 
 EXPECTED = ("Expected a map-style Dataset (with __len__ and __getitem__), a DataLoader of one, or "
@@ -64,10 +64,13 @@ class ArraySource:
 
         def rows(array: Any) -> Tensor:
             if isinstance(array, Tensor):
-                return array.detach()[torch.from_numpy(chosen)].cpu()
-            return torch.from_numpy(array[chosen])
+                return array.detach().index_select(
+                    0, torch.from_numpy(chosen).to(array.device)).cpu()
+            return _tensor(array[chosen])
 
-        return tuple(map(rows, inputs)), _picked(rows, targets)
+        return tuple(single(_picked(rows, value), self.split, f"input {name!r}")
+                     for name, value in zip(layout.names, inputs, strict=True)), (
+            _picked(rows, targets))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,16 +123,19 @@ class DatasetSource:
             samples = [self._sample(p, seed_of(seed, number, p)) for p in positions]
             if self.collate is None:
                 picked = [layout.pick(sample, where(i)) for i, sample in enumerate(samples)]
-                inputs = tuple(stack([found[k] for found, _ in picked], where, f"input {name!r}")
-                               for k, name in enumerate(layout.names))
+                inputs = tuple(
+                    single(stack([found[k] for found, _ in picked], where, f"input {name!r}"),
+                           where(0), f"input {name!r}") for k, name in enumerate(layout.names))
                 return inputs, stack([target for _, target in picked], where, "the target")
             seed_generators(seed_of(seed, number, positions[0], 1))
             with self._collating(self.collate):
                 batch = self.collate(samples)
             said = f"{self.split}: the batch that collate_fn makes"
             found, targets = layout.pick(batch, said)
-            inputs = tuple(check_batch(value, len(samples), said, f"input {name!r}")
-                           for name, value in zip(layout.names, found, strict=True))
+            inputs = tuple(
+                check_batch(single(value, said, f"input {name!r}"), len(samples), said,
+                            f"input {name!r}")
+                for name, value in zip(layout.names, found, strict=True))
             return inputs, check_batch(targets, len(samples), said, "the target")
 
     def name(self, position: int) -> str:
@@ -220,8 +226,12 @@ def _named_arrays(split: str, field: str, value: Any) -> list[tuple[str, Any]]:
                         "objects often come from samples of different shapes.")
     if isinstance(value, np.ndarray):
         with user_code(f"{split}: {field} is {described(value)}", "Convert it to another type."):
-            torch.from_numpy(value[:0].copy())
+            _tensor(value[:0].copy())
     return [(field, value)]
+
+
+def _tensor(array: np.ndarray) -> Tensor:
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), copy=False))
 
 
 def _picked(change: Callable[[Any], Any], structure: Any) -> Any:

@@ -96,6 +96,14 @@ def _stacked(tensors: Sequence[Tensor], where: Callable[[int], str], field: str)
         return default_collate([tensor.detach().cpu() for tensor in tensors])  # type: ignore[no-any-return]
 
 
+def single(value: Any, where: str, field: str) -> Any:
+    """``value``, one input of the model. Raises TaskError for a structure of several tensors."""
+    if isinstance(value, Mapping | tuple | list):
+        raise TaskError(f"{where}: {field} is {described(value)}. Expected one tensor or array for "
+                        "each parameter of the model's forward.")
+    return value
+
+
 def check_batch(value: Any, count: int, where: str, field: str) -> Any:
     """``value`` of a collated batch, arrays as tensors. Raises TaskError unless every part of it
     is a tensor or an array with ``count`` rows."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from searcher.tasks.metrics.answers import check_finite, log_probabilities, numbers, pieces
-from searcher.tasks.metrics.base import Z_95, Metric
+from searcher.tasks.metrics.base import Z_95, MeanTotal, Metric, Total
 
 if TYPE_CHECKING:
     from searcher.tasks.metrics.base import Array
@@ -50,6 +50,9 @@ class AgainstReference(Metric):
     def value(self, scores: "Array") -> float:
         return float(scores[:, 0].mean(dtype=float))
 
+    def total(self) -> Total:
+        return _FirstColumn()
+
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
         return super().interval(scores[:, 0], z)
 
@@ -60,6 +63,11 @@ class AgainstReference(Metric):
     def parts(self, scores: "Array") -> Mapping[str, "Array"]:
         confident = scores[scores[:, 1] > 0]
         return {CONFIDENT: confident} if len(confident) else {}
+
+
+class _FirstColumn(MeanTotal):
+    def add(self, scores: "Array") -> None:
+        super().add(scores[:, 0])
 
 
 def _confidence(reference: "Array") -> "Array":

@@ -96,13 +96,7 @@ def labels(targets: "Array", shape: tuple[int, ...], classes: int, metric: str,
                 if targets.ndim == len(shape) > 1 else "")
         raise ValueError(f"targets have shape {targets.shape}; {metric} needs class numbers of "
                          f"shape {shape} for these outputs{hint}")
-    check_finite(targets, "target")
-    whole = targets.astype(np.int64)
-    if targets.dtype.kind == "f" and bool((whole != targets).any()):
-        sample = _first(whole != targets)
-        found = targets[sample][(whole != targets)[sample]] if len(shape) > 1 else targets[sample]
-        raise SampleError(sample, f"its target is {np.ravel(found)[0]:g}; {metric} needs whole "
-                                  "numbers of classes")
+    whole = whole_numbers(targets, metric)
     wrong = (whole < 0) | (whole >= classes)
     if ignored is not None:
         wrong &= whole != ignored
@@ -113,6 +107,21 @@ def labels(targets: "Array", shape: tuple[int, ...], classes: int, metric: str,
                   f"{label})\"" if len(shape) > 1 and ignored is None else "")
         raise SampleError(sample, f"its target is {label}; expected 0 to {classes - 1}, as the "
                                   f"outputs have {classes} classes{pixels}")
+    return whole
+
+
+def whole_numbers(targets: "Array", metric: str) -> "Array":
+    """``targets`` (n, ...) as int64. Raises SampleError for the first that is no whole number."""
+    import numpy as np
+
+    check_finite(targets, "target")
+    whole = targets.astype(np.int64)
+    wrong = whole != targets
+    if wrong.any():
+        sample = _first(wrong)
+        found = np.ravel(targets[sample])[np.flatnonzero(wrong[sample])[0]]
+        raise SampleError(sample, f"its target is {found:g}; {metric} needs whole numbers of "
+                                  "classes")
     return whole
 
 

@@ -88,7 +88,7 @@ class Metric(ABC):
                 f"The rows of {self.name} for this split take more than "
                 f"{LARGEST_SCORES_BYTES / 2**20:g} MiB, and {type(self).__name__} has no total(). "
                 "Give it one, give it smaller rows, or make the split smaller.")
-        return _Mean()
+        return MeanTotal()
 
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
         """The interval of ``value`` at ``z`` standard deviations, 95 % by default: that of a mean,
@@ -116,7 +116,9 @@ class Metric(ABC):
         return {}
 
 
-class _Mean(Total):
+class MeanTotal(Total):
+    """The mean of all scores."""
+
     def __init__(self) -> None:
         self._sum, self._n = 0.0, 0
 

@@ -65,8 +65,9 @@ class F1Macro(Metric):
         check_pairs(reference, scores)
         before, moves_before = _influences(reference)
         after, moves_after = _influences(scores)
-        _, _, sizes = _f1_of_classes(*pairs(reference))
-        floor = paired_variance_floor(sizes / 2, np.full(len(sizes), 1 / len(sizes)))
+        _, f1, sizes = _f1_of_classes(*pairs(reference))
+        # A sample that is lost takes (2 - F1) / size from its class.
+        floor = paired_variance_floor(sizes / (2 - f1), np.full(len(sizes), 1 / len(sizes)))
         lost = before - after
         return (lost, *influence_interval(lost, moves_before - moves_after, z, floor))
 

@@ -1,6 +1,5 @@
 """The metrics there are: one line each, and the entry points ``fleetfront.metrics``."""
 
-import ast
 import importlib
 import inspect
 import os
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, cast
 
 from searcher.entry_points import Registry
 from searcher.errors import UserError, nearest
+from searcher.tasks.metrics.parameters import check_parameters, parsed
 
 if TYPE_CHECKING:
     from searcher.tasks.metrics.base import Direction, Metric
@@ -30,8 +30,6 @@ METRICS: "Registry[Metric]" = Registry(
     })
 """{name: place}."""
 
-FORMS = ("Written as \"accuracy\", with parameters as \"mean_iou(ignore_index=255)\", "
-         "\"torchmetrics.MeanAbsoluteError\", or your own as \"package.module:Class\".")
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 TORCHMETRICS = "torchmetrics."
 
@@ -41,73 +39,31 @@ def named(text: str) -> "Metric":
     """The metric of ``text``: a name of the registry, a metric of torchmetrics, or a subclass of
     ``Metric`` as ``package.module:Class``, each with parameters in parentheses. Raises
     UserError."""
-    name, parameters = parsed(text)
-    if name.startswith(TORCHMETRICS) and ":" not in name:
-        made = _of_torchmetrics(text, name, parameters)
-    else:
-        cls = _own(text, name) if ":" in name else METRICS.get(name)
-        made = _made(text, cls, parameters)
+    try:
+        name, parameters = parsed(text)
+        if name.startswith(TORCHMETRICS) and ":" not in name:
+            made = _of_torchmetrics(name, parameters)
+        else:
+            cls = _own(text, name) if ":" in name else METRICS.get(name)
+            check_parameters(name, cls, parameters)
+            made = cls(**parameters)
+    except UserError:
+        raise
+    except Exception as error:  # a user's class may raise anything
+        said = str(error)
+        raise UserError(f"Metric {text!r}: {said}{'' if said.endswith(('.', '?')) else '.'}"
+                        ) from error
     arguments = ", ".join(f"{key}={value!r}" for key, value in sorted(parameters.items()))
     made.text = f"{name}({arguments})" if arguments else name
     return made
 
 
-def parsed(text: str) -> tuple[str, Mapping[str, object]]:
-    """Name and parameters, which are literals. Raises UserError."""
-    name, opened, rest = text.partition("(")
-    name = name.strip()
-    if not opened:
-        if not name:
-            raise UserError(f"A metric has no name. {FORMS}")
-        return name, {}
-    try:
-        call = ast.parse(f"f({rest}", mode="eval").body
-    except (SyntaxError, ValueError, MemoryError, RecursionError):
-        call = None
-    if not isinstance(call, ast.Call) or not isinstance(call.func, ast.Name):
-        raise UserError(f"Metric {text!r} cannot be read: found {opened + rest!r}, expected "
-                        f"parameters such as (ignore_index=255). {FORMS}")
-    if call.args or any(keyword.arg is None for keyword in call.keywords):
-        raise UserError(f"Metric {text!r}: every parameter needs its name, as in "
-                        "\"mean_iou(ignore_index=255)\".")
-    found: dict[str, object] = {}
-    for keyword in call.keywords:
-        try:
-            found[str(keyword.arg)] = ast.literal_eval(keyword.value)
-        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError) as error:
-            raise UserError(
-                f"Metric {text!r}: {keyword.arg} is {ast.unparse(keyword.value)}; expected a "
-                "number, a text in quotes, True, False, None or a list of these.") from error
-    return name, found
+def _of_torchmetrics(place: str, parameters: Mapping[str, object]) -> "Metric":
+    """Raises ValueError where torchmetrics has no such metric or cannot make it so."""
+    from searcher.tasks.metrics.torch_metric import TorchMetric
 
-
-def _made(text: str, cls: "type[Metric]", parameters: Mapping[str, object]) -> "Metric":
-    """An instance of ``cls``. Raises UserError for parameters that it does not have or take."""
-    known = {p.name: p for p in inspect.signature(cls).parameters.values()
-             if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
-    for name in parameters:
-        if name not in known:
-            raise UserError(f"Metric {text!r} has no parameter {name!r}. {nearest(name, known)}")
-    missing = [p.name for p in known.values()
-               if p.default is p.empty and p.name not in parameters]
-    if missing:
-        raise UserError(f"Metric {text!r} needs the parameter {missing[0]!r}: "
-                        f"\"{cls.name}({missing[0]}=...)\".")
-    try:
-        return cls(**parameters)
-    except Exception as error:  # a user's class may raise anything
-        raise UserError(f"Metric {text!r}: {error}.") from error
-
-
-def _of_torchmetrics(text: str, name: str, parameters: Mapping[str, object]) -> "Metric":
-    try:
-        from searcher.tasks.metrics.torch_metric import TorchMetric
-
-        given = dict(parameters)
-        direction = cast("Direction | None", given.pop("direction", None))
-        return TorchMetric(name, given, direction)
-    except (ValueError, ImportError) as error:
-        raise UserError(f"Metric {text!r}: {error}.") from error
+    given = dict(parameters)
+    return TorchMetric(place, given, cast("Direction | None", given.pop("direction", None)))
 
 
 def _own(text: str, place: str) -> "type[Metric]":

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
 from searcher.statistics.score_codec import LARGEST_SCORES_BYTES
+from searcher.tasks.metrics.answers import check_finite
 from searcher.tasks.metrics.base import Metric, SampleError, Total
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Scoring:
         ``against`` the reference, the outputs of the uncompressed model (b, ...). Raises
         ValueError that names the sample or the samples, what was found and what is expected."""
         try:
+            check_finite(outputs, "output")
             rows = _asked(self._metric, lambda: self._metric.scores(outputs, wanted))
             _check_rows(self._metric, rows, len(outputs))
         except SampleError as error:
@@ -50,6 +52,10 @@ class Scoring:
         except ValueError as error:
             last = self._start + max(len(outputs), 1) - 1
             raise ValueError(f"samples {self._start} to {last}: {error}") from error
+        if self._rows and self._rows[0].shape[1:] != rows.shape[1:]:
+            raise ValueError(
+                f"samples from {self._start} on have scores of shape {rows.shape[1:]}, the others "
+                f"{self._rows[0].shape[1:]}: outputs or targets differ in size between batches")
         if self._start == 0 and row_bytes(rows) * self._n > LARGEST_SCORES_BYTES:
             self._total = _asked(self._metric, self._metric.total)
         self._start += len(outputs)

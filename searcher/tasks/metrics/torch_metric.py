@@ -4,14 +4,16 @@ A row holds one sample: its output and its target, each as a kind, a number of a
 the values. So the metric of torchmetrics itself computes the value of any selection of rows.
 """
 
+import math
 import warnings
 from collections.abc import Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from searcher.errors import nearest
-from searcher.tasks.metrics.answers import check_finite, numbers
+from searcher.tasks.metrics.answers import check_finite, numbers, whole_numbers
 from searcher.tasks.metrics.base import Z_95, Metric, Total, check_pairs
+from searcher.tasks.metrics.parameters import check_parameters
 
 if TYPE_CHECKING:
     import torch
@@ -19,7 +21,9 @@ if TYPE_CHECKING:
 
     from searcher.tasks.metrics.base import Array, Direction
 
-RESAMPLES = 200
+RESAMPLES, FEWEST_RESAMPLES = 200, 40
+RESAMPLED_SAMPLES = 2_000_000
+"""In all resamples together: large splits are resampled less often."""
 SEED = 0
 WHOLE, REAL = 0, 1
 """Kinds of values in a row."""
@@ -61,8 +65,8 @@ class TorchMetric(Metric):
         check_finite(wanted, "target")
         if found.size == wanted.size and found.ndim != wanted.ndim:
             found = found.reshape(wanted.shape)  # (n, 1) answers (n,)
-        if self._takes_classes and wanted.dtype.kind == "f" and (wanted == np.rint(wanted)).all():
-            wanted = wanted.astype(np.int64)
+        if self._takes_classes:
+            wanted = whole_numbers(wanted, self._place)
         sides = [_described(found), _described(wanted)]
         exact = all(np.array_equal(side, side.astype(np.float32)) for side in sides)
         return np.concatenate(sides, axis=1).astype(np.float32 if exact else np.float64)
@@ -74,9 +78,14 @@ class TorchMetric(Metric):
         return _Stream(self, self._made())
 
     def interval(self, scores: "Array", z: float = Z_95) -> tuple[float, float]:
-        """The standard deviation over resampled samples (Efron 1979), with a fixed seed."""
+        """The standard deviation over resampled samples (Efron 1979), with a fixed seed, and
+        Student's quantile for their number; on the scale of log odds for a share between 0 and 1,
+        which varies less on the side of its bound."""
         value = self.value(scores)
         half = self._half_width(self._resampled(scores), value, len(scores), z)
+        if self.scale == 1.0 and 0 < value < 1:
+            odds, factor = value / (1 - value), math.exp(min(half / value / (1 - value), 100.0))
+            return odds / (odds + factor), odds * factor / (1 + odds * factor)
         low, high = value - half, value + half
         bottom, top = self._bounds
         if bottom is not None and bottom <= value:
@@ -97,22 +106,25 @@ class TorchMetric(Metric):
 
     def _half_width(self, resampled: "Array", value: float, n: int, z: float) -> float:
         import numpy as np
+        from scipy.special import ndtr, stdtrit
 
         finite = resampled[np.isfinite(resampled)]
-        spread = float(finite.std(ddof=1)) if n > 1 and len(finite) > 1 else float("inf")
+        if n < 2 or len(finite) < 2:
+            return float("inf")
+        spread = float(finite.std(ddof=1))
         if spread > 1e-9 * abs(value):
-            return z * spread
+            return float(-stdtrit(len(finite) - 1, ndtr(-z))) * spread
         return z * z / (n + z * z) * (self.scale or abs(value) or 1.0)
 
     def _resampled(self, scores: "Array") -> "Array":
-        """The value of each of ``RESAMPLES`` draws of n rows; nan where it has none."""
+        """The value of each draw of n rows with replacement; nan where it has none."""
         import numpy as np
         import torch
 
         outputs, targets = _restored(scores)
         made, draw, n = self._made(), np.random.default_rng(SEED), len(scores)
-        found = np.full(RESAMPLES, np.nan)
-        for i in range(RESAMPLES):
+        found = np.full(min(max(RESAMPLED_SAMPLES // n, FEWEST_RESAMPLES), RESAMPLES), np.nan)
+        for i in range(len(found)):
             chosen = torch.from_numpy(draw.integers(0, n, n))
             try:
                 found[i] = self._computed(made, outputs[chosen], targets[chosen])
@@ -122,8 +134,7 @@ class TorchMetric(Metric):
 
     def _made(self) -> "torchmetrics.Metric":
         cls = _class(self._place)
-        if "direction" in self._parameters:
-            raise ValueError(f"{self._place} has a parameter of its own named direction")
+        check_parameters(self._place, cls, self._parameters)
         try:
             made = cls(**self._parameters)
         except Exception as error:  # torchmetrics has no error of its own

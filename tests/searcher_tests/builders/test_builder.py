@@ -202,8 +202,8 @@ def test_the_build_key_tells_everything_apart(tiny: Task, tmp_path: Path,
 
 
 @pytest.mark.parametrize("change", [
-    {"name": "other"}, {"identity": {"a": 1}}, {"epochs": {"short": 1}}, {"metric": "top5"},
-    {"batch_size": 7}, {"epoch_samples": 5}, {"augmented_epochs": 9},
+    {"name": "other"}, {"identity": {"a": 1}}, {"epochs": {"short": 1, "full": 4}},
+    {"metric": "top5"}, {"batch_size": 7}, {"epoch_samples": 5}, {"augmented_epochs": 9},
     {"longest_full": 3.0}])
 def test_the_digest_of_a_task(tiny: Task, change: dict[str, Any]) -> None:
     assert dataclasses.replace(tiny, **change).digest != tiny.digest

@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from agents.protocol import Lease
@@ -17,7 +16,8 @@ from searcher.builders import process
 from searcher.builders.builder import Builder
 from searcher.builders.process import work
 from searcher.builders.work import BUILDERS_KEPT, Workshop
-from searcher.errors import BuildError, ProtocolError, UserError
+from searcher.errors import BuildError, ProtocolError, TaskError, UserError
+from searcher.statistics.score_codec import unpack
 from searcher.tasks.base import Task
 from tests.conftest import TINY
 from tests.searcher_tests import models
@@ -67,10 +67,14 @@ def test_compress_train_evaluate(workshop: Workshop) -> None:
                                "cached_bytes", "evaluation"}
     work(client, workshop, lease("evaluate", {
         "task": TINY, "sha256": short["sha256"], "split": "validation"}))
-    assert client.done[2]["evaluation"] == short["evaluation"] and not client.failed
+    told = client.done[2]["evaluation"]
+    (labels,) = told.pop("labels")
+    assert told == short["evaluation"] and not client.failed
+    assert (labels["kind"], labels["names"]) == ("class", ["0", "1", "2", "3"])
     found = short["evaluation"]
-    correct = np.unpackbits(np.frombuffer(base64.b64decode(found["correct"]), np.uint8))
-    assert correct[: found["n"]].sum() == round(found["value"] * found["n"])
+    scores = unpack(base64.b64decode(found["scores"]), found["encoding"], found["n"])
+    assert scores.dtype == bool and scores.mean() == found["value"]
+    assert found["low"] < found["value"] <= found["high"]
 
 
 def test_inspect(workshop: Workshop) -> None:
@@ -111,6 +115,7 @@ def test_a_bad_job_is_a_failed_job(workshop: Workshop, payload: dict[str, Any], 
     (OSError(errno.EIO, "bad sector"), "io", "bad sector"),
     (BuildError("the loss is nan", "nan_loss"), "nan_loss", "the loss is nan"),
     (UserError("no such data"), "user", "no such data"),
+    (TaskError("training[7]: KeyError"), "task", "training[7]: KeyError"),
     (RuntimeError("shapes"), "build", "RuntimeError: shapes"),
     (MemoryError("too large"), "build", "MemoryError"),
 ])

@@ -213,7 +213,8 @@ def test_measure_against_another(
 def test_run_prints_the_front_and_its_paths(
     run: Run, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def campaign(file: Path, directory: Path, show: Any, workers: str | None) -> Front:
+    def campaign(file: Path, directory: Path, show: Any, workers: str | None, say: Any) -> Front:
+        say("baseline: the model as the task gives it")
         show(Reading(data).status("digits", 150.0), None)
         return Reading(data).front("digits")
 
@@ -222,6 +223,7 @@ def test_run_prints_the_front_and_its_paths(
     assert answer.code == 0 and "digits/1" in answer.out
     assert str(data / "digits" / "front.json") in answer.out
     assert "4 complete" in answer.err and "training and measuring the baseline" in answer.err
+    assert answer.err.startswith("baseline: the model as the task gives it\n")
 
 
 # -- exit codes ----------------------------------------------------------------------------------
@@ -351,6 +353,6 @@ def test_progress_without_a_terminal_is_an_occasional_line(
         for _ in range(3):
             progress.show(status, front)
     lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 1 and "baseline 99.00%, 1 ms" in lines[0]
+    assert len(lines) == 1 and "baseline accuracy 99.00%, 1 ms" in lines[0]
     best = headline(status, front).splitlines()[1]
     assert "4.00x faster" in best and "8x smaller (500 B)" in best and "digits/1" in best

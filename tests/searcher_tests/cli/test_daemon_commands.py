@@ -49,6 +49,8 @@ def client(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> Iterator[Coordin
 
         for module in ("submit", "campaigns"):
             monkeypatch.setattr(f"searcher.cli.{module}.client_of", connected)
+        # No builder leases jobs here; tests/searcher_tests/local/test_submission.py has the check.
+        monkeypatch.setattr("searcher.local.submission.check_task", lambda *arguments: None)
         yield connected(Path(), None)
 
 

@@ -61,8 +61,7 @@ def test_the_request_parses_the_result() -> None:
     found = ended(done(), REQUEST)
     assert found.result is not None and (found.result.value, found.job) == (0.9, 1)
     with pytest.raises(ValueError, match="value"):
-        ended(Job(1, "done", result={"evaluation": {"metric": "accuracy", "n": 1,
-                                                    "correct": ""}}), REQUEST)
+        ended(Job(1, "done", result={"evaluation": {"metric": "accuracy", "n": 1}}), REQUEST)
 
 
 @pytest.mark.parametrize(("job", "why"), [

@@ -110,6 +110,16 @@ def test_several_outputs_are_stored_by_name(lab: Laboratory) -> None:
     assert np.array_equal(found["class"], CLASSES) and found["class"].dtype == np.int64
 
 
+def test_the_first_output_of_an_older_agent_is_not_taken_for_another(lab: Laboratory) -> None:
+    agent = device(lab)
+    lab.coordinator.submit("infer", agent.pool, {**payload(lab), "outputs": ["class"]})
+    job = lab.coordinator.lease(agent, KINDS)
+    assert job is not None
+    lab.put(agent, job, envelope(answer(ROWS)))
+    found = ended(lab, job)
+    assert found.reason == "malformed_result" and "older version" in str(found.message)
+
+
 def test_the_place_names_everything_that_determines_numerics(lab: Laboratory) -> None:
     """Accuracies of different options must not be confused."""
     agent, places = device(lab), []

@@ -203,3 +203,23 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
             words = row[3].split()
             scans = words[0] == "SCAN" and "USING" not in words
             assert not (scans and words[1] in GROWING | {"t", "r"}), (sql, row[3])
+
+
+def test_ended_jobs_come_in_answers_of_bounded_size(store: Store) -> None:
+    db = store.db
+    ids = [jobs.create(db, f"key {i}", "train", "builder", "digits", {}, 0, 1.0) for i in range(5)]
+    for job in ids:
+        db.execute("INSERT INTO job_requests VALUES ('digits', ?)", [job])
+        jobs.finish(db, job, "done", 2.0, result={"scores": "x" * 1000})
+
+    def pages(most_bytes: int, limit: int = 100) -> list[list[int]]:
+        found: list[list[int]] = []
+        after = 0
+        while rows := jobs.finished(db, "digits", after, limit, most_bytes):
+            found.append([row.id for row in rows])
+            after = rows[-1].finished_seq or 0
+        return found
+
+    assert pages(10**6) == [ids] and pages(10**6, 2) == [ids[:2], ids[2:4], ids[4:]]
+    assert pages(1) == [[job] for job in ids], "at least one, however large"
+    assert pages(1500) == [ids[:2], ids[2:4], ids[4:]]

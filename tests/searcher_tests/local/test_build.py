@@ -43,7 +43,7 @@ def test_the_folder_of_a_build(recipe: str, builds: Path, tmp_path: Path, fideli
     figures = built(recipe, tmp_path, fidelity=fidelity)
     out = tmp_path / "out"
     assert sorted(p.name for p in out.iterdir()) == [
-        "checkpoint.pt", "figures.json", "model.onnx", "recipe.toml"]
+        "checkpoint.pt", "figures.json", "model.onnx", "module.pt", "recipe.toml"]
     written = json.loads((out / "figures.json").read_text())
     assert written == json.loads(json.dumps(figures.as_document()))
     content = (out / "model.onnx").read_bytes()
@@ -54,6 +54,10 @@ def test_the_folder_of_a_build(recipe: str, builds: Path, tmp_path: Path, fideli
     assert "fc1.0.weight" in torch.load(out / "checkpoint.pt", weights_only=True)
     low, high = figures.intervals["accuracy"]
     assert low <= figures.values["accuracy"] <= high
+    low, high = figures.intervals["quality_drop"]
+    assert low <= figures.values["quality_drop"] <= high
+    assert figures.values["quality_drop"] == pytest.approx(
+        figures.baseline.value - figures.values["accuracy"])
     assert figures.baseline.sha256 != figures.sha256
     assert figures.file_ratio == figures.baseline.file_bytes / len(content)
 

@@ -2,11 +2,8 @@
 
 from typing import Any
 
-import numpy as np
 import pytest
 
-from searcher.builders.evaluation import score_outputs
-from searcher.errors import BuildError
 from searcher.ledger.tables.search_state import FileRef, SearchState
 from searcher.search.device_quality import NO_QUALITY, OnDevice
 from tests.searcher_tests.fake_coordinator import (
@@ -102,20 +99,3 @@ def test_a_failed_baseline_inference_keeps_the_hosts_accuracies() -> None:
     assert found.notes[0].startswith("figures of accuracy are the host's, although " + WHY)
     assert all("outputs" not in payload for payload in client.of_kind("evaluate")
                if payload["split"] == "test")
-
-
-# -- accuracy by outputs ----------------------------------------------------------------------
-
-
-def test_accuracy_by_outputs(tmp_path: Any) -> None:
-    file = tmp_path / "outputs"
-    with file.open("wb") as stream:
-        np.save(stream, np.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]], np.float32))
-    found = score_outputs(file, np.array([1, 0, 0]))
-    assert found.scores.tolist() == [True, True, False] and found.value == pytest.approx(2 / 3)
-    for targets in (np.array([1, 0]), np.array([], int)):
-        with pytest.raises(BuildError, match="do not answer"):
-            score_outputs(file, targets)
-    file.write_bytes(b"nonsense")
-    with pytest.raises(BuildError, match="cannot be read"):
-        score_outputs(file, np.array([1, 0, 0]))

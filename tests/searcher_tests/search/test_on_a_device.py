@@ -3,7 +3,7 @@ with its jobs, in child processes; only TensorRT is the script in ``tests/fake_t
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ from agents.measurement.supervision import JobFailed
 from agents.platform.sysfs import SystemTree
 from agents.protocol import MeasurePayload, decode
 from searcher.api.app import create_app
+from searcher.artifacts import arrays
 from searcher.builders.process import execute
 from searcher.builders.work import Workshop
 from searcher.client.http import CoordinatorClient
-from searcher.client.records import FinishedJobs
+from searcher.client.records import FinishedJobs, Job
 from searcher.ledger.rows import AgentRow, JobRow
 from searcher.ledger.tables import jobs, search_state, spans
 from searcher.ledger.tables.search_state import FileRef
@@ -37,6 +38,7 @@ from tests.searcher_tests.dispatch.laboratory import Laboratory, envelope
 from tests.searcher_tests.fake_coordinator import requests_of
 
 DEVICE = "desktop_gpu"
+TWO_INPUTS = "tests.tasks_for_tests:two_inputs"
 SPEC: dict[str, Any] = {
     "name": "there", "task": TINY, "budget": {"candidates": 1, "wall_minutes": 1},
     "constraints": {"file_bytes": 1},
@@ -72,14 +74,21 @@ class Client(CoordinatorClient):
     workers: tuple[tuple[AgentRow, Any], ...]
 
     def finished(self, campaign: str, after: int = 0, wait_s: float = 0.0) -> FinishedJobs:
+        self._work()
+        return super().finished(campaign, after, 0.0)
+
+    def wait_job(self, job: int, wait_s: float = 0.0) -> Job:
+        self._work()
+        return super().wait_job(job, 0.0)
+
+    def _work(self) -> None:
         for worker, do in self.workers:
             while (job := self.lab.coordinator.lease(worker)) is not None:
                 self.lab.put(worker, job, do(job))
-        return super().finished(campaign, after, 0.0)
 
 
 @contextmanager
-def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
+def searched(folder: Path, spec: Mapping[str, Any] = SPEC, **keys: Any) -> Iterator[Laboratory]:
     """After a campaign on a device that runs files as ``keys`` say. The builder finds the trained
     baseline in ``folder``."""
     lab, workshop = Laboratory.open(folder), Workshop(folder)
@@ -94,7 +103,7 @@ def searched(folder: Path, **keys: Any) -> Iterator[Laboratory]:
             (lab.builder(), lambda job: envelope(execute(workshop, job))),
             (agent, lambda job: device.do(job, folder / "artifacts")))
         client.create_campaign(
-            from_document({**SPEC, "devices": [{"profile": DEVICE, **keys}]}).as_dict())
+            from_document({**spec, "devices": [{"profile": DEVICE, **keys}]}).as_dict())
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(process, "connect", lambda directory: client)
             process.search(folder, "there")
@@ -130,6 +139,25 @@ def test_with_engines(tensorrt: Path, builds: Path) -> None:
         assert {"prepare", "measure", "infer"} <= kinds
         built = [line for line in tensorrt.read_text().splitlines() if "--saveEngine" in line]
         assert len(built) == len([job for job in done if job.kind == "prepare"]) == 3
+
+
+def test_two_inputs_and_the_second_of_two_outputs(tmp_path: Path) -> None:
+    """The device gets both inputs in their own types, and answers the judged output only; its
+    figures are those of the host."""
+    spec = {**SPEC, "task": TWO_INPUTS,
+            "search": {"sampler": "random", "strategies": ["magnitude_pruning"]}}
+    with searched(tmp_path, spec, runtime="onnxruntime") as lab:
+        front, done = Reading(lab.folder).front("there"), jobs.finished(lab.store.db, "there", 0)
+        assert front.quality_place == f"{DEVICE}/onnxruntime/CPUExecutionProvider"
+        asked = [job for job in done if job.kind == "infer"]
+        assert {job.state for job in asked} == {"done"} and len(asked) >= 2
+        assert {tuple(job.payload["outputs"]) for job in asked} == {("logits",)}
+        sent = arrays.read(lab.folder / "artifacts" / asked[0].payload["inputs"]["sha256"])
+        assert {name: (one.dtype.str, one.shape) for name, one in sent.items()} == {
+            "picture": ("|u1", (60, 1, 12, 12)), "tokens": ("<i8", (60, 3))}
+        builder = Workshop(lab.folder).builder(TWO_INPUTS)
+        here = builder.evaluate(lab.folder / "artifacts" / front.baseline.sha256, "validation")
+        assert front.baseline.values["accuracy"] == here.value
 
 
 def test_two_threads(tmp_path: Path) -> None:

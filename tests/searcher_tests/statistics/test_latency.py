@@ -174,6 +174,15 @@ def test_parity_of_nothing_and_of_zeros() -> None:
     assert parity([0.0], [1e-3], tolerance("float32")) is not None
 
 
+def test_values_beyond_the_first_output_of_an_older_file_are_not_compared() -> None:
+    """Older versions stored the values of the first output only."""
+    exact = tolerance("float32")
+    assert parity([1.0, -4.0], [1.0, -4.0, 7.0, 0.5], exact) is None
+    assert "2.50%" in (parity([1.0, -4.0], [1.1, -4.0, 7.0, 0.5], exact) or "")
+    assert "not finite" in (parity([1.0, -4.0], [1.0, -4.0, math.nan], exact) or "")
+    assert "where the host has 0" in (parity([], [1.0], exact) or "")
+
+
 def test_parity_is_refused_when_the_host_has_no_numbers() -> None:
     assert parity([math.nan, 1.0], [0.5, 1.0], tolerance("float32")) is not None
 

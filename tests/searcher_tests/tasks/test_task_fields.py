@@ -48,6 +48,7 @@ def test_a_field_with_any_value_is_refused_by_name_or_accepted(field: str, value
     ({"metric": None}, ("metric", "found None", "name of a metric")),
     ({"epochs": {"short": 3, "full": 2}}, ("epochs", "do not fall")),
     ({"epochs": {"sort": 3}}, ("epochs", "Did you mean 'short'?")),
+    ({"epochs": {"short": 3}}, ("epochs", "{'short': 3}", "'full' too")),
     ({"epochs": {"short": 1.5, "full": 2}}, ("epochs['short']", "found float 1.5",
                                             "a whole number")),
     ({"batch_size": 0}, ("batch_size", "found int 0", "from 1")),

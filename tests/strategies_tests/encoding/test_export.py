@@ -62,6 +62,13 @@ def test_parametrizations_are_baked_in_and_the_model_keeps_them():
     assert torch.equal(torch.from_numpy(weight.copy()), model[0].weight.detach())
 
 
+def test_a_users_weight_normalization_is_baked_in():
+    model = nn.Sequential(nn.Flatten(), nn.utils.parametrizations.weight_norm(nn.Linear(784, 4)))
+    graph = export_onnx(model, (INPUT,), Target())
+    with torch.no_grad():
+        assert torch.allclose(outputs(graph, INPUT), model(INPUT), atol=1e-5)
+
+
 def test_zeros_of_a_mask_lose_their_sign():
     model = thin()
     model[0].weight.data = -model[0].weight.data.abs() * 0.0

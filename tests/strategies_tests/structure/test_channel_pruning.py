@@ -80,3 +80,22 @@ def test_parameters_out_of_range_are_refused(parameters):
     with pytest.raises(StrategyError) as caught:
         ChannelPruning(**parameters)
     assert caught.value.reason == "bad_parameters"
+
+
+class Worded(nn.Module):
+    """A sum of features of a picture and of the embeddings of tokens."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(2)
+        self.first, self.words, self.head = nn.Linear(6, 8), nn.Embedding(5, 8), nn.Linear(8, 3)
+
+    def forward(self, picture, tokens):
+        return {"logits": self.head(torch.relu(self.first(picture) + self.words(tokens).sum(1)))}
+
+
+def test_channels_of_embeddings_go_with_the_layer_that_they_are_added_to():
+    inputs = (torch.rand(2, 6), torch.tensor([[0, 4], [1, 2]]))
+    model = ChannelPruning(0.5).apply(Worded().eval(), ["first"], inputs)
+    assert model.words.weight.shape == (5, 4) and model.first.out_features == 4
+    assert model(*inputs)["logits"].shape == (2, 3)

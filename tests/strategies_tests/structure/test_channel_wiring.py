@@ -52,6 +52,36 @@ def test_graphs_that_can_be_followed_are_not_refused():
     assert (model.up.in_channels, model.up.out_channels) == (8, 4)
 
 
+class Auxiliary(nn.Module):
+    """A second classifier on the first convolution, in training only or never."""
+
+    def __init__(self, auxiliary: bool) -> None:
+        super().__init__()
+        torch.manual_seed(5)
+        self.a, self.b = nn.Conv2d(1, 8, 3), nn.Conv2d(8, 16, 3)
+        self.norm, self.drop = nn.BatchNorm2d(8), nn.Dropout(0.5)
+        self.aux, self.head = nn.Linear(8, 4), nn.Linear(16, 4)
+        self.auxiliary = auxiliary
+
+    def forward(self, x):
+        x = self.norm(self.a(x)).relu()
+        y = self.head(self.drop(self.b(x).relu().mean((2, 3))))
+        return (y, self.aux(x.mean((2, 3)))) if self.training and self.auxiliary else y
+
+
+def test_classifiers_that_only_training_has_lose_their_channels_too():
+    model = ChannelPruning(0.5, round_to=1).apply(Auxiliary(True), ["a", "b"], (EXAMPLE,))
+    assert (model.a.out_channels, model.aux.in_features, model.head.in_features) == (4, 4, 8)
+    assert not any(module.training for module in model.modules())
+    outputs, auxiliary = model.train()(EXAMPLE)
+    assert outputs.shape == auxiliary.shape == (2, 4)
+
+
+def test_the_graph_of_evaluation_is_followed_where_there_is_no_other():
+    model = ChannelPruning(0.5, round_to=1).apply(Auxiliary(False), ["a", "b"], (EXAMPLE,))
+    assert (model.a.out_channels, model.aux.in_features, model.head.in_features) == (4, 8, 8)
+
+
 class TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()

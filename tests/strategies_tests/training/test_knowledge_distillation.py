@@ -27,6 +27,52 @@ def test_the_loss_is_hintons():
                                0.4 * task + 0.6 * 16 * divergence)
 
 
+def test_pixels_count_as_samples_do():
+    student, teacher = torch.randn(2, 4, 10, 3, 5, generator=torch.Generator().manual_seed(0))
+    flat = [part.permute(0, 2, 3, 1).reshape(-1, 10) for part in (student, teacher)]
+    torch.testing.assert_close(DISTIL.loss(student, teacher, torch.tensor(1.7)),
+                               DISTIL.loss(*flat, torch.tensor(1.7)))
+
+
+@pytest.mark.parametrize("shape", [(16,), (16, 1)])
+@pytest.mark.parametrize("answer", ["logit", "classes"])
+def test_one_logit_is_two_classes(shape, answer):
+    student, teacher = logits(0)[:, 0].reshape(shape), logits(1)[:, 0].reshape(shape)
+    both = [torch.stack([torch.zeros(16), part.reshape(16)], 1) for part in (student, teacher)]
+    torch.testing.assert_close(DISTIL.loss(student, teacher, torch.tensor(1.7), answer),
+                               DISTIL.loss(*both, torch.tensor(1.7)))
+
+
+@pytest.mark.parametrize("unit", [1e-3, 1.0, 1e4])
+def test_numbers_are_compared_in_units_of_their_spread(unit):
+    student, teacher = logits(0), logits(1)
+    expected = 0.4 * 1.7 + 0.6 * float((student - teacher).square().mean() / teacher.var(
+        correction=0))
+    found = DISTIL.loss(student * unit, teacher * unit, torch.tensor(1.7), "values")
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+
+
+def test_constant_numbers_have_a_finite_loss():
+    found = DISTIL.loss(torch.ones(4, 1), torch.ones(4, 1), torch.tensor(1.0), "values")
+    assert float(found) == pytest.approx(0.4)
+
+
+def test_a_teacher_of_another_shape_is_refused():
+    with pytest.raises(StrategyError, match=r"\(16, 10\), those of .* \(16, 1\)") as caught:
+        DISTIL.loss(logits(0), logits(1)[:, :1], torch.tensor(1.0), "values")
+    assert caught.value.reason == "unsupported_graph"
+
+
+def test_the_data_say_what_outputs_hold():
+    data, seen = Noise(1), []
+    data.answer = "values"
+    DISTIL.train(plain(), lambda batch: seen.append(batch) or logits(1), data, SHORT, None)
+    tuned = Noise(1)
+    assert len(seen) == 1
+    assert not equal_states(DISTIL.train(plain(), teaching(1), data, SHORT, None)[0],
+                            DISTIL.train(plain(), teaching(1), tuned, SHORT, None)[0])
+
+
 def test_a_student_equal_to_its_teacher_has_the_task_loss_left():
     torch.testing.assert_close(DISTIL.loss(logits(0), logits(0), torch.tensor(1.7)),
                                torch.tensor(0.4 * 1.7))

@@ -1,6 +1,7 @@
 """The agents' wire over HTTP: a real client, a real ledger, no network."""
 
 import asyncio
+import base64
 import gzip
 import hashlib
 import json
@@ -9,13 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 
 from agents import protocol
 from searcher.api.app import create_app
 from searcher.api.http.limits import MOST_BYTES
+from searcher.statistics.sample_labels import LARGEST_LABELS_BYTES, MOST_NAMES
+from searcher.statistics.score_codec import LARGEST_SCORES_BYTES, pack
 from tests.searcher_tests.api.local import LocalServer
-from tests.searcher_tests.dispatch.laboratory import Laboratory, build_payload, envelope
+from tests.searcher_tests.dispatch.laboratory import (
+    Laboratory,
+    build_payload,
+    build_result,
+    envelope,
+)
 
 OPERATOR = {"Authorization": "Bearer operator"}
 
@@ -99,6 +108,32 @@ def test_results_may_be_gzip(wire: Wire) -> None:
             **wire.builder, "Content-Encoding": "gzip",
             "X-Content-Sha256": hashlib.sha256(hashed).hexdigest()})
         assert answer.status_code == 200
+
+
+def test_the_largest_scores_and_labels_fit_into_a_result(wire: Wire) -> None:
+    """Random numbers, which no compression makes smaller."""
+    random = np.random.default_rng(0)
+    n = LARGEST_LABELS_BYTES
+    scores = random.integers(0, 2**32, n, np.uint32)
+    codes = random.integers(0, 256, n).astype(np.uint8)
+    assert scores.nbytes == LARGEST_SCORES_BYTES
+
+    def packed(name: str, rows: np.ndarray) -> dict[str, str]:
+        content, encoding = pack(rows)
+        return {name: base64.b64encode(content).decode(), "encoding": encoding}
+
+    labels = [{"kind": kind, "names": [f"{i:200}" for i in range(MOST_NAMES)],
+               **packed("codes", codes)} for kind in ("class", "group")]
+    wire.submit()
+    lease = wire.lease(wire.builder).json()
+    document = {**build_result(wire.lab.artifact(b"model")), "evaluation": {
+        "metric": "angle_error", "value": 1.0, "n": n, **packed("scores", scores),
+        "labels": labels}}
+    assert wire.put(wire.builder, lease, envelope(document)).status_code == 200
+    job = wire.http.get(f"/v1/jobs/{lease['job']}", headers=OPERATOR).json()
+    assert job["state"] == "done", job["message"]
+    told = job["result"]["evaluation"]
+    assert len(told["scores"]) > LARGEST_SCORES_BYTES and "labels" not in told
 
 
 def test_a_damaged_body_is_asked_for_again(wire: Wire) -> None:

@@ -41,7 +41,7 @@ def said(rows):
     # one logit, judged by argmax
     ("one_logit", "metric", "'accuracy' does not fit", "binary_accuracy"),
     # "How is the model so accurate?" (all samples of one class)
-    ("one_class", "training classes", "have the label 0", "samples of every class"),
+    ("one_class", "training classes", "have one label, 0", "samples of every class"),
     ("missing_class", "validation classes", "Label 3 occurs in validation", "every class"),
     # "expected input[1, 512, 512, 3] to have 3 channels, but got 512 channels instead"
     ("channels_last", "outputs", "float32 tensor of shape (64, 8, 8, 3)", "x.permute(2, 0, 1)"),
@@ -119,6 +119,8 @@ def test_an_error_names_what_is_wrong(factory, field, found, remedy):
     ("sigmoid_twice", "loss", "within 0 to 1", "leave the sigmoid out"),
     ("rare_class", "validation classes", "Label 1 is rare", "balanced_accuracy"),
     ("few_overlap", "overlap", "1 samples of test are in validation too", "two splits"),
+    # "DataLoader(collate_fn=lambda ..., num_workers=1) breaks on Windows"
+    ("unpicklable_workers", "training workers", "cannot be pickled", "not as lambda"),
     ("random_validation", "validation samples", "augmented at random", "without augmentation"),
 ])
 def test_a_warning_names_what_is_odd(factory, field, found, remedy):
