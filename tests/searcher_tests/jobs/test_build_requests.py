@@ -21,7 +21,8 @@ def request(**fields: Any) -> BuildRequest:
     ({"repair": True}, "compress", "repaired", True),
     ({"fidelity": "repaired"}, "compress", "repaired", True),
     ({"fidelity": "short"}, "train", "short", False),
-    ({"fidelity": "full", "repair": True, "epochs": {"short": 1, "full": 9}}, "train", "full", True),
+    ({"fidelity": "full", "repair": True, "epochs": {"short": 1, "full": 9}}, "train", "full",
+     True),
 ], ids=str)
 def test_a_request_survives_its_payload(fields: dict[str, Any], kind: str, fidelity: str,
                                         repair: bool) -> None:
