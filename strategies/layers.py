@@ -79,20 +79,6 @@ def select(layers: Sequence[Layer], group: str) -> list[str]:
     return chosen
 
 
-def assign(groups: Sequence[str], layers: Sequence[Layer]) -> list[list[str]]:
-    """The layers that each of several steps decides, one step for each of ``groups``: where groups
-    overlap, the one of fewer layers, of equal ones the later. A step may get none.
-    Raises StrategyError(``unknown_layers``)."""
-    members = [select(layers, group) for group in groups]
-    decides: dict[str, int] = {}
-    for index, names in enumerate(members):
-        for name in names:
-            if name not in decides or len(names) <= len(members[decides[name]]):
-                decides[name] = index
-    return [[name for name in names if decides[name] == index]
-            for index, names in enumerate(members)]
-
-
 def is_depthwise(module: nn.Module) -> bool:
     """Each filter reads one channel of several."""
     return isinstance(module, CONVOLUTIONS) and module.in_channels == module.groups > 1

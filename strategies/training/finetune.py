@@ -25,7 +25,7 @@ class Finetune(TrainingStrategy):
     """AdamW with a cosine from ``learning_rate`` to zero."""
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "recovers accuracy with the task's own loss"
     paper: ClassVar[str] = "Han et al. 2015, Learning both Weights and Connections"
     limits_text: ClassVar[str] = "needs the task's training data"
@@ -39,7 +39,7 @@ class Finetune(TrainingStrategy):
 
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
-        low, high = limits.range(f"{cls.name}.learning_rate", 6e-3, 3e-2)
+        low, high = limits.range(f"{cls.name}.learning_rate", 5e-4, 2e-2)
         return cls(suggester.suggest_float("learning_rate", low, high, log=True))
 
     def train(self, model: nn.Module, teacher: Teacher | None, data: TrainingData,

@@ -33,7 +33,7 @@ class KnowledgeDistillation(TrainingStrategy):
     Models with Knowledge Distillation, section 3.3)."""
 
     name: ClassVar[str] = "knowledge_distillation"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     summary: ClassVar[str] = "recovers accuracy by learning the baseline's outputs"
     paper: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network"
     limits_text: ClassVar[str] = "for outputs that are logits or numbers; needs training inputs"
@@ -51,7 +51,7 @@ class KnowledgeDistillation(TrainingStrategy):
 
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
-        rate = limits.range(f"{cls.name}.learning_rate", 6e-3, 3e-2)
+        rate = limits.range(f"{cls.name}.learning_rate", 5e-4, 2e-2)
         temperature = limits.range(f"{cls.name}.temperature", 1.0, 8.0)
         weight = limits.range(f"{cls.name}.teacher_weight", 0.3, 0.95)
         return cls(suggester.suggest_float("learning_rate", *rate, log=True),

@@ -32,6 +32,8 @@ def codes(layers, bits):
     ([codes("model", 4), codes("model", {"3": 2})], [("0", "7", "9"), ("3",)]),
     ([prune("model", 0.5), TUNE, prune("model", 0.5)],
      [("0", "3", "7", "9"), None, ("0", "3", "7", "9")]),
+    ([codes("convolutions", 4), codes("model", 3), codes("first", 2)],
+     [("3",), ("7", "9"), ("0",)]),
     ([codes("depthwise", 4)], [()]),
     ([codes("7.0", 4)], [None]),
 ])

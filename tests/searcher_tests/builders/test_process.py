@@ -52,6 +52,19 @@ def workshop(tiny: Task, builds: Path) -> Workshop:
     return Workshop(builds.parent)
 
 
+def test_a_repaired_file_is_evaluated_and_layers_are_scanned(workshop: Workshop) -> None:
+    client: Any = Client()
+    work(client, workshop, lease("compress", {**COMPRESS, "repair": True}))
+    work(client, workshop, lease("train", {
+        **COMPRESS, "fidelity": "full", "repair": True, "epochs": {"short": 1, "full": 2}}))
+    work(client, workshop, lease("scan", {
+        "task": TINY, "strategy": "clustering", "seed": 0, "target": TARGET, "seconds": 60}))
+    assert not client.failed
+    repaired, trained, scan = client.done
+    assert repaired["evaluation"]["value"] > 0.4 and trained["evaluation"]["value"] > 0.4
+    assert [one["layer"] for one in scan["layers"]] == ["conv1", "conv2", "fc1", "fc2"]
+
+
 def test_compress_train_evaluate(workshop: Workshop) -> None:
     client: Any = Client()
     work(client, workshop, lease("compress", COMPRESS))

@@ -135,12 +135,24 @@ def test_a_rebuild_repeats_the_request_of_the_build(scene: Scene) -> None:
 
 def test_a_rebuild_has_the_fidelity_and_threads_of_the_build(scene: Scene) -> None:
     scene.client.submit_job("train", "builder", {
-        **scene.first.payload, "fidelity": "full", "threads": 2})
+        **scene.first.payload, "fidelity": "full", "threads": 2, "repair": True,
+        "epochs": {"short": 1, "full": 3}})
     scene.sha256 = scene.built()["sha256"]
     scene.drop()
     assert scene.client.rebuild(scene.sha256).kind == "train"
     payload = scene.lab.leased(scene.builder).payload
     assert (payload["fidelity"], payload["threads"]) == ("full", 2)
+    assert (payload["repair"], payload["epochs"]) == (True, {"short": 1, "full": 3})
+
+
+def test_a_repaired_file_is_repaired_again(scene: Scene) -> None:
+    scene.client.submit_job("compress", "builder", {**scene.first.payload, "repair": True})
+    scene.sha256 = scene.built()["sha256"]
+    build = builds.of_file(scene.lab.store.db, scene.sha256)
+    assert build is not None and build.fidelity == "repaired"
+    scene.drop()
+    assert scene.client.rebuild(scene.sha256).kind == "compress"
+    assert scene.lab.leased(scene.builder).payload["repair"] is True
 
 
 def test_a_file_can_be_dropped_and_built_again_repeatedly(scene: Scene) -> None:

@@ -4,7 +4,7 @@ from torch import nn
 
 from fleetfront_testing.networks import EXAMPLE, Residual, plain
 from strategies.base import StrategyError
-from strategies.layers import assign, layers_of, select
+from strategies.layers import layers_of, select
 from strategies.structure.svd import Svd
 from strategies.weights.magnitude_pruning import MagnitudePruning
 
@@ -78,17 +78,6 @@ def test_the_example_changes_nothing_for_a_sequence():
     (nn.Conv1d(4, 8, 1), "pointwise"), (nn.ConvTranspose3d(4, 8, 3), "convolutions")])
 def test_convolutions_of_any_number_of_axes(module, group):
     assert select(layers_of(nn.Sequential(module)), group) == ["0"]
-
-
-@pytest.mark.parametrize("groups, assigned", [
-    (["model", "first"], [["3", "7", "9"], ["0"]]),
-    (["first", "model"], [["0"], ["3", "7", "9"]]),
-    (["convolutions", "model", "3"], [["0"], ["7", "9"], ["3"]]),
-    (["0", "first"], [[], ["0"]]),
-    (["fully_connected", "convolutions"], [["7", "9"], ["0", "3"]]),
-])
-def test_the_narrower_of_two_groups_decides(groups, assigned):
-    assert assign(groups, layers_of(plain())) == assigned
 
 
 def test_a_network_without_layers_has_none():
