@@ -155,6 +155,8 @@ def _overrides(graph: ModelProto) -> dict[str, list[dict[str, int | np.generic]]
         if axis is None or node.input[1] not in weights:
             continue
         name, weight = node.input[1], weights[node.input[1]]
+        if node.op_type == "MatMul" and weight.ndim != 2:
+            continue
         scales = given.get(name) or channel_scales(weight, axis).tolist()
         if len(scales) != weight.shape[axis]:
             raise StrategyError(
@@ -173,7 +175,7 @@ def _channel_axis(node: NodeProto) -> int | None:
     if node.op_type == "Gemm":
         transposed = next((a.i for a in node.attribute if a.name == "transB"), 0)
         return 0 if transposed else 1
-    return None
+    return 1 if node.op_type == "MatMul" else None
 
 
 def channel_scales(weight: Array, axis: int) -> Array:

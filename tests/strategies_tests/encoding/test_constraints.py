@@ -92,3 +92,28 @@ def test_a_linear_layer_that_is_stored_transposed():
     graph = export_onnx(model, (inputs[:1],), Target())
     assert "0.weight" not in constants(graph.graph)
     check_constraints(graph, model)
+
+
+class Factored(nn.Module):
+    """A fully connected layer in two factors, the first without bias: a MatMul in ONNX."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(40, 12, bias=False), nn.Linear(12, 30)
+        self.last = nn.Linear(30, 5)
+
+    def forward(self, x):
+        return self.last(torch.relu(self.second(self.first(x))))
+
+
+@pytest.mark.parametrize("repair", [False, True])
+@pytest.mark.parametrize("bits", [2, 5])
+def test_a_layer_without_bias_keeps_its_table_in_int8(bits, repair, tmp_path):
+    inputs, model = torch.randn(64, 40, generator=torch.Generator().manual_seed(0)), Factored()
+    Clustering(bits).attach(model, [layer.name for layer in layers_of(model)], "int8")
+    if repair:
+        repair_weights(model, (inputs,))
+    graph = export_onnx(model, (inputs[:1],), Target(), weight_scales(model))
+    encoded = Int8().encode(graph, (inputs,), Target(), tmp_path)
+    check_constraints(encoded, model, graph)
