@@ -1,6 +1,7 @@
 """What each layer loses when it alone is compressed: the numbers behind a strength per layer."""
 
 import copy
+import heapq
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -139,20 +140,27 @@ def allocate(losses: Losses, costs: Losses, budget: float) -> dict[str, float]:
     levels = {name: _hull(losses[name], costs[name]) for name in losses}
     at = {name: 0 for name in levels}
     left = budget - sum(found[0][0] for found in levels.values())
-    while True:
-        best: tuple[float, str, int] | None = None
-        for name, found in levels.items():
-            cost, loss, _ = found[at[name]]
-            for index in range(at[name] + 1, len(found)):
-                more = found[index][0] - cost
-                gain = (loss - found[index][1]) / more
-                if more <= left and gain > 0 and (best is None or gain > best[0]):
-                    best = gain, name, index
-        if best is None:
-            return {name: found[at[name]][2] for name, found in levels.items()}
-        _, name, index = best
-        left -= levels[name][index][0] - levels[name][at[name]][0]
-        at[name] = index
+    steps = [step for place, name in enumerate(levels)
+             for step in _next_step(levels[name], 0, left, place, name)]
+    heapq.heapify(steps)
+    while steps:
+        _, place, name, index = heapq.heappop(steps)
+        more = levels[name][index][0] - levels[name][at[name]][0]
+        if more <= left:
+            left, at[name] = left - more, index
+        for step in _next_step(levels[name], at[name], left, place, name):
+            heapq.heappush(steps, step)
+    return {name: found[at[name]][2] for name, found in levels.items()}
+
+
+def _next_step(levels: Sequence[tuple[float, float, float]], at: int, left: float, place: int,
+               name: str) -> list[tuple[float, int, str, int]]:
+    """The step up from level ``at`` that gains most per cost, among those that cost at most
+    ``left``: (-gain, place, name, level), or nothing."""
+    cost, loss, _ = levels[at]
+    gains = [((levels[index][1] - loss) / (levels[index][0] - cost), place, name, index)
+             for index in range(at + 1, len(levels)) if levels[index][0] - cost <= left]
+    return [min(gains)] if gains else []
 
 
 def table_of(losses: Losses, costs: Losses, mean: float) -> dict[str, float]:
