@@ -17,7 +17,8 @@ from searcher.builders.prefixes import Prefixes
 from searcher.builders.schedule import REPAIR_VERSION
 from searcher.documents import parse, plain
 from searcher.errors import BuildError
-from searcher.jobs.scan import LayerScan, ScanLevel, ScanRequest, ScanResult
+from searcher.jobs.scan import ScanRequest
+from searcher.spec.scan_result import LayerScan, ScanLevel, ScanResult
 from strategies.base import Strategy, StrategyError, StructureStrategy, WeightsStrategy
 from strategies.catalog import UnknownStrategyError, strategy
 from strategies.number_formats import FLOAT32

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from searcher.documents import parse, plain
 from searcher.errors import ProtocolError
@@ -10,53 +10,8 @@ from searcher.jobs import fields
 from searcher.jobs.base import BUILD_DEADLINE_S, JobKind, JobRequest, Ledger
 from searcher.jobs.build import target_of
 from searcher.ledger.rows import JobRow
+from searcher.spec.scan_result import ScanResult
 from strategies.target import Target
-
-Cost = Literal["file_bytes", "macs"]
-
-
-@dataclass(frozen=True)
-class ScanLevel:
-    """A layer alone at one strength. ``loss`` is the squared error of the model's outputs relative
-    to their variance; those of several layers add up. ``file_bytes`` and ``macs`` are what the
-    layer then costs, changes of other layers included."""
-
-    strength: float
-    loss: float
-    file_bytes: float
-    macs: float
-
-
-@dataclass(frozen=True)
-class LayerScan:
-    """The levels of one layer, strongest first; ``weights`` is the number of its weights."""
-
-    layer: str
-    weights: int
-    levels: tuple[ScanLevel, ...]
-
-
-@dataclass(frozen=True)
-class ScanResult:
-    """``parameter`` is the one whose numbers the strengths are. ``coarser`` says what the seconds
-    left out, ``left`` why layers were not compressed, by name."""
-
-    strategy: str
-    parameter: str
-    layers: tuple[LayerScan, ...]
-    samples: int
-    coarser: str | None = None
-    left: Mapping[str, str] = field(default_factory=dict)
-
-    def losses(self) -> dict[str, dict[float, float]]:
-        """``{layer: {strength: loss}}``."""
-        return {one.layer: {level.strength: level.loss for level in one.levels}
-                for one in self.layers}
-
-    def costs(self, cost: Cost) -> dict[str, dict[float, float]]:
-        """``{layer: {strength: cost}}``."""
-        return {one.layer: {level.strength: getattr(level, cost) for level in one.levels}
-                for one in self.layers}
 
 
 @dataclass(frozen=True)

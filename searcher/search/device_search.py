@@ -29,7 +29,9 @@ from searcher.search.learnt.effort import Effort
 from searcher.search.payloads import Requests
 from searcher.search.promotion import shortfall, why_not_train, within_reach
 from searcher.search.proposals import AHEAD, LONGEST_QUEUE_S
+from searcher.search.recipes.tables import Scans
 from searcher.search.rungs import UNKNOWN_S, known_rungs, rungs_of
+from searcher.search.scanning import scan_all
 from searcher.search.space import Space
 from searcher.spec.fidelity import REPAIRED, TRAINED
 from searcher.spec.objectives import DROP, Objective, resolved
@@ -56,6 +58,7 @@ class DeviceSearch:
         self._front: list[Point] = []
         self._joint: JointMeasurement = {}
         self._trainings: list[TrainingOutcome] = []
+        self._scans: Mapping[str, int] = {}
         self._baseline: Baseline
         self._acquisition: Acquisition
 
@@ -94,6 +97,16 @@ class DeviceSearch:
             self._notes += [rungs.why_not] if rungs.why_not not in self._notes else []
         self.requests = replace(self.requests, campaign=campaign, epochs=rungs.epochs)
         self._fit(rungs.full_s)
+
+    def scan(self, jobs: JobFlow, search_s: float, builders: int) -> Scans:
+        """What each layer loses, found within a share of ``search_s``; nothing where the campaign
+        wants no scan."""
+        if not self.requests.campaign.search.scan:
+            return {}
+        found = scan_all(jobs, self.requests, self._space, search_s, builders)
+        self._scans = found.jobs
+        self._notes += [note for note in found.notes if note not in self._notes]
+        return found.results
 
     def _fit(self, full_s: float) -> None:
         self._acquisition = Acquisition(self.requests.campaign, self._space,
@@ -142,7 +155,7 @@ class DeviceSearch:
         return SearchState(self._baseline.state, baseline_s, searched_s, self._joint,
                            tuple(self._notes), tuple(extended), trained, self._baseline.quality,
                            repaired=repaired, trainings=tuple(self._trainings),
-                           epochs=self.requests.epochs)
+                           epochs=self.requests.epochs, scans=self._scans)
 
     def competing_points(self, flow: Iterable[Candidate], but: int | None = None) -> list[Point]:
         """The front, trained candidates that wait for their measurement, with the latency of

@@ -14,7 +14,7 @@ Candidates advance independently. Those that wait for the device share a quiet w
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
 from searcher.client.http import CoordinatorClient, TrialState
@@ -29,7 +29,9 @@ from searcher.search.measurement_batches import MeasurementBatches
 from searcher.search.payloads import COMPRESS, TRAIN
 from searcher.search.promotion import POOL, TURNOVER
 from searcher.search.proposals import AHEAD, Proposals
+from searcher.search.recipes.tables import Parameters
 from searcher.search.sampling import STARTUP_TRIALS, Sampling
+from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.fidelity import REPAIRED
 
@@ -45,14 +47,14 @@ class SearchLoop:
                  sampling: Sampling, builders: int,
                  now_s: Callable[[], float] = time.monotonic, extends: bool = False,
                  task: TaskFacts | None = None, states_epochs: bool = True,
-                 first: Sequence[Mapping[str, float]] = ()) -> None:
+                 first: Callable[[Space], Iterable[Parameters]] = lambda space: ()) -> None:
         """``extends``: the task defines epochs for extended training. ``task``: what the check of
         the task found. ``states_epochs``: its author says how long candidates are trained.
         ``first``: parameters of recipes to ask for before any other."""
         self.client, self.campaign = client, campaign
         self.sampling, self.builders, self.now_s = sampling, builders, now_s
         self._device, self._extends, self._task = of_device, extends, task
-        self._extended: list[int] = []
+        self._extended, self._first = list[int](), first
         self._known: SearchState | None = None
         self._repairs, self._trains = campaign.search.repair, campaign.search.train
         self._states_epochs, self._trainings = states_epochs, 0
@@ -60,7 +62,7 @@ class SearchLoop:
         self._flow: dict[int, Candidate] = {}
         self._batches = MeasurementBatches(
             self._jobs, of_device.requests, self._measured, self._failed, now_s)
-        self._proposals = Proposals(client, campaign, of_device.device, sampling, first)
+        self._proposals = Proposals(client, campaign, of_device.device, sampling)
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
         self._budget_s = self._search_s = 0.0
 
@@ -80,6 +82,8 @@ class SearchLoop:
             self._searched_s, self._extended = known.searched_s, list(known.extended)
         self._resume()
         self._began_s = self.now_s()
+        self.sampling.use_scans(self._device.scan(self._jobs, self._search_s, self.builders))
+        self._proposals.first.extend(self._first(self.sampling.space))
         self._save()
         while self._step():
             pass
@@ -96,8 +100,7 @@ class SearchLoop:
         return self._searched_s + self.now_s() - self._began_s
 
     def _resume(self) -> None:
-        """Restore the state from the ledger: add all trials to the study and restart the running
-        ones. Their builds are cached, and those whose figures are known are not measured again."""
+        """Add the ledger's trials to the study and restart the running ones: builds are cached."""
         rows = self.client.trials(self.campaign.name)
         self._proposals.restore(rows)
         self._device.resume(rows)
@@ -235,8 +238,7 @@ class SearchLoop:
             self._tell(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _train_best(self) -> None:
-        """Train the measured candidates of highest expected gain: repaired ones as long as that
-        gains more than new candidates do, or anything when there are no new ones."""
+        """Train those of highest expected gain, as long as that gains more than new candidates."""
         for candidate in [c for c in self._flow.values() if c.stage == "waiting"]:
             self._reconsider(candidate)
         if self._repairs and self._count("waiting") >= POOL:
@@ -311,7 +313,6 @@ class SearchLoop:
 
     def _lost(self, candidate: Candidate, state: TrialState, reason: str,
               message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:
-        """The newest file of a candidate is worth nothing; an earlier one may be."""
         if not self._keep_repaired(candidate):
             self._tell(candidate, state, reason, message, constraints)
 
@@ -352,8 +353,8 @@ class SearchLoop:
         self._save()
 
     def _prune_untrained(self) -> None:
-        """Complete repaired candidates, and prune others without full training, when the search
-        time is up. A candidate whose quality is known is still measured."""
+        """When the search time is up: complete repaired candidates, prune others without full
+        training. A candidate whose quality is known is still measured."""
         for candidate in list(self._flow.values()):
             if candidate.stage == "measuring" and not self._repairs:
                 self._batches.drop(candidate)
@@ -382,8 +383,7 @@ class SearchLoop:
         self.client.set_state(self.campaign.name, "done")
 
     def _may_extend(self, trial: int) -> bool:
-        """Whether there is time for extended training of a trial. Always true for one that an
-        earlier search process started: its build is cached or nearly complete."""
+        """Whether there is time for extended training of a trial, or it was started before."""
         if trial not in self._extended and self._elapsed_s() < self._budget_s:
             self._extended.append(trial)
             self._save()

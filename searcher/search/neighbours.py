@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from searcher.search.recipes.offers import PARTS
+from searcher.search.recipes.tables import MOST_LEVELS, move_name, moves_in
 from searcher.search.space import STAGES, Space
 from searcher.spec.recipe import Recipe
 
@@ -17,6 +18,8 @@ TOGGLE, MOVE_ALL, MOVE_PART, CROSSOVER = 0.1, 0.27, 0.27, 0.18
 """Fractions of the kinds of steps: toggle one strategy; move all numbers of the compression
 together; move the numbers of one strategy in one part of the model; cross the stages of two
 parents. The rest resamples a stage or a number."""
+MOVE_LAYER = 0.5
+"""Fraction of the moves in one part that move a single layer instead, where a scan knows it."""
 INITIAL_STRENGTH = (0.1, 0.7)
 """Range of the strength of a strategy that was switched on."""
 WEAKEN, STEP_SIZE = 0.25, (0.1, 0.4)
@@ -75,7 +78,7 @@ class Neighbours:
         """The parameters of ``draft`` with missing numbers sampled and missing switches off, and
         the recipe."""
         trial = _Completing(draft, self.rng)
-        recipe = self.space.sample(trial)
+        recipe = self.space.sample(trial, moves_in(draft))
         return trial.params, recipe
 
     def _moved(self, params: Mapping[str, float], prefix: str = "") -> dict[str, float]:
@@ -98,11 +101,20 @@ class Neighbours:
         if not on:
             return params
         chosen = self.rng.choice(on)
+        if self.space.movable.get(chosen, ("", []))[1] and self.rng.random() < MOVE_LAYER:
+            return self._layer_moved(params, chosen)
         parts = self.space.parts_of(chosen)
         if parts:
             params = self._split_into_parts(params, chosen)
             chosen = self.rng.choice(parts)
         return self._moved(params, f"{chosen}.")
+
+    def _layer_moved(self, params: Mapping[str, float], choice: str) -> dict[str, float]:
+        """Move the number of one layer by a level, to stronger or weaker compression."""
+        parameter, layers = self.space.movable[choice]
+        name = move_name(choice, parameter, self.rng.choice(layers))
+        by = params.get(name, 0) + self.rng.choice((-1, 1))
+        return {**params, name: min(max(by, -MOST_LEVELS), MOST_LEVELS)}
 
     def _split_into_parts(self, params: Mapping[str, float], choice: str) -> dict[str, float]:
         """``params`` with strategy ``choice`` of the whole model replaced by the same strategy in

@@ -10,7 +10,7 @@ import platform
 import sys
 import tempfile
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +29,7 @@ from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
 from searcher.search.recipes.applicable import model_layers, trial_of
+from searcher.search.recipes.tables import Parameters
 from searcher.search.recipes.warm_starts import earlier_recipes, known_recipes
 from searcher.search.sampling import Sampling
 from searcher.search.space import Space, unsupported_strategies
@@ -81,7 +82,7 @@ def search(directory: Path, name: str) -> None:
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
                        campaign.builders or cores(), extends="extended" in task.epochs,
                        task=checked.facts, states_epochs=task.epochs != EPOCHS,
-                       first=warm_starts(client, campaign, space, checked.facts)).run()
+                       first=warm_starts(client, campaign, checked.facts)).run()
         except PERMANENT as error:
             # The coordinator refuses this when the campaign was paused or cancelled meanwhile.
             with suppress(ProtocolError):
@@ -89,14 +90,16 @@ def search(directory: Path, name: str) -> None:
             raise
 
 
-def warm_starts(client: CoordinatorClient, campaign: Campaign, space: Space,
-                facts: TaskFacts | None) -> list[Mapping[str, float]]:
+def warm_starts(client: CoordinatorClient, campaign: Campaign, facts: TaskFacts | None
+                ) -> Callable[[Space], list[Parameters]]:
     """Parameters of recipes to ask for first: the best of earlier campaigns on the task, then those
     that are known to work."""
-    if not campaign.search.warm_starts or facts is None:
-        return []
-    earlier = earlier_recipes(client, facts.digest, campaign.name, campaign.objectives)
-    return [*earlier, *known_recipes(space)]
+    def first(space: Space) -> list[Parameters]:
+        if not campaign.search.warm_starts or facts is None:
+            return []
+        earlier = earlier_recipes(client, facts.digest, campaign.name, campaign.objectives)
+        return [*earlier, *known_recipes(space)]
+    return first
 
 
 def _no_format(campaign: Campaign, device: DeviceProfile, lacking: frozenset[str]) -> str:

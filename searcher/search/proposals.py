@@ -2,11 +2,12 @@
 
 import functools
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 
 from searcher.client.http import CoordinatorClient
 from searcher.client.records import Trial
 from searcher.search.candidate import Candidate
+from searcher.search.recipes.tables import Parameters
 from searcher.search.sampling import Sampling
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe
@@ -21,14 +22,14 @@ MOST_DUPLICATES = 100
 
 
 class Proposals:
-    """Asks ``sampling`` for recipes. ``asked`` is the number of candidates so far."""
+    """Asks ``sampling`` for recipes. ``asked`` is the number of candidates so far; ``first`` are
+    parameters of recipes to ask for before any other."""
 
     def __init__(self, client: CoordinatorClient, campaign: Campaign, device: str,
-                 sampling: Sampling, first: Iterable[Mapping[str, float]] = ()) -> None:
-        """``first`` are parameters of recipes to ask for before any other."""
+                 sampling: Sampling) -> None:
         self._client, self._campaign, self._device = client, campaign, device
         self._sampling, self._seen = sampling, set[str]()
-        self._first = deque(first)
+        self.first = deque[Parameters]()
         self.asked = 0
 
     def restore(self, rows: Iterable[Trial]) -> None:
@@ -40,7 +41,7 @@ class Proposals:
         """A new candidate, whose recipe has no training unless the search ``trains``; None when
         the space seems exhausted. ``expected_gain`` ranks recipes."""
         for _ in range(MOST_DUPLICATES):
-            draft = {"draft": self._first.popleft()} if self._first else {}
+            draft = {"draft": self.first.popleft()} if self.first else {}
             proposal = self._sampling.ask(
                 functools.partial(self._gain_of_new, expected_gain), **draft)
             compressed = self._sampling.space.compression(proposal.recipe)

@@ -11,7 +11,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +22,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from searcher.ledger.rows import TrialParameters, TrialRow
 from searcher.search.neighbours import Neighbours
+from searcher.search.recipes.tables import Scans, moves_in
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign
 from searcher.spec.objectives import DROP
@@ -74,6 +75,12 @@ class Sampling:
                                    for i in range(STARTUP_TRIALS)]
         self._rng.shuffle(self._startup_strengths)
 
+    def use_scans(self, scans: Scans) -> None:
+        """Give each layer its own number from now on, where one of ``scans`` knows what it
+        loses."""
+        self.space = replace(self.space, scans=scans)
+        self._neighbours = Neighbours(self.space, self._rng)
+
     def restore(self, rows: Iterable[TrialRow]) -> dict[int, int]:
         """Add the ledger's trials in order; running ones can be completed by ``tell``. Returns the
         study number by trial id."""
@@ -108,36 +115,34 @@ class Sampling:
             draft: Mapping[str, float] | None = None) -> Proposal:
         """The next recipe; ``expected_gain`` ranks the neighbours of good candidates. ``draft``
         are parameters to use instead, those that it lacks are sampled or off."""
-        asked = len(self._study.get_trials(deepcopy=False))
-        if draft is not None:
-            self._study.enqueue_trial(self._neighbours.completed(draft)[0])
-        elif asked < self.startup_trials:
-            self._study.enqueue_trial(self._neighbours.startup(
-                self._startup_strengths[asked] * self._softer))
-        elif self._rng.random() < NEIGHBOUR_FRACTION:
-            self._enqueue_neighbour(expected_gain)
-        else:
-            self._study.enqueue_trial(self.space.narrow_off)
+        given = self._draft(expected_gain, draft)
+        self._study.enqueue_trial(given)
         trial = self._study.ask()
-        recipe = self.space.sample(trial)
+        recipe = self.space.sample(trial, moves_in(given))
         self._asked[trial.number] = trial
         return Proposal(trial.number, recipe, TrialParameters(
             dict(trial.params),
             {k: distribution_to_json(d) for k, d in trial.distributions.items()}))
 
-    def _enqueue_neighbour(self, expected_gain: ExpectedGain) -> None:
-        """Enqueue the neighbour with the highest expected gain."""
+    def _draft(self, expected_gain: ExpectedGain, draft: Mapping[str, float] | None
+               ) -> dict[str, float]:
+        """Parameters of the next recipe; the sampler adds those that are missing."""
+        asked = len(self._study.get_trials(deepcopy=False))
+        if draft is not None:
+            return self._neighbours.completed(draft)[0]
+        if asked < self.startup_trials:
+            return self._neighbours.startup(self._startup_strengths[asked] * self._softer)
+        if self._rng.random() >= NEIGHBOUR_FRACTION:
+            return dict(self.space.narrow_off)
         parents = [*self._running_parents.values(), *(
             (t.params, t.values) for t in self._study.best_trials
             if all(v <= 0 for v in t.constraints.values()))]
         if not parents:
-            strength = self._rng.uniform(*STARTUP_STRENGTHS) * self._softer
-            self._study.enqueue_trial(self._neighbours.startup(strength))
-            return
+            return self._neighbours.startup(self._rng.uniform(*STARTUP_STRENGTHS) * self._softer)
         drafts = [self._neighbours.completed(
             self._neighbours.step(self._pick(parents), self._pick(parents))) for _ in range(DRAFTS)]
         gains = [expected_gain(recipe) for _, recipe in drafts]
-        self._study.enqueue_trial(drafts[gains.index(max(gains))][0])
+        return drafts[gains.index(max(gains))][0]
 
     def _pick(self, parents: Sequence[tuple[dict[str, float], list[float]]]
               ) -> dict[str, float]:

@@ -13,7 +13,7 @@ from typing import Protocol
 from searcher.errors import UserError, nearest
 from searcher.search.recipes.offers import NARROW, PARTS, Offer, WhyNot, offers
 from searcher.search.recipes.ranges import Range, ranges_of
-from searcher.search.recipes.tables import LayerScan, resolved
+from searcher.search.recipes.tables import MOST_LEVELS, Scans, resolved, scanned_parameter
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe, Step, Value
 from strategies.base import Layer, Limits, Strategy
@@ -59,8 +59,8 @@ class Space:
     layers: tuple[Layer, ...]
     limits: Limits
     notes: tuple[str, ...] = ()
-    scans: Mapping[str, LayerScan] = field(default_factory=dict)
-    """What each layer loses, by strategy; the numbers of these strategies become tables."""
+    scans: Scans = field(default_factory=dict)
+    """What each layer loses; the numbers of these strategies become tables."""
 
     @classmethod
     def of(cls, campaign: Campaign, layers: tuple[Layer, ...], formats: frozenset[str],
@@ -82,22 +82,26 @@ class Space:
                                 why_not)
         return cls(tuple(choices), (*trainings, known["finetune"]), layers, limits, tuple(notes))
 
-    def sample(self, trial: AskedTrial) -> Recipe:
+    def sample(self, trial: AskedTrial, moves: Sequence[str] = ()) -> Recipe:
         """Sample one recipe, in canonical form. A strategy that is on for the whole model is not
         suggested for its parts. A training step always ends the torch part: the first of
-        ``trainings`` that is on, else fine-tuning."""
+        ``trainings`` that is on, else fine-tuning. ``moves`` are the names of moves of single
+        layers to suggest (``searcher.search.recipes.tables``), where their strategy is on."""
         steps = {stage: list[Step]() for stage in STAGES}
-        whole: set[str] = set()
+        whole, moved = set[str](), dict[str, int]()
         for group, strategy in self.choices:
             if strategy.name in whole and group not in NARROW:
                 continue
-            if trial.suggest_categorical(f"{group}.{strategy.name}.on", [False, True]):
+            choice = f"{group}.{strategy.name}"
+            if trial.suggest_categorical(f"{choice}.on", [False, True]):
                 steps[strategy.stage].append(self._step(trial, group, strategy))
+                moved |= {name: trial.suggest_int(name, -MOST_LEVELS, MOST_LEVELS)
+                          for name in moves if name.startswith(f"{choice}.")}
                 whole |= {strategy.name} if group == "model" else set()
         steps["training"].append(self._training(trial))
         asked = [step.as_dict() for stage in STAGES for step in steps[stage]]
         return Recipe.from_list(canonical(
-            resolved(asked, self.layers, self.scans), self.layers))
+            resolved(asked, self.layers, self.scans, moved), self.layers))
 
     @functools.cached_property
     def strengths(self) -> dict[str, "Range"]:
@@ -108,6 +112,19 @@ class Space:
             if strategy.stage in ("structure", "weights"):
                 members = [layer for layer in self.layers if group in layer.groups]
                 found |= ranges_of(strategy, f"{group}.{strategy.name}.", members, self.limits)
+        return found
+
+    @functools.cached_property
+    def movable(self) -> dict[str, tuple[str, list[str]]]:
+        """The parameter and the layers that a scan knows, of each ``<group>.<strategy>`` whose
+        numbers become tables."""
+        found: dict[str, tuple[str, list[str]]] = {}
+        for group, strategy in self.choices:
+            scan, parameter = self.scans.get(strategy.name), scanned_parameter(strategy)
+            if scan is not None and parameter is not None:
+                members = {layer.name for layer in self.layers if group in layer.groups}
+                found[f"{group}.{strategy.name}"] = parameter, [
+                    one.layer for one in scan.layers if one.layer in members]
         return found
 
     @functools.cached_property

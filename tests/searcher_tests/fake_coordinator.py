@@ -24,6 +24,7 @@ from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
 from searcher.search.payloads import Requests
+from searcher.search.recipes.tables import Scans
 from searcher.search.sampling import STARTUP_TRIALS, Proposal
 from searcher.search.space import Space
 from searcher.spec.campaign import Campaign, from_document
@@ -38,7 +39,7 @@ DEVICE = "fake"
 N = 1000
 LEVEL_S = 1e-3
 COST_S = {"compress": 1.0, "train": 10.0, "measure": 2.0, "evaluate": 0.5, "infer": 0.5,
-          "prepare": 1.0}
+          "prepare": 1.0, "scan": 0.0}
 
 
 class Killed(Exception):
@@ -91,6 +92,8 @@ class FakeCoordinator:
     rows: list[dict[str, Any]] = field(default_factory=list)
     ended_trials: list[tuple[int, str]] = field(default_factory=list)
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    scans: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Results of scans by strategy, or reason and message of one that fails; others are empty."""
     saved: list[float] = field(default_factory=list)
     engines: set[str] = field(default_factory=set)
     """Files that are prepared on the device."""
@@ -202,6 +205,13 @@ class FakeCoordinator:
 
     def _train(self, payload: dict[str, Any]) -> dict[str, Any]:
         return self._built(payload, payload["fidelity"])
+
+    def _scan(self, payload: dict[str, Any]) -> dict[str, Any]:
+        name = payload["strategy"]
+        found = self.scans.get(name, {"strategy": name, "parameter": "p", "layers": [],
+                                      "samples": 8})
+        return {"state": "failed", **found} if "reason" in found else {
+            "state": "done", "result": found}
 
     def _built(self, payload: dict[str, Any], fidelity: str) -> dict[str, Any]:
         name = payload["recipe"][0]["strategy"] if payload["recipe"] else "baseline"
@@ -332,6 +342,9 @@ class Scripted:
         recipe = Recipe((Step.of(name, "model", {}),))
         assert math.isfinite(expected_gain(recipe))
         return Proposal(self.asked - 1, recipe, TrialParameters())
+
+    def use_scans(self, scans: Scans) -> None:
+        self.space = replace(self.space, scans=scans)
 
     def add_parent(self, number: int, values: Mapping[str, float]) -> None:
         assert number not in self.ended_trials and "quality_drop" in values

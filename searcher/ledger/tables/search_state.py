@@ -129,6 +129,7 @@ class SearchState:
     whose extended training has begun; ``trained`` are trained but unfinished candidates by trial,
     ``repaired`` the figures of unfinished candidates before any training. ``trainings`` are what
     the search learnt of trainings; ``epochs`` those of each fidelity, where the search chose them.
+    ``scans`` are the jobs whose results say what each layer loses, by strategy.
     ``quality`` is the metric by which candidates are judged.
     ``task`` is None in states of versions that did not check tasks.
     """
@@ -145,6 +146,7 @@ class SearchState:
     repaired: Mapping[int, TrainedState] = field(default_factory=dict)
     trainings: tuple[TrainingOutcome, ...] = ()
     epochs: Mapping[str, int] = field(default_factory=dict)
+    scans: Mapping[str, int] = field(default_factory=dict)
 
 
 def get(db: Database, campaign: str, device: str) -> SearchState | None:

@@ -1,66 +1,102 @@
 """One number of a step for all layers -> a number for each layer, from what a scan found.
 
 The numbers cost as much as the one number on every layer would, and lose least: water-filling
-(``strategies.repair.sensitivity.allocate``). The recipe holds the table.
+(``strategies.repair.sensitivity.allocate``). A move then changes the number of one layer by some
+levels of its strategy. The recipe holds the table.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 
-from strategies.base import Layer, StructureStrategy
+from searcher.search.recipes.offers import NARROW
+from searcher.spec.scan_result import Cost, ScanResult
+from strategies.base import Layer, Strategy, StructureStrategy
 from strategies.canonical import decided
 from strategies.catalog import strategy
 from strategies.pipeline import Step, Value
-from strategies.repair.sensitivity import allocate
+from strategies.repair.sensitivity import interpolated, table_of
 
+MOST_LOSS = 0.1
+"""Squared error of the model's outputs, as a share of their variance, that a recipe may expect
+before it is repaired as a whole: with more, the outputs say little of the input."""
 FEWEST_LAYERS = 3
 """With fewer layers a search moves each number itself."""
+MOST_LEVELS = 3
+"""By how many levels moves may change the number of a layer, up or down."""
+
+Scans = Mapping[str, ScanResult]
+"""By strategy."""
+Parameters = Mapping[str, float]
+"""Numbers and switches of a study, by name."""
+Moves = Mapping[str, int]
+"""Levels up (weaker) or down, by ``<group>.<strategy>.<parameter>@<layer>``."""
 
 
-@dataclass(frozen=True)
-class LayerScan:
-    """What each layer loses, and what it costs (bytes, MACs), when it alone has one of several
-    strengths."""
-
-    losses: Mapping[str, Mapping[float, float]]
-    costs: Mapping[str, Mapping[float, tuple[float, float]]]
-
-    def table(self, layers: Sequence[str], mean: float, cost: int) -> dict[str, float]:
-        """The strengths of ``layers``, which must be in the scan, that cost as much as ``mean`` on
-        each; ``cost`` is the index of what counts."""
-        costs = {name: {strength: both[cost] for strength, both in self.costs[name].items()}
-                 for name in layers}
-        budget = sum(_at(costs[name], mean) for name in layers)
-        return allocate({name: self.losses[name] for name in layers}, costs, budget)
+def moves_in(parameters: Iterable[str]) -> list[str]:
+    """The names of moves among those of parameters."""
+    return sorted(name for name in parameters if "@" in name)
 
 
-def resolved(steps: Sequence[Step], layers: Sequence[Layer], scans: Mapping[str, LayerScan]
-             ) -> list[Step]:
+def move_name(choice: str, parameter: str, layer: str) -> str:
+    """``choice`` is ``<group>.<strategy>``."""
+    return f"{choice}.{parameter}@{layer}"
+
+
+def scanned_parameter(kind: type[Strategy]) -> str | None:
+    """The parameter that a scan gives a number for each layer."""
+    return next(iter(kind.by_layer), None) if kind.levels else None
+
+
+def resolved(steps: Sequence[Step], layers: Sequence[Layer], scans: Scans,
+             moves: Moves | None = None) -> list[Step]:
     """``steps`` with tables in place of the numbers of scanned strategies, for steps on at least
-    ``FEWEST_LAYERS`` layers of which each was scanned. ``scans`` are by strategy."""
-    return [_with_table(step, names, scans.get(str(step["strategy"])))
+    ``FEWEST_LAYERS`` scanned layers. Layers that a scan left out have no number of their own:
+    they cannot be compressed, or go with another layer."""
+    return [_with_table(step, names, scans.get(str(step["strategy"])), moves or {})
             for step, names in zip(steps, decided(steps, layers), strict=True)]
 
 
-def _with_table(step: Step, names: tuple[str, ...] | None, scan: LayerScan | None) -> Step:
+def _with_table(step: Step, names: tuple[str, ...] | None, scan: ScanResult | None,
+                moves: Moves) -> Step:
     kind = strategy(str(step["strategy"]))
-    name = next(iter(kind.by_layer), None)
+    name = scanned_parameter(kind)
     mean = None if name is None else step[name]
     if scan is None or names is None or name is None or not isinstance(mean, int | float):
         return step
-    known = [layer for layer in names if layer in scan.losses]
-    if len(known) < max(len(names), FEWEST_LAYERS):
+    scanned = {one.layer for one in scan.layers}
+    known = [layer for layer in names if layer in scanned]
+    if len(known) < FEWEST_LAYERS or step["layers"] in NARROW and len(known) < len(names):
         return step
-    by_macs = issubclass(kind, StructureStrategy)
-    numbers = scan.table(known, mean, 1 if by_macs else 0)
-    table: Value = {layer: kind.by_layer[name](value) for layer, value in numbers.items()}
+    numbers = strengths(scan, known, mean, "macs" if issubclass(kind, StructureStrategy)
+                        else "file_bytes")
+    choice = f"{step['layers']}.{kind.name}"
+    table: Value = {layer: kind.by_layer[name](_moved(
+        number, kind.levels, moves.get(move_name(choice, name, layer), 0)))
+        for layer, number in numbers.items()}
     return {**step, name: table}
 
 
-def _at(known: Mapping[float, float], strength: float) -> float:
-    """Linear between the strengths of ``known``, constant beyond them."""
-    above = min((k for k in known if k >= strength), default=max(known))
-    below = max((k for k in known if k <= strength), default=min(known))
-    if above <= below:
-        return known[below]
-    return known[below] + (strength - below) / (above - below) * (known[above] - known[below])
+def strengths(scan: ScanResult, layers: Sequence[str], mean: float, cost: Cost
+              ) -> dict[str, float]:
+    """The strengths of ``layers`` that cost as much as ``mean`` on each of them."""
+    losses, costs = scan.losses(), scan.costs(cost)
+    return table_of({layer: losses[layer] for layer in layers},
+                    {layer: costs[layer] for layer in layers}, mean)
+
+
+def allowed_strength(scan: ScanResult | None, wanted: float) -> float:
+    """``wanted``, or the next weaker number of which the scan expects at most ``MOST_LOSS``."""
+    if scan is None or not scan.layers:
+        return wanted
+    losses = scan.losses().values()
+    levels = sorted({level for layer in losses for level in layer if level > wanted})
+    weaker = (level for level in (wanted, *levels) if sum(
+        interpolated(layer, level) for layer in losses) <= MOST_LOSS)
+    return next(weaker, max([wanted, *levels]))
+
+
+def _moved(number: float, levels: Sequence[float], by: int) -> float:
+    """The level that is ``by`` levels from the one at or below ``number``."""
+    if not by:
+        return number
+    place = sum(level <= number for level in levels) - 1 + by
+    return levels[min(max(place, 0), len(levels) - 1)]

@@ -8,10 +8,10 @@ from searcher.client.records import Trial
 from searcher.pareto.front import front_of
 from searcher.pareto.joint import trial_point
 from searcher.search.recipes.offers import PARTS
+from searcher.search.recipes.tables import Parameters, allowed_strength
 from searcher.search.space import Space
 from searcher.spec.objectives import Objective
 
-Parameters = Mapping[str, float]
 KNOWN: tuple[Mapping[str, Mapping[str, float]], ...] = (
     {"int8": {}},
     {"channel_pruning": {"keep_ratio": 0.5}, "int8": {}},
@@ -25,7 +25,8 @@ MOST_EARLIER = 8
 
 
 def known_recipes(space: Space) -> list[Parameters]:
-    """Those of ``KNOWN`` whose strategies the space offers, on the whole model or on each part."""
+    """Those of ``KNOWN`` whose strategies the space offers, on the whole model or on each part; no
+    stronger than the scan of a strategy allows."""
     offered = {f"{group}.{s.name}" for group, s in space.choices}
     found = list[Parameters]()
     for recipe in KNOWN:
@@ -37,7 +38,8 @@ def known_recipes(space: Space) -> list[Parameters]:
                 parameters[f"{group}.{strategy}.on"] = True
                 for name, value in numbers.items():
                     span = space.strengths[f"{group}.{strategy}.{name}"]
-                    parameters[f"{group}.{strategy}.{name}"] = span.value(span.strength(value))
+                    allowed = allowed_strength(space.scans.get(strategy), value)
+                    parameters[f"{group}.{strategy}.{name}"] = span.value(span.strength(allowed))
             if not groups:
                 break
         else:
