@@ -26,8 +26,11 @@ PER_COLUMN, FEWEST_PER_COLUMN, FEWEST = 24, 2, 6144
 MOST_OPERATIONS = 10**11
 """Of one layer: products of inputs that are summed."""
 RECTIFIED_STEPS = 4
-RIDGE = 3e-3
-"""Pull towards the present weights, relative to the mean square of the inputs."""
+RIDGE = 0.3
+"""Pull towards the present weights, relative to the mean square of the inputs. Less of it fits the
+calibration samples better and is a worse start of training: a residual network with .4 of its
+channels lost 8.65 % with .003 and 2.75 % after two epochs, 11.45 % and 1.2 % with .3; with .65 of
+its channels 2.65 % and .4 %, 2.4 % and .1 %."""
 NO_ERROR = 1e-9
 """A layer whose outputs are off by less than this share of their variance stays as it is."""
 
