@@ -99,15 +99,16 @@ def build_recipe(recipe: str, task: str | None, fidelity: str | None, output: Pa
     weights alone.
 
     ``recipe`` is a file, or a candidate ``campaign/number``. ``fidelity`` defaults to that of the
-    candidate, else to full. Builds are cached in ``directory/builds`` together with those of
+    candidate, else to full; a candidate whose file was repaired only can be trained, too, as its
+    search would have done. Builds are cached in ``directory/builds`` together with those of
     campaigns. ``target`` in the figures says what the file was built for: ``profile`` if given,
     else the enrolled device of the candidate's campaign, else local_cpu. ``dropped`` says whether
     the new file equals a dropped one. Raises UserError and BuildError.
     """
     if fidelity is not None and fidelity not in FIDELITIES:
         raise UserError(f"fidelity {fidelity!r} is unknown. {nearest(fidelity, FIDELITIES)}")
-    requested = _requested_build(recipe, task, seed, directory)
-    fidelity = fidelity or requested.fidelity
+    requested = _requested_build(recipe, task, seed, directory, fidelity)
+    fidelity = requested.fidelity
     device, known = _target_device(profile, requested.campaign, directory)
     target = target_of(known.profile)
     # The same as in builders: several threads slow each other down when other programs run.
@@ -152,12 +153,14 @@ class RequestedBuild:
     campaign: Campaign | None = None
 
 
-def _requested_build(recipe: str, task: str | None, seed: int, directory: Path) -> RequestedBuild:
-    """From a recipe file or the name of a candidate. Raises UserError."""
+def _requested_build(recipe: str, task: str | None, seed: int, directory: Path,
+                     fidelity: str | None = None) -> RequestedBuild:
+    """From a recipe file or the name of a candidate; ``fidelity`` if another one is wanted than
+    that of the candidate. Raises UserError."""
     if recipe.endswith(".toml") or Path(recipe).is_file():
         if task is None:
             raise UserError("A recipe file needs --task, such as --task lenet5-mnist.")
-        return RequestedBuild(Recipe.from_toml(Path(recipe)), task, seed)
+        return RequestedBuild(Recipe.from_toml(Path(recipe)), task, seed, fidelity or "full")
     reading = Reading(directory)
     candidate = reading.candidate(recipe)
     _, campaign = reading.campaign(candidate.trial.campaign)
@@ -167,10 +170,12 @@ def _requested_build(recipe: str, task: str | None, seed: int, directory: Path) 
         job = jobs.get(db, build.job) if build else None
     first = request_of(job) if job and job.kind in BUILDING else None
     how = first if isinstance(first, BuildRequest) else None
+    fidelity = fidelity or (build.fidelity if build else "full")
+    state = reading.search_states(campaign.name).get(candidate.trial.device)
     return RequestedBuild(
-        candidate.recipe, task or campaign.task, campaign.seed,
-        build.fidelity if build else "full",
-        how.repair if how else True, how.epochs if how else {},
+        candidate.asked if fidelity in TRAINED else candidate.recipe, task or campaign.task,
+        campaign.seed, fidelity, how.repair if how else True,
+        (how.epochs if how else {}) or (state.epochs if state else {}),
         sha256 if sha256 and not reading.artifact(sha256).is_file() else None, campaign)
 
 

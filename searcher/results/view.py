@@ -39,10 +39,13 @@ quality's scale, at its costs."""
 @dataclass(frozen=True)
 class StoredCandidate:
     """A finished or running trial with everything attached to it; its figures are those that were
-    measured together with the front at the campaign's end, where there are such."""
+    measured together with the front at the campaign's end, where there are such. The search
+    ``asked`` for a recipe; ``recipe`` is that of the file, which lacks the training where the file
+    was repaired only."""
 
     name: str
     trial: TrialRow
+    asked: Recipe
     recipe: Recipe
     measurement: MeasurementRow | None
     figures: FileFigures
@@ -171,5 +174,14 @@ def _candidate(db: Database, trial: TrialRow, judging: Judging | None,
     figures = candidate_figures(
         db, row.sha256, row.values or {}, row.intervals or {}, judging, test)
     measured = measurements.get(db, row.measurement) if row.measurement else None
-    recipe = Recipe.from_list(builds.recipe(db, row.recipe) or [])
-    return StoredCandidate(f"{row.campaign}/{row.number}", row, recipe, measured, figures)
+    asked = Recipe.from_list(builds.recipe(db, row.recipe) or [])
+    return StoredCandidate(f"{row.campaign}/{row.number}", row, asked,
+                           _recipe_of_file(db, row.sha256, asked), measured, figures)
+
+
+def _recipe_of_file(db: Database, sha256: str | None, asked: Recipe) -> Recipe:
+    """``asked``, or the part of it that gave the file."""
+    built = [] if sha256 is None else list(
+        map(Recipe.from_list, builds.recipes_of_file(db, sha256)))
+    parts = [recipe for recipe in built if set(recipe.steps) <= set(asked.steps)]
+    return asked if asked in parts or not parts else parts[0]

@@ -37,7 +37,7 @@ from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import resolved
 from searcher.spec.runtime_options import check_offered
 from searcher.statistics.numerics import why_they_differ
-from searcher.tasks.base import EPOCHS, Task
+from searcher.tasks.base import Task
 from searcher.tasks.catalog import task as task_of
 from searcher.tasks.outputs import file_outputs
 from searcher.tasks.scored_split import quality_of_metric
@@ -81,7 +81,7 @@ def search(directory: Path, name: str) -> None:
                 on_device_of(client, campaign, device, task), notes)
             SearchLoop(client, campaign, of_device, Sampling(campaign, space, finished),
                        campaign.builders or cores(), extends="extended" in task.epochs,
-                       task=checked.facts, states_epochs=task.epochs != EPOCHS,
+                       task=checked.facts, states_epochs=task.states_epochs,
                        first=warm_starts(client, campaign, checked.facts)).run()
         except PERMANENT as error:
             # The coordinator refuses this when the campaign was paused or cancelled meanwhile.

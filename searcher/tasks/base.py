@@ -20,7 +20,12 @@ from searcher.tasks.user_code import user_code
 
 __all__ = ["SPLITS", "BaselineTraining", "SampleBatch", "Samples", "Split", "Task"]
 
-EPOCHS = {"short": 2, "full": 6, "extended": 10}
+
+class UnstatedEpochs(dict[str, int]):
+    """The epochs of a task whose author leaves them to the search."""
+
+    def __init__(self) -> None:
+        super().__init__(short=2, full=6, extended=10)
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +53,11 @@ class Task:
     augment its samples itself: it is read under a fixed seed for each sample and epoch.
 
     ``epochs`` counts from the start, for ``short``, ``full`` and, where candidates of the front
-    are to be trained further, ``extended``. An epoch takes ``epoch_samples`` of the training
-    split, by default all. After ``augmented_epochs`` epochs the same batches come again. A network
-    of few operations learns slower, and an epoch of it costs less: it gets up to ``longest_full``
-    times the epochs beyond the short ones.
+    are to be trained further, ``extended``. Where they are not stated, a search derives them from
+    its budget. An epoch takes ``epoch_samples`` of the training split, by default all. After
+    ``augmented_epochs`` epochs the same batches come again. A network of few operations learns
+    slower, and an epoch of it costs less: it gets up to ``longest_full`` times the epochs beyond
+    the short ones.
 
     ``device`` is where builders train: ``auto`` is ``cuda`` where there is one. ``workers`` is
     the number of processes that read samples. ``inputs`` and ``outputs`` are the names in the
@@ -74,7 +80,7 @@ class Task:
     metric: str = field(default="accuracy", kw_only=True)
     augment: Callable[[Any, int], Any] | None = field(default=None, kw_only=True)
     baseline: BaselineTraining | None = field(default=None, kw_only=True)
-    epochs: Mapping[str, int] = field(default_factory=lambda: dict(EPOCHS), kw_only=True)
+    epochs: Mapping[str, int] = field(default_factory=UnstatedEpochs, kw_only=True)
     batch_size: int = field(default=64, kw_only=True)
     epoch_samples: int | None = field(default=None, kw_only=True)
     augmented_epochs: int = field(default=12, kw_only=True)
@@ -101,6 +107,11 @@ class Task:
     def samples(self, split: str) -> Samples:
         """One of ``SPLITS``. Raises TaskError where the data or ``load`` are wrong."""
         return self._samples[split]
+
+    @property
+    def states_epochs(self) -> bool:
+        """Whether the author says how long candidates are trained, in whatever numbers."""
+        return not isinstance(self.epochs, UnstatedEpochs)
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -19,7 +19,7 @@ from searcher.client import records
 from searcher.client.records import FinishedJobs, Job, Trial
 from searcher.documents import parse, plain
 from searcher.ledger.rows import TrialParameters
-from searcher.ledger.tables.search_state import SearchState
+from searcher.ledger.tables.search_state import SearchState, TaskFacts
 from searcher.search.device_quality import OnDevice
 from searcher.search.device_search import DeviceSearch
 from searcher.search.loop import SearchLoop
@@ -379,9 +379,9 @@ def requests_of(spec: Campaign) -> Requests:
 
 def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
               notes: Sequence[str] = (), on_device: OnDevice | None = None,
-              extends: bool = False) -> SearchLoop:
+              extends: bool = False, task: TaskFacts | None = None) -> SearchLoop:
     """Created as in ``searcher.search.process``."""
     client.set_state(spec.name, "running")
     of_device = DeviceSearch(requests_of(spec), DEVICE, sampling.space, on_device, notes)
     return SearchLoop(client, spec, of_device, sampling, threads, now_s=lambda: client.now_s,
-                      extends=extends)
+                      extends=extends, task=task)

@@ -106,15 +106,16 @@ class Folder:
               accuracy: float = 0.985, ratio: float = 0.5, file_bytes: int = 1000,
               test: float | None = None, measured: bool = True, broken: bool = False,
               reason: str | None = None, message: str | None = None,
-              values: bool = True) -> None:
-        """A trial with its build, files and measurement."""
+              values: bool = True, repaired: bool = False) -> None:
+        """A trial with its build, files and measurement; the file of a ``repaired`` one was not
+        trained."""
         made = recipe(number)
         builds.put_recipe(self.db, made.hash, made.as_list())
         trial = trials.create(self.db, campaign, DEVICE, made.hash, {}, {}, 2.0)
         if state == "running":
             return
         sha256 = self.file(f"{campaign} {number}".encode(), accuracy, test)
-        self._build(made, sha256, file_bytes)
+        self._build(made, sha256, file_bytes, repaired)
         measurement = self._measure(sha256 if measured else self.file(b"graph", 0.1), ratio)
         drop = 0.99 - accuracy
         figures = {"accuracy": accuracy, "quality_drop": drop, "latency_ratio": ratio,
@@ -169,11 +170,15 @@ class Folder:
         self.evaluation(sha256, "validation", place, bits(accuracy))
         return sha256
 
-    def _build(self, made: Recipe, sha256: str, file_bytes: int) -> None:
+    def _build(self, made: Recipe, sha256: str, file_bytes: int, repaired: bool) -> None:
+        fidelity = "repaired" if repaired else "full"
+        if repaired:
+            made = Recipe(tuple(step for step in made.steps if step is not TUNE))
+            builds.put_recipe(self.db, made.hash, made.as_list())
         layer: dict[str, Any] = {
             "name": "fc1", "op": "Gemm", "macs": 500, "parameters": 500, "weight_bytes": 2000,
             "activation_bytes": 40, "distinct_values": 4, "nonzero_share": 0.25}
-        builds.put(self.db, f"build-{sha256}", "task", made.hash, 0, "full", sha256, file_bytes,
+        builds.put(self.db, f"build-{sha256}", "task", made.hash, 0, fidelity, sha256, file_bytes,
                    "g" * 32, {"parameters": 500, "macs": 500, "layers": [layer]}, self.job, 1.0)
 
     def _measure(self, sha256: str, ratio: float) -> int:

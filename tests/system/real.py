@@ -33,15 +33,18 @@ plan = {{min_blocks = 6, max_s = 1.0, block_s = 0.0005, gate = 9.0, warmup_s = 0
 [search]
 sampler = "random"
 strategies = [{strategies}]
+{options}
 """
 
 
-def campaign_file(folder: Path, task: str, candidates: int, strategies: str, seed: int = 0) -> Path:
-    """A campaign that measures briefly and lets a busy machine pass."""
+def campaign_file(folder: Path, task: str, candidates: int, strategies: str, seed: int = 0,
+                  options: str = "") -> Path:
+    """A campaign that measures briefly and lets a busy machine pass; ``options`` are further lines
+    of its table ``[search]``."""
     file = folder / f"{task}.toml"
     listed = ", ".join(f'"{name}"' for name in strategies.split())
     file.write_text(CAMPAIGN.format(name=f"tiny-{task}", task=task, candidates=candidates,
-                                    strategies=listed, seed=seed))
+                                    strategies=listed, seed=seed, options=options))
     return file
 
 

@@ -66,6 +66,18 @@ def test_no_recipe_is_tried_twice_and_the_budget_is_kept(story):
     assert len(trials) == CANDIDATES == len({row["recipe"] for row in trials})
 
 
+def test_every_candidate_has_a_quality_before_it_is_trained(story):
+    directory = story[1]
+    fidelity = {row["sha256"]: row["fidelity"] for row in rows(directory, "SELECT * FROM builds")}
+    [row] = rows(directory, "SELECT state FROM search_state")
+    begins = {}
+    for training in json.loads(row["state"])["trainings"]:
+        begins.setdefault(training["trial"], training["before"])
+    for trial in ended_trials(directory):
+        assert "quality_drop" in json.loads(trial["values"]), trial
+        assert "repaired" in (fidelity[trial["sha256"]], begins.get(trial["id"])), trial
+
+
 def test_no_measurement_overlaps_a_build_or_an_evaluation(story):
     spans = rows(story[1], "SELECT kind, job, start_s, end_s FROM spans")
     measured = [span for span in spans if span["kind"] == "measure"]

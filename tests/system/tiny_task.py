@@ -62,8 +62,8 @@ def task() -> Task:
 
 
 class Hostile(nn.Module):
-    """Its channels cannot be followed; a split convolution kills the process; masked convolutions
-    give a loss that is no number."""
+    """It refuses to run with a split fully connected layer; a split convolution kills the process;
+    masked convolutions give a loss that is no number."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,8 +75,9 @@ class Hostile(nn.Module):
     def forward(self, pictures: Tensor) -> Tensor:
         if isinstance(self.conv2, nn.Sequential):
             os.kill(os.getpid(), signal.SIGKILL)
+        if isinstance(self.fc1, nn.Sequential):
+            raise TypeError("fc1 is no nn.Linear")
         x = nn.functional.max_pool2d(self.conv1(pictures).relu(), 2)
-        x = torch.cat([x[:, 4:8], x[:, 0:4]], 1)
         x = self.fc2(self.fc1(self.conv2(x).relu().flatten(1)).relu())
         masked = parametrize.is_parametrized(self.conv2, "weight") and any(
             type(part).__name__ == "MagnitudeMask" for part in self.conv2.parametrizations.weight)

@@ -47,6 +47,14 @@ def of_file(db: Database, sha256: str) -> BuildRow | None:
     return first(db, BuildRow, "builds", "WHERE sha256 = ? ORDER BY created_s", [sha256])
 
 
+def recipes_of_file(db: Database, sha256: str) -> list[list[dict[str, Any]]]:
+    """The steps of every recipe that was built and gave this file, the first one first."""
+    rows = db.execute(
+        """SELECT steps FROM builds JOIN recipes ON recipes.hash = builds.recipe
+           WHERE sha256 = ? ORDER BY created_s""", [sha256])
+    return [json.loads(steps) for steps, in rows]
+
+
 def macs(db: Database, sha256: str) -> int | None:
     """Multiply-accumulates of a file, counted at its build or at the inspection of the upload."""
     for query in ("SELECT json_extract(report, '$.macs') FROM builds WHERE sha256 = ? LIMIT 1",

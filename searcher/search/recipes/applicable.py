@@ -1,6 +1,6 @@
 """Whether structure steps can be applied to a task's model: they are tried on a copy."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from searcher.errors import UserError
 from searcher.search.recipes.offers import WhyNot
@@ -21,10 +21,10 @@ def trial_of(task: Task) -> WhyNot:
     """Apply a structure step to a copy of the model, without its data."""
     inputs = next(task.samples("validation").batches(1)).inputs
 
-    def why_not(strategy: StructureStrategy, names: Sequence[str]) -> str | None:
+    def why_not(strategy: StructureStrategy, names: Sequence[str]
+                ) -> str | Mapping[str, str] | None:
         try:
-            strategy.restructure(task.module(), list(names), inputs)
+            return strategy.restructure(task.module(), list(names), inputs).left
         except StrategyError as error:
             return str(error)
-        return None
     return why_not

@@ -14,7 +14,7 @@ from profiles.schema import profile
 from searcher.devices.target import target_of
 from searcher.errors import UserError
 from searcher.ledger.directory_lock import owned
-from searcher.ledger.tables import campaigns, trials
+from searcher.ledger.tables import campaigns, search_state, trials
 from searcher.ledger.tables.builds import put_recipe
 from searcher.local.build import RecipeFigures, _requested_build, build_recipe
 from searcher.spec.fidelity import FIDELITIES
@@ -22,6 +22,7 @@ from searcher.spec.recipe import Recipe, Step
 from tests.conftest import TINY
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory
 from tests.searcher_tests.filled import Folder
+from tests.searcher_tests.filled import recipe as made
 
 STEPS = Recipe((Step.of("svd", "fc1", {"rank_ratio": 0.25}),
                 Step.of("finetune", "model", {"learning_rate": 0.01})))
@@ -158,6 +159,23 @@ def test_a_candidate_is_built_as_it_was_trained(tmp_path: Path, fidelity: str) -
     assert (wanted.fidelity, wanted.seed, wanted.dropped) == (fidelity, 0, None)
     (tmp_path / "r.toml").write_text(STEPS.as_toml())
     assert _requested_build(str(tmp_path / "r.toml"), TINY, 7, tmp_path).fidelity == "full"
+
+
+def test_a_candidate_that_was_repaired_only_can_be_trained_as_its_search_would(
+        tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.campaign()
+    folder.trial(0, repaired=True)
+    state = search_state.get(folder.db, "digits", "local_cpu")
+    assert state is not None
+    epochs = {"short": 3, "full": 12}
+    search_state.put(folder.db, "digits", "local_cpu", replace(state, epochs=epochs), 130.0)
+    folder.close()
+    as_it_is = _requested_build("digits/0", None, 0, tmp_path)
+    assert (as_it_is.fidelity, as_it_is.recipe.steps) == ("repaired", made(0).steps[:-1])
+    trained = _requested_build("digits/0", None, 0, tmp_path, "full")
+    assert (trained.recipe, trained.fidelity, trained.repair) == (made(0), "full", True)
+    assert trained.epochs == epochs
 
 
 def test_a_device_without_a_profile_is_reported(enrolled: Path) -> None:

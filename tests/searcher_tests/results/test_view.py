@@ -4,10 +4,11 @@ import pytest
 
 from searcher.errors import LedgerError, UserError
 from searcher.ledger.tables.search_state import BEFORE_METRICS
+from searcher.results.candidate_details import details_of
 from searcher.results.filter import condition
 from searcher.results.view import Reading
 from searcher.statistics.intervals import paired_difference, wilson
-from tests.searcher_tests.filled import LEVEL_S, Folder, N, bits, finished, recipe
+from tests.searcher_tests.filled import LEVEL_S, TUNE, Folder, N, bits, finished, recipe
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,23 @@ def test_a_graphs_measurement_puts_nothing_on_the_front(tmp_path: Path) -> None:
     folder.trial(0, measured=False, ratio=0.1, reason="another candidate is better")
     folder.close()
     assert Reading(tmp_path).front("digits").points == ()
+
+
+def test_the_recipe_of_a_file_that_was_repaired_only_has_no_training(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.campaign()
+    folder.trial(0, repaired=True)
+    folder.trial(1, ratio=0.4, accuracy=0.97)
+    folder.close()
+    reading = Reading(tmp_path)
+    repaired, trained = reading.candidates("digits")
+    assert repaired.asked == recipe(0) and repaired.recipe.steps == recipe(0).steps[:-1]
+    assert recipe(0).steps[-1] == TUNE
+    assert trained.asked == trained.recipe == recipe(1)
+    points = {point.candidate: point.recipe for point in reading.front("digits").points}
+    assert points == {"digits/0": repaired.recipe, "digits/1": trained.recipe}
+    shown = details_of(reading, "digits/0").as_document()
+    assert (shown["fidelity"], shown["recipe"]) == ("repaired", repaired.recipe.as_list())
 
 
 @pytest.mark.parametrize(("name", "said"), [

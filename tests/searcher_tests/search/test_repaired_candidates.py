@@ -1,5 +1,6 @@
 """Candidates have a quality after repair: they are points of the front before any training."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -16,6 +17,7 @@ from tests.searcher_tests.fake_coordinator import (
     campaign,
     search_of,
 )
+from tests.searcher_tests.search.test_rungs import FACTS
 
 
 def ran(fates: dict[str, Fate], search: dict[str, Any] | None = None, **changes: Any
@@ -154,3 +156,20 @@ def test_what_training_may_win_back_is_trained_at_the_end() -> None:
     extended = [p["recipe"][0]["strategy"] for p in client.of_kind("train")
                 if p["fidelity"] == "extended"]
     assert extended, "the front, and what would be on it"
+
+
+def test_a_network_too_slow_for_one_epoch_has_a_front_of_repaired_files() -> None:
+    """Of 60 s one epoch would take 20: nothing is trained, and the notes say why."""
+    fates = {"a": Fate(0.5, 500, 0.99, repaired_accuracy=0.98),
+             "b": Fate(0.3, 300, 0.99, repaired_accuracy=0.975)}
+    spec = campaign(search={}, budget={"candidates": 2, "wall_minutes": 1})
+    for epoch_s, trains in ((20.0, False), (2.0, True)):
+        client = FakeCoordinator(spec.as_dict(), dict(fates))
+        search_of(client, Scripted(*fates), spec, task=replace(FACTS, epoch_s=epoch_s)).run()
+        assert bool(trained(client)) == trains
+        noted = [note for note in client.search_state.notes if "one epoch takes 20 s" in note]
+        assert bool(noted) != trains
+        if not trains:
+            rows = by_name(client)
+            assert {file_of(client, rows[name])[1] for name in fates} == {"repaired"}
+            assert {row["state"] for row in rows.values()} == {"complete"}

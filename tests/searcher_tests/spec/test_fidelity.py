@@ -8,9 +8,20 @@ import pytest
 from torch import nn
 
 from searcher.builders.builder import Builder
+from searcher.builders.schedule import Schedule
 from searcher.errors import BuildError
+from searcher.spec.fidelity import TRAINED
 from searcher.tasks.base import Task
 from tests.searcher_tests.builders.test_builder import MASK, PRUNE, TARGET, TUNE, counts, recipe
+
+
+def give_epochs(builder: Builder, extended: int, **fields: float) -> None:
+    """The task of ``builder`` with epochs of extended training, and other ``fields``; the baseline
+    is that of the task before."""
+    builder.prefixes.baseline()
+    task = dataclasses.replace(
+        builder.task, epochs={**builder.task.epochs, "extended": extended}, **fields)
+    builder.task = builder.prefixes.task = task
 
 
 def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:
@@ -22,9 +33,7 @@ def test_full_continues_short(builder: Builder, epochs: list[int]) -> None:
 
 
 def test_extended_continues_full(builder: Builder, epochs: list[int]) -> None:
-    builder._baseline()
-    builder.task = dataclasses.replace(
-        builder.task, epochs={**builder.task.epochs, "extended": 4})
+    give_epochs(builder, extended=4)
     steps = recipe(PRUNE, TUNE)
     extended = builder.train(steps, "extended", TARGET)
     assert epochs == [0, 1, 2, 3] and counts(extended) == (2, 0), "each step counts once"
@@ -45,14 +54,17 @@ def test_few_operations_are_trained_longer(
 ) -> None:
     """Short is one epoch of the three, and the other two stretch to six at most; so do those of
     extended training."""
-    builder.task = dataclasses.replace(
-        builder.task, longest_full=3.0, epochs={**builder.task.epochs, "extended": 5})
-    baseline, small = builder._baseline(), nn.Identity()
-    operations = {id(small): round(share * 1000)}
-    monkeypatch.setattr(builder, "_operations", lambda model: operations.get(id(model), 1000))
-    assert builder._epochs(small, "full") == trained and builder._epochs(small, "short") == 1
-    assert builder._epochs(baseline, "full") == 3 and builder._epochs(baseline, "extended") == 5
-    assert builder._epochs(small, "extended") == 1 + 2 * (trained - 1)
+    give_epochs(builder, longest_full=3.0, extended=5)
+    prefixes, small = builder.prefixes, nn.Identity()
+    baseline = prefixes.baseline()
+    monkeypatch.setattr(prefixes, "operations",
+                        lambda model: round(share * 1000) if model is small else 1000)
+
+    def epochs_of(model: nn.Module) -> list[int]:
+        return [prefixes._epochs(model, Schedule.of(fidelity)) for fidelity in TRAINED]
+
+    assert epochs_of(small) == [1, trained, 1 + 2 * (trained - 1)]
+    assert epochs_of(baseline) == [1, 3, 5]
 
 
 def test_full_is_the_same_whether_or_not_short_was_asked_for(

@@ -1,5 +1,6 @@
 """Wrong values of every field of a task: a UserError that names the field, never another error."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -70,3 +71,13 @@ def test_a_wrong_value_is_named_with_what_is_expected(
     with pytest.raises(UserError) as caught:
         Task(**{**RIGHT, **fields})
     assert [word for word in words if word not in str(caught.value)] == [], caught.value
+
+
+def test_whether_the_author_states_epochs_does_not_depend_on_the_numbers() -> None:
+    unstated = Task(**RIGHT)
+    stated = Task(**RIGHT, epochs=dict(unstated.epochs))
+    assert stated.epochs == unstated.epochs and stated.digest == unstated.digest
+    for again in (stated, dataclasses.replace(stated, batch_size=2), copy.deepcopy(stated)):
+        assert again.states_epochs
+    for again in (unstated, dataclasses.replace(unstated, batch_size=2), copy.deepcopy(unstated)):
+        assert not again.states_epochs

@@ -1,5 +1,7 @@
 """A search offers a step only where it can change something."""
 
+import dataclasses
+
 from torch import nn
 
 from fleetfront_testing.networks import EXAMPLE, Residual, plain
@@ -11,6 +13,7 @@ from searcher.spec.recipe import Recipe, Step
 from strategies.base import Layer, Limits, StructureStrategy
 from strategies.catalog import strategy
 from strategies.layers import layers_of
+from tests.strategies_tests.structure.test_partly_followed import Shuffle
 from tests.tasks_for_tests import network, tiny
 
 
@@ -49,6 +52,34 @@ def test_a_step_that_the_model_refuses_is_left_out_with_the_reason() -> None:
     assert notes == ["channel_pruning is left out: a reshape mixes channels"]
 
 
+def test_layers_that_a_step_leaves_are_noted_with_the_operator() -> None:
+    """The graph breaks at a chunk; the rest is offered."""
+    task = dataclasses.replace(tiny(), model=Shuffle())
+    found, notes = offers([strategy("channel_pruning"), strategy("svd")], model_layers(task),
+                          Limits(), trial_of(task))
+    assert ("model", strategy("channel_pruning")) in found
+    [note] = notes
+    assert note.startswith("channel_pruning leaves c: ") and "; d: " in note
+    assert "chunk in Shuffle" in note and "stem" not in note
+
+
+def test_a_note_names_a_few_layers_only() -> None:
+    def leaves(step: StructureStrategy, names: object) -> dict[str, str]:
+        return {f"layer{number}": "a reshape" for number in range(9)}
+
+    _, [note] = offers([strategy("channel_pruning")], layers_of(plain(), (EXAMPLE,)), Limits(),
+                       leaves)
+    assert note.endswith("layer5: a reshape; 3 more layers") and "layer6" not in note
+
+
+def test_a_model_without_a_layer_that_a_strategy_knows() -> None:
+    layers = layers_of(nn.Sequential(nn.Flatten(1, 2), nn.GRU(12, 4)), (EXAMPLE,))
+    found, notes = offers([strategy(name) for name in ("channel_pruning", "tucker", "clustering")],
+                          layers, Limits())
+    assert not found and [note.partition(" is left out")[0] for note in notes] == [
+        "channel_pruning", "tucker", "clustering"]
+
+
 def test_structure_steps_are_tried_on_a_copy_of_the_model() -> None:
     task = tiny()
     layers = model_layers(task)
@@ -56,8 +87,10 @@ def test_structure_steps_are_tried_on_a_copy_of_the_model() -> None:
     why_not = trial_of(task)
     pruning = strategy("channel_pruning")(keep_ratio=0.5)
     assert isinstance(pruning, StructureStrategy)
-    assert why_not(pruning, ["conv1"]) is None
-    assert "fc2" in (why_not(pruning, ["fc2"]) or "")
+    assert not why_not(pruning, ["conv1"])
+    refused, partly = why_not(pruning, ["fc2"]), why_not(pruning, ["conv1", "fc2"])
+    assert isinstance(refused, str) and "fc2" in refused
+    assert partly == {"fc2": "its channels are outputs of the model"}
     assert task.module().conv1.out_channels == network().conv1.out_channels
 
 

@@ -37,8 +37,13 @@ def test_features_from_weak_to_strong() -> None:
 
 
 def test_features_of_trainings_and_formats() -> None:
-    found = row(Step.of("finetune", "model", {"learning_rate": 6e-3}), Step.of("int8", "model", {}))
+    """A learning rate is a logarithm, from -0.5 at the highest to 0.5 at the lowest."""
+    span = SPACE.training_numbers["finetune.learning_rate"]
+    found = row(Step.of("finetune", "model", {"learning_rate": span.low}),
+                Step.of("int8", "model", {}))
     assert found["finetune.learning_rate"] == pytest.approx(0.5)
+    middle = row(Step.of("finetune", "model", {"learning_rate": (span.low * span.high) ** 0.5}))
+    assert middle.get("finetune.learning_rate", 0.0) == pytest.approx(0.0, abs=1e-5)
     assert PRESENT < found["model.finetune"] < 1 and PRESENT < found["model.int8"] < 1
 
 
