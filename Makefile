@@ -51,6 +51,9 @@ reproduce: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.python36
 	$(BIN)/python -m benchmarks.chaos
 	$(BIN)/python -m benchmarks.own_task
+	$(BIN)/python -m benchmarks.models
+	$(BIN)/python -m benchmarks.time_to_volume
+	$(BIN)/python -m benchmarks.ablation
 
 benchmark: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.demo

@@ -32,8 +32,9 @@ the core that another thread needs: training on two threads with one busy core t
 of 2.5 s, and 80 s beside another such training. On a quiet machine there is no difference."""
 
 KEPT_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "8000000000",
-               "MALLOC_TOP_PAD_": "64000000"}
-"""Environment that lets glibc keep freed memory for the next tensors of a builder.
+               "MALLOC_TOP_PAD_": "64000000", "MALLOC_ARENA_MAX": "1"}
+"""Environment that lets glibc keep freed memory for the next tensors of a builder, in one heap for
+all threads: a repair runs batches in threads (``strategies.repair.lockstep``).
 
 By default it gives large tensors back to the kernel, which clears their pages again in every
 training step. MobileNetV2 trains with 28 instead of 60 ms of CPU per picture (batch of 32, peak

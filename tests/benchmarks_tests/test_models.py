@@ -36,6 +36,11 @@ def test_every_row_has_a_network_and_a_campaign(row: Row) -> None:
         assert tomllib.loads(row.campaign(3))["seed"] == 3
 
 
+def test_the_second_example_is_the_row_of_mobilenet_v2() -> None:
+    example = tomllib.loads(Path("examples/mobilenet_v2.toml").read_text())
+    assert example == tomllib.loads(ROWS["mobilenet_v2"].campaign(0))
+
+
 def test_a_campaign_has_the_rows_time_and_constraint() -> None:
     document = tomllib.loads(ROW.campaign(0))
     campaign = from_document(document)
