@@ -95,6 +95,13 @@ class Acquisition:
         after, seconds = self.expected(recipe, values)
         return (self._added(values, after, front) / seconds, self._probability(after) / seconds)
 
+    def gain_of_full(self, values: Mapping[str, float], front: Sequence[Point]) -> float:
+        """Hypervolume gain per second of full training after short training; ``front`` has the
+        candidate with what short training reached, if that is feasible."""
+        after = self.outcomes.expected("short", values[DROP] / self._scale, "full")
+        return self._added(values, after, front) / self.effort.training_s(
+            "full", self._share(values))
+
     def predicted_gain(self, recipe: Recipe, front: Sequence[Point]) -> float:
         """Predicted hypervolume gain per second of a recipe that is not built yet: of its repair
         and measurement, or of these and its training, whichever is more."""

@@ -318,7 +318,15 @@ class DeviceSearch:
         if reduction > 0:
             return Refusal("cannot reach the front with what short training gave",
                            {"reach": reduction})
-        return None
+        new = self._acquisition.effort.gain_per_second
+        if new is None or not self.requests.campaign.search.repair:
+            return None
+        own = Point(candidate.trial, dict(candidate.values), self._keeps_all(candidate.values))
+        gain = self._acquisition.gain_of_full(
+            candidate.values, front_of([*competing, own], self.requests.campaign.objectives))
+        return None if gain >= new else Refusal(
+            "full training is expected to gain less than new candidates do",
+            {"reach": 1 - gain / new})
 
     def is_worth_measuring(self, candidate: Candidate) -> bool:
         """Whether a trained candidate satisfies every constraint and may be on the front. It is

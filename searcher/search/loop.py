@@ -291,22 +291,27 @@ class SearchLoop:
             return
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
+        if not self._measure_trained(candidate):
+            self._complete(candidate, measured=False)
+
+    def _measure_trained(self, candidate: Candidate) -> bool:
+        """Measure the better of the trained and the repaired file; False if neither counts."""
         if candidate.is_worse_than_repaired and self._keep_repaired(candidate):
-            return
+            return True
         if self._device.is_worth_measuring(candidate):
             self._batches.add(candidate, "measuring again")
-        elif not self._keep_repaired(candidate):
-            self._complete(candidate, measured=False)
+            return True
+        return self._keep_repaired(candidate)
 
     def _after_short(self, candidate: Candidate) -> None:
         refused = self._device.why_not_continue(
             candidate, self._device.competing_points(self._flow.values(), candidate.trial))
-        if refused is not None:
-            self._lost(candidate, "pruned", refused.reason, constraints=refused.constraints)
-            return
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
-        self._train(candidate, "full")
+        if refused is None:
+            self._train(candidate, "full")
+        elif not (self._repairs and self._measure_trained(candidate)):
+            self._lost(candidate, "pruned", refused.reason, constraints=refused.constraints)
 
     def _failed(self, candidate: Candidate, reason: str, message: str) -> None:
         self._lost(candidate, "failed", reason, f"on {self._device.device}: {message}")
