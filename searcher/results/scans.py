@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from sqlite_utils import Database
 
 from searcher.documents import parse
+from searcher.jobs.scan import Scan
 from searcher.ledger.tables import jobs
 from searcher.ledger.tables.search_state import SearchState
 from searcher.spec.recipe import Recipe, Step
@@ -39,9 +40,9 @@ class LossTable:
 def scans_of(db: Database, state: SearchState) -> tuple[ScanResult, ...]:
     """The scans of a search, by the name of the strategy. A scan is missing if its job was queued
     again and is not done."""
-    found = (jobs.get(db, job) for _, job in sorted(state.scans.items()))
-    return tuple(parse(ScanResult, job.result) for job in found
-                 if job is not None and job.result is not None)
+    done = jobs.done(db, Scan.name, state.scans.values())
+    return tuple(parse(ScanResult, done[job].result)
+                 for _, job in sorted(state.scans.items()) if job in done)
 
 
 def layer_strengths(recipe: Recipe, scans: Sequence[ScanResult]) -> tuple[LayerStrength, ...]:

@@ -1,15 +1,23 @@
 """Losses by layer and strength, and the numbers that recipes took from them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from searcher.errors import UserError
-from searcher.results.scans import LayerStrength, layer_strengths, level_rows, loss_table
+from searcher.ledger.tables import jobs, search_state
+from searcher.results.scans import (
+    LayerStrength,
+    layer_strengths,
+    level_rows,
+    loss_table,
+    scans_of,
+)
 from searcher.results.view import Reading
 from searcher.spec.recipe import Recipe, Step
 from searcher.spec.scan_result import LayerScan, ScanLevel, ScanResult
-from tests.searcher_tests.filled import Folder
+from tests.searcher_tests.filled import DEVICE, Folder
 
 
 def layer(name: str, weights: int, losses: dict[float, float]) -> LayerScan:
@@ -41,13 +49,28 @@ def test_a_campaign_has_the_scans_of_its_search(tmp_path: Path) -> None:
         reading.scans("digit")
 
 
-def test_a_scan_without_a_result_is_missing(tmp_path: Path) -> None:
+def test_a_scan_that_is_not_done_is_missing(tmp_path: Path) -> None:
     folder = Folder(tmp_path)
     folder.campaign()
     folder.scans(PRUNING, CLUSTERING)
-    folder.db.execute("UPDATE jobs SET result = NULL WHERE payload LIKE '%clustering%'")
+    folder.db.execute("UPDATE jobs SET state = 'queued', result = NULL "
+                      "WHERE payload LIKE '%clustering%'")
     folder.close()
     assert Reading(tmp_path).scans(None) == {"local_cpu": (PRUNING,)}
+
+
+@pytest.mark.parametrize("job", [1, 999, -1, 2**80], ids=["measure", "none", "negative", "huge"])
+def test_a_job_that_is_no_scan_is_none(tmp_path: Path, job: int) -> None:
+    """Clients store the state of a search."""
+    folder = Folder(tmp_path)
+    folder.campaign()
+    row = jobs.get(folder.db, 1)
+    assert row is not None and row.kind == "measure"
+    jobs.finish(folder.db, 1, "done", 125.0, result={"strategy": "clustering"})
+    state = search_state.get(folder.db, "digits", DEVICE)
+    assert state is not None
+    assert scans_of(folder.db, replace(state, scans={"clustering": job})) == ()
+    folder.close()
 
 
 def test_the_numbers_of_a_recipe_with_what_the_layers_lose() -> None:
