@@ -36,6 +36,7 @@ ROUTES: Mapping[tuple[str, str], frozenset[str]] = {
     ("GET", "/v1/campaigns"): READERS,
     ("GET", "/v1/campaigns/{name}"): READERS,
     ("GET", "/v1/campaigns/{name}/finished"): READERS,
+    ("GET", "/v1/campaigns/{name}/scans"): READERS,
     ("GET", "/v1/campaigns/{name}/trials"): READERS,
     ("GET", "/v1/jobs/{job}"): READERS,
     ("GET", "/v1/devices"): READERS,

@@ -1,6 +1,8 @@
-"""``fleetfront show``: print everything about one candidate."""
+"""``fleetfront show``: print everything about one candidate, or the scans of a campaign."""
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -10,14 +12,22 @@ from searcher.cli.options import HERE, Directory, Format, OutputFormat, emit, pr
 if TYPE_CHECKING:
     from searcher.ledger.rows import MeasurementRow
     from searcher.results.candidate_details import CandidateDetails
+    from searcher.results.scans import LayerStrength
+    from searcher.spec.scan_result import ScanResult
 
 
 def command(
-    candidate: Annotated[str, typer.Argument(help="campaign/number, as printed by `front`.")],
+    candidate: Annotated[str, typer.Argument(
+        help="campaign/number, as printed by `front`; with --scan, a campaign.")],
+    scan: Annotated[bool, typer.Option(
+        "--scan", help="Print what each layer of a campaign loses alone instead.")] = False,
     directory: Directory = HERE,
     format: OutputFormat = Format.table,
 ) -> None:
     """Print recipe, layers and measurements of CANDIDATE, and why it is or is not on the front."""
+    if scan:
+        _show_scans(candidate, directory, format)
+        return
     from searcher.results.candidate_details import details_of
     from searcher.results.view import Reading
 
@@ -37,9 +47,47 @@ def _print(details: "CandidateDetails") -> None:
         interval = found.figures.intervals.get(name)
         span = f"  [{interval[0]:.6g} .. {interval[1]:.6g}]" if interval else ""
         typer.echo(f"  {name:20} {value:.6g}{span}")
+    _print_strengths(details.strengths)
     print_layers(details.layers)
     for measured in details.measurements:
         _print_measurement(measured)
+
+
+def _print_strengths(strengths: Sequence["LayerStrength"]) -> None:
+    """One table per step with a number for each layer."""
+    from searcher.results.scans import loss_text
+
+    for (step, strategy, parameter), found in groupby(
+            strengths, key=lambda one: (one.step, one.strategy, one.parameter)):
+        typer.echo(f"step {step}, {strategy}: {parameter} of each layer, and its loss in the scan")
+        print_table("", ("layer", parameter, "loss"),
+                    [[one.layer, f"{one.strength:g}", loss_text(one.loss)] for one in found])
+
+
+def _show_scans(campaign: str, directory: Path, format: Format) -> None:
+    from searcher.documents import plain
+    from searcher.results.scans import level_rows
+    from searcher.results.view import Reading
+
+    found = Reading(directory).scans(campaign)
+    emit({device: [plain(scan) for scan in scans] for device, scans in found.items()},
+         [row for device, scans in found.items() for scan in scans
+          for row in level_rows(device, scan)],
+         format, lambda: _print_scans(campaign, found))
+
+
+def _print_scans(campaign: str, found: Mapping[str, Sequence["ScanResult"]]) -> None:
+    from searcher.results.scans import loss_table
+
+    for device, scans in found.items():
+        for table in map(loss_table, scans):
+            typer.echo(f"{campaign} on {device}, {table.title}")
+            print_table("", table.columns, table.rows)
+            for note in table.notes:
+                typer.echo(f"  {note}")
+    if not any(found.values()):
+        typer.echo(f"{campaign} has no scans: its search has not scanned yet, `[search] scan` is "
+                   "false, or no strategy of the campaign takes a number for each layer.")
 
 
 def _print_measurement(measured: "MeasurementRow") -> None:

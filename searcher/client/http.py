@@ -10,6 +10,7 @@ from typing import Any, Literal
 import httpx
 
 from agents import protocol
+from searcher.client.answers import checked
 from searcher.client.pinned_tls import (
     checked_fingerprint,
     pinned_context,
@@ -27,16 +28,11 @@ from searcher.client.records import (
     TrialPage,
 )
 from searcher.documents import parse, parse_text, plain
-from searcher.errors import (
-    DroppedError,
-    FleetfrontError,
-    LedgerError,
-    ProtocolError,
-    UserError,
-)
+from searcher.errors import FleetfrontError, ProtocolError, UserError
 from searcher.ledger.rows import QuietLevelRow, TrialParameters
 from searcher.ledger.tables.search_state import SearchState
 from searcher.spec.recipe import Recipe
+from searcher.spec.scan_result import ScanResult
 
 ADDRESS = "coordinator.json"
 """The file in a coordinator's folder that says how to reach it; its fields are those of
@@ -45,10 +41,6 @@ ADDRESS = "coordinator.json"
 DeviceState = Literal["active", "draining", "quarantined", "removed"]
 TrialState = Literal["running", "complete", "pruned", "failed"]
 
-_WITHOUT_TEXT = {
-    401: "The coordinator does not know this token, or it was revoked. Ask its operator for one.",
-    403: "The role of this token may not do this. Ask the operator of the coordinator.",
-}
 TRIALS_AT_ONCE = 200
 """Trials per page. Small pages let the coordinator answer other requests between them."""
 _FIRST_PAUSE_S = 0.05
@@ -294,6 +286,12 @@ class CoordinatorClient:
             if len(page) < TRIALS_AT_ONCE:
                 return found
 
+    def scans(self, campaign: str) -> dict[str, list[ScanResult]]:
+        """What each layer loses when a strategy compresses it alone: one scan per strategy, by
+        device."""
+        answer = self._send("GET", f"/v1/campaigns/{campaign}/scans")
+        return parse_text(dict[str, list[ScanResult]], answer.content)
+
     def quiet_levels(
         self, device: str | None = None, reference: str | None = None
     ) -> list[QuietLevelRow]:
@@ -360,7 +358,7 @@ class CoordinatorClient:
                     return answer
                 if (answer.status_code not in (503, 507)
                         or self._clock() + pause_s > retry_until_s):
-                    return _checked(answer)
+                    return checked(answer)
             self._sleep(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -374,23 +372,3 @@ def _encoded(body: Mapping[str, object]) -> bytes:
         return json.dumps(body, allow_nan=False).encode()
     except ValueError as error:
         raise ProtocolError(f"The request cannot be sent as JSON: {error}.") from error
-
-
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_success:
-        return answer
-    dropped = None
-    try:
-        refusal = answer.json()
-        message, dropped = str(refusal["error"]), refusal.get("sha256")
-    except (ValueError, KeyError, TypeError):
-        # The answer to a HEAD request has no body.
-        message = _WITHOUT_TEXT.get(
-            answer.status_code, f"The coordinator answered {answer.status_code} without a reason.")
-    if answer.status_code in (503, 507):
-        raise LedgerError(message)
-    if answer.status_code in (400, 401, 403, 404):
-        raise UserError(message)
-    if answer.status_code == 410 and isinstance(dropped, str):
-        raise DroppedError(dropped, message)
-    raise ProtocolError(message, answer.status_code)

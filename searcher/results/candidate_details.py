@@ -10,6 +10,7 @@ from searcher.ledger.rows import MeasurementRow
 from searcher.ledger.tables import builds, measurements
 from searcher.results.failures import whole_text
 from searcher.results.front import Front
+from searcher.results.scans import LayerStrength, layer_strengths
 from searcher.results.view import Reading, StoredCandidate
 from searcher.spec.objectives import Objective
 
@@ -17,7 +18,8 @@ from searcher.spec.objectives import Objective
 @dataclass(frozen=True)
 class CandidateDetails:
     """``fidelity`` and ``costs`` are those of its build, None where it has no file;
-    ``measurements`` are all of its file, the newest first; ``why`` is one sentence."""
+    ``measurements`` are all of its file, the newest first; ``why`` is one sentence. ``strengths``
+    are the numbers of the recipe's tables."""
 
     candidate: StoredCandidate
     artifact: Path | None
@@ -25,6 +27,7 @@ class CandidateDetails:
     costs: GraphCosts | None
     measurements: Sequence[MeasurementRow]
     why: str
+    strengths: Sequence[LayerStrength]
 
     @property
     def layers(self) -> Sequence[Mapping[str, object]]:
@@ -35,6 +38,7 @@ class CandidateDetails:
         found = self.candidate
         return {
             "candidate": found.name, "state": found.trial.state, "recipe": found.recipe.as_list(),
+            "strengths": [asdict(one) for one in self.strengths],
             "values": dict(found.figures.values),
             "intervals": {name: list(ends) for name, ends in found.figures.intervals.items()},
             "sha256": found.trial.sha256,
@@ -51,13 +55,15 @@ def details_of(reading: Reading, name: str) -> CandidateDetails:
     """``name`` is ``campaign/number``. Raises UserError, also before the baseline is measured."""
     found = reading.candidate(name)
     front = reading.front(found.trial.campaign, device=found.trial.device)
+    scans = reading.scans(found.trial.campaign).get(found.trial.device, ())
     sha256 = found.trial.sha256
     with reading.ledger() as db:
         build = builds.of_file(db, sha256) if sha256 else None
         measured = measurements.of_file(db, sha256) if sha256 else []
     return CandidateDetails(
         found, reading.artifact(sha256) if sha256 else None, build.fidelity if build else None,
-        parse(GraphCosts, build.report) if build else None, measured, why(found, front))
+        parse(GraphCosts, build.report) if build else None, measured, why(found, front),
+        layer_strengths(found.recipe, scans))
 
 
 def why(found: StoredCandidate, front: Front) -> str:

@@ -12,10 +12,12 @@ from searcher.results.failures import counts_text
 from searcher.results.formatting import bytes_text, direction_text, time_text
 from searcher.results.front import Front, FrontPoint, missing
 from searcher.results.measurement_summary import summary_of
+from searcher.results.scans import loss_table
 from searcher.results.status import CampaignStatus
 from searcher.results.view import Reading, StoredCandidate
 from searcher.spec.objectives import TEST_DROP, Quality, costs_of
 from searcher.spec.recipe import Recipe
+from searcher.spec.scan_result import ScanResult
 from searcher.statistics.node_summary import node_notes
 
 COLOURS = {"front": "#0b6e4f", "other": "#b9c0c7", "baseline": "#c1440e"}
@@ -28,7 +30,8 @@ th,td{border-bottom:1px solid #dde1e5;padding:.35rem .5rem;text-align:right;vert
 th:first-child,td:first-child,td:last-child,th:last-child{text-align:left}
 td.message{text-align:left;white-space:pre-wrap}
 tr.baseline td{background:#fdf1ea}code{font-size:12px}p.note{color:#58616a}
-.scroll{overflow-x:auto}
+.numbers td:last-child,.numbers th:last-child{text-align:right}
+.scroll{overflow-x:auto}details{margin:.6rem 0}summary{cursor:pointer}
 """
 
 
@@ -37,6 +40,7 @@ def write_report(reading: Reading, campaign: str | None, output: Path) -> None:
     front = reading.front(campaign)
     everyone = reading.candidates(front.campaign)
     status = reading.status(front.campaign, 0.0)
+    scans = reading.scans(front.campaign).get(front.device, ())
     charts = "\n".join(_chart(figure) for figure in figures(front, everyone))
     title = html.escape(f"{front.campaign} on {front.device}")
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -46,8 +50,8 @@ def write_report(reading: Reading, campaign: str | None, output: Path) -> None:
         f"<script>{get_plotlyjs()}</script></head><body><h1>{title}</h1>"
         f"<p class='note'>{_counts(status, front)}</p>{charts}"
         f"<h2>The front</h2><div class='scroll'>{_table(front)}</div>{_dropped(front)}"
-        f"<h2>How each figure was measured</h2>{_method(front, everyone)}{_failures(front, status)}"
-        "</body></html>", encoding="utf-8")
+        f"<h2>How each figure was measured</h2>{_method(front, everyone)}{_scans(scans)}"
+        f"{_failures(front, status)}</body></html>", encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -185,6 +189,26 @@ def _failures(front: Front, status: CampaignStatus) -> str:
     return (f"<h2>Candidates that failed</h2><p>By reason: "
             f"{html.escape(counts_text(status.failures))}.</p><div class='scroll'><table>"
             f"<tr><th>candidate</th><th>why</th></tr>{rows}</table></div>")
+
+
+def _scans(scans: Sequence[ScanResult]) -> str:
+    """One closed table per strategy, since networks may have hundreds of layers; nothing without
+    scans."""
+    if not scans:
+        return ""
+    return ("<h2>What each layer loses alone</h2><p>Squared error of the model's outputs, relative "
+            "to their variance, when one layer alone has the strength of the column; the losses of "
+            "several layers add up.</p>" + "".join(map(_scan, scans)))
+
+
+def _scan(scan: ScanResult) -> str:
+    table = loss_table(scan)
+    heads = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+    rows = "".join("<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>"
+                   for row in table.rows)
+    notes = "".join(f"<p class='note'>{html.escape(note)}</p>" for note in table.notes)
+    return (f"<details><summary>{html.escape(table.title)}</summary><div class='scroll'>"
+            f"<table class='numbers'><tr>{heads}</tr>{rows}</table></div>{notes}</details>")
 
 
 def _with_interval(point: FrontPoint, name: str, quality: Quality) -> str:

@@ -25,10 +25,12 @@ from searcher.results.figures import (
 )
 from searcher.results.filter import condition
 from searcher.results.front import Front, FrontPoint
+from searcher.results.scans import scans_of
 from searcher.results.status import CampaignStatus, stored_status
 from searcher.spec.campaign import Campaign, from_document
 from searcher.spec.objectives import Objective, quality_of, resolved, scale_of
 from searcher.spec.recipe import Recipe
+from searcher.spec.scan_result import ScanResult
 from searcher.tasks.scored_split import ScoredSplit
 
 REFERENCE_DROP = 0.05
@@ -95,6 +97,13 @@ class Reading:
         """By device; a device is missing until its baseline is measured."""
         with self.ledger() as db:
             return search_state.of_campaign(db, campaign)
+
+    def scans(self, campaign: str | None) -> dict[str, tuple[ScanResult, ...]]:
+        """What each layer loses alone, one scan per strategy, by device. Raises UserError."""
+        row, _ = self.campaign(campaign)
+        with self.ledger() as db:
+            return {device: scans_of(db, state)
+                    for device, state in search_state.of_campaign(db, row.name).items()}
 
     def candidates(self, campaign: str) -> list[StoredCandidate]:
         """Every trial of a campaign, by number."""

@@ -61,7 +61,8 @@ class SearchLoop:
         self._jobs = JobFlow(client, campaign.name, of_device.device)
         self._flow: dict[int, Candidate] = {}
         self._batches = MeasurementBatches(
-            self._jobs, of_device.requests, self._measured, self._failed, now_s)
+            self._jobs, of_device.requests, self._measured, lambda candidate, reason, message:
+            self._lost(candidate, "failed", reason, f"on {of_device.device}: {message}"), now_s)
         self._proposals = Proposals(client, campaign, of_device.device, sampling)
         self._began_s = self._baseline_s = self._searched_s = self._saved_s = 0.0
         self._budget_s = self._search_s = 0.0
@@ -282,13 +283,11 @@ class SearchLoop:
         if build is None:
             return
         if build.evaluation is None:
-            self._tell(candidate, "failed", "not evaluated",
-                       "The training returned no evaluation. Are all builders of one version?")
-            return
+            return self._tell(candidate, "failed", "not evaluated", "The training returned no "
+                              "evaluation. Are all builders of one version?")
         self._device.add_evaluation(candidate, build.evaluation, candidate.stage, job.took_s)
         if candidate.stage == "short":
-            self._after_short(candidate)
-            return
+            return self._after_short(candidate)
         if self._device.keeps_quality(candidate):
             self.sampling.add_parent(candidate.number, candidate.values)
         if not self._measure_trained(candidate):
@@ -312,9 +311,6 @@ class SearchLoop:
             self._train(candidate, "full")
         elif not (self._repairs and self._measure_trained(candidate)):
             self._lost(candidate, "pruned", refused.reason, constraints=refused.constraints)
-
-    def _failed(self, candidate: Candidate, reason: str, message: str) -> None:
-        self._lost(candidate, "failed", reason, f"on {self._device.device}: {message}")
 
     def _lost(self, candidate: Candidate, state: TrialState, reason: str,
               message: str | None = None, constraints: Mapping[str, float] | None = None) -> None:

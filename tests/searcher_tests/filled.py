@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from searcher.artifacts.store import place_artifact
+from searcher.documents import plain
 from searcher.ledger.rows import MeasurementRow
 from searcher.ledger.store import Store
 from searcher.ledger.tables import (
@@ -28,6 +29,7 @@ from searcher.ledger.tables.search_state import (
 from searcher.spec.campaign import from_document
 from searcher.spec.measurement_plan import PLANS
 from searcher.spec.recipe import Recipe, Step
+from searcher.spec.scan_result import ScanResult
 from searcher.statistics.latency import summarise
 from searcher.statistics.score_codec import pack
 from searcher.tasks.metrics import registry as metrics
@@ -106,10 +108,10 @@ class Folder:
               accuracy: float = 0.985, ratio: float = 0.5, file_bytes: int = 1000,
               test: float | None = None, measured: bool = True, broken: bool = False,
               reason: str | None = None, message: str | None = None,
-              values: bool = True, repaired: bool = False) -> None:
-        """A trial with its build, files and measurement; the file of a ``repaired`` one was not
-        trained."""
-        made = recipe(number)
+              values: bool = True, repaired: bool = False, made: Recipe | None = None) -> None:
+        """A trial with its build, files and measurement, of the recipe ``made`` or by default
+        ``recipe``; the file of a ``repaired`` one was not trained."""
+        made = made or recipe(number)
         builds.put_recipe(self.db, made.hash, made.as_list())
         trial = trials.create(self.db, campaign, DEVICE, made.hash, {}, {}, 2.0)
         if state == "running":
@@ -144,6 +146,18 @@ class Folder:
                                                          1.01 * ratio * LEVEL_S]},
                 {}, self._measure(told.sha256, ratio))
         search_state.put(self.db, name, DEVICE, replace(known, joint=found), 190.0)
+
+    def scans(self, *results: ScanResult, name: str = "digits") -> None:
+        """Stores the scans of a campaign's search."""
+        known = search_state.get(self.db, name, DEVICE)
+        assert known is not None
+        found = {}
+        for result in results:
+            job = jobs.create(self.db, f"key-{name}-{result.strategy}", "scan", "builder", name,
+                              {"strategy": result.strategy}, 0, 1.0)
+            jobs.finish(self.db, job, "done", 125.0, result=plain(result))
+            found[result.strategy] = job
+        search_state.put(self.db, name, DEVICE, replace(known, scans=found), 130.0)
 
     def on_device(self, place: str, baseline: float, accuracies: dict[int, float],
                   name: str = "digits") -> None:

@@ -23,6 +23,8 @@ from searcher.ledger.rows import CampaignRow
 from searcher.ledger.tables import campaigns, fair_share, jobs, search_state, trials
 from searcher.ledger.tables import devices as device_table
 from searcher.ledger.tables.search_state import SearchState
+from searcher.results.scans import scans_of
+from searcher.spec.scan_result import ScanResult
 
 router = APIRouter(prefix="/v1", tags=["campaigns"])
 
@@ -120,6 +122,16 @@ async def cancel_queued(
 ) -> dict[str, Any]:
     """Cancel the campaign's queued jobs of these kinds for which no other campaign waits."""
     return {"cancelled": coordinator.cancel_queued(name, body.kinds)}
+
+
+@router.get("/campaigns/{name}/scans", responses=refusals(404))
+async def scans(coordinator: TheCoordinator, name: str) -> dict[str, tuple[ScanResult, ...]]:
+    """What each layer loses when a strategy compresses it alone: one scan per strategy, by device.
+    A device is missing until its baseline is measured."""
+    coordinator.campaign(name)
+    db = coordinator.store.db
+    return {device: scans_of(db, state)
+            for device, state in search_state.of_campaign(db, name).items()}
 
 
 @router.get("/campaigns/{name}/trials", responses=refusals(404))

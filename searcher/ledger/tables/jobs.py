@@ -1,6 +1,6 @@
 """Jobs: rows and transitions between states. The rules are in ``searcher/dispatch``."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from sqlite_utils import Database
@@ -28,6 +28,14 @@ def get(db: Database, job_id: int) -> JobRow | None:
 
 def by_key(db: Database, key: str) -> JobRow | None:
     return first(db, JobRow, "jobs", "WHERE key = ?", [key])
+
+
+def done(db: Database, kind: str, ids: Collection[int]) -> dict[int, JobRow]:
+    """The jobs of ``kind`` among ``ids`` that are done, by id."""
+    # As JSON, because a client may have named numbers that SQLite cannot hold.
+    rows = select(db, JobRow, "jobs", "WHERE t.kind = ? AND t.state = 'done' "
+                  "AND t.id IN (SELECT value FROM json_each(?))", [kind, text(list(ids))])
+    return {row.id: row for row in rows}
 
 
 def create(

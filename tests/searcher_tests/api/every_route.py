@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +24,10 @@ from schemathesis.specs.openapi.checks import (
 
 from searcher.api.app import create_app
 from searcher.documents import plain
-from searcher.ledger.tables import builds, trials
+from searcher.ledger.tables import builds, jobs, search_state, trials
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import SPEC, Laboratory, measure_payload, recipe
+from tests.searcher_tests.results.test_scans import CLUSTERING
 from tests.storage.make_v4 import STATE
 
 CALLERS = ("none", "wrong", "viewer", "agent", "builder", "operator")
@@ -74,6 +75,7 @@ class Face:
         roster = lab.coordinator.roster
         row, _ = roster.create_token("spare", "viewer", None)
         lab.compress(campaign=SPEC["name"])
+        self._scan(lab)
         measuring = lab.measure(1, campaign=SPEC["name"])
         file = lab.artifact(b"a model")
         steps = recipe(3)
@@ -105,6 +107,14 @@ class Face:
             ("results", "attempt"): [1], ("trials", "trial"): [1],
             ("tokens", "token"): [row.id, "nobody"],
             ("artifacts", "sha256"): [file["sha256"], "0" * 64]}
+
+    def _scan(self, lab: Laboratory) -> None:
+        """Stores a search with the result of a scan."""
+        with lab.store.atomic() as db:
+            job = jobs.create(db, "scan", "scan", "builder", SPEC["name"], {}, 0, lab.clock())
+            jobs.finish(db, job, "done", lab.clock(), result=plain(CLUSTERING))
+            search_state.put(db, SPEC["name"], "local_cpu",
+                             replace(STATE, scans={"clustering": job}), lab.clock())
 
     def answer(
         self, method: str, path: str, parts: dict[str, Any], who: str

@@ -9,6 +9,7 @@ import pytest
 
 from searcher.api.roles import ROUTES
 from tests.searcher_tests.api.every_route import CALLERS, Face, face, failures_of, survey
+from tests.searcher_tests.dispatch.laboratory import SPEC
 
 EXAMPLES = 4
 """Valid requests per route, and as many invalid ones; ``python -m benchmarks.fuzz`` sends more."""
@@ -38,6 +39,18 @@ def test_messages_of_the_wire_are_objects(coordinator: Face) -> None:
         content = coordinator.operations[route].definition.raw["requestBody"]["content"]
         schema = content["application/json"]["schema"]
         assert schema["type"] == "object" and set(schema["required"]) <= set(schema["properties"])
+
+
+def test_the_document_has_the_form_of_scans(coordinator: Face) -> None:
+    route = "GET /v1/campaigns/{name}/scans"
+    answer = coordinator.answer("GET", f"/v1/campaigns/{SPEC['name']}/scans", {}, "viewer")
+    case = coordinator.operations[route].Case(path_parameters={"name": SPEC["name"]})
+    assert list(failures_of(case, answer, True, "viewer")) == []
+    wrong = answer.json()
+    assert wrong["local_cpu"][0]["layers"][0]["levels"][0].pop("loss") > 0
+    request, answer = answer.request, httpx.Response(200, json=wrong)
+    answer.request, answer.elapsed = request, timedelta(0)
+    assert any("violates schema" in one for one in failures_of(case, answer, True, "viewer"))
 
 
 @pytest.mark.parametrize(("answer", "allowed", "found"), [

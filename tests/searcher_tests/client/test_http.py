@@ -11,7 +11,7 @@ import pytest
 from searcher.api.app import create_app
 from searcher.client.http import CoordinatorClient, Unreachable
 from searcher.client.records import FinishedJobs
-from searcher.documents import parse
+from searcher.documents import parse, plain
 from searcher.errors import LedgerError, ProtocolError, UserError
 from searcher.ledger.rows import TrialParameters
 from searcher.ledger.tables.search_state import BaselineState, SearchState
@@ -21,6 +21,7 @@ from searcher.statistics.measured import MeasureResult
 from tests.searcher_tests.api.local import LocalServer
 from tests.searcher_tests.dispatch.laboratory import (
     SPEC,
+    TARGET,
     Laboratory,
     build_payload,
     build_result,
@@ -28,6 +29,7 @@ from tests.searcher_tests.dispatch.laboratory import (
     measure_result,
     recipe,
 )
+from tests.searcher_tests.results.test_scans import CLUSTERING
 
 STATE = SearchState(BaselineState("b", 10, 1e-3, {"accuracy": 0.99}, {"accuracy": [0.98, 1.0]}))
 
@@ -117,6 +119,26 @@ def test_a_candidate_from_build_to_measurement(clients: Clients) -> None:
     assert summary.trials["complete"] == 1 and summary.jobs == {"done": 2}
     assert summary.search_states == {"local_cpu": STATE}
     assert [c.name for c in operator.campaigns()] == ["digits"]
+
+
+def test_the_scans_of_a_campaign(clients: Clients) -> None:
+    operator, builder = clients.operator, clients.builder()
+    operator.create_campaign(SPEC)
+    operator.set_state("digits", "running")
+    assert operator.scans("digits") == {}
+    job = operator.submit_job("scan", "builder", {
+        "task": SPEC["task"], "strategy": "clustering", "seed": 0, "target": TARGET},
+        campaign="digits")
+    lease = builder.lease(0.0)
+    assert lease is not None
+    builder.put_done(lease, plain(CLUSTERING))
+    operator.save_search_state("digits", "local_cpu", replace(
+        STATE, scans={"clustering": job.job, "svd": 999}))
+    assert operator.scans("digits") == {"local_cpu": [CLUSTERING]}
+    with pytest.raises(UserError, match="no campaign 'other'"):
+        operator.scans("other")
+    with pytest.raises(UserError, match="operators and viewers"):
+        builder.scans("digits")
 
 
 def test_refusals_raise_the_documented_errors(clients: Clients) -> None:

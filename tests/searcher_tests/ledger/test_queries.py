@@ -155,6 +155,7 @@ def test_no_query_scans_a_growing_table(store: Store) -> None:
     seen: list[tuple[str, object]] = []
     with db.tracer(lambda sql, parameters: seen.append((sql, parameters))):
         jobs.by_key(db, "key")
+        jobs.done(db, "scan", [job])
         jobs.want(db, job, "digits", 0)
         jobs.next_queued(db, "builder")
         jobs.queued(db, "builder")

@@ -9,6 +9,7 @@ from searcher.errors import UserError
 from searcher.results.report_html import figures, write_report
 from searcher.results.view import Reading
 from tests.searcher_tests.filled import Folder, finished
+from tests.searcher_tests.results.test_scans import CLUSTERING, PRUNING
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,27 @@ def test_names_cannot_write_the_page(tmp_path: Path) -> None:
     write_report(Reading(tmp_path), "digits", tmp_path / "report.html")
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "&lt;script&gt;alert(1)" in page and "<script>alert(1)" not in page
+
+
+def test_each_scan_is_a_closed_table(tmp_path: Path) -> None:
+    folder = Folder(tmp_path)
+    folder.campaign()
+    folder.scans(PRUNING, replace(CLUSTERING, left={"<b>": "it is <i>odd</i>"}))
+    folder.close()
+    write_report(Reading(tmp_path), "digits", tmp_path / "report.html")
+    text = without_scripts((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert text.count("<details>") == text.count("</details>") == 2 and "<details open" not in text
+    for said in ("<summary>clustering: loss by bits, 2 layers, 128 samples</summary>",
+                 "<tr><th>layer</th><th>weights</th><th>2</th><th>3</th><th>4</th></tr>",
+                 "<tr><td>a.fc</td><td>4,096</td><td>0.5</td><td>0</td><td></td></tr>",
+                 "coarser, to end in time: 16 samples instead of 128",
+                 "left out: conv2, conv3 (its channels go with those of conv1)",
+                 "left out: &lt;b&gt; (it is &lt;i&gt;odd&lt;/i&gt;)"):
+        assert said in text, said
+
+
+def test_no_section_without_scans(page: str) -> None:
+    assert "What each layer loses" not in page and "<details>" not in without_scripts(page)
 
 
 def test_a_front_without_points_is_still_a_page(tmp_path: Path) -> None:
