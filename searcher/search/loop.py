@@ -7,9 +7,8 @@
     search time is up > repaired ones of the front complete > extended training > joint measurement
 
 A candidate that training does not improve keeps its repaired file. Without repair (``[search]
-repair = false``) it has a quality only after short training.
-
-Candidates advance independently. Those that wait for the device share a quiet window.
+repair = false``) it has a quality only after short training. Candidates advance independently.
+Those that wait for the device share a quiet window.
 """
 
 import functools
