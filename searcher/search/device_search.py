@@ -121,6 +121,12 @@ class DeviceSearch:
     def trains(self) -> bool:
         return self.requests.campaign.search.train
 
+    @property
+    def first_training(self) -> str:
+        """The fidelity with which training begins: full where short training has as many epochs."""
+        epochs = self.requests.epochs
+        return "full" if epochs and epochs["short"] == epochs["full"] else "short"
+
     def resume(self, rows: Iterable[Trial]) -> None:
         """Fit the surrogate to the trials of an earlier search process of this campaign, and
         restore the front."""

@@ -248,7 +248,7 @@ class SearchLoop:
             if not promising:
                 break
             full = self._count("waiting") >= POOL
-            self._train(promising[-1], "short")
+            self._train(promising[-1], self._device.first_training)
             if full and not self._repairs:
                 self._drop_lowest()
         if self._repairs and self._count("waiting") == len(self._flow):
@@ -268,7 +268,7 @@ class SearchLoop:
             self._settle(lowest, "all others that waited for training promised more")
 
     def _train(self, candidate: Candidate, fidelity: str) -> None:
-        self._trainings += fidelity == "short"
+        self._trainings += fidelity == self._device.first_training
         candidate.stage = fidelity
         if fidelity == "full":
             self._save()

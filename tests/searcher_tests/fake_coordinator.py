@@ -379,9 +379,10 @@ def requests_of(spec: Campaign) -> Requests:
 
 def search_of(client: Any, sampling: Any, spec: Campaign, threads: int = 1,
               notes: Sequence[str] = (), on_device: OnDevice | None = None,
-              extends: bool = False, task: TaskFacts | None = None) -> SearchLoop:
+              extends: bool = False, task: TaskFacts | None = None,
+              states_epochs: bool = True) -> SearchLoop:
     """Created as in ``searcher.search.process``."""
     client.set_state(spec.name, "running")
     of_device = DeviceSearch(requests_of(spec), DEVICE, sampling.space, on_device, notes)
     return SearchLoop(client, spec, of_device, sampling, threads, now_s=lambda: client.now_s,
-                      extends=extends, task=task)
+                      extends=extends, task=task, states_epochs=states_epochs)

@@ -173,3 +173,27 @@ def test_a_network_too_slow_for_one_epoch_has_a_front_of_repaired_files() -> Non
             rows = by_name(client)
             assert {file_of(client, rows[name])[1] for name in fates} == {"repaired"}
             assert {row["state"] for row in rows.values()} == {"complete"}
+
+
+def test_the_file_after_short_training_counts_where_more_gains_less_than_new_candidates() -> None:
+    fates = {"a": Fate(0.2, 200, accuracy=0.99, short_accuracy=0.989, repaired_accuracy=0.968),
+             **{f"n{i:03d}": Fate(0.9 * 0.95**i, int(900 * 0.95**i) + 1, repaired_accuracy=0.985)
+                for i in range(40)}}
+    client, rows = ran(fates, budget={"candidates": 41, "wall_minutes": 60})
+    trainings = [p["fidelity"] for p in client.of_kind("train")
+                 if p["recipe"] and p["recipe"][0]["strategy"] == "a"]
+    assert trainings == ["short"]
+    assert rows["a"]["state"] == "complete" and file_of(client, rows["a"]) == ("a", "short")
+    assert rows["a"]["values"]["accuracy"] == pytest.approx(0.989)
+
+
+def test_short_training_that_is_as_long_as_full_training_is_left_out() -> None:
+    fates = {"a": Fate(0.5, 500, accuracy=0.985, repaired_accuracy=0.965)}
+    spec = campaign(search={}, budget={"candidates": 1, "wall_minutes": 1})
+    client = FakeCoordinator(spec.as_dict(), dict(fates))
+    search_of(client, Scripted(*fates), spec, task=replace(FACTS, epoch_s=5.0),
+              states_epochs=False).run()
+    trainings = [(p["fidelity"], p["epochs"]) for p in client.of_kind("train") if p["recipe"]]
+    assert [fidelity for fidelity, _ in trainings] == ["full", "extended"]
+    assert trainings[0][1]["short"] == trainings[0][1]["full"] == 1
+    assert file_of(client, by_name(client)["a"])[0] == "a"

@@ -10,13 +10,14 @@ FACTS = TaskFacts("d", {}, "accuracy", {}, {"short": 2, "full": 6}, None, 1, 1, 
 
 
 def test_full_training_takes_a_fraction_of_the_budget() -> None:
-    found = rungs_of(FACTS, False, 2400.0)
+    found = rungs_of(FACTS, False, 600.0)
     assert found.epochs == {"short": 3, "full": 12, "extended": 24}
     assert found.full_s == 48.0 and found.why_not is None
 
 
-def test_at_least_one_epoch() -> None:
+def test_at_least_one_epoch_and_not_too_many() -> None:
     assert rungs_of(FACTS, False, 60.0).epochs == {"short": 1, "full": 1, "extended": 2}
+    assert rungs_of(FACTS, False, 1e6).epochs == {"short": 8, "full": 30, "extended": 60}
 
 
 def test_a_network_too_slow_for_one_epoch_is_not_trained() -> None:
@@ -32,6 +33,6 @@ def test_a_task_that_states_its_epochs_keeps_them() -> None:
 
 
 def test_epochs_are_stable_over_resume() -> None:
-    before = rungs_of(FACTS, False, 2400.0).epochs
-    assert known_rungs(before, FACTS, rungs_of(FACTS, False, 9600.0)).epochs == before
-    assert known_rungs({}, FACTS, rungs_of(FACTS, False, 9600.0)).epochs["full"] == 48
+    before = rungs_of(FACTS, False, 600.0).epochs
+    assert known_rungs(before, FACTS, rungs_of(FACTS, False, 1200.0)).epochs == before
+    assert known_rungs({}, FACTS, rungs_of(FACTS, False, 1200.0)).epochs["full"] == 24
