@@ -9,6 +9,7 @@ from searcher.ledger.rows import TrialRow
 from searcher.ledger.tables import trials
 from searcher.pareto.front import front_indices, losses
 from searcher.results.view import Reading
+from searcher.spec.objectives import resolved
 from searcher.spec.recipe import Recipe
 
 
@@ -52,6 +53,8 @@ def entries_of(directory: Path, campaign: str) -> list[Entry]:
     """Every finished candidate of a campaign on its first device."""
     reading = Reading(directory)
     _, spec = reading.campaign(campaign)
+    state = reading.search_states(campaign)[spec.devices[0]]
+    objectives = resolved(spec.objectives, state.quality)
     with reading.ledger() as db:
         rows = [trial for trial in trials.history(db, campaign, limit=1_000_000)
                 if trial.device == spec.devices[0] and trial.finished_s is not None]
@@ -61,10 +64,10 @@ def entries_of(directory: Path, campaign: str) -> list[Entry]:
         values = trial.values or {}
         sound = (trial.state == "complete"
                  and all(v <= 0 for v in (trial.constraints or {}).values())
-                 and all(o.name in values for o in spec.objectives))
+                 and all(o.name in values for o in objectives))
         return Entry(trial.number, trial.recipe, trial.sha256 or "",
                      (trial.finished_s or 0.0) - began_s,
-                     losses(values, spec.objectives) if sound else None)
+                     losses(values, objectives) if sound else None)
 
     return [entry(trial) for trial in rows]
 
