@@ -39,7 +39,7 @@ class Finetune(TrainingStrategy):
 
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
-        low, high = limits.range(f"{cls.name}.learning_rate", 1e-3, 2e-2)
+        low, high = limits.range(f"{cls.name}.learning_rate", 1e-3, 1e-2)
         return cls(suggester.suggest_float("learning_rate", low, high, log=True))
 
     def train(self, model: nn.Module, teacher: Teacher | None, data: TrainingData,

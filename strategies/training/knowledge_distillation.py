@@ -51,7 +51,7 @@ class KnowledgeDistillation(TrainingStrategy):
 
     @classmethod
     def suggest(cls, suggester: Suggester, layers: Sequence[Layer], limits: Limits) -> Self:
-        rate = limits.range(f"{cls.name}.learning_rate", 1e-3, 2e-2)
+        rate = limits.range(f"{cls.name}.learning_rate", 1e-3, 1e-2)
         temperature = limits.range(f"{cls.name}.temperature", 1.0, 8.0)
         weight = limits.range(f"{cls.name}.teacher_weight", 0.3, 0.95)
         return cls(suggester.suggest_float("learning_rate", *rate, log=True),
