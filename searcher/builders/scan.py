@@ -99,7 +99,7 @@ def _scanned(prefixes: Prefixes, found: type[Strategy], seconds: float) -> ScanR
         LayerScan(name, size, tuple(ScanLevel(strength, loss, *scanned.costs[name][strength])
                                     for strength, loss in sorted(scanned.losses[name].items())))
         for name, size in sizes.items() if name not in left),
-        scanned.samples, " and ".join(said) or None, left)
+        scanned.samples, " and ".join(said) or None, left, bool(repairs))
 
 
 def _repair_s(prefixes: Prefixes, at: Strategies, model: nn.Module, own: Mapping[str, Costs],

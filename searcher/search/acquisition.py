@@ -61,14 +61,15 @@ class Acquisition:
         the surrogate gets the drop that full training is expected to reach."""
         drop = values[DROP] / self._scale
         if fidelity == "short":
-            drop = self.outcomes.expected("short", drop, "full").drop
+            drop = self._outcome(recipe, "short", drop).drop
         self._surrogate.add_drop(self._features.of(recipe), values, drop)
         if fidelity != REPAIRED:
             self._trained[self._space.shared_training(recipe)] = drop
 
     def add_training(self, recipe: Recipe, training: TrainingOutcome) -> None:
         """Add what a training made of a candidate's quality, and its seconds."""
-        self.outcomes.add(training.before, training.drop, training.after, training.reached)
+        self.outcomes.add(training.before, training.drop, training.after, training.reached,
+                          self._features.rate(recipe))
         self.effort.add_training(training.after, training.macs_share, training.took_s)
         if training.after == "full":
             self._trained[self._space.shared_training(recipe)] = training.reached
@@ -80,7 +81,7 @@ class Acquisition:
         if known is not None:
             return Expectation(known, 0.0), NO_COST_S
         if self._campaign.search.repair and DROP in values:
-            after = self.outcomes.expected(REPAIRED, values[DROP] / self._scale, "full")
+            after = self._outcome(recipe, REPAIRED, values[DROP] / self._scale)
         else:
             after = self._surrogate.expected_drop(self._features.of(recipe), values)
         short_s, full_s = (self.effort.training_s(fidelity, self._share(values))
@@ -95,10 +96,20 @@ class Acquisition:
         after, seconds = self.expected(recipe, values)
         return (self._added(values, after, front) / seconds, self._probability(after) / seconds)
 
-    def gain_of_full(self, values: Mapping[str, float], front: Sequence[Point]) -> float:
+    def optimistic_drop(self, recipe: Recipe, fidelity: str, drop: float) -> float:
+        """The least drop that full training of a candidate with ``drop`` after ``fidelity`` may
+        reach."""
+        return min(drop, self.outcomes.optimistic(
+            fidelity, drop, "full", self._features.rate(recipe)))
+
+    def _outcome(self, recipe: Recipe, fidelity: str, drop: float) -> Expectation:
+        return self.outcomes.expected(fidelity, drop, "full", self._features.rate(recipe))
+
+    def gain_of_full(self, recipe: Recipe, values: Mapping[str, float],
+                     front: Sequence[Point]) -> float:
         """Hypervolume gain per second of full training after short training; ``front`` has the
         candidate with what short training reached, if that is feasible."""
-        after = self.outcomes.expected("short", values[DROP] / self._scale, "full")
+        after = self._outcome(recipe, "short", values[DROP] / self._scale)
         return self._added(values, after, front) / self.effort.training_s(
             "full", self._share(values))
 
@@ -115,7 +126,7 @@ class Acquisition:
         repaired = self._added(costs, first, front) / candidate_s
         if not search.train:
             return repaired
-        trained = self.outcomes.expected(REPAIRED, first.drop, "full")
+        trained = self._outcome(recipe, REPAIRED, first.drop)
         seconds = candidate_s + sum(self.effort.training_s(fidelity, self._share(costs))
                                     for fidelity in ("short", "full"))
         return max(repaired, self._added(costs, trained, front) / seconds)

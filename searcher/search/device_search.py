@@ -255,9 +255,8 @@ class DeviceSearch:
         drop = candidate.values[DROP]
         if not self.requests.campaign.search.train:
             return drop
-        found = self._acquisition.outcomes.optimistic(
-            candidate.fidelity, drop / self._scale, "full")
-        return min(found * self._scale, drop)
+        return self._scale * self._acquisition.optimistic_drop(
+            candidate.recipe, candidate.fidelity, drop / self._scale)
 
     def why_not_measure(self, candidate: Candidate) -> Refusal | None:
         """None when a repaired candidate may keep the constraint of the quality drop."""
@@ -328,11 +327,10 @@ class DeviceSearch:
         if new is None or not self.requests.campaign.search.repair:
             return None
         own = Point(candidate.trial, dict(candidate.values), self._keeps_all(candidate.values))
-        gain = self._acquisition.gain_of_full(
-            candidate.values, front_of([*competing, own], self.requests.campaign.objectives))
+        front = front_of([*competing, own], self.requests.campaign.objectives)
+        gain = self._acquisition.gain_of_full(candidate.recipe, candidate.values, front)
         return None if gain >= new else Refusal(
-            "full training is expected to gain less than new candidates do",
-            {"reach": 1 - gain / new})
+            "full training is expected to gain less than new ones do", {"reach": 1 - gain / new})
 
     def is_worth_measuring(self, candidate: Candidate) -> bool:
         """Whether a trained candidate satisfies every constraint and may be on the front. It is

@@ -31,7 +31,9 @@ class LayerScan:
 @dataclass(frozen=True)
 class ScanResult:
     """``parameter`` is the one whose numbers the strengths are. ``coarser`` says what the seconds
-    left out, ``left`` why layers were not compressed, by name."""
+    left out, ``left`` why layers were not compressed, by name. ``repaired``: what followed each
+    layer was repaired; without that, losses of removed channels say nothing of what a candidate
+    loses."""
 
     strategy: str
     parameter: str
@@ -39,6 +41,7 @@ class ScanResult:
     samples: int
     coarser: str | None = None
     left: Mapping[str, str] = field(default_factory=dict)
+    repaired: bool = True
 
     def losses(self) -> dict[str, dict[float, float]]:
         """``{layer: {strength: loss}}``."""

@@ -48,6 +48,14 @@ class Features:
                     found[key] = _share(self._numbers[key], value) - 0.5
         return list(found.values())
 
+    def rate(self, recipe: Recipe) -> float:
+        """The place of the learning rate of the training in its range, -0.5 to 0.5; 0 without."""
+        for step in recipe.steps:
+            span = self._numbers.get(f"{step.strategy}.learning_rate")
+            if span is not None:
+                return _share(span, dict(step.parameters)["learning_rate"]) - 0.5
+        return 0.0
+
 
 def _share(span: Range, value: object) -> float:
     """A table counts by its mean."""

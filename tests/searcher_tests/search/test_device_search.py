@@ -176,7 +176,7 @@ def test_full_training_needs_a_recoverable_drop(
 def test_full_training_must_be_able_to_reach_the_front(search: DeviceSearch) -> None:
     made = short(1, 0.95, latency_s=0.6 * LEVEL_S, file_bytes=600.0)
     for _ in range(9):
-        search._acquisition.outcomes.add("short", 0.04, "full", 0.03)
+        search._acquisition.outcomes.add("short", 0.04, "full", 0.024)
     near = search.competing_points([candidate(2, stage="measuring again", accuracy=0.955)])
     assert search.why_not_continue(made, near) is None
     far = search.competing_points([candidate(2, stage="measuring again", accuracy=0.986)])

@@ -7,9 +7,9 @@ from searcher.search.learnt.effort import RECENT, Effort
 from searcher.search.learnt.outcomes import CONFIDENCE, WON_BACK, Outcomes
 
 
-def test_before_any_training_half_of_a_drop_is_won_back() -> None:
+def test_before_any_training_part_of_a_drop_is_won_back() -> None:
     known = Outcomes()
-    assert known.expected("repaired", 0.04, "full").drop == pytest.approx(0.04 * (1 - WON_BACK))
+    assert known.expected("repaired", 0.04, "full").drop == pytest.approx(0.04 * (1 - WON_BACK["repaired"][0]))
     assert known.expected("repaired", -0.002, "full").drop == pytest.approx(-0.002)
     found = known.expected("repaired", 0.04, "full")
     assert known.optimistic("repaired", 0.04, "full") == pytest.approx(
@@ -27,6 +27,27 @@ def test_the_share_that_training_wins_back_is_learnt(kept: float) -> None:
     assert found.deviation < before.deviation
     assert known.expected("short", 0.05, "full") == Outcomes().expected("short", 0.05, "full"), (
         "another pair of fidelities is another question")
+
+
+def test_the_learning_rate_matters_where_it_did() -> None:
+    known, draw = Outcomes(), np.random.default_rng(0)
+    for drop, rate in draw.uniform((0, -0.5), (0.05, 0.5), size=(30, 2)):
+        known.add("repaired", drop, "full", 0.3 * drop + 0.03 * (rate + 0.5), rate)
+    slow, fast = (known.expected("repaired", 0.01, "full", rate).drop for rate in (-0.4, 0.4))
+    assert slow == pytest.approx(0.006, abs=0.004) and fast == pytest.approx(0.03, abs=0.004)
+
+
+def test_trainings_that_ended_early_teach_too() -> None:
+    """Short training of candidates without a loss always lost 1.5 points."""
+    known = Outcomes()
+    for place in range(12):
+        known.add("repaired", 0.0005 * place, "short", 0.015 + 0.001 * (place % 3))
+    found = known.expected("repaired", 0.002, "full")
+    assert found.drop > 0.004, "most of it stays after full training"
+    assert found.deviation > known.expected("short", 0.015, "full").deviation
+    for _ in range(13):
+        known.add("repaired", 0.002, "full", 0.0)
+    assert known.expected("repaired", 0.002, "full").drop < 0.002, "more is known directly"
 
 
 def test_surprises_widen_the_deviation() -> None:
