@@ -9,7 +9,8 @@ from searcher.search.learnt.outcomes import CONFIDENCE, WON_BACK, Outcomes
 
 def test_before_any_training_part_of_a_drop_is_won_back() -> None:
     known = Outcomes()
-    assert known.expected("repaired", 0.04, "full").drop == pytest.approx(0.04 * (1 - WON_BACK["repaired"][0]))
+    kept = 1 - WON_BACK["repaired"][0]
+    assert known.expected("repaired", 0.04, "full").drop == pytest.approx(0.04 * kept)
     assert known.expected("repaired", -0.002, "full").drop == pytest.approx(-0.002)
     found = known.expected("repaired", 0.04, "full")
     assert known.optimistic("repaired", 0.04, "full") == pytest.approx(
