@@ -2,6 +2,7 @@
 
 import ast
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,14 @@ def test_sizes_of_the_networks(make: type[nn.Module], parameters: int,
     assert sum(p.numel() for p in net.parameters()) == parameters
     with torch.no_grad():
         assert net(torch.zeros(2, *shape)).shape[0] == 2
+
+
+@pytest.fixture(autouse=True)
+def fused_attention() -> Iterator[None]:
+    """The plain script switches it off for its process."""
+    before = torch.backends.mha.get_fastpath_enabled()
+    yield
+    torch.backends.mha.set_fastpath_enabled(before)
 
 
 def test_the_plain_script_prunes_channels_but_no_answers() -> None:
