@@ -29,6 +29,8 @@ from strategies.weights.parametrizing import promises
 
 REPAIR_SAMPLES = 32
 """Samples on which what follows a replaced layer is repaired."""
+REPAIR_LAYERS = 6
+"""How many layers are repaired, from the replaced one: those behind it win back most."""
 FLOAT_BITS = 32
 GRID_VALUES = 256
 """Codes of as many values as int8 need no table."""
@@ -84,7 +86,7 @@ def _scanned(prefixes: Prefixes, found: type[Strategy], seconds: float) -> ScanR
     own, left, repairs = _own_costs(prefixes, model), dict[str, str](), True
     if issubclass(found, StructureStrategy):
         structures = _Structures(prefixes, at, model, own)
-        repairs = _repair_s(prefixes, at, model, own, next(iter(sizes))) * len(sizes) <= seconds / 2
+        repairs = _repair_s(prefixes, at, model, own, next(iter(sizes))) * len(sizes) <= seconds
         structures.repairs, left = repairs, structures.left
         compress: Compress = structures.compress
         weigh: Weigh = structures.weigh
@@ -146,7 +148,8 @@ class _Structures:
         self._kept = found.kept
         if not self.repairs:
             return found.model
-        return repair_structure(found.model, self._model, found.kept, self._samples)
+        return repair_structure(found.model, self._model, found.kept, self._samples,
+                                most_layers=REPAIR_LAYERS)
 
     def weigh(self, changed: nn.Module, layer: str, strength: float) -> Costs:
         """The share that is kept of every layer whose channels go together; of a layer in parts

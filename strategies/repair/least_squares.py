@@ -50,7 +50,8 @@ class _Goal:
 
 def repair_structure(student: nn.Module, teacher: nn.Module,
                      kept: Mapping[str, Sequence[int]], calibration: Sequence[Tensor],
-                     memory_bytes: int = MEMORY_BYTES) -> nn.Module:
+                     memory_bytes: int = MEMORY_BYTES, most_layers: int | None = None
+                     ) -> nn.Module:
     """A copy of ``student`` whose convolutions and linear layers give, one after the other in
     order of execution, what those of ``teacher`` give for ``calibration`` (one tensor (n, ...) of
     inputs, 512 are enough, for each input of the models; no labels).
@@ -59,7 +60,8 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
     that stand in its place have names below it. ``kept`` tells which outputs of ``teacher`` layers
     still have (``strategies.base.Restructured.kept``); layers that are absent have all. Left as
     they are: transposed convolutions, layers that are called several times or whose weights others
-    read, parts that have no counterpart. The same inputs give the same weights.
+    read, parts that have no counterpart. The same inputs give the same weights. With ``most_layers``
+    only so many layers are solved, from the first one that changed.
     Raises StrategyError(``unsupported_graph``) when a model cannot be run.
     """
     repaired = copy.deepcopy(student)
@@ -71,6 +73,10 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
                       max(1, min(most[layer] // size, len(batches))),
                       _positions(repaired.get_submodule(layer)))
                for layer, source, outputs in _pairs(repaired, flow, teacher, example, kept)]
+    if most_layers is not None:
+        first = next((place for place, goal in enumerate(goals)
+                      if goal.layer in kept or goal.layer != goal.teacher), 0)
+        goals = goals[first : first + most_layers]
     with Lockstep(repaired, [goal.layer for goal in goals], batches) as runs:
         for part in _segments(goals, memory_bytes // 4):
             wanted = _outputs_of(teacher, part, batches)

@@ -208,3 +208,13 @@ def test_a_pruned_residual_network_is_back_without_training():
     assert accuracy(teacher) > 0.9
     assert accuracy(made.model) < accuracy(teacher) - 0.2
     assert accuracy(repaired) > accuracy(teacher) - 0.015
+
+
+def test_only_some_layers_are_solved_from_the_first_that_changed():
+    teacher = folded()
+    made = ChannelPruning(0.5).restructure(copy.deepcopy(teacher), ["b"], (IMAGES[:1],))
+    repaired = repair_structure(made.model, teacher, made.kept, (IMAGES,), most_layers=2)
+    changed = {name.rpartition(".")[0] for name, tensor in repaired.state_dict().items()
+               if not torch.equal(tensor, made.model.state_dict()[name])}
+    assert "a" not in changed and 1 <= len(changed) <= 2
+    assert error(repaired, teacher) < error(made.model, teacher)
