@@ -60,8 +60,8 @@ def repair_structure(student: nn.Module, teacher: nn.Module,
     that stand in its place have names below it. ``kept`` tells which outputs of ``teacher`` layers
     still have (``strategies.base.Restructured.kept``); layers that are absent have all. Left as
     they are: transposed convolutions, layers that are called several times or whose weights others
-    read, parts that have no counterpart. The same inputs give the same weights. With ``most_layers``
-    only so many layers are solved, from the first one that changed.
+    read, parts that have no counterpart. The same inputs give the same weights.
+    With ``most_layers`` only so many layers are solved, from the first one that changed.
     Raises StrategyError(``unsupported_graph``) when a model cannot be run.
     """
     repaired = copy.deepcopy(student)
