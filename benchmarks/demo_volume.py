@@ -31,11 +31,14 @@ def run_demo(fleetfront: Path, seed: int, folder: Path) -> Path:
     """The front.json of the demo with ``seed``."""
     front = folder / campaign_name(CAMPAIGN) / "front.json"
     if not front.exists():
+        folder = folder.resolve()
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "campaign.toml"
         file.write_text(with_seed(CAMPAIGN.read_text(), seed))
         print(f"$ {fleetfront} run, seed {seed}", flush=True)
-        subprocess.run([fleetfront, "run", file, "--dir", folder], check=True, capture_output=True)
+        # In another folder its processes would import the modules of this installation.
+        subprocess.run([fleetfront.absolute(), "run", file, "--dir", folder], check=True,
+                       capture_output=True, cwd=folder)
     return front
 
 
