@@ -62,7 +62,7 @@ class Scan(JobKind):
 
     def store(self, ledger: Ledger, job: JobRow, result: Mapping[str, object]
               ) -> dict[str, object]:
-        """Store nothing beside the job: the search stores the scan in its state."""
+        """Store nothing beside the job, which the state of the search names."""
         try:
             return plain(parse(ScanResult, result))
         except ValueError as error:

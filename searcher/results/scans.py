@@ -48,7 +48,7 @@ def scans_of(db: Database, state: SearchState) -> tuple[ScanResult, ...]:
 def layer_strengths(recipe: Recipe, scans: Sequence[ScanResult]) -> tuple[LayerStrength, ...]:
     """The numbers of all tables of ``recipe``, in the order of the scanned layers; layers that were
     not scanned come last."""
-    known = {(scan.strategy, scan.parameter): scan.losses() for scan in scans}
+    known = {(scan.strategy, scan.parameter): scan.losses for scan in scans}
     return tuple(one for number, step in enumerate(recipe.steps, 1)
                  for one in _of_step(number, step, known))
 

@@ -101,7 +101,7 @@ class Neighbours:
         if not on:
             return params
         chosen = self.rng.choice(on)
-        if self.space.movable.get(chosen, ("", []))[1] and self.rng.random() < MOVE_LAYER:
+        if chosen in self.space.movable and self.rng.random() < MOVE_LAYER:
             return self._layer_moved(params, chosen)
         parts = self.space.parts_of(chosen)
         if parts:

@@ -55,6 +55,7 @@ def scan_all(flow: JobFlow, requests: Requests, space: Space, search_s: float, b
 
 
 def _seconds_of_each(search_s: float, builders: int, scans: int) -> float:
-    """Rounded, so that a resumed search asks for the same scan."""
-    share = BUDGET_SHARE * search_s * builders / max(scans, 1)
+    """Where each builder takes one scan after the other. Rounded, so that a resumed search asks for
+    the same scan."""
+    share = BUDGET_SHARE * search_s / max(math.ceil(scans / builders), 1)
     return LONGEST_S if math.isinf(share) else min(round(share, 1), LONGEST_S)

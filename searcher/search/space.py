@@ -13,7 +13,13 @@ from typing import Protocol
 from searcher.errors import UserError, nearest
 from searcher.search.recipes.offers import NARROW, PARTS, Offer, WhyNot, offers
 from searcher.search.recipes.ranges import Range, ranges_of
-from searcher.search.recipes.tables import MOST_LEVELS, Scans, resolved, scanned_parameter
+from searcher.search.recipes.tables import (
+    MOST_LEVELS,
+    Scans,
+    layers_with_numbers,
+    resolved,
+    scanned_parameter,
+)
 from searcher.spec.campaign import Campaign
 from searcher.spec.recipe import Recipe, Step, Value
 from strategies.base import Layer, Limits, Strategy
@@ -101,7 +107,7 @@ class Space:
         steps["training"].append(self._training(trial))
         asked = [step.as_dict() for stage in STAGES for step in steps[stage]]
         return Recipe.from_list(canonical(
-            resolved(asked, self.layers, self.scans, moved), self.layers))
+            resolved(asked, self.layers, self.scans, moved, self.limits), self.layers))
 
     @functools.cached_property
     def strengths(self) -> dict[str, "Range"]:
@@ -116,15 +122,15 @@ class Space:
 
     @functools.cached_property
     def movable(self) -> dict[str, tuple[str, list[str]]]:
-        """The parameter and the layers that a scan knows, of each ``<group>.<strategy>`` whose
-        numbers become tables."""
+        """The parameter and the layers with numbers of their own, of each ``<group>.<strategy>``
+        whose numbers become tables."""
         found: dict[str, tuple[str, list[str]]] = {}
         for group, strategy in self.choices:
-            scan, parameter = self.scans.get(strategy.name), scanned_parameter(strategy)
-            if scan is not None and parameter is not None:
-                members = {layer.name for layer in self.layers if group in layer.groups}
-                found[f"{group}.{strategy.name}"] = parameter, [
-                    one.layer for one in scan.layers if one.layer in members]
+            parameter = scanned_parameter(strategy)
+            members = layers_with_numbers(self.scans.get(strategy.name), group, [
+                layer.name for layer in self.layers if group in layer.groups])
+            if parameter is not None and members:
+                found[f"{group}.{strategy.name}"] = parameter, members
         return found
 
     @functools.cached_property

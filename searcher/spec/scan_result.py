@@ -1,5 +1,6 @@
 """What each layer of a model loses when a strategy compresses it alone, and what it then costs."""
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -43,12 +44,17 @@ class ScanResult:
     left: Mapping[str, str] = field(default_factory=dict)
     repaired: bool = True
 
-    def losses(self) -> dict[str, dict[float, float]]:
+    @functools.cached_property
+    def losses(self) -> Mapping[str, Mapping[float, float]]:
         """``{layer: {strength: loss}}``."""
         return {one.layer: {level.strength: level.loss for level in one.levels}
                 for one in self.layers}
 
-    def costs(self, cost: Cost) -> dict[str, dict[float, float]]:
-        """``{layer: {strength: cost}}``."""
-        return {one.layer: {level.strength: getattr(level, cost) for level in one.levels}
-                for one in self.layers}
+    @functools.cached_property
+    def costs(self) -> Mapping[Cost, Mapping[str, Mapping[float, float]]]:
+        """``{cost: {layer: {strength: cost}}}``."""
+        return {
+            "file_bytes": {one.layer: {level.strength: level.file_bytes for level in one.levels}
+                           for one in self.layers},
+            "macs": {one.layer: {level.strength: level.macs for level in one.levels}
+                     for one in self.layers}}

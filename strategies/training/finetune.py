@@ -25,7 +25,7 @@ class Finetune(TrainingStrategy):
     """AdamW with a cosine from ``learning_rate`` to zero."""
 
     name: ClassVar[str] = "finetune"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "recovers accuracy with the task's own loss"
     paper: ClassVar[str] = "Han et al. 2015, Learning both Weights and Connections"
     limits_text: ClassVar[str] = "needs the task's training data"

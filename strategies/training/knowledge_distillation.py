@@ -33,7 +33,7 @@ class KnowledgeDistillation(TrainingStrategy):
     Models with Knowledge Distillation, section 3.3)."""
 
     name: ClassVar[str] = "knowledge_distillation"
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 1
     summary: ClassVar[str] = "recovers accuracy by learning the baseline's outputs"
     paper: ClassVar[str] = "Hinton et al. 2015, Distilling the Knowledge in a Neural Network"
     limits_text: ClassVar[str] = "for outputs that are logits or numbers; needs training inputs"

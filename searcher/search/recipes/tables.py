@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from searcher.search.recipes.offers import NARROW
 from searcher.spec.scan_result import Cost, ScanResult
-from strategies.base import Layer, Strategy, StructureStrategy
+from strategies.base import Layer, Limits, Strategy, StructureStrategy
 from strategies.canonical import decided
 from strategies.catalog import strategy
 from strategies.pipeline import Step, Value
@@ -46,48 +46,64 @@ def scanned_parameter(kind: type[Strategy]) -> str | None:
     return next(iter(kind.by_layer), None) if kind.levels else None
 
 
+def layers_with_numbers(scan: ScanResult | None, group: str, names: Iterable[str]) -> list[str]:
+    """Those of ``names``, the layers that a step on ``group`` decides, that get a number of their
+    own: none where too few were scanned, or a narrow group has others."""
+    members = list(names)
+    known = [] if scan is None else [name for name in members if name in scan.losses]
+    few = len(known) < FEWEST_LAYERS or group in NARROW and len(known) < len(members)
+    return [] if few else known
+
+
 def resolved(steps: Sequence[Step], layers: Sequence[Layer], scans: Scans,
-             moves: Moves | None = None) -> list[Step]:
+             moves: Moves | None = None, limits: Limits | None = None) -> list[Step]:
     """``steps`` with tables in place of the numbers of scanned strategies, for steps on at least
     ``FEWEST_LAYERS`` scanned layers. Layers that a scan left out have no number of their own:
-    they cannot be compressed, or go with another layer."""
-    return [_with_table(step, names, scans.get(str(step["strategy"])), moves or {})
+    they cannot be compressed, or go with another layer. Every number keeps ``limits``."""
+    return [_with_table(step, names, scans.get(str(step["strategy"])), moves or {},
+                        limits or Limits())
             for step, names in zip(steps, decided(steps, layers), strict=True)]
 
 
 def _with_table(step: Step, names: tuple[str, ...] | None, scan: ScanResult | None,
-                moves: Moves) -> Step:
+                moves: Moves, limits: Limits) -> Step:
     kind = strategy(str(step["strategy"]))
     name = scanned_parameter(kind)
     mean = None if name is None else step[name]
     if scan is None or names is None or name is None or not isinstance(mean, int | float):
         return step
-    scanned = {one.layer for one in scan.layers}
-    known = [layer for layer in names if layer in scanned]
-    if len(known) < FEWEST_LAYERS or step["layers"] in NARROW and len(known) < len(names):
+    known = layers_with_numbers(scan, str(step["layers"]), names)
+    levels = allowed_levels(kind, name, limits)
+    if not known or len(levels) < 2:
         return step
     numbers = strengths(scan, known, mean, "macs" if issubclass(kind, StructureStrategy)
-                        else "file_bytes")
+                        else "file_bytes", levels)
     choice = f"{step['layers']}.{kind.name}"
     table: Value = {layer: kind.by_layer[name](_moved(
-        number, kind.levels, moves.get(move_name(choice, name, layer), 0)))
+        number, levels, moves.get(move_name(choice, name, layer), 0)))
         for layer, number in numbers.items()}
     return {**step, name: table}
 
 
-def strengths(scan: ScanResult, layers: Sequence[str], mean: float, cost: Cost
-              ) -> dict[str, float]:
-    """The strengths of ``layers`` that cost as much as ``mean`` on each of them."""
-    losses, costs = scan.losses(), scan.costs(cost)
-    return table_of({layer: losses[layer] for layer in layers},
-                    {layer: costs[layer] for layer in layers}, mean)
+def allowed_levels(kind: type[Strategy], parameter: str, limits: Limits) -> tuple[float, ...]:
+    """The levels of a scan within the user's ``limits``."""
+    low, high = limits.range(f"{kind.name}.{parameter}", kind.levels[0], kind.levels[-1])
+    return tuple(level for level in kind.levels if low <= level <= high)
+
+
+def strengths(scan: ScanResult, layers: Sequence[str], mean: float, cost: Cost,
+              levels: Sequence[float]) -> dict[str, float]:
+    """The strengths of ``layers``, of ``levels``, that cost as much as ``mean`` on each of them."""
+    losses, costs = ({layer: {level: by_layer[layer][level] for level in levels}
+                      for layer in layers} for by_layer in (scan.losses, scan.costs[cost]))
+    return table_of(losses, costs, mean)
 
 
 def allowed_strength(scan: ScanResult | None, wanted: float) -> float:
     """``wanted``, or the next weaker number of which the scan expects at most ``MOST_LOSS``."""
     if scan is None or not scan.layers:
         return wanted
-    losses = scan.losses().values()
+    losses = scan.losses.values()
     levels = sorted({level for layer in losses for level in layer if level > wanted})
     weaker = (level for level in (wanted, *levels) if sum(
         interpolated(layer, level) for layer in losses) <= MOST_LOSS)

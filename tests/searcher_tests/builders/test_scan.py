@@ -64,8 +64,8 @@ def test_channels_that_go_together_are_scanned_once(builder: Builder) -> None:
 
 def test_a_table_has_the_cost_of_its_mean(builder: Builder) -> None:
     found = scanned(builder, "clustering")
-    costs = found.costs("file_bytes")
-    table = {name: int(bits) for name, bits in table_of(found.losses(), costs, 3.0).items()}
+    costs = found.costs["file_bytes"]
+    table = {name: int(bits) for name, bits in table_of(found.losses, costs, 3.0).items()}
     assert set(table) == set(costs) and len(set(table.values())) > 1
     assert sum(costs[name][bits] for name, bits in table.items()) <= sum(
         known[3] for known in costs.values())

@@ -13,6 +13,7 @@ from searcher.search.sampling import Sampling
 from searcher.search.space import Space
 from searcher.spec.recipe import Recipe
 from searcher.spec.scan_result import LayerScan, ScanLevel, ScanResult
+from strategies.base import Limits
 from strategies.layers import layers_of
 from tests.searcher_tests.fake_coordinator import campaign
 from tests.tasks_for_tests import network
@@ -32,19 +33,19 @@ def scan(layers: Sequence[str] = tuple(SIZES)) -> ScanResult:
 
 @pytest.mark.parametrize("mean", [2, 3, 4, 4.5])
 def test_a_table_costs_no_more_than_its_mean_on_every_layer(mean: float) -> None:
-    found = strengths(scan(), list(SIZES), mean, "file_bytes")
+    found = strengths(scan(), list(SIZES), mean, "file_bytes", BITS)
     used = sum(SIZES[name] * bits for name, bits in found.items())
     assert used <= mean * sum(SIZES.values())
     assert found["conv1"] >= found["fc1"], "the sensitive layer has more bits"
     if mean == 4:
-        losses = scan().losses()
+        losses = scan().losses
         loss = sum(losses[name][bits] for name, bits in found.items())
         assert loss < sum(losses[name][4] for name in SIZES)
 
 
 def test_a_strength_is_weakened_to_what_the_scan_allows() -> None:
     assert allowed_strength(None, 4) == 4
-    losses = {bits: sum(layer[bits] for layer in scan().losses().values()) for bits in BITS}
+    losses = {bits: sum(layer[bits] for layer in scan().losses.values()) for bits in BITS}
     assert losses[6] < 0.1 < losses[5]
     assert allowed_strength(scan(), 4) == 6
     assert allowed_strength(scan(), 8) == 8
@@ -97,6 +98,33 @@ def test_a_space_with_a_scan_samples_tables() -> None:
 def bits_of(recipe: Recipe) -> dict[str, int]:
     [step] = [step for step in recipe.steps if step.strategy == "clustering"]
     return dict(dict(step.parameters)["bits"])
+
+
+def test_numbers_of_layers_keep_the_users_limits() -> None:
+    limits = {"clustering.bits": [3, 4]}
+    spec = campaign(search={"strategies": ["clustering"], "limits": limits})
+    space = replace(Space.of(spec, LAYERS, frozenset({"float32"})), scans={"clustering": scan()})
+    neighbours = Neighbours(space, random.Random(0))
+    parent, recipe = neighbours.completed({
+        "model.clustering.on": True, "model.clustering.bits": 4,
+        "model.clustering.bits@conv1": 3, "model.clustering.bits@fc1": -3})
+    recipes = [recipe, *(neighbours.completed(neighbours.step(parent, parent))[1]
+                         for _ in range(60))]
+    tables = [dict(s.parameters)["bits"] for r in recipes for s in r.steps
+              if s.strategy == "clustering" and s.layers == "model"]
+    assert len(tables) > 10
+    assert {bits for table in tables for _, bits in table} == {3, 4}
+    one = campaign(search={"strategies": ["clustering"], "limits": {"clustering.bits": [4, 4]}})
+    steps = [{"strategy": "clustering", "layers": "model", "bits": 4}]
+    assert resolved(steps, LAYERS, {"clustering": scan()}, limits=Limits(
+        dict(one.search.limits))) == steps, "one level is one number"
+
+
+def test_layers_move_only_where_they_have_numbers() -> None:
+    spec = campaign(search={"strategies": ["clustering"]})
+    space = replace(Space.of(spec, LAYERS, frozenset({"float32"})), scans={"clustering": scan()})
+    assert set(space.movable) == {"model.clustering"}, "the parts have two layers each"
+    assert space.movable["model.clustering"] == ("bits", list(SIZES))
 
 
 def test_a_neighbour_moves_a_single_layer() -> None:
