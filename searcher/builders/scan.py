@@ -83,11 +83,13 @@ def _scanned(prefixes: Prefixes, found: type[Strategy], seconds: float) -> ScanR
              if any(at(level).changes(layer) for level in found.levels)}
     if not sizes:
         return ScanResult(found.name, parameter, (), 0)
-    own, left, repairs = _own_costs(prefixes, model), dict[str, str](), True
+    own, left = _own_costs(prefixes, model), dict[str, str]()
     if issubclass(found, StructureStrategy):
+        if _repair_s(prefixes, at, model, own, next(iter(sizes))) * len(sizes) > seconds:
+            # What removed channels cost without repair says nothing of what a candidate loses.
+            return ScanResult(found.name, parameter, (), 0, "no time to repair each layer")
         structures = _Structures(prefixes, at, model, own)
-        repairs = _repair_s(prefixes, at, model, own, next(iter(sizes))) * len(sizes) <= seconds
-        structures.repairs, left = repairs, structures.left
+        left = structures.left
         compress: Compress = structures.compress
         weigh: Weigh = structures.weigh
     else:
@@ -95,13 +97,11 @@ def _scanned(prefixes: Prefixes, found: type[Strategy], seconds: float) -> ScanR
         weigh = _weight_costs(at, own)
     left_s = max(seconds - (time.monotonic() - began_s), 0.0)
     scanned = loss_of_each(model, list(sizes), found.levels, samples, compress, left_s, weigh)
-    said = [*([scanned.coarser] if scanned.coarser else []),
-            *([] if repairs else ["layers compressed without repair"])]
     return ScanResult(found.name, parameter, tuple(
         LayerScan(name, size, tuple(ScanLevel(strength, loss, *scanned.costs[name][strength])
                                     for strength, loss in sorted(scanned.losses[name].items())))
         for name, size in sizes.items() if name not in left),
-        scanned.samples, " and ".join(said) or None, left, bool(repairs))
+        scanned.samples, scanned.coarser, left)
 
 
 def _repair_s(prefixes: Prefixes, at: Strategies, model: nn.Module, own: Mapping[str, Costs],
@@ -118,7 +118,7 @@ class _Structures:
 
     def __init__(self, prefixes: Prefixes, at: Strategies, model: nn.Module,
                  own: Mapping[str, Costs]) -> None:
-        self.repairs, self.left = True, dict[str, str]()
+        self.left = dict[str, str]()
         self._prefixes, self._at, self._model, self._own = prefixes, at, model, own
         self._example = prefixes.split.calibration(1)
         self._samples = prefixes.split.calibration(REPAIR_SAMPLES)
@@ -146,8 +146,6 @@ class _Structures:
             self.left[layer] = f"its channels go with those of {first}"
             return None
         self._kept = found.kept
-        if not self.repairs:
-            return found.model
         return repair_structure(found.model, self._model, found.kept, self._samples,
                                 most_layers=REPAIR_LAYERS)
 

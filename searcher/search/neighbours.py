@@ -24,6 +24,8 @@ INITIAL_STRENGTH = (0.1, 0.7)
 """Range of the strength of a strategy that was switched on."""
 WEAKEN, STEP_SIZE = 0.25, (0.1, 0.4)
 """Fraction of moves towards weaker compression, and the range of the relative step size."""
+LEAVE_OUT = 0.3
+"""Fraction of weaker drafts that leave one of several strategies out."""
 JITTER = 0.15
 RESAMPLE_STAGE = 0.6
 RESAMPLE_TRAINING = 0.35
@@ -74,6 +76,14 @@ class Neighbours:
             self._resample(params)
         return params
 
+    def weakened(self, params: Mapping[str, float]) -> dict[str, float]:
+        """A draft that compresses less than ``params``: all numbers weaker, or a strategy less."""
+        on = [f"{group}.{strategy.name}" for group, strategy in self.space.choices
+              if params.get(f"{group}.{strategy.name}.on")]
+        if len(on) > 1 and self.rng.random() < LEAVE_OUT:
+            return {**params, f"{self.rng.choice(on)}.on": False}
+        return self._moved(params, weaken=True)
+
     def completed(self, draft: Mapping[str, float]) -> tuple[dict[str, float], Recipe]:
         """The parameters of ``draft`` with missing numbers sampled and missing switches off, and
         the recipe."""
@@ -81,10 +91,12 @@ class Neighbours:
         recipe = self.space.sample(trial, moves_in(draft))
         return trial.params, recipe
 
-    def _moved(self, params: Mapping[str, float], prefix: str = "") -> dict[str, float]:
+    def _moved(self, params: Mapping[str, float], prefix: str = "", weaken: bool | None = None
+               ) -> dict[str, float]:
         """Move all compression numbers, or those that start with ``prefix``, by a common step to
-        stronger or weaker compression."""
-        step_size, weaken = self.rng.uniform(*STEP_SIZE), self.rng.random() < WEAKEN
+        stronger or weaker compression; None: to either."""
+        step_size = self.rng.uniform(*STEP_SIZE)
+        weaken = self.rng.random() < WEAKEN if weaken is None else weaken
         moved = dict(params)
         for name, span in self.space.strengths.items():
             if name in params and name.startswith(prefix):

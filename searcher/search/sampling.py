@@ -36,6 +36,8 @@ which the one with the highest expected gain is proposed."""
 STARTUP_STRENGTHS = (0.1, 0.7)
 """Range of strengths of the startup recipes, spaced evenly. With independently sampled numbers
 nearly every recipe contains one that destroys the model, and its other numbers teach nothing."""
+NEAREST = 4
+"""Infeasible candidates that are weakened while none is feasible."""
 SOFTER = 0.85
 """Factor of the strength of later startup recipes after one that lost too much quality: what a
 network stands is not known before."""
@@ -68,6 +70,7 @@ class Sampling:
         self._rng = random.Random(campaign.seed + finished_trials)
         self._neighbours = Neighbours(space, self._rng)
         self._softer = 1.0
+        self._broken: list[tuple[float, dict[str, float]]] = []
         self.startup_trials = STARTUP_TRIALS_OF_REPAIRED if campaign.search.repair else (
             STARTUP_TRIALS)
         weakest, strongest = STARTUP_STRENGTHS
@@ -90,6 +93,7 @@ class Sampling:
         for number, row in enumerate(rows, first):
             state = STATES.get(row.state, TrialState.RUNNING)
             self._study.add_trial(self._restored(row, state))
+            self._note_broken((row.constraints or {}).get(DROP, 0.0), row.parameters.values)
             numbers[row.id] = number
             if state == TrialState.RUNNING:
                 running.append(number)
@@ -137,12 +141,25 @@ class Sampling:
         parents = [*self._running_parents.values(), *(
             (t.params, t.values) for t in self._study.best_trials
             if all(v <= 0 for v in t.constraints.values()))]
-        if not parents:
-            return self._neighbours.startup(self._rng.uniform(*STARTUP_STRENGTHS) * self._softer)
-        drafts = [self._neighbours.completed(
-            self._neighbours.step(self._pick(parents), self._pick(parents))) for _ in range(DRAFTS)]
+        steps = [self._neighbours.step(self._pick(parents), self._pick(parents))
+                 for _ in range(DRAFTS)] if parents else self._towards_feasible()
+        drafts = [self._neighbours.completed(draft) for draft in steps]
         gains = [expected_gain(recipe) for _, recipe in drafts]
         return drafts[gains.index(max(gains))][0]
+
+    def _towards_feasible(self) -> list[dict[str, float]]:
+        """Drafts while no candidate is feasible: those that broke the constraint of the quality
+        drop least, weaker, and startup recipes."""
+        nearest = [self._neighbours.weakened(self._rng.choice(self._broken)[1])
+                   for _ in range(DRAFTS // 2)] if self._broken else []
+        return [*nearest, *(
+            self._neighbours.startup(self._rng.uniform(*STARTUP_STRENGTHS) * self._softer)
+            for _ in range(DRAFTS - len(nearest)))]
+
+    def _note_broken(self, excess: float, params: Mapping[str, float]) -> None:
+        if excess > 0:
+            self._broken = sorted([*self._broken, (excess, dict(params))],
+                                  key=lambda entry: entry[0])[:NEAREST]
 
     def _pick(self, parents: Sequence[tuple[dict[str, float], list[float]]]
               ) -> dict[str, float]:
@@ -172,6 +189,7 @@ class Sampling:
         self._running_parents.pop(number, None)
         if number < STARTUP_TRIALS and constraints.get(DROP, 0.0) > 0:
             self._softer *= SOFTER
+        self._note_broken(constraints.get(DROP, 0.0), trial.params)
         for name, value in constraints.items():
             trial.set_constraint(name, value)
         if state == "complete" and values is not None:

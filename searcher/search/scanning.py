@@ -21,8 +21,8 @@ LISTEN_S = 5.0
 
 @dataclass(frozen=True)
 class Scanned:
-    """``results`` to use, by strategy; ``jobs`` are the ids of all in the ledger; ``notes`` say
-    what is coarser or missing and why."""
+    """``results`` by strategy, ``jobs`` their ids in the ledger; ``notes`` say what is coarser or
+    missing and why."""
 
     results: Mapping[str, ScanResult]
     jobs: Mapping[str, int]
@@ -48,10 +48,7 @@ def scan_all(flow: JobFlow, requests: Requests, space: Space, search_s: float, b
              for name, job in ended.items() if job.result is None]
     notes += [f"the scan of {name} is coarser, to end in {seconds:.3g} s: {result.coarser}"
               for name, result in results.items() if result.coarser is not None]
-    notes += [f"{name} has one number for all layers: its scan had no time to repair them"
-              for name, result in results.items() if not result.repaired]
-    return Scanned({name: result for name, result in results.items() if result.repaired},
-                   {name: ended[name].job or 0 for name in results}, tuple(notes))
+    return Scanned(results, {name: ended[name].job or 0 for name in results}, tuple(notes))
 
 
 def _seconds_of_each(search_s: float, builders: int, scans: int) -> float:

@@ -32,9 +32,7 @@ class LayerScan:
 @dataclass(frozen=True)
 class ScanResult:
     """``parameter`` is the one whose numbers the strengths are. ``coarser`` says what the seconds
-    left out, ``left`` why layers were not compressed, by name. ``repaired``: what followed each
-    layer was repaired; without that, losses of removed channels say nothing of what a candidate
-    loses."""
+    left out, ``left`` why layers were not compressed, by name."""
 
     strategy: str
     parameter: str
@@ -42,7 +40,6 @@ class ScanResult:
     samples: int
     coarser: str | None = None
     left: Mapping[str, str] = field(default_factory=dict)
-    repaired: bool = True
 
     @functools.cached_property
     def losses(self) -> Mapping[str, Mapping[float, float]]:

@@ -76,11 +76,13 @@ def test_a_table_has_the_cost_of_its_mean(builder: Builder) -> None:
 
 def test_a_scan_without_time_is_coarser_and_is_done_again_with_more(tmp_path: Path) -> None:
     builder = Builder(residual_task(), 0, tmp_path)
-    coarse = scanned(builder, "tucker", seconds=0)
-    assert coarse.samples == 16
-    assert coarse.coarser == ("16 samples instead of 128 and 6 of 10 losses interpolated and "
-                              "layers compressed without repair")
-    assert scanned(builder, "tucker", seconds=0) == coarse
+    coarse = scanned(builder, "clustering", seconds=0)
+    assert coarse.samples == 16 and coarse.layers
+    assert coarse.coarser is not None and "16 samples instead of 128" in coarse.coarser
+    assert scanned(builder, "clustering", seconds=0) == coarse
+    nothing = scanned(builder, "tucker", seconds=0)
+    assert (nothing.layers, nothing.coarser) == ((), "no time to repair each layer")
+    assert scanned(builder, "tucker", seconds=0) == nothing
     fine = scanned(builder, "tucker")
     assert fine.coarser is None
     assert scanned(Builder(residual_task(), 0, tmp_path), "tucker", seconds=0) == fine

@@ -352,3 +352,45 @@ def test_a_range_gives_its_ends_and_stays_inside(span: Range) -> None:
     assert all(span.low <= span.value(s) <= span.high for s in (-1.0, 0.3, 0.99, 2.0))
     if span.high > span.low:
         assert span.strength(span.low) == pytest.approx(1) and span.strength(span.high) == 0
+
+
+def infeasible(study: Sampling) -> list[tuple[Proposal, float]]:
+    """All recipes of the startup, none of which keeps the constraint."""
+    found = []
+    for number in range(study.startup_trials):
+        proposal, excess = study.ask(), 0.5 - 0.01 * number
+        study.tell(proposal.number, "pruned", None, {"quality_drop": excess})
+        found.append((proposal, excess))
+    return found
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_without_a_feasible_candidate_the_nearest_are_weakened(restored: bool) -> None:
+    study = sampling(strategies=["clustering", "magnitude_pruning", "int8"])
+    asked = infeasible(study)
+    if restored:
+        study = sampling(strategies=["clustering", "magnitude_pruning", "int8"])
+        study.restore([row(number, proposal, "pruned", constraints={"quality_drop": excess})
+                       for number, (proposal, excess) in enumerate(asked)])
+    nearest = [proposal.parameters.values for proposal, _ in asked[-4:]]
+    spans = study.space.strengths
+
+    def weaker(found: dict[str, Any], params: dict[str, Any]) -> bool:
+        """Nothing is switched on, and no number is stronger."""
+        kept = all(params.get(name) for name, on in found.items()
+                   if on is True and not name.startswith("model.knowledge"))
+        return kept and all(
+            spans[name].strength(found[name]) <= spans[name].strength(params[name]) + 1e-9
+            for name in spans if name in found and name in params)
+
+    asked_then = [dict(study.ask().parameters.values) for _ in range(20)]
+    share = sum(any(weaker(found, dict(params)) for params in nearest) for found in asked_then)
+    assert share >= 14, "the others are the sampler's own"
+
+
+def test_the_nearest_compete_with_startup_recipes() -> None:
+    study = sampling()
+    infeasible(study)
+    seen: list[Recipe] = []
+    study.ask(lambda recipe: seen.append(recipe) or 0.0)  # type: ignore[func-returns-value]
+    assert len(seen) == DRAFTS and len(set(recipe.hash for recipe in seen)) > DRAFTS // 2
